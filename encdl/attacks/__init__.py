@@ -1,0 +1,1 @@
+"""Attacks on the ciphers, each with the reference that it breaks."""

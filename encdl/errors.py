@@ -1,0 +1,37 @@
+"""Errors that a user can mend: one line each, saying what, where and what to do."""
+
+
+class EncdlError(Exception):
+    """Base of every failure that the command line reports as one line with exit code 2."""
+
+
+class UsageError(EncdlError):
+    """An argument or a setting is out of its range, or two of them contradict each other."""
+
+
+class KeyFileError(EncdlError):
+    """A key or grant file is missing, unreadable or not in EncDL's format."""
+
+
+class WrongKeyError(EncdlError):
+    """The key or grant is well formed, and does not open this file."""
+
+
+class ContainerError(EncdlError):
+    """A `.encdl` file is of another kind, cut, damaged or tampered with."""
+
+
+class WeightsError(EncdlError):
+    """Cipher weights are missing, unreadable, or not those that the file was made with."""
+
+
+class ImageFileError(EncdlError):
+    """A picture cannot be read or written, or holds values that the cipher does not take."""
+
+
+class DataError(EncdlError):
+    """A data set is missing, empty, or not in the layout that was asked for."""
+
+
+class OutputExistsError(EncdlError):
+    """The output file is there already and `--force` was not given."""

@@ -1,0 +1,1 @@
+"""Figures of this field: ciphertext statistics, differential figures, picture quality."""

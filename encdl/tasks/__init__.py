@@ -1,0 +1,1 @@
+"""LightningModules: training only."""
