@@ -1,0 +1,127 @@
+"""The one command `encdl`. A verb's code is imported only when the verb is used, so that help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
+
+from encdl import __version__
+from encdl.errors import EncdlError
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: one line of help, and where its code is.
+
+    Attributes:
+        help: the line that `encdl --help` shows.
+        target: "module" or "module:name" of something that has `add_arguments(parser)` and `run(args) -> int`;
+            with `whole`, of a function that takes the verb and everything after it.
+        whole: whether the target reads the command line itself.
+    """
+
+    help: str
+    target: str
+    whole: bool = False
+
+    def load(self) -> Any:
+        """Import the target."""
+        module, _, name = self.target.partition(":")
+        loaded: Any = importlib.import_module(module)
+        return getattr(loaded, name) if name else loaded
+
+
+VERBS = {
+    "keygen": Verb("make a new secret key", "encdl.commands.keys:KeyGen"),
+    "grant": Verb("derive a key for one study or one file only", "encdl.commands.keys:MakeGrant"),
+    "encrypt": Verb("encrypt an image into an .encdl file", "encdl.commands.files:Encrypt"),
+    "decrypt": Verb("decrypt an .encdl file back into the image", "encdl.commands.files:Decrypt"),
+    "rekey": Verb("encrypt an .encdl file anew under another key", "encdl.commands.files:Rekey"),
+    "inspect": Verb(
+        "show what an .encdl file says about itself (no key needed)", "encdl.commands.files:Inspect"
+    ),
+    "fit": Verb("train: --config experiments/NAME.yaml", "encdl.commands.training:main", whole=True),
+    "validate": Verb(
+        "measure a checkpoint on the validation images", "encdl.commands.training:main", whole=True
+    ),
+    "test": Verb("measure a checkpoint on the test images", "encdl.commands.training:main", whole=True),
+    "predict": Verb("run a checkpoint on images", "encdl.commands.training:main", whole=True),
+    "evaluate": Verb("measure a cipher: quality, statistics, robustness, speed", "encdl.commands.evaluate"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a usage error in one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_ERROR, f"encdl: error: {message} (see `{self.prog} --help`)\n")
+
+
+def _parser(verb: str | None) -> argparse.ArgumentParser:
+    """Build the parser: every verb with its help line, and the arguments of `verb` alone."""
+    parser = _Parser(
+        prog="encdl", description="Neural ciphers for medical images.", epilog="`encdl VERB --help` says more.",
+        allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"encdl {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+    for name, entry in VERBS.items():
+        sub = verbs.add_parser(name, help=entry.help, description=_sentence(entry.help), allow_abbrev=False)
+        if name == verb:
+            command = entry.load()
+            command.add_arguments(sub)
+            sub.set_defaults(run=command.run)
+    return parser
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def _dispatch(argv: Sequence[str]) -> int:
+    verb = argv[0] if argv and argv[0] in VERBS else None
+    if verb is not None and VERBS[verb].whole:
+        whole = cast(Callable[[list[str]], int | None], VERBS[verb].load())
+        return whole(list(argv)) or 0
+    args = _parser(verb).parse_args(argv)
+    run = cast(Callable[[argparse.Namespace], int], args.run)
+    return run(args)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the words after `encdl`; those of the process by default.
+
+    Returns:
+        The exit code: 0, 2 for an error told in one line on stderr, 130 when interrupted.
+    """
+    try:
+        return _dispatch(sys.argv[1:] if argv is None else argv)
+    except EncdlError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("encdl: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `encdl inspect scan.encdl | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        return _fail(f"{names + ': ' if names else ''}{error.strerror or error}: nothing was written")
+    except MemoryError:
+        return _fail("out of memory: use a smaller image or a larger machine; nothing was written")
+
+
+def _fail(message: str) -> int:
+    print(f"encdl: error: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_ERROR
