@@ -1,0 +1,21 @@
+"""What a data set hands to a task."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+from torch import Tensor
+
+
+class ImageBatch(TypedDict):
+    """One batch of pictures of equal size.
+
+    Attributes:
+        image: uint8 (B, C, H, W), 0 to 255.
+        label: int64 (B,), index into the data set's class names; only where the data set has classes.
+        mask: uint8 (B, 1, H, W), class of each pixel; only where the data set has masks.
+    """
+
+    image: Tensor
+    label: NotRequired[Tensor]
+    mask: NotRequired[Tensor]

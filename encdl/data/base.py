@@ -1,0 +1,250 @@
+"""The data module that every data set of EncDL is: splits, batches and draws that one seed fixes.
+
+A data set subclasses `ImageDataModule` and says two things: its `spec`, known before anything is read, and
+its `samples` of a split. Loading, augmentation, batching and the spreading over ranks are done here.
+
+Randomness belongs to the *draw*, not to a worker or a process: the sampler gives every draw its own seed, a
+function of (seed, epoch, position in the epoch) only. So the same setting gives the same pictures with 0 or 8
+workers, and the ranks of a distributed run share one epoch's draws without repeating one another.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from encdl.errors import DataError, UsageError
+from encdl.lazy import need
+
+Split: TypeAlias = Literal["train", "val", "test"]
+Sample: TypeAlias = dict[str, Any]
+"""One picture: `image` uint8 (C, H, W), and `label` int or `mask` uint8 (1, H, W) where there are any."""
+Draw: TypeAlias = tuple[int, int]
+"""(index of the picture, seed of what happens to it)."""
+
+PURPOSE = "reading data sets"
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a task may know of a data set.
+
+    Attributes:
+        channels: Channels of every picture.
+        height: Height in pixels of a validation or test picture.
+        width: Its width in pixels.
+        classes: Names of the classes, by label; empty where there are none.
+        spacing_mm: Size of a pixel (height, width) in millimetres, where the data set knows it.
+    """
+
+    channels: int
+    height: int
+    width: int
+    classes: tuple[str, ...] = ()
+    spacing_mm: tuple[float, float] | None = None
+
+
+class DrawSampler(DistributedSampler[Any]):
+    """An epoch's draws in random order, each with its own seed, dealt out over the ranks.
+
+    It is a `DistributedSampler` so that Lightning takes it as it is, and tells it the epoch.
+
+    Args:
+        images: How many pictures there are.
+        repeats: How often each picture is drawn in an epoch.
+        seed: Any non-negative integer.
+        rank: This process.
+        world_size: How many processes share the epoch; each gets equally many draws.
+    """
+
+    def __init__(self, images: int, repeats: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        super().__init__(
+            range(images),  # type: ignore[arg-type]
+            num_replicas=world_size,
+            rank=rank,
+            seed=seed,
+        )
+        self.images, self.repeats, self.world_size = images, repeats, world_size
+
+    def __len__(self) -> int:
+        return max(1, self.images * self.repeats // self.world_size)
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = np.random.default_rng([self.seed, self.epoch])
+        pictures = np.concatenate([order.permutation(self.images) for _ in range(self.repeats)])
+        pictures = np.resize(pictures, len(self) * self.world_size)
+        for position in range(self.rank, len(pictures), self.world_size):
+            seeds = np.random.SeedSequence([self.seed, self.epoch, position])
+            yield int(pictures[position]), int(seeds.generate_state(1)[0])
+
+
+class DrawDataset(Dataset[Sample]):
+    """Random transforms over a data set of finished pictures, seeded by the draw.
+
+    Args:
+        pictures: Gives one sample an index.
+        transform: A MONAI transform with `set_random_state`.
+    """
+
+    def __init__(self, pictures: Dataset[Sample], transform: Any) -> None:
+        self.pictures, self.transform = pictures, transform
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        index, seed = draw
+        self.transform.set_random_state(seed=seed)
+        result: Sample = self.transform(dict(self.pictures[index]))
+        return result
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Base of the data sets.
+
+    Training batches are random crops, augmented if asked for; validation, test and prediction batches are
+    whole pictures in a fixed order. Every batch is an `encdl.batch.ImageBatch`.
+
+    Args:
+        batch_size: Pictures a training batch.
+        eval_batch_size: Pictures a validation, test or prediction batch.
+        crop: Height and width in pixels of a training crop; 0 trains on whole pictures.
+        repeats: How many crops of each picture an epoch holds.
+        num_workers: Loader processes; 0 loads in the training process. Changes no picture.
+        seed: Fixes the order, the crops and the augmentation.
+        augment: Flip, turn, stretch and change the brightness of training crops (needs albumentations).
+
+    Raises:
+        UsageError: A number is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 16,
+        eval_batch_size: int = 8,
+        crop: int = 64,
+        repeats: int = 1,
+        num_workers: int = 0,
+        seed: int = 0,
+        augment: bool = True,
+    ) -> None:
+        super().__init__()
+        least = {"batch_size": 1, "eval_batch_size": 1, "crop": 0, "repeats": 1, "num_workers": 0, "seed": 0}
+        given = dict(zip(least, (batch_size, eval_batch_size, crop, repeats, num_workers, seed), strict=True))
+        for name, value in given.items():
+            if value < least[name]:
+                raise UsageError(f"data setting {name} is {value}: it must be at least {least[name]}")
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.crop, self.repeats, self.num_workers, self.seed = crop, repeats, num_workers, seed
+        self.augment = augment
+        self._datasets: dict[Split, Dataset[Sample]] = {}
+
+    @property
+    @abstractmethod
+    def spec(self) -> DataSpec:
+        """Channels, size, classes and spacing; needs no `setup()`."""
+
+    @abstractmethod
+    def samples(self, split: Split) -> Sequence[Sample]:
+        """The pictures of one split, as dictionaries that `reading()` turns into finished samples.
+
+        Raises:
+            DataError: The data set is missing, empty or malformed.
+        """
+
+    def reading(self) -> list[Any]:
+        """Deterministic transforms from what `samples` gives to a finished `Sample`; none by default."""
+        return []
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the splits that `stage` (fit, validate, test, predict; None for all) needs."""
+        needed: dict[str | None, tuple[Split, ...]] = {
+            "fit": ("train", "val"),
+            "validate": ("val",),
+            "test": ("test",),
+            "predict": ("test",),
+        }
+        for split in needed.get(stage, ("train", "val", "test")):
+            if split not in self._datasets:
+                self._datasets[split] = self._dataset(split)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Batches of random crops, uint8 (batch_size, C, crop, crop); a new draw every epoch."""
+        dataset = self._ready("train")
+        trainer = self.trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        sampler = DrawSampler(len(dataset.pictures), self.repeats, self.seed, rank, world_size)
+        full_batch = len(sampler) >= self.batch_size
+        return self._loader(dataset, self.batch_size, sampler=sampler, drop_last=full_batch)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Whole pictures of the validation split, in a fixed order."""
+        return self._loader(self._ready("val"), self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Whole pictures of the test split, in a fixed order."""
+        return self._loader(self._ready("test"), self.eval_batch_size)
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """The test split, as in `test_dataloader`."""
+        return self.test_dataloader()
+
+    def _ready(self, split: Split) -> Any:
+        if split not in self._datasets:
+            self._datasets[split] = self._dataset(split)
+        return self._datasets[split]
+
+    def _loader(self, dataset: Dataset[Sample], batch_size: int, **settings: Any) -> DataLoader[Sample]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            **settings,
+        )
+
+    def _dataset(self, split: Split) -> Dataset[Sample]:
+        """The finished data set of one split; random crops for training."""
+        samples = list(self.samples(split))
+        if not samples:
+            raise DataError(f"{type(self).__name__} has no pictures in its {split} split")
+        monai_data, transforms = need("monai.data", PURPOSE), need("monai.transforms", PURPOSE)
+        tensors = transforms.EnsureTyped(
+            keys=["image", "mask"], dtype=torch.uint8, track_meta=False, allow_missing_keys=True
+        )
+        reading = self.reading()
+        random = [self._training_transform()] if split == "train" else []
+        if not reading:
+            pictures = monai_data.Dataset(samples, None if random else tensors)
+        else:
+            steps = reading if random else [*reading, tensors]
+            pictures = monai_data.CacheDataset(
+                samples, transforms.Compose(steps), num_workers=0, progress=False
+            )
+        result: Dataset[Sample] = pictures
+        if random:
+            result = DrawDataset(pictures, transforms.Compose([*random, tensors]))
+        return result
+
+    def _training_transform(self) -> Any:
+        """Random crop to the training size, with augmentation if asked for."""
+        spec, size = self.spec, (self.crop, self.crop)
+        if self.crop > min(spec.height, spec.width):
+            raise UsageError(
+                f"crop is {self.crop}, larger than the {spec.height} x {spec.width} pictures of "
+                f"{type(self).__name__}: set crop to {min(spec.height, spec.width)} or less, or to 0"
+            )
+        if self.crop == 0:
+            size = (spec.height, spec.width)
+        if self.augment:
+            return need("encdl.data.augment", "augmentation (data.init_args.augment)").Augment(size)
+        transforms = need("monai.transforms", PURPOSE)
+        return transforms.RandSpatialCropd(
+            keys=["image", "mask"], roi_size=size, random_size=False, allow_missing_keys=True
+        )

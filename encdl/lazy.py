@@ -1,0 +1,27 @@
+"""Late imports of the large libraries, so that a missing one is reported only by the feature that uses it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from encdl.errors import UsageError
+
+
+def need(module: str, purpose: str) -> Any:
+    """Import and return `module`.
+
+    Args:
+        module: Dotted name, for example `monai.transforms`.
+        purpose: What it is needed for, the subject of the error's sentence ("reading data sets").
+
+    Raises:
+        UsageError: The library (or one that it imports) is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = (error.name or module).partition(".")[0]
+        raise UsageError(
+            f"{purpose} needs {package}, which is not installed here: pip install {package}"
+        ) from error
