@@ -23,7 +23,7 @@ class Verb:
 
     Attributes:
         help: the line that `encdl --help` shows.
-        target: "module" or "module:name" of something that has `add_arguments(parser)` and `run(args) -> int`;
+        target: "module" or "module:name" of something with `add_arguments(parser)` and `run(args) -> int`;
             with `whole`, of a function that takes the verb and everything after it.
         whole: whether the target reads the command line itself.
     """
@@ -68,9 +68,11 @@ class _Parser(argparse.ArgumentParser):
 def _parser(verb: str | None) -> argparse.ArgumentParser:
     """Build the parser: every verb with its help line, and the arguments of `verb` alone."""
     parser = _Parser(
-        prog="encdl", description="Neural ciphers for medical images.", epilog="`encdl VERB --help` says more.",
+        prog="encdl",
+        description="Neural ciphers for medical images.",
+        epilog="`encdl VERB --help` says more.",
         allow_abbrev=False,
-    )  # fmt: skip
+    )
     parser.add_argument("--version", action="version", version=f"encdl {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     for name, entry in VERBS.items():

@@ -1,8 +1,9 @@
 """Pictures on disk as integer arrays, without losing a bit: PNG, TIFF and NPY, and back.
 
-An array is (H, W) or (H, W, C) of uint8, uint16 or int16; alpha is a channel like any other. The file's kind is told by
-its content, not by its name. JPEG and BMP can be read too; what comes out of them is written as PNG.
-Not kept: metadata (colour profiles, resolution, comments). Palettes become colour, grey of 1, 2 or 4 bits becomes 8 bits.
+An array is (H, W) or (H, W, C) of uint8, uint16 or int16; alpha is a channel like any other. The file's kind
+is told by its content, not by its name. JPEG and BMP can be read too; what comes out of them is written as PNG.
+Not kept: metadata (colour profiles, resolution, comments). Palettes become colour, and grey of 1, 2 or 4 bits
+becomes 8 bits.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def read(path: str | os.PathLike[str]) -> Array:
         Array (H, W) or (H, W, C), uint8, uint16 or int16 in native byte order, C-contiguous; colour as RGB.
 
     Raises:
-        ImageFileError: missing, empty, truncated, of another kind, or with values that the cipher does not take.
+        ImageFileError: missing, empty, truncated, of another kind, or with values that no cipher takes.
     """
     return read_with_format(path)[0]
 
@@ -119,6 +120,8 @@ def _load(where: Path) -> bytes:
     try:
         if where.is_dir():
             raise ImageFileError(f"{where}: is a folder: give one image file")
+        if where.exists() and not where.is_file():
+            raise ImageFileError(f"{where}: is no regular file: give a file on disk")
         size = where.stat().st_size
         if size > 2 * MAX_BYTES:
             raise ImageFileError(
@@ -156,9 +159,9 @@ def _other_kind(where: Path, data: bytes) -> str:
     if data.startswith(b"PK\x03\x04") and where.suffix.lower() == ".npz":
         return "is an NPZ with several arrays: save one image as .npy"
     if data[128:132] == b"DICM" or where.name.lower().endswith(LATER_SUFFIXES):
-        return f"medical formats such as DICOM and NIfTI are not read yet: convert to 16-bit TIFF or NPY ({known})"
+        return "medical formats such as DICOM and NIfTI are not read yet: convert to 16-bit TIFF or NPY first"
     if where.suffix.lower() in READABLE_SUFFIXES:
-        return f"does not start like a {where.suffix.lower()[1:]} file: it is damaged or of another kind ({known})"
+        return f"does not start like its ending {where.suffix!r}: it is damaged, or not {known}"
     return f"is not an image of a known kind: give {known}"
 
 
@@ -188,7 +191,7 @@ def _check_size(where: object, height: int, width: int, channels: int = 1, items
         )
     if channels > MAX_CHANNELS:
         raise ImageFileError(
-            f"{where}: has {channels} channels, more than {MAX_CHANNELS}: the last axis holds channels; split a volume"
+            f"{where}: has {channels} channels (the last axis), more than {MAX_CHANNELS}: split it first"
         )
     if height * width * channels * itemsize > MAX_BYTES:
         raise ImageFileError(f"{where}: is more than {MAX_BYTES:,} bytes of pixels: split it first")
@@ -229,8 +232,9 @@ def _decode_pillow(where: Path, data: bytes) -> Array:
 
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP", "TIFF")) as picture:
         _check_size(where, picture.height, picture.width)
-        if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
-            raise ImageFileError(f"{where}: is animated ({picture.n_frames} frames): save one frame a file")
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1 and picture.format != "MPO":
+            raise ImageFileError(f"{where}: is animated ({frames} frames): save one frame a file")
         picture.load()
         upright = ImageOps.exif_transpose(picture) if picture.format in ("JPEG", "MPO") else picture
         mode, keyed = upright.mode, "transparency" in upright.info
@@ -299,7 +303,7 @@ def _tiff_by_opencv(where: Path, page: Any, data: bytes) -> Array:
     import cv2  # noqa: PLC0415
 
     samples, name = page.samplesperpixel, page.compression.name
-    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    array: Array | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     expected = (page.imagelength, page.imagewidth, *((samples,) * (samples > 1)))
     if array is None or samples not in (1, 3, 4) or array.shape != expected or array.dtype != page.dtype:
         raise ImageFileError(

@@ -1,0 +1,239 @@
+"""From a picture's array to header and ciphertext and back: keys, planes, cipher and post-processing in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from encdl import postprocess as post
+from encdl.container import Header
+from encdl.errors import ContainerError, UsageError, WeightsError
+from encdl.images import check
+from encdl.keys.key import Grant, ImageKeys, Opener, random_nonce, synthetic_nonce
+from encdl.keys.planes import PlaneSpec, key_planes
+
+if TYPE_CHECKING:
+    from encdl.postprocess.base import PostProcess
+
+Array = npt.NDArray[Any]
+NonceMode = Literal["random", "synthetic"]
+NONCE_MODES: tuple[NonceMode, ...] = ("random", "synthetic")
+
+
+class CipherLike(Protocol):
+    """What the codec needs of a cipher; every `encdl.ciphers.Cipher` has it.
+
+    Tensors: pictures and ciphertexts uint8 (B, C, H, W), key planes uint8 (B, C, P, H, W), lost bool (B, C, H, W).
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the cipher class, as in the header."""
+
+    def encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
+        """Encrypt pictures."""
+
+    def decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        """Decrypt intact ciphertexts."""
+
+    def restore(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor | None = None) -> Tensor:
+        """Guess the pictures behind damaged ciphertexts."""
+
+
+class Codec:
+    """Encrypts arrays into (header, body) and back with one cipher and its weights.
+
+    Args:
+        cipher: the cipher, on the device where it is to run.
+        weights_id: 16 hex digits that name its weights; goes into every header, and is asked for on the way back.
+        device: where the cipher's weights are.
+    """
+
+    def __init__(self, cipher: CipherLike, weights_id: str, device: str | torch.device = "cpu") -> None:
+        self.cipher = cipher
+        self.weights_id = weights_id
+        self.device = torch.device(device)
+
+    def encrypt_array(
+        self,
+        array: Array,
+        opener: Opener,
+        *,
+        planes: PlaneSpec,
+        postprocess: str = "none",
+        nonce: NonceMode = "random",
+        study: str = "",
+        file_format: str = "png",
+    ) -> tuple[Header, bytes]:
+        """Encrypt a picture.
+
+        Args:
+            array: (H, W) or (H, W, C), uint8, uint16 or int16.
+            opener: a key, or a grant for `study`.
+            planes: how to make the key planes; as many as the cipher takes.
+            postprocess: a name of `encdl.postprocess.NAMES`.
+            nonce: "random", or "synthetic": from a keyed hash of the picture and of all settings, so that one
+                changed pixel changes every key plane. Equal pictures then give equal files, which shows that
+                they are equal.
+            study: name of the study that the file belongs to.
+            file_format: what to write on decryption: "png", "tiff" or "npy".
+
+        Returns:
+            The header, and the ciphertext: uint8 of (channels, H, W), row-major, as many bytes as the array.
+
+        Raises:
+            ImageFileError: the array is of another shape or type.
+            UsageError: an unknown setting, or a grant that cannot encrypt.
+            WrongKeyError: a grant for another study.
+        """
+        array = check(array)
+        if isinstance(opener, Grant) and opener.scope == "file":
+            raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
+        process = post.create(postprocess)
+        settings = {
+            "cipher": self.cipher.name,
+            "weights": self.weights_id,
+            "shape": array.shape,
+            "dtype": array.dtype.name,
+            "layout": "HW" if array.ndim == 2 else "HWC",
+            "postprocess": postprocess,
+            "planes": planes.to_dict(),
+            "format": file_format,
+        }
+        header = Header(
+            **settings,
+            nonce=_nonce(nonce, opener, array, settings, study).hex(),
+            study=study,
+            key_id=opener.key_id,
+            body_bytes=array.nbytes,
+        )
+        with _device_errors(self.device):
+            keys, key_bits = self._keys(header, opener)
+            ciphertext = self.cipher.encrypt(to_tensor(array).to(self.device), key_bits)
+            body = process.apply(ciphertext, [keys]).cpu().numpy().tobytes()
+        return header, body
+
+    def decrypt_array(self, header: Header, body: bytes, opener: Opener) -> Array:
+        """Decrypt what `encrypt_array` made, once the container found it authentic.
+
+        Returns:
+            The array that was encrypted: bit-exact where the cipher is.
+
+        Raises:
+            WeightsError: the file was made with another cipher or other weights.
+            WrongKeyError: a grant for something else.
+            ContainerError: the body's length or the post-processing is not what this version knows.
+        """
+        self._check(header)
+        process = _process(header)
+        with _device_errors(self.device):
+            keys, key_bits = self._keys(header, opener)
+            ciphertext = process.undo(self._ciphertext(header, body), [keys])
+            return from_tensor(self.cipher.decrypt(ciphertext, key_bits), header)
+
+    def salvage_array(
+        self, header: Header, body: bytes, lost: npt.NDArray[np.bool_], opener: Opener
+    ) -> Array:
+        """Guess the picture behind a damaged body; arguments as `container.read_damaged` gives them.
+
+        16-bit pictures are restored byte plane by byte plane: an error in a high byte is a large one.
+
+        Raises:
+            WeightsError, WrongKeyError, ContainerError: as `decrypt_array`.
+        """
+        self._check(header)
+        process = _process(header)
+        if lost.shape != (header.body_bytes,):
+            raise ContainerError(f"the loss map has shape {lost.shape}, not ({header.body_bytes},)")
+        with _device_errors(self.device):
+            keys, key_bits = self._keys(header, opener)
+            ciphertext = process.undo(self._ciphertext(header, body), [keys])
+            missing = torch.from_numpy(lost.reshape(1, *_planar_shape(header))).to(self.device)
+            reached = process.undo_lost(missing, [keys]) if lost.any() else missing
+            return from_tensor(self.cipher.restore(ciphertext, key_bits, reached), header)
+
+    def _check(self, header: Header) -> None:
+        if (header.cipher, header.weights) != (self.cipher.name, self.weights_id):
+            raise WeightsError(
+                f"the file was made by cipher {header.cipher!r} with weights {header.weights}, loaded are "
+                f"{self.cipher.name!r} with {self.weights_id}: give the right ones with --weights"
+            )
+
+    def _keys(self, header: Header, opener: Opener) -> tuple[ImageKeys, Tensor]:
+        keys = opener.image_keys(header.nonce_bytes, header.study)
+        channels, height, width = _planar_shape(header)
+        bits = key_planes([keys.planes], header.plane_spec(), channels, height, width)
+        return keys, torch.from_numpy(bits).to(self.device)
+
+    def _ciphertext(self, header: Header, body: bytes) -> Tensor:
+        if len(body) != header.body_bytes:
+            raise ContainerError(f"the body is {len(body)} bytes, the header says {header.body_bytes}")
+        planar = np.frombuffer(bytearray(body), np.uint8).reshape(1, *_planar_shape(header))
+        return torch.from_numpy(planar).to(self.device)
+
+
+def to_tensor(array: Array) -> Tensor:
+    """Lay out an array as the cipher takes it.
+
+    16-bit values are split into bytes: first the low bytes of all channels, then their high bytes; int16 by its
+    two's complement pattern.
+
+    Args:
+        array: (H, W) or (H, W, C), uint8, uint16 or int16.
+
+    Returns:
+        uint8 (1, C, H, W), or (1, 2C, H, W) for 16-bit arrays.
+    """
+    planar = np.moveaxis(array.reshape(*array.shape[:2], -1), -1, 0)
+    if array.dtype.itemsize == 2:
+        values = planar.astype(array.dtype, copy=False).view(np.uint16)
+        planar = np.concatenate([(values & 0xFF).astype(np.uint8), (values >> 8).astype(np.uint8)])
+    return torch.from_numpy(np.ascontiguousarray(planar, dtype=np.uint8)[None].copy())
+
+
+def from_tensor(tensor: Tensor, header: Header) -> Array:
+    """Undo `to_tensor`: uint8 (1, C or 2C, H, W) back to the shape and dtype that the header names."""
+    planar = tensor[0].cpu().numpy()
+    if header.dtype != "uint8":
+        half = planar.shape[0] // 2
+        values = planar[:half].astype(np.uint16) | (planar[half:].astype(np.uint16) << 8)
+        planar = values.view(header.dtype)
+    return np.ascontiguousarray(np.moveaxis(planar, 0, -1)).reshape(header.shape)
+
+
+def _planar_shape(header: Header) -> tuple[int, int, int]:
+    height, width = header.shape[:2]
+    return header.body_bytes // (height * width), height, width
+
+
+def _nonce(mode: str, opener: Opener, array: Array, settings: dict[str, Any], study: str) -> bytes:
+    if mode == "random":
+        return random_nonce()
+    if mode == "synthetic":
+        # All settings belong to the context: equal pictures under other settings get other keys.
+        context = json.dumps(settings, sort_keys=True).encode()
+        return synthetic_nonce(opener, array.tobytes(), context, study)
+    raise UsageError(f"nonce {mode!r} is not known: use {' or '.join(NONCE_MODES)}")
+
+
+def _process(header: Header) -> PostProcess:
+    try:
+        return post.create(header.postprocess)
+    except UsageError as error:
+        raise ContainerError(f"the file needs a newer EncDL ({error})") from None
+
+
+@contextlib.contextmanager
+def _device_errors(device: torch.device) -> Iterator[None]:
+    """Say in one line that the accelerator's memory ran out."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise UsageError(f"device {str(device)!r} ran out of memory: use --device cpu") from None
