@@ -1,0 +1,48 @@
+"""How close a decrypted image is to the original, and how much of a mask follows the image's content."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio
+
+from encdl.metrics.statistics import LEVELS, check_pair
+
+
+def psnr_db(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image, peak 255.
+
+    Args:
+        a: uint8 (B, C, H, W).
+        b: uint8, same shape.
+
+    Returns:
+        float64 (B,) in decibel, 0 (black against white) and up; inf where the images are identical.
+    """
+    check_pair(a, b)
+    # float64: a float32 sum over a large image loses the last digits that near-identical images differ in.
+    return peak_signal_noise_ratio(
+        a.double(), b.double(), data_range=float(LEVELS - 1), reduction="none", dim=(1, 2, 3)
+    )
+
+
+def content_activity(mask_a: Tensor, mask_b: Tensor) -> Tensor:
+    """How far the masks of two images under one key lie apart on the circle of 256 levels.
+
+    The mean over the pixels of 1 - cos(2 pi (a - b) / 256): 0 where the mask is a mere keystream that ignores
+    the image, 1 where the two masks are unrelated.
+
+    Args:
+        mask_a: uint8 (B, C, H, W).
+        mask_b: uint8, same shape.
+
+    Returns:
+        float64 (B,), 0 to 2.
+    """
+    check_pair(mask_a, mask_b)
+    steps = torch.arange(LEVELS, dtype=torch.float64, device=mask_a.device)
+    distance = 1.0 - torch.cos(2.0 * math.pi * steps / LEVELS)
+    # uint8 subtraction wraps, which is the difference on the circle.
+    return distance[(mask_a - mask_b).long()].flatten(1).mean(1)
