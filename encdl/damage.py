@@ -1,8 +1,8 @@
 """What a ciphertext may suffer on its way: noise, errors and lost blocks, for training and for tests.
 
 Every damage is called as `damage(ciphertext, generator)` and returns `(damaged, lost)`: `lost` marks the
-pixels that a receiver knows to be missing (an erased block), and stays
-empty for errors that nobody announces.
+pixels that a receiver knows to be missing (an erased block), and stays empty for errors that nobody
+announces.
 """
 
 from __future__ import annotations
