@@ -1,0 +1,26 @@
+"""Keys, grants and nonces; chaotic integer sequences; binary key planes. Free of torch."""
+
+from encdl.keys.derive import ImageKeys
+from encdl.keys.grant import Grant
+from encdl.keys.key import Key, Opener, load_opener
+from encdl.keys.maps import MAPS, byte_sequence, integer_sequence
+from encdl.keys.nonces import random_nonce, synthetic_nonce
+from encdl.keys.planes import EXPANSIONS, LeakyExpansionWarning, PlaneSpec, key_bits, key_planes
+
+__all__ = [
+    "EXPANSIONS",
+    "MAPS",
+    "Grant",
+    "ImageKeys",
+    "Key",
+    "LeakyExpansionWarning",
+    "Opener",
+    "PlaneSpec",
+    "byte_sequence",
+    "integer_sequence",
+    "key_bits",
+    "key_planes",
+    "load_opener",
+    "random_nonce",
+    "synthetic_nonce",
+]

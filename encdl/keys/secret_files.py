@@ -1,0 +1,193 @@
+"""Reading and writing one-line secret files, without a moment in which others could read them.
+
+A file is one line `prefix:field:...:secret`. The last field is base64url (RFC 4648, section 5, no padding)
+of the 32 secret bytes and a 4-byte check, the start of SHA-256 over everything else: a mistyped or cut line
+is told from a wrong key. No error quotes the content.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import re
+import secrets
+import stat
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from encdl.errors import KeyFileError, OutputExistsError
+from encdl.keys.derive import SECRET_BYTES
+
+KEY_PREFIX: Final = "encdl-key-1"
+GRANT_PREFIX: Final = "encdl-grant-1"
+
+_CHECK_BYTES: Final = 4
+_SECRET_CHARACTERS: Final = (SECRET_BYTES + _CHECK_BYTES) * 4 // 3
+_MAX_BYTES: Final = 4096
+_PRIVATE_MODE: Final = 0o600
+_SHARED_BITS: Final = 0o077
+_CONTAINER_MAGIC: Final = b"\x89ENCDL"
+
+
+def write_line(path: str | os.PathLike[str], fields: list[str], secret: bytes, *, force: bool) -> None:
+    """Write a secret file that only its owner can read (mode 0600), whole or not at all.
+
+    Args:
+        path: where to.
+        fields: the prefix and the public fields, free of colons.
+        secret: 32 bytes.
+        force: replace a file that is there already.
+
+    Raises:
+        OutputExistsError: the file is there and `force` is False.
+        KeyFileError: it cannot be written.
+    """
+    target = Path(path)
+    head = ":".join(fields)
+    line = f"{head}:{_encode(secret + _check(head, secret))}\n".encode("ascii")
+    try:
+        if force and (target.is_symlink() or target.exists()):
+            _replace(target, line)
+        else:
+            _create(target, line)
+    except FileExistsError:
+        raise OutputExistsError(f"{target} is there already: choose another name, or --force") from None
+    except OSError as error:
+        raise KeyFileError(f"cannot write {target}: {error.strerror or error}") from None
+
+
+def read_line(path: str | os.PathLike[str], prefixes: tuple[str, ...]) -> tuple[list[str], bytes]:
+    """Read a secret file.
+
+    Args:
+        path: the file.
+        prefixes: the kinds that the caller takes.
+
+    Returns:
+        The prefix and the public fields, and the 32 secret bytes.
+
+    Raises:
+        KeyFileError: missing, unreadable, of another kind, or damaged.
+    """
+    target = Path(path)
+    text = _text(target, _read(target))
+    prefix = text.partition(":")[0]
+    if prefix not in prefixes:
+        raise KeyFileError(_wrong_kind(target, prefix, prefixes))
+    head, _, secret_text = text.rpartition(":")
+    raw = _decode(secret_text) if len(secret_text) == _SECRET_CHARACTERS else b""
+    secret, check = raw[:SECRET_BYTES], raw[SECRET_BYTES:]
+    if not raw or check != _check(head, secret):
+        raise KeyFileError(
+            f"{target} is cut or altered (its check does not fit): restore it from your backup"
+        )
+    return head.split(":"), secret
+
+
+def is_private(path: str | os.PathLike[str]) -> bool:
+    """Whether neither group nor others may read, write or run the file (always True without POSIX modes).
+
+    Raises:
+        KeyFileError: the file is missing or cannot be looked at.
+    """
+    try:
+        mode = stat.S_IMODE(Path(path).stat().st_mode)
+    except OSError as error:
+        raise KeyFileError(f"cannot look at {path}: {error.strerror or error}") from None
+    return os.name != "posix" or not mode & _SHARED_BITS
+
+
+def encode_field(data: bytes) -> str:
+    """Public bytes as a field: base64url without padding."""
+    return _encode(data)
+
+
+def decode_field(text: str) -> bytes:
+    """Bytes of a public field; b"" if it is not base64url in its one canonical form."""
+    return _decode(text)
+
+
+def _create(target: Path, line: bytes) -> None:
+    """Create the file; O_EXCL and the mode at creation leave no moment in which others can open it."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_MODE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if os.name == "posix":
+                os.fchmod(file.fileno(), _PRIVATE_MODE)  # a umask may have taken the owner's bits
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            target.unlink()
+        raise
+
+
+def _replace(target: Path, line: bytes) -> None:
+    """Put a new file in the place of the old one in a single step."""
+    if target.is_dir() and not target.is_symlink():
+        raise IsADirectoryError(None, "it is a folder")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    _create(temporary, line)
+    try:
+        temporary.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _read(target: Path) -> bytes:
+    try:
+        if target.is_dir():
+            raise KeyFileError(f"{target} is a folder: name the key file in it")
+        with target.open("rb") as file:
+            return file.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise KeyFileError(
+            f"no key file {target}: check the path, or make a key with 'encdl keygen'"
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise KeyFileError(f"cannot read {target}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _text(target: Path, data: bytes) -> str:
+    """The file's one line; editors may have added a byte order mark or white space around it."""
+    line = data.removeprefix(b"\xef\xbb\xbf").strip()
+    if not line:
+        raise KeyFileError(f"{target} is empty: restore it from your backup")
+    if data.startswith(_CONTAINER_MAGIC):
+        raise KeyFileError(f"{target} is an encrypted file, not a key: give the key file here")
+    if len(data) > _MAX_BYTES:
+        raise KeyFileError(f"{target} is too large for a key file (over {_MAX_BYTES} bytes): check the path")
+    if not re.fullmatch(rb"[\x21-\x7e]+", line):
+        raise KeyFileError(f"{target} is not a key file (it is not one line of plain text): check the path")
+    return line.decode("ascii")
+
+
+def _wrong_kind(target: Path, prefix: str, prefixes: tuple[str, ...]) -> str:
+    if prefix == KEY_PREFIX:
+        return f"{target} is a master key, and a grant is asked for: make one with 'encdl grant'"
+    if prefix == GRANT_PREFIX:
+        return f"{target} is a grant, and the master key is asked for: ask the key's owner"
+    kinds = {known.rpartition("-")[0] for known in prefixes}
+    if re.fullmatch(r"encdl-(key|grant)-[0-9]{1,4}", prefix) and prefix.rpartition("-")[0] in kinds:
+        return f"{target} was written by a newer EncDL: update this one"
+    return f"{target} is not an EncDL key file: check the path"
+
+
+def _check(head: str, secret: bytes) -> bytes:
+    return sha256(b"encdl secret file\0" + head.encode("ascii") + b":" + secret).digest()[:_CHECK_BYTES]
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _decode(text: str) -> bytes:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", text) or len(text) % 4 == 1:
+        return b""
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return data if _encode(data) == text else b""
