@@ -1,0 +1,127 @@
+"""Cipher weights on disk: the two that the package ships, and any checkpoint of a training run.
+
+A weights file is a `torch.save` of plain values and tensors, `{"format", "cipher", "config", "state"}`, and is only
+ever read with `weights_only=True`: no file can run code. The *weights id* names the parts that decide a ciphertext;
+retraining a restorer does not change it, and files made before still open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from encdl import ciphers
+from encdl.ciphers import Cipher
+from encdl.errors import WeightsError
+from encdl.nn.integer import IntegerConv2d
+
+FORMAT = 1
+SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "thesis": "thesis.pt"}
+"""Names that `load` takes instead of a path."""
+
+CHECKPOINT_KEY = "encdl_cipher"
+"""Where a training checkpoint keeps the cipher's name and config."""
+
+
+@dataclass(frozen=True)
+class LoadedCipher:
+    """A cipher ready for use.
+
+    Attributes:
+        cipher: In evaluation mode, on the device asked for.
+        id: 16 hex digits that name its encryption weights.
+        name: The shipped name or the path that it was loaded from.
+    """
+
+    cipher: Cipher
+    id: str
+    name: str
+
+
+def weights_id(cipher: Cipher) -> str:
+    """16 hex digits of the SHA-256 over everything that decides a ciphertext: cipher, revision, weights."""
+    digest = hashlib.sha256(f"{cipher.name}/{cipher.revision}/{cipher.planes}".encode())
+    for module in cipher.encryption_modules():
+        for name, tensor in _acting(module).items():
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu") -> LoadedCipher:
+    """Load shipped weights by name, a file that `save` wrote, or a training checkpoint.
+
+    Raises:
+        WeightsError: No such file, or it holds something else.
+    """
+    name = str(name_or_path)
+    path = Path(__file__).parent / SHIPPED[name] if name in SHIPPED else Path(name)
+    content = _read(path)
+    if content.get("format") == FORMAT:
+        cipher_name, config, state = content.get("cipher"), content.get("config"), content.get("state")
+    elif CHECKPOINT_KEY in content:
+        origin = content[CHECKPOINT_KEY]
+        cipher_name, config = origin.get("cipher"), origin.get("config")
+        prefix = "cipher."
+        whole = content.get("state_dict", {})
+        state = {key.removeprefix(prefix): value for key, value in whole.items() if key.startswith(prefix)}
+    else:
+        raise WeightsError(
+            f"{path}: not EncDL weights: give a file of `encdl export`, a checkpoint, or default"
+        )
+    if not isinstance(cipher_name, str) or not isinstance(config, dict) or not isinstance(state, dict):
+        raise WeightsError(f"{path}: the weights file is damaged: fetch or export it again")
+    cipher = ciphers.create(cipher_name, config)
+    try:
+        cipher.load_state_dict({key: value.float() for key, value in state.items()})
+    except (RuntimeError, AttributeError):
+        raise WeightsError(f"{path}: the tensors do not fit cipher {cipher_name!r} of this version") from None
+    if not all(bool(value.isfinite().all()) for value in cipher.state_dict().values()):
+        raise WeightsError(f"{path}: the weights hold NaN or infinity: the training run diverged")
+    cipher.eval().requires_grad_(False)
+    return LoadedCipher(cipher.to(device), weights_id(cipher), name)
+
+
+def save(cipher: Cipher, path: str | Path) -> str:
+    """Write a cipher's acting weights (integers as int8) and return their id; replaces an existing file."""
+    integer = {
+        f"{n}.{k}" for n, m in cipher.named_modules() if isinstance(m, IntegerConv2d) for k in _acting(m)
+    }
+    acting = _acting(cipher)
+    state = {key: acting[key].to(torch.int8) if key in integer else acting[key] for key in acting}
+    torch.save(
+        {"format": FORMAT, "cipher": cipher.name, "config": cipher.config(), "state": state}, Path(path)
+    )
+    return weights_id(cipher)
+
+
+def _acting(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters as they act, by name: those of integer layers rounded and clamped, as int8."""
+    state = {key: value.detach().float() for key, value in module.state_dict().items()}
+    for name, layer in module.named_modules():
+        if isinstance(layer, IntegerConv2d):
+            prefix = f"{name}." if name else ""
+            state[f"{prefix}weight"] = layer.integer_weight().detach().to(torch.int8)
+            state[f"{prefix}bias"] = layer.integer_bias().detach().to(torch.int8)
+    return state
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file: give its path, or one of {', '.join(SHIPPED)}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError):
+        raise WeightsError(
+            f"{path}: not a weights file, or a damaged one: fetch or export it again"
+        ) from None
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path}: not EncDL weights: it holds a {type(content).__name__}")
+    return content

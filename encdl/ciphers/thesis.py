@@ -1,0 +1,64 @@
+"""The `thesis` cipher: a plain multi-scale dilated encryption autoencoder with the key planes as input.
+
+This is the baseline that the thesis's abstract describes, as far as it can be read from it: an encoder takes the
+picture and the key planes to a ciphertext between 0 and 1, quantised to 256 levels; a decoder takes ciphertext and
+key planes back to the likelihood of a binary image. Nothing makes it exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from encdl.ciphers.base import Cipher
+from encdl.nn.dilated import DilatedNet
+from encdl.nn.integer import straight_through, wrap
+from encdl.nn.phases import from_phases, to_phases
+
+
+class ThesisCipher(Cipher):
+    """Encoder and decoder of `blocks` dilated blocks each, on phases.
+
+    Args:
+        planes: P, key planes a pixel, 1..32.
+        width: Channels, a multiple of 4.
+        blocks: Dilated blocks of the encoder, and of the decoder.
+    """
+
+    name: ClassVar[str] = "thesis"
+    exact: ClassVar[bool] = False
+
+    def __init__(self, planes: int = 8, width: int = 32, blocks: int = 3) -> None:
+        super().__init__()
+        if not 1 <= planes <= 32:
+            raise ValueError(f"planes must be in 1..32, got {planes}")
+        self.planes = planes
+        self._config = {"planes": planes, "width": width, "blocks": blocks}
+        self.encoder = DilatedNet(4 + 4 * planes, 4, width, blocks)
+        self.decoder = DilatedNet(4 + 4 * planes, 4, width, blocks)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return dict(self._config)
+
+    def forward(self, image: Tensor, key_planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Encrypt with gradients; the mask is what the network added. See `Cipher.forward`."""
+        x = torch.cat([to_phases(image) / 127.5 - 1.0, to_phases(key_planes) * 2 - 1], dim=1)
+        levels = from_phases(self.encoder(x), *image.shape[-2:]).sigmoid() * 255.0
+        ciphertext = straight_through(levels.detach().round(), levels)
+        return ciphertext, wrap(ciphertext - image)
+
+    def logits(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Tensor:
+        """The decoder's reading; see `Cipher.logits`. What is known to be lost is shown to it as mid-grey."""
+        shown = torch.where(lost > 0, 127.5, ciphertext)
+        x = torch.cat([to_phases(shown) / 127.5 - 1.0, to_phases(key_planes) * 2 - 1], dim=1)
+        return from_phases(self.decoder(x), *ciphertext.shape[-2:])
+
+    def _decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        return (self.logits(ciphertext, key_planes, torch.zeros_like(ciphertext)).sigmoid() * 255.0).round()
+
+    def encryption_modules(self) -> list[torch.nn.Module]:
+        """Both halves: a ciphertext of another encoder or decoder does not open."""
+        return [self.encoder, self.decoder]

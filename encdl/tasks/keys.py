@@ -1,0 +1,43 @@
+"""Fresh key planes for every picture of every step, from a seed and nothing else.
+
+A draw depends on (seed, rank, purpose, step) alone: no state to store, so a resumed run sees the keys that an
+uninterrupted one would, and no two ranks see the same. These are training keys: they protect nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from encdl.keys.planes import PlaneSpec, key_planes
+
+
+def fresh_planes(
+    spec: PlaneSpec, shape: torch.Size, *, seed: int, rank: int, purpose: str, step: int
+) -> Tensor:
+    """Key planes of one fresh key a picture.
+
+    Args:
+        spec: Map and expansion.
+        shape: (B, C, H, W) of the pictures.
+        seed: The run's seed.
+        rank: The process's rank.
+        purpose: "train", "validate", …: purposes never share a key.
+        step: Counts the draws of a purpose.
+
+    Returns:
+        (B, C, P, H, W) uint8 in {0, 1}, on the CPU.
+    """
+    origin = f"encdl training key/{seed}/{rank}/{purpose}/{step}".encode()
+    secrets = hashlib.shake_256(origin).digest(32 * shape[0])
+    subkeys = [secrets[i : i + 32] for i in range(0, len(secrets), 32)]
+    return torch.from_numpy(key_planes(subkeys, spec, shape[1], shape[2], shape[3]))
+
+
+def fresh_generator(*, seed: int, rank: int, purpose: str, step: int) -> torch.Generator:
+    """A CPU generator for damage and the like, drawn the same way."""
+    origin = f"encdl random draw/{seed}/{rank}/{purpose}/{step}".encode()
+    number = int.from_bytes(hashlib.shake_256(origin).digest(7), "little")
+    return torch.Generator().manual_seed(number)
