@@ -52,10 +52,10 @@ def multiply_slope(value: Words, slope: Words, out: Words, spare: Words) -> None
     """Write floor(value * slope / 2**30) to `out`: `slope` is a factor with 30 fractional bits.
 
     The caller keeps slope <= 2**32 and the result below 2**64. With value = a * 2**32 + b the result is
-    exactly (a*slope << 2) + (b*slope >> 30). `out` must not be `value`.
+    exactly (a*slope << 2) + (b*slope >> 30). `spare` may be `value`, `out` may not.
     """
-    np.right_shift(value, BITS_32, out=spare)
     np.bitwise_and(value, LOW_HALF, out=out)
+    np.right_shift(value, BITS_32, out=spare)
     np.multiply(spare, slope, out=spare)
     np.multiply(out, slope, out=out)
     np.left_shift(spare, TWO, out=spare)
