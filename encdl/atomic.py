@@ -53,7 +53,15 @@ def write_bytes(path: str | os.PathLike[str], *parts: bytes | memoryview, force:
     target = check_output(path, force)
     if target.is_symlink():
         target = Path(os.path.realpath(target))  # replace what the link points to, not the link
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.part")
+    try:
+        _write_and_rename(target, parts, force)
+    except OSError as error:  # name the file that the user knows, not the temporary one
+        raise OSError(error.errno, error.strerror or str(error), str(target)) from error
+    _sync_folder(target.parent)
+
+
+def _write_and_rename(target: Path, parts: tuple[bytes | memoryview, ...], force: bool) -> None:
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -70,7 +78,6 @@ def write_bytes(path: str | os.PathLike[str], *parts: bytes | memoryview, force:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-    _sync_folder(target.parent)
 
 
 def _rename_without_replacing(source: Path, target: Path) -> None:

@@ -107,6 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for an error told in one line on stderr, 130 when interrupted.
     """
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")  # a file's name may hold bytes that the terminal cannot show
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
     except EncdlError as error:
@@ -119,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-        return _fail(f"{names + ': ' if names else ''}{error.strerror or error}: nothing was written")
+        reason = f"{names + ': ' if names else ''}{error.strerror or error}"
+        return _fail(f"{reason}: nothing was written; check the name, the permissions and the free space")
     except MemoryError:
         return _fail("out of memory: use a smaller image or a larger machine; nothing was written")
 

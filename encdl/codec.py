@@ -1,4 +1,4 @@
-"""From a picture's array to header and ciphertext and back: keys, planes, cipher and post-processing in one place."""
+"""From a picture's array to header and ciphertext, and back: keys, planes, cipher and post-processing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from encdl import postprocess as post
 from encdl.container import Header
 from encdl.errors import ContainerError, UsageError, WeightsError
 from encdl.images import check
-from encdl.keys.key import Grant, ImageKeys, Opener, random_nonce, synthetic_nonce
+from encdl.keys.derive import ImageKeys, check_study
+from encdl.keys.key import Grant, Opener
+from encdl.keys.nonces import random_nonce, synthetic_nonce
 from encdl.keys.planes import PlaneSpec, key_planes
 
 if TYPE_CHECKING:
@@ -30,21 +32,25 @@ NONCE_MODES: tuple[NonceMode, ...] = ("random", "synthetic")
 class CipherLike(Protocol):
     """What the codec needs of a cipher; every `encdl.ciphers.Cipher` has it.
 
-    Tensors: pictures and ciphertexts uint8 (B, C, H, W), key planes uint8 (B, C, P, H, W), lost bool (B, C, H, W).
+    Pictures and ciphertexts are uint8 (B, C, H, W), key planes uint8 (B, C, P, H, W), lost bool (B, C, H, W).
     """
 
     @property
     def name(self) -> str:
         """Name of the cipher class, as in the header."""
+        ...
 
     def encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
         """Encrypt pictures."""
+        ...
 
     def decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
         """Decrypt intact ciphertexts."""
+        ...
 
     def restore(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor | None = None) -> Tensor:
         """Guess the pictures behind damaged ciphertexts."""
+        ...
 
 
 class Codec:
@@ -52,7 +58,7 @@ class Codec:
 
     Args:
         cipher: the cipher, on the device where it is to run.
-        weights_id: 16 hex digits that name its weights; goes into every header, and is asked for on the way back.
+        weights_id: 16 hex digits that name its weights; they go into the header and must fit on the way back.
         device: where the cipher's weights are.
     """
 
@@ -96,8 +102,9 @@ class Codec:
         array = check(array)
         if isinstance(opener, Grant) and opener.scope == "file":
             raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
+        study = check_study(study)
         process = post.create(postprocess)
-        settings = {
+        settings: dict[str, Any] = {
             "cipher": self.cipher.name,
             "weights": self.weights_id,
             "shape": array.shape,
@@ -182,8 +189,8 @@ class Codec:
 def to_tensor(array: Array) -> Tensor:
     """Lay out an array as the cipher takes it.
 
-    16-bit values are split into bytes: first the low bytes of all channels, then their high bytes; int16 by its
-    two's complement pattern.
+    16-bit values are split into bytes: first the low bytes of all channels, then their high bytes; int16 by
+    its two's complement pattern.
 
     Args:
         array: (H, W) or (H, W, C), uint8, uint16 or int16.

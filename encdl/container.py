@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from encdl import atomic
 from encdl.errors import ContainerError, EncdlError, UsageError, WrongKeyError
-from encdl.keys.key import ImageKeys, Opener
+from encdl.keys.derive import ImageKeys, check_study
+from encdl.keys.key import Opener
 from encdl.keys.planes import PlaneSpec
 
 MAGIC = b"\x89ENCDL\r\n"
@@ -38,7 +39,6 @@ MAX_CHANNELS = 1024
 NONCE_BYTES = 16
 TAG_BYTES = 32
 SUFFIX = ".encdl"
-MAX_STUDY_CHARS = 256
 
 ITEM_BYTES = {"uint8": 1, "uint16": 2, "int16": 2}
 LAYOUTS = {"HW": 2, "HWC": 3}
@@ -91,10 +91,17 @@ class Header:
             value = getattr(self, name)
             if not isinstance(value, str) or value not in allowed:
                 raise _bad(name, value)
-        if not isinstance(self.study, str) or len(self.study) > MAX_STUDY_CHARS or not _printable(self.study):
-            raise _bad("study", self.study)
+        self._check_study()
         self._check_shape()
         self.plane_spec()
+
+    def _check_study(self) -> None:
+        try:
+            valid = isinstance(self.study, str) and check_study(self.study) == self.study
+        except UsageError:
+            valid = False
+        if not valid:
+            raise _bad("study", self.study)
 
     def _check_shape(self) -> None:
         shape = self.shape
@@ -140,7 +147,7 @@ class Header:
         """Decode a header that comes from an untrusted file.
 
         Raises:
-            ContainerError: not canonical JSON; or a field is missing, unknown, of a wrong type or out of range.
+            ContainerError: not canonical JSON; or a field is missing, unknown, of a wrong type or range.
         """
         try:
             # Canonical form alone is accepted: no duplicate fields, no floats in disguise.
@@ -171,10 +178,6 @@ _PATTERNS = {
 def _canonical(values: object) -> bytes:
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8")
-
-
-def _printable(text: str) -> bool:
-    return all(character.isprintable() for character in text)
 
 
 def _short(value: object) -> str:
@@ -327,8 +330,9 @@ def _opened(path: str | os.PathLike[str]) -> BinaryIO:
         return where.open("rb")
     except FileNotFoundError:
         raise ContainerError(f"{where}: no such file: check the name") from None
-    except OSError as error:
-        raise ContainerError(f"{where}: cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ContainerError(f"{where}: cannot be read ({reason}): check its permissions") from None
 
 
 def _size(stream: BinaryIO) -> int:

@@ -1,7 +1,7 @@
 """Pictures on disk as integer arrays, without losing a bit: PNG, TIFF and NPY, and back.
 
 An array is (H, W) or (H, W, C) of uint8, uint16 or int16; alpha is a channel like any other. The file's kind
-is told by its content, not by its name. JPEG and BMP can be read too; what comes out of them is written as PNG.
+is told by its content, not by its name. JPEG and BMP can be read too, and are written back as PNG.
 Not kept: metadata (colour profiles, resolution, comments). Palettes become colour, and grey of 1, 2 or 4 bits
 becomes 8 bits.
 """
@@ -130,8 +130,9 @@ def _load(where: Path) -> bytes:
         data = where.read_bytes()
     except FileNotFoundError:
         raise ImageFileError(f"{where}: no such file: check the name") from None
-    except OSError as error:
-        raise ImageFileError(f"{where}: cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ImageFileError(f"{where}: cannot be read ({reason}): check its permissions") from None
     if not data:
         raise ImageFileError(f"{where}: is empty (0 bytes): export or copy the image again")
     return data

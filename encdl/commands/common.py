@@ -1,0 +1,91 @@
+"""What several verbs share: key and cipher loading, checks of names, warnings."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from encdl.errors import UsageError
+from encdl.keys.key import Grant, Key, load_opener
+
+if TYPE_CHECKING:
+    from encdl.weights import LoadedCipher
+
+
+def add_output(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add `-o` and `--force`."""
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", required=not default, help=default or "file to write"
+    )
+    parser.add_argument("--force", action="store_true", help="replace the output if it exists")
+
+
+def add_key(parser: argparse.ArgumentParser, text: str = "key or grant file") -> None:
+    """Add `--key`."""
+    parser.add_argument("--key", type=Path, required=True, metavar="K", help=text)
+
+
+def add_cipher(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add `--weights` and `--device`."""
+    parser.add_argument("--weights", metavar="W", help=f"name or file of the cipher's weights ({default})")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to compute (default: auto); every device gives the same bytes",
+    )
+
+
+def warn(message: str) -> None:
+    """Print one line of warning on stderr."""
+    print(f"encdl: warning: {' '.join(message.split())}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def one_line_warnings(ignore: type[Warning] | None = None) -> Iterator[None]:
+    """Show each of Python's warnings once, the way `warn` does; those of category `ignore` not at all."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if ignore is not None:
+            warnings.simplefilter("ignore", ignore)
+        yield
+    for message in dict.fromkeys(str(item.message) for item in caught):
+        warn(message)
+
+
+def open_key(path: Path) -> Key | Grant:
+    """Load a key or grant; warn if other users of the machine can read the file."""
+    opener = load_opener(path)
+    if not Key.is_private(path):
+        warn(f"{path}: other users can read this file: chmod 600 it")
+    return opener
+
+
+def different_files(output: Path, *inputs: Path) -> None:
+    """Raise `UsageError` if the output would replace one of the files that are being read."""
+    for name in inputs:
+        if output.exists() and name.exists() and output.samefile(name):
+            raise UsageError(f"{output}: the output is the same file as the input {name}: give another name")
+
+
+def load_cipher(name: str, device: str) -> LoadedCipher:
+    """Load weights onto the device that the user chose; the first step that imports torch.
+
+    Raises:
+        UsageError: "cuda" was asked for and is not there.
+        WeightsError: unknown name, or an unreadable file.
+    """
+    import torch  # noqa: PLC0415
+
+    from encdl import weights  # noqa: PLC0415
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: no CUDA device is usable here: use --device cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return weights.load(name, device=device)
