@@ -1,0 +1,65 @@
+"""Keyed bijections after the network: confusion moves the bytes of a ciphertext, diffusion spreads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from encdl.errors import UsageError
+from encdl.keys.derive import ImageKeys
+from encdl.postprocess.base import Identity, PostProcess
+from encdl.postprocess.confusion import Confusion, keyed_permutation
+from encdl.postprocess.diffusion import Diffusion
+
+__all__ = [
+    "NAMES",
+    "Both",
+    "Confusion",
+    "Diffusion",
+    "Identity",
+    "PostProcess",
+    "create",
+    "keyed_permutation",
+]
+
+
+class Both(PostProcess):
+    """Confusion, then diffusion: after `undo`, a lost block of the ciphertext lies scattered."""
+
+    name = "both"
+
+    def __init__(self) -> None:
+        self._confusion = Confusion()
+        self._diffusion = Diffusion()
+
+    def _apply(self, ciphertext: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
+        return self._diffusion.apply(self._confusion.apply(ciphertext, keys), keys)
+
+    def _undo(self, ciphertext: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
+        return self._confusion.undo(self._diffusion.undo(ciphertext, keys), keys)
+
+    def _undo_lost(self, lost: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
+        return self._confusion.undo_lost(self._diffusion.undo_lost(lost, keys), keys)
+
+
+_CLASSES: dict[str, type[PostProcess]] = {kind.name: kind for kind in (Identity, Confusion, Diffusion, Both)}
+
+NAMES: tuple[str, ...] = tuple(_CLASSES)
+
+
+def create(name: str) -> PostProcess:
+    """Make a post-processing by its name.
+
+    Args:
+        name: one of `NAMES`: "none", "confusion", "diffusion" or "both".
+
+    Returns:
+        the post-processing; it holds no state.
+
+    Raises:
+        UsageError: the name is none of them.
+    """
+    if name not in _CLASSES:
+        raise UsageError(f"post-processing {name!r} does not exist: use one of {', '.join(NAMES)}")
+    return _CLASSES[name]()
