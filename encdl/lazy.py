@@ -8,12 +8,13 @@ from typing import Any
 from encdl.errors import UsageError
 
 
-def need(module: str, purpose: str) -> Any:
+def need(module: str, purpose: str, otherwise: str = "") -> Any:
     """Import and return `module`.
 
     Args:
         module: Dotted name, for example `monai.transforms`.
         purpose: What it is needed for, the subject of the error's sentence ("reading data sets").
+        otherwise: How to do without ("set trainer.logger to false"), if there is a way.
 
     Raises:
         UsageError: The library (or one that it imports) is not installed.
@@ -22,6 +23,5 @@ def need(module: str, purpose: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = (error.name or module).partition(".")[0]
-        raise UsageError(
-            f"{purpose} needs {package}, which is not installed here: pip install {package}"
-        ) from error
+        advice = f"pip install {package}" + (f", or {otherwise}" if otherwise else "")
+        raise UsageError(f"{purpose} needs {package}, which is not installed here: {advice}") from error

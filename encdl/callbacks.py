@@ -1,0 +1,141 @@
+"""Lightning callbacks that show what a run does: panels of pictures, and a table of results at its end."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from encdl.batch import ImageBatch
+from encdl.panels import panel_png
+from encdl.tracking import run_logger
+
+LABELS = {
+    "val/loss": ("validation loss", "{:.4f}"),
+    "val/exact_fraction": ("decrypted exactly", "{:.1%} of images"),
+    "val/wrong_key_psnr_db": ("wrong key", "{:.1f} dB"),
+    "val/mean_image_psnr_db": ("guessing the mean image", "{:.1f} dB"),
+    "val/restored_psnr_db/": ("restored after {}", "{:.1f} dB"),
+    "val/entropy_bits": ("ciphertext entropy", "{:.4f} of 8 bits"),
+    "val/content_activity": ("content activity", "{:.3f} (0: pure keystream)"),
+}
+"""Metric, or the beginning of metrics' names, to its label and format; in the order of the table."""
+
+
+@runtime_checkable
+class HasPanel(Protocol):
+    """A task that can show itself."""
+
+    def panel(self, batch: ImageBatch) -> Mapping[str, Tensor]:
+        """Name of a column to pictures, uint8 (B, C, H, W), in the order in which they are drawn."""
+        ...
+
+
+class ImagePanel(Callback):
+    """At each validation, draws the first validation batch as the task shows it.
+
+    The picture goes to the MLflow run as `panels/step-00001200.png`; without MLflow, to the same place
+    below the other logger's folder, or else below `default_root_dir`.
+
+    Args:
+        images: How many pictures of the batch are drawn.
+        every_n_validations: Draw at every n-th validation only.
+    """
+
+    def __init__(self, images: int = 3, every_n_validations: int = 1) -> None:
+        self.images, self.every_n_validations = images, every_n_validations
+        self._validations = 0
+
+    def on_validation_batch_end(  # Lightning's signature
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the first batch."""
+        if batch_idx or dataloader_idx or trainer.sanity_checking:
+            return
+        self._validations += 1
+        due = (self._validations - 1) % self.every_n_validations == 0
+        if due and trainer.is_global_zero and isinstance(pl_module, HasPanel):
+            few = {name: values[: self.images] for name, values in batch.items()}
+            with torch.no_grad():
+                columns = pl_module.panel(few)  # type: ignore[arg-type]  # a part of an ImageBatch is one
+            title = f"{type(pl_module).__name__}, step {trainer.global_step}"
+            self._store(trainer, panel_png(columns, title, self.images))
+
+    def _store(self, trainer: Trainer, png: bytes) -> None:
+        path = f"panels/step-{trainer.global_step:08d}.png"
+        logger = run_logger(trainer)
+        if logger is not None:
+            logger.log_picture(png, path)
+            return
+        # Not `trainer.log_dir`: it waits for the other ranks, and only rank 0 is here.
+        folder = getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir
+        file = Path(folder, path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png)
+
+
+class ResultTable(Callback):
+    """Prints, when training ends, what the last validation measured and where the weights and the run are."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Print the table, if what ends is training."""
+        if stage != "fit" or not trainer.is_global_zero:
+            return
+        bar = trainer.progress_bar_callback
+        if bar is not None:  # it would draw its last line below the table
+            bar.teardown(trainer, pl_module, stage)
+        minutes, seconds = divmod(round(time.monotonic() - self._started), 60)
+        heading = f"{type(pl_module).__name__}: {trainer.global_step} steps in {minutes} min {seconds:02d} s"
+        print(result_table(heading, [*_results(trainer.callback_metrics), *_places(trainer)]), flush=True)
+
+
+def result_table(heading: str, rows: list[tuple[str, str]]) -> str:
+    """A heading and rows (label, value) as aligned text."""
+    width = max((len(label) for label, _ in rows), default=0)
+    return "\n".join(["", heading, *(f"  {label:<{width}}  {value}" for label, value in rows)])
+
+
+def _results(metrics: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    """The table's rows of those metrics that a task logged."""
+    rows = []
+    for known, (label, form) in LABELS.items():
+        for name in [
+            name for name in metrics if name == known or (known.endswith("/") and name.startswith(known))
+        ]:
+            detail = name.removeprefix(known).replace("_", " ")
+            rows.append((label.format(detail), form.format(float(metrics[name]))))
+    return rows
+
+
+def _places(trainer: Trainer) -> list[tuple[str, str]]:
+    """Where the checkpoints and the run are."""
+    rows = []
+    checkpoints = trainer.checkpoint_callback
+    for label, attribute in (("best checkpoint", "best_model_path"), ("last checkpoint", "last_model_path")):
+        path = getattr(checkpoints, attribute, "")
+        if path:
+            rows.append((label, str(path)))
+    logger = run_logger(trainer)
+    if logger is not None:
+        rows.append(("MLflow run", str(logger.run_id)))
+        rows.append(("look at it", f"mlflow ui --backend-store-uri {shlex.quote(logger.tracking_uri)}"))
+    return rows

@@ -1,0 +1,167 @@
+"""`encdl fit`, `validate`, `test` and `predict`: one Lightning run from one YAML file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from encdl.callbacks import ImagePanel, ResultTable
+from encdl.data.base import ImageDataModule
+from encdl.errors import EncdlError, UsageError
+from encdl.tracking import RunLogger, RunRecord, run_id_of, run_logger
+
+HARMLESS = (
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*The `srun` command is available on your system but is not used.*",
+    r".*does not have many workers which may be a bottleneck.*",
+    r".*The number of training batches .* is smaller than the logging interval.*",
+)
+"""Warnings of libraries about themselves, or about what is right at this size of data."""
+
+SEE_HELP = " (see `encdl fit --help`)"
+
+
+class Parser(LightningArgumentParser):
+    """Raises on a wrong setting instead of printing pages of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what jsonargparse found, in one line."""
+        raise UsageError(shorten(message) + SEE_HELP) from ex
+
+
+class RecordConfig(SaveConfigCallback):
+    """Stores the whole configuration with the run: config.yaml and parameters in MLflow, else a file.
+
+    The file lies in the other logger's folder, or else in `default_root_dir`.
+    """
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Store it; called once, on rank 0."""
+        text = self.parser.dump(self.config, skip_none=False)
+        logger = run_logger(trainer)
+        if logger is not None:
+            settings = json.loads(self.parser.dump(self.config, format="json"))
+            settings.pop("config", None)
+            logger.log_config(settings, text)
+            return
+        folder = Path(getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(text)
+
+
+class TrainingCLI(LightningCLI):
+    """Lightning's command line for any task on any data set, with this project's tracking and callbacks."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        super().__init__(
+            LightningModule,
+            ImageDataModule,
+            save_config_callback=RecordConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults={
+                "default_root_dir": "runs",
+                "logger": {"class_path": f"{RunLogger.__module__}.{RunLogger.__qualname__}"},
+            },
+            seed_everything_default=0,
+            parser_class=Parser,
+            parser_kwargs={"allow_abbrev": False},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            args=list(argv),
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse `args` only; the base class would also look at, and warn about, the process's own."""
+        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer, with those of this project's callbacks that the configuration does not list."""
+        settings = self._get(self.config_init, "trainer")
+        listed = settings.get("callbacks") or []
+        callbacks = [*listed] if isinstance(listed, list) else [listed]
+        for usual in (RunRecord(), ImagePanel(), ResultTable(), ModelCheckpoint(save_last=True)):
+            wanted = settings.get("enable_checkpointing") is not False or not isinstance(
+                usual, ModelCheckpoint
+            )
+            if wanted and not any(isinstance(callback, type(usual)) for callback in callbacks):
+                callbacks.append(usual)
+        return super().instantiate_trainer(**{**kwargs, "callbacks": callbacks})
+
+    def before_fit(self) -> None:
+        """Continue the MLflow run of the checkpoint that training continues from."""
+        checkpoint = self._get(self.config, "ckpt_path")
+        logger = run_logger(self.trainer)
+        if checkpoint and logger is not None and Path(checkpoint).is_file():
+            run_id = run_id_of(checkpoint)
+            if run_id is not None:
+                logger.resume(run_id)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `encdl VERB ...`.
+
+    Args:
+        argv: The verb (fit, validate, test or predict) and everything after it.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        EncdlError: A setting, the data or a library is not as it must be; told in one line.
+    """
+    for message in HARMLESS:
+        warnings.filterwarnings("ignore", message)
+    # Advertisements for other products of Lightning's maker.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tips)
+    try:
+        TrainingCLI(argv)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning ends Ctrl-C so
+            raise KeyboardInterrupt from error
+        raise
+    except MisconfigurationException as error:
+        raise UsageError(shorten(str(error))) from error
+    except Exception as error:
+        known = _known_cause(error)
+        if known is None or known is error:
+            raise
+        raise known from None
+    return 0
+
+
+def shorten(message: str) -> str:
+    """The part of a message of jsonargparse that helps, in one line: the key, and what is wrong with its value.
+
+    A value that fits none of several types gets a paragraph that lists all of them and repeats the value.
+    """
+    body, _, _ = message.replace(SEE_HELP, "").partition("Given value type:")
+    head, several, tried = body.partition("Errors:")
+    wrong = [
+        each for each in re.split(r"\n\s*- ", tried) if each.strip() and not each.startswith("Expected a")
+    ]
+    if several and wrong:
+        key = re.match(r'Parser key "[^"]*": ', head)
+        body = (key.group() if key else "") + "; ".join(wrong)
+    return " ".join(body.split())
+
+
+def _known_cause(error: BaseException | None) -> EncdlError | None:
+    """The error of ours that a library wrapped, if there is one."""
+    while error is not None and not isinstance(error, EncdlError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _no_tips(record: logging.LogRecord) -> Any:
+    return "Tip:" not in record.getMessage()

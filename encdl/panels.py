@@ -1,0 +1,88 @@
+"""Panels: rows of pictures side by side, with a histogram of the ciphertext, drawn without a display."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from encdl.lazy import need
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PLAIN, CIPHERTEXT = "plain", "ciphertext"
+INCHES_PER_PICTURE = 2.0
+
+
+def panel_png(columns: Mapping[str, Tensor], title: str = "", rows: int = 3) -> bytes:
+    """Draw a panel.
+
+    Args:
+        columns: Name of a column to its pictures, uint8 (B, C, H, W), all of one B. Below each picture stands
+            its PSNR against the column `plain`, if any; the column `ciphertext` also gets a histogram.
+        title: One line above everything.
+        rows: At most this many pictures of a column.
+
+    Returns:
+        A PNG file.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+        ValueError: There is nothing to draw.
+    """
+    figures = need("matplotlib.figure", "drawing panels", "leave out ImagePanel")
+    count = min([rows, *(len(pictures) for pictures in columns.values())]) if columns else 0
+    if count == 0:
+        raise ValueError("a panel needs at least one column with at least one picture")
+    width = len(columns) + (CIPHERTEXT in columns)
+    size = (INCHES_PER_PICTURE * width, (INCHES_PER_PICTURE + 0.25) * count + 0.5)
+    figure = figures.Figure(figsize=size, dpi=100, layout="constrained")
+    axes = figure.subplots(count, width, squeeze=False)
+    figure.suptitle(title, fontsize=10)
+    for row in range(count):
+        pictures = {name: column[row].cpu().numpy() for name, column in columns.items()}
+        for place, (name, picture) in zip(axes[row], pictures.items(), strict=False):
+            _draw_picture(place, picture, name if row == 0 else "")
+            if PLAIN in pictures and name != PLAIN:
+                place.set_xlabel(_closeness(picture, pictures[PLAIN]), fontsize=8)
+        if CIPHERTEXT in pictures:
+            _draw_histogram(
+                axes[row, -1], pictures[CIPHERTEXT], "histogram of ciphertext" if row == 0 else ""
+            )
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def _draw_picture(place: Axes, picture: np.ndarray, title: str) -> None:
+    """One picture (C, H, W): three channels as colour, otherwise the first channel as grey."""
+    shown = np.moveaxis(picture, 0, -1) if len(picture) == 3 else picture[0]
+    place.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    place.set_title(title.replace("_", " "), fontsize=9)
+    place.set_xticks([])
+    place.set_yticks([])
+
+
+def _draw_histogram(place: Axes, picture: np.ndarray, title: str) -> None:
+    """How often each of the 256 levels occurs, in per cent, and the line that a uniform ciphertext has."""
+    share = 100 * np.bincount(picture.ravel(), minlength=256) / picture.size
+    place.stairs(share, np.arange(257), fill=True, color="0.4")
+    place.axhline(100 / 256, color="C3", linewidth=1)
+    place.set_xlim(0, 256)
+    place.set_ylim(0, max(0.8, 1.05 * float(share.max())))
+    place.set_title(title, fontsize=9)
+    place.tick_params(labelsize=7)
+    place.set_xlabel("level (line: uniform)", fontsize=8)
+    place.set_ylabel("% of pixels", fontsize=8)
+
+
+def _closeness(picture: np.ndarray, plain: np.ndarray) -> str:
+    """PSNR in words: "exact" or "23.4 dB"; nothing for pictures of another size."""
+    if picture.shape != plain.shape:
+        return ""
+    error = float(np.mean((picture.astype(np.float64) - plain) ** 2))
+    return "exact" if error == 0 else f"{10 * np.log10(255**2 / error):.1f} dB"
