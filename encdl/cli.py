@@ -112,22 +112,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         reconfigure(errors="backslashreplace")  # a file's name may hold bytes that the terminal cannot show
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
-    except EncdlError as error:
-        return _fail(str(error))
     except KeyboardInterrupt:
         print("encdl: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `encdl inspect scan.encdl | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-        reason = f"{names + ': ' if names else ''}{error.strerror or error}"
-        return _fail(f"{reason}: nothing was written; check the name, the permissions and the free space")
-    except MemoryError:
-        return _fail("out of memory: use a smaller image or a larger machine; nothing was written")
+    except (EncdlError, ModuleNotFoundError, OSError, MemoryError) as error:
+        print(f"encdl: error: {' '.join(_explain(error).split())}", file=sys.stderr)
+        return EXIT_ERROR
 
 
-def _fail(message: str) -> int:
-    print(f"encdl: error: {' '.join(message.split())}", file=sys.stderr)
-    return EXIT_ERROR
+def _explain(error: Exception) -> str:
+    """What is wrong, where, and what to do."""
+    match error:
+        case ModuleNotFoundError():
+            package = (error.name or str(error)).partition(".")[0]
+            return f"{package} is not installed, and this verb needs it: pip install {package}"
+        case OSError():
+            names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+            reason = f"{names + ': ' if names else ''}{error.strerror or error}"
+            return f"{reason}: nothing was written; check the name, the permissions and the free space"
+        case MemoryError():
+            return "out of memory: use a smaller image or a larger machine; nothing was written"
+    return str(error)

@@ -175,11 +175,10 @@ def _decoding(where: Path, kind: str) -> Iterator[None]:
         raise
     except MemoryError:
         raise ImageFileError(
-            f"{where}: this {kind} file does not fit in memory: it is too large or damaged"
+            f"{where}: this {kind} does not fit in memory: it is too large or damaged"
         ) from None
-    except (OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, ArithmeticError, RuntimeError,
-            AttributeError, AssertionError, struct.error, zlib.error) as error:  # fmt: skip
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+    except Exception as error:  # on bad bytes decoders raise anything, from TokenError to AttributeError
+        reason = " ".join(str(error).split("<_io")[0].split())[:100] or type(error).__name__
         raise ImageFileError(
             f"{where}: this {kind} file is truncated or damaged ({reason}): export or copy it again"
         ) from None
@@ -214,7 +213,8 @@ def _decode_png(where: Path, data: bytes) -> Array:
         raise ValueError("no header")
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
     _check_size(where, height, width)
-    array = _decode_pillow(where, data)  # also for 16-bit colour: it finds truncation and checksum errors
+    _check_png_chunks(data)
+    array = _decode_pillow(where, data)  # also for 16-bit colour: it finds pixels that are missing
     if depth != 16 or colour == 0:
         return array
     import cv2  # noqa: PLC0415
@@ -228,10 +228,22 @@ def _decode_png(where: Path, data: bytes) -> Array:
     return wide[..., [2, 1, 0, 3][: wide.shape[2]]]
 
 
+def _check_png_chunks(data: bytes) -> None:
+    """Check length and checksum of every chunk, which the decoders do partly, or noisily."""
+    start = len(_PNG)
+    name = b""
+    while name != b"IEND":
+        length, name = struct.unpack(">I4s", data[start : start + 8])
+        stop = start + 8 + length
+        if zlib.crc32(data[start + 4 : stop]).to_bytes(4, "big") != data[stop : stop + 4]:
+            raise ValueError(f"checksum of chunk {name.decode('latin-1')!a}")
+        start = stop + 4
+
+
 def _decode_pillow(where: Path, data: bytes) -> Array:
     from PIL import Image, ImageOps  # noqa: PLC0415
 
-    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP", "TIFF")) as picture:
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as picture:
         _check_size(where, picture.height, picture.width)
         frames = getattr(picture, "n_frames", 1)
         if frames > 1 and picture.format != "MPO":
@@ -270,14 +282,14 @@ def _decode_tiff(where: Path, data: bytes) -> Array:
         segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
         if not segments or any(count == 0 or start + count > len(data) for start, count in segments):
             raise ValueError("pixels are missing")
-        photometric = page.photometric.name
-        if photometric == "PALETTE":
-            return _decode_pillow(where, data)
-        if photometric not in ("MINISBLACK", "MINISWHITE", "RGB"):
+        photometric = getattr(page.photometric, "name", "unknown")
+        if photometric not in ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE"):
             raise ImageFileError(
                 f"{where}: has the colour space {photometric}: convert it to grey or RGB first"
             )
         array = _tiff_pixels(where, page, data)
+        if photometric == "PALETTE":
+            array = np.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(np.uint8)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)
     if photometric == "MINISWHITE" and array.dtype.kind in "ui":
@@ -303,8 +315,13 @@ def _tiff_by_opencv(where: Path, page: Any, data: bytes) -> Array:
     """Decode a compression (LZW, JPEG, ...) that tifffile leaves to an optional package."""
     import cv2  # noqa: PLC0415
 
-    samples, name = page.samplesperpixel, page.compression.name
-    array: Array | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    samples, name = page.samplesperpixel, getattr(page.compression, "name", "unknown")
+    logging_of_cv2 = cv2.utils.logging  # it would tell of damage on stderr; the shape below tells it too
+    level = logging_of_cv2.setLogLevel(logging_of_cv2.LOG_LEVEL_SILENT)
+    try:
+        array: Array | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        logging_of_cv2.setLogLevel(level)
     expected = (page.imagelength, page.imagewidth, *((samples,) * (samples > 1)))
     if array is None or samples not in (1, 3, 4) or array.shape != expected or array.dtype != page.dtype:
         raise ImageFileError(

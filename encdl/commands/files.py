@@ -69,8 +69,9 @@ class Encrypt:
     @staticmethod
     def run(args: argparse.Namespace) -> int:
         """Encrypt one image."""
-        output = args.output or args.path.with_suffix(container.SUFFIX)
-        array, file_format = images.read_with_format(args.path)
+        with one_line_warnings():
+            array, file_format = images.read_with_format(args.path)
+        output = _container_name(args.output or args.path.with_suffix(container.SUFFIX))
         opener = open_key(args.key)
         different_files(output, args.path, args.key)
         atomic.check_output(output, args.force)
@@ -153,7 +154,7 @@ class Rekey:
     def run(args: argparse.Namespace) -> int:
         """Encrypt the image of one file anew."""
         old, new = open_key(args.key), open_key(args.new_key)
-        output = args.output or args.path
+        output = _container_name(args.output or args.path)
         in_place = args.output is None or (
             output.exists() and args.path.exists() and output.samefile(args.path)
         )
@@ -269,6 +270,14 @@ def _codec(loaded: LoadedCipher) -> Codec:
     from encdl.codec import Codec  # noqa: PLC0415
 
     return Codec(loaded.cipher, loaded.id, device=next(loaded.cipher.parameters()).device)
+
+
+def _container_name(path: Path) -> Path:
+    if path.suffix.lower() in images.READABLE_SUFFIXES:
+        raise UsageError(
+            f"{path}: an encrypted file is no {path.suffix} image: give a name that ends with {container.SUFFIX}"
+        )
+    return path
 
 
 def _image_name(path: Path, header: Header) -> Path:
