@@ -178,7 +178,7 @@ def _decoding(where: Path, kind: str) -> Iterator[None]:
             f"{where}: this {kind} does not fit in memory: it is too large or damaged"
         ) from None
     except Exception as error:  # on bad bytes decoders raise anything, from TokenError to AttributeError
-        reason = " ".join(str(error).split("<_io")[0].split())[:100] or type(error).__name__
+        reason = " ".join(str(error).split("<")[0].split())[:100] or type(error).__name__
         raise ImageFileError(
             f"{where}: this {kind} file is truncated or damaged ({reason}): export or copy it again"
         ) from None

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from encdl import atomic
+from encdl.errors import OutputExistsError, UsageError
+
+
+def test_writes_all_parts_and_leaves_nothing_else(tmp_path: Path) -> None:
+    atomic.write_bytes(tmp_path / "a", b"one", memoryview(b"two"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"onetwo"
+
+
+def test_an_existing_file_is_replaced_only_when_told(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    with pytest.raises(OutputExistsError, match="--force"):
+        atomic.write_bytes(target, b"new")
+    assert target.read_bytes() == b"old"
+    atomic.write_bytes(target, b"new", force=True)
+    assert target.read_bytes() == b"new"
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "a"
+    fsync = os.fsync
+
+    def intruder(descriptor: int) -> None:
+        target.write_bytes(b"theirs")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", intruder)
+    with pytest.raises(OutputExistsError):
+        atomic.write_bytes(target, b"ours")
+    assert target.read_bytes() == b"theirs"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_file_systems_without_hard_links_work_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def link(source: object, target: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", link)
+    atomic.write_bytes(tmp_path / "a", b"x")
+    with pytest.raises(OutputExistsError):
+        atomic.write_bytes(tmp_path / "a", b"y")
+    assert (tmp_path / "a").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("existing", [True, False])
+def test_nothing_changes_when_writing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, existing: bool
+) -> None:
+    target = tmp_path / "a"
+    if existing:
+        target.write_bytes(b"old")
+
+    def fail(descriptor: int) -> None:
+        raise failure
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(type(failure)) as caught:
+        atomic.write_bytes(target, b"new", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == (["a"] if existing else [])
+    assert not existing or target.read_bytes() == b"old"
+    if isinstance(caught.value, OSError):
+        assert caught.value.filename == str(target)
+
+
+def test_bad_names_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="folder"):
+        atomic.write_bytes(tmp_path, b"")
+    with pytest.raises(UsageError, match="no folder"):
+        atomic.write_bytes(tmp_path / "no" / "a", b"")
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    atomic.write_bytes(tmp_path / "link", b"new", force=True)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
