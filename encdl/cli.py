@@ -54,6 +54,7 @@ VERBS = {
     ),
     "test": Verb("measure a checkpoint on the test images", "encdl.commands.training:main", whole=True),
     "predict": Verb("run a checkpoint on images", "encdl.commands.training:main", whole=True),
+    "export": Verb("make a small weights file from a training checkpoint", "encdl.commands.export"),
     "evaluate": Verb("measure a cipher: quality, statistics, robustness, speed", "encdl.commands.evaluate"),
 }
 

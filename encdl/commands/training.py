@@ -14,11 +14,13 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from encdl.callbacks import ImagePanel, ResultTable
 from encdl.data.base import ImageDataModule
 from encdl.errors import EncdlError, UsageError
 from encdl.tracking import RunLogger, RunRecord, run_id_of, run_logger
+from encdl.weights import SETTINGS_KEY
 
 HARMLESS = (
     r".*isinstance\(treespec, LeafSpec\).*",
@@ -28,6 +30,7 @@ HARMLESS = (
 )
 """Warnings of libraries about themselves, or about what is right at this size of data."""
 
+EXIT_TERMINATED = 128 + 15
 SEE_HELP = " (see `encdl fit --help`)"
 
 
@@ -57,6 +60,13 @@ class RecordConfig(SaveConfigCallback):
         folder = Path(getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(text)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let the checkpoint say how it came about: the settings, and where they were read from."""
+        files = [Path(str(path)).name for path in self.config.get("config") or []]
+        settings = json.loads(self.parser.dump(self.config, format="json"))
+        settings.pop("config", None)
+        checkpoint[SETTINGS_KEY] = {"files": files, "settings": settings}
 
 
 class TrainingCLI(LightningCLI):
@@ -115,7 +125,7 @@ def main(argv: Sequence[str]) -> int:
         argv: The verb (fit, validate, test or predict) and everything after it.
 
     Returns:
-        Exit code 0.
+        Exit code: 0, or 143 when terminated.
 
     Raises:
         EncdlError: A setting, the data or a library is not as it must be; told in one line.
@@ -129,6 +139,8 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning ends Ctrl-C so
             raise KeyboardInterrupt from error
+        if isinstance(error, SIGTERMException):
+            return EXIT_TERMINATED
         raise
     except MisconfigurationException as error:
         raise UsageError(shorten(str(error))) from error

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from encdl import records
 from encdl.batch import ImageBatch
 from encdl.ciphers.base import Cipher
 from encdl.damage import DAMAGES
@@ -188,7 +189,15 @@ class EncryptTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say which cipher this is, so that `encdl.weights.load` opens the checkpoint without this task."""
-        checkpoint[CHECKPOINT_KEY] = {"cipher": self.cipher.name, "config": self.cipher.config()}
+        training = {
+            "steps": self.trainer.global_step,
+            "commit": records.commit(),
+            "versions": records.versions(),
+            "device": records.device_name(str(self.device)),
+            "date": records.now(),
+        }
+        cipher = {"cipher": self.cipher.name, "config": self.cipher.config(), "training": training}
+        checkpoint[CHECKPOINT_KEY] = cipher
 
     def _planes(self, image: Tensor, purpose: str, step: int) -> Tensor:
         planes = fresh_planes(

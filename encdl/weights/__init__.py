@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,10 @@ SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "thesis": "thesis.pt"}
 """Names that `load` takes instead of a path."""
 
 CHECKPOINT_KEY = "encdl_cipher"
-"""Where a training checkpoint keeps the cipher's name and config."""
+"""Where a training checkpoint keeps the cipher's name, its config and how it was trained."""
+
+SETTINGS_KEY = "encdl_settings"
+"""Where a training checkpoint keeps the settings of its run."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,13 @@ class LoadedCipher:
         cipher: In evaluation mode, on the device asked for.
         id: 16 hex digits that name its encryption weights.
         name: The shipped name or the path that it was loaded from.
+        training: How they were trained (settings, steps, commit, versions, device), as far as the file says.
     """
 
     cipher: Cipher
     id: str
     name: str
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 def weights_id(cipher: Cipher) -> str:
@@ -66,11 +71,13 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     content = _read(path)
     if content.get("format") == FORMAT:
         cipher_name, config, state = content.get("cipher"), content.get("config"), content.get("state")
+        training = content.get("training", {})
     elif CHECKPOINT_KEY in content:
         origin = content[CHECKPOINT_KEY]
         cipher_name, config = origin.get("cipher"), origin.get("config")
         prefix = "cipher."
         whole = content.get("state_dict", {})
+        training = origin.get("training", {}) | content.get(SETTINGS_KEY, {})
         state = {key.removeprefix(prefix): value for key, value in whole.items() if key.startswith(prefix)}
     else:
         raise WeightsError(
@@ -86,19 +93,24 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     if not all(bool(value.isfinite().all()) for value in cipher.state_dict().values()):
         raise WeightsError(f"{path}: the weights hold NaN or infinity: the training run diverged")
     cipher.eval().requires_grad_(False)
-    return LoadedCipher(cipher.to(device), weights_id(cipher), name)
+    return LoadedCipher(cipher.to(device), weights_id(cipher), name, training)
 
 
-def save(cipher: Cipher, path: str | Path) -> str:
-    """Write a cipher's acting weights (integers as int8) and return their id; replaces an existing file."""
+def save(cipher: Cipher, path: str | Path, training: dict[str, Any] | None = None) -> str:
+    """Write a cipher's acting weights (integers as int8) and return their id; replaces an existing file.
+
+    Args:
+        cipher: What to write.
+        path: Where to.
+        training: How the weights came about, in plain values.
+    """
     integer = {
         f"{n}.{k}" for n, m in cipher.named_modules() if isinstance(m, IntegerConv2d) for k in _acting(m)
     }
     acting = _acting(cipher)
     state = {key: acting[key].to(torch.int8) if key in integer else acting[key] for key in acting}
-    torch.save(
-        {"format": FORMAT, "cipher": cipher.name, "config": cipher.config(), "state": state}, Path(path)
-    )
+    content = {"format": FORMAT, "cipher": cipher.name, "config": cipher.config(), "state": state}
+    torch.save(content | {"training": training or {}}, Path(path))
     return weights_id(cipher)
 
 

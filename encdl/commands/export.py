@@ -1,0 +1,26 @@
+"""`encdl export`: a small weights file from a training checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from encdl.commands.common import add_output
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("checkpoint", help="checkpoint of a training run (.ckpt)")
+    add_output(parser, "")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the weights file."""
+    from encdl import weights  # noqa: PLC0415
+    from encdl.atomic import check_output  # noqa: PLC0415
+
+    output: Path = check_output(args.output, args.force)
+    loaded = weights.load(args.checkpoint)
+    weights.save(loaded.cipher, output, loaded.training)
+    print(f"{output}: {loaded.cipher.name}, weights {loaded.id}, {output.stat().st_size / 1e3:.0f} kB")
+    return 0

@@ -1,0 +1,200 @@
+"""What a cipher does to pictures, in figures: exactness, restoration, statistics, differential figures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from encdl import postprocess
+from encdl.ciphers.base import Cipher
+from encdl.damage import DAMAGES
+from encdl.keys.derive import ImageKeys
+from encdl.keys.key import Key
+from encdl.keys.nonces import synthetic_nonce
+from encdl.keys.planes import PlaneSpec, key_planes
+from encdl.metrics.differential import npcr_pct, uaci_pct
+from encdl.metrics.quality import content_activity, psnr_db
+from encdl.metrics.statistics import entropy_bits, mean_adjacent_correlation
+from encdl.records import summary
+
+SIZES = (
+    (28, 28),
+    (31, 45),
+    (64, 64),
+    (97, 61),
+    (128, 128),
+    (224, 224),
+    (233, 197),
+    (256, 256),
+    (301, 299),
+    (512, 512),
+)
+"""Heights and widths at which exactness is tried, odd ones among them."""
+
+ROWS = {"network": "none", "confusion": "confusion", "diffusion": "diffusion", "synthetic_nonce": "none"}
+"""Rows of the statistics, and the post-processing of each; the last one takes its nonce from the picture."""
+
+PSNR_CAP_DB = 100.0
+Progress = Callable[[str], None]
+
+
+class Evaluation:
+    """Measures one cipher on given pictures, under keys that no training has seen.
+
+    Args:
+        cipher: In evaluation mode, on its device.
+        spec: Map and expansion of the key planes.
+        device: Where to compute.
+        seed: Fixes keys and damage.
+    """
+
+    def __init__(self, cipher: Cipher, spec: PlaneSpec, device: str, seed: int) -> None:
+        self.cipher, self.spec, self.device, self.seed = cipher, spec, device, seed
+        # Test keys: reproducible, hence no secrets.
+        self.key = Key(hashlib.sha256(f"encdl evaluation key {seed}".encode()).digest())
+        self.wrong_key = Key(hashlib.sha256(f"encdl evaluation wrong key {seed}".encode()).digest())
+
+    def figures(self, images: Sequence[Tensor], exact_images: int, progress: Progress) -> dict[str, Any]:
+        """All figures of one seed.
+
+        Args:
+            images: uint8 (C, H, W) each.
+            exact_images: How many pictures, of sizes in turn from `SIZES`, exactness is tried on.
+            progress: Told in a few words what comes next.
+        """
+        progress(f"seed {self.seed}: exactness on {exact_images} pictures of {len(SIZES)} sizes")
+        result: dict[str, Any] = self.exactness(images, exact_images)
+        progress(f"seed {self.seed}: damage and restoration")
+        result |= self.quality(images)
+        for row in ROWS:
+            progress(f"seed {self.seed}: statistics, {row}")
+            for name, value in self.statistics(images, row).items():
+                result.setdefault(name, {})[row] = value
+        return result
+
+    def exactness(self, images: Sequence[Tensor], count: int) -> dict[str, float]:
+        """`exact_fraction`: pictures that come back without one wrong pixel; `exact_pixel_fraction`: pixels."""
+        whole, pixels = [], []
+        for index in range(count):
+            size = SIZES[index % len(SIZES)]
+            image = resized(images[(index // len(SIZES)) % len(images)], size).to(self.device)
+            planes = self._planes(self._keys(index), image)
+            same = self.cipher.decrypt(self.cipher.encrypt(image, planes), planes) == image
+            whole.append(float(same.all()))
+            pixels.append(float(same.float().mean()))
+        return {"exact_fraction": _mean(whole), "exact_pixel_fraction": _mean(pixels)}
+
+    def quality(self, images: Sequence[Tensor]) -> dict[str, Any]:
+        """PSNR with a wrong key, of the mean picture and after each damage; content activity."""
+        rows: dict[str, list[float]] = {}
+
+        def note(name: str, value: Tensor | float) -> None:
+            rows.setdefault(name, []).append(float(value))
+
+        for index, (image, other) in enumerate(self._pairs(images)):
+            planes = self._planes(self._keys(index), image)
+            ciphertext = self.cipher.encrypt(image, planes)
+            wrong = self._planes(self.wrong_key.image_keys(_nonce(index)), image)
+            note("wrong_key_psnr_db", _psnr(self.cipher.decrypt(ciphertext, wrong), image))
+            mean = image.float().mean((2, 3), keepdim=True).round().to(torch.uint8)
+            note("mean_image_psnr_db", _psnr(mean.expand_as(image), image))
+            activity = content_activity(ciphertext - image, self.cipher.encrypt(other, planes) - other)
+            note("content_activity", activity.mean())
+            for name, damage in DAMAGES.items():
+                generator = torch.Generator().manual_seed(1000 * self.seed + index)
+                damaged, lost = damage(ciphertext, generator)
+                restored = self.cipher.restore(damaged, planes, lost)
+                note(f"restored_psnr_db/{name}", _psnr(restored, image))
+                note(f"unrestored_psnr_db/{name}", _psnr(self.cipher.decrypt(damaged, planes), image))
+                if bool(lost.any()):
+                    note(f"{name}_exact_of_rest", (restored == image)[~lost].float().mean())
+        return _nested({name: _mean(values) for name, values in rows.items()})
+
+    def statistics(self, images: Sequence[Tensor], row: str) -> dict[str, float]:
+        """Entropy and correlation of ciphertexts; NPCR and UACI for one changed pixel (first, middle, last)."""
+        process = postprocess.create(ROWS[row])
+        figures: dict[str, list[Tensor]] = {}
+        for index, (image, _) in enumerate(self._pairs(images)):
+            keys = self._row_keys(row, index, image)
+            ciphertext = process.apply(self.cipher.encrypt(image, self._planes(keys, image)), [keys])
+            figures.setdefault("entropy_bits", []).append(entropy_bits(ciphertext))
+            figures.setdefault("adjacent_correlation", []).append(mean_adjacent_correlation(ciphertext))
+            for place in (0, image.numel() // 2, image.numel() - 1):
+                changed = image.clone()
+                changed.view(-1)[place] ^= 1
+                keys = self._row_keys(row, index, changed)
+                other = process.apply(self.cipher.encrypt(changed, self._planes(keys, changed)), [keys])
+                figures.setdefault("npcr_pct", []).append(npcr_pct(ciphertext, other))
+                figures.setdefault("uaci_pct", []).append(uaci_pct(ciphertext, other))
+        return {name: float(torch.cat(values).mean()) for name, values in figures.items()}
+
+    def _pairs(self, images: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each picture beside the next one of its size, or beside its own upside-down image."""
+        for index, image in enumerate(images):
+            other = images[(index + 1) % len(images)]
+            if other.shape != image.shape or torch.equal(other, image):
+                other = image.flip(-2)
+            yield image.unsqueeze(0).to(self.device), other.unsqueeze(0).to(self.device)
+
+    def _keys(self, index: int) -> ImageKeys:
+        return self.key.image_keys(_nonce(index))
+
+    def _row_keys(self, row: str, index: int, image: Tensor) -> ImageKeys:
+        """Same nonce for picture and changed picture, except where the nonce comes from the picture."""
+        if row != "synthetic_nonce":
+            return self._keys(index)
+        content = image.cpu().contiguous().numpy().tobytes()
+        return self.key.image_keys(synthetic_nonce(self.key, content, str(tuple(image.shape)).encode()))
+
+    def _planes(self, keys: ImageKeys, image: Tensor) -> Tensor:
+        return torch.from_numpy(key_planes([keys.planes], self.spec, *image.shape[1:])).to(self.device)
+
+
+def per_seed(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over seeds, nested as the figures are, and beside them `per_seed` with mean, std and values."""
+    flat = [_flat(one) for one in figures]
+    seeds = {name: summary([one[name] for one in flat]) for name in flat[0]}
+    return _nested({name: entry["mean"] for name, entry in seeds.items()}) | {"per_seed": _nested(seeds)}
+
+
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """uint8 (C, H, W) to uint8 (1, C, *size), bilinear with antialiasing."""
+    if tuple(image.shape[-2:]) == size:
+        return image.unsqueeze(0)
+    smooth = F.interpolate(image.unsqueeze(0).float(), size, mode="bilinear", antialias=True)
+    return smooth.round().clamp(0, 255).to(torch.uint8)
+
+
+def _psnr(a: Tensor, b: Tensor) -> Tensor:
+    return psnr_db(a, b).clamp(max=PSNR_CAP_DB).mean()
+
+
+def _nonce(index: int) -> bytes:
+    return hashlib.sha256(f"encdl evaluation nonce {index}".encode()).digest()[:16]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for name, value in nested.items():
+        flat |= _flat(value, f"{prefix}{name}/") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *path, last = name.split("/")
+        place = nested
+        for step in path:
+            place = place.setdefault(step, {})
+        place[last] = value
+    return nested
