@@ -43,5 +43,5 @@ def synthetic_nonce(opener: Opener, plaintext: Buffer, context: bytes, study: st
     digest = hmac.new(opener.nonce_secret(study), digestmod="sha256")
     digest.update(len(context).to_bytes(_LENGTH_BYTES, "little") + context)
     digest.update(view.nbytes.to_bytes(_LENGTH_BYTES, "little"))
-    digest.update(view)
+    digest.update(view.cast("B") if view.nbytes else b"")
     return digest.digest()[:NONCE_BYTES]

@@ -173,8 +173,8 @@ def key_planes(
             stacklevel=2,
         )
     tiles = expansion.tiles(spec.planes, spec.period, height, width)
-    bits = _bits(spec.map, subkeys, channels * sum(math.prod(tile) for tile in tiles))
-    bits = bits.reshape(len(subkeys), channels, -1)
+    count = sum(math.prod(tile) for tile in tiles)
+    bits = _bits(spec.map, subkeys, channels * count).reshape(len(subkeys), channels, count)
     parts, start = [], 0
     for planes, rows, columns in tiles:
         stop = start + planes * rows * columns

@@ -54,8 +54,8 @@ def write_line(path: str | os.PathLike[str], fields: list[str], secret: bytes, *
             _create(target, line)
     except FileExistsError:
         raise OutputExistsError(f"{target} is there already: choose another name, or --force") from None
-    except OSError as error:
-        raise KeyFileError(f"cannot write {target}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"cannot write {target}: {_reason(error)}") from None
 
 
 def read_line(path: str | os.PathLike[str], prefixes: tuple[str, ...]) -> tuple[list[str], bytes]:
@@ -94,8 +94,8 @@ def is_private(path: str | os.PathLike[str]) -> bool:
     """
     try:
         mode = stat.S_IMODE(Path(path).stat().st_mode)
-    except OSError as error:
-        raise KeyFileError(f"cannot look at {path}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"cannot look at {path}: {_reason(error)}") from None
     return os.name != "posix" or not mode & _SHARED_BITS
 
 
@@ -129,7 +129,7 @@ def _replace(target: Path, line: bytes) -> None:
     """Put a new file in the place of the old one in a single step."""
     if target.is_dir() and not target.is_symlink():
         raise IsADirectoryError(None, "it is a folder")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".encdl-{secrets.token_hex(8)}.tmp")
     _create(temporary, line)
     try:
         temporary.replace(target)
@@ -149,8 +149,8 @@ def _read(target: Path) -> bytes:
         raise KeyFileError(
             f"no key file {target}: check the path, or make a key with 'encdl keygen'"
         ) from None
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise KeyFileError(f"cannot read {target}: {getattr(error, 'strerror', None) or error}") from None
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"cannot read {target}: {_reason(error)}") from None
 
 
 def _text(target: Path, data: bytes) -> str:
@@ -165,6 +165,11 @@ def _text(target: Path, data: bytes) -> str:
     if not re.fullmatch(rb"[\x21-\x7e]+", line):
         raise KeyFileError(f"{target} is not a key file (it is not one line of plain text): check the path")
     return line.decode("ascii")
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the path; a ValueError stands for a null character in the path."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _wrong_kind(target: Path, prefix: str, prefixes: tuple[str, ...]) -> str:

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from hashlib import sha256
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encdl.errors import UsageError
+from encdl.keys.maps import MAPS, byte_sequence
+from encdl.keys.planes import (
+    EXPANSIONS,
+    LeakyExpansionWarning,
+    PlaneSpec,
+    coprime_sides,
+    key_bits,
+    key_planes,
+)
+
+quiet = pytest.mark.filterwarnings("ignore::encdl.keys.planes.LeakyExpansionWarning")
+specs = st.one_of(
+    st.builds(PlaneSpec, map=st.sampled_from(tuple(MAPS)), planes=st.integers(1, 10)),
+    st.builds(
+        PlaneSpec,
+        map=st.sampled_from(tuple(MAPS)),
+        expansion=st.sampled_from(["coprime", "periodic"]),
+        planes=st.integers(1, 10),
+        period=st.integers(2, 24),
+    ),
+)
+sizes = st.integers(1, 21)
+
+
+def subkeys(count: int) -> list[bytes]:
+    return [sha256(f"planes {index}".encode()).digest() for index in range(count)]
+
+
+@quiet
+@given(specs, st.integers(1, 3), st.integers(1, 3), sizes, sizes)
+@settings(max_examples=60, deadline=None)
+def test_shape_values_and_batch(spec: PlaneSpec, batch: int, channels: int, height: int, width: int) -> None:
+    planes = key_planes(subkeys(batch), spec, channels, height, width)
+    assert planes.shape == (batch, channels, spec.planes, height, width)
+    assert planes.dtype == np.uint8
+    assert planes.flags.c_contiguous
+    assert planes.max() <= 1
+    last = key_planes(subkeys(batch)[-1:], spec, channels, height, width)
+    np.testing.assert_array_equal(planes[-1:], last)
+
+
+def test_full_planes_are_the_bits_of_the_sequence() -> None:
+    planes = key_planes(subkeys(1), PlaneSpec(planes=5), 2, 3, 7)
+    data = byte_sequence("logistic", subkeys(1), 27)[0]
+    expected = [int(data[i // 8]) >> i % 8 & 1 for i in range(2 * 5 * 3 * 7)]
+    assert planes.ravel().tolist() == expected
+
+
+@quiet
+def test_periodic_planes_repeat_their_tile() -> None:
+    spec = PlaneSpec(expansion="periodic", planes=3, period=4)
+    planes = key_planes(subkeys(1), spec, 2, 10, 9)
+    tile = key_planes(subkeys(1), replace(spec, expansion="full", period=0), 2, 4, 4)
+    for y, x in itertools.product(range(10), range(9)):
+        np.testing.assert_array_equal(planes[..., y, x], tile[..., y % 4, x % 4])
+
+
+def test_coprime_planes_repeat_with_their_own_periods() -> None:
+    spec = PlaneSpec(expansion="coprime", planes=3, period=4)
+    assert coprime_sides(3, 4) == [4, 3, 5]
+    planes = key_planes(subkeys(1), spec, 2, 13, 11)[0]
+    data = byte_sequence("logistic", subkeys(1), 13)[0]
+    stream = np.unpackbits(data, bitorder="little")[: 2 * (16 + 9 + 25)]
+    for channel, drawn in enumerate(stream.reshape(2, 50)):
+        for plane, tile in enumerate(np.split(drawn, [16, 25])):
+            side = math.isqrt(tile.size)
+            for y, x in itertools.product(range(13), range(11)):
+                assert planes[channel, plane, y, x] == tile.reshape(side, side)[y % side, x % side]
+
+
+@given(st.integers(1, 64), st.integers(2, 4096))
+@settings(max_examples=30, deadline=None)
+def test_coprime_sides_are_pairwise_coprime(planes: int, period: int) -> None:
+    sides = coprime_sides(planes, period)
+    assert len(sides) == planes
+    assert min(sides) >= 2
+    assert sides[0] == period
+    assert all(math.gcd(a, b) == 1 for a, b in itertools.combinations(sides, 2))
+    distances = [abs(side - period) for side in sides]
+    assert distances == sorted(distances)
+
+
+def test_only_periodic_warns() -> None:
+    with pytest.warns(LeakyExpansionWarning, match=r"8x8 tile.*'full'"):
+        key_planes(subkeys(1), PlaneSpec(expansion="periodic", period=8), 1, 16, 16)
+    key_planes(subkeys(1), PlaneSpec(expansion="coprime", period=8), 1, 16, 16)
+    key_planes(subkeys(1), PlaneSpec(), 1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "bits"),
+    [
+        (PlaneSpec(), (1, 256, 256), 256),
+        (PlaneSpec(), (1, 2, 2), 32),
+        (PlaneSpec(planes=1), (3, 5, 5), 75),
+        (PlaneSpec(expansion="periodic", planes=2, period=4), (1, 64, 64), 32),
+        (PlaneSpec(expansion="periodic", planes=2, period=4), (1, 3, 64), 24),
+        (PlaneSpec(expansion="periodic", planes=8, period=32), (1, 64, 64), 256),
+        (PlaneSpec(expansion="coprime", planes=3, period=4), (1, 64, 64), 50),
+        (PlaneSpec(expansion="coprime", planes=3, period=4), (1, 64, 4), 16 + 9 + 20),
+        (PlaneSpec(expansion="coprime", period=32), (1, 64, 64), 256),
+    ],
+)
+def test_key_bits(spec: PlaneSpec, shape: tuple[int, int, int], bits: int) -> None:
+    assert key_bits(spec, *shape) == bits
+
+
+@given(specs)
+def test_spec_round_trip(spec: PlaneSpec) -> None:
+    assert PlaneSpec.from_dict(spec.to_dict()) == spec
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"map": "lorenz"}, "unknown map"),
+        ({"expansion": "spiral"}, "unknown expansion 'spiral': choose one of full, coprime, periodic"),
+        ({"planes": 0}, "planes must be a whole number from 1 to 64, not 0"),
+        ({"planes": 65}, "planes"),
+        ({"planes": True}, "planes"),
+        ({"planes": 8.0}, "planes"),
+        ({"period": 8}, "repeats nothing"),
+        ({"period": -1}, "repeats nothing"),
+        ({"expansion": "periodic"}, "period of expansion 'periodic' must be a whole number from 1 to 4096"),
+        ({"expansion": "periodic", "period": 4097}, "period"),
+        ({"expansion": "coprime", "period": 1}, "from 2 to 4096"),
+    ],
+)
+def test_bad_specs(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        PlaneSpec(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"map": "logistic", "expansion": "full", "planes": 8},
+        PlaneSpec().to_dict() | {"seed": 1},
+        PlaneSpec().to_dict() | {"planes": "8"},
+        PlaneSpec().to_dict() | {"planes": 8.0},
+        PlaneSpec().to_dict() | {"planes": True},
+        PlaneSpec().to_dict() | {"map": ["logistic"]},
+        PlaneSpec().to_dict() | {"planes": 10**30},
+        [],
+        None,
+    ],
+)
+def test_untrusted_dicts(values: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        PlaneSpec.from_dict(values)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (1, 0, 4), (1, 4, -1)])
+def test_bad_sizes(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(UsageError, match="sizes start at 1"):
+        key_planes(subkeys(1), PlaneSpec(), *shape)
+    with pytest.raises(UsageError, match="sizes start at 1"):
+        key_bits(PlaneSpec(), *shape)
+
+
+def test_registry_names() -> None:
+    assert {name: expansion.name for name, expansion in EXPANSIONS.items()} == {n: n for n in EXPANSIONS}
+
+
+def test_batch_of_none() -> None:
+    assert key_planes([], PlaneSpec(), 1, 4, 4).shape == (0, 1, 8, 4, 4)
