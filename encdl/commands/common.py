@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.errors import UsageError
+from encdl.errors import EncdlError, UsageError, WeightsError
 from encdl.keys.key import Grant, Key, load_opener
 
 if TYPE_CHECKING:
@@ -88,4 +88,12 @@ def load_cipher(name: str, device: str) -> LoadedCipher:
         raise UsageError("--device cuda: no CUDA device is usable here: use --device cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return weights.load(name, device=device)
+    try:
+        return weights.load(name, device=device)
+    except EncdlError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, OSError) as error:
+        # The unpickler stumbles over a file of another kind in many ways.
+        raise WeightsError(
+            f"{name}: not a weights file ({type(error).__name__}): give one, or default"
+        ) from None

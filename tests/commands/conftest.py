@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from encdl import ciphers, images, weights
+from encdl.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+"""Runs a command line; gives exit code, stdout and stderr."""
+
+
+@pytest.fixture(scope="session")
+def agile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of an untrained cipher: exact all the same."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "agile.pt"
+    weights.save(ciphers.create("agile", {}), path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with k.key, other.key and scan.png."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("k.key", "other.key"):
+        assert main(["keygen", name]) == 0
+    images.write("scan.png", np.random.default_rng(0).integers(0, 256, (21, 30), dtype=np.uint8))
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run `encdl ...`; an error must be one line without a traceback, and leave no file behind."""
+
+    def encdl(*words: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capfd.readouterr()
+        if code:
+            errors = [line for line in err.splitlines() if not line.startswith("encdl: warning: ")]
+            assert len(errors) == 1, err
+            assert errors[0].startswith("encdl: error: ")
+            assert "Traceback" not in err
+            assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+        return code, out, err
+
+    return encdl
+
+
+@pytest.fixture
+def scan(run: Run, agile: Path) -> Path:
+    """scan.encdl, made from scan.png with k.key."""
+    assert run("encrypt", "scan.png", "--key", "k.key", "--weights", agile)[0] == 0
+    return Path("scan.encdl")

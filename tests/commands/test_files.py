@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from encdl import container, images, postprocess, weights
+from encdl.codec import NONCE_MODES
+from encdl.commands.files import NONCES, POSTPROCESS, Decrypt, Encrypt
+from encdl.keys.key import Key
+from encdl.keys.maps import MAPS
+from tests.commands.conftest import Run
+
+
+def failed(result: tuple[int, str, str], *words: str) -> None:
+    code, _, err = result
+    assert code == 2
+    for word in words:
+        assert word in err
+
+
+def noise(shape: tuple[int, ...], dtype: str = "uint8") -> images.Array:
+    info = np.iinfo(dtype)
+    return np.random.default_rng(1).integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+
+
+def test_the_choices_are_those_of_the_library() -> None:
+    assert POSTPROCESS == postprocess.NAMES
+    assert NONCES == NONCE_MODES
+
+
+def test_encrypt_and_decrypt(run: Run, scan: Path, agile: Path) -> None:
+    original = images.read("scan.png")
+    assert original.tobytes() not in scan.read_bytes()
+    code, out, err = run("decrypt", scan, "--key", "k.key", "--weights", agile, "-o", "back.png")
+    assert (code, err) == (0, "")
+    assert out.startswith("back.png: 21x30 uint8")
+    np.testing.assert_array_equal(images.read("back.png"), original, strict=True)
+
+
+CASES = [
+    ("a.png", (1, 1), "uint8"), ("a.png", (1, 9), "uint16"), ("a.png", (7, 5, 3), "uint8"),
+    ("a.png", (7, 5, 4), "uint8"), ("a.png", (7, 5, 2), "uint8"), ("a.png", (7, 5, 3), "uint16"),
+    ("a.png", (7, 5, 4), "uint16"),
+    ("a.tif", (7, 5), "int16"), ("a.tiff", (7, 5, 3), "uint16"), ("a.tiff", (9, 2, 2), "int16"),
+    ("a.npy", (7, 5, 6), "int16"), ("a.npy", (33, 1), "uint16"), ("a.npy", (5, 4, 1), "uint8"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "shape", "dtype"), CASES, ids=str)
+def test_every_kind_of_picture_comes_back(
+    run: Run, agile: Path, name: str, shape: tuple[int, ...], dtype: str
+) -> None:
+    images.write(name, noise(shape, dtype))
+    assert run("encrypt", name, "--key", "k.key", "--weights", agile)[0] == 0
+    Path(name).unlink()
+    assert run("decrypt", "a.encdl", "--key", "k.key", "--weights", agile)[0] == 0
+    kind = images.SUFFIXES[Path(name).suffix]
+    np.testing.assert_array_equal(images.read(f"a.{kind}"), noise(shape, dtype), strict=True)
+
+
+@pytest.mark.parametrize("name", list(MAPS))
+def test_every_map(run: Run, agile: Path, name: str) -> None:
+    assert run("encrypt", "scan.png", "--key", "k.key", "--weights", agile, "--map", name)[0] == 0
+    assert run("decrypt", "scan.encdl", "--key", "k.key", "--weights", agile, "-o", "b.npy")[0] == 0
+    np.testing.assert_array_equal(images.read("b.npy"), images.read("scan.png"), strict=True)
+
+
+@pytest.mark.parametrize("process", POSTPROCESS)
+@pytest.mark.parametrize("expansion", [["full"], ["coprime", "--period", "9"]], ids=lambda e: e[0])
+def test_settings_travel_with_the_file(run: Run, agile: Path, process: str, expansion: list[str]) -> None:
+    options = ["--postprocess", process, "--nonce", "synthetic", "--study", "S", "--expansion", *expansion]
+    assert run("encrypt", "scan.png", "--key", "k.key", "--weights", agile, *options)[0] == 0
+    header = container.read_header("scan.encdl")
+    assert (header.postprocess, header.study, header.planes["expansion"]) == (process, "S", expansion[0])
+    assert run("decrypt", "scan.encdl", "--key", "k.key", "--weights", agile, "-o", "b.png")[0] == 0
+    np.testing.assert_array_equal(images.read("b.png"), images.read("scan.png"))
+
+
+def test_the_leaky_expansion_warns_once_and_only_on_encryption(run: Run, agile: Path) -> None:
+    options = ["--key", "k.key", "--weights", str(agile)]
+    code, _, err = run("encrypt", "scan.png", *options, "--expansion", "periodic", "--period", "8")
+    assert code == 0
+    assert err.startswith("encdl: warning: expansion 'periodic'")
+    assert err.count("\n") == 1
+    assert run("decrypt", "scan.encdl", *options, "-o", "b.png")[2] == ""
+
+
+def test_wrong_inputs_of_encrypt(run: Run, folder: Path, agile: Path) -> None:
+    def encrypt(*words: object, key: str = "k.key") -> tuple[int, str, str]:
+        return run("encrypt", *words, "--key", key, "--weights", agile)
+
+    (folder / "empty.png").touch()
+    np.save("float.npy", np.full((3, 3), np.nan))
+    failed(encrypt("none.png"), "none.png: no such file")
+    failed(encrypt("empty.png"), "empty.png: is empty")
+    failed(encrypt("float.npy"), "float.npy: holds not-a-number values", "uint16")
+    failed(encrypt("."), "is a folder")
+    failed(encrypt("k.key"), "k.key: is not an image of a known kind")
+    failed(encrypt("scan.png", key="none.key"), "no key file none.key")
+    failed(encrypt("scan.png", key="scan.png"), "scan.png is not a key file")
+    failed(encrypt("scan.png", key="empty.png"), "empty.png is empty")
+    failed(encrypt("scan.png", key="."), "is a folder")
+    failed(encrypt("scan.png", "-o", "b.png"), "an encrypted file is no .png image")
+    failed(encrypt("scan.png", "-o", "no/b.encdl"), "no folder no")
+    failed(encrypt("scan.png", "-o", folder), "is a folder")
+    failed(encrypt("scan.png", "-o", "k.key", "--force"), "same file as the input k.key")
+    failed(encrypt("scan.png", "--expansion", "coprime"), "period")
+    failed(encrypt("scan.png", "--period", "5"), "period")
+    failed(encrypt("scan.png", "--map", "henon"), "invalid choice: 'henon'")
+    failed(encrypt("scan.png", "--study", "a\nb"), "study")
+    failed(encrypt("scan.png", "--nonce", "fixed"), "invalid choice: 'fixed'")
+
+
+def test_output_that_is_the_input_or_is_there(run: Run, scan: Path, agile: Path) -> None:
+    options = ["--key", "k.key", "--weights", agile]
+    failed(run("encrypt", "scan.png", *options), "scan.encdl: exists already", "--force")
+    assert run("encrypt", "scan.png", *options, "--force")[0] == 0
+    images.write("raw.npy", noise((3, 3)))
+    os.rename("raw.npy", "raw")
+    failed(run("encrypt", "raw", *options, "-o", "raw", "--force"), "same file as the input raw")
+    failed(run("decrypt", scan, *options), "scan.png: exists already")
+    os.symlink("scan.encdl", "link.png")
+    failed(run("decrypt", scan, *options, "-o", "link.png", "--force"), "same file as the input")
+
+
+def test_a_folder_that_cannot_be_written(
+    run: Run, scan: Path, agile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = os.open
+
+    def denied(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT and str(path).endswith(".part"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", denied)
+    options = ["--key", "k.key", "--weights", agile]
+    failed(
+        run("encrypt", "scan.png", *options, "-o", "b.encdl"),
+        "error: b.encdl: Permission denied: nothing was written",
+    )
+    failed(
+        run("decrypt", scan, *options, "-o", "b.png"), "error: b.png: Permission denied: nothing was written"
+    )
+    failed(run("rekey", scan, *options, "--new-key", "other.key"), "scan.encdl: Permission denied")
+
+
+def test_wrong_inputs_of_decrypt(run: Run, scan: Path, agile: Path) -> None:
+    def decrypt(*words: object, key: str = "k.key", out: str = "b.png") -> tuple[int, str, str]:
+        return run("decrypt", *words, "--key", key, "--weights", agile, "-o", out)
+
+    mine, other = Key.load("k.key"), Key.load("other.key")
+    failed(decrypt("none.encdl"), "none.encdl: no such file")
+    failed(decrypt("scan.png"), "scan.png: is not an EncDL file")
+    failed(decrypt("."), "is a folder")
+    failed(decrypt(scan, key="other.key"), f"encrypted with key {mine.id}, yours is {other.id}")
+    failed(decrypt(scan, out="b.xyz"), "ending '.xyz'", ".png, .tif, .tiff, .npy")
+    failed(decrypt(scan, out="b"), "without an ending")
+    failed(decrypt(scan, out="no/b.png"), "no folder no")
+    images.write("neg.npy", noise((3, 3), "int16"))
+    assert run("encrypt", "neg.npy", "--key", "k.key", "--weights", agile)[0] == 0
+    failed(decrypt("neg.encdl"), "PNG cannot hold int16")
+    data = scan.read_bytes()
+    for length, words in [
+        (0, "empty"),
+        (4, "cut: 4 bytes"),
+        (100, "cut in its header"),
+        (len(data) - 9, "is cut"),
+    ]:
+        Path("cut.encdl").write_bytes(data[:length])
+        failed(decrypt("cut.encdl"), "cut.encdl: ", words)
+    Path("bad.encdl").write_bytes(data[:-50] + b"\0\0" + data[-48:])
+    failed(decrypt("bad.encdl"), "changed after it was written", "--salvage")
+    Path("new.encdl").write_bytes(data[:8] + b"\2" + data[9:])
+    failed(decrypt("new.encdl"), "version 2", "update EncDL")
+
+
+def test_wrong_weights(run: Run, scan: Path, tmp_path: Path, agile: Path) -> None:
+    torch.manual_seed(1)
+    other_id = weights.save(weights.ciphers.create("agile", {}), tmp_path / "other.pt")
+    Path("text.pt").write_text("hello")
+    made_with = container.read_header(scan).weights
+    options = ["--key", "k.key", "-o", "b.png"]
+    failed(run("decrypt", scan, *options, "--weights", "other.pt"), made_with, other_id, "--weights")
+    failed(run("decrypt", scan, *options, "--weights", "none.pt"), "none.pt: no such weights file")
+    failed(run("decrypt", scan, *options, "--weights", "text.pt"), "text.pt: not a weights file")
+    failed(run("decrypt", scan, *options, "--weights", "."), "no such weights file")
+    failed(run("rekey", scan, "--key", "k.key", "--new-key", "other.key", "--weights", "other.pt"), made_with)
+
+
+def test_a_cipher_that_does_not_come_with_encdl(run: Run, scan: Path) -> None:
+    header = container.read_header(scan)
+    keys = Key.load("k.key").image_keys(header.nonce_bytes)
+    _, body = container.read(scan, Key.load("k.key"))
+    foreign = container.Header(**{**vars(header), "cipher": "text.pt"})
+    container.write("f.encdl", foreign, body, keys)
+    failed(run("decrypt", "f.encdl", "--key", "k.key"), "cipher 'text.pt'", "give them with --weights")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_there(run: Run, agile: Path) -> None:
+    result = run("encrypt", "scan.png", "--key", "k.key", "--weights", agile, "--device", "cuda")
+    failed(result, "no CUDA device", "--device cpu")
+
+
+def test_salvage(run: Run, scan: Path, agile: Path) -> None:
+    options = ["--key", "k.key", "--weights", agile, "--salvage", "--force", "-o", "b.npy"]
+    code, out, err = run("decrypt", scan, *options)
+    assert (code, err) == (0, "")
+    assert "salvaged" not in out
+    np.testing.assert_array_equal(images.read("b.npy"), images.read("scan.png"))
+    data = scan.read_bytes()
+    Path("cut.encdl").write_bytes(data[:-232])
+    code, out, err = run("decrypt", "cut.encdl", *options)
+    assert code == 0
+    assert "salvaged" in out
+    assert "31.7 % of it is missing" in err
+    assert "not for diagnosis" in err
+    assert images.read("b.npy").shape == (21, 30)
+    Path("bad.encdl").write_bytes(data[:-50] + b"\0\0" + data[-48:])
+    assert "where it was changed is unknown" in run("decrypt", "bad.encdl", *options)[2]
+    failed(run("decrypt", "bad.encdl", *options[2:], "--key", "other.key"), "yours is")
+    Path("head.encdl").write_bytes(data[: -21 * 30 - 32])
+    failed(run("decrypt", "head.encdl", *options), "nothing is left to salvage")
+    failed(run("decrypt", "none.encdl", *options), "no such file")
+
+
+def test_rekey_in_place(run: Run, scan: Path, agile: Path) -> None:
+    scan.chmod(0o640)
+    before = container.read_header(scan)
+    code, out, _ = run("rekey", scan, "--key", "k.key", "--new-key", "other.key", "--weights", agile)
+    assert code == 0
+    after = container.read_header(scan)
+    changed = {name for name in vars(before) if getattr(before, name) != getattr(after, name)}
+    assert changed == {"key_id", "nonce"}
+    assert out == f"scan.encdl: from key {before.key_id} to key {after.key_id}\n"
+    assert scan.stat().st_mode & 0o777 == 0o640
+    failed(run("decrypt", scan, "--key", "k.key", "--weights", agile, "-o", "b.png"), "yours is")
+    assert run("decrypt", scan, "--key", "other.key", "--weights", agile, "-o", "b.png")[0] == 0
+    np.testing.assert_array_equal(images.read("b.png"), images.read("scan.png"))
+
+
+def test_rekey_to_another_file(run: Run, scan: Path, agile: Path) -> None:
+    options = ["--key", "k.key", "--new-key", "other.key", "--weights", agile, "-o", "new.encdl"]
+    before = scan.read_bytes()
+    assert run("rekey", scan, *options)[0] == 0
+    assert scan.read_bytes() == before
+    failed(run("rekey", scan, *options), "new.encdl: exists already")
+    assert run("rekey", scan, *options, "--force")[0] == 0
+    failed(run("rekey", scan, *options[:-1], "other.key", "--force"), "same file as the input other.key")
+    failed(run("rekey", scan, "--key", "other.key", "--new-key", "k.key", "--weights", agile), "yours is")
+
+
+def test_rekey_refuses_what_would_lose_something(
+    run: Run, scan: Path, agile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights.save(weights.ciphers.create("thesis", {}), tmp_path / "thesis.pt")
+    assert run("encrypt", "scan.png", "--key", "k.key", "--weights", "thesis.pt", "-o", "t.encdl")[0] == 0
+    options = ["--key", "k.key", "--new-key", "other.key"]
+    failed(run("rekey", "t.encdl", *options, "--weights", "thesis.pt"), "would lose quality")
+    cut = Path("cut.encdl")
+    cut.write_bytes(scan.read_bytes()[:-1])
+    failed(run("rekey", cut, *options, "--weights", agile), "is cut")
+    broken = torch.zeros(1, 1, 21, 30, dtype=torch.uint8)
+    monkeypatch.setattr("encdl.ciphers.agile.AgileCipher.decrypt", lambda *_: next(results))
+    results = iter([broken, broken + 1])
+    failed(run("rekey", scan, *options, "--weights", agile), "would not decrypt to the same image")
+
+
+def test_rekey_for_a_study_grant(run: Run, agile: Path) -> None:
+    for study in ("S", "T"):
+        assert run("grant", "--key", "other.key", "--study", study, "-o", f"{study}.grant")[0] == 0
+    options = ["--weights", agile]
+    assert run("encrypt", "scan.png", "--key", "k.key", "--study", "S", *options)[0] == 0
+    failed(
+        run("rekey", "scan.encdl", "--key", "k.key", "--new-key", "T.grant", *options), "study 'T', not 'S'"
+    )
+    assert run("rekey", "scan.encdl", "--key", "k.key", "--new-key", "S.grant", *options)[0] == 0
+    assert run("decrypt", "scan.encdl", "--key", "other.key", *options, "-o", "b.png")[0] == 0
+
+
+def test_inspect(run: Run, scan: Path) -> None:
+    code, out, err = run("inspect", scan)
+    assert (code, err) == (0, "")
+    for words in ("21x30 uint8", "agile", Key.load("k.key").id, "complete", "not verified"):
+        assert words in out
+    shown = json.loads(run("inspect", scan, "--json")[1])
+    assert shown["shape"] == [21, 30]
+    assert shown["complete"] is True
+    assert shown["file_bytes"] == scan.stat().st_size
+    Path("cut.encdl").write_bytes(scan.read_bytes()[:-5])
+    code, out, err = run("inspect", "cut.encdl")
+    assert code == 2
+    assert "NOT COMPLETE" in out
+    assert "is cut" in err
+    assert json.loads(run("inspect", "cut.encdl", "--json")[1])["complete"] is False
+    failed(run("inspect", "scan.png"), "not an EncDL file")
+    failed(run("inspect", "none.encdl"), "no such file")
+
+
+def test_names_without_the_usual_endings(run: Run, scan: Path, agile: Path) -> None:
+    os.rename("scan.encdl", "blob")
+    assert run("decrypt", "blob", "--key", "k.key", "--weights", agile)[0] == 0
+    assert Path("blob.png").exists()
+
+
+def test_a_key_that_others_can_read_is_warned_about(run: Run, scan: Path, agile: Path) -> None:
+    Path("k.key").chmod(0o644)
+    code, _, err = run("decrypt", scan, "--key", "k.key", "--weights", agile, "-o", "b.png")
+    assert code == 0
+    assert err == "encdl: warning: k.key: other users can read this file: chmod 600 it\n"
+
+
+def test_no_output_ever_shows_a_secret(run: Run, scan: Path, agile: Path) -> None:
+    secret = Path("k.key").read_text().split(":")[1].strip()
+    results = [
+        run("decrypt", scan, "--key", "other.key", "--weights", agile),
+        run("decrypt", scan, "--key", "k.key", "--weights", agile, "-o", "b.png"),
+        run("inspect", scan),
+        run("encrypt", "k.key", "--key", "k.key"),
+        run("decrypt", "k.key", "--key", "k.key"),
+        run("encrypt", "scan.png", "--key", "k.key", "--weights", "k.key", "-o", "c.encdl"),
+    ]
+    assert secret[:12] not in repr(results)
+
+
+def test_an_interruption_leaves_nothing_behind(
+    folder: Path, agile: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from encdl.cli import main
+
+    def interrupt(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    before = sorted(folder.iterdir())
+    monkeypatch.setattr(os, "fsync", interrupt)
+    assert main(["encrypt", "scan.png", "--key", "k.key", "--weights", str(agile)]) == 130
+    assert sorted(folder.iterdir()) == before
+    assert capsys.readouterr().err == "encdl: interrupted\n"
+
+
+@pytest.mark.parametrize("verb", [Encrypt, Decrypt])
+def test_arguments_are_declared_once(verb: type[Encrypt | Decrypt]) -> None:
+    verb.add_arguments(argparse.ArgumentParser())

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from encdl import images
+from encdl.keys.key import Grant, Key, load_opener
+from tests.commands.conftest import Run
+from tests.commands.test_files import failed
+
+
+def test_keygen(run: Run) -> None:
+    code, out, err = run("keygen", "new.key")
+    assert (code, err) == (0, "")
+    assert Key.load("new.key").id in out
+    assert Path("new.key").read_text().split(":")[1].strip() not in out
+    assert Path("new.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_keygen_never_replaces_a_key_by_accident(run: Run) -> None:
+    before = Path("k.key").read_bytes()
+    failed(run("keygen", "k.key"), "k.key: exists already")
+    assert Path("k.key").read_bytes() == before
+    assert run("keygen", "k.key", "--force")[0] == 0
+    assert Path("k.key").read_bytes() != before
+    failed(run("keygen", "no/k.key"), "no folder no")
+    failed(run("keygen", ".", "--force"), "is a folder")
+
+
+def test_a_grant_for_a_study_opens_it_and_nothing_else(run: Run, agile: Path) -> None:
+    options = ["--weights", agile]
+    for study in ("S", "T"):
+        encrypted = ["--study", study, "-o", f"{study}.encdl", *options]
+        assert run("encrypt", "scan.png", "--key", "k.key", *encrypted)[0] == 0
+    assert run("encrypt", "scan.png", "--key", "k.key", "-o", "none.encdl", *options)[0] == 0
+    code, out, _ = run("grant", "--key", "k.key", "--study", "S", "-o", "S.grant")
+    assert code == 0
+    assert "study 'S'" in out
+    opener = load_opener("S.grant")
+    assert isinstance(opener, Grant)
+    assert opener.study == "S"
+    assert run("decrypt", "S.encdl", "--key", "S.grant", *options, "-o", "b.png")[0] == 0
+    np.testing.assert_array_equal(images.read("b.png"), images.read("scan.png"))
+    failed(
+        run("decrypt", "T.encdl", "--key", "S.grant", *options), "T.encdl: this grant opens study 'S'", "'T'"
+    )
+    failed(run("decrypt", "none.encdl", "--key", "S.grant", *options), "this grant opens study 'S'")
+    assert run("encrypt", "scan.png", "--key", "S.grant", *options, "-o", "more.encdl")[0] == 0
+    failed(run("encrypt", "scan.png", "--key", "S.grant", "--study", "T", *options), "study 'S', not 'T'")
+
+
+def test_a_grant_for_a_file_opens_it_and_nothing_else(run: Run, scan: Path, agile: Path) -> None:
+    options = ["--weights", agile]
+    assert run("encrypt", "scan.png", "--key", "k.key", "-o", "other.encdl", *options)[0] == 0
+    assert run("grant", "--key", "k.key", "--file", scan, "-o", "f.grant")[0] == 0
+    assert run("decrypt", scan, "--key", "f.grant", *options, "-o", "b.png")[0] == 0
+    failed(
+        run("decrypt", "other.encdl", "--key", "f.grant", *options),
+        "other.encdl: this grant opens the one file",
+    )
+    failed(run("encrypt", "scan.png", "--key", "f.grant", *options, "-o", "c.encdl"), "cannot encrypt")
+    failed(run("rekey", scan, "--key", "k.key", "--new-key", "f.grant", *options), "cannot encrypt")
+
+
+def test_a_study_grant_can_grant_one_of_its_files(run: Run, agile: Path) -> None:
+    assert run("encrypt", "scan.png", "--key", "k.key", "--study", "S", "--weights", agile)[0] == 0
+    assert run("grant", "--key", "k.key", "--study", "S", "-o", "S.grant")[0] == 0
+    assert run("grant", "--key", "S.grant", "--file", "scan.encdl", "-o", "f.grant")[0] == 0
+    assert run("decrypt", "scan.encdl", "--key", "f.grant", "--weights", agile, "-o", "b.png")[0] == 0
+    failed(
+        run("grant", "--key", "S.grant", "--study", "T", "-o", "g"), "only the key itself can grant a study"
+    )
+    failed(run("grant", "--key", "f.grant", "--file", "scan.encdl", "-o", "g"), "cannot grant others")
+
+
+def test_wrong_inputs_of_grant(run: Run, scan: Path) -> None:
+    grant = ["grant", "--key", "k.key"]
+    failed(run(*grant, "--study", "", "-o", "g"), "name a study")
+    failed(run(*grant, "--study", "a\nb", "-o", "g"), "control characters")
+    failed(run(*grant, "--study", "S"), "required: -o/--output")
+    failed(run(*grant, "-o", "g"), "one of the arguments --study --file is required")
+    failed(run(*grant, "--study", "S", "--file", scan, "-o", "g"), "not allowed with")
+    failed(run(*grant, "--study", "S", "-o", "k.key"), "k.key: exists already")
+    failed(run(*grant, "--study", "S", "-o", "k.key", "--force"), "same file as the input k.key")
+    failed(run(*grant, "--file", scan, "-o", scan, "--force"), "same file as the input scan.encdl")
+    failed(run(*grant, "--file", "none.encdl", "-o", "g"), "none.encdl: no such file")
+    failed(run(*grant, "--file", "scan.png", "-o", "g"), "not an EncDL file")
+    failed(run("grant", "--key", "other.key", "--file", scan, "-o", "g"), "yours is")
+    data = bytearray(scan.read_bytes())
+    data[-40] ^= 1
+    Path("bad.encdl").write_bytes(data)
+    failed(run(*grant, "--file", "bad.encdl", "-o", "g"), "changed after it was written")
