@@ -112,6 +112,23 @@ class Scatter(Damage):
 
 
 @dataclass(frozen=True)
+class Erasure(Damage):
+    """Each pixel is lost with probability `fraction`: set to 0, and known to be lost.
+
+    This is what confusion makes of a lost block.
+    """
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        _check_fraction("Erasure", self.fraction)
+
+    def _damage(self, ciphertext: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        lost = _uniform(ciphertext, generator) < self.fraction
+        return ciphertext.masked_fill(lost, 0), lost
+
+
+@dataclass(frozen=True)
 class CropBlock(Damage):
     """A block that covers `fraction` of the image is lost in all channels: set to 0, and known to be lost.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from encdl.damage import CropBlock, Damage, GaussianNoise, SaltPepper, Scatter
+from encdl.damage import CropBlock, Damage, Erasure, GaussianNoise, SaltPepper, Scatter
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class RandomDamage:
         gaussian: Largest standard deviation, in levels.
         scatter: Largest share of pixels set to random bytes.
         crop: Largest share of the picture lost as one known block.
+        erasure: Largest share of pixels lost here and there, and known to be.
         intact: Probability of no damage at all.
     """
 
@@ -26,6 +27,7 @@ class RandomDamage:
     gaussian: float = 12.0
     scatter: float = 0.1
     crop: float = 0.35
+    erasure: float = 0.35
     intact: float = 0.05
 
     def __call__(self, ciphertext: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -42,5 +44,6 @@ class RandomDamage:
             GaussianNoise(self.gaussian * strength),
             Scatter(self.scatter * strength),
             CropBlock(self.crop * strength, random_place=True),
+            Erasure(self.erasure * strength),
         ]
         return kinds[min(int((kind - self.intact) / (1.0 - self.intact) * len(kinds)), len(kinds) - 1)]
