@@ -26,11 +26,13 @@ def check_output(path: str | os.PathLike[str], force: bool = False) -> Path:
 
     Raises:
         OutputExistsError: the file exists and `force` is not set.
-        UsageError: it is a folder, or the folder that it should go into is missing.
+        UsageError: it is a folder or device, or the folder that it should go into is missing.
     """
     target = Path(path)
     if target.is_dir():
         raise UsageError(f"{target}: the output is a folder: give the name of a file in it")
+    if target.exists() and not target.is_file():  # replacing /dev/null by a file would break the machine
+        raise UsageError(f"{target}: the output is a device or pipe: give the name of a file")
     if not target.parent.is_dir():
         raise UsageError(f"{target}: there is no folder {target.parent}: create it first")
     if os.path.lexists(target) and not force:
@@ -47,7 +49,7 @@ def write_bytes(path: str | os.PathLike[str], *parts: bytes | memoryview, force:
 
     Raises:
         OutputExistsError: the file exists and `force` is not set.
-        UsageError: `path` is a folder, or its folder is missing.
+        UsageError: `path` is a folder or device, or its folder is missing.
         OSError: the disk is full, the folder is read-only, and the like.
     """
     target = check_output(path, force)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 NonceMode = Literal["random", "synthetic"]
+PIXELS_AT_ONCE = 2**22
 NONCE_MODES: tuple[NonceMode, ...] = ("random", "synthetic")
 
 
@@ -33,6 +34,7 @@ class CipherLike(Protocol):
     """What the codec needs of a cipher; every `encdl.ciphers.Cipher` has it.
 
     Pictures and ciphertexts are uint8 (B, C, H, W), key planes uint8 (B, C, P, H, W), lost bool (B, C, H, W).
+    Each channel must be treated by itself: a large picture is handed over some channels at a time.
     """
 
     @property
@@ -123,7 +125,7 @@ class Codec:
         )
         with _device_errors(self.device):
             keys, key_bits = self._keys(header, opener)
-            ciphertext = self.cipher.encrypt(to_tensor(array).to(self.device), key_bits)
+            ciphertext = _by_channels(self.cipher.encrypt, to_tensor(array).to(self.device), key_bits)
             body = process.apply(ciphertext, [keys]).cpu().numpy().tobytes()
         return header, body
 
@@ -143,7 +145,7 @@ class Codec:
         with _device_errors(self.device):
             keys, key_bits = self._keys(header, opener)
             ciphertext = process.undo(self._ciphertext(header, body), [keys])
-            return from_tensor(self.cipher.decrypt(ciphertext, key_bits), header)
+            return from_tensor(_by_channels(self.cipher.decrypt, ciphertext, key_bits), header)
 
     def salvage_array(
         self, header: Header, body: bytes, lost: npt.NDArray[np.bool_], opener: Opener
@@ -163,8 +165,16 @@ class Codec:
             keys, key_bits = self._keys(header, opener)
             ciphertext = process.undo(self._ciphertext(header, body), [keys])
             missing = torch.from_numpy(lost.reshape(1, *_planar_shape(header))).to(self.device)
-            reached = process.undo_lost(missing, [keys]) if lost.any() else missing
-            return from_tensor(self.cipher.restore(ciphertext, key_bits, reached), header)
+            if not lost.any():  # damaged somewhere: all of it is a guess
+                return from_tensor(_by_channels(self.cipher.restore, ciphertext, key_bits), header)
+            reached = process.undo_lost(missing, [keys])
+            return from_tensor(_by_channels(self._restore, ciphertext, key_bits, reached), header)
+
+    def _restore(self, ciphertext: Tensor, key_bits: Tensor, lost: Tensor) -> Tensor:
+        """Restore channels where some of the damage is known to be; channels without any are decrypted."""
+        if bool(lost.any()):
+            return self.cipher.restore(ciphertext, key_bits, lost)
+        return self.cipher.decrypt(ciphertext, key_bits)
 
     def _check(self, header: Header) -> None:
         if (header.cipher, header.weights) != (self.cipher.name, self.weights_id):
@@ -184,6 +194,16 @@ class Codec:
             raise ContainerError(f"the body is {len(body)} bytes, the header says {header.body_bytes}")
         planar = np.frombuffer(bytearray(body), np.uint8).reshape(1, *_planar_shape(header))
         return torch.from_numpy(planar).to(self.device)
+
+
+def _by_channels(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """Call `function` on as many channels at a time as keep its memory near 1 GB, which changes no result."""
+    channels, height, width = tensors[0].shape[1:]
+    step = max(1, PIXELS_AT_ONCE // (height * width))
+    if step >= channels:
+        return function(*tensors)
+    starts = range(0, channels, step)
+    return torch.cat([function(*(tensor[:, n : n + step] for tensor in tensors)) for n in starts], dim=1)
 
 
 def to_tensor(array: Array) -> Tensor:
@@ -239,8 +259,12 @@ def _process(header: Header) -> PostProcess:
 
 @contextlib.contextmanager
 def _device_errors(device: torch.device) -> Iterator[None]:
-    """Say in one line that the accelerator's memory ran out."""
+    """Say in one line that memory ran out."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise UsageError(f"device {str(device)!r} ran out of memory: use --device cpu") from None
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):  # what the CPU's allocator says
+            raise
+        raise MemoryError from None

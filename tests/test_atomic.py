@@ -84,6 +84,8 @@ def test_nothing_changes_when_writing_fails(
 def test_bad_names_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="folder"):
         atomic.write_bytes(tmp_path, b"")
+    with pytest.raises(UsageError, match="device or pipe"):
+        atomic.write_bytes("/dev/null", b"", force=True)
     with pytest.raises(UsageError, match="no folder"):
         atomic.write_bytes(tmp_path / "no" / "a", b"")
 

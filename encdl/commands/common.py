@@ -92,7 +92,7 @@ def load_cipher(name: str, device: str) -> LoadedCipher:
         return weights.load(name, device=device)
     except EncdlError:
         raise
-    except (LookupError, TypeError, AttributeError, ValueError, OSError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         # The unpickler stumbles over a file of another kind in many ways.
         raise WeightsError(
             f"{name}: not a weights file ({type(error).__name__}): give one, or default"
