@@ -34,6 +34,8 @@ NOISY_LOGGERS = ("alembic", "mlflow.store", "mlflow.system_metrics", "lightning.
 SYSTEM_METRICS_EVERY_S = 5
 LONGEST_PARAMETER = 500
 
+_own_stores: set[str] = set()
+
 
 class RunLogger(MLFlowLogger):
     """MLflow logger over a data base and a folder of artifacts below one root.
@@ -65,7 +67,7 @@ class RunLogger(MLFlowLogger):
         self.root = Path(root).absolute()
         self.killed = False
         self._parameters_logged = False
-        tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        tracking_uri = tracking_uri or _store_of_environment()
         if run_name is None and run_id is None:
             # MLflow would make one up from the random numbers that the run's seed fixes: always the same.
             run_name = f"{experiment} {datetime.now(UTC).astimezone():%Y-%m-%d %H:%M:%S}"
@@ -74,6 +76,7 @@ class RunLogger(MLFlowLogger):
             self.root.mkdir(parents=True, exist_ok=True)
             tracking_uri = f"sqlite:///{self.root / 'mlflow.db'}"
             artifacts = (self.root / "artifacts").as_uri()
+            _own_stores.add(tracking_uri)
         try:
             super().__init__(
                 experiment, run_name, tracking_uri, artifact_location=artifacts, run_id=run_id, save_dir=None
@@ -251,6 +254,12 @@ def commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return told.stdout.strip()
+
+
+def _store_of_environment() -> str | None:
+    """The store that the user's environment names. MLflow also writes there, whichever store it uses."""
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    return None if named in _own_stores else named
 
 
 def _tags(trainer: Trainer, pl_module: LightningModule, stage: str) -> dict[str, str]:

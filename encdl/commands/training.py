@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ HARMLESS = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*The `srun` command is available on your system but is not used.*",
     r".*does not have many workers which may be a bottleneck.*",
+    r"The dirpath has changed from .*",
     r".*The number of training batches .* is smaller than the logging interval.*",
 )
 """Warnings of libraries about themselves, or about what is right at this size of data."""
@@ -61,7 +63,9 @@ class RecordConfig(SaveConfigCallback):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(text)
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Let the checkpoint say how it came about: the settings, and where they were read from."""
         files = [Path(str(path)).name for path in self.config.get("config") or []]
         settings = json.loads(self.parser.dump(self.config, format="json"))
@@ -116,6 +120,7 @@ class TrainingCLI(LightningCLI):
             run_id = run_id_of(checkpoint)
             if run_id is not None:
                 logger.resume(run_id)
+                warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -132,6 +137,8 @@ def main(argv: Sequence[str]) -> int:
     """
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message)
+    # Lightning uses what jsonargparse will change in its version 5; the dependency stays below that.
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     # Advertisements for other products of Lightning's maker.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tips)
     try:

@@ -1,0 +1,208 @@
+"""`encdl fit` and its kin: from a YAML file to a run, and from a mistake to one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from encdl.cli import main as encdl
+from encdl.commands.training import main, shorten
+from encdl.errors import DataError, EncdlError, UsageError
+from tests.stores import make_store
+from tests.tiny_task import TinyData
+
+CONFIG = """
+model:
+  class_path: tests.tiny_task.TinyTask
+  init_args:
+    cipher: {class_path: tests.tiny_task.Shift, init_args: {start: 0.5}}
+    shape: {map: tent}
+data:
+  class_path: tests.tiny_task.TinyData
+  init_args: {batch_size: 4, crop: 8, augment: false}
+trainer:
+  accelerator: cpu
+  max_epochs: 1
+  enable_progress_bar: false
+  logger:
+    class_path: encdl.tracking.RunLogger
+    init_args: {experiment: tiny}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A configuration file, in an empty folder that is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    make_store(tmp_path / "runs")
+    file = tmp_path / "tiny.yaml"
+    file.write_text(CONFIG)
+    return str(file)
+
+
+def runs(folder: str = "runs") -> list[Any]:
+    client = MlflowClient(f"sqlite:///{Path(folder).absolute()}/mlflow.db")
+    return list(client.search_runs([each.experiment_id for each in client.search_experiments()]))
+
+
+def artifacts(run: Any) -> set[str]:
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    return {str(file.relative_to(folder)) for file in folder.rglob("*.*")}
+
+
+def test_fit_makes_one_run_with_everything(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", config]) == 0
+    [run] = runs()
+    assert run.info.status == "FINISHED"
+    assert artifacts(run) == {"config.yaml", "panels/step-00000002.png"}
+    parameters = run.data.params
+    assert parameters["model.init_args.cipher.init_args.start"] == "0.5"
+    assert parameters["model.init_args.shape.map"] == "tent"
+    assert parameters["data.init_args.crop"] == "8"
+    assert parameters["seed_everything"] == "0"
+    assert not any("instantiator" in name or name.startswith("cipher") for name in parameters)
+    assert "system/system_memory_usage_percentage" in run.data.metrics
+    assert run.info.run_id in capsys.readouterr().out
+    names = {file.name for file in Path("runs/tiny", run.info.run_id, "checkpoints").iterdir()}
+    assert names == {"last.ckpt", "epoch=0-step=2.ckpt"}
+
+
+def test_the_recorded_configuration_runs_again(config: str) -> None:
+    main(["fit", "--config", config])
+    [run] = runs()
+    recorded = Path(run.info.artifact_uri.removeprefix("file://"), "config.yaml")
+    assert main(["fit", "--config", str(recorded)]) == 0
+    first, second = runs()
+    assert first.data.params == second.data.params
+
+
+def test_fit_goes_on_in_the_same_run(config: str) -> None:
+    main(["fit", "--config", config])
+    [run] = runs()
+    last = Path("runs/tiny", run.info.run_id, "checkpoints", "last.ckpt")
+    main(["fit", "--config", config, "--trainer.max_epochs", "2", "--ckpt_path", str(last)])
+    [again] = runs()
+    assert again.info.run_id == run.info.run_id
+    assert again.info.status == "FINISHED"
+    assert again.data.tags["resumed_with"] == '{"trainer.max_epochs": "2"}'
+    assert torch.load(last, weights_only=True)["global_step"] == 4
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_other_verbs_read_a_checkpoint(config: str, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    main(["fit", "--config", config, "--trainer.logger", "false"])
+    steps = {"test": "test_step", "predict": "predict_step"}
+    if verb in steps:
+        monkeypatch.setattr(
+            f"tests.tiny_task.TinyTask.{steps[verb]}", lambda *args: torch.zeros(1), raising=False
+        )
+    [last] = Path().rglob("last.ckpt")
+    assert main([verb, "--config", config, "--ckpt_path", str(last)]) == 0
+    [run] = runs()
+    assert run.data.tags["stage"] == verb
+
+
+def test_fit_without_a_logger_leaves_its_settings_in_a_file(config: str) -> None:
+    main(["fit", "--config", config, "--trainer.logger", "false", "--trainer.default_root_dir", "here"])
+    assert "tests.tiny_task.TinyTask" in Path("here/config.yaml").read_text()
+    assert not runs()
+    assert main(["fit", "--config", "here/config.yaml", "--trainer.default_root_dir", "there"]) == 0
+
+
+def test_own_settings_of_a_usual_callback_replace_it(config: str) -> None:
+    text = (
+        CONFIG
+        + "  callbacks: {class_path: encdl.callbacks.ImagePanel, init_args: {every_n_validations: 2}}\n"
+    )
+    Path(config).write_text(text)
+    main(["fit", "--config", config, "--trainer.max_epochs", "4", "--trainer.enable_checkpointing", "false"])
+    [run] = runs()
+    assert artifacts(run) == {"config.yaml", "panels/step-00000002.png", "panels/step-00000006.png"}
+    assert not list(Path().rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--trainer.max_epoch", "3"], "unrecognized arguments: --trainer.max_epoch 3"),
+        (["--data.init_args.crop", "x"], "\"crop\": Expected a <class 'int'>. Got value: x"),
+        (["--data.init_args.crop", "99"], "crop is 99, larger than the 16 x 16 pictures of TinyData"),
+        (["--data.init_args.crop", "-1"], "data setting crop is -1: it must be at least 0"),
+        (["--model.class_path", "no.Such"], "class_path 'no.Such': No module named 'no'"),
+        (["--trainer.logger.init_args.run_id", "abc"], "Run with id=abc not found"),
+        (["--config", "none.yaml"], "File does not exist"),
+        (["--ckpt_path", "none.ckpt"], "none.ckpt"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    config: str, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert encdl(["fit", "--config", config, *arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("encdl: error: ")
+    assert said in error
+    assert len(error) < 300
+
+
+def test_without_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert encdl(["fit"]) == 2
+    assert "required" in capsys.readouterr().err
+
+
+def test_failure_of_the_data_fails_the_run(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*args: object) -> None:
+        raise DataError("scan 7 is missing")
+
+    monkeypatch.setattr(TinyData, "samples", missing)
+    with pytest.raises(DataError, match="scan 7 is missing"):
+        main(["fit", "--config", config])
+    [run] = runs()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["ended_by"] == "DataError: scan 7 is missing"
+
+
+def test_a_bug_keeps_its_traceback(config: str) -> None:
+    with pytest.raises(ArithmeticError):
+        main(["fit", "--config", config, "--model.init_args.fails", "bug"])
+
+
+def test_interrupt_is_an_interrupt(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning.pytorch.trainer.call.signal.signal", lambda *args: None)
+    with pytest.raises(KeyboardInterrupt):
+        main(["fit", "--config", config, "--model.init_args.fails", "stop"])
+    assert runs()[0].info.status == "KILLED"
+
+
+def test_two_processes_make_one_run(config: str) -> None:
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "2"]
+    root = Path(__file__).parents[2]
+    result = subprocess.run(
+        [sys.executable, "-m", "encdl", "fit", "--config", config, *two],
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Starting with 2 processes" in result.stderr + result.stdout
+    [run] = runs()
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["device"] == "2 x cpu"
+    assert artifacts(run) == {"config.yaml", "panels/step-00000001.png", "panels/step-00000002.png"}
+    assert result.stdout.count("decrypted exactly") == 1
+
+
+def test_shorten_keeps_what_helps() -> None:
+    assert shorten("a\n  b") == "a b"
+    long = 'Parser key "x": Does not fit\nErrors:\n  - bad\n    thing\n  - Expected a <class>\nGiven value type: y'
+    assert shorten(long) == 'Parser key "x": bad thing'
+    assert issubclass(UsageError, EncdlError)
