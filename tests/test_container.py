@@ -129,22 +129,22 @@ def test_any_bytes_as_header_are_refused(encoded: bytes) -> None:
         Header.from_bytes(encoded)
 
 
-@pytest.mark.parametrize("missing", range(1, 400, 3))
-def test_a_file_cut_anywhere_is_refused(path: Path, missing: int) -> None:
+def test_a_file_cut_anywhere_is_refused(path: Path) -> None:
     data = path.read_bytes()
-    path.write_bytes(data[:-missing])
-    with pytest.raises(ContainerError, match=r"is cut|is empty") as caught:
-        container.read(path, KEY)
-    assert "\n" not in str(caught.value)
-    kept = len(data) - missing
-    if kept > len(data) - 38:  # header and a part of the body are there
+    head = len(data) - 38
+    for kept in range(len(data)):
+        path.write_bytes(data[:kept])
+        with pytest.raises(ContainerError, match=r"is cut|is empty") as caught:
+            container.read(path, KEY)
+        assert "\n" not in str(caught.value)
+        if kept <= head:
+            with pytest.raises(ContainerError):
+                container.read_damaged(path, KEY)
+            continue
         _, body, lost = container.read_damaged(path, KEY)
-        left = min(kept - (len(data) - 38), 6)
+        left = min(kept - head, 6)
         assert body == BODY[:left].ljust(6, b"\0")
         np.testing.assert_array_equal(lost, np.arange(6) >= left)
-    else:
-        with pytest.raises(ContainerError):
-            container.read_damaged(path, KEY)
 
 
 def test_the_error_of_a_cut_file_says_how_much_is_missing(path: Path) -> None:
