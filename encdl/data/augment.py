@@ -62,8 +62,8 @@ class Augment(RandomizableTransform):  # type: ignore[misc]  # MONAI has no type
 
 
 def _to_rows(planes: np.ndarray) -> np.ndarray:
-    """(C, H, W) as the (H, W, C) that albumentations works on."""
-    return np.ascontiguousarray(np.moveaxis(np.asarray(planes), 0, -1))
+    """(C, H, W) as the (H, W, C) that albumentations works on, always a copy: some of it works in place."""
+    return np.array(np.moveaxis(np.asarray(planes), 0, -1), order="C")
 
 
 def _to_planes(rows: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from encdl.errors import DataError, UsageError
+from encdl.errors import DataError, EncdlError, UsageError
 from encdl.lazy import need
 
 Split: TypeAlias = Literal["train", "val", "test"]
@@ -142,6 +142,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.crop, self.repeats, self.num_workers, self.seed = crop, repeats, num_workers, seed
         self.augment = augment
+        self.cache = True
         self._datasets: dict[Split, Dataset[Sample]] = {}
 
     @property
@@ -157,8 +158,11 @@ class ImageDataModule(LightningDataModule, ABC):
             DataError: The data set is missing, empty or malformed.
         """
 
-    def reading(self) -> list[Any]:
-        """Deterministic transforms from what `samples` gives to a finished `Sample`; none by default."""
+    def reading(self, split: Split) -> list[Any]:
+        """Deterministic MONAI transforms from what `samples` gives to a finished `Sample`; none by default.
+
+        Their results stay in memory if `cache` is set.
+        """
         return []
 
     def setup(self, stage: str | None = None) -> None:
@@ -218,19 +222,27 @@ class ImageDataModule(LightningDataModule, ABC):
         tensors = transforms.EnsureTyped(
             keys=["image", "mask"], dtype=torch.uint8, track_meta=False, allow_missing_keys=True
         )
-        reading = self.reading()
+        reading = self.reading(split)
         random = [self._training_transform()] if split == "train" else []
         if not reading:
             pictures = monai_data.Dataset(samples, None if random else tensors)
         else:
             steps = reading if random else [*reading, tensors]
-            pictures = monai_data.CacheDataset(
-                samples, transforms.Compose(steps), num_workers=0, progress=False
-            )
+            pictures = self._read(monai_data, samples, transforms.Compose(steps))
         result: Dataset[Sample] = pictures
         if random:
             result = DrawDataset(pictures, transforms.Compose([*random, tensors]))
         return result
+
+    def _read(self, monai_data: Any, samples: list[Sample], transform: Any) -> Any:
+        if not self.cache:
+            return monai_data.Dataset(samples, transform)
+        try:
+            return monai_data.CacheDataset(samples, transform, num_workers=0, progress=False)
+        except RuntimeError as error:
+            if isinstance(error.__cause__, EncdlError):  # MONAI wraps what a transform raises
+                raise error.__cause__ from None
+            raise
 
     def _training_transform(self) -> Any:
         """Random crop to the training size, with augmentation if asked for."""

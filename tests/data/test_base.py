@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,8 +72,17 @@ def test_workers_change_nothing() -> None:
         assert torch.equal(one["image"], other["image"])
 
 
-def test_pictures_are_not_shared_between_draws() -> None:
-    data = Tiny(batch_size=12, crop=0, augment=True)
+@pytest.mark.parametrize("augment", [False, True])
+def test_draws_leave_the_pictures_alone(augment: bool) -> None:
+    class Grey(Tiny):
+        @property
+        def spec(self) -> DataSpec:
+            return DataSpec(channels=1, height=20, width=24)
+
+        def samples(self, split: Split) -> Sequence[Sample]:
+            return [{"image": sample["image"][:1].copy()} for sample in super().samples(split)]
+
+    data = Grey(batch_size=12, crop=0, repeats=8, augment=augment)
     before = [sample["image"].copy() for sample in data.samples("train")]
     data.setup("fit")
     epoch(data)
@@ -144,6 +154,14 @@ def test_empty_split() -> None:
 
 
 def test_missing_library_names_what_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "monai.data", None)
+    monkeypatch.setitem(sys.modules, "monai.data", None)
     with pytest.raises(UsageError, match="reading data sets needs monai, which is not installed here"):
         Tiny(crop=8).setup("fit")
+
+
+def test_missing_albumentations_matters_only_for_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "albumentations", None)
+    monkeypatch.delitem(sys.modules, "encdl.data.augment", raising=False)
+    Tiny(crop=8, augment=False).setup("fit")
+    with pytest.raises(UsageError, match=r"augmentation \(data\.init_args\.augment\) needs albumentations"):
+        Tiny(crop=8, augment=True).setup("fit")

@@ -1,0 +1,188 @@
+"""Labelled pictures in one `.npz` file: MedMNIST's layout, and one with a column that says the split."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
+from encdl.errors import DataError
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+NAMED_SPLITS = "images"
+LAYOUTS = (
+    "`train_images`, `val_images`, `test_images` (and `..._labels`), as the package medmnist writes them, "
+    "or `images` and `split` (and `labels`, `masks`, `class_names`)"
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split: uint8 (N, H, W) or (N, H, W, 3), labels (N,) or None, masks (N, H, W) or None."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    masks: np.ndarray | None
+
+
+class NpzImages(ImageDataModule):
+    """Pictures of one size, with labels or masks if the file has them.
+
+    Two layouts are known by the arrays in the file. MedMNIST's: `train_images` uint8 (N, H, W) or (N, H, W, 3) and
+    `train_labels` (N, 1), and the same for val and test. Ours: `images`, and `split` (N,) with 0 for training, 1 for
+    validation and 2 for testing; if there, `labels` (N,), `masks` uint8 (N, H, W) and `class_names`.
+
+    Args:
+        file: Name of the file, such as `pneumoniamnist.npz`.
+        data_dir: The folder it is in.
+        class_names: Names of the classes, for files without them.
+        batch_size: As for every data module, like the rest.
+        eval_batch_size: See `ImageDataModule`.
+        crop: See `ImageDataModule`; 0, the default here, trains on whole pictures.
+        repeats: See `ImageDataModule`.
+        num_workers: See `ImageDataModule`.
+        seed: See `ImageDataModule`.
+        augment: See `ImageDataModule`.
+
+    Raises:
+        UsageError: A number is out of its range.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        data_dir: str = "data",
+        class_names: list[str] | None = None,
+        *,
+        batch_size: int = 16,
+        eval_batch_size: int = 8,
+        crop: int = 0,
+        repeats: int = 1,
+        num_workers: int = 0,
+        seed: int = 0,
+        augment: bool = True,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            crop=crop,
+            repeats=repeats,
+            num_workers=num_workers,
+            seed=seed,
+            augment=augment,
+        )
+        self.path = Path(data_dir, file)
+        self.class_names = tuple(class_names or ())
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the file says; reads it."""
+        pictures = self.parts["train"].images
+        channels = 1 if pictures.ndim == 3 else pictures.shape[3]
+        return DataSpec(channels, pictures.shape[1], pictures.shape[2], classes=self._classes())
+
+    def samples(self, split: Split) -> Sequence[Sample]:
+        """The pictures of one split, with `label` and `mask` where the file has them."""
+        part = self.parts[split]
+        planes = part.images[:, None] if part.images.ndim == 3 else np.moveaxis(part.images, -1, 1)
+        samples: list[Sample] = [{"image": np.ascontiguousarray(picture)} for picture in planes]
+        for index, sample in enumerate(samples):
+            if part.labels is not None:
+                sample["label"] = int(part.labels[index])
+            if part.masks is not None:
+                sample["mask"] = part.masks[index][None]
+        return samples
+
+    @cached_property
+    def parts(self) -> dict[Split, Part]:
+        """The checked arrays of each split.
+
+        Raises:
+            DataError: The file is missing, unreadable or laid out in another way.
+        """
+        arrays = self._arrays
+        if NAMED_SPLITS in arrays:
+            return self._parts_by_column(arrays)
+        return {
+            split: self._part(
+                f"{split}_images", arrays, arrays.get(f"{split}_labels"), arrays.get(f"{split}_masks")
+            )
+            for split in SPLITS
+        }
+
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        if not self.path.is_file():
+            raise DataError(
+                f"{self.path}: no such file: put {self.path.name} into {self.path.parent}/, or set "
+                "data.init_args.data_dir (MedMNIST's files come with the package medmnist)"
+            )
+        try:
+            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise DataError(f"{self.path}: is not a readable .npz file: fetch it again ({reason})") from error
+
+    def _parts_by_column(self, arrays: Mapping[str, np.ndarray]) -> dict[Split, Part]:
+        whole = self._part("images", arrays, arrays.get("labels"), arrays.get("masks"))
+        column = self._array("split", arrays)
+        if column.shape != (len(whole.images),) or not np.isin(column, (0, 1, 2)).all():
+            raise self._wrong("`split` must hold 0 (train), 1 (val) or 2 (test) for each picture")
+        return {
+            split: Part(*(None if each is None else each[column == number] for each in _fields(whole)))  # type: ignore[arg-type]
+            for number, split in enumerate(SPLITS)
+        }
+
+    def _part(
+        self,
+        name: str,
+        arrays: Mapping[str, np.ndarray],
+        labels: np.ndarray | None,
+        masks: np.ndarray | None,
+    ) -> Part:
+        """One split's arrays, checked against one another."""
+        pictures = self._array(name, arrays)
+        if pictures.dtype != np.uint8 or pictures.ndim not in {3, 4}:
+            raise self._wrong(
+                f"`{name}` is {pictures.dtype} {pictures.shape}, not uint8 (N, H, W) or (N, H, W, C)"
+            )
+        if labels is not None:
+            if labels.size != len(pictures) or labels.dtype.kind not in "iu":
+                raise self._wrong(f"there must be one integer label for each of the {len(pictures)} `{name}`")
+            labels = labels.reshape(-1).astype(np.int64)
+        if masks is not None and (masks.shape != pictures.shape[:3] or masks.dtype != np.uint8):
+            raise self._wrong(f"masks must be uint8 {pictures.shape[:3]} like `{name}`")
+        return Part(pictures, labels, masks)
+
+    def _array(self, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        if name not in arrays:
+            raise self._wrong(f"it has no `{name}`: known are {LAYOUTS}")
+        return arrays[name]
+
+    def _classes(self) -> tuple[str, ...]:
+        """Names from the settings or the file, or else the numbers; checked against the values that occur."""
+        values = [
+            int(values.max())
+            for part in self.parts.values()
+            for values in (part.labels, part.masks)
+            if values is not None and values.size
+        ]
+        count = max(values, default=-1) + 1
+        named = self.class_names or tuple(str(name) for name in self._arrays.get("class_names", ()))
+        if named and len(named) < count:
+            raise self._wrong(f"{count} classes occur, and {len(named)} are named")
+        return named or tuple(str(number) for number in range(count))
+
+    def _wrong(self, what: str) -> DataError:
+        return DataError(f"{self.path}: {what}")
+
+
+def _fields(part: Part) -> tuple[np.ndarray | None, ...]:
+    return part.images, part.labels, part.masks

@@ -1,0 +1,158 @@
+"""Both layouts of `.npz` files, tiny and real."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from encdl.data.base import DataSpec
+from encdl.data.npz import SPLITS, NpzImages
+from encdl.errors import DataError
+
+REAL = Path(os.environ.get("ENCDL_DATA_DIR") or Path(__file__).parents[2].parent / "shared" / "data")
+
+
+def noise(*shape: int, top: int = 256) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).integers(0, top, shape, dtype=np.uint8)
+
+
+def medmnist(**changes: Any) -> dict[str, Any]:
+    counts = zip(SPLITS, (6, 3, 2), strict=True)
+    arrays = {}
+    for split, count in counts:
+        arrays[f"{split}_images"] = noise(count, 28, 28)
+        arrays[f"{split}_labels"] = np.arange(count, dtype=np.uint8)[:, None] % 2
+    return arrays | changes
+
+
+def column(**changes: Any) -> dict[str, Any]:
+    return {
+        "images": noise(6, 20, 24),
+        "labels": np.array([0, 1, 2, 0, 1, 2], np.uint8),
+        "split": np.array([0, 0, 2, 1, 0, 2], np.uint8),
+        "class_names": np.array(["a", "b", "c"]),
+    } | changes
+
+
+def make(tmp_path: Path, arrays: dict[str, Any], **settings: Any) -> NpzImages:
+    np.savez_compressed(tmp_path / "tiny.npz", **arrays)
+    return NpzImages("tiny.npz", str(tmp_path), **settings)
+
+
+def test_medmnist_layout(tmp_path: Path) -> None:
+    arrays = medmnist()
+    data = make(tmp_path, arrays, batch_size=4, augment=False)
+    assert data.spec == DataSpec(1, 28, 28, classes=("0", "1"))
+    data.setup()
+    train, test = next(iter(data.train_dataloader())), next(iter(data.test_dataloader()))
+    assert train["image"].shape == (4, 1, 28, 28)
+    assert train["label"].dtype == torch.int64
+    assert np.array_equal(test["image"][:, 0].numpy(), arrays["test_images"])
+    assert test["label"].tolist() == [0, 1]
+
+
+def test_layout_with_a_column(tmp_path: Path) -> None:
+    arrays = column()
+    data = make(tmp_path, arrays)
+    assert data.spec == DataSpec(1, 20, 24, classes=("a", "b", "c"))
+    for number, split in enumerate(SPLITS):
+        chosen = arrays["split"] == number
+        samples = data.samples(split)
+        assert np.array_equal(np.stack([sample["image"][0] for sample in samples]), arrays["images"][chosen])
+        assert [sample["label"] for sample in samples] == arrays["labels"][chosen].tolist()
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_masks_follow_their_pictures(tmp_path: Path, augment: bool) -> None:
+    masks = noise(6, 20, 24, top=3)
+    arrays = column(images=100 * masks, masks=masks)
+    del arrays["labels"], arrays["class_names"]
+    data = make(tmp_path, arrays, crop=16, batch_size=3, augment=augment, class_names=["x", "y", "z"])
+    assert data.spec.classes == ("x", "y", "z")
+    data.setup("fit")
+    batch, val = next(iter(data.train_dataloader())), next(iter(data.val_dataloader()))
+    assert batch["mask"].shape == (3, 1, 16, 16)
+    assert batch["mask"].max() < 3
+    assert torch.equal(val["mask"] * 100, val["image"])
+    if not augment:
+        assert torch.equal(batch["mask"] * 100, batch["image"])
+
+
+def test_colour(tmp_path: Path) -> None:
+    data = make(tmp_path, {f"{split}_images": noise(2, 28, 28, 3) for split in SPLITS}, batch_size=2)
+    assert data.spec == DataSpec(3, 28, 28)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.keys() == {"image"}
+    assert batch["image"].shape == (2, 3, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        (medmnist(train_images=noise(6, 28)), r"`train_images` is uint8 \(6, 28\), not uint8 \(N, H, W\)"),
+        (medmnist(val_images=np.zeros((3, 28, 28))), "`val_images` is float64"),
+        (medmnist(train_labels=noise(6, 14)), "one integer label for each of the 6 `train_images`"),
+        (medmnist(train_labels=np.full((6, 1), 0.5)), "one integer label"),
+        ({"train_images": noise(6, 28, 28)}, "it has no `val_images`: known are `train_images`"),
+        ({"x": noise(2)}, "it has no `train_images`"),
+        (column(split=np.full(6, 3)), r"`split` must hold 0 \(train\)"),
+        (column(split=np.zeros(5, int)), "`split` must hold"),
+        (column(masks=noise(6, 20, 20)), r"masks must be uint8 \(6, 20, 24\)"),
+        (column(class_names=np.array(["a", "b"])), "3 classes occur, and 2 are named"),
+        (column(class_names=np.array(["a", None], object)), "is not a readable .npz file"),
+    ],
+)
+def test_wrong_layout(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        _ = make(tmp_path, arrays).spec
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_or_broken_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.npz: no such file: put gone\.npz into .*/, or set"):
+        _ = NpzImages("gone.npz", str(tmp_path)).spec
+    whole = tmp_path / "tiny.npz"
+    make(tmp_path, column())
+    content = whole.read_bytes()
+    np.save(tmp_path / "array.npy", noise(4))
+    array = (tmp_path / "array.npy").read_bytes()
+    for broken in (
+        array,
+        b"",
+        b"rubbish",
+        content[: len(content) // 2],
+        content[:200] + b"?" * 99 + content[299:],
+    ):
+        whole.write_bytes(broken)
+        with pytest.raises(DataError, match="is not a readable"):
+            _ = NpzImages("tiny.npz", str(tmp_path)).spec
+
+
+@pytest.mark.parametrize(
+    ("file", "spec", "counts"),
+    [
+        ("pneumoniamnist.npz", DataSpec(1, 28, 28, classes=("0", "1")), (4708, 524, 624)),
+        (
+            "brain_tumor.npz",
+            DataSpec(
+                1, 128, 128, classes=("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
+            ),
+            (1505, 214, 430),
+        ),
+        ("acdc.npz", DataSpec(1, 128, 128, classes=("0", "1", "2", "3")), (1308, 190, 404)),
+    ],
+)
+def test_real_files(file: str, spec: DataSpec, counts: tuple[int, int, int]) -> None:
+    if not (REAL / file).is_file():
+        pytest.skip(f"{file} is not in {REAL}: set ENCDL_DATA_DIR to the folder that has it")
+    data = NpzImages(file, str(REAL), batch_size=8)
+    assert data.spec == spec
+    assert tuple(len(data.samples(split)) for split in SPLITS) == counts
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (8, 1, spec.height, spec.width)
+    assert batch["image"].float().std() > 10
