@@ -23,6 +23,12 @@ PLANES = PlaneSpec()
 DTYPES = ("uint8", "uint16", "int16")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> None:
+    """Threads that wait for each other on a busy machine make tiny pictures forty times slower."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="module")
 def codec() -> Codec:
     return Codec(StubCipher(), WEIGHTS)

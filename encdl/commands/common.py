@@ -37,7 +37,7 @@ def add_cipher(parser: argparse.ArgumentParser, default: str) -> None:
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="where to compute (default: auto); every device gives the same bytes",
+        help="where to compute (default: auto); exact ciphers give the same bytes everywhere",
     )
 
 

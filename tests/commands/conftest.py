@@ -14,6 +14,12 @@ Run = Callable[..., tuple[int, str, str]]
 """Runs a command line; gives exit code, stdout and stderr."""
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Threads that wait for each other on a busy machine make tiny pictures forty times slower."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def agile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of an untrained cipher: exact all the same."""
