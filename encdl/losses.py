@@ -106,6 +106,26 @@ class ContentActivityLoss(nn.Module):
         return (self.target - activity).clamp(min=0.0).square()
 
 
+class WrongKeyLoss(nn.Module):
+    """Makes decryption depend on the key: under a wrong key the picture must read no better than its own mean.
+
+    With L the binary-likelihood loss of what a wrong key gives and M that of the picture's mean grey,
+    max(0, 1 - L / M): 0 once a wrong key tells no more than the mean, 1 when it opens the picture. Without it an
+    encryption autoencoder learns to ignore its key planes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.likelihood = BinaryLikelihoodLoss()
+
+    def forward(self, wrong_logits: Tensor, image: Tensor) -> Tensor:
+        """Logits under wrong key planes and the picture, of one shape; a scalar in 0..1."""
+        mean = (image / 255.0).mean(dim=(1, 2, 3), keepdim=True).clamp(1 / 512, 1 - 1 / 512)
+        floor = self.likelihood(mean.logit().expand_as(image), image).clamp(min=1e-3)
+        loss: Tensor = (1.0 - self.likelihood(wrong_logits, image) / floor).clamp(min=0.0)
+        return loss
+
+
 class AdversaryLoss(nn.Module):
     """An attacker network trained at the same time to read the picture off the ciphertext without a key.
 

@@ -22,6 +22,7 @@ from encdl.losses import (
     BinaryLikelihoodLoss,
     ContentActivityLoss,
     UniformityLoss,
+    WrongKeyLoss,
 )
 from encdl.metrics.quality import content_activity, psnr_db
 from encdl.metrics.statistics import entropy_bits
@@ -43,6 +44,7 @@ class LossWeights:
     uniformity: float = 0.0
     autocorrelation: float = 0.0
     adversary: float = 0.0
+    wrong_key: float = 0.0
 
 
 class EncryptTask(LightningModule):
@@ -78,6 +80,7 @@ class EncryptTask(LightningModule):
         self.activity = ContentActivityLoss(activity_target)
         self.uniformity = UniformityLoss()
         self.autocorrelation = AutocorrelationLoss()
+        self.wrong_key = WrongKeyLoss()
         self.adversary = AdversaryLoss(adversary_strength) if weights.adversary > 0 else None
         if cipher.planes != planes.planes:
             raise UsageError(
@@ -108,6 +111,9 @@ class EncryptTask(LightningModule):
             losses["uniformity"] = self.uniformity(ciphertext)
         if self.weights.autocorrelation > 0:
             losses["autocorrelation"] = self.autocorrelation(ciphertext)
+        if self.weights.wrong_key > 0 and len(image) > 1:
+            wrong = self.cipher.logits(damaged, planes.roll(1, 0), lost)
+            losses["wrong_key"] = self.wrong_key(wrong, image)
         if self.adversary is not None:
             losses["adversary"] = self.adversary(ciphertext, image)
         return losses

@@ -26,6 +26,9 @@ FORMAT = 1
 SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "thesis": "thesis.pt"}
 """Names that `load` takes instead of a path."""
 
+MALFORMED = (ValueError, TypeError, AttributeError)
+"""What `torch.load` raises, beside its own errors, at files of another kind."""
+
 CHECKPOINT_KEY = "encdl_cipher"
 """Where a training checkpoint keeps the cipher's name, its config and how it was trained."""
 
@@ -130,7 +133,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path}: no such weights file: give its path, or one of {', '.join(SHIPPED)}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError):
+    except (pickle.UnpicklingError, zipfile.BadZipFile, OSError, EOFError, RuntimeError, LookupError, *MALFORMED):
         raise WeightsError(
             f"{path}: not a weights file, or a damaged one: fetch or export it again"
         ) from None

@@ -1,0 +1,135 @@
+"""Golden ciphertexts: made on one kind of device, opened on every other.
+
+`python -m tests.ciphers.golden make cpu|cuda` writes tests/golden/ciphertext-DEVICE.npz;
+`python -m tests.ciphers.golden check cpu|cuda [-o RECORD]` opens all of them on that device, in every precision and
+batching, and counts differing pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encdl import records, weights
+from encdl.data.embedded import axial_slice, volume
+from encdl.evaluation import SIZES, Evaluation, resized
+from encdl.keys.key import Key
+from encdl.keys.planes import PlaneSpec, key_planes
+
+FOLDER = Path(__file__).parents[1] / "golden"
+SHAPES = ((1, 1, 1), (1, 1, 7), (3, 28, 28), (1, 31, 45), (2, 64, 64), (1, 97, 61), (1, 233, 197), (3, 128, 90))
+MAPS = ("logistic", "chebyshev", "piecewise_linear", "chacha20")
+
+
+def image(index: int) -> Tensor:
+    """Golden picture `index`, uint8 (1, C, H, W): noise, or a brain slice where the size allows one."""
+    shape = SHAPES[index]
+    if min(shape[1:]) < 32:
+        noise = hashlib.shake_256(f"golden {index}".encode()).digest(int(np.prod(shape)))
+        return torch.from_numpy(np.frombuffer(noise, np.uint8).reshape(1, *shape).copy())
+    voxels = volume("t1")
+    slices = [resized(torch.from_numpy(axial_slice(voxels, 60 + 9 * c)), shape[1:]) for c in range(shape[0])]
+    return torch.cat(slices, dim=1)
+
+
+def planes(index: int) -> Tensor:
+    """Its key planes, uint8 (1, C, P, H, W)."""
+    key = Key(hashlib.sha256(b"golden key").digest())
+    subkey = key.image_keys(hashlib.sha256(f"golden nonce {index}".encode()).digest()[:16]).planes
+    spec = PlaneSpec(map=MAPS[index % len(MAPS)])
+    return torch.from_numpy(key_planes([subkey], spec, *SHAPES[index]))
+
+
+def make(device: str) -> Path:
+    """Write the golden ciphertexts of a device."""
+    loaded = weights.load("default", device)
+    arrays = {
+        f"ciphertext_{index}": loaded.cipher.encrypt(image(index).to(device), planes(index).to(device)).cpu().numpy()
+        for index in range(len(SHAPES))
+    }
+    path = FOLDER / f"ciphertext-{device}.npz"
+    np.savez_compressed(path, weights=np.array(loaded.id), device=np.array(records.device_name(device)), **arrays)
+    return path
+
+
+def differing(path: Path, device: str) -> int:
+    """Pixels that do not come back from the golden ciphertexts in `path`, on `device`."""
+    loaded = weights.load("default", device)
+    stored = np.load(path)
+    assert str(stored["weights"]) == loaded.id, f"{path} was made with weights {stored['weights']}: make it anew"
+    wrong = 0
+    for index in range(len(SHAPES)):
+        ciphertext = torch.from_numpy(stored[f"ciphertext_{index}"]).to(device)
+        back = loaded.cipher.decrypt(ciphertext, planes(index).to(device)).cpu()
+        again = loaded.cipher.encrypt(image(index).to(device), planes(index).to(device)).cpu()
+        wrong += int((back != image(index)).sum()) + int((again != ciphertext.cpu()).sum())
+    return wrong
+
+
+@contextlib.contextmanager
+def precision(device: str, mode: str) -> Iterator[None]:
+    """Run under `float32`, `tf32`, `bfloat16`, `float16` (autocast) or `benchmark` (cuDNN picks its kernels)."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    torch.set_float32_matmul_precision("high" if mode == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = mode == "tf32"
+    torch.backends.cudnn.benchmark = mode == "benchmark"
+    kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(mode)
+    try:
+        with torch.autocast(device, dtype=kind) if kind else contextlib.nullcontext():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = before[1:]
+
+
+def check(device: str) -> dict[str, Any]:
+    """Differing pixels by golden file and precision, and the exact fraction of 200 pictures of ten sizes."""
+    result: dict[str, Any] = {"differing_pixels": {}, "exact_fraction": {}}
+    voxels = volume("t1")
+    pictures = [torch.from_numpy(axial_slice(voxels, index)) for index in range(40, 140, 5)]
+    modes = ("float32", "bfloat16", *(("tf32", "float16", "benchmark") if device == "cuda" else ()))
+    for mode in modes:
+        loaded = weights.load("default", device)
+        with precision(device, mode):
+            found = {path.stem: differing(path, device) for path in sorted(FOLDER.glob("ciphertext-*.npz"))}
+            exact = Evaluation(loaded.cipher, PlaneSpec(), device, seed=7).exactness(pictures, 200)
+        result["differing_pixels"][mode] = found
+        result["exact_fraction"][mode] = exact["exact_fraction"]
+    return result
+
+
+def main() -> None:
+    """Command line; see the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("action", choices=("make", "check"))
+    parser.add_argument("device", choices=("cpu", "cuda"))
+    parser.add_argument("-o", "--output", type=Path)
+    args = parser.parse_args()
+    if args.action == "make":
+        print(make(args.device))
+        return
+    started = time.monotonic()
+    found = check(args.device)
+    sizes = ", ".join(f"{h}x{w}" for h, w in itertools.islice(SIZES, len(SIZES)))
+    print(found)
+    if args.output:
+        content = records.record(
+            args.output.stem, "exactness", config=None, dataset=f"embedded, 200 pictures of {sizes}", seeds=[7],
+            metrics=found, wall_s=time.monotonic() - started, device=args.device,
+            weights=weights.load("default").id,
+        )  # fmt: skip
+        records.write(args.output, content, force=True)
+
+
+if __name__ == "__main__":
+    main()
