@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from encdl.batch import ImageBatch
-from encdl.panels import panel_png
+from encdl.panels import need_drawing, panel_png
 from encdl.tracking import run_logger
 
 LABELS = {
@@ -51,6 +51,14 @@ class ImagePanel(Callback):
     def __init__(self, images: int = 3, every_n_validations: int = 1) -> None:
         self.images, self.every_n_validations = images, every_n_validations
         self._validations = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Fail now rather than at the first validation if nothing can be drawn.
+
+        Raises:
+            UsageError: matplotlib is not installed.
+        """
+        need_drawing()
 
     def on_validation_batch_end(  # Lightning's signature
         self,
@@ -121,7 +129,7 @@ def _results(metrics: Mapping[str, Tensor]) -> list[tuple[str, str]]:
         for name in [
             name for name in metrics if name == known or (known.endswith("/") and name.startswith(known))
         ]:
-            detail = name.removeprefix(known).replace("_", " ")
+            detail = name.removeprefix(known).replace("_", " ").replace("pct", " %")
             rows.append((label.format(detail), form.format(float(metrics[name]))))
     return rows
 

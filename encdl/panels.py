@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -34,7 +34,7 @@ def panel_png(columns: Mapping[str, Tensor], title: str = "", rows: int = 3) -> 
         UsageError: matplotlib is not installed.
         ValueError: There is nothing to draw.
     """
-    figures = need("matplotlib.figure", "drawing panels", "leave out ImagePanel")
+    figures = need_drawing()
     count = min([rows, *(len(pictures) for pictures in columns.values())]) if columns else 0
     if count == 0:
         raise ValueError("a panel needs at least one column with at least one picture")
@@ -56,6 +56,15 @@ def panel_png(columns: Mapping[str, Tensor], title: str = "", rows: int = 3) -> 
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
+
+
+def need_drawing() -> Any:
+    """The module `matplotlib.figure`.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    return need("matplotlib.figure", "drawing panels", "leave out ImagePanel")
 
 
 def _draw_picture(place: Axes, picture: np.ndarray, title: str) -> None:

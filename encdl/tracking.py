@@ -171,6 +171,10 @@ class RunRecord(Callback):
         for name, value in _tags(trainer, pl_module, stage).items():
             logger.experiment.set_tag(logger.run_id, name, value)
         logger.experiment.update_run(logger.run_id, status="RUNNING")
+        if (
+            "ended_by" in logger.experiment.get_run(logger.run_id).data.tags
+        ):  # of the attempt that goes on here
+            logger.experiment.delete_tag(logger.run_id, "ended_by")
         monitor = need("mlflow.system_metrics.system_metrics_monitor", "tracking runs").SystemMetricsMonitor
         self._monitor = monitor(
             logger.run_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 from encdl.callbacks import ImagePanel, ResultTable
+from encdl.errors import UsageError
 from encdl.panels import panel_png
 from encdl.tracking import RunLogger
 from tests.stores import make_store
@@ -107,7 +109,7 @@ def test_table_of_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     for row in (
         r"TinyTask: 2 steps in 0 min \d\d s",
         r"decrypted exactly +100\.0% of images",
-        r"restored after salt pepper 1pct +29\.1 dB",
+        r"restored after salt pepper 1 % +29\.1 dB",
         r"wrong key +8\.9 dB",
         r"guessing the mean image +14\.6 dB",
         r"ciphertext entropy +7\.9972 of 8 bits",
@@ -130,3 +132,9 @@ def test_no_table_after_validation(tmp_path: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     trainer.validate(TinyTask(), TinyData(), verbose=False)
     assert capsys.readouterr().out == ""
+
+
+def test_missing_matplotlib_is_told_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(UsageError, match=r"drawing panels needs matplotlib.*or leave out ImagePanel"):
+        fit(tmp_path, ImagePanel())

@@ -67,6 +67,10 @@ def test_a_run_that_breaks_says_so(
     assert run.info.status == status
     kind = "KeyboardInterrupt" if fails == "stop" else "ArithmeticError: oh no"
     assert run.data.tags["ended_by"].startswith(kind)
+    fit(tmp_path, RunLogger(root=str(tmp_path), run_id=logger.run_id))
+    run = MlflowClient(logger.tracking_uri).get_run(logger.run_id)
+    assert run.info.status == "FINISHED"
+    assert "ended_by" not in run.data.tags
 
 
 def test_configuration_is_recorded_once(tmp_path: Path) -> None:

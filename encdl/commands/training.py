@@ -8,13 +8,15 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from encdl.callbacks import ImagePanel, ResultTable
@@ -102,14 +104,17 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer, with those of this project's callbacks that the configuration does not list."""
         settings = self._get(self.config_init, "trainer")
-        listed = settings.get("callbacks") or []
-        callbacks = [*listed] if isinstance(listed, list) else [listed]
-        for usual in (RunRecord(), ImagePanel(), ResultTable(), ModelCheckpoint(save_last=True)):
-            wanted = settings.get("enable_checkpointing") is not False or not isinstance(
-                usual, ModelCheckpoint
-            )
-            if wanted and not any(isinstance(callback, type(usual)) for callback in callbacks):
-                callbacks.append(usual)
+        given = settings.get("callbacks") or []
+        callbacks: list[Callback] = [*given] if isinstance(given, list) else [given]
+        usual: list[Callback] = [RunRecord(), ResultTable()]
+        if settings.get("enable_checkpointing") is not False and not settings.get("fast_dev_run"):
+            usual.append(ModelCheckpoint(save_last=True))
+        if find_spec("matplotlib"):
+            usual.append(ImagePanel())
+        else:
+            rank_zero_info("No panels are drawn: matplotlib is not installed here")
+        listed = tuple(type(callback) for callback in callbacks)
+        callbacks += [callback for callback in usual if not issubclass(type(callback), listed)]
         return super().instantiate_trainer(**{**kwargs, "callbacks": callbacks})
 
     def before_fit(self) -> None:

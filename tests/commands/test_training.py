@@ -183,15 +183,7 @@ def test_interrupt_is_an_interrupt(config: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_two_processes_make_one_run(config: str) -> None:
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "2"]
-    root = Path(__file__).parents[2]
-    result = subprocess.run(
-        [sys.executable, "-m", "encdl", "fit", "--config", config, *two],
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    result = run_python("-m", "encdl", "fit", "--config", config, *two)
     assert result.returncode == 0, result.stderr
     assert "Starting with 2 processes" in result.stderr + result.stdout
     [run] = runs()
@@ -199,6 +191,48 @@ def test_two_processes_make_one_run(config: str) -> None:
     assert run.data.tags["device"] == "2 x cpu"
     assert artifacts(run) == {"config.yaml", "panels/step-00000001.png", "panels/step-00000002.png"}
     assert result.stdout.count("decrypted exactly") == 1
+
+
+def test_a_machine_without_mlflow_still_trains(config: str) -> None:
+    code = (
+        "import sys; from importlib.machinery import PathFinder\n"
+        "class Missing(PathFinder):\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        hidden = name.split('.')[0] in {'mlflow', 'albumentations'}\n"
+        "        return None if hidden else PathFinder.find_spec(name, path, target)\n"
+        "sys.meta_path = [Missing if each is PathFinder else each for each in sys.meta_path]\n"
+        "from encdl.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    result = run_python("-c", code, "fit", "--config", config, "--trainer.logger", "false")
+    assert result.returncode == 0, result.stderr
+    refused = run_python("-c", code, "fit", "--config", config)
+    assert refused.returncode == 2
+    assert "needs mlflow, which is not installed here" in refused.stderr.splitlines()[-1]
+
+
+def test_a_machine_without_matplotlib_still_trains(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("encdl.commands.training.find_spec", lambda name: None)
+    main(["fit", "--config", config])
+    [run] = runs()
+    assert artifacts(run) == {"config.yaml"}
+
+
+def test_a_quick_look_leaves_no_run(config: str) -> None:
+    assert main(["fit", "--config", config, "--trainer.fast_dev_run", "true"]) == 0
+    assert not runs()
+    assert not list(Path().rglob("*.ckpt"))
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
 
 
 def test_shorten_keeps_what_helps() -> None:
