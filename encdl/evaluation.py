@@ -90,21 +90,26 @@ class Evaluation:
         return {"exact_fraction": _mean(whole), "exact_pixel_fraction": _mean(pixels)}
 
     def quality(self, images: Sequence[Tensor]) -> dict[str, Any]:
-        """PSNR with a wrong key, of the mean picture and after each damage; content activity."""
+        """PSNR with a wrong key, of the mean picture and after each damage; content activity.
+
+        `content_activity` is between unrelated pictures under one key, `content_activity_neighbour` between
+        pictures that follow one another in the data set.
+        """
         rows: dict[str, list[float]] = {}
 
         def note(name: str, value: Tensor | float) -> None:
             rows.setdefault(name, []).append(float(value))
 
-        for index, (image, other) in enumerate(self._pairs(images)):
+        for index, (image, neighbour, other) in enumerate(self._pairs(images)):
             planes = self._planes(self._keys(index), image)
             ciphertext = self.cipher.encrypt(image, planes)
             wrong = self._planes(self.wrong_key.image_keys(_nonce(index)), image)
             note("wrong_key_psnr_db", _psnr(self.cipher.decrypt(ciphertext, wrong), image))
             mean = image.float().mean((2, 3), keepdim=True).round().to(torch.uint8)
             note("mean_image_psnr_db", _psnr(mean.expand_as(image), image))
-            activity = content_activity(ciphertext - image, self.cipher.encrypt(other, planes) - other)
-            note("content_activity", activity.mean())
+            for name, second in (("content_activity", other), ("content_activity_neighbour", neighbour)):
+                mask = self.cipher.encrypt(second, planes) - second
+                note(name, content_activity(ciphertext - image, mask).mean())
             for name, damage in DAMAGES.items():
                 generator = torch.Generator().manual_seed(1000 * self.seed + index)
                 damaged, lost = damage(ciphertext, generator)
@@ -119,7 +124,7 @@ class Evaluation:
         """Entropy and correlation of ciphertexts; NPCR and UACI for one changed pixel (first, middle, last)."""
         process = postprocess.create(ROWS[row])
         figures: dict[str, list[Tensor]] = {}
-        for index, (image, _) in enumerate(self._pairs(images)):
+        for index, (image, _, _) in enumerate(self._pairs(images)):
             keys = self._row_keys(row, index, image)
             ciphertext = process.apply(self.cipher.encrypt(image, self._planes(keys, image)), [keys])
             figures.setdefault("entropy_bits", []).append(entropy_bits(ciphertext))
@@ -133,13 +138,18 @@ class Evaluation:
                 figures.setdefault("uaci_pct", []).append(uaci_pct(ciphertext, other))
         return {name: float(torch.cat(values).mean()) for name, values in figures.items()}
 
-    def _pairs(self, images: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each picture beside the next one of its size, or beside its own upside-down image."""
+    def _pairs(self, images: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Each picture, the next one of its size, and that one turned by half a turn.
+
+        Neighbours may be near-duplicates (slices 1 mm apart), which share a mask where they share their content;
+        turned, they stand for two unrelated pictures.
+        """
         for index, image in enumerate(images):
-            other = images[(index + 1) % len(images)]
-            if other.shape != image.shape or torch.equal(other, image):
-                other = image.flip(-2)
-            yield image.unsqueeze(0).to(self.device), other.unsqueeze(0).to(self.device)
+            neighbour = images[(index + 1) % len(images)]
+            if neighbour.shape != image.shape:
+                neighbour = image
+            trio = (image, neighbour, neighbour.flip(-1, -2))
+            yield tuple(one.unsqueeze(0).to(self.device) for one in trio)  # type: ignore[misc]
 
     def _keys(self, index: int) -> ImageKeys:
         return self.key.image_keys(_nonce(index))

@@ -145,14 +145,18 @@ class EncryptTask(LightningModule):
         planes, wrong = self._planes(image, stage, step), self._planes(image, f"{stage} wrong key", step)
         ciphertext = self.cipher.encrypt(image, planes)
         mean = image.float().mean((2, 3), keepdim=True).round().to(torch.uint8).expand_as(image)
-        other = self.cipher.encrypt(image.flip(2), planes)  # another picture, also in a batch of one
+        other = self.cipher.encrypt(image.flip(2, 3), planes)  # another picture, also in a batch of one
         figures = {
             "loss": self._restored_loss(image, planes, stage, step),
-            "exact_fraction": (self.cipher.decrypt(ciphertext, planes) == image).float().mean(),
+            "exact_fraction": (self.cipher.decrypt(ciphertext, planes) == image)
+            .flatten(1)
+            .all(1)
+            .float()
+            .mean(),
             "wrong_key_psnr_db": mean_psnr_db(self.cipher.decrypt(ciphertext, wrong), image),
             "mean_image_psnr_db": mean_psnr_db(mean, image),
             "entropy_bits": entropy_bits(ciphertext).mean(),
-            "content_activity": content_activity(ciphertext - image, other - image.flip(2)).mean(),
+            "content_activity": content_activity(ciphertext - image, other - image.flip(2, 3)).mean(),
         }
         for name, damage in DAMAGES.items():
             damaged, lost = damage(ciphertext, self._generator(f"{stage} {name}", step))
@@ -204,6 +208,12 @@ class EncryptTask(LightningModule):
         }
         cipher = {"cipher": self.cipher.name, "config": self.cipher.config(), "training": training}
         checkpoint[CHECKPOINT_KEY] = cipher
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Plan the rest of a resumed run by its present length, not by that of the run that stopped."""
+        for schedule in checkpoint.get("lr_schedulers", []):
+            for planned in ("total_steps", "_schedule_phases"):
+                schedule.pop(planned, None)
 
     def _planes(self, image: Tensor, purpose: str, step: int) -> Tensor:
         planes = fresh_planes(

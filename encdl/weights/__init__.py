@@ -133,7 +133,15 @@ def _read(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path}: no such weights file: give its path, or one of {', '.join(SHIPPED)}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, OSError, EOFError, RuntimeError, LookupError, *MALFORMED):
+    except (
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        OSError,
+        EOFError,
+        RuntimeError,
+        LookupError,
+        *MALFORMED,
+    ):
         raise WeightsError(
             f"{path}: not a weights file, or a damaged one: fetch or export it again"
         ) from None

@@ -1,0 +1,60 @@
+# EncDL's commands. `make help` lists them; ARGS="…" goes on to the program.
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+ARGS ?=
+RUNS ?= runs
+export NO_ALBUMENTATIONS_UPDATE = 1
+export MLFLOW_DISABLE_TELEMETRY = true
+
+BIN = $(VENV)/bin
+READY = $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train-encryptor train-thesis evaluate mlflow-ui bench test lint format clean
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv with everything in it (about 3 minutes, 2 GB)
+
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "EncDL needs Python 3.11 or newer: make PYTHON=python3.11"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "this Python cannot make virtual environments: apt install python3-venv"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing EncDL and what it needs into $(VENV) (about 3 minutes, 2 GB)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train-encryptor: $(READY)  ## train the agile cipher on the embedded MRI slices (under 5 minutes on 2 cores)
+	@$(BIN)/encdl fit --config experiments/encryptor.yaml $(ARGS)
+
+train-thesis: $(READY)  ## train the baseline of the thesis, same data and budget
+	@$(BIN)/encdl fit --config experiments/encryptor-thesis.yaml $(ARGS)
+
+evaluate: $(READY)  ## measure the shipped weights again, into the records under experiments/results
+	@$(BIN)/encdl evaluate --weights default --data embedded --output experiments/results/evaluate-agile.json --force $(ARGS)
+	@$(BIN)/encdl evaluate --weights thesis --data embedded --output experiments/results/evaluate-thesis.json --force $(ARGS)
+
+mlflow-ui: $(READY)  ## look at the runs: http://127.0.0.1:5000
+	@$(BIN)/mlflow server --backend-store-uri sqlite:///$(abspath $(RUNS))/mlflow.db --default-artifact-root file://$(abspath $(RUNS))/artifacts --host 127.0.0.1 --port 5000 --workers 1 $(ARGS)
+
+bench: $(READY)  ## time encryption and its parts
+	@$(BIN)/python experiments/bench.py $(ARGS)
+
+test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(READY)  ## ruff, mypy --strict and import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(READY)  ## put the code into its form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:  ## remove .venv and caches; runs stay
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
