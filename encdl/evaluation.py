@@ -18,8 +18,9 @@ from encdl.keys.key import Key
 from encdl.keys.nonces import synthetic_nonce
 from encdl.keys.planes import PlaneSpec, key_planes
 from encdl.metrics.differential import npcr_pct, uaci_pct
-from encdl.metrics.quality import content_activity, psnr_db
+from encdl.metrics.quality import content_activity, mean_psnr_db
 from encdl.metrics.statistics import entropy_bits, mean_adjacent_correlation
+from encdl.panels import cipher_columns, panel_png
 from encdl.records import summary
 
 SIZES = (
@@ -39,7 +40,6 @@ SIZES = (
 ROWS = {"network": "none", "confusion": "confusion", "diffusion": "diffusion", "synthetic_nonce": "none"}
 """Rows of the statistics, and the post-processing of each; the last one takes its nonce from the picture."""
 
-PSNR_CAP_DB = 100.0
 Progress = Callable[[str], None]
 
 
@@ -104,9 +104,9 @@ class Evaluation:
             planes = self._planes(self._keys(index), image)
             ciphertext = self.cipher.encrypt(image, planes)
             wrong = self._planes(self.wrong_key.image_keys(_nonce(index)), image)
-            note("wrong_key_psnr_db", _psnr(self.cipher.decrypt(ciphertext, wrong), image))
+            note("wrong_key_psnr_db", mean_psnr_db(self.cipher.decrypt(ciphertext, wrong), image))
             mean = image.float().mean((2, 3), keepdim=True).round().to(torch.uint8)
-            note("mean_image_psnr_db", _psnr(mean.expand_as(image), image))
+            note("mean_image_psnr_db", mean_psnr_db(mean.expand_as(image), image))
             for name, second in (("content_activity", other), ("content_activity_neighbour", neighbour)):
                 mask = self.cipher.encrypt(second, planes) - second
                 note(name, content_activity(ciphertext - image, mask).mean())
@@ -114,8 +114,8 @@ class Evaluation:
                 generator = torch.Generator().manual_seed(1000 * self.seed + index)
                 damaged, lost = damage(ciphertext, generator)
                 restored = self.cipher.restore(damaged, planes, lost)
-                note(f"restored_psnr_db/{name}", _psnr(restored, image))
-                note(f"unrestored_psnr_db/{name}", _psnr(self.cipher.decrypt(damaged, planes), image))
+                note(f"restored_psnr_db/{name}", mean_psnr_db(restored, image))
+                note(f"unrestored_psnr_db/{name}", mean_psnr_db(self.cipher.decrypt(damaged, planes), image))
                 if bool(lost.any()):
                     note(f"{name}_exact_of_rest", (restored == image)[~lost].float().mean())
         return _nested({name: _mean(values) for name, values in rows.items()})
@@ -137,6 +137,21 @@ class Evaluation:
                 figures.setdefault("npcr_pct", []).append(npcr_pct(ciphertext, other))
                 figures.setdefault("uaci_pct", []).append(uaci_pct(ciphertext, other))
         return {name: float(torch.cat(values).mean()) for name, values in figures.items()}
+
+    def panel(self, images: Sequence[Tensor]) -> bytes:
+        """A PNG that shows what the cipher makes of up to three pictures of the first one's size."""
+        alike = [image for image in images if image.shape == images[0].shape]
+        batch = torch.stack(
+            [alike[index * len(alike) // min(3, len(alike))] for index in range(min(3, len(alike)))]
+        )
+        batch = batch.to(self.device)
+        planes, wrong = (
+            torch.cat([self._planes(key.image_keys(_nonce(i)), batch[i : i + 1]) for i in range(len(batch))])
+            for key in (self.key, self.wrong_key)
+        )
+        generator = torch.Generator().manual_seed(self.seed)
+        columns = cipher_columns(self.cipher, batch, planes, wrong, generator)
+        return panel_png(columns, f"the {self.cipher.name} cipher", len(batch))
 
     def _pairs(self, images: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Each picture, the next one of its size, and that one turned by half a turn.
@@ -178,10 +193,6 @@ def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
         return image.unsqueeze(0)
     smooth = F.interpolate(image.unsqueeze(0).float(), size, mode="bilinear", antialias=True)
     return smooth.round().clamp(0, 255).to(torch.uint8)
-
-
-def _psnr(a: Tensor, b: Tensor) -> Tensor:
-    return psnr_db(a, b).clamp(max=PSNR_CAP_DB).mean()
 
 
 def _nonce(index: int) -> bytes:

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from encdl.ciphers.base import Cipher
+from encdl.damage import DAMAGES
 from encdl.lazy import need
 
 if TYPE_CHECKING:
@@ -56,6 +59,31 @@ def panel_png(columns: Mapping[str, Tensor], title: str = "", rows: int = 3) -> 
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
+
+
+def cipher_columns(
+    cipher: Cipher, image: Tensor, planes: Tensor, wrong: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """What a cipher makes of a batch, as columns of a panel: uint8 (B, C, H, W) by name.
+
+    Args:
+        cipher: In evaluation mode.
+        image: uint8 (B, C, H, W).
+        planes: The key planes, uint8 (B, C, P, H, W).
+        wrong: Key planes of another key.
+        generator: Draws the damage: salt-and-pepper on 5 % of the ciphertext. `damaged` opens that ciphertext
+            plainly, `restored` through the restorer.
+    """
+    ciphertext = cipher.encrypt(image, planes)
+    damaged, lost = DAMAGES["salt_pepper_5pct"](ciphertext, generator)
+    return {
+        PLAIN: image,
+        CIPHERTEXT: ciphertext,
+        "decrypted": cipher.decrypt(ciphertext, planes),
+        "wrong key": cipher.decrypt(ciphertext, wrong),
+        "damaged": cipher.decrypt(damaged, planes),
+        "restored": cipher.restore(damaged, planes, lost),
+    }
 
 
 def need_drawing() -> Any:

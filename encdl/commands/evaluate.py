@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="embedded (MNI152 brain slices, the default), a folder of images, or an .npz file",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="where to write the record (JSON)")
+    parser.add_argument(
+        "--panel", type=Path, metavar="PNG", help="draw what the cipher does to three test images"
+    )
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="how many sets of keys (default: 3)"
@@ -44,15 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print a table, write the record."""
     from encdl import evaluation, records  # noqa: PLC0415
-    from encdl.atomic import check_output  # noqa: PLC0415
+    from encdl.atomic import check_output, write_bytes  # noqa: PLC0415
     from encdl.data.named import test_images  # noqa: PLC0415
     from encdl.keys.planes import PlaneSpec  # noqa: PLC0415
 
     for name in ("seeds", "images", "exact_images"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
-    if args.output is not None:
-        check_output(args.output, args.force)
+    for output in (args.output, args.panel):
+        if output is not None:
+            check_output(output, args.force)
     started = time.monotonic()
     loaded = load_cipher(args.weights or "default", args.device)
     device = str(next(loaded.cipher.parameters()).device)
@@ -64,6 +68,10 @@ def run(args: argparse.Namespace) -> int:
     ]
     metrics = evaluation.per_seed(figures)
     print(table(loaded.cipher.name, loaded.id, metrics))
+    if args.panel is not None:
+        drawn = evaluation.Evaluation(loaded.cipher, spec, device, seed=0).panel(images)
+        write_bytes(args.panel, drawn, force=args.force)
+        print(f"panel: {args.panel}")
     if args.output is not None:
         content = records.record(
             args.output.stem,

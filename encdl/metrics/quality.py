@@ -10,6 +10,9 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from encdl.metrics.statistics import LEVELS, check_pair
 
+PSNR_CAP_DB = 100.0
+"""Identical images have no finite PSNR; a mean over images takes this for them."""
+
 
 def psnr_db(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each image, peak 255.
@@ -26,6 +29,11 @@ def psnr_db(a: Tensor, b: Tensor) -> Tensor:
     return peak_signal_noise_ratio(
         a.double(), b.double(), data_range=float(LEVELS - 1), reduction="none", dim=(1, 2, 3)
     )
+
+
+def mean_psnr_db(a: Tensor, b: Tensor) -> Tensor:
+    """Mean over a batch of `psnr_db`, each image's capped at `PSNR_CAP_DB`: a scalar in decibel."""
+    return psnr_db(a, b).clamp(max=PSNR_CAP_DB).mean()
 
 
 def content_activity(mask_a: Tensor, mask_b: Tensor) -> Tensor:

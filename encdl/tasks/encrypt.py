@@ -24,15 +24,13 @@ from encdl.losses import (
     UniformityLoss,
     WrongKeyLoss,
 )
-from encdl.metrics.quality import content_activity, psnr_db
+from encdl.metrics.quality import content_activity, mean_psnr_db
 from encdl.metrics.statistics import entropy_bits
 from encdl.nn.phases import fold_channels
+from encdl.panels import cipher_columns
 from encdl.tasks.damages import RandomDamage
 from encdl.tasks.keys import fresh_generator, fresh_planes
 from encdl.weights import CHECKPOINT_KEY
-
-PSNR_CAP_DB = 100.0
-"""Identical pictures have no finite PSNR; means over a batch take this instead."""
 
 
 @dataclass(frozen=True)
@@ -173,22 +171,10 @@ class EncryptTask(LightningModule):
 
     @torch.no_grad()
     def panel(self, batch: ImageBatch) -> dict[str, Tensor]:
-        """Pictures to look at, uint8 (B, C, H, W) by name: what the cipher makes of a batch.
-
-        `damaged` and `restored` come from a ciphertext with 5 % salt-and-pepper, opened plainly and by the restorer.
-        """
+        """Pictures to look at; see `encdl.panels.cipher_columns`."""
         image = batch["image"]
         planes, wrong = self._planes(image, "panel", 0), self._planes(image, "panel wrong key", 0)
-        ciphertext = self.cipher.encrypt(image, planes)
-        damaged, lost = DAMAGES["salt_pepper_5pct"](ciphertext, self._generator("panel", 0))
-        return {
-            "plain": image,
-            "ciphertext": ciphertext,
-            "decrypted": self.cipher.decrypt(ciphertext, planes),
-            "wrong key": self.cipher.decrypt(ciphertext, wrong),
-            "damaged": self.cipher.decrypt(damaged, planes),
-            "restored": self.cipher.restore(damaged, planes, lost),
-        }
+        return cipher_columns(self.cipher, image, planes, wrong, self._generator("panel", 0))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW under a one-cycle schedule over the whole run."""
@@ -223,8 +209,3 @@ class EncryptTask(LightningModule):
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:
         return fresh_generator(seed=self.seed, rank=self.global_rank, purpose=purpose, step=step)
-
-
-def mean_psnr_db(a: Tensor, b: Tensor) -> Tensor:
-    """Mean PSNR of two uint8 batches (B, C, H, W) in dB, each picture's capped at `PSNR_CAP_DB`; a scalar."""
-    return psnr_db(a, b).clamp(max=PSNR_CAP_DB).mean()
