@@ -25,12 +25,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.ciphers.base import Cipher, plane_bytes
+from encdl.ciphers.base import Cipher, check_setting, plane_bytes
 from encdl.nn.dilated import DILATIONS, DilatedNet
 from encdl.nn.integer import EXACT_LIMIT, IntegerConv2d, IntegerDilatedStage, shift_clamp, triangle, wrap
 from encdl.nn.phases import circle, from_phases, to_phases
 
 MAX_PLANES = 32
+MAX_WIDTH = 256
+"""Any weights of this width keep every sum below `EXACT_LIMIT`."""
+MAX_RESTORER_WIDTH, MAX_RESTORER_BLOCKS = 1024, 64
 WIDE_DILATIONS = (1, 4, 8, 16)
 """Dilations of the coupling's second stage: far enough that a flat background, too, takes part."""
 
@@ -86,10 +89,10 @@ class AgileCipher(Cipher):
     Args:
         planes: P, key planes a pixel, 1..32. Below 8 the mask has fewer than 256 values a pixel; the uniformity
             above needs 8 or more.
-        field_width: Channels a dilation of the key field.
-        coupling_width: Channels a dilation of the content coupling.
-        restorer_width: Channels of the restorer, a multiple of 4.
-        restorer_blocks: Dilated blocks of the restorer.
+        field_width: Channels a dilation of the key field, 1..256.
+        coupling_width: Channels a dilation of the content coupling, 1..256.
+        restorer_width: Channels of the restorer, a multiple of 4, up to 1024.
+        restorer_blocks: Dilated blocks of the restorer, up to 64.
     """
 
     name: ClassVar[str] = "agile"
@@ -104,8 +107,11 @@ class AgileCipher(Cipher):
         restorer_blocks: int = 4,
     ) -> None:
         super().__init__()
-        if not 1 <= planes <= MAX_PLANES:
-            raise ValueError(f"planes must be in 1..{MAX_PLANES}, got {planes}")
+        check_setting("planes", planes, 1, MAX_PLANES)
+        check_setting("field_width", field_width, 1, MAX_WIDTH)
+        check_setting("coupling_width", coupling_width, 1, MAX_WIDTH)
+        check_setting("restorer_width", restorer_width, 4, MAX_RESTORER_WIDTH)
+        check_setting("restorer_blocks", restorer_blocks, 0, MAX_RESTORER_BLOCKS)
         self.planes = planes
         self._config = {
             "planes": planes,

@@ -109,10 +109,15 @@ class Cipher(nn.Module, ABC):
             lost: (B, C, H, W) bool, true where a ciphertext pixel is known to be lost; `None`: nothing is known.
 
         Returns:
-            (B, C, H, W) uint8. Where `lost` is given and true somewhere, all damage is taken to be known: pixels
-            that no lost pixel reaches are decrypted, not guessed.
+            (B, C, H, W) uint8. Where `lost` is true somewhere in a picture, all of that picture's damage is taken to
+            be known: pixels that no lost pixel reaches are decrypted, not guessed.
+
+        Raises:
+            UsageError: A shape or dtype does not fit.
         """
         known = torch.zeros_like(ciphertext, dtype=torch.bool) if lost is None else lost
+        if known.dtype != torch.bool:
+            raise UsageError(f"lost must be bool, got {known.dtype}")
         if known.shape != ciphertext.shape:
             raise UsageError(
                 f"lost must have the ciphertext's shape {tuple(ciphertext.shape)}, got {tuple(known.shape)}"
@@ -126,7 +131,10 @@ class Cipher(nn.Module, ABC):
         if lost is None or not bool(lost.any()):
             return restored
         reached = self.reach(flat).view(ciphertext.shape)
-        return torch.where(reached, restored, self.decrypt(ciphertext, key_planes))
+        unannounced = ~lost.flatten(1).any(1).view(
+            -1, 1, 1, 1
+        )  # pictures without a known loss: all is a guess
+        return torch.where(reached | unannounced, restored, self.decrypt(ciphertext, key_planes))
 
     def reach(self, lost: Tensor) -> Tensor:
         """Which pixels of the picture a loss can touch: (N, 1, H, W) float in {0, 1} -> bool, all by default."""
@@ -152,6 +160,18 @@ class Cipher(nn.Module, ABC):
         expected = (*picture.shape[:2], self.planes, *picture.shape[2:])
         if tuple(key_planes.shape) != expected:
             raise UsageError(f"key planes must be {expected} for this picture, got {tuple(key_planes.shape)}")
+        if int(key_planes.max()) > 1:
+            raise UsageError(f"key planes must hold 0 and 1 only, got a {int(key_planes.max())}")
+
+
+def check_setting(name: str, value: int, low: int, high: int) -> None:
+    """Refuse a constructor's argument that is no whole number from `low` to `high`: settings come from files.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
 
 
 def plane_bytes(key_planes: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from encdl.ciphers.base import Cipher
+from encdl.ciphers.base import Cipher, check_setting
 from encdl.nn.dilated import DilatedNet
 from encdl.nn.integer import straight_through, wrap
 from encdl.nn.phases import from_phases, to_phases
@@ -23,8 +23,8 @@ class ThesisCipher(Cipher):
 
     Args:
         planes: P, key planes a pixel, 1..32.
-        width: Channels, a multiple of 4.
-        blocks: Dilated blocks of the encoder, and of the decoder.
+        width: Channels, a multiple of 4, up to 1024.
+        blocks: Dilated blocks of the encoder, and of the decoder, up to 64.
     """
 
     name: ClassVar[str] = "thesis"
@@ -32,8 +32,9 @@ class ThesisCipher(Cipher):
 
     def __init__(self, planes: int = 8, width: int = 32, blocks: int = 3) -> None:
         super().__init__()
-        if not 1 <= planes <= 32:
-            raise ValueError(f"planes must be in 1..32, got {planes}")
+        check_setting("planes", planes, 1, 32)
+        check_setting("width", width, 4, 1024)
+        check_setting("blocks", blocks, 0, 64)
         self.planes = planes
         self._config = {"planes": planes, "width": width, "blocks": blocks}
         self.encoder = DilatedNet(4 + 4 * planes, 4, width, blocks)

@@ -36,6 +36,10 @@ SETTINGS_KEY = "encdl_settings"
 """Where a training checkpoint keeps the settings of its run."""
 
 
+Parts = tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]
+"""Name, config, state and training of a cipher."""
+
+
 @dataclass(frozen=True)
 class LoadedCipher:
     """A cipher ready for use.
@@ -73,22 +77,22 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     path = Path(__file__).parent / SHIPPED[name] if name in SHIPPED else Path(name)
     content = _read(path)
     if content.get("format") == FORMAT:
-        cipher_name, config, state = content.get("cipher"), content.get("config"), content.get("state")
-        training = content.get("training", {})
+        parts = _of_file(content)
     elif CHECKPOINT_KEY in content:
-        origin = content[CHECKPOINT_KEY]
-        cipher_name, config = origin.get("cipher"), origin.get("config")
-        prefix = "cipher."
-        whole = content.get("state_dict", {})
-        training = origin.get("training", {}) | content.get(SETTINGS_KEY, {})
-        state = {key.removeprefix(prefix): value for key, value in whole.items() if key.startswith(prefix)}
+        parts = _of_checkpoint(content)
+    elif "format" in content and "cipher" in content:
+        raise WeightsError(f"{path}: weights of format {content['format']!r}: this version reads {FORMAT}")
     else:
         raise WeightsError(
             f"{path}: not EncDL weights: give a file of `encdl export`, a checkpoint, or default"
         )
-    if not isinstance(cipher_name, str) or not isinstance(config, dict) or not isinstance(state, dict):
-        raise WeightsError(f"{path}: the weights file is damaged: fetch or export it again")
-    cipher = ciphers.create(cipher_name, config)
+    if parts is None:
+        raise _damaged(path)
+    cipher_name, config, state, training = parts
+    if not all(isinstance(value, Tensor) and not value.is_complex() for value in state.values()):
+        raise _damaged(path)
+    # float32 whatever torch's default type is at the moment: the sums are exact in it, and it is what `encrypt` uses.
+    cipher = ciphers.create(cipher_name, config).float()
     try:
         cipher.load_state_dict({key: value.float() for key, value in state.items()})
     except (RuntimeError, AttributeError):
@@ -126,6 +130,34 @@ def _acting(module: nn.Module) -> dict[str, Tensor]:
             state[f"{prefix}weight"] = layer.integer_weight().detach().to(torch.int8)
             state[f"{prefix}bias"] = layer.integer_bias().detach().to(torch.int8)
     return state
+
+
+def _of_file(content: dict[str, Any]) -> Parts | None:
+    """What `save` wrote; None if something is not what it should be."""
+    name, training = content.get("cipher"), content.get("training", {})
+    config, state = content.get("config"), content.get("state")
+    if not isinstance(name, str) or not isinstance(training, dict):
+        return None
+    return (name, config, state, training) if isinstance(config, dict) and isinstance(state, dict) else None
+
+
+def _of_checkpoint(content: dict[str, Any]) -> Parts | None:
+    """The cipher in a training checkpoint; None if something is not what it should be."""
+    origin, whole, settings = (
+        content[CHECKPOINT_KEY],
+        content.get("state_dict"),
+        content.get(SETTINGS_KEY, {}),
+    )
+    if not isinstance(origin, dict) or not isinstance(whole, dict) or not isinstance(settings, dict):
+        return None
+    prefix = "cipher."
+    state = {str(key).removeprefix(prefix): whole[key] for key in whole if str(key).startswith(prefix)}
+    parts = _of_file(origin | {"state": state})
+    return parts and (*parts[:3], parts[3] | settings)
+
+
+def _damaged(path: Path) -> WeightsError:
+    return WeightsError(f"{path}: the weights file is damaged: fetch or export it again")
 
 
 def _read(path: Path) -> dict[str, Any]:
