@@ -177,10 +177,20 @@ class EncryptTask(LightningModule):
         return cipher_columns(self.cipher, image, planes, wrong, self._generator("panel", 0))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW under a one-cycle schedule over the whole run."""
+        """AdamW under a one-cycle schedule over the whole run.
+
+        Raises:
+            UsageError: The run has no end that is known beforehand.
+        """
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=0.0)
-        steps = max(int(self.trainer.estimated_stepping_batches), 2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise UsageError(
+                "the learning rate is planned for the whole run: set trainer.max_steps or trainer.max_epochs"
+            )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.learning_rate, total_steps=max(int(steps), 2)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
