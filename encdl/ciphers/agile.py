@@ -76,7 +76,8 @@ class ContentCoupling(nn.Module):
     def forward(self, masked: Tensor, mask: Tensor) -> Tensor:
         """See the class."""
         with torch.no_grad():  # bits have no gradient, and the key has none to take
-            signs = torch.cat([(mask.detach() / (1 << bit)).floor() % 2 for bit in range(8)], dim=1) * 2 - 1
+            powers = torch.tensor([1 << bit for bit in range(8)], device=mask.device).view(1, 8, 1, 1)
+            signs = mask.detach().int().bitwise_and(powers).ne(0).float() * 2 - 1
         features = [shift_clamp(triangle(masked, offset), self.INPUT_SHIFT, -32, 32) for offset in (0, 64)]
         signed = signs * torch.cat(features, dim=1).repeat(1, 4, 1, 1)
         hidden = self.second(self.first(torch.cat([signed, signs * self.KEY_LEVEL], dim=1)))

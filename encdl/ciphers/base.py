@@ -180,7 +180,7 @@ def plane_bytes(key_planes: Tensor) -> Tensor:
     Plane p is bit p. With fewer than eight planes they repeat; planes beyond the eighth spell nothing here.
     """
     count = key_planes.shape[1]
-    byte = torch.zeros_like(key_planes[:, :1])
+    values = torch.zeros(count, dtype=key_planes.dtype, device=key_planes.device)
     for bit in range(8):
-        byte = byte + key_planes[:, bit % count].unsqueeze(1) * float(1 << bit)
-    return byte
+        values[bit % count] += 1 << bit
+    return torch.einsum("p,nphw->nhw", values, key_planes).unsqueeze(1)
