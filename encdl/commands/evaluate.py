@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     for output in (args.output, args.panel):
         if output is not None:
             check_output(output, args.force)
+    if args.output and args.panel and args.output.absolute() == args.panel.absolute():
+        raise UsageError(f"{args.output}: is named twice, for the record and for the panel: give two names")
     started = time.monotonic()
     loaded = load_cipher(args.weights or "default", args.device)
     device = str(next(loaded.cipher.parameters()).device)

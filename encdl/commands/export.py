@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from encdl.commands.common import add_output
+from encdl.commands.common import add_output, different_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,10 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the weights file."""
     from encdl import weights  # noqa: PLC0415
-    from encdl.atomic import check_output  # noqa: PLC0415
+    from encdl.atomic import check_output, write_bytes  # noqa: PLC0415
 
-    output: Path = check_output(args.output, args.force)
+    output = check_output(args.output, args.force)
+    different_files(output, Path(args.checkpoint))
     loaded = weights.load(args.checkpoint)
-    weights.save(loaded.cipher, output, loaded.training)
+    with TemporaryDirectory() as folder:
+        small = Path(folder, "weights.pt")
+        weights.save(loaded.cipher, small, loaded.training)
+        write_bytes(output, small.read_bytes(), force=args.force)
     print(f"{output}: {loaded.cipher.name}, weights {loaded.id}, {output.stat().st_size / 1e3:.0f} kB")
     return 0

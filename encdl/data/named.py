@@ -26,7 +26,7 @@ def open_data(name: str) -> ImageDataModule:
         from encdl.data.npz import NpzImages  # noqa: PLC0415
 
         return NpzImages(file=path.name, data_dir=str(path.parent))
-    if path.is_dir():
+    if name and path.is_dir():
         from encdl.data.folder import ImageFolder  # noqa: PLC0415
 
         return ImageFolder(folder=str(path))

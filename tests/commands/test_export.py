@@ -1,0 +1,94 @@
+"""`encdl export`: a checkpoint becomes a small weights file that encrypts as the checkpoint does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from encdl import images, weights
+from tests.commands.conftest import Run
+from tests.tasks.support import FewSlices, tiny_task, trainer
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a tiny run."""
+    folder = tmp_path_factory.mktemp("trained")
+    fitting = trainer(folder, 2)
+    fitting.fit(tiny_task(), FewSlices())
+    fitting.save_checkpoint(folder / "last.ckpt")
+    return folder / "last.ckpt"
+
+
+def test_export(run: Run, trained: Path) -> None:
+    code, out, err = run("export", trained, "-o", "small.pt")
+    assert (code, err) == (0, "")
+    checkpoint, small = weights.load(trained), weights.load("small.pt")
+    assert out.startswith(f"small.pt: agile, weights {small.id}, ")
+    assert small.id == checkpoint.id
+    assert small.training == checkpoint.training
+    assert small.training["steps"] == 2
+    assert Path("small.pt").stat().st_size < 0.5 * trained.stat().st_size
+    for key, value in small.cipher.restorer.state_dict().items():  # type: ignore[union-attr]
+        assert torch.equal(value, checkpoint.cipher.restorer.state_dict()[key])  # type: ignore[union-attr]
+
+
+def test_files_open_with_either(run: Run, trained: Path) -> None:
+    assert run("export", trained, "-o", "small.pt")[0] == 0
+    assert run("encrypt", "scan.png", "--key", "k.key", "--weights", trained)[0] == 0
+    assert run("decrypt", "scan.encdl", "--key", "k.key", "--weights", "small.pt", "-o", "b.png")[0] == 0
+    assert (images.read("b.png") == images.read("scan.png")).all()
+
+
+def test_a_weights_file_can_be_exported_again(run: Run, agile: Path) -> None:
+    assert run("export", agile, "-o", "again.pt")[0] == 0
+    assert weights.load("again.pt").id == weights.load(agile).id
+
+
+def test_an_existing_output_is_refused_before_the_work(
+    run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("there.pt").write_text("precious")
+
+    def begun(*_: object, **__: object) -> None:
+        raise AssertionError("the work has begun")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "load", begun)
+        code, _, err = run("export", trained, "-o", "there.pt")
+        assert (code, "there.pt: exists already" in err) == (2, True)
+        code, _, err = run("export", trained, "-o", "none/there.pt")
+        assert (code, "there is no folder none" in err) == (2, True)
+        code, _, err = run("export", trained, "-o", trained, "--force")
+        assert (code, "is the same file as the input" in err) == (2, True)
+    assert Path("there.pt").read_text() == "precious"
+    assert run("export", trained, "-o", "there.pt", "--force")[0] == 0
+    assert weights.load("there.pt").cipher.name == "agile"
+
+
+def test_what_is_no_checkpoint(run: Run, folder: Path) -> None:
+    torch.save({"state_dict": {}}, folder / "other.ckpt")
+    torch.save([1, 2], folder / "list.ckpt")
+    (folder / "empty.ckpt").touch()
+    for name, said in {
+        "none.ckpt": "none.ckpt: no such weights file",
+        "scan.png": "scan.png: not a weights file",
+        "other.ckpt": "other.ckpt: not EncDL weights",
+        "list.ckpt": "list.ckpt: not EncDL weights: it holds a list",
+        "empty.ckpt": "empty.ckpt: not a weights file",
+        ".": "no such weights file",
+    }.items():
+        code, _, err = run("export", name, "-o", "w.pt")
+        assert (code, said in err) == (2, True), err
+
+
+def test_a_disk_that_is_full(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "w.pt")
+
+    monkeypatch.setattr("encdl.atomic.os.fsync", full)
+    code, _, err = run("export", trained, "-o", "w.pt")
+    assert code == 2
+    assert "w.pt: No space left on device: nothing was written" in err
