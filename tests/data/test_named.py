@@ -50,7 +50,7 @@ def test_names_are_relative_to_the_working_folder(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("name", ["", "none", "none/", "embedded.png"])
 def test_nothing_of_that_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="no such data: give embedded, a folder of images, or an .npz file"):
+    with pytest.raises(DataError, match=r"no such data: give embedded, a folder of images, or an \.npz file"):
         named.open_data(name)
 
 
