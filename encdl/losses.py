@@ -111,7 +111,8 @@ class WrongKeyLoss(nn.Module):
 
     With L the binary-likelihood loss of what a wrong key gives and M that of the picture's mean grey,
     max(0, 1 - L / M): 0 once a wrong key tells no more than the mean, 1 when it opens the picture. Without it an
-    encryption autoencoder learns to ignore its key planes.
+    encryption autoencoder learns to ignore its key planes. L and M are averages: a picture whose background comes out
+    very wrong counts as closed even where its tissue lies open.
     """
 
     def __init__(self) -> None:
