@@ -1,0 +1,122 @@
+"""Every recipe in experiments/ is parsed by the real command line and runs for two steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+
+from encdl import weights
+from encdl.cli import main as encdl
+from tests.stores import make_store
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+RECIPES = sorted(EXPERIMENTS.rglob("*.yaml"))
+SMALLER: dict[str, dict[str, int]] = {
+    "AgileCipher": {"restorer_width": 4, "restorer_blocks": 1},
+    "ThesisCipher": {"width": 4, "blocks": 1},
+}
+"""Settings that save time: the rest of a recipe is run as it is."""
+
+
+def quick(recipe: Path, *more: str) -> list[str]:
+    """The recipe's command line, cut to two steps and one small validation."""
+    settings: dict[str, Any] = yaml.safe_load(recipe.read_text())
+    words = [
+        "--data.init_args.batch_size", "2", "--data.init_args.eval_batch_size", "1", "--data.init_args.crop", "32",
+        "--data.init_args.num_workers", "0",
+        "--trainer.max_steps", "2", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1",
+        "--trainer.num_sanity_val_steps", "0", "--trainer.accelerator", "cpu",
+        "--trainer.enable_progress_bar", "false",
+    ]  # fmt: skip
+    if int(settings["trainer"].get("val_check_interval", 1)) > 2:
+        words += ["--trainer.val_check_interval", "2"]
+    cipher = settings["model"]["init_args"]["cipher"]["class_path"].rpartition(".")[2]
+    for name, value in SMALLER[cipher].items():
+        words += [f"--model.init_args.cipher.init_args.{name}", str(value)]
+    return ["--config", str(recipe), *words, *more]
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_the_recipes_are_there() -> None:
+    names = {recipe.name for recipe in RECIPES}
+    assert {"encryptor.yaml", "encryptor-thesis.yaml"} <= names
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_a_recipe_says_how_to_run_it(recipe: Path) -> None:
+    first = recipe.read_text().splitlines()[0]
+    assert first.startswith("# ")
+    assert yaml.safe_load(recipe.read_text())["seed_everything"] == 0
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_parsed_as_it_is(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without any overriding: the whole configuration is printed, and nothing runs."""
+    with pytest.raises(SystemExit) as stop:
+        encdl(["fit", "--config", str(recipe), "--print_config"])
+    assert not stop.value.code
+    printed = yaml.safe_load(capsys.readouterr().out)
+    written = yaml.safe_load(recipe.read_text())
+    assert printed["model"]["class_path"] == written["model"]["class_path"]
+    assert _within(written, printed)
+
+
+def _within(part: Any, whole: Any) -> bool:
+    if isinstance(part, dict):
+        return all(key in whole and _within(value, whole[key]) for key, value in part.items())
+    return bool(part == whole) or str(whole).endswith(f".{str(part).rpartition('.')[2]}")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_two_steps(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        encdl(["fit", *quick(recipe, "--trainer.logger", "false", "--trainer.default_root_dir", "here")]) == 0
+    )
+    out = capsys.readouterr().out
+    assert "EncryptTask: 2 steps in" in out
+    assert "restored after gaussian 2" in out
+    [last] = Path("here").rglob("last.ckpt")
+    loaded = weights.load(last)
+    assert loaded.training["steps"] == 2
+    assert loaded.training["files"] == [recipe.name]
+    assert len(list(Path("here/panels").glob("step-00000002.png"))) == 1
+
+
+def test_the_default_recipe_as_a_tracked_run(capsys: pytest.CaptureFixture[str]) -> None:
+    make_store(Path("runs"))
+    assert encdl(["fit", *quick(EXPERIMENTS / "encryptor.yaml")]) == 0
+    out = capsys.readouterr().out
+    client = MlflowClient(f"sqlite:///{Path('runs').absolute()}/mlflow.db")
+    [run] = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert run.info.status == "FINISHED"
+    assert run.info.run_id in out
+    assert (run.data.tags["task"], run.data.tags["data"]) == ("EncryptTask", "EmbeddedMRI")
+    assert run.data.params["model.init_args.weights.activity"] == "5.0"
+    assert run.data.metrics["val/exact_fraction"] == 1.0
+    assert {"val/restored_psnr_db/crop_25pct", "val/content_activity", "val/entropy_bits"} <= set(
+        run.data.metrics
+    )
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert (folder / "config.yaml").is_file()
+    assert (folder / "panels" / "step-00000002.png").is_file()
+    [last] = Path("runs").rglob("last.ckpt")
+    torch.load(last, weights_only=True)
+
+    resumed = quick(EXPERIMENTS / "encryptor.yaml", "--trainer.max_steps", "4", "--trainer.max_epochs", "2")
+    assert encdl(["fit", *resumed, "--ckpt_path", str(last)]) == 0
+    [again] = client.search_runs([run.info.experiment_id])
+    assert (again.info.run_id, again.info.status) == (run.info.run_id, "FINISHED")
+    assert weights.load(last).training["steps"] == 4
+
+    assert encdl(["export", str(last), "-o", "mine.pt"]) == 0
+    assert weights.load("mine.pt").id == weights.load(last).id
