@@ -21,7 +21,7 @@ def test_round_trip(height: int, width: int) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 33), st.integers(1, 33))
 def test_round_trip_of_any_shape(batch: int, channels: int, height: int, width: int) -> None:
-    x = torch.arange(batch * channels * height * width).view(batch, channels, height, width).float() + 1
+    x = torch.arange(batch * channels * height * width).view(batch, channels, height, width).double() + 1
     phases = to_phases(x)
     assert torch.equal(from_phases(phases, height, width), x)
     for phase in range(4):
