@@ -1,0 +1,105 @@
+"""The Makefile: help tells every target, and targets do what they say (as far as `make -n` shows)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = re.findall(r"^([a-z][a-z-]*):(?!=)", MAKEFILE, flags=re.MULTILINE)
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed here")
+
+
+def make(*words: str) -> str:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }
+    result = subprocess.run(
+        ["make", "--no-print-directory", *words],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout
+
+
+def dry(*words: str) -> list[str]:
+    """The commands that a target would run, in an environment that is ready (nothing is installed)."""
+    return make("-n", "-o", ".venv/.installed", *words).splitlines()
+
+
+def test_the_targets() -> None:
+    named = "help setup train-encryptor train-thesis evaluate mlflow-ui bench test lint format clean"
+    assert set(named.split()) <= set(TARGETS)
+    assert len(TARGETS) == len(set(TARGETS))
+
+
+def test_every_target_is_phony() -> None:
+    """A file of that name would otherwise switch it off."""
+    [phony] = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)
+    assert set(phony.split()) == set(TARGETS)
+
+
+@needs_make
+@pytest.mark.parametrize("words", [["help"], []], ids=["help", "nothing"])
+def test_help_lists_every_target(words: list[str]) -> None:
+    lines = make(*words).splitlines()
+    assert [line.split()[1] for line in lines] == TARGETS
+    for line in lines:
+        assert re.fullmatch(r"  make [a-z-]+ +\S.{10,}", line)
+
+
+@needs_make
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_can_be_planned(target: str) -> None:
+    assert make("-n", target)
+
+
+@needs_make
+def test_training() -> None:
+    [command] = dry("train-encryptor")
+    assert command == ".venv/bin/encdl fit --config experiments/encryptor.yaml "
+    [command] = dry("train-thesis", "VENV=/tmp/v", "ARGS=--trainer.max_epochs 2", "-o", "/tmp/v/.installed")
+    assert command == "/tmp/v/bin/encdl fit --config experiments/encryptor-thesis.yaml --trainer.max_epochs 2"
+
+
+@needs_make
+def test_training_sets_everything_up_first() -> None:
+    plan = make("-n", "train-encryptor", "VENV=/tmp/no-such-environment", "PYTHON=pythonX")
+    steps = [
+        plan.index(step)
+        for step in (
+            "pythonX -m venv",
+            "-c constraints.txt -e '.[dev]'",
+            "/tmp/no-such-environment/bin/encdl fit",
+        )
+    ]
+    assert steps == sorted(steps)
+
+
+@needs_make
+def test_what_the_other_targets_run() -> None:
+    assert "python -m pytest -n 2" in dry("test")[0]
+    assert dry("test", "ARGS=-k keys")[0].endswith("-k keys")
+    assert len(dry("lint")) == 4
+    assert "--backend-store-uri sqlite:////r/mlflow.db" in dry("mlflow-ui", "RUNS=/r")[0]
+    for line in dry("evaluate"):
+        assert " evaluate --weights " in line
+        assert "--force" in line
+
+
+def test_the_files_that_it_names_exist() -> None:
+    for name in re.findall(r"(?:experiments|tests|docs)/[\w/.-]+\.(?:yaml|py)", MAKEFILE):
+        assert (ROOT / name).is_file(), name

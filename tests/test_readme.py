@@ -1,0 +1,187 @@
+"""The commands of the README: what it tells people to type is typed here."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encdl import images
+from encdl.cli import VERBS
+from encdl.cli import main as encdl
+from encdl.weights import SHIPPED
+from tests.mni import mni_slice
+from tests.test_makefile import TARGETS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+TRAINING = [
+    "--trainer.max_steps", "1", "--trainer.limit_val_batches", "1", "--trainer.num_sanity_val_steps", "0",
+    "--trainer.val_check_interval", "1", "--trainer.accelerator", "cpu", "--trainer.logger", "false",
+    "--trainer.enable_progress_bar", "false", "--data.batch_size", "2", "--data.eval_batch_size", "1",
+    "--data.crop", "32", "--data.num_workers", "0",
+]  # fmt: skip
+"""What turns a training command into one step."""
+QUICK = {"evaluate": ["--seeds", "1", "--images", "1", "--exact-images", "1"]}
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line of a code block.
+
+    Attributes:
+        section: The heading above it.
+        text: The line, without its comment.
+    """
+
+    section: str
+    text: str
+
+    @property
+    def words(self) -> list[str]:
+        return shlex.split(self.text, comments=True)
+
+
+def commands(text: str) -> Iterator[Command]:
+    """The lines of all blocks marked sh, bash, shell or console; continued lines are joined."""
+    section, inside, held = "", False, ""
+    for line in text.splitlines():
+        fence = re.match(r"\s*(?:```|~~~)\s*(\w*)", line)
+        if fence:
+            inside = not inside and fence.group(1) in {"sh", "bash", "shell", "console"}
+        elif inside:
+            held += line.strip().removeprefix("$ ")
+            if held.endswith("\\"):
+                held = held[:-1]
+                continue
+            words = shlex.split(held, comments=True)
+            if words:
+                yield Command(section, shlex.join(words))
+            held = ""
+        elif line.startswith("#"):
+            section = line.strip("# ")
+
+
+def is_template(word: str) -> bool:
+    """Whether a word stands for something that a user puts in, such as RUN or scan-NUMBER.png."""
+    return re.search(r"(?<![A-Za-z0-9_])[A-Z]{2,}(?![A-Za-z0-9_=])|<\w+>|…|\.\.\.", word) is not None
+
+
+COMMANDS = list(commands(README))
+MADE = [command for command in COMMANDS if command.words[0] == "make"]
+OURS = [command for command in COMMANDS if command.words[0] == "encdl"]
+FITS = [command for command in OURS if command.words[1:2] == ["fit"]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with what a user of the README has: scans, a folder of images, trained weights, recipes."""
+    folder = tmp_path_factory.mktemp("readme")
+    slices = [mni_slice(index)[0, 0].numpy() for index in (110, 113, 116, 60)]
+    images.write(folder / "scan.png", slices[0])
+    (folder / "my" / "images").mkdir(parents=True)
+    for number, picture in enumerate(slices):
+        images.write(folder / "my" / "images" / f"{number}.png", picture)
+    shutil.copytree(ROOT / "experiments", folder / "experiments", ignore=shutil.ignore_patterns("results"))
+    return folder
+
+
+def test_the_extraction() -> None:
+    text = "# A\n```sh\nencdl a --b   # c\n\n$ make x \\\n    y\n```\n```python\nencdl no\n```\n"
+    text += "## B\n~~~bash\nls\n~~~\nencdl no\n"
+    assert list(commands(text)) == [Command("A", "encdl a --b"), Command("A", "make x y"), Command("B", "ls")]
+    assert is_template("runs/encdl/RUN/last.ckpt")
+    assert is_template("<file>")
+    assert not is_template("experiments/encryptor.yaml")
+
+
+def test_there_is_a_quick_start() -> None:
+    assert any(command.words[1:] == ["train-encryptor"] for command in MADE)
+    verbs = [command.words[1] for command in OURS]
+    assert {"keygen", "encrypt", "decrypt", "inspect"} <= set(verbs)
+
+
+@pytest.mark.parametrize("command", MADE, ids=lambda command: command.text)
+def test_what_is_made_exists(command: Command) -> None:
+    targets = [word for word in command.words[1:] if "=" not in word and not word.startswith("-")]
+    assert targets
+    assert set(targets) <= set(TARGETS)
+
+
+@pytest.mark.parametrize("command", OURS, ids=lambda command: command.text)
+def test_verbs_exist(command: Command) -> None:
+    assert command.words[1] in VERBS
+
+
+def test_commands_that_do_not_train(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All in one folder and in the order of the README, as a reader types them."""
+    monkeypatch.chdir(folder)
+    done = []
+    for command in OURS:
+        verb, *words = command.words[1:]
+        if verb in VERBS and VERBS[verb].whole:
+            continue
+        for word in words:
+            if is_template(word) and "checkpoints" in word:
+                words[words.index(word)] = str(_shipped("default"))
+        if any(is_template(word) for word in words):
+            continue
+        code = encdl([verb, *words, *QUICK.get(verb, [])])
+        assert code == 0, (command.text, capsys.readouterr().err)
+        done.append(verb)
+    assert set(done) >= {"keygen", "encrypt", "decrypt"}
+
+
+def test_what_comes_back_is_the_scan(folder: Path) -> None:
+    """Every picture that the commands above decrypted."""
+    original = images.read(folder / "scan.png")
+    outputs = [
+        words[words.index("-o") + 1]
+        for words in (command.words for command in OURS)
+        if words[1] == "decrypt" and "-o" in words and not any(map(is_template, words))
+    ]
+    assert outputs
+    for name in outputs:
+        np.testing.assert_array_equal(images.read(folder / name), original, strict=True)
+
+
+@pytest.mark.parametrize("command", FITS, ids=lambda command: command.text)
+def test_training_commands_begin(
+    folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if any(is_template(word) for word in command.words):
+        pytest.skip("a template")
+    monkeypatch.chdir(folder)
+    assert encdl([*command.words[1:], *TRAINING, "--trainer.default_root_dir", str(tmp_path)]) == 0
+    assert list(tmp_path.rglob("*.ckpt"))
+
+
+def test_links_lead_somewhere() -> None:
+    targets = [
+        target.partition("#")[0]
+        for target in re.findall(r"\]\(([^)\s]+)\)", README)
+        if not target.startswith(("http", "#", "mailto:"))
+    ]
+    missing = [target for target in targets if not (ROOT / target).exists()]
+    assert missing == []
+
+
+def test_verbs_in_the_text_exist() -> None:
+    named = set(re.findall(r"`encdl ([a-z]+)[^`]*`", README))
+    assert named <= set(VERBS)
+
+
+def test_targets_in_the_text_exist() -> None:
+    assert set(re.findall(r"`make ([a-z-]+)[^`]*`", README)) <= set(TARGETS)
+
+
+def _shipped(name: str) -> Path:
+    return ROOT / "encdl" / "weights" / SHIPPED[name]
