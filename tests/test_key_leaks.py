@@ -216,9 +216,8 @@ class Session:
 KEY_FILES = {"k.key", "new.key", "study.grant", "file.grant"}
 
 
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    folder = tmp_path_factory.mktemp("leaks")
+def session(folder: Path) -> Session:
+    """Run everything in `folder`."""
     (folder / "tmp").mkdir()
     (folder / "tiny.yaml").write_text(CONFIG)
     make_store(folder / "runs")
@@ -259,7 +258,7 @@ def run(folder: Path, tasks: Sequence[tuple[list[str] | str, str]]) -> None:
         )
 
 
-def test_every_command_ended_as_meant(session: Session) -> None:
+def every_command_ended_as_meant(session: Session) -> None:
     ends = [line.removeprefix("$ -> ") for line in session.stdout.splitlines() if line.startswith("$ -> ")]
     right, wrong, broken = ends[: len(RIGHT)], ends[len(RIGHT) : -len(BROKEN)], ends[-len(BROKEN) :]
     assert right == ["0"] * len(RIGHT), session.stderr[-3000:]
@@ -270,13 +269,13 @@ def test_every_command_ended_as_meant(session: Session) -> None:
     assert session.stderr.count("DEBUG:") > 10
 
 
-def test_nothing_printed_holds_a_secret(session: Session) -> None:
+def nothing_printed_holds_a_secret(session: Session) -> None:
     assert len(session.secrets) > 20
     assert leaks(session.stdout.encode(), session.secrets) == []
     assert leaks(session.stderr.encode(), session.secrets) == []
 
 
-def test_no_file_but_the_key_files_holds_a_secret(session: Session) -> None:
+def no_file_but_the_key_files_holds_a_secret(session: Session) -> None:
     paths = [path for path in session.folder.rglob("*") if path.is_file()]
     names = {path.relative_to(session.folder).as_posix() for path in paths}
     assert names >= {*KEY_FILES, "scan.encdl", "moved.encdl", "runs/mlflow.db"}
@@ -292,7 +291,7 @@ def test_no_file_but_the_key_files_holds_a_secret(session: Session) -> None:
     assert found == {}
 
 
-def test_a_key_file_holds_its_own_secret_only(session: Session) -> None:
+def a_key_file_holds_its_own_secret_only(session: Session) -> None:
     for name in sorted(KEY_FILES):
         secret = load_opener(session.folder / name)._secret
         others = {other: value for other, value in session.secrets.items() if value != secret}
@@ -300,10 +299,20 @@ def test_a_key_file_holds_its_own_secret_only(session: Session) -> None:
         assert (session.folder / name).stat().st_mode & 0o777 == 0o600
 
 
-def test_nothing_is_left_of_a_failure(session: Session) -> None:
+def nothing_is_left_of_a_failure(session: Session) -> None:
     assert not list(session.folder.glob("b.*"))
     assert not list(session.folder.glob(".*"))
     assert not list(session.folder.glob("*.tmp"))
+
+
+def test_a_session_leaks_nothing(tmp_path: Path) -> None:
+    """One test, because the session takes long and parallel workers would each have their own."""
+    found = session(tmp_path)
+    every_command_ended_as_meant(found)
+    nothing_printed_holds_a_secret(found)
+    no_file_but_the_key_files_holds_a_secret(found)
+    a_key_file_holds_its_own_secret_only(found)
+    nothing_is_left_of_a_failure(found)
 
 
 def test_the_search_finds_every_spelling() -> None:
