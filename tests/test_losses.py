@@ -17,6 +17,7 @@ from encdl.losses import (
     WrongKeyLoss,
 )
 from encdl.metrics.quality import content_activity
+from encdl.nn.phases import circle, from_phases, to_phases
 from tests.mni import mni_slice
 
 
@@ -289,10 +290,12 @@ def test_the_adversarys_gradient_is_reversed_and_scaled() -> None:
     reversed_ = gradient(loss, ciphertext, image)
     attacker = [p.grad.clone() for p in loss.attacker.parameters() if p.grad is not None]
     loss.zero_grad()
-    loss.strength = -1.0  # what it would be unreversed
-    plain = gradient(loss, ciphertext, image)
-    torch.testing.assert_close(reversed_, -0.25 * plain)
+    seen = ciphertext.clone().requires_grad_()
+    logits = from_phases(loss.attacker(circle(to_phases(seen))), 16, 16)
+    BinaryLikelihoodLoss()(logits, image).backward()
+    torch.testing.assert_close(reversed_, -0.25 * seen.grad)
     same = [p.grad for p in loss.attacker.parameters() if p.grad is not None]
+    assert len(same) == len(attacker)
     assert all(torch.equal(a, b) for a, b in zip(attacker, same, strict=True))
     assert any(bool(g.any()) for g in attacker)
 
