@@ -423,3 +423,36 @@ def test_a_key_file_in_the_place_of_a_setting(
     assert main(words) == 2
     out, err = capfd.readouterr()
     assert leaks((out + err).encode(), SECRETS) == []
+
+
+DEEP = [
+    "encdl.keys.secret_files._check",
+    "encdl.keys.derive.HKDFExpand",
+    "encdl.keys.planes.byte_sequence",
+    "encdl.keys.maps.integer_sequence",
+    "encdl.postprocess.diffusion.byte_sequence",
+    "encdl.postprocess.confusion.integer_sequence",
+    "encdl.container.hmac.new",
+]
+
+
+@pytest.mark.parametrize("place", DEEP)
+def test_a_bug_next_to_the_secret_itself(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """There the local variables are secret bytes; an ordinary traceback shows none of them."""
+    monkeypatch.chdir(tmp_path)
+    KEY.save("k.key")
+    images.write("scan.png", np.zeros((4, 5), np.uint8))
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    secrets = secrets_of(KEY, "key", [(NONCE, "")])
+    monkeypatch.setattr("encdl.codec.random_nonce", lambda: NONCE)
+    monkeypatch.setattr(place, broken)
+    with pytest.raises(RuntimeError, match="a bug") as caught:
+        main(["encrypt", "scan.png", "--key", "k.key", "--postprocess", "both"])
+    told = "".join(traceback.format_exception(caught.value)) + "".join(capfd.readouterr())
+    assert leaks(told.encode(), secrets) == []
+    assert not Path("scan.encdl").exists()
