@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class _Parser(argparse.ArgumentParser):
     """Reports a usage error in one line, like every other error."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_ERROR, f"encdl: error: {message} (see `{self.prog} --help`)\n")
+        self.exit(EXIT_ERROR, f"encdl: error: {without_secrets(message)} (see `{self.prog} --help`)\n")
 
 
 def _parser(verb: str | None) -> argparse.ArgumentParser:
@@ -120,8 +121,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (EncdlError, ModuleNotFoundError, OSError, MemoryError) as error:
-        print(f"encdl: error: {' '.join(_explain(error).split())}", file=sys.stderr)
+        print(f"encdl: error: {without_secrets(' '.join(_explain(error).split()))}", file=sys.stderr)
         return EXIT_ERROR
+
+
+def without_secrets(message: str) -> str:
+    """`message` without the content of key and grant files, which a library may quote if given one by mistake."""
+    return re.sub(r"encdl-(key|grant)-\d+:[\w:=-]*", r"encdl-\1-…", message)
 
 
 def _explain(error: Exception) -> str:

@@ -410,9 +410,6 @@ MISTAKEN: list[list[str]] = [
 ]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="jsonargparse quotes what it reads; Lightning reads ckpt_path unprotected"
-)
 @pytest.mark.parametrize("words", MISTAKEN, ids=" ".join)
 def test_a_key_file_in_the_place_of_a_setting(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

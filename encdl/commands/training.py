@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -100,6 +101,23 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse `args` only; the base class would also look at, and warn about, the process's own."""
         self.config = parser.parse_args(args)  # type: ignore[arg-type]
+
+    def _parse_ckpt_path(self) -> None:
+        """Refuse a file that is no checkpoint before anything starts.
+
+        The base class would also take settings out of it; here the command line and the YAML say what runs.
+        """
+        verb = self.config.get("subcommand")
+        path = self.config[verb].get("ckpt_path") if verb else None
+        if path and Path(path).is_file():
+            try:
+                known = "state_dict" in torch.load(path, weights_only=True, map_location="cpu")
+            except Exception:  # torch raises nearly anything at files of another kind
+                known = False
+            if not known:
+                raise UsageError(
+                    f"{path}: not a checkpoint of a training run, or a damaged one (--ckpt_path)"
+                )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer, with those of this project's callbacks that the configuration does not list."""
