@@ -7,6 +7,7 @@ ARGS ?=
 RUNS ?= runs
 export NO_ALBUMENTATIONS_UPDATE = 1
 export MLFLOW_DISABLE_TELEMETRY = true
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
 
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
@@ -35,7 +36,9 @@ train-thesis: $(READY)  ## train the baseline of the thesis, same data and budge
 
 evaluate: $(READY)  ## measure the shipped weights again, into the records under experiments/results
 	@$(BIN)/encdl evaluate --weights default --data embedded --output experiments/results/evaluate-agile.json --force $(ARGS)
+	@cp experiments/results/evaluate-agile.json encdl/weights/agile.json
 	@$(BIN)/encdl evaluate --weights thesis --data embedded --output experiments/results/evaluate-thesis.json --force $(ARGS)
+	@cp experiments/results/evaluate-thesis.json encdl/weights/thesis.json
 
 mlflow-ui: $(READY)  ## look at the runs: http://127.0.0.1:5000
 	@$(BIN)/mlflow server --backend-store-uri sqlite:///$(abspath $(RUNS))/mlflow.db --default-artifact-root file://$(abspath $(RUNS))/artifacts --host 127.0.0.1 --port 5000 --workers 1 $(ARGS)

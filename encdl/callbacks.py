@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from encdl.batch import ImageBatch
@@ -38,7 +40,7 @@ class HasPanel(Protocol):
 
 
 class ImagePanel(Callback):
-    """At each validation, draws the first validation batch as the task shows it.
+    """Draws the first batch of each validation as the task shows it, and every batch of `encdl predict`.
 
     The picture goes to the MLflow run as `panels/step-00001200.png`; without MLflow, to the same place
     below the other logger's folder, or else below `default_root_dir`.
@@ -79,10 +81,25 @@ class ImagePanel(Callback):
             with torch.no_grad():
                 columns = pl_module.panel(few)  # type: ignore[arg-type]  # a part of an ImageBatch is one
             title = f"{type(pl_module).__name__}, step {trainer.global_step}"
-            self._store(trainer, panel_png(columns, title, self.images))
+            png = panel_png(columns, title, self.images)
+            self._store(trainer, png, f"panels/step-{trainer.global_step:08d}.png")
 
-    def _store(self, trainer: Trainer, png: bytes) -> None:
-        path = f"panels/step-{trainer.global_step:08d}.png"
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw each batch of a prediction whose outputs are columns of images, as `panels/predict-0000.png`."""
+        if isinstance(outputs, Mapping) and all(isinstance(column, Tensor) for column in outputs.values()):
+            title = f"{type(pl_module).__name__}, batch {batch_idx}"
+            path = f"panels/predict-{trainer.global_rank}-{batch_idx:04d}.png"
+            self._store(trainer, panel_png(outputs, title, len(next(iter(outputs.values())))), path)
+
+    def _store(self, trainer: Trainer, png: bytes, path: str) -> None:
         logger = run_logger(trainer)
         if logger is not None:
             logger.log_picture(png, path)
@@ -92,6 +109,7 @@ class ImagePanel(Callback):
         file = Path(folder, path)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png)
+        rank_zero_info(f"panel: {file}")
 
 
 class ResultTable(Callback):
@@ -145,5 +163,10 @@ def _places(trainer: Trainer) -> list[tuple[str, str]]:
     logger = run_logger(trainer)
     if logger is not None:
         rows.append(("MLflow run", str(logger.run_id)))
-        rows.append(("look at it", f"mlflow ui --backend-store-uri {shlex.quote(logger.tracking_uri)}"))
+        rows.append(
+            (
+                "look at it",
+                f"{Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {shlex.quote(logger.tracking_uri)}",
+            )
+        )
     return rows

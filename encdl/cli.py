@@ -54,7 +54,9 @@ VERBS = {
         "measure a checkpoint on the validation images", "encdl.commands.training:main", whole=True
     ),
     "test": Verb("measure a checkpoint on the test images", "encdl.commands.training:main", whole=True),
-    "predict": Verb("run a checkpoint on images", "encdl.commands.training:main", whole=True),
+    "predict": Verb(
+        "draw what a checkpoint does to the test images", "encdl.commands.training:main", whole=True
+    ),
     "export": Verb("make a small weights file from a training checkpoint", "encdl.commands.export"),
     "evaluate": Verb("measure a cipher: quality, statistics, robustness, speed", "encdl.commands.evaluate"),
 }

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher as AESCipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,6 +45,9 @@ SIZES = (
 ROWS = {"network": "none", "confusion": "confusion", "diffusion": "diffusion", "synthetic_nonce": "none"}
 """Rows of the statistics, and the post-processing of each; the last one takes its nonce from the picture."""
 
+REFERENCES = ("aes_256_ctr", "fixed_xor")
+"""Rows of the statistics that do not depend on the cipher: what to compare with."""
+
 Progress = Callable[[str], None]
 
 
@@ -70,11 +78,12 @@ class Evaluation:
         progress(f"seed {self.seed}: exactness on {exact_images} pictures of {len(SIZES)} sizes")
         result: dict[str, Any] = self.exactness(images, exact_images)
         progress(f"seed {self.seed}: damage and restoration")
-        result |= self.quality(images)
+        result |= self.quality(images) | self.activity(images)
         for row in ROWS:
             progress(f"seed {self.seed}: statistics, {row}")
             for name, value in self.statistics(images, row).items():
                 result.setdefault(name, {})[row] = value
+        result["references"] = {row: self.statistics(images, row) for row in REFERENCES}
         return result
 
     def exactness(self, images: Sequence[Tensor], count: int) -> dict[str, float]:
@@ -90,26 +99,19 @@ class Evaluation:
         return {"exact_fraction": _mean(whole), "exact_pixel_fraction": _mean(pixels)}
 
     def quality(self, images: Sequence[Tensor]) -> dict[str, Any]:
-        """PSNR with a wrong key, of the mean picture and after each damage; content activity.
-
-        `content_activity` is between unrelated pictures under one key, `content_activity_neighbour` between
-        pictures that follow one another in the data set.
-        """
+        """PSNR in dB with a wrong key, of the mean picture and after each damage, with and without the restorer."""
         rows: dict[str, list[float]] = {}
 
         def note(name: str, value: Tensor | float) -> None:
             rows.setdefault(name, []).append(float(value))
 
-        for index, (image, neighbour, other) in enumerate(self._pairs(images)):
+        for index, image in enumerate(self._batches(images)):
             planes = self._planes(self._keys(index), image)
             ciphertext = self.cipher.encrypt(image, planes)
             wrong = self._planes(self.wrong_key.image_keys(_nonce(index)), image)
             note("wrong_key_psnr_db", mean_psnr_db(self.cipher.decrypt(ciphertext, wrong), image))
             mean = image.float().mean((2, 3), keepdim=True).round().to(torch.uint8)
             note("mean_image_psnr_db", mean_psnr_db(mean.expand_as(image), image))
-            for name, second in (("content_activity", other), ("content_activity_neighbour", neighbour)):
-                mask = self.cipher.encrypt(second, planes) - second
-                note(name, content_activity(ciphertext - image, mask).mean())
             for name, damage in DAMAGES.items():
                 generator = torch.Generator().manual_seed(1000 * self.seed + index)
                 damaged, lost = damage(ciphertext, generator)
@@ -121,19 +123,22 @@ class Evaluation:
         return _nested({name: _mean(values) for name, values in rows.items()})
 
     def statistics(self, images: Sequence[Tensor], row: str) -> dict[str, float]:
-        """Entropy and correlation of ciphertexts; NPCR and UACI for one changed pixel (first, middle, last)."""
-        process = postprocess.create(ROWS[row])
+        """Entropy (bits) and adjacent correlation of ciphertexts; NPCR and UACI (%) for one changed pixel.
+
+        The pixel is the first, the middle or the last, and changes by one level.
+        """
+        encrypt = {"aes_256_ctr": self._aes, "fixed_xor": self._fixed_xor}.get(row) or partial(
+            self._encrypt, row
+        )
         figures: dict[str, list[Tensor]] = {}
-        for index, (image, _, _) in enumerate(self._pairs(images)):
-            keys = self._row_keys(row, index, image)
-            ciphertext = process.apply(self.cipher.encrypt(image, self._planes(keys, image)), [keys])
+        for index, image in enumerate(self._batches(images)):
+            ciphertext = encrypt(index, image)
             figures.setdefault("entropy_bits", []).append(entropy_bits(ciphertext))
             figures.setdefault("adjacent_correlation", []).append(mean_adjacent_correlation(ciphertext))
             for place in (0, image.numel() // 2, image.numel() - 1):
                 changed = image.clone()
                 changed.view(-1)[place] ^= 1
-                keys = self._row_keys(row, index, changed)
-                other = process.apply(self.cipher.encrypt(changed, self._planes(keys, changed)), [keys])
+                other = encrypt(index, changed)
                 figures.setdefault("npcr_pct", []).append(npcr_pct(ciphertext, other))
                 figures.setdefault("uaci_pct", []).append(uaci_pct(ciphertext, other))
         return {name: float(torch.cat(values).mean()) for name, values in figures.items()}
@@ -153,18 +158,52 @@ class Evaluation:
         columns = cipher_columns(self.cipher, batch, planes, wrong, generator)
         return panel_png(columns, f"the {self.cipher.name} cipher", len(batch))
 
-    def _pairs(self, images: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Each picture, the next one of its size, and that one turned by half a turn.
+    def activity(self, images: Sequence[Tensor]) -> dict[str, float]:
+        """Content activity under one key, by which pictures are compared.
 
-        Neighbours may be near-duplicates (slices 1 mm apart), which share a mask where they share their content;
-        turned, they stand for two unrelated pictures.
+        `content_activity`: the mean over all pairs of different pictures of the first one's size;
+        `content_activity_neighbour`: over pairs that follow one another in the data set, which may be
+        near-duplicates that share most of their content; `content_activity_unrelated`: over pairs of which one is
+        turned by half a turn.
         """
-        for index, image in enumerate(images):
-            neighbour = images[(index + 1) % len(images)]
-            if neighbour.shape != image.shape:
-                neighbour = image
-            trio = (image, neighbour, neighbour.flip(-1, -2))
-            yield tuple(one.unsqueeze(0).to(self.device) for one in trio)  # type: ignore[misc]
+        alike = [image for image in images if image.shape == images[0].shape]
+        planes = self._planes(self._keys(0), alike[0].unsqueeze(0))
+        upright = [self._mask(image, planes) for image in alike]
+        turned = [self._mask(image.flip(-1, -2), planes) for image in alike]
+        count = range(len(alike))
+        pairs = {
+            "content_activity": list(itertools.combinations(upright, 2)),
+            "content_activity_neighbour": [(upright[i], upright[i + 1]) for i in count[:-1]],
+            "content_activity_unrelated": [(upright[i], turned[i - 1]) for i in count],
+        }
+        fallback = pairs["content_activity_unrelated"]  # one picture alone: compared with itself, turned
+        return {
+            name: _mean([float(content_activity(*pair)) for pair in of or fallback])
+            for name, of in pairs.items()
+        }
+
+    def _mask(self, image: Tensor, planes: Tensor) -> Tensor:
+        batch = image.unsqueeze(0).to(self.device)
+        return self.cipher.encrypt(batch, planes) - batch
+
+    def _batches(self, images: Sequence[Tensor]) -> Iterator[Tensor]:
+        for image in images:
+            yield image.unsqueeze(0).to(self.device)
+
+    def _encrypt(self, row: str, index: int, image: Tensor) -> Tensor:
+        keys = self._row_keys(row, index, image)
+        return postprocess.create(ROWS[row]).apply(
+            self.cipher.encrypt(image, self._planes(keys, image)), [keys]
+        )
+
+    def _aes(self, index: int, image: Tensor) -> Tensor:
+        """The reference: AES-256 in counter mode, key and nonce as for the cipher."""
+        keys = self._keys(index)
+        return _xor_stream(image, AESCipher(AES(keys.planes), CTR(keys.nonce)))
+
+    def _fixed_xor(self, index: int, image: Tensor) -> Tensor:
+        """The weak reference: one keystream for every picture."""
+        return self._aes(0, image)
 
     def _keys(self, index: int) -> ImageKeys:
         return self.key.image_keys(_nonce(index))
@@ -193,6 +232,12 @@ def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
         return image.unsqueeze(0)
     smooth = F.interpolate(image.unsqueeze(0).float(), size, mode="bilinear", antialias=True)
     return smooth.round().clamp(0, 255).to(torch.uint8)
+
+
+def _xor_stream(image: Tensor, cipher: AESCipher[CTR]) -> Tensor:
+    plain = image.cpu().contiguous().numpy()
+    secret = cipher.encryptor().update(plain.tobytes())
+    return torch.frombuffer(bytearray(secret), dtype=torch.uint8).view(image.shape).to(image.device)
 
 
 def _nonce(index: int) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 import encdl
+from encdl import records
 from encdl.errors import UsageError
 from encdl.lazy import need
 
@@ -247,19 +247,6 @@ def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield from flatten(value, f"{prefix}.{name}" if prefix else name)
 
 
-def commit() -> str:
-    """The commit of the source that runs, `-dirty` if changed since; "unknown" outside a repository."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    folder = Path(encdl.__file__).parent.parent
-    if not (folder / ".git").exists():  # an installed copy may lie inside someone else's repository
-        return "unknown"
-    try:
-        told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return told.stdout.strip()
-
-
 def _store_of_environment() -> str | None:
     """The store that the user's environment names. MLflow also writes there, whichever store it uses."""
     named = os.environ.get("MLFLOW_TRACKING_URI")
@@ -275,6 +262,6 @@ def _tags(trainer: Trainer, pl_module: LightningModule, stage: str) -> dict[str,
         "data": type(data).__name__ if data is not None else "",
         "stage": str(getattr(stage, "value", stage)),
         "device": f"{trainer.world_size} x {name}",
-        "commit": commit(),
+        "commit": records.commit(),
         "versions": f"encdl {encdl.__version__}, torch {torch.__version__}",
     }

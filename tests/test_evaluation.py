@@ -49,6 +49,8 @@ def test_the_names_of_the_figures() -> None:
     for name in STATISTICS:
         assert list(found[name]) == ["network", "confusion", "diffusion", "synthetic_nonce"]
     assert found["exact_fraction"] == found["exact_pixel_fraction"] == 1.0
+    assert set(found["references"]) == {"aes_256_ctr", "fixed_xor"}
+    assert all(set(row) == STATISTICS for row in found["references"].values())
     assert found["unrestored_psnr_db"].keys() == found["restored_psnr_db"].keys()
 
 
@@ -80,7 +82,27 @@ def test_a_pure_keystream_has_no_content_activity() -> None:
     measured = evaluation()
     for parameter in measured.cipher.coupling.parameters():  # type: ignore[union-attr]
         parameter.data.zero_()
-    assert measured.quality(slices(70, 90))["content_activity"] == pytest.approx(0.0, abs=1e-12)
+    assert measured.activity(slices(70, 90)) == pytest.approx(
+        dict.fromkeys(("content_activity", "content_activity_neighbour", "content_activity_unrelated"), 0.0),
+        abs=1e-12,
+    )
+
+
+def test_content_activity_by_what_is_compared() -> None:
+    """A neighbour shares much of the mask, an unrelated picture little; one picture alone is turned."""
+    measured = Evaluation(weights.load("default").cipher, PlaneSpec(), "cpu", 0)
+    shipped = measured.activity([mni_slice(index, 96, 96)[0] for index in (80, 81, 100)])
+    assert shipped["content_activity_unrelated"] > 0.5
+    alone = measured.activity(slices(90))
+    assert len(set(alone.values())) == 1
+    two = measured.activity([mni_slice(90, 96, 96)[0], mni_slice(90, 96, 96)[0]])
+    assert two["content_activity"] == 0.0
+
+
+def test_the_references_beside_our_rows() -> None:
+    aes, fixed = (evaluation().statistics(slices(90, side=64), row) for row in ("aes_256_ctr", "fixed_xor"))
+    assert aes["entropy_bits"] > 7.94
+    assert aes["npcr_pct"] == fixed["npcr_pct"] == pytest.approx(100 / 64**2)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -175,7 +197,9 @@ def shipped() -> dict[str, Any]:
     loaded = weights.load("default")
     images = [mni_slice(index)[0] for index in (109, 116)]
     measured = Evaluation(loaded.cipher, PlaneSpec(), "cpu", 0)
-    found: dict[str, Any] = measured.exactness(images, 8) | measured.quality(images)
+    found: dict[str, Any] = (
+        measured.exactness(images, 8) | measured.quality(images) | measured.activity(images)
+    )
     return found | {row: measured.statistics(images[:1], row) for row in ROWS}
 
 

@@ -120,3 +120,20 @@ def test_the_default_recipe_as_a_tracked_run(capsys: pytest.CaptureFixture[str])
 
     assert encdl(["export", str(last), "-o", "mine.pt"]) == 0
     assert weights.load("mine.pt").id == weights.load(last).id
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_the_default_recipe_with_every_other_verb(verb: str, tmp_path: Path) -> None:
+    batches = f"--trainer.limit_{'val' if verb == 'validate' else verb}_batches"
+    settings = ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false", batches, "1"]
+    settings += ["--trainer.default_root_dir", str(tmp_path), "--data.init_args.eval_batch_size", "1"]
+    assert encdl([verb, "--config", str(EXPERIMENTS / "encryptor.yaml"), *settings]) == 0
+    assert bool(list(tmp_path.glob("panels/*.png"))) == (verb != "test")
+
+
+@pytest.mark.parametrize("name", ["encryptor", "encryptor-thesis"])
+def test_the_last_step_of_a_default_recipe_is_validated_and_kept(name: str) -> None:
+    """An epoch ends with a validation and a checkpoint; a run that ended between two would lose its last steps."""
+    trainer = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())["trainer"]
+    assert {"max_epochs", "limit_train_batches"} <= set(trainer)
+    assert not {"max_steps", "val_check_interval", "check_val_every_n_epoch"} & set(trainer)

@@ -11,7 +11,8 @@ from lightning.pytorch import Trainer
 from mlflow import MlflowClient
 
 from encdl.errors import UsageError
-from encdl.tracking import RunLogger, RunRecord, commit, flatten, run_id_of
+from encdl.records import commit
+from encdl.tracking import RunLogger, RunRecord, flatten, run_id_of
 from tests.stores import make_store
 from tests.tiny_task import TinyData, TinyTask
 
@@ -161,8 +162,3 @@ def test_flatten_leaves() -> None:
         "a.c.0.d": "True",
         "e": "x" * 500,
     }
-
-
-def test_commit_outside_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("encdl.tracking.encdl.__file__", str(tmp_path / "encdl" / "__init__.py"))
-    assert commit() == "unknown"

@@ -106,7 +106,11 @@ def table(cipher: str, weights: str, metrics: dict[str, Any]) -> str:
             (f"restored after {name.replace('_', ' ')}", f"{value:.1f} dB")
             for name, value in metrics["restored_psnr_db"].items()
         ),
-        ("content activity", f"{metrics['content_activity']:.3f} (0: a pure keystream)"),
+        (
+            "content activity",
+            f"{metrics['content_activity']:.3f} (neighbouring images {metrics['content_activity_neighbour']:.3f}, "
+            f"unrelated ones {metrics['content_activity_unrelated']:.3f}; 0: a pure keystream)",
+        ),
     ]
     for name, value in metrics["entropy_bits"].items():
         rows.append(

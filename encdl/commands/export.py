@@ -34,7 +34,9 @@ def run(args: argparse.Namespace) -> int:
 
 def without_places(training: dict[str, Any]) -> dict[str, Any]:
     """How weights were trained, less the folders of the machine that did it: weights files are handed on."""
-    settings = {**training.get("settings", {})}
+    if "settings" not in training:
+        return training
+    settings = {**training["settings"]}
     places = ("default_root_dir", "logger", "callbacks")
     settings["trainer"] = {k: v for k, v in settings.get("trainer", {}).items() if k not in places}
     return {**training, "settings": settings}

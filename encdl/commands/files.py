@@ -79,6 +79,8 @@ class Encrypt:
         _plane_spec(args, planes=PlaneSpec().planes)  # a wrong setting shows before the network is loaded
         loaded = load_cipher(args.weights or "default", args.device)
         codec = _codec(loaded)
+        if not loaded.cipher.exact:
+            warn(f"cipher {loaded.cipher.name} is a baseline: it does not decrypt exactly and shows outlines")
         with one_line_warnings():
             header, body = codec.encrypt_array(
                 array,

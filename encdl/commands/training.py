@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import traceback
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -164,6 +165,7 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     # Advertisements for other products of Lightning's maker.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tips)
+    refuse_secrets(argv)
     try:
         TrainingCLI(argv)
     except SystemExit as error:
@@ -172,14 +174,27 @@ def main(argv: Sequence[str]) -> int:
         if isinstance(error, SIGTERMException):
             return EXIT_TERMINATED
         raise
-    except MisconfigurationException as error:
-        raise UsageError(shorten(str(error))) from error
     except Exception as error:
         known = _known_cause(error)
+        if known is None and (isinstance(error, MisconfigurationException) or _raised_by_lightning(error)):
+            known = UsageError(shorten(str(error)))
         if known is None or known is error:
             raise
         raise known from None
     return 0
+
+
+def refuse_secrets(argv: Sequence[str]) -> None:
+    """Refuse a key or grant file in the place of a setting, before a library reads and perhaps quotes it."""
+    for word in argv:
+        path = Path(word.rpartition("=")[2])
+        try:
+            with path.open("rb") as stream:
+                secret = stream.read(len("encdl-")).startswith(b"encdl-")
+        except (OSError, ValueError):
+            continue
+        if secret:
+            raise UsageError(f"{path}: is a key or grant file: training takes none, its keys are drawn anew")
 
 
 def shorten(message: str) -> str:
@@ -203,6 +218,14 @@ def _known_cause(error: BaseException | None) -> EncdlError | None:
     while error is not None and not isinstance(error, EncdlError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _raised_by_lightning(error: BaseException) -> bool:
+    """Whether it is a check of the settings by Lightning; anything else is a fault to be shown whole."""
+    if not isinstance(error, ValueError):
+        return False
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].startswith("lightning.")
 
 
 def _no_tips(record: logging.LogRecord) -> Any:

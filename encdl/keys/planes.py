@@ -40,7 +40,7 @@ class Expansion(ABC):
     Attributes:
         name: what users call it.
         smallest_period: least period that it takes, or 0 if it takes none.
-        leaky: whether one ciphertext is enough to see the image's outline.
+        leaky: whether one ciphertext is enough to find the planes, and with them the image, without a key.
     """
 
     name: ClassVar[str]
@@ -65,13 +65,16 @@ class Full(Expansion):
 class Coprime(Expansion):
     """Plane p repeats an n_p x n_p tile; the sides n_p are pairwise co-prime and near the period.
 
-    The planes together repeat only after the product of all n_p pixels. Each n_p in turn is the free number
-    nearest to the period (the smaller of two) that is at least 2 and co-prime to those before it.
+    The planes together repeat only after the product of all n_p pixels. That does not save them: each plane repeats
+    by itself, and over a constant background its bits can be solved for from one ciphertext (docs/keys.md).
+    Each n_p in turn is the free number nearest to the period (the smaller of two) that is at least 2 and co-prime
+    to those before it.
     Bits fill, for each channel, the tiles (n_0, n_0), (n_1, n_1), ... one after the other.
     """
 
     name = "coprime"
     smallest_period = 2
+    leaky = True
 
     def tiles(self, planes: int, period: int, height: int, width: int) -> list[tuple[int, int, int]]:
         """See `Expansion.tiles`."""
@@ -167,8 +170,8 @@ def key_planes(
     expansion = EXPANSIONS[spec.expansion]
     if expansion.leaky:
         warnings.warn(
-            f"expansion {spec.expansion!r} repeats a {spec.period}x{spec.period} tile: one ciphertext gives away"
-            " the image's outline; use it for experiments only, and 'full' (the default) for real images",
+            f"expansion {spec.expansion!r} repeats tiles of about {spec.period}x{spec.period}: one ciphertext gives"
+            " away the image; use it for experiments only, and 'full' (the default) for real images",
             LeakyExpansionWarning,
             stacklevel=2,
         )

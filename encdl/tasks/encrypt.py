@@ -56,7 +56,8 @@ class EncryptTask(LightningModule):
         activity_target: Content activity wanted over all pixels, 0..1.
         adversary_strength: Scale of the reversed gradient from the attacker network to the cipher.
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2019, arXiv:1708.07120).
-        seed: Fixes training keys and damage; the pictures are the data module's.
+        seed: Fixes training keys and damage; the pictures are fixed by the data module's seed, the first weights by
+            `seed_everything`.
     """
 
     def __init__(
@@ -175,6 +176,15 @@ class EncryptTask(LightningModule):
         image = batch["image"]
         planes, wrong = self._planes(image, "panel", 0), self._planes(image, "panel wrong key", 0)
         return cipher_columns(self.cipher, image, planes, wrong, self._generator("panel", 0))
+
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> dict[str, Tensor]:
+        """What the cipher makes of a batch, under fresh keys; see `encdl.panels.cipher_columns`."""
+        image = batch["image"]
+        planes, wrong = (
+            self._planes(image, "predict", batch_idx),
+            self._planes(image, "predict wrong key", batch_idx),
+        )
+        return cipher_columns(self.cipher, image, planes, wrong, self._generator("predict", batch_idx))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW under a one-cycle schedule over the whole run.

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from encdl import records, weights
 from encdl.data.embedded import axial_slice, volume
 from encdl.evaluation import SIZES, Evaluation, resized
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec, key_planes
+from encdl.nn.integer import IntegerConv2d
 
 FOLDER = Path(__file__).parents[1] / "golden"
 SHAPES = (
@@ -93,14 +95,18 @@ def differing(path: Path, device: str) -> int:
 
 @contextlib.contextmanager
 def precision(device: str, mode: str) -> Iterator[None]:
-    """Run under `float32`, `tf32`, `bfloat16`, `float16` (autocast) or `benchmark` (cuDNN picks its kernels)."""
+    """Run under a precision.
+
+    `float32`, `medium` (its matrix products may use bfloat16 parts), `tf32`, `bfloat16` or `float16` (autocast), or
+    `benchmark` (cuDNN picks its kernels).
+    """
     before = (
         torch.get_float32_matmul_precision(),
         torch.backends.cudnn.allow_tf32,
         torch.backends.cudnn.benchmark,
     )
-    torch.set_float32_matmul_precision("high" if mode == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = mode == "tf32"
+    torch.set_float32_matmul_precision({"tf32": "high", "medium": "medium"}.get(mode, "highest"))
+    torch.backends.cudnn.allow_tf32 = mode in {"tf32", "medium"}
     torch.backends.cudnn.benchmark = mode == "benchmark"
     kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(mode)
     try:
@@ -116,7 +122,7 @@ def check(device: str) -> dict[str, Any]:
     result: dict[str, Any] = {"differing_pixels": {}, "exact_fraction": {}}
     voxels = volume("t1")
     pictures = [torch.from_numpy(axial_slice(voxels, index)) for index in range(40, 140, 5)]
-    modes = ("float32", "bfloat16", *(("tf32", "float16", "benchmark") if device == "cuda" else ()))
+    modes = ("float32", "medium", "bfloat16", *(("tf32", "float16", "benchmark") if device == "cuda" else ()))
     for mode in modes:
         loaded = weights.load("default", device)
         with precision(device, mode):
@@ -124,7 +130,32 @@ def check(device: str) -> dict[str, Any]:
             exact = Evaluation(loaded.cipher, PlaneSpec(), device, seed=7).exactness(pictures, 200)
         result["differing_pixels"][mode] = found
         result["exact_fraction"][mode] = exact["exact_fraction"]
+    result["worst_case_differing"] = worst_case(device)
     return result
+
+
+@torch.no_grad()
+def worst_case(device: str) -> int:
+    """Sums of layers of the shipped shape that differ from float64, for the largest weights and inputs there are.
+
+    Random signs of the largest values, so that sums are large and kernels that transform their inputs (Winograd,
+    Fourier) round as badly as they can; every precision in turn.
+    """
+    torch.manual_seed(0)
+    wrong = 0
+    for channels, dilation in itertools.product((12, 16, 24), (1, 2, 4, 8, 16)):
+        layer = IntegerConv2d(channels, 6, dilation)
+        layer.weight.copy_(torch.randint(0, 2, layer.weight.shape) * 14.0 - 7.0)
+        x = torch.randint(0, 2, (4, channels, 128, 96)) * 127.0 - 64.0
+        weight, bias = layer.integer_weight().double(), layer.integer_bias().double()
+        exact = F.conv2d(x.double(), weight, bias, padding=dilation, dilation=dilation)
+        for mode in ("float32", "medium", *(("tf32", "benchmark") if device == "cuda" else ())):
+            with precision(device, mode):
+                for form in (torch.contiguous_format, torch.channels_last):
+                    sums = layer.to(device)(x.to(device).contiguous(memory_format=form)).cpu().double()
+                    wrong += int((sums != exact).sum())
+            layer.cpu()
+    return wrong
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from encdl import images, weights
+from encdl.commands.export import without_places
 from tests.commands.conftest import Run
 from tests.tasks.support import FewSlices, tiny_task, trainer
 
@@ -29,6 +30,24 @@ def test_export(run: Run, trained: Path) -> None:
     assert out.startswith(f"small.pt: agile, weights {small.id}, ")
     assert small.id == checkpoint.id
     assert small.training == checkpoint.training
+
+
+def test_folders_of_the_machine_are_not_exported() -> None:
+    places = {
+        "default_root_dir": "/home/me",
+        "logger": {"init_args": {"root": "/home/me"}},
+        "callbacks": None,
+    }
+    training = {"steps": 2, "settings": {"trainer": {**places, "max_steps": 2}, "model": {"a": 1}}}
+    kept = {"steps": 2, "settings": {"trainer": {"max_steps": 2}, "model": {"a": 1}}}
+    assert without_places(training) == kept
+    assert training["settings"]["trainer"].keys() > {"logger"}  # type: ignore[attr-defined, index]
+    assert without_places({"steps": 2}) == {"steps": 2}
+
+
+def test_what_the_export_keeps(run: Run, trained: Path) -> None:
+    assert run("export", trained, "-o", "small.pt")[0] == 0
+    checkpoint, small = weights.load(trained), weights.load("small.pt")
     assert small.training["steps"] == 2
     assert Path("small.pt").stat().st_size < 0.5 * trained.stat().st_size
     for key, value in small.cipher.restorer.state_dict().items():  # type: ignore[union-attr]
