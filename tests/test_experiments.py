@@ -112,7 +112,7 @@ def test_the_default_recipe_as_a_tracked_run(capsys: pytest.CaptureFixture[str])
     [last] = Path("runs").rglob("last.ckpt")
     torch.load(last, weights_only=True)
 
-    resumed = quick(EXPERIMENTS / "encryptor.yaml", "--trainer.max_steps", "4", "--trainer.max_epochs", "2")
+    resumed = quick(EXPERIMENTS / "encryptor.yaml", "--trainer.max_steps", "4", "--trainer.max_epochs", "3")
     assert encdl(["fit", *resumed, "--ckpt_path", str(last)]) == 0
     [again] = client.search_runs([run.info.experiment_id])
     assert (again.info.run_id, again.info.status) == (run.info.run_id, "FINISHED")

@@ -102,7 +102,7 @@ class IntegerDilatedStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        # Channels last: 4 times faster for these narrow dilated convolutions on a CPU, and the same integers.
-        x = x.contiguous(memory_format=torch.channels_last)
+        if x.device.type == "cpu":  # channels last: 4 times faster for these narrow dilated convolutions
+            x = x.contiguous(memory_format=torch.channels_last)
         y = torch.cat([branch(x) for branch in self.branches], dim=1)
         return shift_clamp(y, self.shift, self.LOW, self.HIGH)
