@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from encdl.weights import load
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 RECORDS = sorted((ROOT / "experiments" / "results").glob("*.json"))
@@ -51,6 +53,14 @@ def test_the_table_quotes_the_record(record: str, column: int) -> None:
             assert text in row[column], (
                 f"{label}: {text} is in {record}.json, the README says {row[column].strip()}"
             )
+
+
+@pytest.mark.parametrize("name", ["agile", "thesis"])
+def test_the_package_ships_the_record_beside_the_weights(name: str) -> None:
+    shipped = json.loads((ROOT / "encdl" / "weights" / f"{name}.json").read_text())
+    assert shipped["metrics"] == metrics(f"evaluate-{name}")
+    assert shipped["weights"] == load(name).id
+    assert {"commit", "settings", "steps", "files", "device", "versions"} <= set(shipped["training"])
 
 
 def test_the_mean_image_is_quoted() -> None:
