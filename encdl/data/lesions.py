@@ -1,8 +1,9 @@
 """Real brain slices, half of them with a SYNTHETIC lesion: a classification task that needs no download.
 
 The slices are those of the MNI152 template (`encdl.data.embedded`: one brain, the average of 152 people). The lesions
-are drawn by this module: dark, soft-edged blobs in white matter, as multiple-sclerosis lesions look in T1-weighted
-images. They are synthetic, every one. A reader that finds them shows that the method works, and nothing about disease.
+are drawn by this module: dark, soft-edged blobs of 2 to 4 cm, centred in white matter, somewhat as a cyst looks in a
+T1-weighted image. They are synthetic, every one. A reader that finds them shows that the method works, and nothing about
+disease.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ CLASSES = ("no lesion", "synthetic lesion")
 SITES = "sites"
 """Key of a sample: bool (H, W), where a lesion may be centred. No batch holds it."""
 
-RADIUS_PX = (2.5, 5.0)
-LEVEL = (50.0, 120.0)
+RADIUS_PX = (5.0, 10.0)
+LEVEL = (20.0, 80.0)
 """Brightness of a lesion; white matter is about 210, grey matter 165."""
 
 
