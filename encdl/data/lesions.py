@@ -2,8 +2,8 @@
 
 The slices are those of the MNI152 template (`encdl.data.embedded`: one brain, the average of 152 people). The lesions
 are drawn by this module: dark, soft-edged blobs of 2 to 4 cm, centred in white matter, somewhat as a cyst looks in a
-T1-weighted image. They are synthetic, every one. A reader that finds them shows that the method works, and nothing about
-disease.
+T1-weighted image. They are synthetic, every one. A reader that finds them shows that the method works, and nothing
+about disease.
 """
 
 from __future__ import annotations
