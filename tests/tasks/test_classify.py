@@ -86,6 +86,7 @@ def test_it_reads_with_the_key_and_not_without(trained: dict[str, Any]) -> None:
     assert abs(metrics["val/auroc/wrong_key"] - 0.5) < 0.2  # 80 pictures: chance is 0.5 +- 0.07
 
 
+@pytest.mark.filterwarnings("ignore::encdl.keys.planes.LeakyExpansionWarning")
 def test_any_key_serves(trained: dict[str, Any]) -> None:
     """Keys, maps and even expansions that training has not seen."""
     reader: ClassifyTask = trained["task"].eval()
