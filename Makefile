@@ -5,6 +5,8 @@ VENV ?= .venv
 PIP_ARGS ?=
 ARGS ?=
 RUNS ?= runs
+DATA ?= embedded
+DATA_DIR ?= data
 export NO_ALBUMENTATIONS_UPDATE = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
@@ -13,10 +15,10 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-encryptor train-thesis evaluate mlflow-ui bench test lint format clean
+.PHONY: help setup train-encryptor train-thesis train-cipher-classifier evaluate mlflow-ui bench test lint format clean
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv with everything in it (about 3 minutes, 2 GB)
 
@@ -33,6 +35,10 @@ train-encryptor: $(READY)  ## train the agile cipher on the embedded MRI slices 
 
 train-thesis: $(READY)  ## train the baseline of the thesis, same data and budget
 	@$(BIN)/encdl fit --config experiments/encryptor-thesis.yaml $(ARGS)
+
+train-cipher-classifier: $(READY)  ## train a classifier on ciphertext (DATA=embedded|pneumoniamnist|brain_tumor, DATA_DIR=data)
+	@test -f experiments/classifier-$(DATA).yaml || { echo "no recipe for DATA=$(DATA): there are $(patsubst experiments/classifier-%.yaml,%,$(wildcard experiments/classifier-*.yaml))"; exit 2; }
+	@$(BIN)/encdl fit --config experiments/classifier-$(DATA).yaml $(if $(filter embedded,$(DATA)),,--data.init_args.data_dir $(DATA_DIR)) $(ARGS)
 
 evaluate: $(READY)  ## measure the shipped weights again, into the records under experiments/results
 	@$(BIN)/encdl evaluate --weights default --data embedded --output experiments/results/evaluate-agile.json --force $(ARGS)

@@ -26,6 +26,8 @@ LABELS = {
     "val/restored_psnr_db/": ("restored after {}", "{:.1f} dB"),
     "val/entropy_bits": ("ciphertext entropy", "{:.4f} of 8 bits"),
     "val/content_activity": ("content activity", "{:.3f} (0: pure keystream)"),
+    "val/accuracy/": ("accuracy, {}", "{:.1%} of validation images"),
+    "val/auroc/": ("AUROC, {}", "{:.3f} (0.5: chance)"),
 }
 """Metric, or the beginning of metrics' names, to its label and format; in the order of the table."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
 
-from encdl import weights
+from encdl import readers, weights
 from encdl.cli import main as encdl
 from tests.stores import make_store
 
@@ -20,14 +21,33 @@ SMALLER: dict[str, dict[str, int]] = {
     "AgileCipher": {"restorer_width": 4, "restorer_blocks": 1},
     "ThesisCipher": {"width": 4, "blocks": 1},
 }
+SMALLER_READER = {"ResNet18": {"width": 4}}
 """Settings that save time: the rest of a recipe is run as it is."""
+SHOWN = {
+    "EncryptTask": ["restored after gaussian 2"],
+    "ClassifyTask": [
+        "accuracy, ciphertext",
+        "accuracy, wrong key",
+        "accuracy, majority class",
+        "AUROC, ciphertext",
+    ],
+}
+"""Rows of the table that a task's run ends with."""
+
+
+def tiny_file(name: str) -> None:
+    """An .npz file of noise, in place of a data set that cannot be shipped."""
+    noise = np.random.default_rng(0).integers(0, 256, (12, 32, 32), dtype=np.uint8)
+    split, labels = np.arange(12) % 3, np.arange(12) % 2
+    Path("data").mkdir()
+    np.savez(Path("data", name), images=noise, labels=labels, split=split)
 
 
 def quick(recipe: Path, *more: str) -> list[str]:
     """The recipe's command line, cut to two steps and one small validation."""
     settings: dict[str, Any] = yaml.safe_load(recipe.read_text())
     words = [
-        "--data.init_args.batch_size", "2", "--data.init_args.eval_batch_size", "1", "--data.init_args.crop", "32",
+        "--data.init_args.batch_size", "2", "--data.init_args.eval_batch_size", "1",
         "--data.init_args.num_workers", "0",
         "--trainer.max_steps", "2", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1",
         "--trainer.num_sanity_val_steps", "0", "--trainer.accelerator", "cpu",
@@ -35,9 +55,13 @@ def quick(recipe: Path, *more: str) -> list[str]:
     ]  # fmt: skip
     if int(settings["trainer"].get("val_check_interval", 1)) > 2:
         words += ["--trainer.val_check_interval", "2"]
-    cipher = settings["model"]["init_args"]["cipher"]["class_path"].rpartition(".")[2]
-    for name, value in SMALLER[cipher].items():
-        words += [f"--model.init_args.cipher.init_args.{name}", str(value)]
+    if "crop" in settings["data"]["init_args"]:
+        words += ["--data.init_args.crop", "32"]
+    for part, smaller in (("cipher", SMALLER), ("backbone", SMALLER_READER)):
+        if part in settings["model"]["init_args"]:
+            kind = settings["model"]["init_args"][part]["class_path"].rpartition(".")[2]
+            for name, value in smaller[kind].items():
+                words += [f"--model.init_args.{part}.init_args.{name}", str(value)]
     return ["--config", str(recipe), *words, *more]
 
 
@@ -49,7 +73,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_recipes_are_there() -> None:
     names = {recipe.name for recipe in RECIPES}
-    assert {"encryptor.yaml", "encryptor-thesis.yaml"} <= names
+    assert {"encryptor.yaml", "encryptor-thesis.yaml", "classifier-embedded.yaml"} <= names
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
@@ -74,17 +98,23 @@ def test_parsed_as_it_is(recipe: Path, capsys: pytest.CaptureFixture[str]) -> No
 def _within(part: Any, whole: Any) -> bool:
     if isinstance(part, dict):
         return all(key in whole and _within(value, whole[key]) for key, value in part.items())
+    if isinstance(part, list):
+        return len(part) == len(whole) and all(map(_within, part, whole))
     return bool(part == whole) or str(whole).endswith(f".{str(part).rpartition('.')[2]}")
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
 def test_two_steps(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = yaml.safe_load(recipe.read_text())
+    task = settings["model"]["class_path"].rpartition(".")[2]
+    if "file" in settings["data"]["init_args"]:
+        tiny_file(settings["data"]["init_args"]["file"])
     assert (
         encdl(["fit", *quick(recipe, "--trainer.logger", "false", "--trainer.default_root_dir", "here")]) == 0
     )
     out = capsys.readouterr().out
-    assert "EncryptTask: 2 steps in" in out
-    assert "restored after gaussian 2" in out
+    assert f"{task}: 2 steps in" in out
+    assert all(row in out for row in SHOWN[task])
     [last] = Path("here").rglob("last.ckpt")
     loaded = weights.load(last)
     assert loaded.training["steps"] == 2
@@ -131,9 +161,18 @@ def test_the_default_recipe_with_every_other_verb(verb: str, tmp_path: Path) -> 
     assert bool(list(tmp_path.glob("panels/*.png"))) == (verb != "test")
 
 
-@pytest.mark.parametrize("name", ["encryptor", "encryptor-thesis"])
+@pytest.mark.parametrize("name", ["encryptor", "encryptor-thesis", "classifier-embedded"])
 def test_the_last_step_of_a_default_recipe_is_validated_and_kept(name: str) -> None:
     """An epoch ends with a validation and a checkpoint; a run that ended between two would lose its last steps."""
     trainer = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())["trainer"]
     assert {"max_epochs", "limit_train_batches"} <= set(trainer)
     assert not {"max_steps", "val_check_interval", "check_val_every_n_epoch"} & set(trainer)
+
+
+def test_another_view_brings_its_own_stem(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, words = EXPERIMENTS / "classifier-embedded.yaml", ["--trainer.logger", "false"]
+    words += ["--model.init_args.view", "Plaintext", "--trainer.default_root_dir", "here"]
+    assert encdl(["fit", *quick(recipe, *words)]) == 0
+    assert "accuracy, decrypt then infer" in capsys.readouterr().out
+    [last] = Path("here").rglob("last.ckpt")
+    assert type(readers.load(last).reader.stem).__name__ == "PlainStem"

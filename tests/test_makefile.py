@@ -41,7 +41,10 @@ def dry(*words: str) -> list[str]:
 
 
 def test_the_targets() -> None:
-    named = "help setup train-encryptor train-thesis evaluate mlflow-ui bench test lint format clean"
+    named = (
+        "help setup train-encryptor train-thesis train-cipher-classifier evaluate mlflow-ui bench test lint"
+    )
+    named += " format clean"
     assert set(named.split()) <= set(TARGETS)
     assert len(TARGETS) == len(set(TARGETS))
 
@@ -73,6 +76,18 @@ def test_training() -> None:
     assert command == ".venv/bin/encdl fit --config experiments/encryptor.yaml "
     [command] = dry("train-thesis", "VENV=/tmp/v", "ARGS=--trainer.max_epochs 2", "-o", "/tmp/v/.installed")
     assert command == "/tmp/v/bin/encdl fit --config experiments/encryptor-thesis.yaml --trainer.max_epochs 2"
+
+
+@needs_make
+def test_training_of_classifiers() -> None:
+    fit = ".venv/bin/encdl fit --config experiments"
+    assert dry("train-cipher-classifier")[-1].strip() == f"{fit}/classifier-embedded.yaml"
+    command = dry(
+        "train-cipher-classifier", "DATA=pneumoniamnist", "DATA_DIR=/d", "ARGS=--seed_everything 1"
+    )[-1]
+    assert command == (
+        f"{fit}/classifier-pneumoniamnist.yaml --data.init_args.data_dir /d --seed_everything 1"
+    )
 
 
 @needs_make

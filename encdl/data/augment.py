@@ -41,18 +41,36 @@ def pipeline(height: int, width: int) -> A.Compose:
     )
 
 
+def gentle_pipeline(height: int, width: int) -> A.Compose:
+    """Left-right flips, small turns, shifts and changes of scale and brightness of whole height x width pictures.
+
+    Nothing is cut off but at the rim, so a label stays true.
+    """
+    return A.Compose(
+        [
+            A.PadIfNeeded(height, width),
+            A.CenterCrop(height, width),
+            A.HorizontalFlip(p=0.5),
+            A.Affine(scale=(0.9, 1.1), rotate=(-10, 10), translate_percent=(-0.05, 0.05), p=0.8),
+            A.RandomGamma(gamma_limit=(80, 125), p=0.3),
+            A.RandomBrightnessContrast(brightness_limit=0.1, contrast_limit=0.15, p=0.3),
+        ]
+    )
+
+
 class Augment(RandomizableTransform):  # type: ignore[misc]  # MONAI has no types
     """Crop and augment the `image` of a sample, and its `mask` alike.
 
     Args:
         size: Height and width of the result in pixels.
+        whole: Keep the whole picture in view and change it gently, instead of cutting a random part out.
 
     The result is a function of the sample and of `set_random_state`'s seed only.
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], whole: bool = False) -> None:
         super().__init__()
-        self._pipeline = pipeline(*size)
+        self._pipeline = (gentle_pipeline if whole else pipeline)(*size)
 
     def __call__(self, sample: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a new sample: `image` uint8 (C, h, w) and, if it was there, `mask` uint8 (1, h, w)."""

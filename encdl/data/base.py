@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from encdl.errors import DataError, EncdlError, UsageError
@@ -112,7 +113,8 @@ class ImageDataModule(LightningDataModule, ABC):
     Args:
         batch_size: Pictures a training batch.
         eval_batch_size: Pictures a validation, test or prediction batch.
-        crop: Height and width in pixels of a training crop; 0 trains on whole pictures.
+        crop: Height and width in pixels of a training crop; 0 trains on whole pictures (and augments them
+            gently, so that what a label is about stays in view).
         repeats: How many crops of each picture an epoch holds.
         num_workers: Loader processes; 0 loads in the training process. Changes no picture.
         seed: Fixes the order, the crops and the augmentation.
@@ -157,6 +159,21 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             DataError: The data set is missing, empty or malformed.
         """
+
+    def class_counts(self) -> Tensor:
+        """How often each class of the spec occurs in training: int64 (classes,).
+
+        Raises:
+            DataError: The training pictures have no labels, or a label beyond the classes.
+        """
+        classes = len(self.spec.classes)
+        labels = [sample.get("label") for sample in self.samples("train")]
+        if not all(label is not None and 0 <= label < classes for label in labels):
+            raise DataError(
+                f"{type(self).__name__} has training pictures without a label from 0 to {classes - 1}: "
+                "classification needs one for each"
+            )
+        return torch.bincount(torch.tensor(labels, dtype=torch.int64), minlength=classes)
 
     def reading(self, split: Split) -> list[Any]:
         """Deterministic MONAI transforms from what `samples` gives to a finished `Sample`; none by default.
@@ -255,7 +272,8 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.crop == 0:
             size = (spec.height, spec.width)
         if self.augment:
-            return need("encdl.data.augment", "augmentation (data.init_args.augment)").Augment(size)
+            augment = need("encdl.data.augment", "augmentation (data.init_args.augment)").Augment
+            return augment(size, whole=self.crop == 0)
         transforms = need("monai.transforms", PURPOSE)
         return transforms.RandSpatialCropd(
             keys=["image", "mask"], roi_size=size, random_size=False, allow_missing_keys=True

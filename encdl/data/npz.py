@@ -16,6 +16,15 @@ from encdl.errors import DataError
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 NAMED_SPLITS = "images"
+MEDMNIST = (
+    "pip install medmnist, then python -c \"import medmnist as m; getattr(m, m.INFO['{flag}']['python_class'])"
+    "('train', download=True, root='{folder}')\""
+)
+SOURCES = {
+    "brain_tumor.npz": "make it from kaggle.com/datasets/sartajbhuvaji/brain-tumor-classification-mri",
+    "acdc.npz": "make it from the ACDC challenge's data (creatis.insa-lyon.fr/Challenge/acdc), which has its own terms",
+}
+"""Where files of known names come from; none of them may be shipped."""
 LAYOUTS = (
     "`train_images`, `val_images`, `test_images` (and `..._labels`), as the package medmnist writes them, "
     "or `images` and `split` (and `labels`, `masks`, `class_names`)"
@@ -121,7 +130,7 @@ class NpzImages(ImageDataModule):
         if not self.path.is_file():
             raise DataError(
                 f"{self.path}: no such file: put {self.path.name} into {self.path.parent}/, or set "
-                "data.init_args.data_dir (MedMNIST's files come with the package medmnist)"
+                f"data.init_args.data_dir (DATA_DIR=... with make); {_source(self.path)}"
             )
         try:
             with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -182,6 +191,15 @@ class NpzImages(ImageDataModule):
 
     def _wrong(self, what: str) -> DataError:
         return DataError(f"{self.path}: {what}")
+
+
+def _source(path: Path) -> str:
+    """Where to fetch a file, or what to make it from."""
+    if path.name in SOURCES:
+        return f"{SOURCES[path.name]}, in one of the two layouts: {LAYOUTS}"
+    if "mnist" in path.name.lower():
+        return MEDMNIST.format(flag=path.stem, folder=path.parent)
+    return f"it must hold {LAYOUTS}"
 
 
 def _fields(part: Part) -> tuple[np.ndarray | None, ...]:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from encdl import records
 from encdl.batch import ImageBatch
 from encdl.ciphers.base import Cipher
 from encdl.damage import DAMAGES
-from encdl.errors import UsageError
 from encdl.keys.planes import PlaneSpec
 from encdl.losses import (
     AdversaryLoss,
@@ -28,9 +23,8 @@ from encdl.metrics.quality import content_activity, mean_psnr_db
 from encdl.metrics.statistics import entropy_bits
 from encdl.nn.phases import fold_channels
 from encdl.panels import cipher_columns
+from encdl.tasks.base import CipherTask
 from encdl.tasks.damages import RandomDamage
-from encdl.tasks.keys import fresh_generator, fresh_planes
-from encdl.weights import CHECKPOINT_KEY
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,7 @@ class LossWeights:
     wrong_key: float = 0.0
 
 
-class EncryptTask(LightningModule):
+class EncryptTask(CipherTask):
     """Trains a cipher on pictures of any data set, under fresh keys for every picture and step.
 
     Args:
@@ -71,24 +65,18 @@ class EncryptTask(LightningModule):
         learning_rate: float = 4e-3,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.cipher = cipher
-        self.planes, self.weights, self.damage = planes, weights, damage
-        self.learning_rate, self.seed = learning_rate, seed
+        super().__init__(cipher, planes, learning_rate, weight_decay=0.0, seed=seed)
+        self.weights, self.damage = weights, damage
         self.likelihood = BinaryLikelihoodLoss()
         self.activity = ContentActivityLoss(activity_target)
         self.uniformity = UniformityLoss()
         self.autocorrelation = AutocorrelationLoss()
         self.wrong_key = WrongKeyLoss()
         self.adversary = AdversaryLoss(adversary_strength) if weights.adversary > 0 else None
-        if cipher.planes != planes.planes:
-            raise UsageError(
-                f"the cipher takes {cipher.planes} key planes, model.planes gives {planes.planes}: set both alike"
-            )
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """One step: encrypt under fresh keys, damage, restore; the sum of the weighted losses."""
-        step = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        step = self.training_draws
         image = fold_channels(batch["image"]).unsqueeze(1).float()
         planes = self._planes(batch["image"], "train", step)
         with torch.autocast(self.device.type, enabled=False):
@@ -185,47 +173,3 @@ class EncryptTask(LightningModule):
             self._planes(image, "predict wrong key", batch_idx),
         )
         return cipher_columns(self.cipher, image, planes, wrong, self._generator("predict", batch_idx))
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW under a one-cycle schedule over the whole run.
-
-        Raises:
-            UsageError: The run has no end that is known beforehand.
-        """
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=0.0)
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise UsageError(
-                "the learning rate is planned for the whole run: set trainer.max_steps or trainer.max_epochs"
-            )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate, total_steps=max(int(steps), 2)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say which cipher this is, so that `encdl.weights.load` opens the checkpoint without this task."""
-        training = {
-            "steps": self.trainer.global_step,
-            "commit": records.commit(),
-            "versions": records.versions(),
-            "device": records.device_name(str(self.device)),
-            "date": records.now(),
-        }
-        cipher = {"cipher": self.cipher.name, "config": self.cipher.config(), "training": training}
-        checkpoint[CHECKPOINT_KEY] = cipher
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Plan the rest of a resumed run by its present length, not by that of the run that stopped."""
-        for schedule in checkpoint.get("lr_schedulers", []):
-            for planned in ("total_steps", "_schedule_phases"):
-                schedule.pop(planned, None)
-
-    def _planes(self, image: Tensor, purpose: str, step: int) -> Tensor:
-        planes = fresh_planes(
-            self.planes, image.shape, seed=self.seed, rank=self.global_rank, purpose=purpose, step=step
-        )
-        return planes.to(image.device)
-
-    def _generator(self, purpose: str, step: int) -> torch.Generator:
-        return fresh_generator(seed=self.seed, rank=self.global_rank, purpose=purpose, step=step)

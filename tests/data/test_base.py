@@ -165,3 +165,31 @@ def test_missing_albumentations_matters_only_for_augmentation(monkeypatch: pytes
     Tiny(crop=8, augment=False).setup("fit")
     with pytest.raises(UsageError, match=r"augmentation \(data\.init_args\.augment\) needs albumentations"):
         Tiny(crop=8, augment=True).setup("fit")
+
+
+def test_class_counts() -> None:
+    assert Tiny(crop=8).class_counts().tolist() == [6, 6]
+
+
+@pytest.mark.parametrize("label", [None, 2, -1])
+def test_class_counts_need_a_label_for_each_picture(label: int | None) -> None:
+    class Odd(Tiny):
+        def samples(self, split: Split) -> Sequence[Sample]:
+            return [*super().samples(split), {"image": np.zeros((2, 20, 24), np.uint8), "label": label}]
+
+    with pytest.raises(DataError, match="Odd has training pictures without a label from 0 to 1"):
+        Odd(crop=8).class_counts()
+
+
+def test_whole_pictures_stay_whole_under_augmentation() -> None:
+    """A mark in the middle never leaves the picture; random crops of a small part would lose it."""
+
+    class Marked(Tiny):
+        def samples(self, split: Split) -> Sequence[Sample]:
+            image = np.full((2, 20, 24), 40, np.uint8)
+            image[:, 8:12, 10:14] = 250
+            return [{"image": image.copy(), "label": 0}] * 12
+
+    batch = epoch(Marked(batch_size=96, crop=0, repeats=8))[0]["image"]
+    assert batch.shape == (96, 2, 20, 24)
+    assert (batch.flatten(1).amax(1) > 150).all()

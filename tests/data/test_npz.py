@@ -156,3 +156,18 @@ def test_real_files(file: str, spec: DataSpec, counts: tuple[int, int, int]) -> 
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (8, 1, spec.height, spec.width)
     assert batch["image"].float().std() > 10
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("pneumoniamnist.npz", r"pip install medmnist.*INFO\['pneumoniamnist'\].*download=True"),
+        ("brain_tumor.npz", r"make it from kaggle\.com.*`images` and `split`"),
+        ("acdc.npz", r"ACDC challenge.*own terms"),
+        ("own.npz", r"it must hold `train_images`"),
+    ],
+)
+def test_a_missing_file_says_where_to_get_it(tmp_path: Path, file: str, said: str) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        _ = NpzImages(file, str(tmp_path)).spec
+    assert "\n" not in str(caught.value)

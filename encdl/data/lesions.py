@@ -1,0 +1,141 @@
+"""Real brain slices, half of them with a SYNTHETIC lesion: a classification task that needs no download.
+
+The slices are those of the MNI152 template (`encdl.data.embedded`: one brain, the average of 152 people). The lesions
+are drawn by this module: dark, soft-edged blobs of 2 to 4 cm, centred in white matter, somewhat as a cyst looks in a
+T1-weighted image. They are synthetic, every one. A reader that finds them shows that the method works, and nothing
+about disease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from encdl.data.base import PURPOSE, DataSpec, ImageDataModule, Sample, Split
+from encdl.data.embedded import SLABS, axial_slice, volume
+from encdl.lazy import need
+
+HEIGHT, WIDTH = 96, 80
+"""Pixels of 2 mm: the middle 192 x 160 mm of a slice, which hold the whole brain."""
+
+CLASSES = ("no lesion", "synthetic lesion")
+SITES = "sites"
+"""Key of a sample: bool (H, W), where a lesion may be centred. No batch holds it."""
+
+RADIUS_PX = (5.0, 10.0)
+LEVEL = (20.0, 80.0)
+"""Brightness of a lesion; white matter is about 210, grey matter 165."""
+
+
+class SyntheticLesionMRI(ImageDataModule):
+    """MNI152 slices at 2 mm, 96 x 80 pixels, with a SYNTHETIC lesion (label 1) or none (label 0).
+
+    Training draws another lesion each time; validation and test draw `copies` pictures of each slice and label once,
+    from fixed seeds. Every picture is also gently augmented, or there would be ten different test pictures without
+    a lesion. Training, validation and test slices are slabs with gaps between them.
+
+    Args:
+        batch_size: As for every data module, like the rest.
+        eval_batch_size: See `ImageDataModule`.
+        copies: Validation and test pictures of each slice and label.
+        repeats: How often an epoch draws each of the 172 training pictures.
+        num_workers: See `ImageDataModule`.
+        seed: See `ImageDataModule`; it does not change validation and test.
+
+    Raises:
+        UsageError: A number is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 32,
+        eval_batch_size: int = 50,
+        copies: int = 10,
+        repeats: int = 4,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            crop=0,
+            repeats=repeats,
+            num_workers=num_workers,
+            seed=seed,
+            augment=True,
+        )
+        self.copies = max(1, copies)
+
+    @property
+    def spec(self) -> DataSpec:
+        """One channel, 96 x 80 pixels of 2 mm, two classes."""
+        return DataSpec(1, HEIGHT, WIDTH, classes=CLASSES, spacing_mm=(2.0, 2.0))
+
+    def samples(self, split: Split) -> Sequence[Sample]:
+        """Training: each slice once a label, undrawn. Validation and test: finished pictures."""
+        undrawn = [
+            {"image": half(t1), "label": label, SITES: half(white)[0] > 160}
+            for t1, white in self._slices[split]
+            for label in range(len(CLASSES))
+        ]
+        if split == "train":
+            return undrawn
+        transform, drawn = self._training_transform(), []
+        for copy in range(self.copies):
+            for index, sample in enumerate(undrawn):
+                transform.set_random_state(seed=copy * len(undrawn) + index)
+                drawn.append(transform(dict(sample)))
+        return drawn
+
+    @cached_property
+    def _slices(self) -> dict[Split, list[tuple[np.ndarray, np.ndarray]]]:
+        t1, white = volume("t1"), volume("white")
+        return {
+            split: [(axial_slice(t1, index), axial_slice(white, index)) for slab in slabs for index in slab]
+            for split, slabs in SLABS.items()
+        }
+
+    def _training_transform(self) -> Any:
+        transforms = need("monai.transforms", PURPOSE)
+        lesion = need("encdl.data.lesion_transform", PURPOSE).SyntheticLesion()
+        return transforms.Compose([lesion, super()._training_transform()])
+
+
+def half(picture: np.ndarray) -> np.ndarray:
+    """The middle of a template slice at half the resolution: uint8 (1, 233, 197) to (1, 96, 80)."""
+    top, left = (picture.shape[1] - 2 * HEIGHT) // 2, (picture.shape[2] - 2 * WIDTH) // 2
+    middle = picture[:, top : top + 2 * HEIGHT, left : left + 2 * WIDTH]
+    means: np.ndarray = middle.reshape(-1, HEIGHT, 2, WIDTH, 2).mean((2, 4))
+    return means.round().astype(np.uint8)
+
+
+def draw_lesion(picture: np.ndarray, sites: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """A copy of `picture`, uint8 (1, H, W), with one SYNTHETIC lesion.
+
+    Args:
+        picture: The slice.
+        sites: bool (H, W), where its centre may be; anywhere in the brain if nowhere.
+        random: Decides place, size, form and brightness.
+    """
+    rows, columns = np.nonzero(sites if sites.any() else picture[0] > 0)
+    chosen = random.randint(len(rows))
+    y, x = np.mgrid[: picture.shape[1], : picture.shape[2]]
+    down, right = y - rows[chosen], x - columns[chosen]
+    angle, radius = random.uniform(0, np.pi), random.uniform(*RADIUS_PX)
+    stretch, wobble = random.uniform(0.7, 1.4), random.uniform(0, 0.25)
+    along = right * np.cos(angle) + down * np.sin(angle)
+    across = (down * np.cos(angle) - right * np.sin(angle)) * stretch
+    edge = radius * (1 + wobble * np.sin(3 * np.arctan2(across, along) + random.uniform(0, 2 * np.pi)))
+    share = 1 / (1 + np.exp(2.0 * (np.hypot(along, across) - edge)))  # soft over about 2 pixels
+    share = share * (picture[0] > 0)
+    mixed: np.ndarray = picture + share * (random.uniform(*LEVEL) - picture.astype(np.float64))
+    return mixed.round().clip(0, 255).astype(np.uint8)
+
+
+def without_sites(sample: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    """The sample as a batch holds it."""
+    return {key: value for key, value in sample.items() if key != SITES}

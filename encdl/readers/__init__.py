@@ -1,0 +1,22 @@
+"""Networks that read ciphertext (and what they are compared with), usable from plain PyTorch."""
+
+from encdl.readers.backbones import Backbone, BasicUNet, DenseNet, ResNet18, UNet
+from encdl.readers.reader import READER_KEY, LoadedReader, Reader, create, load
+from encdl.readers.stems import KeyedStem, KeylessStem, PlainStem, Stem
+
+__all__ = [
+    "READER_KEY",
+    "Backbone",
+    "BasicUNet",
+    "DenseNet",
+    "KeyedStem",
+    "KeylessStem",
+    "LoadedReader",
+    "PlainStem",
+    "Reader",
+    "ResNet18",
+    "Stem",
+    "UNet",
+    "create",
+    "load",
+]

@@ -1,0 +1,106 @@
+"""Readers: a stem and a backbone, and how a training checkpoint gives them back."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from encdl.errors import EncdlError, WeightsError
+from encdl.keys.planes import PlaneSpec
+from encdl.readers.backbones import BACKBONES, Backbone
+from encdl.readers.stems import STEMS, Stem
+
+READER_KEY = "encdl_reader"
+"""Where a training checkpoint keeps what a reader is made of."""
+
+
+class Reader(nn.Module):
+    """A network that reads pictures in the form that its stem is made for.
+
+    Args:
+        stem: Takes in the picture, and the mask if it is keyed.
+        backbone: Makes logits of the stem's features.
+    """
+
+    def __init__(self, stem: Stem, backbone: Backbone) -> None:
+        super().__init__()
+        self.stem, self.backbone = stem, backbone
+
+    def forward(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits of uint8 (B, C, H, W) pictures; see `Stem.forward` for the mask, `Backbone` for the logits."""
+        logits: Tensor = self.backbone(self.stem(picture, mask))
+        return logits
+
+    def config(self) -> dict[str, Any]:
+        """What it is made of, as plain values."""
+        return {
+            "stem": type(self.stem).__name__,
+            "stem_settings": self.stem.settings(),
+            "backbone": type(self.backbone).__name__,
+            "backbone_settings": self.backbone.settings(),
+            "channels": self.stem.channels,
+        }
+
+
+@dataclass(frozen=True)
+class LoadedReader:
+    """A reader ready for use.
+
+    Attributes:
+        reader: In evaluation mode, on the device asked for.
+        classes: Names of the classes, by index of the logit.
+        weights_id: Id of the cipher weights that it was trained on.
+        planes: Map and expansion of the keys that it was trained under.
+    """
+
+    reader: Reader
+    classes: tuple[str, ...]
+    weights_id: str
+    planes: PlaneSpec
+
+
+def create(config: dict[str, Any], classes: int) -> Reader:
+    """A reader with random weights, from what `Reader.config` gave.
+
+    Raises:
+        WeightsError: It names a part that this version does not know, or settings that the part does not take.
+    """
+    try:
+        stem = STEMS[config["stem"]](config["channels"], **config["stem_settings"])
+        backbone = BACKBONES[config["backbone"]](stem.width, classes, **config["backbone_settings"])
+    except (KeyError, TypeError, ValueError, EncdlError) as error:
+        raise WeightsError(f"not a reader of this version: {error}") from None
+    return Reader(stem, backbone)
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
+    """The reader in a training checkpoint.
+
+    Raises:
+        WeightsError: `path` is no such checkpoint, or a damaged one.
+    """
+    if not Path(path).is_file():
+        raise WeightsError(f"{path}: no such checkpoint: give one that training a reader wrote")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        origin = content[READER_KEY]
+        classes, planes = tuple(origin["classes"]), PlaneSpec.from_dict(origin["planes"])
+        reader = create(origin["reader"], len(classes))
+        prefix = "reader."
+        state = {
+            name.removeprefix(prefix): value
+            for name, value in content["state_dict"].items()
+            if name.startswith(prefix)
+        }
+        reader.load_state_dict(state)
+    except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError):
+        raise WeightsError(
+            f"{path}: not a checkpoint of a reader, or a damaged one: give one that training a reader wrote"
+        ) from None
+    reader.eval().requires_grad_(False)
+    return LoadedReader(reader.to(device), classes, str(origin["weights_id"]), planes)
