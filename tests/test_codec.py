@@ -75,6 +75,7 @@ def test_round_trip_with_the_network(agile: Codec, shape: tuple[int, ...], dtype
     np.testing.assert_array_equal(agile.decrypt_array(header, body, KEY), array, strict=True)
 
 
+@pytest.mark.filterwarnings("ignore::encdl.keys.LeakyExpansionWarning")
 @pytest.mark.parametrize("expansion", [PlaneSpec(expansion="coprime", period=16), PlaneSpec(map="chacha20")])
 def test_the_key_planes_of_the_header_count(codec: Codec, expansion: PlaneSpec) -> None:
     array = noise((40, 40))
