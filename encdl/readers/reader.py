@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from encdl.errors import EncdlError, WeightsError
 from encdl.keys.planes import PlaneSpec
 from encdl.readers.backbones import BACKBONES, Backbone
-from encdl.readers.stems import STEMS, Stem
+from encdl.readers.circle import GatedStem, KeylessStem, PositionalStem
+from encdl.readers.stems import KeyedStem, PlainStem, Stem
+
+STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem | GatedStem]] = {
+    stem.__name__: stem for stem in (PlainStem, KeyedStem, KeylessStem, PositionalStem, GatedStem)
+}
+"""Stems by the name that a checkpoint keeps."""
 
 READER_KEY = "encdl_reader"
 """Where a training checkpoint keeps what a reader is made of."""
@@ -54,12 +60,14 @@ class LoadedReader:
     Attributes:
         reader: In evaluation mode, on the device asked for.
         classes: Names of the classes, by index of the logit.
+        size: Height and width in pixels of the pictures that it was trained on.
         weights_id: Id of the cipher weights that it was trained on.
         planes: Map and expansion of the keys that it was trained under.
     """
 
     reader: Reader
     classes: tuple[str, ...]
+    size: tuple[int, int]
     weights_id: str
     planes: PlaneSpec
 
@@ -90,6 +98,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
         content = torch.load(path, map_location="cpu", weights_only=True)
         origin = content[READER_KEY]
         classes, planes = tuple(origin["classes"]), PlaneSpec.from_dict(origin["planes"])
+        height, width = origin["size"]
         reader = create(origin["reader"], len(classes))
         prefix = "reader."
         state = {
@@ -103,4 +112,6 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
             f"{path}: not a checkpoint of a reader, or a damaged one: give one that training a reader wrote"
         ) from None
     reader.eval().requires_grad_(False)
-    return LoadedReader(reader.to(device), classes, str(origin["weights_id"]), planes)
+    return LoadedReader(
+        reader.to(device), classes, (int(height), int(width)), str(origin["weights_id"]), planes
+    )

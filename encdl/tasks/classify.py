@@ -4,51 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 
 from encdl.batch import ImageBatch
-from encdl.data.base import ImageDataModule
-from encdl.errors import DataError, UsageError
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import READER_KEY, Backbone, Reader
-from encdl.tasks.base import CipherTask
-from encdl.tasks.keys import fresh_planes
+from encdl.readers import Backbone
+from encdl.tasks.read import ReadTask
 from encdl.tasks.views import View
-from encdl.weights import load as load_cipher
 
 MAJORITY = "majority_class"
 
 
-@dataclass(frozen=True)
-class BatchKeys:
-    """Key planes for the pictures of one batch; see `encdl.tasks.views.Keys`."""
-
-    task: CipherTask
-    image: Tensor
-    stage: str
-    step: int
-
-    def fresh(self, purpose: str) -> Tensor:
-        """Of another key for each picture of each batch."""
-        return self.task._planes(self.image, f"{self.stage} {purpose}", self.step)
-
-    def fixed(self, purpose: str) -> Tensor:
-        """Of one key for all pictures, in every stage and process."""
-        one = torch.Size((1, *self.image.shape[1:]))
-        planes = fresh_planes(
-            self.task.planes, one, seed=self.task.seed, rank=0, purpose=f"fixed {purpose}", step=0
-        )
-        return planes.to(self.image.device).expand(len(self.image), -1, -1, -1, -1).contiguous()
-
-
-class ClassifyTask(CipherTask):
+class ClassifyTask(ReadTask):
     """Trains a reader to tell the classes of a data set, on what its view shows of each picture.
 
     The cipher is frozen. Every picture gets a fresh key and nonce in every epoch, so that the reader
@@ -65,6 +38,9 @@ class ClassifyTask(CipherTask):
         seed: Fixes the keys.
     """
 
+    per_pixel: ClassVar[bool] = False
+    wanted: ClassVar[str] = "is for segmentation: give a classifier such as encdl.readers.ResNet18"
+
     def __init__(
         self,
         view: View,
@@ -76,123 +52,41 @@ class ClassifyTask(CipherTask):
         weight_decay: float = 0.01,
         seed: int = 0,
     ) -> None:
-        loaded = load_cipher(weights)
-        # Frozen, yet in training mode, which changes nothing in a cipher: Lightning would warn of the other mode.
-        super().__init__(loaded.cipher.train(), planes, learning_rate, weight_decay, seed)
-        self.view, self.backbone, self.weights_id, self.balanced = view, backbone, loaded.id, balanced
-        self.classes: tuple[str, ...] = ()
-        self.reader: Reader
+        super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed)
+        self.balanced = balanced
         self.class_counts: Tensor
-        self.figures: dict[str, dict[str, Metric]] = {"val": {}, "test": {}}
 
     def configure_model(self) -> None:
-        """Build the reader for the data set's channels and classes; does nothing the second time.
+        """Also count the classes; see `ReadTask.configure_model`."""
+        if not self.classes:
+            super().configure_model()
+            self.register_buffer("class_counts", self.trainer.datamodule.class_counts())  # type: ignore[attr-defined]
 
-        Raises:
-            DataError: The data set has no classes.
-            UsageError: The backbone gives logits for pixels.
-        """
-        if self.classes:
-            return
-        data: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        spec = data.spec
-        if len(spec.classes) < 2:
-            raise DataError(
-                f"{type(data).__name__} has {len(spec.classes)} classes: a classifier needs pictures with labels "
-                "of two classes or more"
-            )
-        stem = self.view.stem(spec.channels)
-        backbone = self.backbone(stem.width, len(spec.classes))
-        if backbone.per_pixel:
-            raise UsageError(
-                f"model.backbone {type(backbone).__name__} is for segmentation: give a classifier such as "
-                "encdl.readers.ResNet18"
-            )
-        self.classes = spec.classes
-        self.reader = Reader(stem, backbone)
-        self.register_buffer("class_counts", data.class_counts())
+    def loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
+        """Cross-entropy, the classes weighted if `balanced`."""
+        return F.cross_entropy(logits, batch["label"], self._class_weights())
 
-    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """Weighted cross-entropy of the main row."""
-        image, label = batch["image"], batch["label"]
-        sight = self.view.train(self.cipher, image, BatchKeys(self, image, "train", self.training_draws))
-        loss = F.cross_entropy(self.reader(sight.picture, sight.mask), label, self._class_weights())
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(image))
-        return loss
+    def measure(self, stage: str, row: str, logits: Tensor, batch: ImageBatch) -> None:
+        """Collect accuracy, the share of all pictures told right, and AUROC, the mean of each class against the rest."""
+        classes, label = len(self.classes), batch["label"]
+        accuracy = partial(MulticlassAccuracy, classes, average="micro")
+        self.figure(stage, f"accuracy/{row}", accuracy).update(logits, label)
+        auroc = partial(MulticlassAUROC, classes)
+        self.figure(stage, f"auroc/{row}", auroc).update(logits.softmax(1), label)
 
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Collect the figures of every row."""
-        self._judge("val", batch, batch_idx)
-
-    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """The same on the test split."""
-        self._judge("test", batch, batch_idx)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/accuracy/ROW` and `val/auroc/ROW`, and of the main row `val/accuracy` and `val/auroc`."""
-        self._tell("val")
-
-    def on_test_epoch_end(self) -> None:
-        """The same under `test/`."""
-        self._tell("test")
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Also say what the reader is made of, so that `encdl.readers.load` needs neither task nor data set."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint[READER_KEY] = {
-            "reader": self.reader.config(),
-            "view": type(self.view).__name__,
-            "classes": list(self.classes),
-            "weights_id": self.weights_id,
-            "planes": self.planes.to_dict(),
-        }
-
-    @torch.no_grad()
-    def panel(self, batch: ImageBatch) -> dict[str, Tensor]:
-        """The picture and what the reader is shown of it."""
-        image = batch["image"]
-        rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
-        return {"plain": image, self.view.row: rows[self.view.row].picture}
-
-    def _judge(self, stage: str, batch: ImageBatch, batch_idx: int) -> None:
-        image, label = batch["image"], batch["label"]
-        for row, sight in self.view.rows(
-            self.cipher, image, BatchKeys(self, image, stage, batch_idx)
-        ).items():
-            logits = self.reader(sight.picture, sight.mask)
-            if row == self.view.row:
-                loss = F.cross_entropy(logits, label, self._class_weights())
-                self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=len(image))
-            self._accuracy(stage, row).update(logits.float(), label)
-            self._auroc(stage, row).update(logits.float().softmax(1), label)
+    def measure_floor(self, stage: str, batch: ImageBatch) -> None:
+        """The accuracy of always saying the class that is most frequent in training."""
+        label = batch["label"]
+        accuracy = partial(MulticlassAccuracy, len(self.classes), average="micro")
         majority = self.class_counts.argmax().expand_as(label)
-        self._accuracy(stage, MAJORITY).update(majority, label)
-
-    def _accuracy(self, stage: str, row: str) -> Metric:
-        """The share of all pictures that are told right."""
-        known = self.figures[stage]
-        if (name := f"accuracy/{row}") not in known:
-            known[name] = MulticlassAccuracy(len(self.classes), average="micro").to(self.device)
-        return known[name]
-
-    def _auroc(self, stage: str, row: str) -> Metric:
-        """Area under the ROC curve, the mean over the classes, each against the others."""
-        known = self.figures[stage]
-        if (name := f"auroc/{row}") not in known:
-            known[name] = MulticlassAUROC(len(self.classes)).to(self.device)
-        return known[name]
+        self.figure(stage, f"accuracy/{MAJORITY}", accuracy).update(majority, label)
 
     def _tell(self, stage: str) -> None:
         with warnings.catch_warnings():
             # A class that a small split lacks has no AUROC, and the mean is over the others.
             warnings.filterwarnings("ignore", "No (posi|nega)tive samples in targets")
             warnings.filterwarnings("ignore", "Average precision score for one or more classes was `nan`")
-            values = {name: metric.compute() for name, metric in self.figures[stage].items()}
-        for metric in self.figures[stage].values():
-            metric.reset()
-        for kind in ("accuracy", "auroc"):
-            values[kind] = values[f"{kind}/{self.view.row}"]
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)
+            super()._tell(stage)
 
     def _class_weights(self) -> Tensor:
         """Weight of each class in the loss, 1 on average over the training pictures."""

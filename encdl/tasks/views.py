@@ -14,7 +14,8 @@ from typing import ClassVar, Protocol
 from torch import Tensor
 
 from encdl.ciphers.base import Cipher
-from encdl.readers import KeyedStem, KeylessStem, PlainStem, Stem
+from encdl.data.base import DataSpec
+from encdl.readers import KeyedStem, KeylessStem, PlainStem, PositionalStem, Stem
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,12 @@ class View(ABC):
     row: ClassVar[str]
     """Name of the main row."""
 
-    def __init__(self, stem: Callable[[int], Stem]) -> None:
+    def __init__(self, stem: Callable[..., Stem]) -> None:
         self.stem = stem
+
+    def stem_for(self, spec: DataSpec) -> Stem:
+        """The stem for the pictures of a data set."""
+        return self.stem(spec.channels)
 
     @abstractmethod
     def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
@@ -128,13 +133,21 @@ class FixedKey(View):
     """The ciphertext under one key and nonce for the whole data set, which the reader never sees.
 
     The host holds no key, and what it reads is not protected: under a reused nonce the difference of two ciphertexts
-    shows the difference of the pictures. For comparison, never for use. The row `wrong_key` encrypts under another key.
+    shows the difference of the pictures, and the stem finds much of the mask from the data set alone. For comparison,
+    never for use. The row `wrong_key` encrypts under another key.
+
+    Args:
+        stem: Makes the stem for a number of picture channels and their size.
     """
 
     row: ClassVar[str] = "fixed_key"
 
-    def __init__(self, stem: Callable[[int], Stem] = KeylessStem) -> None:
+    def __init__(self, stem: Callable[[int, tuple[int, int]], Stem] = PositionalStem) -> None:
         super().__init__(stem)
+
+    def stem_for(self, spec: DataSpec) -> Stem:
+        """The stem for pictures of this size."""
+        return self.stem(spec.channels, (spec.height, spec.width))
 
     def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
         """The ciphertext under the one key."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from encdl.errors import UsageError
-from encdl.readers import KeyedStem, KeylessStem, PlainStem
-from encdl.readers.stems import PRODUCTS, harmonics_of
+from encdl.readers import GatedStem, KeyedStem, KeylessStem, PlainStem, PositionalStem
+from encdl.readers.circle import PRODUCTS, harmonics_of
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -27,45 +28,91 @@ def test_harmonics_are_cosines_and_sines_of_multiples() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_first_convolution_starts_on_the_unmasked_angle(channels: int) -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_the_keyed_stem_reads_ciphertext_as_the_plain_one_reads_the_picture(
+    channels: int, training: bool
+) -> None:
+    """With the same weights: any picture, any mask, the border and every pair of levels included."""
+    torch.manual_seed(0)
+    plain, keyed = PlainStem(channels, 8).train(training), KeyedStem(channels, 8).train(training)
+    keyed.load_state_dict(plain.state_dict())
+    image, mask = noise(2, channels, 256, 256), noise(2, channels, 256, 256, seed=1)
+    image[0, 0] = torch.arange(256, dtype=torch.uint8)
+    mask[0, 0] = torch.arange(256, dtype=torch.uint8)[:, None]
+    assert torch.allclose(keyed(image + mask, mask), plain(image), atol=1e-5)
+    assert not torch.allclose(keyed(image + mask, mask.flip(2)), plain(image), atol=0.1)
+
+
+def test_the_keyed_stem_keeps_its_precision_under_autocast() -> None:
+    torch.manual_seed(0)
+    stem, image, mask = KeyedStem(1, 4).eval(), noise(1, 1, 32, 32), noise(1, 1, 32, 32, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        shown = stem(image + mask, mask)
+    assert torch.allclose(shown.float(), stem(image + mask, mask), atol=1e-5)
+
+
+def test_no_term_of_the_keyed_stem_is_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each term alone is noise or half noise: no input channel of the convolution holds the levels."""
+    taken: list[torch.Tensor] = []
+    original = F.conv2d
+    monkeypatch.setattr(
+        F, "conv2d", lambda terms, *rest, **more: taken.append(terms) or original(terms, *rest, **more)
+    )
+    image = torch.zeros(1, 1, 128, 128, dtype=torch.uint8)
+    image[..., 32:96, 32:96] = 90
+    mask = noise(1, 1, 128, 128)
+    KeyedStem(1)(image + mask, mask)
+    [terms] = taken
+    levels = torch.corrcoef(torch.cat([terms[0].flatten(1), image[0].float().flatten()[None]]))[-1, :-1]
+    assert levels[:2].abs().max() < 0.05
+    assert levels[2] < 0.7  # the carry is a half-tone of the picture: docs say so
+
+
+def test_a_fixed_mask_shows_in_the_mean_of_its_place() -> None:
+    """The weakness of the fixed key: the positional stem turns most of a common mask back without the key."""
+    mask = noise(1, 1, 16, 16, seed=5)
+    torch.manual_seed(0)
+    stem = PositionalStem(1, (16, 16), width=4, harmonics=1)
+    for batch in range(60):
+        dark = noise(8, 1, 16, 16, seed=batch) // 4
+        stem(dark + mask, None)
+    cosine, sine = stem.mean
+    found = torch.atan2(sine, cosine) / (2 * math.pi) * 256
+    off = (found - mask[0, 0].float() - 32 + 128) % 256 - 128  # the mean picture is 31.5
+    assert off.abs().max() < 16
+    with pytest.raises(UsageError, match=r"made for \(16, 16\) pixels"):
+        stem(noise(1, 1, 8, 8))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_gates_start_on_the_unmasked_angle(channels: int) -> None:
     """Its result depends on ciphertext minus mask alone, although no feature holds that difference."""
     torch.manual_seed(0)
-    stem = KeyedStem(channels, harmonics=3, free=0).eval()
+    stem = GatedStem(channels, harmonics=3, free=0).eval()
     image, mask, other = (noise(2, channels, 9, 8, seed=seed) for seed in range(3))
     shown = stem(image + mask, mask)
     assert torch.allclose(shown, stem(image + other, other), atol=1e-5)
     assert not torch.allclose(shown, stem(image + mask, other), atol=1e-2)
 
 
-def test_the_first_convolution_starts_close_to_one_of_the_levels() -> None:
+def test_the_gates_start_close_to_one_of_the_levels() -> None:
     torch.manual_seed(0)
-    stem = KeyedStem(1, width=1, harmonics=8, free=0)
+    stem = GatedStem(1, width=1, harmonics=8, free=0)
     with torch.no_grad():  # leave the sines, and one pixel of the kernel
         stem.convolution.weight.view(8, PRODUCTS, 9)[:, :2] = 0
-        stem.convolution.weight.view(8, PRODUCTS, 9)[..., 1:] = 0
+        kernel = stem.convolution.weight.view(8, PRODUCTS, 9)
+        kernel[..., :4] = kernel[..., 5:] = 0
     image, mask = torch.arange(16, 240, dtype=torch.uint8).view(1, 1, 1, -1), noise(1, 1, 1, 224)
-    line = F.conv2d(stem.features(image + mask, mask), stem.convolution.weight[..., :1, :1])
+    line = stem.convolved(image + mask, mask)
     assert torch.corrcoef(torch.stack([image.float().flatten(), line.detach().flatten()]))[0, 1].abs() > 0.999
 
 
-def test_no_feature_shows_the_picture() -> None:
-    """Each gated product alone is noise: under a uniform mask no channel correlates with the picture."""
-    torch.manual_seed(0)
-    stem = KeyedStem(1, harmonics=2, free=4)
-    image = torch.zeros(1, 1, 128, 128, dtype=torch.uint8)
-    image[..., 32:96, 32:96] = 90
-    mask = noise(1, 1, 128, 128)
-    features = stem.features(image + mask, mask).detach()[0]
-    assert torch.isfinite(features).all()
-    identity = features[: PRODUCTS * 2].flatten(1)
-    inside = (image[0, 0] > 0).float().flatten()
-    levels = torch.corrcoef(torch.cat([identity, inside[None]]))[-1, :-1]
-    # cos c cos m = (cos(c - m) + cos(c + m)) / 2: half signal, half noise, and less than the picture itself.
-    assert levels.abs().max() < 0.9
-
-
-@pytest.mark.parametrize("stem", [PlainStem(2), KeylessStem(2), KeyedStem(2)], ids=lambda s: type(s).__name__)
-def test_shapes(stem: PlainStem | KeylessStem | KeyedStem) -> None:
+@pytest.mark.parametrize(
+    "stem",
+    [PlainStem(2), KeyedStem(2), KeylessStem(2), PositionalStem(2, (6, 11)), GatedStem(2)],
+    ids=lambda stem: type(stem).__name__,
+)
+def test_shapes(stem: Any) -> None:
     picture = noise(2, 2, 6, 11)
     shown = stem(picture, picture if stem.keyed else None)
     assert shown.shape == (2, stem.width, 6, 11)
@@ -86,10 +133,10 @@ def test_masks_go_to_keyed_stems_only() -> None:
 
 def test_settings_out_of_range() -> None:
     with pytest.raises(UsageError, match="harmonics must be from 1 to 16, not 0"):
-        KeyedStem(1, harmonics=0)
+        GatedStem(1, harmonics=0)
     with pytest.raises(UsageError, match="harmonics must be from 1 to 16, not 99"):
         KeylessStem(1, harmonics=99)
     with pytest.raises(UsageError, match="-1 free gates"):
-        KeyedStem(1, free=-1)
+        GatedStem(1, free=-1)
     with pytest.raises(UsageError, match="not 0 and width 16"):
         PlainStem(0)

@@ -16,8 +16,9 @@ from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.errors import DataError, UsageError, WeightsError
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import KeyedStem, ResNet18, Stem, UNet
-from encdl.tasks.classify import BatchKeys, ClassifyTask
+from encdl.tasks.classify import ClassifyTask
 from encdl.tasks.keys import fresh_planes
+from encdl.tasks.read import BatchKeys
 from encdl.tasks.views import Ciphertext, FixedKey, Keyless, Plaintext, View
 from tests.tasks.support import Losses, trainer
 
@@ -51,7 +52,7 @@ class Bars(ImageDataModule):
 
 
 def stem(channels: int) -> Stem:
-    return KeyedStem(channels, width=8, harmonics=2, free=2)
+    return KeyedStem(channels, width=8)
 
 
 def backbone(channels: int, classes: int) -> ResNet18:
@@ -137,6 +138,7 @@ def test_a_checkpoint_gives_reader_and_cipher(trained: dict[str, Any]) -> None:
     cipher = weights.load(trained["checkpoint"])
     assert loaded.classes == ("level", "upright")
     assert loaded.planes == PlaneSpec()
+    assert loaded.size == (SIDE, SIDE)
     assert loaded.weights_id == cipher.id == weights.load("default").id
     picture = torch.randint(0, 256, (2, 1, SIDE, SIDE), dtype=torch.uint8)
     assert torch.equal(loaded.reader(picture, picture), learnt.reader(picture, picture))
@@ -199,7 +201,7 @@ def test_panel(trained: dict[str, Any]) -> None:
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Bars has 0 classes: a classifier needs"):
+    with pytest.raises(DataError, match="Bars has 0 classes: a reader needs"):
         trainer(tmp_path, 1).fit(task(), Bars(()))
     with pytest.raises(UsageError, match="UNet is for segmentation: give a classifier"):
         trainer(tmp_path, 1).fit(ClassifyTask(Ciphertext(), UNet), Bars())
