@@ -58,6 +58,7 @@ VERBS = {
         "draw what a checkpoint does to the test images", "encdl.commands.training:main", whole=True
     ),
     "export": Verb("make a small weights file from a training checkpoint", "encdl.commands.export"),
+    "experiment": Verb("run a whole study: many trainings, one result record", "encdl.commands.experiment"),
     "evaluate": Verb("measure a cipher: quality, statistics, robustness, speed", "encdl.commands.evaluate"),
 }
 

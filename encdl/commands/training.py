@@ -159,6 +159,19 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         EncdlError: A setting, the data or a library is not as it must be; told in one line.
     """
+    try:
+        run(argv)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning ends Ctrl-C so
+            raise KeyboardInterrupt from error
+        if isinstance(error, SIGTERMException):
+            return EXIT_TERMINATED
+        raise
+    return 0
+
+
+def run(argv: Sequence[str]) -> TrainingCLI:
+    """The same, for other commands: gives trainer, task and data of the run that has ended."""
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message)
     # Lightning uses what jsonargparse will change in its version 5; the dependency stays below that.
@@ -167,13 +180,7 @@ def main(argv: Sequence[str]) -> int:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tips)
     refuse_secrets(argv)
     try:
-        TrainingCLI(argv)
-    except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning ends Ctrl-C so
-            raise KeyboardInterrupt from error
-        if isinstance(error, SIGTERMException):
-            return EXIT_TERMINATED
-        raise
+        return TrainingCLI(argv)
     except Exception as error:
         known = _known_cause(error)
         if known is None and (isinstance(error, MisconfigurationException) or _raised_by_lightning(error)):
@@ -181,7 +188,6 @@ def main(argv: Sequence[str]) -> int:
         if known is None or known is error:
             raise
         raise known from None
-    return 0
 
 
 def refuse_secrets(argv: Sequence[str]) -> None:

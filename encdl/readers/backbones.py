@@ -29,6 +29,10 @@ class Backbone(nn.Module, ABC):
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments but `channels` and `classes`, as plain values."""
 
+    @abstractmethod
+    def stages(self) -> dict[str, nn.Module]:
+        """The modules whose results are its features, from fine to coarse, by name."""
+
 
 class ResNet18(Backbone):
     """MONAI's ResNet with 2 basic blocks a stage (He et al. 2016, arXiv:1512.03385) and a 3x3 first convolution.
@@ -66,6 +70,10 @@ class ResNet18(Backbone):
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments but `channels` and `classes`."""
         return dict(self._settings)
+
+    def stages(self) -> dict[str, nn.Module]:
+        """The four stages."""
+        return {name: getattr(self.net, name) for name in ("layer1", "layer2", "layer3", "layer4")}
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, channels, H, W) to (B, classes)."""
@@ -107,6 +115,11 @@ class DenseNet(Backbone):
         """The constructor's arguments but `channels` and `classes`."""
         return dict(self._settings)
 
+    def stages(self) -> dict[str, nn.Module]:
+        """The dense blocks."""
+        named = dict(self.net.features.named_children())
+        return {name: module for name, module in named.items() if name.startswith("denseblock")}
+
     def forward(self, features: Tensor) -> Tensor:
         """(B, channels, H, W) to (B, classes)."""
         logits: Tensor = self.net(features)
@@ -146,6 +159,15 @@ class UNet(Backbone):
         """The constructor's arguments but `channels` and `classes`."""
         return dict(self._settings)
 
+    def stages(self) -> dict[str, nn.Module]:
+        """The levels on the way down."""
+        found: dict[str, nn.Module] = {}
+        level = self.net.model
+        while isinstance(level, nn.Sequential):  # down, skip connection around the next level, up
+            found[f"down{len(found) + 1}"] = level[0]
+            level = level[1].submodule
+        return {**found, f"down{len(found) + 1}": level}
+
     def forward(self, features: Tensor) -> Tensor:
         """(B, channels, H, W) to (B, classes, H, W)."""
         return _padded(self.net, features, self.multiple)
@@ -177,6 +199,10 @@ class BasicUNet(Backbone):
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments but `channels` and `classes`."""
         return dict(self._settings)
+
+    def stages(self) -> dict[str, nn.Module]:
+        """The levels on the way down."""
+        return {name: getattr(self.net, name) for name in ("conv_0", "down_1", "down_2", "down_3", "down_4")}
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, channels, H, W) to (B, classes, H, W)."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from encdl.batch import ImageBatch
+from encdl.damage import Damage
 from encdl.data.base import ImageDataModule
 from encdl.errors import DataError, UsageError
 from encdl.keys.planes import PlaneSpec
@@ -83,6 +85,7 @@ class ReadTask(CipherTask):
         self.reader: Reader
         self.size: tuple[int, int]
         self.figures: dict[str, dict[str, Metric]] = {"val": {}, "test": {}}
+        self.damages: Mapping[str, Damage] = {}
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
@@ -132,8 +135,14 @@ class ReadTask(CipherTask):
         self._judge("val", batch, batch_idx)
 
     def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """The same on the test split."""
+        """The same on the test split, and as `FIGURE/ROW/DAMAGE` after each of `damages`."""
         self._judge("test", batch, batch_idx)
+        image = batch["image"]
+        for name, damage in self.damages.items():
+            generator = self._generator(f"test {name}", batch_idx)
+            keys, harm = BatchKeys(self, image, "test", batch_idx), partial(damage, generator=generator)
+            for row, sight in self.view.damaged(self.cipher, image, keys, harm).items():
+                self.measure("test", f"{row}/{name}", self.reader(sight.picture, sight.mask).float(), batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/FIGURE/ROW` for each row, and of the main row `val/FIGURE`."""

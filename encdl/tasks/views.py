@@ -43,6 +43,14 @@ class Keys(Protocol):
         ...
 
 
+class Harm(Protocol):
+    """A damage with its random numbers: uint8 (B, C, H, W) to the damaged picture and the known-lost pixels."""
+
+    def __call__(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Damage a copy."""
+        ...
+
+
 class View(ABC):
     """A mode of training.
 
@@ -67,6 +75,10 @@ class View(ABC):
     def rows(self, cipher: Cipher, image: Tensor, keys: Keys) -> dict[str, Sight]:
         """What it is judged on, by name of the row; the main row first."""
         return {self.row: self.train(cipher, image, keys)}
+
+    def damaged(self, cipher: Cipher, image: Tensor, keys: Keys, harm: Harm) -> dict[str, Sight]:
+        """What it is judged on after damage, by name of the row; none by default."""
+        return {}
 
 
 class Ciphertext(View):
@@ -96,6 +108,12 @@ class Ciphertext(View):
             "wrong_key": Sight(ciphertext, cipher.field(ciphertext, keys.fresh("wrong key"))),
         }
 
+    def damaged(self, cipher: Cipher, image: Tensor, keys: Keys, harm: Harm) -> dict[str, Sight]:
+        """The damaged ciphertext, and the mask that follows from it."""
+        planes = keys.fresh("key")
+        ciphertext, _ = harm(cipher.encrypt(image, planes))
+        return {self.row: Sight(ciphertext, cipher.field(ciphertext, planes))}
+
 
 class Plaintext(View):
     """The picture itself; the row `decrypt_then_infer` encrypts and decrypts it first."""
@@ -114,6 +132,16 @@ class Plaintext(View):
         planes = keys.fresh("key")
         decrypted = cipher.decrypt(cipher.encrypt(image, planes), planes)
         return {self.row: Sight(image), "decrypt_then_infer": Sight(decrypted)}
+
+    def damaged(self, cipher: Cipher, image: Tensor, keys: Keys, harm: Harm) -> dict[str, Sight]:
+        """The damaged picture; and of a damaged ciphertext, what decryption and what restoration give."""
+        planes = keys.fresh("key")
+        ciphertext, lost = harm(cipher.encrypt(image, planes))
+        return {
+            self.row: Sight(harm(image)[0]),
+            "decrypt_then_infer": Sight(cipher.decrypt(ciphertext, planes)),
+            "restore_then_infer": Sight(cipher.restore(ciphertext, planes, lost)),
+        }
 
 
 class Keyless(View):

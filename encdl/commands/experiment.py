@@ -1,0 +1,202 @@
+"""`encdl experiment`: whole studies, each of many trainings, as one result record."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from encdl.errors import EncdlError, UsageError
+
+if TYPE_CHECKING:
+    from encdl.study.parts import Part
+
+STUDIES = {"ciphertext-readers": "a reader of ciphertext beside plaintext, wrong key, no key and fixed key"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    told = "; ".join(f"{name}: {what}" for name, what in STUDIES.items())
+    parser.add_argument("study", choices=sorted(STUDIES), metavar="STUDY", help=told)
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="YAML", help="recipe of a reader, as for `encdl fit`"
+    )
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="where the data set's files are (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="trainings of each row (default: 3)"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="trainings at a time; more than 1 for a GPU with room",
+    )
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="keeps finished trainings (default: runs/STUDY/RECIPE)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="the record (default: experiments/results/readers-DATA.json)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace the record if it exists")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of `encdl fit` for every training, such as trainer.max_epochs=2; may be repeated",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train what is missing, measure costs, write the record."""
+    from encdl.atomic import check_output  # noqa: PLC0415
+    from encdl.study.parts import Part  # noqa: PLC0415
+    from encdl.study.rows import ROWS  # noqa: PLC0415
+
+    for name in ("seeds", "jobs"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    if not args.config.is_file():
+        raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
+    data = args.config.stem.partition("-")[2] or args.config.stem
+    output = args.output or Path("experiments", "results", f"readers-{data}.json")
+    check_output(output, args.force)
+    folder = args.work or Path("runs", args.study, args.config.stem)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = [f"--{setting}" for setting in args.set]
+    if args.data_dir:
+        settings += ["--data.init_args.data_dir", args.data_dir]
+    if not find_spec("mlflow"):
+        settings += ["--trainer.logger", "false"]
+    parts = [
+        Part(str(args.config), row, seed, str(folder), tuple(settings))
+        for seed in range(args.seeds)
+        for row in ROWS
+    ]
+    started = time.monotonic()
+    contents = _train(parts, args.jobs)
+    _write(output, data, parts, contents, time.monotonic() - started, args.force)
+    return 0
+
+
+def _train(parts: Sequence[Part], jobs: int) -> list[dict[str, Any]]:
+    """The figures of all parts; those of earlier calls are taken as they are."""
+    found = {part.name: content for part in parts if (content := part.known())}
+    if found:
+        _say(f"{len(found)} of {len(parts)} trainings are there already")
+    missing = [part for part in parts if part.name not in found]
+    if jobs > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    # A process for each: nothing that one training leaves behind meets another.
+    with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+        running = {pool.submit(train_part, part): part for part in missing}
+        try:
+            for done in as_completed(running):
+                part, content = running[done], done.result()
+                found[part.name] = content
+                _say(f"[{len(found)}/{len(parts)}] {part.name}: {_told(content)} ({content['wall_s']:.0f} s)")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [found[part.name] for part in parts]
+
+
+def train_part(part: Part) -> dict[str, Any]:
+    """Run one part; what it prints goes to a file beside its figures.
+
+    Raises:
+        EncdlError: It failed; the file has the rest.
+    """
+    from encdl.commands import training  # noqa: PLC0415
+
+    log = Path(part.folder, f"{part.name}.log")
+    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(stream, 1)
+    os.dup2(stream, 2)
+    try:
+        return part.run(training.run)
+    except EncdlError as error:
+        raise type(error)(f"{error} (training {part.name})") from None
+    except Exception as error:
+        import traceback  # noqa: PLC0415
+
+        traceback.print_exc()
+        raise EncdlError(f"training {part.name} failed: {error}: see {log}") from None
+
+
+def _write(
+    output: Path,
+    data: str,
+    parts: Sequence[Part],
+    contents: Sequence[dict[str, Any]],
+    wall_s: float,
+    force: bool,
+) -> None:
+    from encdl import readers, records, weights  # noqa: PLC0415
+    from encdl.study.cost import cost  # noqa: PLC0415
+    from encdl.study.rows import assemble, table  # noqa: PLC0415
+
+    metrics = assemble(contents)
+    print(f"{data}, {len({part.seed for part in parts})} seeds\n{table(metrics)}")
+    device = "cuda" if _has_gpu() else "cpu"
+    _say("costs")
+    [first] = [part for part in parts if part.row == "plaintext" and part.seed == 0]
+    loaded = readers.load(first.checkpoint, device)
+    cipher = weights.load(first.checkpoint)
+    metrics["cost"] = cost(
+        loaded.reader,
+        cipher.cipher.to(device).eval(),
+        loaded.planes,
+        device,
+        (128, 256),
+        (1, 32 if device == "cuda" else 4),
+    )
+    record = records.record(
+        output.stem,
+        "ciphertext-readers",
+        config=parts[0].config,
+        dataset=f"{data} ({contents[0]['dataset']})",
+        seeds=sorted({part.seed for part in parts}),
+        metrics=metrics,
+        wall_s=wall_s,
+        device=device,
+        settings=list(parts[0].settings),
+        steps=contents[0]["steps"],
+        cipher=cipher.cipher.name,
+        weights=cipher.id,
+        planes=loaded.planes.to_dict(),
+        training_device=contents[0]["device"],
+        training_s={part.name: content["wall_s"] for part, content in zip(parts, contents, strict=True)},
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    records.write(output, record, force)
+    print(f"record: {output}")
+
+
+def _has_gpu() -> bool:
+    import torch  # noqa: PLC0415
+
+    return torch.cuda.is_available()
+
+
+def _told(content: dict[str, Any]) -> str:
+    figures = content["figures"][content["row"]]
+    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Studies: many trainings of one recipe, compared in one result record."""

@@ -1,0 +1,146 @@
+"""One training of a study: fit, test, probe; its figures are kept in a file, so that an ended study can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from lightning.pytorch import Trainer
+
+from encdl import records
+from encdl.atomic import write_bytes
+from encdl.batch import ImageBatch
+from encdl.damage import DAMAGES
+from encdl.data.base import ImageDataModule
+from encdl.study.leakage import leakage
+from encdl.study.rows import VIEWS, by_row
+from encdl.tasks.read import BatchKeys, ReadTask
+from encdl.tasks.views import Sight
+
+PROBED_PICTURES = 200
+
+
+class Trained(Protocol):
+    """A run that has ended: what Lightning's command line is afterwards."""
+
+    trainer: Trainer
+    model: Any
+    datamodule: Any
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row and seed of a study.
+
+    Attributes:
+        config: The recipe, a YAML file.
+        row: One of `encdl.study.rows.ROWS`.
+        seed: Of weights, keys, order and augmentation alike.
+        folder: The study's folder; files of this part begin with `name`.
+        settings: Further words for `encdl fit`, the same for all parts.
+    """
+
+    config: str
+    row: str
+    seed: int
+    folder: str
+    settings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What files and runs of this part are called."""
+        return f"{self.row}-{self.seed}"
+
+    @property
+    def result(self) -> Path:
+        """Where its figures are kept."""
+        return Path(self.folder, f"{self.name}.json")
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where its trained reader is kept."""
+        return Path(self.folder, f"{self.name}.ckpt")
+
+    def digest(self) -> str:
+        """Changes with the recipe, the settings and the code."""
+        origin = [Path(self.config).read_text(), self.row, self.seed, self.settings, records.commit()]
+        return hashlib.sha256(json.dumps(origin).encode()).hexdigest()[:16]
+
+    def words(self) -> list[str]:
+        """The command line of `encdl` that trains it."""
+        seed = str(self.seed)
+        return [
+            *("fit", "--config", self.config, "--seed_everything", seed),
+            *("--model.init_args.view", VIEWS[self.row], "--model.init_args.seed", seed),
+            *("--data.init_args.seed", seed, "--trainer.default_root_dir", str(Path(self.folder, self.name))),
+            *self.settings,
+        ]
+
+    def known(self) -> dict[str, Any] | None:
+        """Its figures, if it has been run as it is now."""
+        try:
+            content: dict[str, Any] = json.loads(self.result.read_text())
+        except (OSError, ValueError):
+            return None
+        return content if content.get("digest") == self.digest() and self.checkpoint.is_file() else None
+
+    def run(self, fit: Callable[[list[str]], Trained]) -> dict[str, Any]:
+        """Train, judge and keep.
+
+        Args:
+            fit: Runs a command line of `encdl fit`.
+
+        Returns:
+            `row`, `seed`, `figures` (by row), `damaged` (by damage and row), `leakage_psnr_db` (by row and stage), and
+            how it came about.
+        """
+        started = time.monotonic()
+        trained = fit(self.words())
+        task, data, trainer = trained.model, trained.datamodule, trained.trainer
+        steps, fit_s = trainer.global_step, time.monotonic() - started
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+        task.damages = DAMAGES
+        [logged] = trainer.test(task, data, ckpt_path=best, verbose=False)
+        figures, damaged = by_row(logged, self.row)
+        trainer.save_checkpoint(self.checkpoint, weights_only=True)
+        content = {
+            "row": self.row,
+            "seed": self.seed,
+            "figures": figures,
+            "damaged": damaged,
+            "leakage_psnr_db": _leakage(task, data),
+            "steps": steps,
+            "fit_s": round(fit_s, 1),
+            "wall_s": round(time.monotonic() - started, 1),
+            "device": records.device_name(str(task.device)),
+            "dataset": type(data).__name__,
+            "commit": records.commit(),
+            "digest": self.digest(),
+        }
+        write_bytes(self.result, json.dumps(content, indent=1).encode(), force=True)
+        return content
+
+
+def _leakage(task: ReadTask, data: ImageDataModule) -> dict[str, dict[str, float]]:
+    """Probes learn on validation pictures and are judged on test pictures."""
+    task.eval()
+
+    def rows(batch: ImageBatch, purpose: str, number: int) -> dict[str, Sight]:
+        return task.view.rows(task.cipher, batch["image"], BatchKeys(task, batch["image"], purpose, number))
+
+    def batches(loader: Any) -> list[ImageBatch]:
+        taken: list[ImageBatch] = []
+        for batch in loader:
+            taken.append({"image": batch["image"].to(task.device)})
+            if sum(len(each["image"]) for each in taken) >= PROBED_PICTURES:
+                break
+        return taken
+
+    found = leakage(task.reader, rows, batches(data.val_dataloader()), batches(data.test_dataloader()))
+    main = task.view.row
+    return {row if row != "wrong_key" else f"{main}_wrong_key": stages for row, stages in found.items()}
