@@ -58,7 +58,7 @@ VERBS = {
         "draw what a checkpoint does to the test images", "encdl.commands.training:main", whole=True
     ),
     "export": Verb("make a small weights file from a training checkpoint", "encdl.commands.export"),
-    "experiment": Verb("run a whole study: many trainings, one result record", "encdl.commands.experiment"),
+    "experiment": Verb("run a whole study: many trainings, one record", "encdl.commands.experiment"),
     "evaluate": Verb("measure a cipher: quality, statistics, robustness, speed", "encdl.commands.evaluate"),
 }
 
@@ -76,6 +76,7 @@ def _parser(verb: str | None) -> argparse.ArgumentParser:
         prog="encdl",
         description="Neural ciphers for medical images.",
         epilog="`encdl VERB --help` says more.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=16),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"encdl {__version__}")

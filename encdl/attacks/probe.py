@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from encdl.errors import UsageError
 
-RIDGE = 1e-4
+RIDGE = 1e-7
 """Regularisation, as a share of the features' mean square."""
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -101,9 +101,8 @@ def _train(parts: Sequence[Part], jobs: int) -> list[dict[str, Any]]:
     missing = [part for part in parts if part.name not in found]
     if jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-    # A process for each: nothing that one training leaves behind meets another.
-    with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
-        running = {pool.submit(train_part, part): part for part in missing}
+    with ThreadPoolExecutor(jobs) as pool:
+        running = {pool.submit(_apart, part): part for part in missing}
         try:
             for done in as_completed(running):
                 part, content = running[done], done.result()
@@ -111,8 +110,17 @@ def _train(parts: Sequence[Part], jobs: int) -> list[dict[str, Any]]:
                 _say(f"[{len(found)}/{len(parts)}] {part.name}: {_told(content)} ({content['wall_s']:.0f} s)")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            under_way = sum(one.running() for one in running)
+            if under_way:
+                _say(f"stopping; {under_way} trainings under way end first, and are kept")
             raise
     return [found[part.name] for part in parts]
+
+
+def _apart(part: Part) -> dict[str, Any]:
+    """Train in a process of its own: nothing that one training leaves behind meets another."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(train_part, part).result()
 
 
 def train_part(part: Part) -> dict[str, Any]:
@@ -146,7 +154,8 @@ def _write(
     wall_s: float,
     force: bool,
 ) -> None:
-    from encdl import readers, records, weights  # noqa: PLC0415
+    from encdl import ciphers, readers, records  # noqa: PLC0415
+    from encdl.keys.planes import PlaneSpec  # noqa: PLC0415
     from encdl.study.cost import cost  # noqa: PLC0415
     from encdl.study.rows import assemble, table  # noqa: PLC0415
 
@@ -154,32 +163,30 @@ def _write(
     print(f"{data}, {len({part.seed for part in parts})} seeds\n{table(metrics)}")
     device = "cuda" if _has_gpu() else "cpu"
     _say("costs")
-    [first] = [part for part in parts if part.row == "plaintext" and part.seed == 0]
-    loaded = readers.load(first.checkpoint, device)
-    cipher = weights.load(first.checkpoint)
-    metrics["cost"] = cost(
-        loaded.reader,
-        cipher.cipher.to(device).eval(),
-        loaded.planes,
-        device,
-        (128, 256),
-        (1, 32 if device == "cuda" else 4),
+    first = contents[0]
+    reader, spec = (
+        readers.create(first["reader"], len(first["classes"])),
+        PlaneSpec.from_dict(first["planes"]),
     )
+    # Random weights cost what trained ones do.
+    cipher = ciphers.create(first["cipher"]["name"], first["cipher"]["config"]).to(device).eval()
+    sizes, batches = (128, 256), (1, 32 if device == "cuda" else 4)
+    metrics["cost"] = cost(reader, cipher, spec, device, sizes, batches)
     record = records.record(
         output.stem,
         "ciphertext-readers",
         config=parts[0].config,
-        dataset=f"{data} ({contents[0]['dataset']})",
+        dataset=f"{data} ({first['dataset']})",
         seeds=sorted({part.seed for part in parts}),
         metrics=metrics,
         wall_s=wall_s,
         device=device,
         settings=list(parts[0].settings),
-        steps=contents[0]["steps"],
-        cipher=cipher.cipher.name,
-        weights=cipher.id,
-        planes=loaded.planes.to_dict(),
-        training_device=contents[0]["device"],
+        steps=first["steps"],
+        cipher=first["cipher"]["name"],
+        weights=first["cipher"]["id"],
+        planes=spec.to_dict(),
+        training_device=first["device"],
         training_s={part.name: content["wall_s"] for part, content in zip(parts, contents, strict=True)},
     )
     output.parent.mkdir(parents=True, exist_ok=True)

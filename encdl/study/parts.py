@@ -21,6 +21,7 @@ from encdl.study.leakage import leakage
 from encdl.study.rows import VIEWS, by_row
 from encdl.tasks.read import BatchKeys, ReadTask
 from encdl.tasks.views import Sight
+from encdl.weights import weights_id
 
 PROBED_PICTURES = 200
 
@@ -87,7 +88,7 @@ class Part:
             content: dict[str, Any] = json.loads(self.result.read_text())
         except (OSError, ValueError):
             return None
-        return content if content.get("digest") == self.digest() and self.checkpoint.is_file() else None
+        return content if content.get("digest") == self.digest() else None
 
     def run(self, fit: Callable[[list[str]], Trained]) -> dict[str, Any]:
         """Train, judge and keep.
@@ -114,6 +115,14 @@ class Part:
             "figures": figures,
             "damaged": damaged,
             "leakage_psnr_db": _leakage(task, data),
+            "reader": task.reader.config(),
+            "classes": list(task.classes),
+            "cipher": {
+                "name": task.cipher.name,
+                "config": task.cipher.config(),
+                "id": weights_id(task.cipher),
+            },
+            "planes": task.planes.to_dict(),
             "steps": steps,
             "fit_s": round(fit_s, 1),
             "wall_s": round(time.monotonic() - started, 1),

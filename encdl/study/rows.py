@@ -37,6 +37,8 @@ def by_row(logged: Mapping[str, float], main: str) -> tuple[Figures, dict[str, F
         _, figure, *path = name.split("/")
         if not path:
             continue  # the main row's once more, or the loss
+        if figure == "dice_class":  # named by class, of the main row
+            figure, path = f"dice_{path[0]}", [main]
         row = path[0]
         if row == "wrong_key" and main != "ciphertext":
             row = f"{main}_wrong_key"

@@ -1,0 +1,132 @@
+"""`encdl experiment`: a whole small study, its record, and how it goes on after an end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from encdl.cli import main
+from encdl.damage import DAMAGES
+from encdl.study import cost
+
+ROWS = {"plaintext", "ciphertext", "decrypt_then_infer", "wrong_key", "keyless", "fixed_key"}
+RECIPE = """
+model:
+  class_path: encdl.tasks.classify.ClassifyTask
+  init_args:
+    view: {class_path: encdl.tasks.views.Ciphertext}
+    backbone: {class_path: encdl.readers.ResNet18, init_args: {width: 4, stride: 2}}
+data:
+  class_path: encdl.data.npz.NpzImages
+  init_args: {file: bars.npz, data_dir: DIR, batch_size: 8, augment: false}
+trainer:
+  max_steps: 3
+  accelerator: cpu
+  logger: false
+  enable_progress_bar: false
+  enable_model_summary: false
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recipe and its data."""
+    folder = tmp_path_factory.mktemp("study")
+    random = np.random.default_rng(0)
+    arrays = {
+        f"{split}_{kind}": random.integers(0, 256, (12, 16, 16), dtype=np.uint8)
+        if kind == "images"
+        else np.arange(12)[:, None] % 2
+        for split in ("train", "val", "test")
+        for kind in ("images", "labels")
+    }
+    np.savez(folder / "bars.npz", **arrays)
+    (folder / "classifier-bars.yaml").write_text(RECIPE.replace("DIR", "elsewhere"))
+    return folder
+
+
+def words(study: Path, *more: str) -> list[str]:
+    return [
+        *("experiment", "ciphertext-readers", "--config", str(study / "classifier-bars.yaml")),
+        *("--data-dir", str(study), "--seeds", "1", "--work", str(study / "work")),
+        *("--output", str(study / "readers-bars.json"), *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def record(study: Path) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "ROUNDS", 1)
+        assert main(words(study, "--jobs", "2")) == 0
+    content: dict[str, Any] = json.loads((study / "readers-bars.json").read_text())
+    return content
+
+
+def test_the_record_has_every_row(record: dict[str, Any]) -> None:
+    metrics = record["metrics"]
+    assert set(metrics) >= ROWS | {"majority_class", "robustness", "leakage_psnr_db", "cost"}
+    for row in ROWS:
+        for figure in ("accuracy", "auroc"):
+            assert set(metrics[row][figure]) == {"mean", "std", "values"}
+            assert len(metrics[row][figure]["values"]) == 1
+    assert metrics["plaintext"] == metrics["decrypt_then_infer"]
+    assert set(metrics["robustness"]) == set(DAMAGES)
+    for rows in metrics["robustness"].values():
+        assert set(rows) == {"plaintext", "decrypt_then_infer", "restore_then_infer", "ciphertext"}
+    leaks = metrics["leakage_psnr_db"]
+    assert set(leaks["ciphertext"]) == {"stem", "layer1", "layer2", "layer3", "layer4", "mean_picture"}
+    assert leaks["ciphertext"]["stem"]["mean"] > leaks["ciphertext_wrong_key"]["stem"]["mean"] + 3
+    assert record["seeds"] == [0]
+    assert record["commit"]
+    assert record["dataset"] == "bars (NpzImages)"
+
+
+def test_plaintext_and_ciphertext_start_alike_and_stay_alike(record: dict[str, Any]) -> None:
+    """Same seed, same weights, same order: reading ciphertext is reading plaintext, up to rounding."""
+    plain, cipher = (record["metrics"][row]["auroc"]["mean"] for row in ("plaintext", "ciphertext"))
+    assert plain == pytest.approx(cipher, abs=0.03)
+
+
+def test_an_ended_study_goes_on(
+    study: Path, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cost, "ROUNDS", 1)
+    (study / "work" / "keyless-0.json").unlink()
+    before = (study / "work" / "plaintext-0.json").read_bytes()
+    assert main(words(study, "--force")) == 0
+    told = capfd.readouterr().err
+    assert "3 of 4 trainings are there already" in told
+    assert "[4/4] keyless-0: accuracy" in told
+    assert (study / "work" / "plaintext-0.json").read_bytes() == before
+    again = json.loads((study / "readers-bars.json").read_text())
+    assert again["metrics"]["keyless"] == record["metrics"]["keyless"]  # the same on every run
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("--seeds", "0"), "--seeds must be at least 1, got 0"),
+        (("--config", "gone.yaml"), "gone.yaml: no such recipe"),
+        (("--data-dir", "gone", "--work", "{tmp}"), "gone/bars.npz: no such file"),
+        (("--set", "trainer.speed=9", "--work", "{tmp}"), "arguments: --trainer.speed=9"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    study: Path, change: tuple[str, ...], said: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    filled = [word.replace("{tmp}", str(tmp_path / "w")) for word in change]
+    assert main(words(study, *filled, "--output", str(tmp_path / "r.json"))) == 2
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert said in last
+    assert last.startswith("encdl: error: ")
+
+
+def test_a_record_is_not_overwritten(
+    study: Path, capsys: pytest.CaptureFixture[str], record: dict[str, Any]
+) -> None:
+    assert main(words(study)) == 2
+    assert "readers-bars.json" in capsys.readouterr().err

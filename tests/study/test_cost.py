@@ -1,0 +1,24 @@
+"""Timing of readers: all steps in one run, and what the ratios are of."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from encdl.keys.planes import PlaneSpec
+from encdl.readers import PlainStem, Reader, ResNet18
+from encdl.study import cost
+from tests.tasks.support import tiny_cipher
+
+
+def test_ratios_are_of_the_times_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "ROUNDS", 2)
+    reader = Reader(PlainStem(1, 4), ResNet18(4, 2, width=4))
+    found = cost.cost(reader, tiny_cipher().eval(), PlaneSpec(), "cpu", (32,), (1, 2))
+    assert list(found) == ["32px_batch1", "32px_batch2"]
+    for times in found.values():
+        assert all(value > 0 for value in times.values())
+        assert times["keyed_to_plain"] == times["keyed"] / times["plain"]
+        total = times["ciphertext_to_decrypt_then_infer"] * times["decrypt_then_infer"]
+        assert total == pytest.approx(times["ciphertext"])
+    assert torch.is_grad_enabled()
