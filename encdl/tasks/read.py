@@ -18,7 +18,7 @@ from encdl.keys.planes import PlaneSpec
 from encdl.readers import READER_KEY, Backbone, Reader
 from encdl.tasks.base import CipherTask
 from encdl.tasks.keys import fresh_planes
-from encdl.tasks.views import View
+from encdl.tasks.views import Sight, View
 from encdl.weights import load as load_cipher
 
 
@@ -155,6 +155,11 @@ class ReadTask(CipherTask):
             "planes": self.planes.to_dict(),
         }
 
+    def read(self, sight: Sight) -> Tensor:
+        """Logits for what is judged, whose size may not be that of training."""
+        logits: Tensor = self.reader(sight.picture, sight.mask)
+        return logits
+
     @torch.no_grad()
     def panel(self, batch: ImageBatch) -> dict[str, Tensor]:
         """The picture and what the reader is shown of it."""
@@ -173,7 +178,7 @@ class ReadTask(CipherTask):
         image = batch["image"]
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, stage, batch_idx))
         for row, sight in rows.items():
-            logits = self.reader(sight.picture, sight.mask)
+            logits = self.read(sight)
             if row == self.view.row:
                 loss = self.loss(logits, batch)
                 self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=len(image))
@@ -181,8 +186,10 @@ class ReadTask(CipherTask):
         self.measure_floor(stage, batch)
 
     def _tell(self, stage: str) -> None:
-        values = {name: metric.compute() for name, metric in self.figures[stage].items()}
-        for metric in self.figures[stage].values():
+        values: dict[str, Tensor] = {}
+        for name, metric in self.figures[stage].items():
+            value = metric.compute()
+            values |= value if isinstance(value, dict) else {name: value}
             metric.reset()
         suffix = f"/{self.view.row}"
         values |= {
