@@ -35,8 +35,7 @@ class SegmentTask(ReadTask):
     Class 0 of the data set is the background. The loss is the sum of cross-entropy and the soft Dice loss of the
     foreground, summed over a batch (Milletari et al. 2016, arXiv:1606.04797): the Dice loss does not care how much
     background there is, which is what balances the classes. Pictures larger than the training crop are read window by
-    window. The cipher is frozen. Every picture gets a fresh key and nonce in every epoch, so that the reader works
-    with any key.
+    window. Every picture gets a fresh key and nonce in every epoch, so that the reader works with any key.
 
     Args:
         view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
@@ -46,6 +45,7 @@ class SegmentTask(ReadTask):
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         seed: Fixes the keys.
+        tune_cipher: Also train the cipher's encryption; see `ReadTask`.
     """
 
     per_pixel: ClassVar[bool] = True
@@ -60,8 +60,9 @@ class SegmentTask(ReadTask):
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         seed: int = 0,
+        tune_cipher: bool = False,
     ) -> None:
-        super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed)
+        super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed, tune_cipher)
         self.criterion = need("monai.losses", "training a segmenter").DiceCELoss(
             include_background=False, to_onehot_y=True, softmax=True, batch=True
         )
@@ -118,7 +119,8 @@ class SegmentTask(ReadTask):
         }
         for row, name in ((self.view.row, "prediction"), ("wrong_key", "prediction, wrong key")):
             if row in rows:
-                columns[name] = overlaid(image, self.read(rows[row]).argmax(1, keepdim=True))
+                under = image if row == self.view.row else torch.zeros_like(image)  # it saw no picture
+                columns[name] = overlaid(under, self.read(rows[row]).argmax(1, keepdim=True))
         return columns
 
     def _collect_dice(self, stage: str, row: str, prediction: Tensor, batch: ImageBatch) -> None:
