@@ -8,7 +8,7 @@ from functools import partial
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.wrappers import ClasswiseWrapper
@@ -33,15 +33,17 @@ class SegmentTask(ReadTask):
     """Trains a reader to tell the class of each pixel, on what its view shows of each picture.
 
     Class 0 of the data set is the background. The loss is the sum of cross-entropy and the soft Dice loss of the
-    foreground, summed over a batch (Milletari et al. 2016, arXiv:1606.04797): the Dice loss does not care how much
-    background there is, which is what balances the classes. Pictures larger than the training crop are read window by
-    window. Every picture gets a fresh key and nonce in every epoch, so that the reader works with any key.
+    foreground over the batch (Milletari et al. 2016, arXiv:1606.04797). Pictures larger than the training crop are
+    read window by window. Every picture gets a fresh key and nonce in every epoch, so that the reader works with any
+    key.
 
     Args:
         view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
         backbone: Makes the network behind the stem for a number of features and of classes.
         weights: The cipher: `default`, `thesis`, or the path of a weights file or checkpoint.
         planes: Map and expansion of the keys.
+        balanced: Weigh the classes in the loss by the inverse square root of their share of the training pixels, which
+            finds small structures sooner; the inverse itself would paint too much of them.
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         seed: Fixes the keys.
@@ -57,20 +59,20 @@ class SegmentTask(ReadTask):
         backbone: Callable[[int, int], Backbone],
         weights: str = "default",
         planes: PlaneSpec = PlaneSpec(),  # noqa: B008
+        balanced: bool = True,
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         seed: int = 0,
         tune_cipher: bool = False,
     ) -> None:
         super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed, tune_cipher)
-        self.criterion = need("monai.losses", "training a segmenter").DiceCELoss(
-            include_background=False, to_onehot_y=True, softmax=True, batch=True
-        )
+        self.balanced = balanced
+        self.criterion: nn.Module
         self.spacing: tuple[float, float] | None = None
         self.mean_mask: Tensor
 
     def configure_model(self) -> None:
-        """Also find the mean mask; see `ReadTask.configure_model`.
+        """Also weigh the classes and find the mean mask; see `ReadTask.configure_model`.
 
         Raises:
             DataError: The data set has no masks, or a class beyond the named ones.
@@ -79,8 +81,13 @@ class SegmentTask(ReadTask):
             super().configure_model()
             data: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
             self.spacing = data.spec.spacing_mm
+            frequencies = class_frequencies(data)
+            self.criterion = need("monai.losses", "training a segmenter").DiceCELoss(
+                include_background=False, to_onehot_y=True, softmax=True, batch=True,
+                weight=class_weights(frequencies) if self.balanced else torch.ones(len(self.classes)),
+            )  # fmt: skip
             # Not in checkpoints: it belongs to the data set that is judged, which may be another one.
-            self.register_buffer("mean_mask", mean_mask(class_frequencies(data)), persistent=False)
+            self.register_buffer("mean_mask", mean_mask(frequencies), persistent=False)
 
     def loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
         """Cross-entropy and soft Dice loss."""
@@ -167,6 +174,17 @@ def class_frequencies(data: ImageDataModule) -> Tensor:
         stretched = F.interpolate(known[None].float(), (spec.height, spec.width))[0]
         counts += stretched == torch.arange(len(spec.classes)).view(-1, 1, 1)
     return counts / len(samples)
+
+
+def class_weights(frequencies: Tensor) -> Tensor:
+    """Weights of classes by the inverse square root of their share of the pixels: float32 (classes,), 1 on average.
+
+    Args:
+        frequencies: float (classes, H, W); see `class_frequencies`. A class that never occurs gets the weight 1.
+    """
+    share = frequencies.mean((1, 2))
+    weights = torch.where(share > 0, share.clamp(min=1e-9).rsqrt(), torch.nan)
+    return (weights / weights.nanmean()).nan_to_num(1.0)
 
 
 def mean_mask(frequencies: Tensor) -> Tensor:

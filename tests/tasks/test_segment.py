@@ -19,7 +19,7 @@ from encdl.metrics.segmentation import VolumeDice
 from encdl.panels import overlaid
 from encdl.readers import KeyedStem, ResNet18, Stem, UNet, read_windows
 from encdl.tasks.keys import fresh_planes
-from encdl.tasks.segment import SegmentTask, class_frequencies, mean_mask
+from encdl.tasks.segment import SegmentTask, class_frequencies, class_weights, mean_mask
 from encdl.tasks.views import Ciphertext, FixedKey, Keyless, Plaintext, View
 from tests.tasks.support import Losses, trainer
 
@@ -235,6 +235,23 @@ def test_class_frequencies_of_masks_of_any_size() -> None:
     assert found.shape == (3, SIDE, SIDE)
     assert torch.equal(found[1, 0], torch.tensor([0.0, 0.5]).repeat_interleave(SIDE // 2))
     assert torch.equal(found.sum(0), torch.ones(SIDE, SIDE))
+
+
+def test_classes_that_are_rare_weigh_more(tmp_path: Path) -> None:
+    shares = torch.tensor([0.64, 0.32, 0.04, 0.0]).view(4, 1, 1).expand(4, 3, 3)
+    inverse = torch.tensor([1 / 0.8, 1 / 0.32**0.5, 1 / 0.2])
+    assert torch.allclose(class_weights(shares), torch.cat([inverse / inverse.mean(), torch.ones(1)]))
+    assert class_weights(torch.ones(1, 2, 2)).tolist() == [1]
+    logits = torch.zeros(1, 3, SIDE, SIDE)
+    logits[:, 0] = 9
+    losses = []
+    for balanced in (True, False):
+        one = task(balanced=balanced)
+        trainer(tmp_path, 1).fit(one, Boxes())
+        mask = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8)
+        mask[..., :3] = 1
+        losses.append(float(one.loss(logits, {"image": mask, "mask": mask})))
+    assert losses[0] > 1.2 * losses[1]
 
 
 def test_panel(trained: dict[str, Any]) -> None:
