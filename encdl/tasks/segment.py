@@ -135,19 +135,19 @@ class SegmentTask(ReadTask):
         dice.update(prediction, batch["mask"], batch.get("volume"))
 
     def _collect_details(self, stage: str, row: str, prediction: Tensor, batch: ImageBatch) -> None:
-        labels = [re.sub(r"[^\w.-]+", "_", name) for name in self.classes[1:]]
-        by_class = self.figure(
-            stage,
-            "dice_class",
-            lambda: ClasswiseWrapper(
-                VolumeDice(len(self.classes), average="none"), labels, prefix="dice_class/"
-            ),
-        )
-        by_class.update(prediction, batch["mask"], batch.get("volume"))
+        count, truth = len(self.classes), batch["mask"]
+        if count > 2:  # with one class in the foreground, its Dice coefficient is the mean
+            dice = self.figure(stage, "dice_class", self._dice_by_class)
+            dice.update(prediction, truth, batch.get("volume"))
         unit = "px" if self.spacing is None else "mm"
-        distances = hausdorff_95(prediction, batch["mask"], len(self.classes), self.spacing or (1.0, 1.0))
+        distances = hausdorff_95(prediction, truth, count, self.spacing or (1.0, 1.0))
         mean = self.figure(stage, f"hd95_{unit}/{row}", partial(MeanMetric, nan_strategy="ignore"))
         mean.update(distances.to(self.device))
+
+    def _dice_by_class(self) -> ClasswiseWrapper:
+        labels = [re.sub(r"[^\w.-]+", "_", name) for name in self.classes[1:]]
+        dice = VolumeDice(len(self.classes), average="none")
+        return ClasswiseWrapper(dice, labels, prefix="dice_class/")
 
 
 def class_frequencies(data: ImageDataModule) -> Tensor:

@@ -254,6 +254,28 @@ def test_classes_that_are_rare_weigh_more(tmp_path: Path) -> None:
     assert losses[0] > 1.2 * losses[1]
 
 
+def test_one_class_in_the_foreground(tmp_path: Path) -> None:
+    class OneBox(Boxes):
+        def samples(self, split: Split) -> Sequence[Sample]:
+            return [{**sample, "mask": sample["mask"] % 2} for sample in super().samples(split)]
+
+    fitting = trainer(tmp_path, 2)
+    fitting.fit(task(), OneBox(("background", "box")))
+    names = {name.removeprefix("val/") for name in fitting.callback_metrics if name.startswith("val/dice")}
+    rows = ("ciphertext", "wrong_key", "empty_mask", "mean_mask")
+    assert names == {"dice"} | {f"dice/{row}" for row in rows}
+
+
+def test_a_split_without_any_foreground_has_no_dice(tmp_path: Path) -> None:
+    class Blank(Boxes):
+        def samples(self, split: Split) -> Sequence[Sample]:
+            blank = 0 if split == "test" else 1
+            return [{**sample, "mask": sample["mask"] * np.uint8(blank)} for sample in super().samples(split)]
+
+    [figures] = trainer(tmp_path, 1).test(task(), Blank(), verbose=False)
+    assert np.isnan([figures["test/dice"], figures["test/hd95_px"], figures["test/dice/mean_mask"]]).all()
+
+
 def test_panel(trained: dict[str, Any]) -> None:
     image = torch.randint(0, 256, (2, 1, SIDE, SIDE), dtype=torch.uint8)
     mask = torch.zeros_like(image)
