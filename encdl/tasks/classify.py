@@ -68,7 +68,7 @@ class ClassifyTask(ReadTask):
         return F.cross_entropy(logits, batch["label"], self._class_weights())
 
     def measure(self, stage: str, row: str, logits: Tensor, batch: ImageBatch) -> None:
-        """Collect accuracy, the share of all pictures told right, and AUROC, the mean of each class against the rest."""
+        """Collect accuracy, the share of pictures told right, and AUROC, the mean of each class against the rest."""
         classes, label = len(self.classes), batch["label"]
         accuracy = partial(MulticlassAccuracy, classes, average="micro")
         self.figure(stage, f"accuracy/{row}", accuracy).update(logits, label)

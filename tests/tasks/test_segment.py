@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from encdl import readers, weights
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
+from encdl.data.npz import NpzImages
 from encdl.errors import DataError, UsageError
 from encdl.keys.planes import PlaneSpec
 from encdl.metrics.segmentation import VolumeDice
@@ -24,6 +26,8 @@ from encdl.tasks.views import Ciphertext, FixedKey, Keyless, Plaintext, View
 from tests.tasks.support import Losses, trainer
 
 SIDE = 32
+DATA = Path(os.environ.get("ENCDL_DATA_DIR") or Path(__file__).parents[2].parent / "shared" / "data")
+ACDC = DATA / "acdc.npz"
 
 
 class Boxes(ImageDataModule):
@@ -274,6 +278,37 @@ def test_a_split_without_any_foreground_has_no_dice(tmp_path: Path) -> None:
 
     [figures] = trainer(tmp_path, 1).test(task(), Blank(), verbose=False)
     assert np.isnan([figures["test/dice"], figures["test/hd95_px"], figures["test/dice/mean_mask"]]).all()
+
+
+def test_a_mask_over_a_picture() -> None:
+    image = torch.full((1, 3, 1, 4), 100, dtype=torch.uint8)
+    drawn = overlaid(image, torch.tensor([0, 1, 2, 7]).view(1, 1, 1, 4))
+    assert (drawn.shape, drawn.dtype) == ((1, 3, 1, 4), torch.uint8)
+    assert drawn[0, :, 0, 0].tolist() == [100, 100, 100]
+    assert drawn[0, :, 0, 1].tolist() == [178, 85, 76]  # 0.4 of the picture, 0.6 of the colour
+    assert not torch.equal(drawn[..., 1], drawn[..., 2])
+    assert torch.equal(drawn[..., 1], drawn[..., 3])  # six colours
+    assert torch.equal(overlaid(image[:, :1], torch.zeros(1, 1, 1, 4)), image)
+
+
+@pytest.mark.parametrize("view", [Ciphertext(stem), Plaintext()], ids=["keyed", "plain"])
+def test_half_precision(view: View, tmp_path: Path) -> None:
+    fitting = trainer(tmp_path, 3, precision="bf16-mixed")
+    fitting.fit(task(view), Boxes(crop=24))
+    assert all(value.isfinite() for value in fitting.callback_metrics.values())
+
+
+@pytest.mark.skipif(not ACDC.is_file(), reason=f"{ACDC.name} is not beside the project: set ENCDL_DATA_DIR")
+def test_the_floor_of_real_hearts(tmp_path: Path) -> None:
+    """Hearts lie in the middle of these pictures: the mean mask is much better than the empty one."""
+    names = ["background", "right ventricle", "myocardium", "left ventricle"]
+    data = NpzImages(ACDC.name, str(ACDC.parent), names, eval_batch_size=32)
+    weighed = class_weights(class_frequencies(data))
+    assert weighed[0] < 0.3 < 1.1 < weighed[1:].min()
+    fitting = trainer(tmp_path, 1, limit_val_batches=2)
+    [figures] = fitting.validate(task(), data, verbose=False)
+    assert 0.2 < figures["val/dice/mean_mask"] < 0.5
+    assert figures["val/dice/wrong_key"] < figures["val/dice/mean_mask"]
 
 
 def test_panel(trained: dict[str, Any]) -> None:
