@@ -15,7 +15,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-encryptor train-thesis train-cipher-classifier evaluate mlflow-ui bench test lint format clean
+.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter evaluate mlflow-ui bench test lint format clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ train-thesis: $(READY)  ## train the baseline of the thesis, same data and budge
 train-cipher-classifier: $(READY)  ## train a classifier on ciphertext (DATA=embedded|pneumoniamnist|brain_tumor, DATA_DIR=data)
 	@test -f experiments/classifier-$(DATA).yaml || { echo "no recipe for DATA=$(DATA): there are $(patsubst experiments/classifier-%.yaml,%,$(wildcard experiments/classifier-*.yaml))"; exit 2; }
 	@$(BIN)/encdl fit --config experiments/classifier-$(DATA).yaml $(if $(filter embedded,$(DATA)),,--data.init_args.data_dir $(DATA_DIR)) $(ARGS)
+
+train-cipher-segmenter: $(READY)  ## train a segmenter on ciphertext (DATA=embedded|acdc|decathlon, DATA_DIR=data)
+	@test -f experiments/segmenter-$(DATA).yaml || { echo "no recipe for DATA=$(DATA): there are $(patsubst experiments/segmenter-%.yaml,%,$(wildcard experiments/segmenter-*.yaml))"; exit 2; }
+	@$(BIN)/encdl fit --config experiments/segmenter-$(DATA).yaml $(if $(filter embedded,$(DATA)),,--data.init_args.data_dir $(DATA_DIR)) $(ARGS)
 
 evaluate: $(READY)  ## measure the shipped weights again, into the records under experiments/results
 	@$(BIN)/encdl evaluate --weights default --data embedded --output experiments/results/evaluate-agile.json --force $(ARGS)

@@ -14,8 +14,11 @@ class ImageBatch(TypedDict):
         image: uint8 (B, C, H, W), 0 to 255.
         label: int64 (B,), index into the data set's class names; only where the data set has classes.
         mask: uint8 (B, 1, H, W), class of each pixel; only where the data set has masks.
+        volume: int64 (B,), index of the three-dimensional scan that a picture is a slice of, within its split; only
+            where the data set knows it.
     """
 
     image: Tensor
     label: NotRequired[Tensor]
     mask: NotRequired[Tensor]
+    volume: NotRequired[Tensor]

@@ -28,6 +28,10 @@ LABELS = {
     "val/content_activity": ("content activity", "{:.3f} (0: pure keystream)"),
     "val/accuracy/": ("accuracy, {}", "{:.1%} of validation images"),
     "val/auroc/": ("AUROC, {}", "{:.3f} (0.5: chance)"),
+    "val/dice/": ("Dice, {}", "{:.3f}"),
+    "val/dice_class/": ("Dice of {}", "{:.3f}"),
+    "val/hd95_mm/": ("Hausdorff distance (95 %), {}", "{:.1f} mm"),
+    "val/hd95_px/": ("Hausdorff distance (95 %), {}", "{:.1f} pixels"),
 }
 """Metric, or the beginning of metrics' names, to its label and format; in the order of the table."""
 

@@ -76,7 +76,6 @@ def _parser(verb: str | None) -> argparse.ArgumentParser:
         prog="encdl",
         description="Neural ciphers for medical images.",
         epilog="`encdl VERB --help` says more.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=16),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"encdl {__version__}")

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PLAIN, CIPHERTEXT = "plain", "ciphertext"
+MASKS = ("truth", "prediction", "prediction, wrong key")
+"""Columns of masks drawn over pictures: their closeness to the picture says nothing."""
 INCHES_PER_PICTURE = 2.0
+COLOURS = ((230, 75, 60), (60, 160, 230), (250, 200, 50), (90, 190, 90), (190, 100, 210), (240, 140, 40))
+"""Red, green and blue of the classes of a mask from 1 on; more classes begin again."""
 
 
 def panel_png(columns: Mapping[str, Tensor], title: str = "", rows: int = 3) -> bytes:
@@ -26,7 +30,8 @@ def panel_png(columns: Mapping[str, Tensor], title: str = "", rows: int = 3) -> 
 
     Args:
         columns: Name of a column to its pictures, uint8 (B, C, H, W), all of one B. Below each picture stands
-            its PSNR against the column `plain`, if any; the column `ciphertext` also gets a histogram.
+            its PSNR against the column `plain`, if any (but not below `MASKS`); the column `ciphertext` also gets
+            a histogram.
         title: One line above everything.
         rows: At most this many pictures of a column.
 
@@ -50,7 +55,7 @@ def panel_png(columns: Mapping[str, Tensor], title: str = "", rows: int = 3) -> 
         pictures = {name: column[row].cpu().numpy() for name, column in columns.items()}
         for place, (name, picture) in zip(axes[row], pictures.items(), strict=False):
             _draw_picture(place, picture, name if row == 0 else "")
-            if PLAIN in pictures and name != PLAIN:
+            if PLAIN in pictures and name not in (PLAIN, *MASKS):
                 place.set_xlabel(_closeness(picture, pictures[PLAIN]), fontsize=8)
         if CIPHERTEXT in pictures:
             _draw_histogram(
@@ -84,6 +89,23 @@ def cipher_columns(
         "damaged": cipher.decrypt(damaged, planes),
         "restored": cipher.restore(damaged, planes, lost),
     }
+
+
+def overlaid(image: Tensor, mask: Tensor, strength: float = 0.6) -> Tensor:
+    """A mask in colours over a picture turned grey, background left clear.
+
+    Args:
+        image: uint8 (B, C, H, W).
+        mask: Class of each pixel, (B, 1, H, W), any integer type.
+        strength: Of the colour, 0 to 1.
+
+    Returns:
+        uint8 (B, 3, H, W).
+    """
+    grey = image.float().mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    palette = torch.tensor(COLOURS, dtype=torch.float32, device=image.device)
+    colour = palette[(mask[:, 0].long() - 1) % len(COLOURS)].movedim(-1, 1)
+    return torch.where(mask > 0, (1 - strength) * grey + strength * colour, grey).round().to(torch.uint8)
 
 
 def need_drawing() -> Any:

@@ -94,7 +94,7 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    assert all(f" {verb} " in out for verb in cli.VERBS)
+    assert all(f"\n    {verb}" in out for verb in cli.VERBS)
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert capsys.readouterr().out == f"encdl {__version__}\n"

@@ -41,10 +41,8 @@ def dry(*words: str) -> list[str]:
 
 
 def test_the_targets() -> None:
-    named = (
-        "help setup train-encryptor train-thesis train-cipher-classifier evaluate mlflow-ui bench test lint"
-    )
-    named += " format clean"
+    named = "help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter evaluate mlflow-ui"
+    named += " bench test lint format clean"
     assert set(named.split()) <= set(TARGETS)
     assert len(TARGETS) == len(set(TARGETS))
 
@@ -88,6 +86,14 @@ def test_training_of_classifiers() -> None:
     assert command == (
         f"{fit}/classifier-pneumoniamnist.yaml --data.init_args.data_dir /d --seed_everything 1"
     )
+
+
+@needs_make
+def test_training_of_segmenters() -> None:
+    fit = ".venv/bin/encdl fit --config experiments"
+    assert dry("train-cipher-segmenter")[-1].strip() == f"{fit}/segmenter-embedded.yaml"
+    command = dry("train-cipher-segmenter", "DATA=acdc", "DATA_DIR=/d", "ARGS=--seed_everything 1")[-1]
+    assert command == f"{fit}/segmenter-acdc.yaml --data.init_args.data_dir /d --seed_everything 1"
 
 
 @needs_make

@@ -1,9 +1,11 @@
 """Networks that read ciphertext (and what they are compared with), usable from plain PyTorch."""
 
-from encdl.readers.backbones import Backbone, BasicUNet, DenseNet, ResNet18, UNet
+from encdl.readers.backbones import Backbone, DenseNet, ResNet18
 from encdl.readers.circle import GatedStem, KeylessStem, PositionalStem
 from encdl.readers.reader import READER_KEY, LoadedReader, Reader, create, load
+from encdl.readers.segmenters import BasicUNet, SwinUNETR, UNet
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
+from encdl.readers.windows import read_windows
 
 __all__ = [
     "READER_KEY",
@@ -19,7 +21,9 @@ __all__ = [
     "Reader",
     "ResNet18",
     "Stem",
+    "SwinUNETR",
     "UNet",
     "create",
     "load",
+    "read_windows",
 ]

@@ -12,14 +12,20 @@ from torch import Tensor, nn
 
 from encdl.errors import EncdlError, WeightsError
 from encdl.keys.planes import PlaneSpec
-from encdl.readers.backbones import BACKBONES, Backbone
+from encdl.readers.backbones import Backbone, DenseNet, ResNet18
 from encdl.readers.circle import GatedStem, KeylessStem, PositionalStem
+from encdl.readers.segmenters import BasicUNet, SwinUNETR, UNet
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
 
 STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem | GatedStem]] = {
     stem.__name__: stem for stem in (PlainStem, KeyedStem, KeylessStem, PositionalStem, GatedStem)
 }
 """Stems by the name that a checkpoint keeps."""
+
+BACKBONES: dict[str, type[ResNet18 | DenseNet | UNet | BasicUNet | SwinUNETR]] = {
+    backbone.__name__: backbone for backbone in (ResNet18, DenseNet, UNet, BasicUNet, SwinUNETR)
+}
+"""Backbones by the name that a checkpoint keeps."""
 
 READER_KEY = "encdl_reader"
 """Where a training checkpoint keeps what a reader is made of."""

@@ -24,8 +24,7 @@ MAJORITY = "majority_class"
 class ClassifyTask(ReadTask):
     """Trains a reader to tell the classes of a data set, on what its view shows of each picture.
 
-    The cipher is frozen. Every picture gets a fresh key and nonce in every epoch, so that the reader
-    works with any key.
+    Every picture gets a fresh key and nonce in every epoch, so that the reader works with any key.
 
     Args:
         view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
@@ -36,6 +35,7 @@ class ClassifyTask(ReadTask):
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         seed: Fixes the keys.
+        tune_cipher: Also train the cipher's encryption; see `ReadTask`.
     """
 
     per_pixel: ClassVar[bool] = False
@@ -51,8 +51,9 @@ class ClassifyTask(ReadTask):
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         seed: int = 0,
+        tune_cipher: bool = False,
     ) -> None:
-        super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed)
+        super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed, tune_cipher)
         self.balanced = balanced
         self.class_counts: Tensor
 

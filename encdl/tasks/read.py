@@ -20,8 +20,10 @@ from encdl.keys.planes import PlaneSpec
 from encdl.readers import READER_KEY, Backbone, Reader
 from encdl.tasks.base import CipherTask
 from encdl.tasks.keys import fresh_planes
-from encdl.tasks.views import View
+from encdl.tasks.tuning import check_tunable, free_encryption, tuned_sight
+from encdl.tasks.views import Sight, View
 from encdl.weights import load as load_cipher
+from encdl.weights import weights_id
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class BatchKeys:
 class ReadTask(CipherTask):
     """Trains a reader on what its view shows of each picture, and judges it on all rows of the view.
 
-    The cipher is frozen. Every picture gets a fresh key and nonce in every epoch, so that the reader
-    works with any key.
+    The cipher is frozen unless `tune_cipher`. Every picture gets a fresh key and nonce in every epoch, so that the
+    reader works with any key.
 
     Args:
         view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
@@ -60,6 +62,8 @@ class ReadTask(CipherTask):
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         seed: Fixes the keys.
+        tune_cipher: Also train the cipher's encryption, which makes it another cipher: files that other weights
+            encrypted are not for it. The checkpoint holds the tuned one. See `encdl.tasks.tuning`.
     """
 
     per_pixel: ClassVar[bool]
@@ -76,11 +80,14 @@ class ReadTask(CipherTask):
         learning_rate: float,
         weight_decay: float,
         seed: int,
+        tune_cipher: bool,
     ) -> None:
         loaded = load_cipher(weights)
-        # Frozen, yet in training mode, which changes nothing in a cipher: Lightning would warn of the other mode.
+        if tune_cipher:
+            free_encryption(loaded.cipher)
+        # Mostly frozen, yet in training mode, which changes nothing in a cipher: Lightning would warn of another.
         super().__init__(loaded.cipher.train(), planes, learning_rate, weight_decay, seed)
-        self.view, self.backbone, self.weights_id = view, backbone, loaded.id
+        self.view, self.backbone, self.tune_cipher = view, backbone, tune_cipher
         self.classes: tuple[str, ...] = ()
         self.reader: Reader
         self.size: tuple[int, int]
@@ -104,7 +111,7 @@ class ReadTask(CipherTask):
 
         Raises:
             DataError: The data set has no classes.
-            UsageError: The backbone is for another task.
+            UsageError: The backbone is for another task, or view and stem do not fit `tune_cipher`.
         """
         if self.classes:
             return
@@ -115,6 +122,8 @@ class ReadTask(CipherTask):
                 f"{type(data).__name__} has {len(spec.classes)} classes: a reader needs two classes or more to tell"
             )
         stem = self.view.stem_for(spec)
+        if self.tune_cipher:
+            check_tunable(self.view, stem)
         backbone = self.backbone(stem.width, len(spec.classes))
         if backbone.per_pixel != self.per_pixel:
             raise UsageError(f"model.backbone {type(backbone).__name__} {self.wanted}")
@@ -123,10 +132,15 @@ class ReadTask(CipherTask):
         self.reader = Reader(stem, backbone)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """The loss of the main row."""
+        """The loss of the main row, and that of decryption while the cipher is tuned."""
         image = batch["image"]
-        sight = self.view.train(self.cipher, image, BatchKeys(self, image, "train", self.training_draws))
-        loss = self.loss(self.reader(sight.picture, sight.mask), batch)
+        keys = BatchKeys(self, image, "train", self.training_draws)
+        if self.tune_cipher:
+            sight, decryption = tuned_sight(self.cipher, image, keys.fresh("key"))
+            loss = self.loss(self.reader(sight.picture, sight.mask), batch) + decryption
+        else:
+            sight = self.view.train(self.cipher, image, keys)
+            loss = self.loss(self.reader(sight.picture, sight.mask), batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(image))
         return loss
 
@@ -142,7 +156,7 @@ class ReadTask(CipherTask):
             generator = self._generator(f"test {name}", batch_idx)
             keys, harm = BatchKeys(self, image, "test", batch_idx), partial(damage, generator=generator)
             for row, sight in self.view.damaged(self.cipher, image, keys, harm).items():
-                self.measure("test", f"{row}/{name}", self.reader(sight.picture, sight.mask).float(), batch)
+                self.measure("test", f"{row}/{name}", self.read(sight).float(), batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/FIGURE/ROW` for each row, and of the main row `val/FIGURE`."""
@@ -160,9 +174,14 @@ class ReadTask(CipherTask):
             "view": type(self.view).__name__,
             "classes": list(self.classes),
             "size": list(self.size),
-            "weights_id": self.weights_id,
+            "weights_id": weights_id(self.cipher),
             "planes": self.planes.to_dict(),
         }
+
+    def read(self, sight: Sight) -> Tensor:
+        """Logits for what is judged, whose size may not be that of training."""
+        logits: Tensor = self.reader(sight.picture, sight.mask)
+        return logits
 
     @torch.no_grad()
     def panel(self, batch: ImageBatch) -> dict[str, Tensor]:
@@ -182,7 +201,7 @@ class ReadTask(CipherTask):
         image = batch["image"]
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, stage, batch_idx))
         for row, sight in rows.items():
-            logits = self.reader(sight.picture, sight.mask)
+            logits = self.read(sight)
             if row == self.view.row:
                 loss = self.loss(logits, batch)
                 self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=len(image))
@@ -190,8 +209,10 @@ class ReadTask(CipherTask):
         self.measure_floor(stage, batch)
 
     def _tell(self, stage: str) -> None:
-        values = {name: metric.compute() for name, metric in self.figures[stage].items()}
-        for metric in self.figures[stage].values():
+        values: dict[str, Tensor] = {}
+        for name, metric in self.figures[stage].items():
+            value = metric.compute()
+            values |= value if isinstance(value, dict) else {name: value}
             metric.reset()
         suffix = f"/{self.view.row}"
         values |= {

@@ -23,8 +23,8 @@ class Sight:
     """What goes into a reader.
 
     Attributes:
-        picture: uint8 (B, C, H, W).
-        mask: The mask of each pixel, uint8 of the same shape; None for readers without a key.
+        picture: uint8 (B, C, H, W), or the same levels as float32 where gradients are wanted.
+        mask: The mask of each pixel, of the same shape and type; None for readers without a key.
     """
 
     picture: Tensor

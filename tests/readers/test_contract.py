@@ -19,6 +19,7 @@ from encdl.readers import (
     PlainStem,
     Reader,
     ResNet18,
+    SwinUNETR,
     UNet,
 )
 
@@ -29,6 +30,7 @@ SMALL: list[tuple[type[Any], dict[str, Any]]] = [
     (DenseNet, {"width": 8, "growth": 4, "blocks": [1, 1, 1]}),
     (UNet, {"widths": [4, 8, 8]}),
     (BasicUNet, {"widths": [4, 4, 4, 4, 4, 4]}),
+    (SwinUNETR, {"width": 12, "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2]}),
 ]
 CLASSES = 3
 
@@ -64,9 +66,10 @@ def test_shapes(backbone: tuple[Any, dict[str, Any]], stem: type[Any], channels:
     assert logits.isfinite().all()
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("side", [1, 5, 32])
-def test_any_size(backbone: tuple[Any, dict[str, Any]], side: int) -> None:
-    reader = small(*backbone)
+def test_any_size(backbone: tuple[Any, dict[str, Any]], side: int, training: bool) -> None:
+    reader = small(*backbone).train(training)
     if side < 32 and not reader.backbone.per_pixel and isinstance(reader.backbone, DenseNet):
         pytest.skip("DenseNet pools pictures of this size away")
     picture = pictures(2, 1, side, side)
@@ -111,3 +114,9 @@ def test_backbones_out_of_range() -> None:
         UNet(4, 2, widths=[8])
     with pytest.raises(UsageError, match="six widths"):
         BasicUNet(4, 2, widths=[8])
+    with pytest.raises(UsageError, match="multiple of 12, not 20"):
+        SwinUNETR(4, 2, width=20)
+    with pytest.raises(UsageError, match="four depths and heads"):
+        SwinUNETR(4, 2, depths=[2, 2])
+    with pytest.raises(UsageError, match="heads that divide"):
+        SwinUNETR(4, 2, width=12, heads=[5, 6, 12, 24])
