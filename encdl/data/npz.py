@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Part:
     masks: np.ndarray | None
 
 
+@dataclass(eq=False, repr=False)
 class NpzImages(ImageDataModule):
     """Pictures of one size, with labels or masks if the file has them.
 
@@ -51,43 +52,22 @@ class NpzImages(ImageDataModule):
         file: Name of the file, such as `pneumoniamnist.npz`.
         data_dir: The folder it is in.
         class_names: Names of the classes, for files without them.
-        batch_size: As for every data module, like the rest.
-        eval_batch_size: See `ImageDataModule`.
-        crop: See `ImageDataModule`; 0, the default here, trains on whole pictures.
-        repeats: See `ImageDataModule`.
-        num_workers: See `ImageDataModule`.
-        seed: See `ImageDataModule`.
-        augment: See `ImageDataModule`.
+        crop: As in `ImageDataModule`, like all further settings; 0, the default here, trains on whole pictures.
 
     Raises:
         UsageError: A number is out of its range.
     """
 
-    def __init__(
-        self,
-        file: str,
-        data_dir: str = "data",
-        class_names: list[str] | None = None,
-        *,
-        batch_size: int = 16,
-        eval_batch_size: int = 8,
-        crop: int = 0,
-        repeats: int = 1,
-        num_workers: int = 0,
-        seed: int = 0,
-        augment: bool = True,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            crop=crop,
-            repeats=repeats,
-            num_workers=num_workers,
-            seed=seed,
-            augment=augment,
-        )
-        self.path = Path(data_dir, file)
-        self.class_names = tuple(class_names or ())
+    file: str
+    data_dir: str = "data"
+    class_names: list[str] | None = None
+    _: KW_ONLY
+    crop: int = 0
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.data_dir, self.file)
 
     @property
     def spec(self) -> DataSpec:
@@ -184,7 +164,9 @@ class NpzImages(ImageDataModule):
             if values is not None and values.size
         ]
         count = max(values, default=-1) + 1
-        named = self.class_names or tuple(str(name) for name in self._arrays.get("class_names", ()))
+        named = tuple(self.class_names or ()) or tuple(
+            str(name) for name in self._arrays.get("class_names", ())
+        )
         if named and len(named) < count:
             raise self._wrong(f"{count} classes occur, and {len(named)} are named")
         return named or tuple(str(number) for number in range(count))
