@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
+from encdl.data.splits import SPLITS, torn
 from encdl.errors import DataError
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 NAMED_SPLITS = "images"
-MEDMNIST = (
-    "pip install medmnist, then python -c \"import medmnist as m; getattr(m, m.INFO['{flag}']['python_class'])"
-    "('train', download=True, root='{folder}')\""
-)
+GROUPS = ("patient", "group")
+"""Columns of what must not be in two splits."""
+MEDMNIST = "fetch https://zenodo.org/records/10519652/files/{file}?download=1"
 SOURCES = {
     "brain_tumor.npz": "make it from kaggle.com/datasets/sartajbhuvaji/brain-tumor-classification-mri",
     "acdc.npz": "make it from the ACDC challenge's data (creatis.insa-lyon.fr/Challenge/acdc), which has its own terms",
@@ -46,7 +45,8 @@ class NpzImages(ImageDataModule):
 
     Two layouts are known by the arrays in the file. MedMNIST's: `train_images` uint8 (N, H, W) or (N, H, W, 3) and
     `train_labels` (N, 1), and the same for val and test. Ours: `images`, and `split` (N,) with 0 for training, 1 for
-    validation and 2 for testing; if there, `labels` (N,), `masks` uint8 (N, H, W) and `class_names`.
+    validation and 2 for testing; if there, `labels` (N,), `masks` uint8 (N, H, W) and `class_names`. If it has a column
+    `patient` or `group`, none of them may be in two splits.
 
     Args:
         file: Name of the file, such as `pneumoniamnist.npz`.
@@ -107,6 +107,7 @@ class NpzImages(ImageDataModule):
 
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
+        self.prepare_data()
         if not self.path.is_file():
             raise DataError(
                 f"{self.path}: no such file: put {self.path.name} into {self.path.parent}/, or set "
@@ -124,10 +125,21 @@ class NpzImages(ImageDataModule):
         column = self._array("split", arrays)
         if column.shape != (len(whole.images),) or not np.isin(column, (0, 1, 2)).all():
             raise self._wrong("`split` must hold 0 (train), 1 (val) or 2 (test) for each picture")
+        for name in GROUPS:
+            if name in arrays:
+                self._check_apart(name, arrays[name], column)
         return {
             split: Part(*(None if each is None else each[column == number] for each in _fields(whole)))  # type: ignore[arg-type]
             for number, split in enumerate(SPLITS)
         }
+
+    def _check_apart(self, name: str, groups: np.ndarray, column: np.ndarray) -> None:
+        if groups.shape != column.shape or groups.dtype.kind not in "iuU":
+            raise self._wrong(f"`{name}` must hold one number or word for each picture")
+        if group := torn({split: groups[column == number].tolist() for number, split in enumerate(SPLITS)}):
+            raise self._wrong(
+                f"{name} {group} is in two splits: keep each in one, or the figures mean nothing"
+            )
 
     def _part(
         self,
@@ -138,13 +150,16 @@ class NpzImages(ImageDataModule):
     ) -> Part:
         """One split's arrays, checked against one another."""
         pictures = self._array(name, arrays)
-        if pictures.dtype != np.uint8 or pictures.ndim not in {3, 4}:
+        flat = pictures.ndim == 3 or (pictures.ndim == 4 and pictures.shape[3] in {1, 3})
+        if pictures.dtype != np.uint8 or not flat or 0 in pictures.shape[1:]:
             raise self._wrong(
-                f"`{name}` is {pictures.dtype} {pictures.shape}, not uint8 (N, H, W) or (N, H, W, C)"
+                f"`{name}` is {pictures.dtype} {pictures.shape}, not uint8 (N, H, W) or (N, H, W, 3)"
             )
         if labels is not None:
-            if labels.size != len(pictures) or labels.dtype.kind not in "iu":
-                raise self._wrong(f"there must be one integer label for each of the {len(pictures)} `{name}`")
+            if labels.size != len(pictures) or labels.dtype.kind not in "iu" or (labels < 0).any():
+                raise self._wrong(
+                    f"there must be one integer label from 0 for each of the {len(pictures)} `{name}`"
+                )
             labels = labels.reshape(-1).astype(np.int64)
         if masks is not None and (masks.shape != pictures.shape[:3] or masks.dtype != np.uint8):
             raise self._wrong(f"masks must be uint8 {pictures.shape[:3]} like `{name}`")
@@ -164,12 +179,13 @@ class NpzImages(ImageDataModule):
             if values is not None and values.size
         ]
         count = max(values, default=-1) + 1
-        named = tuple(self.class_names or ()) or tuple(
-            str(name) for name in self._arrays.get("class_names", ())
-        )
+        named = self._named()
         if named and len(named) < count:
             raise self._wrong(f"{count} classes occur, and {len(named)} are named")
         return named or tuple(str(number) for number in range(count))
+
+    def _named(self) -> tuple[str, ...]:
+        return tuple(self.class_names or map(str, self._arrays.get("class_names", ())))
 
     def _wrong(self, what: str) -> DataError:
         return DataError(f"{self.path}: {what}")
@@ -180,7 +196,7 @@ def _source(path: Path) -> str:
     if path.name in SOURCES:
         return f"{SOURCES[path.name]}, in one of the two layouts: {LAYOUTS}"
     if "mnist" in path.name.lower():
-        return MEDMNIST.format(flag=path.stem, folder=path.parent)
+        return MEDMNIST.format(file=path.name)
     return f"it must hold {LAYOUTS}"
 
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from encdl.data.base import Split
 
@@ -48,11 +48,11 @@ def deal(names: Iterable[str], shares: Mapping[Split, float]) -> dict[Split, lis
     return {"train": left, **parts}
 
 
-def torn(parts: Mapping[Split, Iterable[str]]) -> str | None:
+def torn(parts: Mapping[Split, Iterable[Any]]) -> str | None:
     """The first group that occurs in two splits, if there is one."""
     seen: dict[str, Split] = {}
     for split, names in parts.items():
-        for name in sorted(set(names)):
+        for name in sorted({str(name) for name in names}):
             if seen.setdefault(name, split) != split:
                 return name
     return None
