@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -104,11 +104,15 @@ class DrawDataset(Dataset[Sample]):
         return result
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ImageDataModule(LightningDataModule, ABC):
     """Base of the data sets.
 
     Training batches are random crops, augmented if asked for; validation, test and prediction batches are
     whole pictures in a fixed order. Every batch is an `encdl.batch.ImageBatch`.
+
+    It is a dataclass, so a data set that is one too adds its own settings to these, and gives one of these
+    another default, without a constructor.
 
     Args:
         batch_size: Pictures a training batch.
@@ -124,27 +128,23 @@ class ImageDataModule(LightningDataModule, ABC):
         UsageError: A number is out of its range.
     """
 
-    def __init__(
-        self,
-        *,
-        batch_size: int = 16,
-        eval_batch_size: int = 8,
-        crop: int = 64,
-        repeats: int = 1,
-        num_workers: int = 0,
-        seed: int = 0,
-        augment: bool = True,
-    ) -> None:
+    batch_size: int = 16
+    eval_batch_size: int = 8
+    crop: int = 64
+    repeats: int = 1
+    num_workers: int = 0
+    seed: int = 0
+    augment: bool = True
+    cache: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
         super().__init__()
         least = {"batch_size": 1, "eval_batch_size": 1, "crop": 0, "repeats": 1, "num_workers": 0, "seed": 0}
-        given = dict(zip(least, (batch_size, eval_batch_size, crop, repeats, num_workers, seed), strict=True))
-        for name, value in given.items():
-            if value < least[name]:
-                raise UsageError(f"data setting {name} is {value}: it must be at least {least[name]}")
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.crop, self.repeats, self.num_workers, self.seed = crop, repeats, num_workers, seed
-        self.augment = augment
-        self.cache = True
+        for name, number in least.items():
+            if getattr(self, name) < number:
+                raise UsageError(
+                    f"data setting {name} is {getattr(self, name)}: it must be at least {number}"
+                )
         self._datasets: dict[Split, Dataset[Sample]] = {}
 
     @property

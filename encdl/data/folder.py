@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from pathlib import Path, PurePath
+from typing import Any, Literal
 
 import numpy as np
 
 from encdl import images
 from encdl.data.base import PURPOSE, DataSpec, ImageDataModule, Sample, Split
+from encdl.data.splits import GROUPS, SPLITS, Group, deal, group_name, torn
 from encdl.errors import DataError, UsageError
 from encdl.lazy import need
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-Group: TypeAlias = Literal["file", "folder"]
 LUMINANCE = (0.299, 0.587, 0.114)
 """Share of red, green and blue in grey (ITU-R BT.601)."""
 
 
+@dataclass(eq=False, repr=False)
 class ImageFolder(ImageDataModule):
     """Every PNG, TIFF, NPY, JPEG and BMP file below a folder, whatever its size, depth or colour.
 
-    If the folder has the sub-folders `train`, `val` and `test`, they are the splits. Otherwise the files are put in
-    an order that depends only on a hash of their paths, and split there; with `group: folder` files of one
-    sub-folder (one patient, say) stay together.
+    If the folder has the sub-folders `train`, `val` and `test`, they are the splits; if `val` or `test` is not there,
+    it is split off `train`. Otherwise the files are put in an order that depends only on a hash of their paths, and
+    split there. Files of one patient, say, stay together with `group: folder` if they lie in one sub-folder, and with
+    `group: prefix` if their names start alike, up to the first underscore (`patient012_3.png`).
 
     Pictures become uint8 with `channels` channels: transparency is dropped, colour becomes luminance or grey is
     repeated, and 16-bit pictures are stretched from their own darkest to their brightest level.
@@ -37,59 +36,41 @@ class ImageFolder(ImageDataModule):
         folder: Where the files are.
         size: Height and width of a validation or test picture, cut or padded with black around the middle.
         channels: 1 (grey) or 3 (colour).
-        group: What must not be torn apart by the split: nothing but the single file, or each sub-folder.
-        val_share: Share of the files (or sub-folders) for validation; at least one.
+        group: What must not be torn apart by the split: nothing but the single file, files whose names start
+            alike up to the first `_`, or each sub-folder.
+        val_share: Share of the groups for validation; at least one.
         test_share: The same for testing.
         cache: Keep all pictures in memory instead of reading them again in every epoch.
-        batch_size: As for every data module, like the rest.
-        eval_batch_size: See `ImageDataModule`.
-        crop: See `ImageDataModule`; 0 trains on pictures of `size`.
-        repeats: See `ImageDataModule`.
-        num_workers: See `ImageDataModule`.
-        seed: See `ImageDataModule`; it does not change the split.
-        augment: See `ImageDataModule`.
 
     Raises:
         UsageError: A number is out of its range.
     """
 
-    def __init__(
-        self,
-        folder: str,
-        *,
-        size: int = 256,
-        channels: Literal[1, 3] = 1,
-        group: Group = "file",
-        val_share: float = 0.1,
-        test_share: float = 0.1,
-        cache: bool = True,
-        batch_size: int = 16,
-        eval_batch_size: int = 8,
-        crop: int = 64,
-        repeats: int = 1,
-        num_workers: int = 0,
-        seed: int = 0,
-        augment: bool = True,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            crop=crop,
-            repeats=repeats,
-            num_workers=num_workers,
-            seed=seed,
-            augment=augment,
-        )
-        if size < 1 or channels not in {1, 3}:
+    folder: str
+    _: KW_ONLY
+    size: int = 256
+    channels: Literal[1, 3] = 1
+    group: Group = "file"
+    val_share: float = 0.1
+    test_share: float = 0.1
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size < 1 or self.channels not in {1, 3}:
             raise UsageError(
-                f"size is {size} and channels {channels}: give a positive size and 1 or 3 channels"
+                f"size is {self.size} and channels {self.channels}: give a positive size and 1 or 3 channels"
             )
-        if min(val_share, test_share) <= 0 or val_share + test_share >= 1:
+        if min(self.val_share, self.test_share) <= 0 or self.val_share + self.test_share >= 1:
             raise UsageError(
-                f"val_share is {val_share} and test_share {test_share}: both must be above 0, their sum below 1"
+                f"val_share is {self.val_share} and test_share {self.test_share}: both must be above 0, their "
+                "sum below 1"
             )
-        self.folder, self.size, self.channels, self.cache = Path(folder), size, channels, cache
-        self.group, self.shares = group, {"test": test_share, "val": val_share}
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return Path(self.folder)
 
     @property
     def spec(self) -> DataSpec:
@@ -115,37 +96,61 @@ class ImageFolder(ImageDataModule):
         """The files of each split, in a fixed order.
 
         Raises:
-            DataError: The folder is missing, or has too few pictures.
+            DataError: The folder is missing, has too few pictures, or a group of them in two splits.
         """
-        if not self.folder.is_dir():
+        if not self.root.is_dir():
             raise DataError(
-                f"{self.folder}: no such folder: set data.init_args.folder to your folder of pictures"
+                f"{self.root}: no such folder: set data.init_args.folder to your folder of pictures"
             )
-        if all((self.folder / split).is_dir() for split in SPLITS):
-            return {split: _pictures(self.folder / split) for split in SPLITS}
-        return self._split(_pictures(self.folder))
+        shares: dict[Split, float] = {"test": self.test_share, "val": self.val_share}
+        if not self._given:
+            return self._split(pictures_below(self.root), shares)
+        parts = {split: pictures_below(self.root / split) for split in self._given}
+        missing = {split: share for split, share in shares.items() if split not in parts}
+        if missing:
+            parts |= self._split(parts["train"], missing)
+        groups = {split: [self._group(file) for file in parts[split]] for split in SPLITS}
+        if self.group != "file" and (name := torn(groups)):
+            raise DataError(
+                f"{self.root}: `{name}` is in two of train, val and test: keep each {self.group} in one of them"
+            )
+        return {split: parts[split] for split in SPLITS}
 
-    def _split(self, files: list[Path]) -> dict[Split, list[Path]]:
-        """Deal the groups out: the first by hash are for testing, the next for validation."""
+    @cached_property
+    def _given(self) -> list[Split]:
+        """The splits that are sub-folders; there are none unless training is one."""
+        given = [split for split in SPLITS if (self.root / split).is_dir()]
+        return given if "train" in given else []
+
+    def _inside(self, file: Path) -> PurePath:
+        """The file's path below its split's folder."""
+        path = file.relative_to(self.root)
+        return path.relative_to(path.parts[0]) if self._given else path
+
+    def _group(self, file: Path) -> str:
+        """Name of what must stay together with `file`."""
+        return group_name(self._inside(file), self.group)
+
+    def _kind(self, file: Path) -> str:
+        """Files of each kind are split among themselves; here all are of one kind."""
+        return ""
+
+    def _split(self, files: list[Path], shares: dict[Split, float]) -> dict[Split, list[Path]]:
+        """Deal the groups of files out, kind by kind."""
         groups: dict[str, list[Path]] = {}
         for file in files:
-            member = file if self.group == "file" else file.parent
-            groups.setdefault(member.relative_to(self.folder).as_posix(), []).append(file)
-        names = sorted(
-            groups, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest()
-        )
-        if len(names) < len(SPLITS):
-            kind = "pictures" if self.group == "file" else "sub-folders with pictures"
-            raise DataError(f"{self.folder}: holds {len(names)} {kind}: training needs 3 or more")
-        test = math.ceil(self.shares["test"] * len(names))
-        val = min(math.ceil(self.shares["val"] * len(names)), len(names) - test - 1)
-        parts: dict[Split, list[str]] = {
-            "test": names[:test],
-            "val": names[test : test + val],
-            "train": names[test + val :],
-        }
+            groups.setdefault(self._group(file), []).append(file)
+        if len(groups) <= len(shares):
+            raise DataError(
+                f"{self.root}: holds {len(groups)} {GROUPS[self.group]}: training needs {len(shares) + 1} or more"
+            )
+        kinds: dict[str, list[str]] = {}
+        for name, members in groups.items():
+            kinds.setdefault(self._kind(members[0]), []).append(name)
+        dealt = [deal(names, shares) for names in kinds.values()]
         return {
-            split: sorted(file for name in part for file in groups[name]) for split, part in parts.items()
+            split: sorted(file for parts in dealt for name in parts[split] for file in groups[name])
+            for split in ("train", *shares)
         }
 
 
@@ -196,7 +201,7 @@ def _to_bytes(planes: np.ndarray) -> np.ndarray:
     return stretched.round().astype(np.uint8)
 
 
-def _pictures(folder: Path) -> list[Path]:
+def pictures_below(folder: Path) -> list[Path]:
     """All picture files below `folder`, hidden ones left out.
 
     Raises:

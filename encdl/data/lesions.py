@@ -9,6 +9,7 @@ about disease.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +31,7 @@ LEVEL = (20.0, 80.0)
 """Brightness of a lesion; white matter is about 210, grey matter 165."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SyntheticLesionMRI(ImageDataModule):
     """MNI152 slices at 2 mm, 96 x 80 pixels, with a SYNTHETIC lesion (label 1) or none (label 0).
 
@@ -38,37 +40,25 @@ class SyntheticLesionMRI(ImageDataModule):
     a lesion. Training, validation and test slices are slabs with gaps between them.
 
     Args:
-        batch_size: As for every data module, like the rest.
+        batch_size: As for every data module, like the rest but `crop` and `augment`, which are fixed.
         eval_batch_size: See `ImageDataModule`.
-        copies: Validation and test pictures of each slice and label.
         repeats: How often an epoch draws each of the 172 training pictures.
-        num_workers: See `ImageDataModule`.
-        seed: See `ImageDataModule`; it does not change validation and test.
+        copies: Validation and test pictures of each slice and label.
 
     Raises:
         UsageError: A number is out of its range.
     """
 
-    def __init__(
-        self,
-        *,
-        batch_size: int = 32,
-        eval_batch_size: int = 50,
-        copies: int = 10,
-        repeats: int = 4,
-        num_workers: int = 0,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            crop=0,
-            repeats=repeats,
-            num_workers=num_workers,
-            seed=seed,
-            augment=True,
-        )
-        self.copies = max(1, copies)
+    batch_size: int = 32
+    eval_batch_size: int = 50
+    repeats: int = 4
+    copies: int = 10
+    crop: int = field(default=0, init=False)
+    augment: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.copies = max(1, self.copies)
 
     @property
     def spec(self) -> DataSpec:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
+from encdl.data.splits import SPLITS, torn
 from encdl.errors import DataError
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 NAMED_SPLITS = "images"
-MEDMNIST = (
-    "pip install medmnist, then python -c \"import medmnist as m; getattr(m, m.INFO['{flag}']['python_class'])"
-    "('train', download=True, root='{folder}')\""
-)
+GROUPS = ("patient", "group")
+"""Columns of what must not be in two splits."""
+MEDMNIST = "fetch https://zenodo.org/records/10519652/files/{file}?download=1"
 SOURCES = {
     "brain_tumor.npz": "make it from kaggle.com/datasets/sartajbhuvaji/brain-tumor-classification-mri",
     "acdc.npz": "make it from the ACDC challenge's data (creatis.insa-lyon.fr/Challenge/acdc), which has its own terms",
@@ -40,54 +39,35 @@ class Part:
     masks: np.ndarray | None
 
 
+@dataclass(eq=False, repr=False)
 class NpzImages(ImageDataModule):
     """Pictures of one size, with labels or masks if the file has them.
 
     Two layouts are known by the arrays in the file. MedMNIST's: `train_images` uint8 (N, H, W) or (N, H, W, 3) and
     `train_labels` (N, 1), and the same for val and test. Ours: `images`, and `split` (N,) with 0 for training, 1 for
-    validation and 2 for testing; if there, `labels` (N,), `masks` uint8 (N, H, W) and `class_names`.
+    validation and 2 for testing; if there, `labels` (N,), `masks` uint8 (N, H, W) and `class_names`. If it has a column
+    `patient` or `group`, none of them may be in two splits.
 
     Args:
         file: Name of the file, such as `pneumoniamnist.npz`.
         data_dir: The folder it is in.
         class_names: Names of the classes, for files without them.
-        batch_size: As for every data module, like the rest.
-        eval_batch_size: See `ImageDataModule`.
-        crop: See `ImageDataModule`; 0, the default here, trains on whole pictures.
-        repeats: See `ImageDataModule`.
-        num_workers: See `ImageDataModule`.
-        seed: See `ImageDataModule`.
-        augment: See `ImageDataModule`.
+        crop: As in `ImageDataModule`, like all further settings; 0, the default here, trains on whole pictures.
 
     Raises:
         UsageError: A number is out of its range.
     """
 
-    def __init__(
-        self,
-        file: str,
-        data_dir: str = "data",
-        class_names: list[str] | None = None,
-        *,
-        batch_size: int = 16,
-        eval_batch_size: int = 8,
-        crop: int = 0,
-        repeats: int = 1,
-        num_workers: int = 0,
-        seed: int = 0,
-        augment: bool = True,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            crop=crop,
-            repeats=repeats,
-            num_workers=num_workers,
-            seed=seed,
-            augment=augment,
-        )
-        self.path = Path(data_dir, file)
-        self.class_names = tuple(class_names or ())
+    file: str
+    data_dir: str = "data"
+    class_names: list[str] | None = None
+    _: KW_ONLY
+    crop: int = 0
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.data_dir, self.file)
 
     @property
     def spec(self) -> DataSpec:
@@ -127,6 +107,7 @@ class NpzImages(ImageDataModule):
 
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
+        self.prepare_data()
         if not self.path.is_file():
             raise DataError(
                 f"{self.path}: no such file: put {self.path.name} into {self.path.parent}/, or set "
@@ -144,10 +125,21 @@ class NpzImages(ImageDataModule):
         column = self._array("split", arrays)
         if column.shape != (len(whole.images),) or not np.isin(column, (0, 1, 2)).all():
             raise self._wrong("`split` must hold 0 (train), 1 (val) or 2 (test) for each picture")
+        for name in GROUPS:
+            if name in arrays:
+                self._check_apart(name, arrays[name], column)
         return {
             split: Part(*(None if each is None else each[column == number] for each in _fields(whole)))  # type: ignore[arg-type]
             for number, split in enumerate(SPLITS)
         }
+
+    def _check_apart(self, name: str, groups: np.ndarray, column: np.ndarray) -> None:
+        if groups.shape != column.shape or groups.dtype.kind not in "iuU":
+            raise self._wrong(f"`{name}` must hold one number or word for each picture")
+        if group := torn({split: groups[column == number].tolist() for number, split in enumerate(SPLITS)}):
+            raise self._wrong(
+                f"{name} {group} is in two splits: keep each in one, or the figures mean nothing"
+            )
 
     def _part(
         self,
@@ -158,13 +150,16 @@ class NpzImages(ImageDataModule):
     ) -> Part:
         """One split's arrays, checked against one another."""
         pictures = self._array(name, arrays)
-        if pictures.dtype != np.uint8 or pictures.ndim not in {3, 4}:
+        flat = pictures.ndim == 3 or (pictures.ndim == 4 and pictures.shape[3] in {1, 3})
+        if pictures.dtype != np.uint8 or not flat or 0 in pictures.shape[1:]:
             raise self._wrong(
-                f"`{name}` is {pictures.dtype} {pictures.shape}, not uint8 (N, H, W) or (N, H, W, C)"
+                f"`{name}` is {pictures.dtype} {pictures.shape}, not uint8 (N, H, W) or (N, H, W, 3)"
             )
         if labels is not None:
-            if labels.size != len(pictures) or labels.dtype.kind not in "iu":
-                raise self._wrong(f"there must be one integer label for each of the {len(pictures)} `{name}`")
+            if labels.size != len(pictures) or labels.dtype.kind not in "iu" or (labels < 0).any():
+                raise self._wrong(
+                    f"there must be one integer label from 0 for each of the {len(pictures)} `{name}`"
+                )
             labels = labels.reshape(-1).astype(np.int64)
         if masks is not None and (masks.shape != pictures.shape[:3] or masks.dtype != np.uint8):
             raise self._wrong(f"masks must be uint8 {pictures.shape[:3]} like `{name}`")
@@ -184,10 +179,13 @@ class NpzImages(ImageDataModule):
             if values is not None and values.size
         ]
         count = max(values, default=-1) + 1
-        named = self.class_names or tuple(str(name) for name in self._arrays.get("class_names", ()))
+        named = self._named()
         if named and len(named) < count:
             raise self._wrong(f"{count} classes occur, and {len(named)} are named")
         return named or tuple(str(number) for number in range(count))
+
+    def _named(self) -> tuple[str, ...]:
+        return tuple(self.class_names or map(str, self._arrays.get("class_names", ())))
 
     def _wrong(self, what: str) -> DataError:
         return DataError(f"{self.path}: {what}")
@@ -198,7 +196,7 @@ def _source(path: Path) -> str:
     if path.name in SOURCES:
         return f"{SOURCES[path.name]}, in one of the two layouts: {LAYOUTS}"
     if "mnist" in path.name.lower():
-        return MEDMNIST.format(flag=path.stem, folder=path.parent)
+        return MEDMNIST.format(file=path.name)
     return f"it must hold {LAYOUTS}"
 
 

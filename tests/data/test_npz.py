@@ -83,6 +83,17 @@ def test_masks_follow_their_pictures(tmp_path: Path, augment: bool) -> None:
         assert torch.equal(batch["mask"] * 100, batch["image"])
 
 
+def test_a_patient_in_one_split(tmp_path: Path) -> None:
+    data = make(tmp_path, column(patient=np.array([7, 7, 1, 2, 8, 1], np.int16)))
+    assert [len(data.samples(split)) for split in SPLITS] == [3, 1, 2]
+
+
+def test_one_pixel(tmp_path: Path) -> None:
+    data = make(tmp_path, column(images=noise(6, 1, 1)), batch_size=2)
+    assert data.spec == DataSpec(1, 1, 1, classes=("a", "b", "c"))
+    assert next(iter(data.train_dataloader()))["image"].shape == (2, 1, 1, 1)
+
+
 def test_colour(tmp_path: Path) -> None:
     data = make(tmp_path, {f"{split}_images": noise(2, 28, 28, 3) for split in SPLITS}, batch_size=2)
     assert data.spec == DataSpec(3, 28, 28)
@@ -96,7 +107,15 @@ def test_colour(tmp_path: Path) -> None:
     [
         (medmnist(train_images=noise(6, 28)), r"`train_images` is uint8 \(6, 28\), not uint8 \(N, H, W\)"),
         (medmnist(val_images=np.zeros((3, 28, 28))), "`val_images` is float64"),
-        (medmnist(train_labels=noise(6, 14)), "one integer label for each of the 6 `train_images`"),
+        (medmnist(val_images=np.zeros((3, 28, 28), np.uint16)), "`val_images` is uint16"),
+        (
+            medmnist(train_images=noise(6, 28, 28, 28)),
+            r"`train_images` is uint8 \(6, 28, 28, 28\), not uint8",
+        ),
+        (medmnist(train_images=noise(6, 0, 28)), r"`train_images` is uint8 \(6, 0, 28\), not uint8"),
+        (medmnist(train_labels=np.full(6, -1)), "one integer label from 0"),
+        (medmnist(train_labels=np.full(6, np.nan)), "one integer label from 0"),
+        (medmnist(train_labels=noise(6, 14)), "one integer label from 0 for each of the 6 `train_images`"),
         (medmnist(train_labels=np.full((6, 1), 0.5)), "one integer label"),
         ({"train_images": noise(6, 28, 28)}, "it has no `val_images`: known are `train_images`"),
         ({"x": noise(2)}, "it has no `train_images`"),
@@ -104,6 +123,10 @@ def test_colour(tmp_path: Path) -> None:
         (column(split=np.zeros(5, int)), "`split` must hold"),
         (column(masks=noise(6, 20, 20)), r"masks must be uint8 \(6, 20, 24\)"),
         (column(class_names=np.array(["a", "b"])), "3 classes occur, and 2 are named"),
+        (column(patient=np.arange(5)), "`patient` must hold one number or word for each picture"),
+        (column(group=np.full(6, np.nan)), "`group` must hold one number"),
+        (column(patient=np.array([1, 1, 2, 2, 1, 3])), "patient 2 is in two splits: keep each in one"),
+        (column(group=np.array(list("aabcda"))), "group a is in two splits"),
         (column(class_names=np.array(["a", None], object)), "is not a readable .npz file"),
     ],
 )
@@ -161,7 +184,7 @@ def test_real_files(file: str, spec: DataSpec, counts: tuple[int, int, int]) -> 
 @pytest.mark.parametrize(
     ("file", "said"),
     [
-        ("pneumoniamnist.npz", r"pip install medmnist.*INFO\['pneumoniamnist'\].*download=True"),
+        ("pneumoniamnist.npz", r"fetch https://zenodo\.org/records/10519652/files/pneumoniamnist\.npz"),
         ("brain_tumor.npz", r"make it from kaggle\.com.*`images` and `split`"),
         ("acdc.npz", r"ACDC challenge.*own terms"),
         ("own.npz", r"it must hold `train_images`"),

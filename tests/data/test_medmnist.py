@@ -1,0 +1,128 @@
+"""MedMNIST by name: without the package, with a stand-in for it, and the real file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encdl.data.medmnist import NAMES, MedMNIST
+from encdl.data.splits import SPLITS
+from encdl.errors import DataError, UsageError
+
+REAL = Path(os.environ.get("ENCDL_DATA_DIR") or Path(__file__).parents[2].parent / "shared" / "data")
+STAND_IN = """
+import numpy as np
+
+INFO = {
+    "bloodmnist": {"python_class": "BloodMNIST", "label": {"0": "basophil", "1": "eosinophil"}},
+    "retinamnist": {"python_class": "Offline", "label": {"0": "0", "1": "1"}},
+}
+
+
+class Offline:
+    def __init__(self, split, download, root, size):
+        raise RuntimeError("Automatic download failed!\\n  Please download it manually")
+
+
+class BloodMNIST:
+    def __init__(self, split, download, root, size):
+        assert download
+        arrays = {f"{part}_images": np.full((2, size, size, 3), 9, np.uint8) for part in ("train", "val", "test")}
+        arrays |= {f"{part}_labels": np.array([[0], [1]], np.uint8) for part in ("train", "val", "test")}
+        np.savez(f"{root}/bloodmnist_{size}.npz", **arrays)
+"""
+
+
+def put(path: Path, labels: np.ndarray | None = None) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (4, 28, 28), dtype=np.uint8)
+    labels = np.array([[0], [1], [1], [2]], np.uint8) if labels is None else labels
+    np.savez(
+        path,
+        **{f"{split}_images": noise for split in SPLITS},
+        **{f"{split}_labels": labels for split in SPLITS},
+    )
+
+
+@pytest.fixture
+def _package(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path_factory.mktemp("packages")
+    (place / "medmnist.py").write_text(STAND_IN)
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.delitem(__import__("sys").modules, "medmnist", raising=False)
+
+
+@pytest.fixture
+def _no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("encdl.data.medmnist.find_spec", lambda name: None)
+
+
+@pytest.mark.usefixtures("_no_package")
+def test_a_file_needs_no_package(tmp_path: Path) -> None:
+    put(tmp_path / "retinamnist.npz")
+    data = MedMNIST(name="retinamnist", data_dir=str(tmp_path))
+    assert data.spec.classes == ("0", "1", "2")
+    assert data.class_counts().tolist() == [1, 2, 1]
+    named = MedMNIST(name="retinamnist", data_dir=str(tmp_path), class_names=["none", "mild", "severe"])
+    assert named.spec.classes == ("none", "mild", "severe")
+
+
+@pytest.mark.usefixtures("_package")
+def test_the_package_fetches_and_names(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "there"
+    data = MedMNIST(name="bloodmnist", data_dir=str(folder), size=64, batch_size=2)
+    assert data.path == folder / "bloodmnist_64.npz"
+    data.prepare_data()
+    assert data.path.is_file()
+    assert data.spec.classes == ("basophil", "eosinophil")
+    assert next(iter(data.train_dataloader()))["image"].shape == (2, 3, 64, 64)
+
+
+@pytest.mark.usefixtures("_package")
+def test_what_the_package_cannot_fetch(tmp_path: Path) -> None:
+    said = r"retinamnist\.npz: the package medmnist could not fetch it: fetch https://zenodo\.org/.* into "
+    with pytest.raises(DataError, match=said) as caught:
+        MedMNIST(name="retinamnist", data_dir=str(tmp_path)).setup("fit")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("_no_package")
+@pytest.mark.parametrize("size", [28, 128])
+def test_without_file_and_package(tmp_path: Path, size: int) -> None:
+    file = "pneumoniamnist.npz" if size == 28 else f"pneumoniamnist_{size}.npz"
+    said = f"{file}: no such file: pip install medmnist .* fetch https://zenodo.org/records/10519652/files/{file}"
+    for use in ("prepare_data", "setup"):
+        with pytest.raises(DataError, match=said) as caught:
+            getattr(MedMNIST(name="pneumoniamnist", data_dir=str(tmp_path), size=size), use)()  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("organmnist3d", "MedMNIST has no set organmnist3d of flat pictures: give one of bloodmnist, "),
+        ("chestmnist", "MedMNIST has no set chestmnist with one label a picture"),
+        ("PneumoniaMNIST", "MedMNIST has no set PneumoniaMNIST: give"),
+        ("", "MedMNIST has no set : give"),
+    ],
+)
+def test_other_sets_are_refused(name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        MedMNIST(name=name)
+
+
+def test_several_labels_a_picture(tmp_path: Path) -> None:
+    put(tmp_path / "octmnist.npz", labels=np.zeros((4, 14), np.uint8))
+    with pytest.raises(DataError, match="there must be one integer label from 0 for each of the 4"):
+        _ = MedMNIST(name="octmnist", data_dir=str(tmp_path)).spec
+
+
+def test_the_real_file() -> None:
+    if not (REAL / "pneumoniamnist.npz").is_file():
+        pytest.skip(f"pneumoniamnist.npz is not in {REAL}: set ENCDL_DATA_DIR to the folder that has it")
+    data = MedMNIST(name="pneumoniamnist", data_dir=str(REAL), class_names=["normal", "pneumonia"])
+    assert data.spec.classes == ("normal", "pneumonia")
+    assert data.class_counts().tolist() == [1214, 3494]
+    assert len(NAMES) == 11
