@@ -32,11 +32,12 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Part:
-    """One split: uint8 (N, H, W) or (N, H, W, 3), labels (N,) or None, masks (N, H, W) or None."""
+    """One split: uint8 (N, H, W) or (N, H, W, 3); labels (N,), masks (N, H, W) and volumes (N,) where there are any."""
 
     images: np.ndarray
     labels: np.ndarray | None
     masks: np.ndarray | None
+    volumes: np.ndarray | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -46,7 +47,8 @@ class NpzImages(ImageDataModule):
     Two layouts are known by the arrays in the file. MedMNIST's: `train_images` uint8 (N, H, W) or (N, H, W, 3) and
     `train_labels` (N, 1), and the same for val and test. Ours: `images`, and `split` (N,) with 0 for training, 1 for
     validation and 2 for testing; if there, `labels` (N,), `masks` uint8 (N, H, W) and `class_names`. If it has a column
-    `patient` or `group`, none of them may be in two splits.
+    `patient` or `group`, none of them may be in two splits. Slices of one patient (and of one `frame`, if there is such
+    a column: a point in time) are one volume.
 
     Args:
         file: Name of the file, such as `pneumoniamnist.npz`.
@@ -86,6 +88,8 @@ class NpzImages(ImageDataModule):
                 sample["label"] = int(part.labels[index])
             if part.masks is not None:
                 sample["mask"] = part.masks[index][None]
+                if part.volumes is not None:
+                    sample["volume"] = int(part.volumes[index])
         return samples
 
     @cached_property
@@ -128,8 +132,9 @@ class NpzImages(ImageDataModule):
         for name in GROUPS:
             if name in arrays:
                 self._check_apart(name, arrays[name], column)
+        fields = (whole.images, whole.labels, whole.masks, _volumes(arrays))
         return {
-            split: Part(*(None if each is None else each[column == number] for each in _fields(whole)))  # type: ignore[arg-type]
+            split: Part(*(None if each is None else each[column == number] for each in fields))  # type: ignore[arg-type]
             for number, split in enumerate(SPLITS)
         }
 
@@ -200,5 +205,11 @@ def _source(path: Path) -> str:
     return f"it must hold {LAYOUTS}"
 
 
-def _fields(part: Part) -> tuple[np.ndarray | None, ...]:
-    return part.images, part.labels, part.masks
+def _volumes(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Which scan each slice is of: int64 (N,), or None where the file does not say."""
+    names = [name for name in ("patient", "frame") if name in arrays]
+    if "patient" not in names:
+        return None
+    columns = np.stack([np.unique(arrays[name], return_inverse=True)[1].reshape(-1) for name in names])
+    volumes: np.ndarray = np.unique(columns, axis=1, return_inverse=True)[1].reshape(-1)
+    return volumes

@@ -194,3 +194,17 @@ def test_a_missing_file_says_where_to_get_it(tmp_path: Path, file: str, said: st
     with pytest.raises(DataError, match=said) as caught:
         _ = NpzImages(file, str(tmp_path)).spec
     assert "\n" not in str(caught.value)
+
+
+def test_slices_of_one_scan_are_one_volume(tmp_path: Path) -> None:
+    zeros = np.zeros((6, 8, 8), np.uint8)
+    patient, frame = np.array([1, 1, 1, 2, 2, 3]), np.array([1, 1, 9, 1, 1, 4])
+    columns = {"split": np.array([0, 0, 0, 2, 2, 1]), "patient": patient, "frame": frame}
+    np.savez(tmp_path / "scans.npz", images=zeros, masks=zeros, **columns)
+    data = NpzImages("scans.npz", str(tmp_path))
+    volumes = {
+        split: [sample["volume"] for sample in data.samples(split)] for split in ("train", "val", "test")
+    }
+    assert volumes == {"train": [0, 0, 1], "test": [2, 2], "val": [3]}
+    np.savez(tmp_path / "flat.npz", images=zeros, masks=zeros, split=columns["split"])
+    assert "volume" not in NpzImages("flat.npz", str(tmp_path)).samples("train")[0]

@@ -85,6 +85,16 @@ def test_a_picture_alone_is_read_as_in_a_batch(backbone: tuple[Any, dict[str, An
         assert torch.allclose(alone[0], together[index], atol=1e-5)
 
 
+def test_stages_give_ever_coarser_features(backbone: tuple[Any, dict[str, Any]]) -> None:
+    reader, picture = small(*backbone), pictures(2, 1, 64, 64)
+    sizes: list[int] = []
+    for stage in reader.backbone.stages().values():
+        stage.register_forward_hook(lambda module, inputs, result: sizes.append(result.shape[-1]))
+    reader(picture, picture)
+    assert len(sizes) == len(reader.backbone.stages()) >= 3
+    assert sizes == sorted(sizes, reverse=True)
+
+
 def test_gradients_reach_everything(backbone: tuple[Any, dict[str, Any]]) -> None:
     reader, picture = small(*backbone).train(), pictures(4, 1, 64, 64)
     reader(picture, picture.flip(2)).square().mean().backward()

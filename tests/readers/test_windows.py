@@ -29,6 +29,9 @@ class Local(Backbone):
     def settings(self) -> dict[str, Any]:
         return {}
 
+    def stages(self) -> dict[str, nn.Module]:
+        return {"net": self.net}
+
     def forward(self, features: Tensor) -> Tensor:
         result: Tensor = self.net(features)
         return result
