@@ -42,7 +42,7 @@ class HasPanel(Protocol):
 
 
 class ImagePanel(Callback):
-    """Draws the first batch of each validation as the task shows it, and every batch of `encdl predict`.
+    """Draws the first batch of each validation as the task shows it, and every batch of `Trainer.predict`.
 
     The picture goes to the MLflow run as `panels/step-00001200.png`; without MLflow, to the same place
     below the other logger's folder, or else below `default_root_dir`.

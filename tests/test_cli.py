@@ -182,7 +182,7 @@ def test_programming_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> N
         cli.main(["inspect"])
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
 def test_training_gets_its_words_untouched(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     seen: list[list[str]] = []
     fake(monkeypatch, lambda argv: seen.append(argv) or 0, whole=True)

@@ -2,7 +2,7 @@
 
 from encdl.readers.backbones import Backbone, BasicUNet, DenseNet, ResNet18, UNet
 from encdl.readers.circle import GatedStem, KeylessStem, PositionalStem
-from encdl.readers.reader import READER_KEY, LoadedReader, Reader, create, load
+from encdl.readers.reader import READER_KEY, LoadedReader, Reader, create, keyed, load
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "Stem",
     "UNet",
     "create",
+    "keyed",
     "load",
 ]
