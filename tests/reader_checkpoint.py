@@ -16,7 +16,9 @@ CLASSES = {ResNet18: ("well", "ill", "unsure"), UNet: ("background", "tumour", "
 SMALL: dict[type[Any], dict[str, Any]] = {ResNet18: {"width": 4, "stride": 1}, UNet: {"widths": [4, 8]}}
 
 
-def tiny_reader(backbone: type[Any], stem: type[Stem] = KeyedStem, channels: int = 1, seed: int = 3) -> Reader:
+def tiny_reader(
+    backbone: type[Any], stem: type[Stem] = KeyedStem, channels: int = 1, seed: int = 3
+) -> Reader:
     """A reader with random weights, among them the statistics of batches, whose answers differ between pictures."""
     torch.manual_seed(seed)
     body: Backbone = backbone(4, len(CLASSES[backbone]), **SMALL[backbone])
@@ -28,7 +30,11 @@ def tiny_reader(backbone: type[Any], stem: type[Stem] = KeyedStem, channels: int
 
 
 def save_reader(
-    path: Path | str, reader: Reader, cipher: LoadedCipher | None = None, view: str = "Ciphertext", **changes: Any
+    path: Path | str,
+    reader: Reader,
+    cipher: LoadedCipher | None = None,
+    view: str = "Ciphertext",
+    **changes: Any,
 ) -> Path:
     """Write a checkpoint; `changes` replace what it says of the reader."""
     cipher = cipher or load("default")
@@ -37,7 +43,7 @@ def save_reader(
     origin = {
         "reader": reader.config(),
         "view": view,
-        "classes": list(CLASSES[type(reader.backbone)]),
+        "classes": list(CLASSES.get(type(reader.backbone), ())),
         "size": list(SIZE),
         "weights_id": cipher.id,
         "planes": PlaneSpec(planes=cipher.cipher.planes).to_dict(),

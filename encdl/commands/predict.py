@@ -150,10 +150,12 @@ class _Reading:
             self.sources, unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr
         ):
             try:
-                yield source, self.predictor.read(source.path, self.opener)
+                answer = self.predictor.read(source.path, self.opener)
             except EncdlError as error:
                 self.failed += 1
                 tqdm.write(f"encdl: error: {_line(source.path, error)}", file=sys.stderr)
+                continue
+            yield source, answer
 
     def end(self) -> int:
         """Sum up on stderr; the exit code."""
@@ -165,8 +167,8 @@ class _Reading:
 
 
 def _line(path: Path, error: EncdlError) -> str:
-    message = without_secrets(" ".join(str(error).split()))
-    return message if message.startswith(str(path)) else f"{path}: {message}"
+    message = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+    return without_secrets(" ".join(message.split()))
 
 
 def _write_table(args: argparse.Namespace, reading: _Reading) -> None:
@@ -235,6 +237,7 @@ def _check_folder(
     if not folder.absolute().parent.is_dir():
         raise UsageError(f"{folder}: there is no folder {folder.parent}: create it first")
     taken: dict[Path, Path] = {}
+    read = {path.resolve() for path in inputs}
     for source in sources:
         other = taken.setdefault(source.name, source.path)
         if other is not source.path:
@@ -244,6 +247,7 @@ def _check_folder(
             )
         for ending in endings:
             target = _named(folder / source.name, ending)
-            different_files(target, *inputs)
+            if target.resolve() in read:
+                raise UsageError(f"{target}: the mask would replace a file that is read: give another folder")
             if target.parent.is_dir():
                 atomic.check_output(target, force)
