@@ -49,7 +49,7 @@ print("HEAVY", [name for name in {HEAVY} if name in sys.modules], code)
     "argv",
     [
         ["--help"], ["--version"], ["keygen", "k.key"], ["keygen", "--help"], ["encrypt", "--help"],
-        ["decrypt", "--help"], ["rekey", "--help"], ["inspect", "--help"], ["grant", "--help"],
+        ["decrypt", "--help"], ["rekey", "--help"], ["inspect", "--help"], ["grant", "--help"], ["predict", "--help"],
         ["inspect", "s.encdl"], ["grant", "--key", "m.key", "--file", "s.encdl", "-o", "f.grant"],
         ["grant", "--key", "m.key", "--study", "S", "-o", "s.grant"],
     ],
