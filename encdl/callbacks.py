@@ -95,7 +95,7 @@ class ImagePanel(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw each batch of a prediction whose outputs are columns of images, as `panels/predict-0000.png`."""
+        """Draw each batch of a prediction whose outputs are columns of images, as `panels/predict-RANK-0000.png`."""
         if isinstance(outputs, Mapping) and all(isinstance(column, Tensor) for column in outputs.values()):
             title = f"{type(pl_module).__name__}, batch {batch_idx}"
             path = f"panels/predict-{trainer.global_rank}-{batch_idx:04d}.png"

@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let a classifier read pictures of another size than it was trained on, less reliably",
     )
-    add_cipher(parser, "that the files were made with; default: those that the reader was trained on")
+    add_cipher(parser, "that the files were made with; default: that the reader was trained on")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,9 +20,12 @@ from encdl.errors import UsageError
 from encdl.keys.key import Key, load_opener
 from encdl.prediction import Predictor
 from encdl.readers import GatedStem, KeyedStem, KeylessStem, PlainStem, Reader, ResNet18, UNet
+from encdl.tasks.views import Ciphertext, Plaintext, View
 from tests.commands.conftest import Run
 from tests.commands.test_files import failed, noise
 from tests.reader_checkpoint import CLASSES, SIZE, save_reader, tiny_reader
+from tests.tasks.support import trainer
+from tests.tasks.test_classify import Bars, stem, task
 
 KEYED = ["--key", "k.key"]
 
@@ -130,6 +133,31 @@ def test_a_network_trained_on_plaintext_reads_ciphertext(run: Run, files: list[P
         code, other, _ = run("predict", "other.encdl", *options, "--weights", agile)
         assert (code, rows(other)[0]["predicted"]) == (0, rows(out)[0]["predicted"])
         failed(run("predict", "a.encdl", *options, "--weights", agile), f"with weights {mine}", theirs)
+
+
+@pytest.mark.parametrize("view", [Ciphertext, Plaintext])
+def test_what_training_wrote_is_read(run: Run, folder: Path, view: type[View]) -> None:
+    """A checkpoint of a run, up to the table; and the other tests' checkpoints say the same things in it."""
+    fitting = trainer(folder, 2)
+    learnt = task(view(stem) if view is Ciphertext else view())  # type: ignore[call-arg]
+    fitting.fit(learnt, Bars())
+    fitting.save_checkpoint("last.ckpt")
+    picture = Bars().samples("test")[0]["image"]
+    images.write("bar.png", np.asarray(picture)[0])
+    assert run("encrypt", "bar.png", *KEYED, "--postprocess", "diffusion")[0] == 0
+    code, out, _ = run("predict", "bar.encdl", *KEYED, "--reader", "last.ckpt")
+    assert code == 0
+    [row] = rows(out)
+    plain = Reader(PlainStem(1, learnt.reader.stem.width), learnt.reader.backbone).eval()
+    plain.stem.load_state_dict(learnt.reader.stem.state_dict())
+    with torch.no_grad():
+        expected = plain(torch.as_tensor(picture)[None]).softmax(1)[0]
+    given = [float(row[f"probability of {name}"]) for name in ("level", "upright")]
+    assert given == pytest.approx(expected.tolist(), abs=2e-5)
+    untrained = torch.load(save_reader("tiny.ckpt", tiny_reader(ResNet18)), weights_only=True)
+    written = torch.load("last.ckpt", weights_only=True)
+    for key in (readers.READER_KEY, weights.CHECKPOINT_KEY):
+        assert set(untrained[key]) == set(written[key])
 
 
 def test_folders_are_searched_and_no_file_is_read_twice(run: Run, files: list[Path]) -> None:
@@ -425,8 +453,16 @@ def test_a_device_that_is_not_there(run: Run, files: list[Path]) -> None:
 
 BROKEN = [
     ("encdl.readers.Reader.forward", MemoryError(), "a.encdl: out of memory"),
-    ("encdl.readers.Reader.forward", RuntimeError("can't allocate memory: 9 bytes"), "a.encdl: out of memory"),
-    ("encdl.container.read", OSError(5, "Input/output error"), "a.encdl: cannot be read (Input/output error)"),
+    (
+        "encdl.readers.Reader.forward",
+        RuntimeError("can't allocate memory: 9 bytes"),
+        "a.encdl: out of memory",
+    ),
+    (
+        "encdl.container.read",
+        OSError(5, "Input/output error"),
+        "a.encdl: cannot be read (Input/output error)",
+    ),
 ]
 
 
