@@ -46,7 +46,7 @@ class HasPanel(Protocol):
 
 
 class ImagePanel(Callback):
-    """Draws the first batch of each validation as the task shows it, and every batch of `encdl predict`.
+    """Draws the first batch of each validation as the task shows it, and every batch of `Trainer.predict`.
 
     The picture goes to the MLflow run as `panels/step-00001200.png`; without MLflow, to the same place
     below the other logger's folder, or else below `default_root_dir`.
@@ -99,7 +99,7 @@ class ImagePanel(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw each batch of a prediction whose outputs are columns of images, as `panels/predict-0000.png`."""
+        """Draw each batch of a prediction whose outputs are columns of images, as `panels/predict-RANK-0000.png`."""
         if isinstance(outputs, Mapping) and all(isinstance(column, Tensor) for column in outputs.values()):
             title = f"{type(pl_module).__name__}, batch {batch_idx}"
             path = f"panels/predict-{trainer.global_rank}-{batch_idx:04d}.png"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 from encdl import __version__
-from encdl.errors import EncdlError
+from encdl.errors import EncdlError, without_secrets
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -49,14 +48,15 @@ VERBS = {
     "inspect": Verb(
         "show what an .encdl file says about itself (no key needed)", "encdl.commands.files:Inspect"
     ),
+    "predict": Verb(
+        "read .encdl files with a trained network: classes or masks, without decrypting them",
+        "encdl.commands.predict",
+    ),
     "fit": Verb("train: --config experiments/NAME.yaml", "encdl.commands.training:main", whole=True),
     "validate": Verb(
         "measure a checkpoint on the validation images", "encdl.commands.training:main", whole=True
     ),
     "test": Verb("measure a checkpoint on the test images", "encdl.commands.training:main", whole=True),
-    "predict": Verb(
-        "draw what a checkpoint does to the test images", "encdl.commands.training:main", whole=True
-    ),
     "export": Verb("make a small weights file from a training checkpoint", "encdl.commands.export"),
     "experiment": Verb("run a whole study: many trainings, one record", "encdl.commands.experiment"),
     "evaluate": Verb("measure a cipher: quality, statistics, robustness, speed", "encdl.commands.evaluate"),
@@ -126,11 +126,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (EncdlError, ModuleNotFoundError, OSError, MemoryError) as error:
         print(f"encdl: error: {without_secrets(' '.join(_explain(error).split()))}", file=sys.stderr)
         return EXIT_ERROR
-
-
-def without_secrets(message: str) -> str:
-    """`message` without the content of key and grant files, which a library may quote if given one by mistake."""
-    return re.sub(r"encdl-(key|grant)-\d+:[\w:=-]*", r"encdl-\1-…", message)
 
 
 def _explain(error: Exception) -> str:

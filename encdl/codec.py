@@ -50,6 +50,10 @@ class CipherLike(Protocol):
         """Decrypt intact ciphertexts."""
         ...
 
+    def field(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        """The mask that lies on each pixel, without forming the pictures."""
+        ...
+
     def restore(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor | None = None) -> Tensor:
         """Guess the pictures behind damaged ciphertexts."""
         ...
@@ -123,7 +127,7 @@ class Codec:
             key_id=opener.key_id,
             body_bytes=array.nbytes,
         )
-        with _device_errors(self.device):
+        with device_errors(self.device):
             keys, key_bits = self._keys(header, opener)
             ciphertext = _by_channels(self.cipher.encrypt, to_tensor(array).to(self.device), key_bits)
             body = process.apply(ciphertext, [keys]).cpu().numpy().tobytes()
@@ -140,12 +144,28 @@ class Codec:
             WrongKeyError: a grant for something else.
             ContainerError: the body's length or the post-processing is not what this version knows.
         """
-        self._check(header)
-        process = _process(header)
-        with _device_errors(self.device):
-            keys, key_bits = self._keys(header, opener)
-            ciphertext = process.undo(self._ciphertext(header, body), [keys])
+        with device_errors(self.device):
+            ciphertext, key_bits = self._unprocessed(header, body, opener)
             return from_tensor(_by_channels(self.cipher.decrypt, ciphertext, key_bits), header)
+
+    def ciphertext_and_mask(self, header: Header, body: bytes, opener: Opener) -> tuple[Tensor, Tensor]:
+        """What a reader of ciphertext takes, with the post-processing undone; the picture is not formed.
+
+        Args:
+            header: of the file.
+            body: its ciphertext, once the container found both authentic.
+            opener: a key, or a grant for the file or its study.
+
+        Returns:
+            The ciphertext of the network and the mask of each pixel (`Cipher.field`), uint8 (1, C, H, W) each on the
+            codec's device; for 16-bit pictures of their byte planes, see `to_tensor`.
+
+        Raises:
+            WeightsError, WrongKeyError, ContainerError: as `decrypt_array`.
+        """
+        with device_errors(self.device):
+            ciphertext, key_bits = self._unprocessed(header, body, opener)
+            return ciphertext, _by_channels(self.cipher.field, ciphertext, key_bits)
 
     def salvage_array(
         self, header: Header, body: bytes, lost: npt.NDArray[np.bool_], opener: Opener
@@ -161,7 +181,7 @@ class Codec:
         process = _process(header)
         if lost.shape != (header.body_bytes,):
             raise ContainerError(f"the loss map has shape {lost.shape}, not ({header.body_bytes},)")
-        with _device_errors(self.device):
+        with device_errors(self.device):
             keys, key_bits = self._keys(header, opener)
             ciphertext = process.undo(self._ciphertext(header, body), [keys])
             missing = torch.from_numpy(lost.reshape(1, *_planar_shape(header))).to(self.device)
@@ -175,6 +195,13 @@ class Codec:
         if bool(lost.any()):
             return self.cipher.restore(ciphertext, key_bits, lost)
         return self.cipher.decrypt(ciphertext, key_bits)
+
+    def _unprocessed(self, header: Header, body: bytes, opener: Opener) -> tuple[Tensor, Tensor]:
+        """The network's ciphertext (1, C, H, W) and its key planes (1, C, P, H, W)."""
+        self._check(header)
+        process = _process(header)
+        keys, key_bits = self._keys(header, opener)
+        return process.undo(self._ciphertext(header, body), [keys]), key_bits
 
     def _check(self, header: Header) -> None:
         if (header.cipher, header.weights) != (self.cipher.name, self.weights_id):
@@ -258,8 +285,13 @@ def _process(header: Header) -> PostProcess:
 
 
 @contextlib.contextmanager
-def _device_errors(device: torch.device) -> Iterator[None]:
-    """Say in one line that memory ran out."""
+def device_errors(device: torch.device) -> Iterator[None]:
+    """Say in one line that memory ran out.
+
+    Raises:
+        UsageError: On an accelerator.
+        MemoryError: On the CPU.
+    """
     try:
         yield
     except torch.OutOfMemoryError:

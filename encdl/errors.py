@@ -1,5 +1,7 @@
 """Errors that a user can mend: one line each, saying what, where and what to do."""
 
+import re
+
 
 class EncdlError(Exception):
     """Base of every failure that the command line reports as one line with exit code 2."""
@@ -35,3 +37,8 @@ class DataError(EncdlError):
 
 class OutputExistsError(EncdlError):
     """The output file is there already and `--force` was not given."""
+
+
+def without_secrets(message: str) -> str:
+    """`message` without the content of key and grant files, which a library may quote if given one by mistake."""
+    return re.sub(r"encdl-(key|grant)-\d+:[\w:=-]*", r"encdl-\1-…", message)

@@ -20,6 +20,9 @@ class StubCipher:
     def decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
         return self.encrypt(ciphertext, key_planes)
 
+    def field(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        return ciphertext - self.decrypt(ciphertext, key_planes)
+
     def restore(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor | None = None) -> Tensor:
         image = self.decrypt(ciphertext, key_planes)
         return image if lost is None else torch.where(lost, 128, image)

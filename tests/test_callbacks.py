@@ -19,6 +19,7 @@ from encdl.errors import UsageError
 from encdl.panels import panel_png
 from encdl.tracking import RunLogger
 from tests.stores import make_store
+from tests.tasks.support import FewSlices, tiny_task
 from tests.tiny_task import TinyData, TinyTask
 
 
@@ -92,6 +93,19 @@ def test_panels_go_to_the_run(tmp_path: Path) -> None:
     [panel] = logger.experiment.list_artifacts(logger.run_id, "panels")
     assert panel.path == "panels/step-00000002.png"
     assert not (tmp_path / "panels").exists()
+
+
+def test_every_batch_of_a_prediction_is_drawn(tmp_path: Path) -> None:
+    trainer = Trainer(
+        accelerator="cpu",
+        default_root_dir=str(tmp_path),
+        logger=False,
+        callbacks=[ImagePanel()],
+        enable_progress_bar=False,
+    )
+    trainer.predict(tiny_task(), FewSlices(eval_batch_size=1), return_predictions=False)
+    panels = sorted(file.name for file in (tmp_path / "panels").iterdir())
+    assert panels == ["predict-0-0000.png", "predict-0-0001.png"]
 
 
 def test_a_task_without_panels_is_left_alone(tmp_path: Path) -> None:

@@ -270,3 +270,26 @@ def test_running_out_of_memory_is_told(
     monkeypatch.setattr(codec.cipher, "encrypt", full)
     with pytest.raises(told):
         codec.encrypt_array(noise((4, 4)), KEY, planes=PLANES)
+
+
+@pytest.mark.parametrize("postprocess", NAMES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_ciphertext_and_mask_differ_by_the_picture(agile: Codec, postprocess: str, dtype: str) -> None:
+    array = noise((9, 8, 3), dtype)
+    header, body = agile.encrypt_array(array, KEY, planes=PLANES, postprocess=postprocess, study="S")
+    for opener in (KEY, KEY.grant_study("S"), KEY.grant_file(header.nonce_bytes, "S")):
+        ciphertext, mask = agile.ciphertext_and_mask(header, body, opener)
+        assert ciphertext.dtype == mask.dtype == torch.uint8
+        assert torch.equal(ciphertext - mask, to_tensor(array))
+    changed = Key(bytes(range(1, 33)))
+    assert (agile.ciphertext_and_mask(header, body, changed)[1] != mask).double().mean() > 0.9
+
+
+def test_ciphertext_and_mask_of_something_else(agile: Codec, codec: Codec) -> None:
+    header, body = agile.encrypt_array(noise((5, 6)), KEY, planes=PLANES)
+    with pytest.raises(WeightsError, match="made by cipher 'agile'"):
+        codec.ciphertext_and_mask(header, body, KEY)
+    with pytest.raises(ContainerError, match="the body is 29 bytes"):
+        agile.ciphertext_and_mask(header, body[:-1], KEY)
+    with pytest.raises(WrongKeyError):
+        agile.ciphertext_and_mask(header, body, KEY.grant_study("S"))

@@ -34,6 +34,8 @@ from encdl.cli import main
 from encdl.keys import derive
 from encdl.keys.derive import ImageKeys
 from encdl.keys.key import Grant, Key, load_opener
+from encdl.readers import ResNet18, UNet
+from tests.reader_checkpoint import save_reader, tiny_reader
 from tests.stores import make_store
 
 DRIVER = """
@@ -89,6 +91,7 @@ Path("cut.key").write_text(Path("k.key").read_text()[:-3])
 """
 
 KEYED = ["--key", "k.key"]
+CLASSIFY, SEGMENT = (["--reader", f"{name}.ckpt", "--any-size"] for name in ("classifier", "segmenter"))
 RIGHT: list[list[str]] = [
     ["keygen", "k.key"],
     ["keygen", "new.key"],
@@ -103,6 +106,9 @@ RIGHT: list[list[str]] = [
     ["decrypt", "scan.encdl", "--key", "study.grant", "-o", "study.png"],
     ["decrypt", "plain.encdl", "--key", "file.grant", "-o", "file.png"],
     ["rekey", "scan.encdl", *KEYED, "--new-key", "new.key", "-o", "moved.encdl"],
+    ["predict", "scan.encdl", "plain.encdl", *KEYED, *CLASSIFY, "-o", "table.csv"],
+    ["predict", "scan.encdl", "--key", "study.grant", *SEGMENT, "-o", "masks", "--overlay"],
+    ["predict", "plain.encdl", "--key", "file.grant", *CLASSIFY],
     ["fit", "--config", "tiny.yaml"],
 ]
 WRONG: list[list[str]] = [
@@ -124,6 +130,14 @@ WRONG: list[list[str]] = [
     ["export", "k.key", "-o", "w.pt"],
     ["evaluate", "--data", "k.key", "--exact-images", "1"],
     ["evaluate", "--weights", "k.key"],
+    ["predict", "scan.encdl", "--key", "new.key", *CLASSIFY],
+    ["predict", "plain.encdl", "--key", "study.grant", *SEGMENT, "-o", "b.masks"],
+    ["predict", "k.key", "bad.encdl", *KEYED, *CLASSIFY],
+    ["predict", "scan.encdl", *KEYED, "--reader", "k.key"],
+    ["predict", "scan.encdl", *KEYED, *CLASSIFY, "--weights", "k.key"],
+    ["predict", "scan.encdl", *KEYED, *CLASSIFY, "-o", "k.key", "--force"],
+    ["predict", "scan.encdl", *KEYED, *SEGMENT, "-o", "k.key", "--force"],
+    ["predict", "scan.encdl", "--key", "cut.key", *CLASSIFY],
     ["fit", "--config", "tiny.yaml", "--data.init_args", "k.key"],
     ["fit", "--config", "tiny.yaml", "--trainer", "study.grant"],
 ]
@@ -135,6 +149,9 @@ BROKEN: list[tuple[list[str], str]] = [
     (["decrypt", "scan.encdl", "--key", "study.grant", "-o", "b.png"], "encdl.images:write"),
     (["rekey", "scan.encdl", *KEYED, "--new-key", "new.key"], "encdl.container:write"),
     (["grant", *KEYED, "--study", "T", "-o", "b.grant"], "encdl.keys.grant:Grant.save"),
+    (["predict", "scan.encdl", *KEYED, *CLASSIFY], "encdl.readers:Reader.forward"),
+    (["predict", "scan.encdl", *KEYED, *CLASSIFY], "encdl.ciphers.agile:AgileCipher._mask"),
+    (["predict", "scan.encdl", *KEYED, *SEGMENT, "-o", "b.masks", "--overlay"], "encdl.images:write"),
     (["fit", "--config", "tiny.yaml"], "encdl.tasks.encrypt:EncryptTask.training_step"),
 ]  # fmt: skip
 
@@ -221,6 +238,8 @@ def session(folder: Path) -> Session:
     (folder / "tmp").mkdir()
     (folder / "tiny.yaml").write_text(CONFIG)
     make_store(folder / "runs")
+    save_reader(folder / "classifier.ckpt", tiny_reader(ResNet18))
+    save_reader(folder / "segmenter.ckpt", tiny_reader(UNet))
     images.write(folder / "scan.png", np.random.default_rng(0).integers(0, 256, (24, 30), dtype=np.uint8))
     right, wrong = ([(words, "") for words in tasks] for tasks in (RIGHT, WRONG))
     run(folder, [*right, (DAMAGE, "python"), *wrong, *BROKEN])
@@ -279,6 +298,7 @@ def no_file_but_the_key_files_holds_a_secret(session: Session) -> None:
     paths = [path for path in session.folder.rglob("*") if path.is_file()]
     names = {path.relative_to(session.folder).as_posix() for path in paths}
     assert names >= {*KEY_FILES, "scan.encdl", "moved.encdl", "runs/mlflow.db"}
+    assert names >= {"table.csv", "masks/scan.mask.png", "masks/scan.overlay.png"}
     assert any(name.endswith("last.ckpt") for name in names)
     assert any(name.endswith("config.yaml") for name in names)
     found = {
@@ -300,7 +320,8 @@ def a_key_file_holds_its_own_secret_only(session: Session) -> None:
 
 
 def nothing_is_left_of_a_failure(session: Session) -> None:
-    assert not list(session.folder.glob("b.*"))
+    assert not [path for path in session.folder.rglob("b.*") if path.is_file()]
+    assert not list(session.folder.glob("b.masks/*"))
     assert not list(session.folder.glob(".*"))
     assert not list(session.folder.glob("*.tmp"))
 

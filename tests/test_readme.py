@@ -15,8 +15,10 @@ import pytest
 from encdl import images
 from encdl.cli import VERBS
 from encdl.cli import main as encdl
+from encdl.readers import ResNet18
 from encdl.weights import SHIPPED
 from tests.mni import mni_slice
+from tests.reader_checkpoint import save_reader, tiny_reader
 from tests.test_makefile import TARGETS
 
 ROOT = Path(__file__).parents[1]
@@ -88,6 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my" / "images").mkdir(parents=True)
     for number, picture in enumerate(slices):
         images.write(folder / "my" / "images" / f"{number}.png", picture)
+    save_reader(folder / "reader.ckpt", tiny_reader(ResNet18), size=list(slices[0].shape))
     shutil.copytree(ROOT / "experiments", folder / "experiments", ignore=shutil.ignore_patterns("results"))
     return folder
 
@@ -131,13 +134,13 @@ def test_commands_that_do_not_train(
             continue
         for word in words:
             if is_template(word) and "checkpoints" in word:
-                words[words.index(word)] = str(_shipped("default"))
+                words[words.index(word)] = "reader.ckpt" if verb == "predict" else str(_shipped("default"))
         if any(is_template(word) for word in words):
             continue
         code = encdl([verb, *words, *QUICK.get(verb, [])])
         assert code == 0, (command.text, capsys.readouterr().err)
         done.append(verb)
-    assert set(done) >= {"keygen", "encrypt", "decrypt"}
+    assert set(done) >= {"keygen", "encrypt", "decrypt", "predict"}
     what_comes_back_is_the_scan(folder)
 
 

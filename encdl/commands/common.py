@@ -73,6 +73,21 @@ def different_files(output: Path, *inputs: Path) -> None:
             raise UsageError(f"{output}: the output is the same file as the input {name}: give another name")
 
 
+def usable_device(choice: str) -> str:
+    """The device behind "auto", "cpu" or "cuda".
+
+    Raises:
+        UsageError: "cuda" was asked for and is not there.
+    """
+    import torch  # noqa: PLC0415
+
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: no CUDA device is usable here: use --device cpu")
+    if choice == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return choice
+
+
 def load_cipher(name: str, device: str) -> LoadedCipher:
     """Load weights onto the device that the user chose; the first step that imports torch.
 
@@ -80,14 +95,9 @@ def load_cipher(name: str, device: str) -> LoadedCipher:
         UsageError: "cuda" was asked for and is not there.
         WeightsError: unknown name, or an unreadable file.
     """
-    import torch  # noqa: PLC0415
-
     from encdl import weights  # noqa: PLC0415
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: no CUDA device is usable here: use --device cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = usable_device(device)
     try:
         return weights.load(name, device=device)
     except EncdlError:

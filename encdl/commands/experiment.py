@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data-dir", metavar="DIR", help="where the data set's files are (default: the recipe's)"
     )
     parser.add_argument(
+        "--rows",
+        nargs="+",
+        metavar="ROW",
+        help="train these alone: plaintext, which must be there, and any of ciphertext, keyless, fixed_key, hardened, "
+        "hardened_plaintext (default: all)",
+    )
+    parser.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="trainings of each row (default: 3)"
     )
     parser.add_argument(
@@ -65,11 +72,16 @@ def run(args: argparse.Namespace) -> int:
     """Train what is missing, measure costs, write the record."""
     from encdl.atomic import check_output  # noqa: PLC0415
     from encdl.study.parts import Part  # noqa: PLC0415
-    from encdl.study.rows import ROWS  # noqa: PLC0415
+    from encdl.study.rows import VIEWS  # noqa: PLC0415
 
     for name in ("seeds", "jobs"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    rows = list(dict.fromkeys(args.rows or VIEWS))
+    if unknown := [row for row in rows if row not in VIEWS]:
+        raise UsageError(f"--rows: no row {', '.join(unknown)}: there are {', '.join(VIEWS)}")
+    if "plaintext" not in rows:
+        raise UsageError("--rows: plaintext must be there: it is what the others are compared with")
     if not args.config.is_file():
         raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
     data = args.config.stem.partition("-")[2] or args.config.stem
@@ -85,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     parts = [
         Part(str(args.config), row, seed, str(folder), tuple(settings))
         for seed in range(args.seeds)
-        for row in ROWS
+        for row in rows
     ]
     started = time.monotonic()
     contents = _train(parts, args.jobs)

@@ -1,4 +1,4 @@
-"""`encdl fit`, `validate`, `test` and `predict`: one Lightning run from one YAML file."""
+"""`encdl fit`, `validate` and `test`: one Lightning run from one YAML file."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `encdl VERB ...`.
 
     Args:
-        argv: The verb (fit, validate, test or predict) and everything after it.
+        argv: The verb (fit, validate or test) and everything after it.
 
     Returns:
         Exit code: 0, or 143 when terminated.

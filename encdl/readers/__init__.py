@@ -2,7 +2,7 @@
 
 from encdl.readers.backbones import Backbone, DenseNet, ResNet18
 from encdl.readers.circle import GatedStem, KeylessStem, PositionalStem
-from encdl.readers.reader import READER_KEY, LoadedReader, Reader, create, load
+from encdl.readers.reader import READER_KEY, LoadedReader, Reader, create, keyed, load
 from encdl.readers.segmenters import BasicUNet, SwinUNETR, UNet
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
 from encdl.readers.windows import read_windows
@@ -24,6 +24,7 @@ __all__ = [
     "SwinUNETR",
     "UNet",
     "create",
+    "keyed",
     "load",
     "read_windows",
 ]

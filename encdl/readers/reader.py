@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from encdl.errors import EncdlError, WeightsError
+from encdl.errors import EncdlError, UsageError, WeightsError
 from encdl.keys.planes import PlaneSpec
 from encdl.readers.backbones import Backbone, DenseNet, ResNet18
 from encdl.readers.circle import GatedStem, KeylessStem, PositionalStem
@@ -69,6 +69,7 @@ class LoadedReader:
         size: Height and width in pixels of the pictures that it was trained on.
         weights_id: Id of the cipher weights that it was trained on.
         planes: Map and expansion of the keys that it was trained under.
+        view: What it was trained to read, a class of `encdl.tasks.views`: "Ciphertext", "Plaintext", ...
     """
 
     reader: Reader
@@ -76,6 +77,7 @@ class LoadedReader:
     size: tuple[int, int]
     weights_id: str
     planes: PlaneSpec
+    view: str
 
 
 def create(config: dict[str, Any], classes: int) -> Reader:
@@ -92,6 +94,24 @@ def create(config: dict[str, Any], classes: int) -> Reader:
     return Reader(stem, backbone)
 
 
+def keyed(reader: Reader) -> Reader:
+    """A reader of ciphertext with the very parameters of a reader of plaintext.
+
+    On any ciphertext of an exact cipher and its mask it gives the logits that the other gives on the picture, up to
+    rounding (see `encdl.readers.stems`). Device and mode are the same; training the one changes the other.
+
+    Raises:
+        UsageError: The stem is not a `PlainStem`.
+    """
+    if not isinstance(reader.stem, PlainStem):
+        raise UsageError(
+            f"a reader with a {type(reader.stem).__name__} has no keyed twin: only one with a PlainStem has"
+        )
+    stem = KeyedStem(reader.stem.channels, reader.stem.width)
+    stem.convolution, stem.norm = reader.stem.convolution, reader.stem.norm
+    return Reader(stem, reader.backbone).train(reader.training)
+
+
 def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
     """The reader in a training checkpoint.
 
@@ -105,6 +125,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
         origin = content[READER_KEY]
         classes, planes = tuple(origin["classes"]), PlaneSpec.from_dict(origin["planes"])
         height, width = origin["size"]
+        weights_id, view = str(origin["weights_id"]), str(origin["view"])
         reader = create(origin["reader"], len(classes))
         prefix = "reader."
         state = {
@@ -113,11 +134,18 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
             if name.startswith(prefix)
         }
         reader.load_state_dict(state)
-    except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError):
+    except (
+        pickle.UnpicklingError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ValueError,
+    ):
         raise WeightsError(
             f"{path}: not a checkpoint of a reader, or a damaged one: give one that training a reader wrote"
         ) from None
     reader.eval().requires_grad_(False)
-    return LoadedReader(
-        reader.to(device), classes, (int(height), int(width)), str(origin["weights_id"]), planes
-    )
+    return LoadedReader(reader.to(device), classes, (int(height), int(width)), weights_id, planes, view)

@@ -124,9 +124,7 @@ class KeyedStem(Stem):
         """The convolutions of ciphertext, mask and carry, summed."""
         assert mask is not None
         kernel = self.convolution.weight
-        terms = torch.cat(
-            [picture.float() / 255.0 - 0.5, mask.float() / -255.0, (picture < mask).float()], dim=1
-        )
+        terms = torch.cat([picture - 127.5, mask, picture < mask], dim=1)
         # In half precision the terms, each larger than the level they add up to, would round it away.
         with torch.autocast(picture.device.type, enabled=False):
-            return F.conv2d(terms, torch.cat([kernel, kernel, kernel * (256.0 / 255.0)], dim=1), padding=1)
+            return F.conv2d(terms, torch.cat([kernel, -kernel, 256.0 * kernel], dim=1) / 255.0, padding=1)

@@ -40,7 +40,7 @@ class Part:
 
     Attributes:
         config: The recipe, a YAML file.
-        row: One of `encdl.study.rows.ROWS`.
+        row: One of `encdl.study.rows.VIEWS`.
         seed: Of weights, keys, order and augmentation alike.
         folder: The study's folder; files of this part begin with `name`.
         settings: Further words for `encdl fit`, the same for all parts.

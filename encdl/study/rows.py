@@ -8,15 +8,15 @@ from typing import Any
 from encdl.damage import DAMAGES
 from encdl.records import summary
 
-ROWS = ("plaintext", "ciphertext", "keyless", "fixed_key")
-"""Trainings of each seed. `decrypt_then_infer` and `wrong_key` are further figures of the first two."""
-
 VIEWS = {
     "plaintext": "encdl.tasks.views.Plaintext",
     "ciphertext": "encdl.tasks.views.Ciphertext",
     "keyless": "encdl.tasks.views.Keyless",
     "fixed_key": "encdl.tasks.views.FixedKey",
+    "hardened": "encdl.tasks.views.HardenedCiphertext",
+    "hardened_plaintext": "encdl.tasks.views.HardenedPlaintext",
 }
+"""Trainings of each seed. `decrypt_then_infer` and `wrong_key` are further figures of the first two."""
 
 Figures = dict[str, dict[str, Any]]
 

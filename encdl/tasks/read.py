@@ -47,6 +47,10 @@ class BatchKeys:
         )
         return planes.to(self.image.device).expand(len(self.image), -1, -1, -1, -1).contiguous()
 
+    def generator(self, purpose: str) -> torch.Generator:
+        """Random numbers of this batch."""
+        return self.task._generator(f"{self.stage} {purpose}", self.step)
+
 
 class ReadTask(CipherTask):
     """Trains a reader on what its view shows of each picture, and judges it on all rows of the view.

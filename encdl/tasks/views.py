@@ -11,11 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 from encdl.ciphers.base import Cipher
 from encdl.data.base import DataSpec
 from encdl.readers import KeyedStem, KeylessStem, PlainStem, PositionalStem, Stem
+from encdl.tasks.damages import RandomDamage
+
+HALF_DAMAGED = RandomDamage(intact=0.5)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ class Keys(Protocol):
 
     def fixed(self, purpose: str) -> Tensor:
         """Of one key and nonce for all pictures of the data set."""
+        ...
+
+    def generator(self, purpose: str) -> Generator:
+        """Random numbers for damage, drawn anew for each batch."""
         ...
 
 
@@ -115,6 +122,27 @@ class Ciphertext(View):
         return {self.row: Sight(ciphertext, cipher.field(ciphertext, planes))}
 
 
+class HardenedCiphertext(Ciphertext):
+    """As `Ciphertext`, trained on damaged ciphertexts too, so that it also reads what suffered on its way.
+
+    Args:
+        stem: Makes the stem for a number of picture channels.
+        damage: What training does to ciphertexts; half of them stay intact by default.
+    """
+
+    row: ClassVar[str] = "hardened"
+
+    def __init__(self, stem: Callable[[int], Stem] = KeyedStem, damage: RandomDamage = HALF_DAMAGED) -> None:
+        super().__init__(stem)
+        self.damage = damage
+
+    def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
+        """Damaged ciphertext, and the mask that follows from it."""
+        planes = keys.fresh("key")
+        ciphertext, _ = self.damage(cipher.encrypt(image, planes), keys.generator("damage"))
+        return Sight(ciphertext, cipher.field(ciphertext, planes))
+
+
 class Plaintext(View):
     """The picture itself; the row `decrypt_then_infer` encrypts and decrypts it first."""
 
@@ -142,6 +170,33 @@ class Plaintext(View):
             "decrypt_then_infer": Sight(cipher.decrypt(ciphertext, planes)),
             "restore_then_infer": Sight(cipher.restore(ciphertext, planes, lost)),
         }
+
+
+class HardenedPlaintext(Plaintext):
+    """As `Plaintext`, trained on pictures damaged alike: what `HardenedCiphertext` is compared with.
+
+    Args:
+        stem: Makes the stem for a number of picture channels.
+        damage: What training does to pictures; half of them stay intact by default.
+    """
+
+    row: ClassVar[str] = "hardened_plaintext"
+
+    def __init__(self, stem: Callable[[int], Stem] = PlainStem, damage: RandomDamage = HALF_DAMAGED) -> None:
+        super().__init__(stem)
+        self.damage = damage
+
+    def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
+        """Damaged picture."""
+        return Sight(self.damage(image, keys.generator("damage"))[0])
+
+    def rows(self, cipher: Cipher, image: Tensor, keys: Keys) -> dict[str, Sight]:
+        """The intact picture."""
+        return {self.row: Sight(image)}
+
+    def damaged(self, cipher: Cipher, image: Tensor, keys: Keys, harm: Harm) -> dict[str, Sight]:
+        """The damaged picture."""
+        return {self.row: Sight(harm(image)[0])}
 
 
 class Keyless(View):

@@ -13,7 +13,7 @@ from encdl.cli import main
 from encdl.damage import DAMAGES
 from encdl.study import cost
 
-ROWS = {"plaintext", "ciphertext", "decrypt_then_infer", "wrong_key", "keyless", "fixed_key"}
+ROWS = {"plaintext", "ciphertext", "decrypt_then_infer", "wrong_key", "keyless", "fixed_key", "hardened"}
 RECIPE = """
 model:
   class_path: encdl.tasks.classify.ClassifyTask
@@ -53,6 +53,7 @@ def words(study: Path, *more: str) -> list[str]:
     return [
         *("experiment", "ciphertext-readers", "--config", str(study / "classifier-bars.yaml")),
         *("--data-dir", str(study), "--seeds", "1", "--work", str(study / "work")),
+        *("--rows", "plaintext", "ciphertext", "keyless", "fixed_key", "hardened"),
         *("--output", str(study / "readers-bars.json"), *more),
     ]
 
@@ -76,7 +77,13 @@ def test_the_record_has_every_row(record: dict[str, Any]) -> None:
     assert metrics["plaintext"] == metrics["decrypt_then_infer"]
     assert set(metrics["robustness"]) == set(DAMAGES)
     for rows in metrics["robustness"].values():
-        assert set(rows) == {"plaintext", "decrypt_then_infer", "restore_then_infer", "ciphertext"}
+        assert set(rows) == {
+            "plaintext",
+            "decrypt_then_infer",
+            "restore_then_infer",
+            "ciphertext",
+            "hardened",
+        }
     leaks = metrics["leakage_psnr_db"]
     assert set(leaks["ciphertext"]) == {"stem", "layer1", "layer2", "layer3", "layer4", "mean_picture"}
     assert leaks["ciphertext"]["stem"]["mean"] > leaks["ciphertext_wrong_key"]["stem"]["mean"] + 3
@@ -99,8 +106,8 @@ def test_an_ended_study_goes_on(
     before = (study / "work" / "plaintext-0.json").read_bytes()
     assert main(words(study, "--force")) == 0
     told = capfd.readouterr().err
-    assert "3 of 4 trainings are there already" in told
-    assert "[4/4] keyless-0: accuracy" in told
+    assert "4 of 5 trainings are there already" in told
+    assert "[5/5] keyless-0: accuracy" in told
     assert (study / "work" / "plaintext-0.json").read_bytes() == before
     again = json.loads((study / "readers-bars.json").read_text())
     assert again["metrics"]["keyless"] == record["metrics"]["keyless"]  # the same on every run
@@ -109,6 +116,8 @@ def test_an_ended_study_goes_on(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (("--rows", "keyless"), "plaintext must be there"),
+        (("--rows", "plaintext", "ciphers"), "no row ciphers"),
         (("--seeds", "0"), "--seeds must be at least 1, got 0"),
         (("--config", "gone.yaml"), "gone.yaml: no such recipe"),
         (("--data-dir", "gone", "--work", "{tmp}"), "gone/bars.npz: no such file"),

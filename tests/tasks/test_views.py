@@ -8,9 +8,18 @@ from torch import Tensor
 
 from encdl import weights
 from encdl.ciphers.base import Cipher
+from encdl.damage import SaltPepper
 from encdl.keys.planes import PlaneSpec
+from encdl.tasks.damages import RandomDamage
 from encdl.tasks.keys import fresh_planes
-from encdl.tasks.views import Ciphertext, FixedKey, Keyless, Plaintext
+from encdl.tasks.views import (
+    Ciphertext,
+    FixedKey,
+    HardenedCiphertext,
+    HardenedPlaintext,
+    Keyless,
+    Plaintext,
+)
 from tests.mni import mni_slice
 from tests.tasks.support import tiny_cipher
 
@@ -25,6 +34,9 @@ class TestKeys:
 
     def fresh(self, purpose: str) -> Tensor:
         return fresh_planes(PlaneSpec(), self.image.shape, seed=0, rank=0, purpose=purpose, step=0)
+
+    def generator(self, purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(len(purpose))
 
     def fixed(self, purpose: str) -> Tensor:
         return self.fresh(purpose)[:1].expand(len(self.image), -1, -1, -1, -1).contiguous()
@@ -78,3 +90,44 @@ def test_a_fixed_key_is_the_same_for_all_pictures(image: Tensor) -> None:
     assert not torch.equal(rows["fixed_key"].picture, rows["wrong_key"].picture)
     fresh = Keyless().train(cipher, same, TestKeys(same)).picture
     assert not torch.equal(fresh[0], fresh[1])
+
+
+def test_hardened_views_train_on_damage_and_are_judged_without(image: Tensor) -> None:
+    cipher, keys = tiny_cipher(), TestKeys(image)
+    always = RandomDamage(intact=0.0)
+    intact = Ciphertext().train(cipher, image, keys)
+    shown = HardenedCiphertext(damage=always).train(cipher, image, keys)
+    assert all(not torch.equal(one, other) for one, other in zip(shown.picture, intact.picture, strict=True))
+    planes = keys.fresh("key")
+    assert shown.mask is not None
+    assert torch.equal(shown.mask, cipher.field(shown.picture, planes))  # a user has no other
+    rows = HardenedCiphertext().rows(cipher, image, keys)
+    assert list(rows) == ["hardened", "wrong_key"]
+    assert torch.equal(rows["hardened"].picture, intact.picture)
+    plain = HardenedPlaintext(damage=always)
+    assert not torch.equal(plain.train(cipher, image, keys).picture, image)
+    assert torch.equal(plain.rows(cipher, image, keys)["hardened_plaintext"].picture, image)
+
+
+def test_damage_falls_on_what_travels(image: Tensor) -> None:
+    """On the ciphertext, and for comparison as much on the picture itself."""
+    cipher, keys = tiny_cipher(), TestKeys(image)
+
+    def harm(picture: Tensor) -> tuple[Tensor, Tensor]:
+        return SaltPepper(0.05)(picture, torch.Generator().manual_seed(0))
+
+    planes = keys.fresh("key")
+    ciphertext, _ = harm(cipher.encrypt(image, planes))
+    for view in (Ciphertext(), HardenedCiphertext()):
+        [sight] = view.damaged(cipher, image, keys, harm).values()
+        assert torch.equal(sight.picture, ciphertext)
+        assert sight.mask is not None
+        assert torch.equal(sight.mask, cipher.field(ciphertext, planes))
+    rows = Plaintext().damaged(cipher, image, keys, harm)
+    assert torch.equal(rows["plaintext"].picture, harm(image)[0])
+    assert torch.equal(rows["decrypt_then_infer"].picture, cipher.decrypt(ciphertext, planes))
+    assert torch.equal(
+        rows["restore_then_infer"].picture, cipher.restore(ciphertext, planes, torch.zeros_like(image) > 0)
+    )
+    assert list(HardenedPlaintext().damaged(cipher, image, keys, harm)) == ["hardened_plaintext"]
+    assert Keyless().damaged(cipher, image, keys, harm) == FixedKey().damaged(cipher, image, keys, harm) == {}

@@ -1,0 +1,253 @@
+"""`encdl predict`: what a trained network says about encrypted files, without decrypting them."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from encdl import atomic, container
+from encdl.commands.common import (
+    add_cipher,
+    add_key,
+    add_output,
+    different_files,
+    one_line_warnings,
+    open_key,
+    usable_device,
+)
+from encdl.errors import EncdlError, UsageError, without_secrets
+from encdl.keys.planes import LeakyExpansionWarning
+
+if TYPE_CHECKING:
+    from encdl.keys.key import Opener
+    from encdl.prediction import Answer, Predictor
+
+FORMATS = {"png": ".mask.png", "nii": ".mask.nii.gz"}
+OVERLAY = ".overlay.png"
+EXIT_SOME_FAILED = 1
+EXIT_ALL_FAILED = 2
+QUIET_S = 2.0
+"""A progress bar appears after this many seconds."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to read.
+
+    Attributes:
+        path: Where it is.
+        name: Where its masks go below the output folder, less their endings.
+    """
+
+    path: Path
+    name: Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument(
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help=".encdl files, or folders: all .encdl files below them, sorted by name",
+    )
+    add_key(parser)
+    parser.add_argument(
+        "--reader",
+        type=Path,
+        required=True,
+        metavar="CKPT",
+        help="checkpoint of a classifier or segmenter, trained on ciphertext with the key, or on plaintext",
+    )
+    add_output(
+        parser,
+        "classifier: CSV file with a row for each FILE (default: print it); segmenter: folder for the masks",
+    )
+    parser.add_argument(
+        "--format",
+        choices=tuple(FORMATS),
+        help="of masks: png (default; grey level = class index) or nii (.nii.gz)",
+    )
+    parser.add_argument(
+        "--overlay",
+        action="store_true",
+        help="also draw each mask over the encrypted picture, as NAME.overlay.png; it shows no decrypted pixel",
+    )
+    parser.add_argument(
+        "--any-size",
+        action="store_true",
+        help="let a classifier read pictures of another size than it was trained on, less reliably",
+    )
+    add_cipher(parser, "that the files were made with; default: that the reader was trained on")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read every file; tell of those that cannot be read, and go on."""
+    sources = find(args.paths)
+    opener = open_key(args.key)
+    inputs = [args.key, args.reader, *(source.path for source in sources)]
+    if args.output is not None:
+        different_files(args.output, *inputs)
+    from encdl.prediction import Predictor  # noqa: PLC0415
+
+    with one_line_warnings(ignore=LeakyExpansionWarning):  # too late to tell: the files are what they are
+        predictor = Predictor.load(
+            args.reader,
+            weights_of_files=args.weights,
+            device=usable_device(args.device),
+            any_size=args.any_size,
+        )
+        reading = _Reading(sources, predictor, opener)
+        if predictor.per_pixel:
+            _write_masks(args, reading, inputs)
+        else:
+            _write_table(args, reading)
+    return reading.end()
+
+
+def find(paths: Sequence[Path]) -> list[Source]:
+    """The files that `paths` name, each once.
+
+    Raises:
+        UsageError: A folder holds none.
+    """
+    found: dict[Path, Source] = {}
+    for path in paths:
+        if path.is_dir():
+            below = sorted(file for file in path.rglob(f"*{container.SUFFIX}") if file.is_file())
+            if not below:
+                raise UsageError(f"{path}: there is no {container.SUFFIX} file in this folder or below it")
+            sources = [Source(file, _less_suffix(file.relative_to(path))) for file in below]
+        else:
+            sources = [Source(path, _less_suffix(Path(path.name)))]
+        for source in sources:
+            found.setdefault(source.path.resolve(), source)
+    return list(found.values())
+
+
+def _less_suffix(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix == container.SUFFIX else path
+
+
+class _Reading:
+    """Goes through the files with a progress bar, tells of each that cannot be read, and counts them."""
+
+    def __init__(self, sources: Sequence[Source], predictor: Predictor, opener: Opener) -> None:
+        self.sources, self.predictor, self.opener, self.failed = sources, predictor, opener, 0
+
+    def __iter__(self) -> Iterator[tuple[Source, Answer]]:
+        from tqdm import tqdm  # noqa: PLC0415
+
+        # No bar where nobody watches; `disable=None` asks whether stderr is a terminal.
+        for source in tqdm(
+            self.sources, unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr
+        ):
+            try:
+                answer = self.predictor.read(source.path, self.opener)
+            except EncdlError as error:
+                self.failed += 1
+                tqdm.write(f"encdl: error: {_line(source.path, error)}", file=sys.stderr)
+                continue
+            yield source, answer
+
+    def end(self) -> int:
+        """Sum up on stderr; the exit code."""
+        if self.failed and len(self.sources) > 1:
+            print(f"encdl: {self.failed} of {len(self.sources)} files could not be read", file=sys.stderr)
+        if not self.failed:
+            return 0
+        return EXIT_SOME_FAILED if self.failed < len(self.sources) else EXIT_ALL_FAILED
+
+
+def _line(path: Path, error: EncdlError) -> str:
+    message = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+    return without_secrets(" ".join(message.split()))
+
+
+def _write_table(args: argparse.Namespace, reading: _Reading) -> None:
+    """A classifier's answers as one CSV."""
+    if args.format or args.overlay:
+        raise UsageError(f"{args.reader}: is a classifier: --format and --overlay are for segmenters")
+    if args.output is not None:
+        atomic.check_output(args.output, args.force)
+    classes, rows = reading.predictor.classes, []
+    for source, answer in reading:
+        probabilities = (f"{value:.6f}" for value in answer.probabilities)
+        rows.append([str(source.path), classes[int(answer.best)], *probabilities])
+    if not rows:
+        return
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(["file", "predicted", *(f"probability of {name}" for name in classes)])
+    table.writerows(rows)
+    if args.output is None:
+        sys.stdout.write(stream.getvalue())
+        return
+    content = stream.getvalue().encode("utf-8", "backslashreplace")  # names may hold bytes of any kind
+    atomic.write_bytes(args.output, content, force=args.force)
+    print(f"{args.output}: {_files(len(rows))}")
+
+
+def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[Path]) -> None:
+    """A segmenter's answers as a mask a file, each written whole as soon as it is known."""
+    from encdl import images, masks  # noqa: PLC0415
+
+    if args.output is None:
+        raise UsageError(f"{args.reader}: is a segmenter: give a folder for its masks with --output")
+    mask_ending, written = FORMATS[args.format or "png"], 0
+    endings = [mask_ending, *([OVERLAY] if args.overlay else [])]
+    _check_folder(args.output, reading.sources, endings, inputs, args.force)
+    for source, answer in reading:
+        mask, target = answer.best, args.output / source.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if args.format == "nii":
+            atomic.write_bytes(_named(target, mask_ending), masks.nifti_bytes(mask), force=args.force)
+        else:
+            images.write(_named(target, mask_ending), mask, force=args.force)
+        if args.overlay:
+            drawn = masks.overlay(mask, answer.ciphertext)
+            images.write(_named(target, OVERLAY), drawn, force=args.force)
+        written += 1
+    if written:
+        levels = ", ".join(f"{index} {name}" for index, name in enumerate(reading.predictor.classes))
+        print(f"{args.output}: masks of {_files(written)}, with the levels {levels}")
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'s' * (count != 1)}"
+
+
+def _named(target: Path, ending: str) -> Path:
+    return target.with_name(target.name + ending)
+
+
+def _check_folder(
+    folder: Path, sources: Sequence[Source], endings: Sequence[str], inputs: Sequence[Path], force: bool
+) -> None:
+    """Say early what could not be written below `folder`; it is made with the first mask."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file: masks go into a folder, give its name with --output")
+    if not folder.absolute().parent.is_dir():
+        raise UsageError(f"{folder}: there is no folder {folder.parent}: create it first")
+    taken: dict[Path, Path] = {}
+    read = {path.resolve() for path in inputs}
+    for source in sources:
+        other = taken.setdefault(source.name, source.path)
+        if other is not source.path:
+            raise UsageError(
+                f"{other} and {source.path}: would both become {folder / source.name}{endings[0]}: read them into "
+                "two folders, or give the folder above them"
+            )
+        for ending in endings:
+            target = _named(folder / source.name, ending)
+            if target.resolve() in read:
+                raise UsageError(f"{target}: the mask would replace a file that is read: give another folder")
+            if target.parent.is_dir():
+                atomic.check_output(target, force)

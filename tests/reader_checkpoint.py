@@ -1,0 +1,57 @@
+"""Checkpoints of readers without training: what `ReadTask` and `CipherTask` write, of given parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from encdl.keys.planes import PlaneSpec
+from encdl.readers import READER_KEY, Backbone, KeyedStem, Reader, ResNet18, Stem, UNet
+from encdl.weights import CHECKPOINT_KEY, LoadedCipher, load
+
+SIZE = (21, 30)
+CLASSES = {ResNet18: ("well", "ill", "unsure"), UNet: ("background", "tumour", "oedema")}
+SMALL: dict[type[Any], dict[str, Any]] = {ResNet18: {"width": 4, "stride": 1}, UNet: {"widths": [4, 8]}}
+
+
+def tiny_reader(
+    backbone: type[Any], stem: type[Stem] = KeyedStem, channels: int = 1, seed: int = 3
+) -> Reader:
+    """A reader with random weights, among them the statistics of batches, whose answers differ between pictures."""
+    torch.manual_seed(seed)
+    body: Backbone = backbone(4, len(CLASSES[backbone]), **SMALL[backbone])
+    reader = Reader(stem(channels, width=4), body)  # type: ignore[call-arg]
+    for norm in (module for module in reader.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        torch.nn.init.uniform_(norm.running_mean, -0.2, 0.2)
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+    return reader.eval()
+
+
+def save_reader(
+    path: Path | str,
+    reader: Reader,
+    cipher: LoadedCipher | None = None,
+    view: str = "Ciphertext",
+    **changes: Any,
+) -> Path:
+    """Write a checkpoint; `changes` replace what it says of the reader."""
+    cipher = cipher or load("default")
+    state = {f"reader.{name}": value for name, value in reader.state_dict().items()}
+    state |= {f"cipher.{name}": value for name, value in cipher.cipher.state_dict().items()}
+    origin = {
+        "reader": reader.config(),
+        "view": view,
+        "classes": list(CLASSES.get(type(reader.backbone), ())),
+        "size": list(SIZE),
+        "weights_id": cipher.id,
+        "planes": PlaneSpec(planes=cipher.cipher.planes).to_dict(),
+    }
+    content = {
+        "state_dict": state,
+        READER_KEY: origin | changes,
+        CHECKPOINT_KEY: {"cipher": cipher.cipher.name, "config": cipher.cipher.config(), "training": {}},
+    }
+    torch.save(content, path)
+    return Path(path)
