@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from encdl.data.base import PURPOSE, DataSpec, ImageDataModule, Sample, Split
 from encdl.data.fetch import fetch
 from encdl.data.fit import FitPicture
 from encdl.data.splits import deal
-from encdl.data.volumes import AXES, Axis, flat, read_volume, to_bytes, with_label
+from encdl.data.volumes import Axis, flat, read_volume, to_bytes, with_label
 from encdl.errors import DataError, UsageError
 from encdl.lazy import need
 
@@ -68,16 +68,14 @@ class Decathlon(ImageDataModule):
     def __post_init__(self) -> None:
         super().__post_init__()
         low, high = self.percentiles
+        shares = (self.val_share, self.test_share)
         right = {
-            f"axis one of {', '.join(AXES)}": self.axis in AXES,
             "channels one or more numbers from 0": bool(self.channels) and min(self.channels) >= 0,
             "window two rising levels": self.window is None or self.window[0] < self.window[1],
             "percentiles two rising numbers from 0 to 100": 0 <= low < high <= 100,
             "size 1 or more": self.size >= 1,
             "empty from 0 to 1": 0 <= self.empty <= 1,
-            "val_share and test_share above 0, and their sum below 1": min(self.val_share, self.test_share)
-            > 0
-            and self.val_share + self.test_share < 1,
+            "val_share and test_share above 0, their sum below 1": min(shares) > 0 and sum(shares) < 1,
         }
         if wrong := [wanted for wanted, given in right.items() if not given]:
             raise UsageError(f"data setting out of range: give {wrong[0]}")
@@ -111,9 +109,14 @@ class Decathlon(ImageDataModule):
                 )
             fetch(source.resource[self.task], source.md5[self.task], self.root)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes by label, background first."""
+        return self._described[1]
+
     @cached_property
-    def description(self) -> dict[str, Any]:
-        """What `dataset.json` says.
+    def _described(self) -> tuple[list[Pair], tuple[str, ...]]:
+        """The volumes with masks, and the classes, as `dataset.json` says.
 
         Raises:
             DataError: The task is not there, or its description is damaged.
@@ -130,21 +133,15 @@ class Decathlon(ImageDataModule):
                 f"{self.data_dir}/, or set data.init_args.data_dir (DATA_DIR=... with make)"
             )
         try:
-            described: dict[str, Any] = json.loads(file.read_text())
-            pairs = [(pair["image"], pair["label"]) for pair in described["training"]]
-            names = [described["labels"][str(number)] for number in range(len(described["labels"]))]
+            described = json.loads(file.read_text())
+            pairs = [(self.root / pair["image"], self.root / pair["label"]) for pair in described["training"]]
+            names = [str(described["labels"][str(label)]) for label in range(len(described["labels"]))]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{file}: cannot be read, or has no `training` and `labels` (from 0) as the Decathlon's has: "
                 "fetch the task again"
             ) from error
-        return {"training": pairs, "classes": tuple(map(str, names))}
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes, background first."""
-        names: tuple[str, ...] = self.description["classes"]
-        return names
+        return pairs, tuple(names)
 
     @cached_property
     def volumes(self) -> dict[Split, list[Pair]]:
@@ -153,10 +150,7 @@ class Decathlon(ImageDataModule):
         Raises:
             DataError: There are fewer than three.
         """
-        found = {
-            Path(image).name: (self.root / image, self.root / label)
-            for image, label in self.description["training"]
-        }
+        found = {pair[0].name: pair for pair in self._described[0]}
         if len(found) < 3:
             raise DataError(f"{self.root}: has {len(found)} volumes with masks: training needs 3 or more")
         shares: dict[Split, float] = {"test": self.test_share, "val": self.val_share}
