@@ -36,9 +36,15 @@ train-encryptor: $(READY)  ## train the agile cipher on the embedded MRI slices 
 train-thesis: $(READY)  ## train the baseline of the thesis, same data and budget
 	@$(BIN)/encdl fit --config experiments/encryptor-thesis.yaml $(ARGS)
 
-train-cipher-classifier: $(READY)  ## train a classifier on ciphertext (DATA=embedded|pneumoniamnist|brain_tumor, DATA_DIR=data)
-	@test -f experiments/classifier-$(DATA).yaml || { echo "no recipe for DATA=$(DATA): there are $(patsubst experiments/classifier-%.yaml,%,$(wildcard experiments/classifier-*.yaml))"; exit 2; }
-	@$(BIN)/encdl fit --config experiments/classifier-$(DATA).yaml $(if $(filter embedded,$(DATA)),,--data.init_args.data_dir $(DATA_DIR)) $(ARGS)
+train-cipher-classifier: $(READY)  ## train a classifier on ciphertext (DATA=…, see `make data`; DATA_DIR=data)
+	@case "$(DATA)" in \
+	  embedded) set -- embedded ;; \
+	  pneumoniamnist|brain_tumor|mednist) set -- "$(DATA)" --data.init_args.data_dir "$(DATA_DIR)" ;; \
+	  *.npz) set -- npz --data.init_args.file "$(notdir $(DATA))" --data.init_args.data_dir "$(or $(dir $(DATA)),.)" ;; \
+	  *mnist) set -- medmnist --data.init_args.name "$(DATA)" --data.init_args.data_dir "$(DATA_DIR)" ;; \
+	  *) test -d "$(DATA)" || { echo "no data $(DATA): give DATA=$(CLASSIFIER_DATA)"; exit 2; }; \
+	    set -- folder --data.init_args.folder "$(DATA)" ;; \
+	esac; recipe=$$1; shift; $(BIN)/encdl fit --config experiments/classifier-$$recipe.yaml "$$@" $(ARGS)
 
 evaluate: $(READY)  ## measure the shipped weights again, into the records under experiments/results
 	@$(BIN)/encdl evaluate --weights default --data embedded --output experiments/results/evaluate-agile.json --force $(ARGS)

@@ -53,7 +53,7 @@ def read_volume(path: Path) -> Volume:
         before = nibabel.aff2axcodes(image.affine)
     except Exception as error:  # on bad bytes it raises anything, from EOFError to zlib.error
         reason = " ".join(str(error).split())[:100] or type(error).__name__
-        raise DataError(f"{path}: is not a readable NIfTI file: fetch it again ({reason})") from error
+        raise DataError(f"{path}: is not a readable NIfTI volume: fetch it again ({reason})") from error
     if voxels.ndim not in {3, 4} or voxels.size == 0:
         raise DataError(f"{path}: has shape {voxels.shape}: give (X, Y, Z) or (X, Y, Z, channels)")
     if not np.isfinite(voxels).all() or not all(0 < size < np.inf for size in spacing):

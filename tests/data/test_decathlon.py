@@ -50,10 +50,7 @@ def describe(root: Path, count: int, **changes: Any) -> None:
     names = [f"Tr/spleen_{number}.nii.gz" for number in range(count)]
     described = {
         "labels": {"0": "background", "1": "spleen", "2": "other spleen"},
-        "training": [
-            {"image": name.format("Tr"), "label": name.replace("images", "labels").format("Tr")}
-            for name in names
-        ],
+        "training": [{"image": f"./images{name}", "label": f"./labels{name}"} for name in names],
         "test": ["./imagesTs/spleen_99.nii.gz"],
     } | changes
     (root / "dataset.json").write_text(json.dumps(described))
@@ -176,14 +173,15 @@ def test_one_voxel(tmp_path: Path) -> None:
 
 def break_file(path: Path, how: str) -> None:
     content, loaded = path.read_bytes(), nibabel.load(path)
-    voxels, affine = np.array(loaded.dataobj), loaded.affine
+    voxels, affine = np.asarray(loaded.dataobj).copy(), loaded.affine
     changed = {
         "nan": np.where(np.arange(8) == 3, np.nan, voxels.astype(np.float32)),
         "other size": voxels[1:],
         "turned": voxels,
         "label": voxels + np.uint8(2),
-        "share": 0.5 * voxels.astype(np.float32),
+        "share": 0.25 * voxels.astype(np.float32),
         "flat": voxels[0],
+        "five axes": np.stack([voxels[..., None]] * 2, axis=-1),
     }
     if how == "turned":
         affine = affine @ np.diag([1, 1, -1, 1])
@@ -200,11 +198,12 @@ def break_file(path: Path, how: str) -> None:
     ("kind", "how", "said"),
     [
         ("images", "missing", "no such file: fetch the data set again"),
-        ("images", "truncated", "is not a readable NIfTI file"),
-        ("labels", "truncated", "is not a readable NIfTI file"),
-        ("images", "empty", "is not a readable NIfTI file"),
+        ("images", "truncated", "is not a readable NIfTI volume"),
+        ("labels", "truncated", "is not a readable NIfTI volume"),
+        ("images", "empty", "is not a readable NIfTI volume"),
         ("images", "nan", "no finite numbers: mend or remove it"),
-        ("images", "flat", r"has shape \(12, 8\): give \(X, Y, Z\)"),
+        ("images", "flat", "is not a readable NIfTI volume"),
+        ("images", "five axes", r"has shape \(10, 12, 8, 1, 2\): give \(X, Y, Z\)"),
         ("labels", "other size", "its shape or axes are not those of"),
         ("labels", "turned", "its shape or axes are not those of"),
         ("labels", "label", "holds labels other than 0 to 2"),
