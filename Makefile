@@ -14,6 +14,9 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
+CLASSIFIER_DATA = embedded, brain_tumor, pneumoniamnist or another name of MedMNIST's, mednist, \
+the path of a folder of images by class, or that of an .npz file
+
 .DEFAULT_GOAL := help
 .PHONY: help setup train-encryptor train-thesis train-cipher-classifier evaluate mlflow-ui bench test lint format clean
 
@@ -36,14 +39,14 @@ train-encryptor: $(READY)  ## train the agile cipher on the embedded MRI slices 
 train-thesis: $(READY)  ## train the baseline of the thesis, same data and budget
 	@$(BIN)/encdl fit --config experiments/encryptor-thesis.yaml $(ARGS)
 
-train-cipher-classifier: $(READY)  ## train a classifier on ciphertext (DATA=…, see `make data`; DATA_DIR=data)
+train-cipher-classifier: $(READY)  ## train a classifier on ciphertext (DATA=embedded|brain_tumor|pneumoniamnist|…, DATA_DIR=data)
 	@case "$(DATA)" in \
 	  embedded) set -- embedded ;; \
-	  pneumoniamnist|brain_tumor|mednist) set -- "$(DATA)" --data.init_args.data_dir "$(DATA_DIR)" ;; \
-	  *.npz) set -- npz --data.init_args.file "$(notdir $(DATA))" --data.init_args.data_dir "$(or $(dir $(DATA)),.)" ;; \
-	  *mnist) set -- medmnist --data.init_args.name "$(DATA)" --data.init_args.data_dir "$(DATA_DIR)" ;; \
+	  brain_tumor|pneumoniamnist|mednist) set -- "$(DATA)" --data.init_args.data_dir "$(DATA_DIR)" ;; \
+	  *mnist|*mnist3d) set -- medmnist --data.init_args.name "$(DATA)" --data.init_args.data_dir "$(DATA_DIR)" ;; \
+	  *.npz) set -- npz --data.init_args.file "$$(basename "$(DATA)")" --data.init_args.data_dir "$$(dirname "$(DATA)")" ;; \
 	  *) test -d "$(DATA)" || { echo "no data $(DATA): give DATA=$(CLASSIFIER_DATA)"; exit 2; }; \
-	    set -- folder --data.init_args.folder "$(DATA)" ;; \
+	     set -- folder --data.init_args.folder "$(DATA)" ;; \
 	esac; recipe=$$1; shift; $(BIN)/encdl fit --config experiments/classifier-$$recipe.yaml "$$@" $(ARGS)
 
 evaluate: $(READY)  ## measure the shipped weights again, into the records under experiments/results

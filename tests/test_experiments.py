@@ -11,7 +11,7 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
-from encdl import readers, weights
+from encdl import images, readers, weights
 from encdl.cli import main as encdl
 from tests.stores import make_store
 
@@ -41,6 +41,23 @@ def tiny_file(name: str) -> None:
     split, labels = np.arange(12) % 3, np.arange(12) % 2
     Path("data").mkdir()
     np.savez(Path("data", name), images=noise, labels=labels, split=split)
+
+
+def tiny_folder(path: Path) -> None:
+    """A folder of noise by class, in place of another."""
+    for number in range(12):
+        noise = np.random.default_rng(number).integers(0, 256, (32, 40), dtype=np.uint8)
+        folder = path / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        images.write(folder / f"{number}.png", noise)
+
+
+def tiny_data(settings: dict[str, str]) -> None:
+    """What the data section of a recipe asks for."""
+    if "file" in settings or "name" in settings:
+        tiny_file(settings.get("file") or f"{settings['name']}.npz")
+    elif "folder" in settings or "download" in settings:
+        tiny_folder(Path(settings.get("folder") or "data/MedNIST"))
 
 
 def quick(recipe: Path, *more: str) -> list[str]:
@@ -107,8 +124,7 @@ def _within(part: Any, whole: Any) -> bool:
 def test_two_steps(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = yaml.safe_load(recipe.read_text())
     task = settings["model"]["class_path"].rpartition(".")[2]
-    if "file" in settings["data"]["init_args"]:
-        tiny_file(settings["data"]["init_args"]["file"])
+    tiny_data(settings["data"]["init_args"])
     assert (
         encdl(["fit", *quick(recipe, "--trainer.logger", "false", "--trainer.default_root_dir", "here")]) == 0
     )
