@@ -14,8 +14,11 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
+CLASSIFIER_DATA = embedded, brain_tumor, pneumoniamnist or another name of MedMNIST's, mednist, \
+the path of a folder of images by class, or that of an .npz file
+
 .DEFAULT_GOAL := help
-.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter evaluate mlflow-ui bench test lint format clean
+.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter ciphertext-readers evaluate mlflow-ui bench test lint format clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,13 +39,23 @@ train-encryptor: $(READY)  ## train the agile cipher on the embedded MRI slices 
 train-thesis: $(READY)  ## train the baseline of the thesis, same data and budget
 	@$(BIN)/encdl fit --config experiments/encryptor-thesis.yaml $(ARGS)
 
-train-cipher-classifier: $(READY)  ## train a classifier on ciphertext (DATA=embedded|pneumoniamnist|brain_tumor, DATA_DIR=data)
-	@test -f experiments/classifier-$(DATA).yaml || { echo "no recipe for DATA=$(DATA): there are $(patsubst experiments/classifier-%.yaml,%,$(wildcard experiments/classifier-*.yaml))"; exit 2; }
-	@$(BIN)/encdl fit --config experiments/classifier-$(DATA).yaml $(if $(filter embedded,$(DATA)),,--data.init_args.data_dir $(DATA_DIR)) $(ARGS)
+train-cipher-classifier: $(READY)  ## train a classifier on ciphertext (DATA=embedded|brain_tumor|pneumoniamnist|…, DATA_DIR=data)
+	@case "$(DATA)" in \
+	  embedded) set -- embedded ;; \
+	  brain_tumor|pneumoniamnist|mednist) set -- "$(DATA)" --data.init_args.data_dir "$(DATA_DIR)" ;; \
+	  *mnist|*mnist3d) set -- medmnist --data.init_args.name "$(DATA)" --data.init_args.data_dir "$(DATA_DIR)" ;; \
+	  *.npz) set -- npz --data.init_args.file "$$(basename "$(DATA)")" --data.init_args.data_dir "$$(dirname "$(DATA)")" ;; \
+	  *) test -d "$(DATA)" || { echo "no data $(DATA): give DATA=$(CLASSIFIER_DATA)"; exit 2; }; \
+	     set -- folder --data.init_args.folder "$(DATA)" ;; \
+	esac; recipe=$$1; shift; $(BIN)/encdl fit --config experiments/classifier-$$recipe.yaml "$$@" $(ARGS)
 
 train-cipher-segmenter: $(READY)  ## train a segmenter on ciphertext (DATA=embedded|acdc|decathlon, DATA_DIR=data)
 	@test -f experiments/segmenter-$(DATA).yaml || { echo "no recipe for DATA=$(DATA): there are $(patsubst experiments/segmenter-%.yaml,%,$(wildcard experiments/segmenter-*.yaml))"; exit 2; }
 	@$(BIN)/encdl fit --config experiments/segmenter-$(DATA).yaml $(if $(filter embedded,$(DATA)),,--data.init_args.data_dir $(DATA_DIR)) $(ARGS)
+
+ciphertext-readers: $(READY)  ## compare readers of ciphertext with plaintext, wrong key, no key (hours on a CPU; DATA_DIR=data)
+	@for recipe in classifier-pneumoniamnist classifier-brain_tumor segmenter-acdc; do \
+	  $(BIN)/encdl experiment ciphertext-readers --config experiments/$$recipe.yaml --data-dir $(DATA_DIR) $(ARGS) || exit; done
 
 evaluate: $(READY)  ## measure the shipped weights again, into the records under experiments/results
 	@$(BIN)/encdl evaluate --weights default --data embedded --output experiments/results/evaluate-agile.json --force $(ARGS)

@@ -161,11 +161,11 @@ def _results(metrics: Mapping[str, Tensor]) -> list[tuple[str, str]]:
 def _places(trainer: Trainer) -> list[tuple[str, str]]:
     """Where the checkpoints and the run are."""
     rows = []
-    checkpoints = trainer.checkpoint_callback
     for label, attribute in (("best checkpoint", "best_model_path"), ("last checkpoint", "last_model_path")):
-        path = getattr(checkpoints, attribute, "")
-        if path:
-            rows.append((label, str(path)))
+        # The first one is that which picks by a figure, if there is such a one.
+        paths = [path for each in trainer.checkpoint_callbacks if (path := getattr(each, attribute, ""))]
+        if paths:
+            rows.append((label, str(paths[0])))
     logger = run_logger(trainer)
     if logger is not None:
         rows.append(("MLflow run", str(logger.run_id)))

@@ -15,7 +15,7 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
-from encdl import readers, weights
+from encdl import images, readers, weights
 from encdl.cli import main as encdl
 from tests.stores import make_store
 
@@ -86,6 +86,25 @@ def tiny_decathlon(task: str) -> None:
     (folder / "dataset.json").write_text(json.dumps(content | {"test": []}))
 
 
+def tiny_folder(path: Path) -> None:
+    """A folder of noise by class, in place of another."""
+    for number in range(12):
+        noise = np.random.default_rng(number).integers(0, 256, (32, 40), dtype=np.uint8)
+        folder = path / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        images.write(folder / f"{number}.png", noise)
+
+
+def tiny_data(settings: dict[str, str], task: str) -> None:
+    """What the data section of a recipe asks for."""
+    if "task" in settings:
+        tiny_decathlon(settings["task"])
+    elif "file" in settings or "name" in settings:
+        tiny_file(settings.get("file") or f"{settings['name']}.npz", task)
+    elif "folder" in settings or "download" in settings:
+        tiny_folder(Path(settings.get("folder") or "data/MedNIST"))
+
+
 def quick(recipe: Path, *more: str) -> list[str]:
     """The recipe's command line, cut to two steps and one small validation."""
     settings: dict[str, Any] = yaml.safe_load(recipe.read_text())
@@ -98,6 +117,8 @@ def quick(recipe: Path, *more: str) -> list[str]:
     ]  # fmt: skip
     if int(settings["trainer"].get("val_check_interval", 1)) > 2:
         words += ["--trainer.val_check_interval", "2"]
+    if "check_val_every_n_epoch" in settings["trainer"]:
+        words += ["--trainer.check_val_every_n_epoch", "1"]
     if "crop" in settings["data"]["init_args"]:
         words += ["--data.init_args.crop", "32"]
     for part, smaller in (("cipher", SMALLER), ("backbone", SMALLER_READER)):
@@ -151,10 +172,7 @@ def _within(part: Any, whole: Any) -> bool:
 def test_two_steps(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = yaml.safe_load(recipe.read_text())
     task = settings["model"]["class_path"].rpartition(".")[2]
-    if "file" in settings["data"]["init_args"]:
-        tiny_file(settings["data"]["init_args"]["file"], task)
-    if "task" in settings["data"]["init_args"]:
-        tiny_decathlon(settings["data"]["init_args"]["task"])
+    tiny_data(settings["data"]["init_args"], task)
     assert (
         encdl(["fit", *quick(recipe, "--trainer.logger", "false", "--trainer.default_root_dir", "here")]) == 0
     )

@@ -17,11 +17,11 @@ TARGETS = re.findall(r"^([a-z][a-z-]*):(?!=)", MAKEFILE, flags=re.MULTILINE)
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed here")
 
 
-def make(*words: str) -> str:
+def run_make(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
     }
-    result = subprocess.run(
+    return subprocess.run(
         ["make", "--no-print-directory", *words],
         cwd=ROOT,
         env=environment,
@@ -30,6 +30,10 @@ def make(*words: str) -> str:
         timeout=60,
         check=False,
     )
+
+
+def make(*words: str) -> str:
+    result = run_make(*words)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     return result.stdout
@@ -76,16 +80,50 @@ def test_training() -> None:
     assert command == "/tmp/v/bin/encdl fit --config experiments/encryptor-thesis.yaml --trainer.max_epochs 2"
 
 
+@pytest.fixture
+def stand_in(tmp_path: Path) -> str:
+    """An environment whose `encdl` prints its arguments, one a line."""
+    program = tmp_path / "venv" / "bin" / "encdl"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    program.chmod(0o755)
+    (tmp_path / "venv" / ".installed").touch()
+    return f"VENV={tmp_path / 'venv'}"
+
+
 @needs_make
-def test_training_of_classifiers() -> None:
-    fit = ".venv/bin/encdl fit --config experiments"
-    assert dry("train-cipher-classifier")[-1].strip() == f"{fit}/classifier-embedded.yaml"
-    command = dry(
-        "train-cipher-classifier", "DATA=pneumoniamnist", "DATA_DIR=/d", "ARGS=--seed_everything 1"
-    )[-1]
-    assert command == (
-        f"{fit}/classifier-pneumoniamnist.yaml --data.init_args.data_dir /d --seed_everything 1"
-    )
+@pytest.mark.parametrize(
+    ("data", "recipe", "settings"),
+    [
+        ("embedded", "embedded", {}),
+        ("pneumoniamnist", "pneumoniamnist", {"data_dir": "/d"}),
+        ("brain_tumor", "brain_tumor", {"data_dir": "/d"}),
+        ("mednist", "mednist", {"data_dir": "/d"}),
+        ("bloodmnist", "medmnist", {"name": "bloodmnist", "data_dir": "/d"}),
+        ("organmnist3d", "medmnist", {"name": "organmnist3d", "data_dir": "/d"}),
+        ("my files/a b.npz", "npz", {"file": "a b.npz", "data_dir": "my files"}),
+        ("a.npz", "npz", {"file": "a.npz", "data_dir": "."}),
+        ("docs/images", "folder", {"folder": "docs/images"}),
+    ],
+)
+def test_training_of_classifiers(stand_in: str, data: str, recipe: str, settings: dict[str, str]) -> None:
+    words = ["-o", f"{stand_in.removeprefix('VENV=')}/.installed", f"DATA={data}", "DATA_DIR=/d"]
+    lines = make("train-cipher-classifier", stand_in, *words, "ARGS=--seed_everything 1").splitlines()
+    given = [word for name, value in settings.items() for word in (f"--data.init_args.{name}", value)]
+    config = f"experiments/classifier-{recipe}.yaml"
+    assert lines == ["fit", "--config", config, *given, "--seed_everything", "1"]
+    assert (ROOT / config).is_file()
+
+
+@needs_make
+@pytest.mark.parametrize("data", ["", "unknown", "no such folder/"])
+def test_unknown_data_for_a_classifier(stand_in: str, data: str) -> None:
+    words = ["-o", f"{stand_in.removeprefix('VENV=')}/.installed", stand_in, f"DATA={data}"]
+    result = run_make("train-cipher-classifier", *words)
+    assert result.returncode == 2
+    [line] = result.stdout.splitlines()
+    assert line.startswith(f"no data {data}: give DATA=embedded, brain_tumor, pneumoniamnist or another name")
+    assert line.endswith("or that of an .npz file")
 
 
 @needs_make

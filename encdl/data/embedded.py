@@ -12,6 +12,7 @@ at 1 mm.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,9 @@ FILES = {
     "grey": "mni_icbm152_gm_tal_nlin_sym_09a_converted.nii.gz",
     "white": "mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz",
 }
+
+TISSUES = ("other", "grey matter", "white matter")
+TISSUE_MAPS: tuple[Literal["grey", "white"], ...] = ("grey", "white")
 
 
 def volume(name: Literal["t1", "grey", "white"] = "t1") -> np.ndarray:
@@ -78,3 +82,25 @@ class EmbeddedMRI(ImageDataModule):
         """The slices of one slab or more; the volume takes 0.1 s to read."""
         voxels = volume("t1")
         return [{"image": axial_slice(voxels, index)} for slab in SLABS[split] for index in slab]
+
+
+class EmbeddedTissue(EmbeddedMRI):
+    """The slices of `EmbeddedMRI` with the tissue of each pixel: grey matter, white matter or another.
+
+    A pixel is of a tissue where the template gives that a probability above one half, so it is never of both.
+    """
+
+    @property
+    def spec(self) -> DataSpec:
+        """As of `EmbeddedMRI`, with three classes."""
+        return replace(super().spec, classes=TISSUES)
+
+    def samples(self, split: Split) -> Sequence[Sample]:
+        """The slices, with `mask` uint8 (1, 233, 197): 0 other, 1 grey matter, 2 white matter."""
+        grey, white = (volume(name) > 127 for name in TISSUE_MAPS)
+        tissue = np.uint8(1) * grey + np.uint8(2) * white
+        places = (index for slab in SLABS[split] for index in slab)
+        return [
+            {**sample, "mask": axial_slice(tissue, index)}
+            for sample, index in zip(super().samples(split), places, strict=True)
+        ]

@@ -29,9 +29,11 @@ class FitPicture:
         return self._padded(mask, spacing, "nearest-exact")
 
     def _padded(self, planes: np.ndarray, spacing: tuple[float, float], mode: str) -> np.ndarray:
-        transforms = need("monai.transforms", PURPOSE)
         sides = np.multiply(planes.shape[1:], spacing)
         target = np.maximum(1, np.round(sides * (self.size / sides.max()))).astype(int)
+        if tuple(target) == planes.shape[1:] == (self.size, self.size):
+            return planes
+        transforms = need("monai.transforms", PURPOSE)
         if tuple(target) != planes.shape[1:]:
             planes = transforms.Resize(tuple(target.tolist()), mode=mode)(planes)
         padded = transforms.ResizeWithPadOrCrop((self.size, self.size))(planes)

@@ -28,7 +28,7 @@ class MedNIST(ClassFolder):
 
     Args:
         data_dir: The folder that holds `MedNIST`.
-        download: Fetch it (60 MB) from MONAI's server if it is not there.
+        download: Fetch it (59 MB) from MONAI's server if it is not there.
         size: Height and width of every picture.
 
     Raises:

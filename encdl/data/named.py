@@ -9,28 +9,65 @@ import torch
 from torch import Tensor
 
 from encdl.data.base import ImageDataModule
-from encdl.data.embedded import EmbeddedMRI
+from encdl.data.classes import ClassFolder
+from encdl.data.decathlon import Decathlon
+from encdl.data.embedded import EmbeddedMRI, EmbeddedTissue
+from encdl.data.folder import ImageFolder
+from encdl.data.lesions import SyntheticLesionMRI
+from encdl.data.medmnist import MedMNIST
+from encdl.data.mednist import MedNIST
+from encdl.data.npz import NpzImages
 from encdl.errors import DataError
+
+EMBEDDED: dict[str, type[ImageDataModule]] = {
+    "embedded": EmbeddedMRI,
+    "lesions": SyntheticLesionMRI,
+    "tissue": EmbeddedTissue,
+}
+KNOWN = (
+    f"{', '.join(EMBEDDED)}, a folder of images, classes:FOLDER with a sub-folder for each class, an .npz file, "
+    "medmnist:NAME, mednist or decathlon:TASK (these three with @FOLDER unless they are in data/)"
+)
 
 
 def open_data(name: str) -> ImageDataModule:
-    """A data module for `embedded`, the path of an .npz file or that of a folder of images.
+    """A data module by its name, with its default settings.
+
+    Args:
+        name: `embedded` (MRI slices), `lesions` (the same with SYNTHETIC lesions, labelled), `tissue` (the same with
+            masks of grey and white matter), the path of a folder of images, `classes:` and the path of a folder of
+            images by class, the path of an .npz file, or `medmnist:pneumoniamnist`, `mednist` or
+            `decathlon:Task09_Spleen` and the like, which lie in `data/` unless `@` and another folder follow.
 
     Raises:
         DataError: There is nothing of that name.
+        UsageError: MedMNIST has no such set.
     """
+    if name in EMBEDDED:
+        return EMBEDDED[name]()
+    if public := _public(name):
+        return public
     path = Path(name)
-    if name == "embedded":
-        return EmbeddedMRI()
+    if name.startswith("classes:"):
+        return ClassFolder(folder=name.removeprefix("classes:"))
     if path.suffix == ".npz":
-        from encdl.data.npz import NpzImages  # noqa: PLC0415
-
         return NpzImages(file=path.name, data_dir=str(path.parent))
     if name and path.is_dir():
-        from encdl.data.folder import ImageFolder  # noqa: PLC0415
-
         return ImageFolder(folder=str(path))
-    raise DataError(f"{name}: no such data: give embedded, a folder of images, or an .npz file")
+    raise DataError(f"{name}: no such data: give {KNOWN}")
+
+
+def _public(name: str) -> ImageDataModule | None:
+    """A public data set, in `data/` or in the folder after `@`."""
+    title, _, folder = name.partition("@")
+    match title.split(":"):
+        case ["mednist"]:
+            return MedNIST(data_dir=folder or "data")
+        case ["medmnist", inner]:
+            return MedMNIST(name=inner, data_dir=folder or "data")
+        case ["decathlon", inner]:
+            return Decathlon(task=inner, data_dir=folder or "data")
+    return None
 
 
 def test_images(name: str, most: int) -> list[Tensor]:

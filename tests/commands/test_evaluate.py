@@ -186,7 +186,7 @@ def test_bad_arguments(run: Run, folder: Path, agile: Path) -> None:
     (folder / "broken.npz").write_bytes(b"PK\3\4 no zip")
     (folder / "empty").mkdir()
     cases = {
-        ("--data", "none"): "none: no such data: give embedded, a folder of images, or an .npz file",
+        ("--data", "none"): "none: no such data: give embedded, lesions, tissue, a folder of images",
         ("--data", "scan.png"): "scan.png: no such data",
         ("--data", "none.npz"): "none.npz: no such file",
         ("--data", "broken.npz"): "broken.npz: is not a readable .npz file",

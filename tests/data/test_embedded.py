@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from encdl.data.embedded import SLABS, EmbeddedMRI, axial_slice, volume
+from encdl.data.embedded import SLABS, TISSUES, EmbeddedMRI, EmbeddedTissue, axial_slice, volume
+from encdl.data.splits import SPLITS
 from encdl.errors import DataError
 
 
@@ -60,6 +61,39 @@ def test_front_of_the_head_is_up() -> None:
 @pytest.mark.parametrize("name", ["grey", "white"])
 def test_tissue_maps_lie_on_the_same_grid(name: str) -> None:
     assert volume(name).shape == volume("t1").shape  # type: ignore[arg-type]
+
+
+def test_tissue_has_the_slices_and_splits_of_the_pictures() -> None:
+    for split in SPLITS:
+        plain, labelled = EmbeddedMRI().samples(split), EmbeddedTissue().samples(split)
+        assert all(np.array_equal(a["image"], b["image"]) for a, b in zip(plain, labelled, strict=True))
+        masks = np.stack([sample["mask"] for sample in labelled])
+        images = np.stack([sample["image"] for sample in labelled])
+        assert masks.shape == (len(plain), 1, 233, 197)
+        assert masks.dtype == np.uint8
+        shares = np.bincount(masks.ravel(), minlength=3) / masks.size
+        assert len(shares) == 3
+        assert (shares[1:] > 0.05).all()
+        other, grey, white = (float(images[masks == tissue].mean()) for tissue in range(3))
+        assert other < 60 < grey < 180 < white
+
+
+def test_where_the_tissue_is() -> None:
+    sample = EmbeddedTissue().samples("train")[0]
+    grey, white = (axial_slice(volume(name), SLABS["train"][0][0]) for name in ("grey", "white"))  # type: ignore[arg-type]
+    assert np.array_equal(sample["mask"] == 1, (grey >= 128) & (grey > white))
+    assert np.array_equal(sample["mask"] == 2, (white >= 128) & (white > grey))
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_batches_of_tissue(augment: bool) -> None:
+    data = EmbeddedTissue(batch_size=8, crop=64, augment=augment)
+    assert (data.spec.classes, data.spec.spacing_mm) == (TISSUES, (1.0, 1.0))
+    batch, val = next(iter(data.train_dataloader())), next(iter(data.val_dataloader()))
+    assert batch["mask"].shape == batch["image"].shape == (8, 1, 64, 64)
+    assert batch["mask"].dtype == torch.uint8
+    assert set(batch["mask"].unique().tolist()) == {0, 1, 2}
+    assert val["mask"].shape == (8, 1, 233, 197)
 
 
 def test_missing_nilearn_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +49,15 @@ def put(path: Path, labels: np.ndarray | None = None) -> None:
 
 
 @pytest.fixture
-def _package(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _package(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     place = tmp_path_factory.mktemp("packages")
     (place / "medmnist.py").write_text(STAND_IN)
     monkeypatch.syspath_prepend(place)
-    monkeypatch.delitem(__import__("sys").modules, "medmnist", raising=False)
+    real = sys.modules.pop("medmnist", None)
+    yield
+    sys.modules.pop("medmnist", None)
+    if real is not None:
+        sys.modules["medmnist"] = real
 
 
 @pytest.fixture

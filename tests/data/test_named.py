@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,15 @@ import torch
 
 from encdl import images
 from encdl.data import named
-from encdl.data.embedded import EmbeddedMRI
+from encdl.data.classes import ClassFolder
+from encdl.data.decathlon import Decathlon
+from encdl.data.embedded import EmbeddedMRI, EmbeddedTissue
 from encdl.data.folder import ImageFolder
+from encdl.data.lesions import SyntheticLesionMRI
+from encdl.data.medmnist import MedMNIST
+from encdl.data.mednist import MedNIST
 from encdl.data.npz import NpzImages
-from encdl.errors import DataError
+from encdl.errors import DataError, UsageError
 
 
 def put_npz(path: Path, count: int = 10, shape: tuple[int, ...] = (6, 7)) -> str:
@@ -39,6 +46,32 @@ def test_each_kind(tmp_path: Path) -> None:
     assert isinstance(named.open_data(put_folder(tmp_path / "pictures", 3)), ImageFolder)
 
 
+def test_labelled_kinds(tmp_path: Path) -> None:
+    assert isinstance(named.open_data("lesions"), SyntheticLesionMRI)
+    assert isinstance(named.open_data("tissue"), EmbeddedTissue)
+    classes = named.open_data(f"classes:{put_folder(tmp_path / 'a:b@c', 3)}")
+    assert isinstance(classes, ClassFolder)
+    assert classes.root == tmp_path / "a:b@c"
+    med = named.open_data("medmnist:pneumoniamnist")
+    assert isinstance(med, MedMNIST)
+    assert med.path == Path("data/pneumoniamnist.npz")
+    assert isinstance(named.open_data("mednist"), MedNIST)
+    organ = named.open_data("decathlon:Task09_Spleen@/some/where")
+    assert isinstance(organ, Decathlon)
+    assert organ.root == Path("/some/where/Task09_Spleen")
+    with pytest.raises(UsageError, match="MedMNIST has no set unknown"):
+        named.open_data("medmnist:unknown")
+
+
+def test_opening_imports_no_large_library() -> None:
+    code = (
+        "import sys; import encdl.data.named as n; n.open_data('mednist');"
+        "print(*{'mlflow', 'monai', 'albumentations', 'nilearn', 'nibabel', 'medmnist'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
+
+
 def test_names_are_relative_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     put_npz(Path("a.npz"))
@@ -47,10 +80,14 @@ def test_names_are_relative_to_the_working_folder(tmp_path: Path, monkeypatch: p
     assert len(named.test_images("pictures", 4)) == 1
 
 
-@pytest.mark.parametrize("name", ["", "none", "none/", "embedded.png"])
+@pytest.mark.parametrize(
+    "name", ["", "none", "none/", "embedded.png", "embedded@data", "medmnist", "mednist:x", "other:x@y"]
+)
 def test_nothing_of_that_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"no such data: give embedded, a folder of images, or an \.npz file"):
+    with pytest.raises(
+        DataError, match=r"no such data: give embedded, lesions, tissue, a folder .*decathlon:TASK"
+    ):
         named.open_data(name)
 
 

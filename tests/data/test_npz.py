@@ -181,6 +181,21 @@ def test_real_files(file: str, spec: DataSpec, counts: tuple[int, int, int]) -> 
     assert batch["image"].float().std() > 10
 
 
+def test_real_masks() -> None:
+    if not (REAL / "acdc.npz").is_file():
+        pytest.skip(f"acdc.npz is not in {REAL}: set ENCDL_DATA_DIR to the folder that has it")
+    names = ["background", "right ventricle", "myocardium", "left ventricle"]
+    data = NpzImages("acdc.npz", str(REAL), names, batch_size=16, crop=96)
+    assert data.spec.classes == tuple(names)
+    assert "patient" in data._arrays
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == batch["mask"].shape == (16, 1, 96, 96)
+    assert set(batch["mask"].unique().tolist()) == {0, 1, 2, 3}
+    for split in SPLITS:
+        shares = np.bincount(np.concatenate([sample["mask"].ravel() for sample in data.samples(split)]))
+        assert (shares / shares.sum() > 0.01).tolist() == [True] * 4
+
+
 @pytest.mark.parametrize(
     ("file", "said"),
     [
