@@ -85,3 +85,26 @@ def test_golden_ciphertexts_opened_without_a_differing_pixel() -> None:
     assert len(found["differing_pixels"]) == 5
     assert all(count == 0 for files in found["differing_pixels"].values() for count in files.values())
     assert set(found["exact_fraction"].values()) == {1.0}
+
+
+def test_what_is_said_of_readers_is_in_their_record() -> None:
+    rows, docs = metrics("readers-pneumoniamnist"), (ROOT / "docs" / "readers.md").read_text()
+    for row in ("plaintext", "ciphertext", "wrong_key", "keyless", "majority_class"):
+        assert f"{rows[row]['accuracy']['mean']:.3f}" in README
+    for row in ("plaintext", "decrypt_then_infer", "ciphertext", "wrong_key", "keyless", "fixed_key"):
+        accuracy, auroc = rows[row]["accuracy"], rows[row]["auroc"]["mean"]
+        assert f"| `{row}` | {accuracy['mean']:.3f} ± {accuracy['std']:.3f} | {auroc:.3f} |" in docs
+    for damage in rows["robustness"].values():
+        told = [damage[row]["accuracy"]["mean"] for row in ("plaintext", "ciphertext", "restore_then_infer")]
+        assert " | ".join(f"{value:.3f}" for value in told) in docs
+
+
+def test_ciphertext_is_read_as_well_as_plaintext() -> None:
+    """Within half a point on the mean over seeds, a plaintext network worth the name, and nothing without the key."""
+    rows = metrics("readers-pneumoniamnist")
+    for figure, published in (("accuracy", 0.854), ("auroc", 0.944)):
+        assert rows["ciphertext"][figure]["mean"] >= rows["plaintext"][figure]["mean"] - 0.005
+        assert rows["plaintext"][figure]["mean"] >= published
+    for row in ("wrong_key", "keyless"):
+        assert rows[row]["accuracy"]["mean"] <= rows["majority_class"]["accuracy"]["mean"]
+        assert abs(rows[row]["auroc"]["mean"] - 0.5) < 0.05

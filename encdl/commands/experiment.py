@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     started = time.monotonic()
     contents = _train(parts, args.jobs)
-    _write(output, data, parts, contents, time.monotonic() - started, args.force)
+    _write(output, data, parts, contents, time.monotonic() - started, args.set, args.force)
     return 0
 
 
@@ -164,6 +164,7 @@ def _write(
     parts: Sequence[Part],
     contents: Sequence[dict[str, Any]],
     wall_s: float,
+    settings: Sequence[str],
     force: bool,
 ) -> None:
     from encdl import ciphers, readers, records  # noqa: PLC0415
@@ -193,7 +194,7 @@ def _write(
         metrics=metrics,
         wall_s=wall_s,
         device=device,
-        settings=list(parts[0].settings),
+        settings=list(settings),  # but not where the data lie: that is this machine's alone
         steps=first["steps"],
         cipher=first["cipher"]["name"],
         weights=first["cipher"]["id"],
