@@ -41,6 +41,11 @@ def add_cipher(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def progress(step: str) -> None:
+    """Tell on stderr, in one line, what comes next or has been done."""
+    print(step, file=sys.stderr, flush=True)
+
+
 def warn(message: str) -> None:
     """Print one line of warning on stderr."""
     print(f"encdl: warning: {' '.join(message.split())}", file=sys.stderr)

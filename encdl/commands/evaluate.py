@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from encdl.commands.common import add_cipher, load_cipher
+from encdl.commands.common import add_cipher, load_cipher, progress
 from encdl.errors import UsageError
 
 
@@ -65,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     spec = PlaneSpec(map=args.map, planes=loaded.cipher.planes)
     images = test_images(args.data, args.images)
     figures = [
-        evaluation.Evaluation(loaded.cipher, spec, device, seed).figures(images, args.exact_images, _progress)
+        evaluation.Evaluation(loaded.cipher, spec, device, seed).figures(images, args.exact_images, progress)
         for seed in range(args.seeds)
     ]
     metrics = evaluation.per_seed(figures)
@@ -124,7 +123,3 @@ def table(cipher: str, weights: str, metrics: dict[str, Any]) -> str:
     return "\n".join(
         [f"{cipher} (weights {weights})", *(f"  {label:<{width}}  {value}" for label, value in rows)]
     )
-
-
-def _progress(step: str) -> None:
-    print(step, file=sys.stderr, flush=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -13,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from encdl.commands.common import add_output, progress, usable_device
 from encdl.errors import EncdlError, UsageError
 
 if TYPE_CHECKING:
@@ -51,14 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="keeps finished trainings (default: runs/STUDY/RECIPE)"
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="OUT",
-        help="the record (default: experiments/results/readers-DATA.json)",
-    )
-    parser.add_argument("--force", action="store_true", help="replace the record if it exists")
+    add_output(parser, "the record (default: experiments/results/readers-DATA.json)")
     parser.add_argument(
         "--set",
         action="append",
@@ -109,7 +102,7 @@ def _train(parts: Sequence[Part], jobs: int) -> list[dict[str, Any]]:
     """The figures of all parts; those of earlier calls are taken as they are."""
     found = {part.name: content for part in parts if (content := part.known())}
     if found:
-        _say(f"{len(found)} of {len(parts)} trainings are there already")
+        progress(f"{len(found)} of {len(parts)} trainings are there already")
     missing = [part for part in parts if part.name not in found]
     if jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
@@ -119,12 +112,14 @@ def _train(parts: Sequence[Part], jobs: int) -> list[dict[str, Any]]:
             for done in as_completed(running):
                 part, content = running[done], done.result()
                 found[part.name] = content
-                _say(f"[{len(found)}/{len(parts)}] {part.name}: {_told(content)} ({content['wall_s']:.0f} s)")
+                progress(
+                    f"[{len(found)}/{len(parts)}] {part.name}: {_told(content)} ({content['wall_s']:.0f} s)"
+                )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             under_way = sum(one.running() for one in running)
             if under_way:
-                _say(f"stopping; {under_way} trainings under way end first, and are kept")
+                progress(f"stopping; {under_way} trainings under way end first, and are kept")
             raise
     return [found[part.name] for part in parts]
 
@@ -174,8 +169,8 @@ def _write(
 
     metrics = assemble(contents)
     print(f"{data}, {len({part.seed for part in parts})} seeds\n{table(metrics)}")
-    device = "cuda" if _has_gpu() else "cpu"
-    _say("costs")
+    device = usable_device("auto")
+    progress("costs")
     first = contents[0]
     reader, spec = (
         readers.create(first["reader"], len(first["classes"])),
@@ -207,16 +202,6 @@ def _write(
     print(f"record: {output}")
 
 
-def _has_gpu() -> bool:
-    import torch  # noqa: PLC0415
-
-    return torch.cuda.is_available()
-
-
 def _told(content: dict[str, Any]) -> str:
     figures = content["figures"][content["row"]]
     return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

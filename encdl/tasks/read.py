@@ -156,9 +156,9 @@ class ReadTask(CipherTask):
         """The same on the test split, and as `FIGURE/ROW/DAMAGE` after each of `damages`."""
         self._judge("test", batch, batch_idx)
         image = batch["image"]
+        keys = BatchKeys(self, image, "test", batch_idx)
         for name, damage in self.damages.items():
-            generator = self._generator(f"test {name}", batch_idx)
-            keys, harm = BatchKeys(self, image, "test", batch_idx), partial(damage, generator=generator)
+            harm = partial(damage, generator=keys.generator(name))
             for row, sight in self.view.damaged(self.cipher, image, keys, harm).items():
                 self.measure("test", f"{row}/{name}", self.read(sight).float(), batch)
 
