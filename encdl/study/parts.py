@@ -107,6 +107,8 @@ class Part:
         best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         task.damages = DAMAGES
         [logged] = trainer.test(task, data, ckpt_path=best, verbose=False)
+        device = trainer.strategy.root_device
+        task.to(device)  # a test ends with Lightning moving the task to the CPU
         figures, damaged = by_row(logged, self.row)
         trainer.save_checkpoint(self.checkpoint, weights_only=True)
         content = {
@@ -126,7 +128,7 @@ class Part:
             "steps": steps,
             "fit_s": round(fit_s, 1),
             "wall_s": round(time.monotonic() - started, 1),
-            "device": records.device_name(str(task.device)),
+            "device": records.device_name(str(device)),
             "dataset": type(data).__name__,
             "commit": records.commit(),
             "digest": self.digest(),
