@@ -66,8 +66,12 @@ VERBS = {
 class _Parser(argparse.ArgumentParser):
     """Reports a usage error in one line, like every other error."""
 
+    verb: str | None = None
+    """Whose help tells more: the parser of all verbs is the one that finds what a verb left over."""
+
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_ERROR, f"encdl: error: {without_secrets(message)} (see `{self.prog} --help`)\n")
+        told = f"{self.prog} {self.verb}" if self.verb else self.prog
+        self.exit(EXIT_ERROR, f"encdl: error: {without_secrets(message)} (see `{told} --help`)\n")
 
 
 def _parser(verb: str | None) -> argparse.ArgumentParser:
@@ -78,6 +82,7 @@ def _parser(verb: str | None) -> argparse.ArgumentParser:
         epilog="`encdl VERB --help` says more.",
         allow_abbrev=False,
     )
+    parser.verb = verb
     parser.add_argument("--version", action="version", version=f"encdl {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     for name, entry in VERBS.items():

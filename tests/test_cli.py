@@ -112,24 +112,27 @@ def test_every_target_is_there(verb: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "message"),
+    ("argv", "message", "told"),
     [
-        ([], "required: VERB"),
-        (["nothing"], "invalid choice: 'nothing'"),
-        (["keygen"], "required: FILE"),
-        (["inspect", "a", "b"], "unrecognized arguments: b"),
-        (["encrypt", "a", "--key", "k", "--period", "x"], "invalid int value: 'x'"),
-        (["encrypt", "a", "--ke", "k"], "required: --key"),
+        ([], "required: VERB", "encdl"),
+        (["nothing"], "invalid choice: 'nothing'", "encdl"),
+        (["keygen"], "required: FILE", "encdl keygen"),
+        (["keygen", "-o", "x"], "unrecognized arguments: -o", "encdl keygen"),
+        (["inspect", "a", "b"], "unrecognized arguments: b", "encdl inspect"),
+        (["encrypt", "a", "--key", "k", "--period", "x"], "invalid int value: 'x'", "encdl encrypt"),
+        (["encrypt", "a", "--ke", "k"], "required: --key", "encdl encrypt"),
     ],
 )
-def test_usage_errors_are_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_errors_are_one_line(
+    argv: list[str], message: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(argv)
     assert stop.value.code == 2
     err = capsys.readouterr().err
     assert err.startswith("encdl: error: ")
     assert message in err
-    assert "--help`" in err
+    assert err.endswith(f"(see `{told} --help`)\n")
     assert err.count("\n") == 1
 
 
