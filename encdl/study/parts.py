@@ -18,7 +18,7 @@ from encdl.batch import ImageBatch
 from encdl.damage import DAMAGES
 from encdl.data.base import ImageDataModule
 from encdl.study.leakage import leakage
-from encdl.study.rows import VIEWS, by_row
+from encdl.study.rows import VIEWS, by_row, with_main
 from encdl.tasks.read import BatchKeys, ReadTask
 from encdl.tasks.views import Sight
 from encdl.weights import weights_id
@@ -153,5 +153,4 @@ def _leakage(task: ReadTask, data: ImageDataModule) -> dict[str, dict[str, float
         return taken
 
     found = leakage(task.reader, rows, batches(data.val_dataloader()), batches(data.test_dataloader()))
-    main = task.view.row
-    return {row if row != "wrong_key" else f"{main}_wrong_key": stages for row, stages in found.items()}
+    return {with_main(row, task.view.row): stages for row, stages in found.items()}

@@ -21,12 +21,17 @@ VIEWS = {
 Figures = dict[str, dict[str, Any]]
 
 
+def with_main(row: str, main: str) -> str:
+    """`wrong_key`, which several readers have, as `MAIN_wrong_key`; other names of rows as they are."""
+    return f"{main}_{row}" if row == "wrong_key" else row
+
+
 def by_row(logged: Mapping[str, float], main: str) -> tuple[Figures, dict[str, Figures]]:
     """Sort what a test logged under `test/FIGURE/ROW` and `test/FIGURE/ROW/DAMAGE`.
 
     Args:
         logged: Figures by name.
-        main: The row that was trained. The row `wrong_key` of others than `ciphertext` becomes `MAIN_wrong_key`.
+        main: The row that was trained; see `with_main`. The row `wrong_key` of `ciphertext` keeps its name.
 
     Returns:
         Figures by row, and by damage and row.
@@ -39,9 +44,7 @@ def by_row(logged: Mapping[str, float], main: str) -> tuple[Figures, dict[str, F
             continue  # the main row's once more, or the loss
         if figure == "dice_class":  # named by class, of the main row
             figure, path = f"dice_{path[0]}", [main]
-        row = path[0]
-        if row == "wrong_key" and main != "ciphertext":
-            row = f"{main}_wrong_key"
+        row = path[0] if main == "ciphertext" else with_main(path[0], main)
         place = damaged.setdefault(path[1], {}) if path[1:] and path[1] in DAMAGES else plain
         place.setdefault(row, {})[figure] = value
     return plain, damaged
