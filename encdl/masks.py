@@ -59,14 +59,30 @@ def overlay(mask: Bytes, ciphertext: Bytes) -> Bytes:
         uint8 (H, W, 3).
     """
     cv2: Any = need("cv2", "drawing overlays", "leave out --overlay")
-    grey = 255 - ciphertext.mean(0) * 0.3
-    canvas = np.repeat(grey[..., None], 3, axis=2)
-    colours = COLOURS[(mask.astype(np.int64) - 1) % len(COLOURS)]
-    inside = mask > 0
-    canvas[inside] = 0.55 * canvas[inside] + 0.45 * colours[inside]
+    drawn = tinted(255 - ciphertext.mean(0) * 0.3, mask, 0.45)
     # A pixel of a class beside one of another: of two classes that meet, both are outlined.
     around = np.ones((3, 3), np.uint8)
-    outline = inside & (cv2.erode(mask, around) != cv2.dilate(mask, around))
-    canvas[outline] = colours[outline]
-    drawn: Bytes = canvas.round().astype(np.uint8)
+    outline = (mask > 0) & (cv2.erode(mask, around) != cv2.dilate(mask, around))
+    drawn[outline] = _colours(mask)[outline]
     return drawn
+
+
+def tinted(grey: npt.NDArray[np.floating[Any]], mask: npt.NDArray[Any], strength: float) -> Bytes:
+    """Grey pictures with every class but the first in its colour.
+
+    Args:
+        grey: Levels 0 to 255 (…, H, W).
+        mask: Class index of each pixel (…, H, W), any integer type; class 0 is background and stays grey.
+        strength: Of the colour, 0 to 1.
+
+    Returns:
+        uint8 (…, H, W, 3).
+    """
+    share = strength * (mask > 0)[..., None]
+    drawn: Bytes = ((1 - share) * grey[..., None] + share * _colours(mask)).round().astype(np.uint8)
+    return drawn
+
+
+def _colours(mask: npt.NDArray[Any]) -> Bytes:
+    colours: Bytes = COLOURS[(mask.astype(np.int64) - 1) % len(COLOURS)]
+    return colours

@@ -13,6 +13,7 @@ from torch import Tensor
 from encdl.ciphers.base import Cipher
 from encdl.damage import DAMAGES
 from encdl.lazy import need
+from encdl.masks import tinted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +22,6 @@ PLAIN, CIPHERTEXT = "plain", "ciphertext"
 MASKS = ("truth", "prediction", "prediction, wrong key")
 """Columns of masks drawn over pictures: their closeness to the picture says nothing."""
 INCHES_PER_PICTURE = 2.0
-COLOURS = ((230, 75, 60), (60, 160, 230), (250, 200, 50), (90, 190, 90), (190, 100, 210), (240, 140, 40))
-"""Red, green and blue of the classes of a mask from 1 on; more classes begin again."""
 
 
 def panel_png(columns: Mapping[str, Tensor], title: str = "", rows: int = 3) -> bytes:
@@ -92,7 +91,7 @@ def cipher_columns(
 
 
 def overlaid(image: Tensor, mask: Tensor, strength: float = 0.6) -> Tensor:
-    """A mask in colours over a picture turned grey, background left clear.
+    """A mask over a picture turned grey, in the colours of `encdl.masks`; background is left clear.
 
     Args:
         image: uint8 (B, C, H, W).
@@ -102,10 +101,8 @@ def overlaid(image: Tensor, mask: Tensor, strength: float = 0.6) -> Tensor:
     Returns:
         uint8 (B, 3, H, W).
     """
-    grey = image.float().mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    palette = torch.tensor(COLOURS, dtype=torch.float32, device=image.device)
-    colour = palette[(mask[:, 0].long() - 1) % len(COLOURS)].movedim(-1, 1)
-    return torch.where(mask > 0, (1 - strength) * grey + strength * colour, grey).round().to(torch.uint8)
+    drawn = tinted(image.float().mean(1).cpu().numpy(), mask[:, 0].cpu().numpy(), strength)
+    return torch.from_numpy(drawn).movedim(-1, 1).to(image.device)
 
 
 def need_drawing() -> Any:

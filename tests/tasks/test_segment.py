@@ -282,12 +282,12 @@ def test_a_split_without_any_foreground_has_no_dice(tmp_path: Path) -> None:
 
 def test_a_mask_over_a_picture() -> None:
     image = torch.full((1, 3, 1, 4), 100, dtype=torch.uint8)
-    drawn = overlaid(image, torch.tensor([0, 1, 2, 7]).view(1, 1, 1, 4))
+    drawn = overlaid(image, torch.tensor([0, 1, 2, 8]).view(1, 1, 1, 4))
     assert (drawn.shape, drawn.dtype) == ((1, 3, 1, 4), torch.uint8)
     assert drawn[0, :, 0, 0].tolist() == [100, 100, 100]
-    assert drawn[0, :, 0, 1].tolist() == [178, 85, 76]  # 0.4 of the picture, 0.6 of the colour
+    assert drawn[0, :, 0, 1].tolist() == [168, 96, 40]  # 0.4 of the picture, 0.6 of the colour
     assert not torch.equal(drawn[..., 1], drawn[..., 2])
-    assert torch.equal(drawn[..., 1], drawn[..., 3])  # six colours
+    assert torch.equal(drawn[..., 1], drawn[..., 3])  # seven colours
     assert torch.equal(overlaid(image[:, :1], torch.zeros(1, 1, 1, 4)), image)
 
 
