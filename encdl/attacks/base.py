@@ -1,0 +1,211 @@
+"""What attacks are given, and what they find."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Final
+
+import torch
+from torch import Tensor
+
+from encdl.attacks.targets import Target
+
+Z: Final = 3.2905
+"""Half-width of a confidence interval in standard errors: 99.9 %, two-sided. An audit has dozens of findings, of
+which at 95 % a few would look broken by chance."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What an attack works with.
+
+    Attributes:
+        train: Pictures of the kind that the attacker knows to expect, uint8 (N, C, S, S).
+        test: Pictures under attack, from slices or patients of which none is in `train`; uint8 (M, C, S, S).
+        train_labels: Class of each training picture, int64 (N,).
+        test_labels: Class of each test picture, int64 (M,).
+        device: Where to compute.
+        seed: Fixes all draws of the attacker.
+        quick: The attacker has a small budget: seconds on two CPU cores for each target, instead of minutes.
+        progress: Told in a few words what comes next.
+
+    Raises:
+        ValueError: Too few pictures.
+    """
+
+    train: Tensor
+    test: Tensor
+    train_labels: Tensor
+    test_labels: Tensor
+    device: str = "cpu"
+    seed: int = 0
+    quick: bool = True
+    progress: Callable[[str], None] = field(default=lambda step: None, compare=False)
+
+    def __post_init__(self) -> None:
+        if len(self.train) < 1 or len(self.test) < 2:
+            raise ValueError(
+                f"an attack needs at least 1 training and at least 2 test pictures, got {len(self.train)} and {len(self.test)}"
+            )
+
+    def generator(self) -> torch.Generator:
+        """A fresh CPU generator of the attacker's draws."""
+        return torch.Generator().manual_seed(self.seed)
+
+    @property
+    def mean_image(self) -> Tensor:
+        """The attacker's best guess without any ciphertext: the mean of the training pictures, uint8 (C, S, S)."""
+        return self.train.float().mean(0).round().to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one attack achieved against one target.
+
+    Attributes:
+        name: Of the attack.
+        target: Name of the cipher.
+        mode: How it was used; `default` is what a user gets without settings.
+        score: What the attack reached; higher is better for the attacker.
+        baseline: What is reached without any ciphertext: by the mean image, or by chance.
+        unit: Of both: "dB", "accuracy", "bits", …
+        broken: Whether the attack beats its baseline beyond chance.
+        budget: What the attacker had, in words: pairs, steps, parameters, queries.
+        interval: 99.9 % confidence interval of the score, where there is one.
+        more: Further figures.
+    """
+
+    name: str
+    target: str
+    mode: str
+    score: float
+    baseline: float
+    unit: str
+    broken: bool
+    budget: str
+    interval: tuple[float, float] | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON; infinities become None."""
+        return {name: _plain(value) for name, value in asdict(self).items() if value not in ({}, None)}
+
+
+class Attack(ABC):
+    """One attack, as far as it is the same for every target.
+
+    Attributes:
+        name: In the audit's table.
+        about: One sentence: what the attacker has and wants.
+        modes: Modes of a cipher that it is tried on, of `encdl.attacks.targets.MODES`.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    modes: ClassVar[tuple[str, ...]] = ("default",)
+
+    @abstractmethod
+    def run(self, target: Target, scene: Scene) -> Finding:
+        """Attack.
+
+        Args:
+            target: The victim's black box.
+            scene: Pictures, device and budget.
+        """
+
+    def references(self) -> tuple[Target, ...]:
+        """Targets that it must break, or it proves nothing."""
+        return ()
+
+    def finding(
+        self, target: Target, score: float, baseline: float, unit: str, broken: bool, budget: str, **more: Any
+    ) -> Finding:
+        """A finding of this attack; `interval` among `more` goes to its own field."""
+        interval = more.pop("interval", None)
+        return Finding(
+            self.name, target.name, target.mode, score, baseline, unit, broken, budget, interval, more
+        )
+
+
+def mean_interval(values: Tensor) -> tuple[float, float, float]:
+    """Mean and 99.9 % confidence interval (normal approximation) of values, any shape; (mean, low, high)."""
+    flat = values.double().flatten()
+    mean = flat.mean().item()
+    half = Z * flat.std().item() / math.sqrt(len(flat)) if len(flat) > 1 else math.inf
+    return mean, mean - half, mean + half
+
+
+def share_interval(hits: int, trials: int) -> tuple[float, float]:
+    """Wilson's 99.9 % confidence interval of a share (E. B. Wilson, JASA 22, 1927)."""
+    share, square = hits / trials, Z * Z / trials
+    centre = (share + square / 2) / (1 + square)
+    half = Z * math.sqrt(share * (1 - share) / trials + square / (4 * trials)) / (1 + square)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def image_psnr(estimates: Tensor, images: Tensor) -> Tensor:
+    """PSNR of each estimate, any float or uint8 levels 0..255 (B, C, H, W): float64 (B,) in dB, at most 100."""
+    error = (estimates.double() - images.double()).square().flatten(1).mean(1)
+    return 10 * torch.log10(255.0**2 / error.clamp(min=255.0**2 / 1e10))
+
+
+def reconstruction(
+    attack: Attack, target: Target, scene: Scene, estimates: Tensor, budget: str, **more: Any
+) -> Finding:
+    """The finding of an attack that guesses pictures.
+
+    It has broken the target if two things hold: its guesses are better than the mean image, and each fits its own
+    picture better than the guesses from other pictures' ciphertexts do. The second alone is information that leaks:
+    it is in `more` as `advantage_db` with its interval, and `leaks`.
+
+    Args:
+        attack: Whose finding.
+        target: What was attacked.
+        scene: Its test pictures are the truth.
+        estimates: Levels 0..255, of the shape of the scene's test pictures, in their order.
+        budget: See `Finding`.
+        more: Further figures.
+    """
+    truth = scene.test.to(estimates.device)
+    own = image_psnr(estimates, truth)
+    count = len(truth)
+    shifts = range(1, min(count, 9))
+    others = torch.stack([image_psnr(estimates.roll(shift, 0), truth) for shift in shifts]).mean(0)
+    score, low, high = mean_interval(own)
+    baseline = float(image_psnr(scene.mean_image.to(truth.device).expand_as(truth), truth).mean())
+    advantage, least, most = mean_interval(own - others)
+    leaks = least > 0
+    return attack.finding(
+        target,
+        score,
+        baseline,
+        "dB",
+        leaks and score > baseline,
+        budget,
+        interval=(low, high),
+        advantage_db=advantage,
+        advantage_interval=(least, most),
+        leaks=leaks,
+        **more,
+    )
+
+
+def guessing(attack: Attack, target: Target, hits: int, trials: int, chance: float, budget: str) -> Finding:
+    """The finding of an attack that guesses one of several: broken if chance lies below its confidence interval."""
+    low, high = share_interval(hits, trials)
+    return attack.finding(
+        target, hits / trials, chance, "accuracy", low > chance, budget, interval=(low, high), trials=trials
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return value
