@@ -48,7 +48,8 @@ class Scene:
     def __post_init__(self) -> None:
         if len(self.train) < 1 or len(self.test) < 2:
             raise ValueError(
-                f"an attack needs at least 1 training and at least 2 test pictures, got {len(self.train)} and {len(self.test)}"
+                "an attack needs at least 1 training and at least 2 test pictures, "
+                f"got {len(self.train)} and {len(self.test)}"
             )
 
     def generator(self) -> torch.Generator:
