@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from encdl.attacks.targets import Target
 
@@ -30,7 +30,8 @@ class Scene:
         device: Where to compute.
         seed: Fixes all draws of the attacker.
         quick: The attacker has a small budget: seconds on two CPU cores for each target, instead of minutes.
-        progress: Told in a few words what comes next.
+        large: Test pictures of 128 pixels or more with their background, uint8 (L, C, T, T), for attacks that live on
+            repetition within a picture; None: `test` has to do.
 
     Raises:
         ValueError: Too few pictures.
@@ -43,7 +44,7 @@ class Scene:
     device: str = "cpu"
     seed: int = 0
     quick: bool = True
-    progress: Callable[[str], None] = field(default=lambda step: None, compare=False)
+    large: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.train) < 1 or len(self.test) < 2:
@@ -102,11 +103,13 @@ class Attack(ABC):
         name: In the audit's table.
         about: One sentence: what the attacker has and wants.
         modes: Modes of a cipher that it is tried on, of `encdl.attacks.targets.MODES`.
+        advisory: Its figure is reported, and an audit's verdict does not hang on it.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
     modes: ClassVar[tuple[str, ...]] = ("default",)
+    advisory: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, target: Target, scene: Scene) -> Finding:
@@ -154,7 +157,13 @@ def image_psnr(estimates: Tensor, images: Tensor) -> Tensor:
 
 
 def reconstruction(
-    attack: Attack, target: Target, scene: Scene, estimates: Tensor, budget: str, **more: Any
+    attack: Attack,
+    target: Target,
+    scene: Scene,
+    estimates: Tensor,
+    budget: str,
+    truth: Tensor | None = None,
+    **more: Any,
 ) -> Finding:
     """The finding of an attack that guesses pictures.
 
@@ -165,18 +174,22 @@ def reconstruction(
     Args:
         attack: Whose finding.
         target: What was attacked.
-        scene: Its test pictures are the truth.
-        estimates: Levels 0..255, of the shape of the scene's test pictures, in their order.
+        scene: Its training pictures make the mean image.
+        estimates: Levels 0..255, float or uint8 (M, C, H, W).
         budget: See `Finding`.
+        truth: The pictures that were to be found, uint8 of the same shape; the scene's test pictures if None.
         more: Further figures.
     """
-    truth = scene.test.to(estimates.device)
+    truth = (scene.test if truth is None else truth).to(estimates.device)
+    mean = scene.mean_image[None].float().to(truth.device)
+    if truth.shape[2:] != mean.shape[2:]:
+        mean = F.interpolate(mean, truth.shape[2:], mode="bilinear")
     own = image_psnr(estimates, truth)
     count = len(truth)
     shifts = range(1, min(count, 9))
     others = torch.stack([image_psnr(estimates.roll(shift, 0), truth) for shift in shifts]).mean(0)
     score, low, high = mean_interval(own)
-    baseline = float(image_psnr(scene.mean_image.to(truth.device).expand_as(truth), truth).mean())
+    baseline = float(image_psnr(mean.expand_as(truth), truth).mean())
     advantage, least, most = mean_interval(own - others)
     leaks = least > 0
     return attack.finding(

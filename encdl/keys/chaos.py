@@ -33,10 +33,12 @@ class UnitMap(ABC):
 
     Attributes:
         name: what users call it.
+        centred: whether it takes its argument less 1/2, so that iterating it alone takes that off in between.
         parameters: random 64-bit control parameters that each lane takes from its seed.
     """
 
     name: ClassVar[str]
+    centred: ClassVar[bool] = False
     parameters: ClassVar[int] = 0
 
     @abstractmethod
@@ -53,6 +55,7 @@ class Logistic(UnitMap):
     """
 
     name = "logistic"
+    centred = True
 
     def prepare(self, parameters: Words, spare_a: Words, spare_b: Words) -> Evaluate:
         """See `UnitMap.prepare`."""

@@ -67,7 +67,7 @@ class CoupledMap:
     """The lanes described at the top of this module, around one map of the unit interval."""
 
     def __init__(self, unit_map: UnitMap) -> None:
-        self._map = unit_map
+        self.unit_map = unit_map
 
     def words(self, seeds: Sequence[bytes], count: int) -> NDArray[np.uint32]:
         """The first `count` integers for each seed: uint32, (len(seeds), count).
@@ -84,9 +84,11 @@ class CoupledMap:
 
     def _lanes(self, seeds: Sequence[bytes]) -> Words:
         """Random start values: uint64 (words a lane, len(seeds), LANES)."""
-        words = _STATE_WORDS + self._map.parameters
+        words = _STATE_WORDS + self.unit_map.parameters
         raw = b"".join(
-            hashlib.shake_256(b"\0".join((_DOMAIN, self._map.name.encode(), seed))).digest(words * LANES * 8)
+            hashlib.shake_256(b"\0".join((_DOMAIN, self.unit_map.name.encode(), seed))).digest(
+                words * LANES * 8
+            )
             for seed in seeds
         )
         lanes = np.frombuffer(raw, dtype="<u8").reshape(len(seeds), words, LANES)
@@ -96,7 +98,7 @@ class CoupledMap:
         """Fill `out`, (seeds, steps, LANES), from the start values."""
         x, y, w, c = lanes[:_STATE_WORDS]
         c |= ONE
-        f = self._map.prepare(lanes[_STATE_WORDS:], np.empty_like(x), np.empty_like(x))
+        f = self.unit_map.prepare(lanes[_STATE_WORDS:], np.empty_like(x), np.empty_like(x))
         fx, spare = np.empty_like(x), np.empty_like(x)
         for step in range(-WARM_UP, out.shape[1]):
             f(y, fx)

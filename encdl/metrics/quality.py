@@ -6,9 +6,12 @@ import math
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from encdl.metrics.statistics import LEVELS, check_pair
+
+SSIM_LEAST = 6
+"""Pixels on a side: the window's reach, which the images are mirrored by, has to be shorter."""
 
 PSNR_CAP_DB = 100.0
 """Identical images have no finite PSNR; a mean over images takes this for them."""
@@ -34,6 +37,25 @@ def psnr_db(a: Tensor, b: Tensor) -> Tensor:
 def mean_psnr_db(a: Tensor, b: Tensor) -> Tensor:
     """Mean over a batch of `psnr_db`, each image's capped at `PSNR_CAP_DB`: a scalar in decibel."""
     return psnr_db(a, b).clamp(max=PSNR_CAP_DB).mean()
+
+
+def mean_ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Mean structural similarity of two batches of images: a scalar, -1 to 1, 1 for equal ones.
+
+    Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, IEEE TIP 2004, with their window of 11 pixels.
+
+    Args:
+        a: uint8 (B, C, H, W), H and W at least 6.
+        b: uint8, same shape.
+
+    Raises:
+        ValueError: The images are smaller than that.
+    """
+    check_pair(a, b)
+    if min(a.shape[2:]) < SSIM_LEAST:
+        raise ValueError(f"SSIM needs at least {SSIM_LEAST} x {SSIM_LEAST} pixels, got {tuple(a.shape[2:])}")
+    found = structural_similarity_index_measure(a.double(), b.double(), data_range=float(LEVELS - 1))
+    return torch.as_tensor(found)
 
 
 def content_activity(mask_a: Tensor, mask_b: Tensor) -> Tensor:

@@ -1,0 +1,59 @@
+"""Which attacks are run on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from encdl.attacks.base import Attack
+from encdl.attacks.targets import Aes, Target
+from encdl.audit.subject import Subject
+
+ATTACKS: Final[tuple[type[Attack], ...]] = ()
+"""In the order of the report."""
+
+
+@dataclass(frozen=True)
+class Bout:
+    """One attack on one target.
+
+    Attributes:
+        attack: Name of the attack.
+        target: Name of the target.
+        mode: Its mode.
+        role: "audited"; "reference", which the attack has to break, or it proves nothing; or "beside", for comparison.
+    """
+
+    attack: str
+    target: str
+    mode: str
+    role: str
+
+    @property
+    def name(self) -> str:
+        """What it is called among all bouts of an audit."""
+        return f"{self.attack}/{self.target}/{self.mode}"
+
+
+def bouts(subject: Subject, thesis: Target | None, quick: bool) -> list[tuple[Bout, Attack, Target]]:
+    """Every attack on each target that is meant for it.
+
+    Args:
+        subject: What is audited: in each of the attack's modes.
+        thesis: The cipher of the thesis, in its default mode, or None.
+        quick: The default mode and references alone.
+    """
+    found: list[tuple[Bout, Attack, Target]] = []
+    for kind in ATTACKS:
+        attack = kind()
+        modes = ("default",) if quick else attack.modes
+        listed = [(subject.targets[mode], "audited") for mode in modes if mode in subject.targets]
+        listed += [(each, "reference") for each in attack.references()]
+        if not quick:
+            listed += [(each, "beside") for each in (Aes(), thesis) if each is not None]
+        bout_of: dict[str, tuple[Bout, Attack, Target]] = {}
+        for target, role in listed:
+            bout = Bout(attack.name, target.name, target.mode, role)
+            bout_of.setdefault(bout.name, (bout, attack, target))
+        found += bout_of.values()
+    return found

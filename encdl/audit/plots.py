@@ -1,0 +1,100 @@
+"""The pictures of a report, drawn without a display: PNG files as bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from encdl.panels import need_drawing
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+"""Okabe and Ito's, told apart by colour-blind readers too."""
+
+POINTS = 3000
+"""Of a scatter plot."""
+
+
+def ciphertexts(plain: Tensor, by_row: Mapping[str, Tensor]) -> bytes:
+    """A picture and its ciphertexts, and below each its histogram and its pixels against their right neighbours.
+
+    Args:
+        plain: uint8 (C, H, W); the first channel is drawn.
+        by_row: The same of each row.
+    """
+    columns = {"plain": plain, **by_row}
+    figure = need_drawing().Figure(figsize=(1.9 * len(columns), 5.4), dpi=110, layout="constrained")
+    axes = figure.subplots(3, len(columns), squeeze=False)
+    for column, (name, picture) in enumerate(columns.items()):
+        pixels = picture[0].cpu().numpy()
+        top, middle, bottom = axes[:, column]
+        top.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        top.set_title(name.replace("_", " "), fontsize=9)
+        top.set_axis_off()
+        middle.hist(pixels.ravel(), bins=64, range=(0, 256), color=COLOURS[0])
+        middle.set_yticks([])
+        here, there = pixels[:, :-1].ravel(), pixels[:, 1:].ravel()
+        step = max(1, len(here) // POINTS)
+        bottom.scatter(here[::step], there[::step], s=1, color=COLOURS[0], alpha=0.4)
+        bottom.set_aspect("equal")
+        for place in (middle, bottom):
+            place.set_xlim(0, 256)
+            place.tick_params(labelsize=7)
+        bottom.set_ylim(0, 256)
+        if column == 0:
+            middle.set_ylabel("histogram", fontsize=8)
+            bottom.set_ylabel("right neighbour", fontsize=8)
+    return _png(figure)
+
+
+def attacks(findings: Sequence[Mapping[str, Any]], unit: str) -> bytes:
+    """Scores with their intervals, and the baselines beside them, of all findings of one unit, one line each."""
+    shown = [finding for finding in findings if finding["unit"] == unit]
+    figure = need_drawing().Figure(figsize=(9, 0.8 + 0.24 * len(shown)), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for place, finding in enumerate(shown):
+        colour = COLOURS[1] if finding["broken"] else COLOURS[2]
+        low, high = finding.get("interval") or (finding["score"], finding["score"])
+        if low is not None and high is not None:
+            axes.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.5)
+        axes.plot(finding["score"], place, "o", color=colour, markersize=5)
+        axes.plot(finding["baseline"], place, "|", color="black", markersize=11)
+    labels = [f"{each['name']}: {each['target']}, {each['mode']}".replace("_", " ") for each in shown]
+    axes.set_yticks(range(len(shown)), labels, fontsize=7)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel(f"{unit}   ● score (orange: broken, green: not)   | without ciphertext", fontsize=8)
+    return _png(figure)
+
+
+def robustness(by_mode: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> bytes:
+    """PSNR after damage by its strength, a plot for each damage, restored and merely decrypted."""
+    damages = list(next(iter(by_mode.values())))
+    figure = need_drawing().Figure(figsize=(3.4 * len(damages), 3.2), dpi=110, layout="constrained")
+    axes = figure.subplots(1, len(damages), squeeze=False)[0]
+    labels = {
+        "salt_pepper": "share of pixels salted or peppered",
+        "gaussian": "noise: deviation in levels",
+        "crop": "share of the picture lost",
+    }
+    for place, damage in zip(axes, damages, strict=True):
+        for colour, (mode, curves) in zip(COLOURS, by_mode.items(), strict=False):
+            curve = curves[damage]
+            place.plot(curve["strength"], curve["restored"], "o-", color=colour, markersize=3, label=mode)
+            place.plot(curve["strength"], curve["decrypted"], "--", color=colour, linewidth=1)
+        if damage != "crop":
+            place.set_xscale("log")
+        place.set_xlabel(labels.get(damage, damage), fontsize=8)
+        place.grid(alpha=0.3)
+        place.tick_params(labelsize=7)
+    axes[0].set_ylabel("PSNR in dB", fontsize=8)
+    axes[0].legend(fontsize=7, title="restored; dashed: decrypted", title_fontsize=7)
+    return _png(figure)
+
+
+def _png(figure: Any) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()

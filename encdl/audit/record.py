@@ -1,0 +1,93 @@
+"""An audit's figures as a result record, and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from encdl import records
+from encdl.audit.run import Order
+from encdl.audit.verdict import Check
+
+RECORD = "audit.json"
+
+
+def metrics(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The measured parts, as a record has them.
+
+    Args:
+        found: By `KIND/NAME`, as `encdl.audit.run.run` gives them.
+
+    Returns:
+        `attacks` (a list of findings), `rows`, and, where measured, `keystream` and `cycles` (by map), `keys`,
+        `robustness` and `timing`.
+    """
+    result: dict[str, Any] = {"rows": {}, "attacks": []}
+    for name, figures in found.items():
+        kind, _, inner = name.partition("/")
+        if kind == "attack":
+            result["attacks"].append(figures)
+        elif kind == "row":
+            result["rows"][inner] = figures
+        elif kind == inner:
+            result[kind] = figures
+        else:
+            result.setdefault(kind, {})[inner] = figures
+    return result
+
+
+def record(
+    order: Order, figures: Mapping[str, Any], checks: Sequence[Check], labels: str, wall_s: float
+) -> dict[str, Any]:
+    """The record.
+
+    Args:
+        order: What was audited.
+        figures: What `metrics` gave.
+        checks: The verdict.
+        labels: Where the labels of the attacked pictures come from.
+        wall_s: Seconds that this call took.
+    """
+    subject = order.subject()
+    return records.record(
+        f"audit-{subject.name}",
+        "audit",
+        config=None,
+        dataset=order.data,
+        seeds=[order.seed],
+        metrics=figures,
+        wall_s=wall_s,
+        device=order.device,
+        cipher=subject.name,
+        weights=subject.weights,
+        sequence=order.sequence,
+        quick=order.quick,
+        sizes=asdict(order.size),
+        labels=labels,
+        passed=all(check.met for check in checks),
+        checks=[asdict(check) for check in checks],
+    )
+
+
+def write(folder: Path, content: Mapping[str, Any]) -> Path:
+    """Write `audit.json` into a folder, in place of an older one; gives its path."""
+    path = folder / RECORD
+    records.write(path, content, force=True)
+    return path
+
+
+def table(figures: Mapping[str, Any], checks: Sequence[Check]) -> str:
+    """The findings and what is not met, as aligned text."""
+    lines = []
+    for finding in figures["attacks"]:
+        what = f"{finding['name']}: {finding['target']}, {finding['mode']}"
+        score = f"{finding['score']:.4g} {finding['unit']}, baseline {finding['baseline']:.4g}"
+        leaks = "leaks" if finding.get("more", {}).get("leaks") else "no"
+        lines.append((what, score, "broken" if finding["broken"] else leaks))
+    widths = [max((len(line[column]) for line in lines), default=0) for column in (0, 1)]
+    told = [f"  {what:<{widths[0]}}  {score:<{widths[1]}}  {outcome}" for what, score, outcome in lines]
+    unmet = [f"not met: {check.what}: {check.figure}" for check in checks if not check.met]
+    met = sum(check.met for check in checks)
+    return "\n".join(["attacks", *told, *unmet, f"{met} of {len(checks)} checks are met"])
