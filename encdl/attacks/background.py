@@ -35,8 +35,8 @@ class TileEstimation(Attack):
 
     name = "tile_estimation"
     about = (
-        "Ciphertext only, one picture at a time: finds the period of a repeated mask, takes the most common value at "
-        "each place of the tile for the mask over black background, and takes it off."
+        "Ciphertext only, one picture at a time: finds the period of a repeated mask, takes the most common "
+        "value at each place of the tile for the mask over black background, and takes it off."
     )
     modes: ClassVar[tuple[str, ...]] = ALL_MODES
 
@@ -77,8 +77,8 @@ class CoprimeSolving(Attack):
 
     name = "coprime_solving"
     about = (
-        "Ciphertext only, one picture at a time: takes every pixel for black background, solves for the bits of its "
-        "key planes, and lets them vote for their place in planes that repeat with co-prime periods."
+        "Ciphertext only, one picture at a time: takes every pixel for black background, solves for the bits "
+        "of its key planes, and lets them vote for their place in planes that repeat with co-prime periods."
     )
     modes: ClassVar[tuple[str, ...]] = (
         "default",
@@ -146,7 +146,7 @@ def _solve(cipher: AgileCipher | None, ciphertexts: Tensor, sides: list[int]) ->
 
 @torch.no_grad()
 def _vote_through(cipher: AgileCipher, levels: Tensor, sides: list[int]) -> tuple[Tensor, float]:
-    """The planes behind ciphertexts (N, 1, H, W) of `agile`, if all of the picture were black, and the votes' agreement.
+    """The planes behind ciphertexts (N, 1, H, W) of `agile`, if the picture were black, and the votes' agreement.
 
     Phases 1 to 3 vote first; their planes give F, and so phase 0 its votes. Then only pixels vote that the planes so
     far find black, which leaves the picture itself out.

@@ -122,8 +122,10 @@ MODES: Final[dict[str, dict[str, str]]] = {
     "coprime": {"expansion": "coprime"},
     "periodic": {"expansion": "periodic"},
     "reused_nonce": {"nonce": "reused"},
+    "reused_nonce_confusion": {"nonce": "reused", "process": "confusion"},
+    "reused_nonce_diffusion": {"nonce": "reused", "process": "diffusion"},
 }
-"""Settings of each mode beside a user's defaults."""
+"""Settings of each mode beside a user's defaults. No command reuses a nonce; a reader for the fixed-key host does."""
 
 PERIOD: Final = 16
 """Of the modes that repeat key planes, in pixels."""

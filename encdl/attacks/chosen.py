@@ -1,0 +1,158 @@
+"""Chosen plaintexts: what a few pictures of the attacker's choice tell about the keystream and the permutation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from encdl.attacks.base import Attack, Finding, Scene, reconstruction
+from encdl.attacks.references import RepeatedKeyXor
+from encdl.attacks.targets import CipherTarget, FixedXor, Target
+from encdl.ciphers.agile import AgileCipher
+from encdl.nn.integer import wrap
+from encdl.nn.phases import from_phases, to_phases
+
+LEVEL = 128
+"""What a chosen pixel is set to beside black: under any mask its ciphertext then changes."""
+
+VICTIM = 10**6
+"""Number of the first picture under attack: no nonce of a chosen picture, if nonces are fresh."""
+
+Opener = Callable[[Tensor], Tensor]
+
+
+class ChosenPlaintext(Attack):
+    """Recovers permutation, masks and key planes from black, constant and coded pictures, if nonces are reused."""
+
+    name = "chosen_plaintext"
+    about = (
+        "The victim encrypts a black picture, pictures that code the place of each pixel in binary, and a few "
+        "more of the attacker's choice. From these: the permutation, the masks, and for a known network all "
+        "key planes; with them the attacker opens other ciphertexts under the same key."
+    )
+    modes: ClassVar[tuple[str, ...]] = (
+        "default",
+        "confusion",
+        "diffusion",
+        "synthetic_nonce",
+        "reused_nonce",
+        "reused_nonce_confusion",
+        "reused_nonce_diffusion",
+    )
+
+    def references(self) -> tuple[Target, ...]:
+        """Keystreams that repeat."""
+        return (FixedXor(), RepeatedKeyXor())
+
+    def run(self, target: Target, scene: Scene) -> Finding:
+        """Score: PSNR of the test pictures that the best of several readings of the answers opens."""
+        shape = scene.test.shape[1:]
+        queries = torch.cat([coded_pictures(shape, scene.test.device), scene.train[:8]])
+        answers = target.encrypt(queries)
+        black, checks = answers[:1], slice(len(queries) - 8, len(queries))
+        readings: dict[str, Opener] = {}
+        for name, places in {"": None, " of a permutation": permutation(answers[: len(queries) - 8])}.items():
+            for reading, opener in _readings(target, _placed(black, places)).items():
+                readings[reading + name] = lambda c, o=opener, p=places: o(_placed(c, p))  # type: ignore[misc]
+        right = {
+            name: float((opener(answers[checks]) == queries[checks]).float().mean())
+            for name, opener in readings.items()
+        }
+        best = max(right, key=lambda name: right[name])
+        victim = target.encrypt(scene.test, VICTIM)
+        return reconstruction(
+            self,
+            target,
+            scene,
+            readings[best](victim),
+            f"{len(queries)} chosen pictures under the victim's key",
+            reading=best,
+            chosen_pixels_explained=right[best],
+        )
+
+
+def coded_pictures(shape: torch.Size, device: torch.device) -> Tensor:
+    """A black picture; for each of two families of pixels, one with it bright, and one for each bit of their places.
+
+    Families: the pixels of odd row or column, then those of even row and column, which a network on 2 x 2 phases may
+    let reach others. uint8 (1 + 2 * (1 + bits), C, H, W).
+    """
+    pixels = shape.numel()
+    place = torch.arange(pixels, device=device).view(shape)
+    even = torch.zeros(shape, dtype=torch.bool, device=device)
+    even[:, ::2, ::2] = True
+    pictures = [torch.zeros(shape, dtype=torch.bool, device=device)]
+    for family in (~even, even):
+        pictures.append(family)
+        pictures += [family & ((place >> bit) & 1).bool() for bit in range((pixels - 1).bit_length())]
+    return torch.stack(pictures).to(torch.uint8) * LEVEL
+
+
+def permutation(answers: Tensor) -> Tensor | None:
+    """Where each pixel went, read off the answers to `coded_pictures`: int64 (pixels,), or None if nowhere clear."""
+    flat = answers.flatten(1)
+    changed = flat[1:] != flat[:1]
+    bits = len(changed) // 2 - 1
+    powers = 1 << torch.arange(bits, device=flat.device).unsqueeze(1)
+    first, second = changed[: bits + 1], changed[bits + 1 :]
+    code = torch.where(first[0], (first[1:] * powers).sum(0), (second[1:] * powers).sum(0))
+    places = torch.full((flat.shape[1],), -1, dtype=torch.int64, device=flat.device)
+    if int(code.max()) >= len(places):
+        return None
+    places[code] = torch.arange(len(places), device=flat.device)
+    return places if bool((places >= 0).all()) else None
+
+
+def agile_planes(cipher: AgileCipher, black: Tensor) -> Tensor:
+    """The key planes under which `agile` encrypts a black picture to this: exactly one stack of 8 does.
+
+    Args:
+        cipher: Of 8 planes.
+        black: Its ciphertext, uint8 (1, C, H, W).
+
+    Returns:
+        uint8 (1, C, 8, H, W).
+    """
+    height, width = black.shape[2:]
+    with torch.no_grad():
+        c = to_phases(black.view(-1, 1, height, width).float())
+        others = wrap(c[:, 1:] - cipher.coupling(c[:, :1], c[:, :1]))
+        spread = from_phases(torch.cat([torch.zeros_like(c[:, :1]), others], 1), height, width)
+        signs = to_phases(_spelt(spread).float()) * 2 - 1
+        field = cipher.key_field(torch.cat([signs[:, phase::4] for phase in (1, 2, 3)], 1))
+        whole = from_phases(torch.cat([wrap(c[:, :1] - field), others], 1), height, width)
+    return _spelt(whole).unsqueeze(0)
+
+
+def _readings(target: Target, black: Tensor) -> dict[str, Opener]:
+    """Ways to open ciphertexts that the ciphertext of black suggests."""
+    readings: dict[str, Opener] = {
+        "XOR with a keystream": lambda c: c ^ black,
+        "addition of a mask": lambda c: c - black,
+    }
+    cipher = target.cipher if isinstance(target, CipherTarget) else None
+    # Odd sizes are padded for the phases, where the planes of the margin are not known.
+    if (
+        isinstance(cipher, AgileCipher)
+        and cipher.planes == 8
+        and not any(side % 2 for side in black.shape[2:])
+    ):
+        planes = agile_planes(cipher, black)
+        readings["key planes of agile"] = lambda c: cipher.decrypt(
+            c, planes.expand(len(c), -1, -1, -1, -1).contiguous()
+        )
+    return readings
+
+
+def _placed(ciphertext: Tensor, places: Tensor | None) -> Tensor:
+    """The bytes put back to the pixels that they come from."""
+    return ciphertext if places is None else ciphertext.flatten(1)[:, places].view_as(ciphertext)
+
+
+def _spelt(levels: Tensor) -> Tensor:
+    """Bit p of each byte (N, 1, H, W) as plane p: uint8 (N, 8, H, W)."""
+    shifts = torch.arange(8, device=levels.device).view(1, -1, 1, 1)
+    return ((levels.int() >> shifts) & 1).to(torch.uint8)
