@@ -35,10 +35,9 @@ class Decoder(nn.Module):
         self.first = _convolutions(channels, width)
         self.second = _convolutions(width, 2 * width, stride=2)
         self.third = _convolutions(2 * width, 2 * width, stride=2)
-        self.overall = nn.Sequential(
-            nn.Linear(2 * width * (side // 4) ** 2, 128), nn.ReLU(), nn.Linear(128, pictures * side * side)
-        )
-        nn.init.zeros_(self.overall[-1].weight)
+        spread = nn.Linear(128, pictures * side * side)
+        nn.init.zeros_(spread.weight)
+        self.overall = nn.Sequential(nn.Linear(2 * width * (side // 4) ** 2, 128), nn.ReLU(), spread)
         self.leave = _convolutions(5 * width, width)
         self.out = nn.Conv2d(width, pictures, 1)
         nn.init.zeros_(self.out.weight)
@@ -67,7 +66,7 @@ class LearnedDecoder(Attack):
         plaintexts, ciphertexts = scene.train, self.pairs(target, scene)
         half, eighth = len(plaintexts) // 2, len(plaintexts) // 8
         guesses = Guesses(plaintexts[:half], ciphertexts[:half])
-        steps, batch, width = (120, 32, 24) if scene.quick else (2500, 128, 64)
+        steps, batch, width = (60, 32, 16) if scene.quick else (2500, 128, 64)
         with torch.random.fork_rng(devices=[0] if scene.device.startswith("cuda") else []):
             torch.manual_seed(scene.seed)
             network = Decoder(Guesses.channels(plaintexts.shape[1]), scene.mean_image, width).to(scene.device)

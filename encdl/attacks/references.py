@@ -62,23 +62,20 @@ class BlockScrambling(Target):
     """Block scrambling as in encryption-then-compression: blocks are moved, turned, mirrored and negated.
 
     T. Chuman, W. Sirichotedumrong, H. Kiya, "Encryption-then-compression systems using grayscale-based image
-    encryption for JPEG images", IEEE TIFS 14, 2019. In mode `default` the key is fresh for every picture, in
-    `fixed_key` it is one for all.
+    encryption for JPEG images", IEEE TIFS 14, 2019. Blocks are squares of a quarter of the picture's side. In mode
+    `default` the key is fresh for every picture, in `fixed_key` it is one for all.
     """
 
     mode: str = "default"
     owner: int = 0
-    block: int = 8
     name = "block_scrambling"
 
     def encrypt(self, images: Tensor, first: int = 0) -> Tensor:
-        """See `Target.encrypt`; pictures are square, of sides that blocks divide.
+        """See `Target.encrypt`; pictures are square, of sides that `BLOCKS` divides.
 
         Raises:
             ValueError: They are not.
         """
-        if images.shape[2] != images.shape[3] or images.shape[2] % self.block:
-            raise ValueError(f"expected squares of {self.block}-pixel blocks, got {tuple(images.shape)}")
         if self.mode == "fixed_key":
             return self._scrambled(images, 0)
         parts = [self._scrambled(one[None], first + index) for index, one in enumerate(images)]
@@ -89,7 +86,7 @@ class BlockScrambling(Target):
         return replace(self, owner=owner)
 
     def _scrambled(self, images: Tensor, number: int) -> Tensor:
-        blocks = to_blocks(images, self.block)
+        blocks = to_blocks(images, block_side(images))
         secret = audit_key(self.owner).image_keys(audit_nonce(number)).planes
         generator = torch.Generator().manual_seed(int.from_bytes(secret[:7], "little"))
         count = blocks.shape[1]
@@ -100,6 +97,22 @@ class BlockScrambling(Target):
         turned = torch.stack([turn_block(moved[:, i], int(turn)) for i, turn in enumerate(turns)], 1)
         turned = torch.where(negated.view(1, -1, 1, 1, 1), 255 - turned, turned)
         return from_blocks(turned, images.shape[2])
+
+
+BLOCKS = 4
+"""Blocks along a side of a scrambled picture."""
+
+
+def block_side(images: Tensor) -> int:
+    """Side of a block of pictures (B, C, S, S) in pixels.
+
+    Raises:
+        ValueError: The pictures are no squares that blocks fill.
+    """
+    height, width = images.shape[2:]
+    if height != width or height % BLOCKS:
+        raise ValueError(f"expected squares of a side that {BLOCKS} divides, got {tuple(images.shape)}")
+    return height // BLOCKS
 
 
 def to_blocks(images: Tensor, block: int) -> Tensor:
