@@ -8,12 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from encdl.attacks.algebra import agile_planes
 from encdl.attacks.base import Attack, Finding, Scene, reconstruction
 from encdl.attacks.references import RepeatedKeyXor
 from encdl.attacks.targets import CipherTarget, FixedXor, Target
 from encdl.ciphers.agile import AgileCipher
-from encdl.nn.integer import wrap
-from encdl.nn.phases import from_phases, to_phases
 
 LEVEL = 128
 """What a chosen pixel is set to beside black: under any mask its ciphertext then changes."""
@@ -106,27 +105,6 @@ def permutation(answers: Tensor) -> Tensor | None:
     return places if bool((places >= 0).all()) else None
 
 
-def agile_planes(cipher: AgileCipher, black: Tensor) -> Tensor:
-    """The key planes under which `agile` encrypts a black picture to this: exactly one stack of 8 does.
-
-    Args:
-        cipher: Of 8 planes.
-        black: Its ciphertext, uint8 (1, C, H, W).
-
-    Returns:
-        uint8 (1, C, 8, H, W).
-    """
-    height, width = black.shape[2:]
-    with torch.no_grad():
-        c = to_phases(black.view(-1, 1, height, width).float())
-        others = wrap(c[:, 1:] - cipher.coupling(c[:, :1], c[:, :1]))
-        spread = from_phases(torch.cat([torch.zeros_like(c[:, :1]), others], 1), height, width)
-        signs = to_phases(_spelt(spread).float()) * 2 - 1
-        field = cipher.key_field(torch.cat([signs[:, phase::4] for phase in (1, 2, 3)], 1))
-        whole = from_phases(torch.cat([wrap(c[:, :1] - field), others], 1), height, width)
-    return _spelt(whole).unsqueeze(0)
-
-
 def _readings(target: Target, black: Tensor) -> dict[str, Opener]:
     """Ways to open ciphertexts that the ciphertext of black suggests."""
     readings: dict[str, Opener] = {
@@ -140,7 +118,7 @@ def _readings(target: Target, black: Tensor) -> dict[str, Opener]:
         and cipher.planes == 8
         and not any(side % 2 for side in black.shape[2:])
     ):
-        planes = agile_planes(cipher, black)
+        planes = agile_planes(cipher, torch.zeros_like(black), black)
         readings["key planes of agile"] = lambda c: cipher.decrypt(
             c, planes.expand(len(c), -1, -1, -1, -1).contiguous()
         )
@@ -150,9 +128,3 @@ def _readings(target: Target, black: Tensor) -> dict[str, Opener]:
 def _placed(ciphertext: Tensor, places: Tensor | None) -> Tensor:
     """The bytes put back to the pixels that they come from."""
     return ciphertext if places is None else ciphertext.flatten(1)[:, places].view_as(ciphertext)
-
-
-def _spelt(levels: Tensor) -> Tensor:
-    """Bit p of each byte (N, 1, H, W) as plane p: uint8 (N, 8, H, W)."""
-    shifts = torch.arange(8, device=levels.device).view(1, -1, 1, 1)
-    return ((levels.int() >> shifts) & 1).to(torch.uint8)

@@ -5,11 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from encdl.attacks.adversarial import GanInversion
+from encdl.attacks.background import CoprimeSolving, TileEstimation
 from encdl.attacks.base import Attack
+from encdl.attacks.chosen import ChosenPlaintext
+from encdl.attacks.decoders import CiphertextOnlyDecoder, KnownPlaintextDecoder
+from encdl.attacks.distinguisher import DifferentialDistinguisher, EqualityDistinguisher
+from encdl.attacks.jigsaw import JigsawAttack
+from encdl.attacks.matching import ReIdentification
+from encdl.attacks.readers import MembershipInference, ReaderFeatures, ReaderGradients, ReaderWithoutKey
 from encdl.attacks.targets import Aes, Target
+from encdl.attacks.whitebox import KeyPlaneRecovery, PartialKeySearch
 from encdl.audit.subject import Subject
 
-ATTACKS: Final[tuple[type[Attack], ...]] = ()
+ATTACKS: Final[tuple[type[Attack], ...]] = (
+    TileEstimation,
+    CoprimeSolving,
+    CiphertextOnlyDecoder,
+    KnownPlaintextDecoder,
+    ChosenPlaintext,
+    KeyPlaneRecovery,
+    PartialKeySearch,
+    DifferentialDistinguisher,
+    EqualityDistinguisher,
+    JigsawAttack,
+    GanInversion,
+    ReIdentification,
+    ReaderWithoutKey,
+    ReaderFeatures,
+    ReaderGradients,
+    MembershipInference,
+)
 """In the order of the report."""
 
 
@@ -41,14 +67,14 @@ def bouts(subject: Subject, thesis: Target | None, quick: bool) -> list[tuple[Bo
     Args:
         subject: What is audited: in each of the attack's modes.
         thesis: The cipher of the thesis, in its default mode, or None.
-        quick: The default mode and references alone.
+        quick: The default mode and one reference alone.
     """
     found: list[tuple[Bout, Attack, Target]] = []
     for kind in ATTACKS:
         attack = kind()
         modes = ("default",) if quick else attack.modes
         listed = [(subject.targets[mode], "audited") for mode in modes if mode in subject.targets]
-        listed += [(each, "reference") for each in attack.references()]
+        listed += [(each, "reference") for each in attack.references()[: 1 if quick else None]]
         if not quick:
             listed += [(each, "beside") for each in (Aes(), thesis) if each is not None]
         bout_of: dict[str, tuple[Bout, Attack, Target]] = {}

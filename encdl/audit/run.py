@@ -50,7 +50,7 @@ class Size:
     sequence_bits: int
 
 
-QUICK: Final = Size(32, 512, 64, 64, 100, 100, 2**14)
+QUICK: Final = Size(32, 512, 128, 64, 100, 100, 2**14)
 FULL: Final = Size(64, 8192, 256, 128, 200, 1000, 2**17)
 
 

@@ -1,0 +1,313 @@
+"""Attacks on readers of ciphertext: use without a key, what features and gradients show, who was in the training set.
+
+Each trains a small reader of its own on the scene's classes, in the same way for every target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from encdl.attacks.base import Attack, Finding, Scene, guessing, mean_interval, reconstruction
+from encdl.attacks.probe import LinearProbe
+from encdl.attacks.targets import CHUNK, CipherTarget, FixedXor, Target
+from encdl.readers.stems import KeyedStem, PlainStem
+
+VICTIM = 10**6
+
+
+class SmallReader(nn.Module):
+    """A stem and a few convolutions: the smallest reader that learns the scene's classes.
+
+    Args:
+        channels: Of the pictures.
+        classes: How many.
+        keyed: Whether it takes a mask.
+    """
+
+    def __init__(self, channels: int, classes: int, keyed: bool) -> None:
+        super().__init__()
+        self.stem = (KeyedStem if keyed else PlainStem)(channels, 16)
+        self.body = nn.Sequential(
+            nn.Conv2d(16, 32, 3, 2, 1),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, 2, 1),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(1024, classes),
+        )
+
+    def forward(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits of uint8 pictures, or of ciphertexts and masks."""
+        logits: Tensor = self.body(self.stem(picture, mask))
+        return logits
+
+
+@dataclass(frozen=True)
+class Sighted:
+    """What a reader is shown: ciphertext and mask, uint8 of one shape."""
+
+    ciphertext: Tensor
+    mask: Tensor
+
+
+class OnReader(Attack):
+    """What these attacks share."""
+
+    modes: ClassVar[tuple[str, ...]] = ("default", "reused_nonce")
+
+    def sight(self, target: Target, pictures: Tensor, first: int) -> Sighted:
+        """Ciphertexts with the mask that the right key gives; for a target without one, what lies on the picture."""
+        ciphertext = target.encrypt(pictures, first)
+        if not isinstance(target, CipherTarget) or target.process != "none":
+            return Sighted(ciphertext, ciphertext - pictures)
+        masks = [
+            target.cipher.field(ciphertext[start : start + CHUNK], target.planes(part, first + start))
+            for start, part in zip(range(0, len(pictures), CHUNK), torch.split(pictures, CHUNK), strict=True)
+        ]
+        return Sighted(ciphertext, torch.cat(masks))
+
+    def trained(
+        self, target: Target | None, scene: Scene, pictures: Tensor, labels: Tensor, steps: int
+    ) -> SmallReader:
+        """A reader of the target's ciphertexts; of plaintext if there is no target."""
+        with torch.random.fork_rng(devices=[0] if scene.device.startswith("cuda") else []):
+            torch.manual_seed(scene.seed)
+            reader = SmallReader(pictures.shape[1], int(scene.train_labels.max()) + 1, target is not None)
+        reader.to(pictures.device)
+        seen = None if target is None else self.sight(target, pictures, 0)
+        optimiser = torch.optim.AdamW(reader.parameters(), 3e-3, weight_decay=1e-4)
+        draws = scene.generator()
+        for _ in range(steps):
+            index = torch.randint(0, len(pictures), (32,), generator=draws).to(pictures.device)
+            logits = (
+                reader(pictures[index]) if seen is None else reader(seen.ciphertext[index], seen.mask[index])
+            )
+            loss = F.cross_entropy(logits, labels[index])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        return reader.eval()
+
+
+class ReaderWithoutKey(OnReader):
+    """Uses a trained reader with masks that need no key."""
+
+    name = "reader_without_key"
+    about = (
+        "The attacker has a trained reader and ciphertexts, and no key: he gives it another key's masks, "
+        "none, or the masks of a known pair of the victim's, whichever serves best on pictures of his own. "
+        "Broken: better than the commonest class."
+    )
+    modes: ClassVar[tuple[str, ...]] = ("default", "synthetic_nonce", "reused_nonce")
+
+    def references(self) -> tuple[Target, ...]:
+        """A keystream that repeats: the mask of one picture serves for all."""
+        return (FixedXor(),)
+
+    def run(self, target: Target, scene: Scene) -> Finding:
+        """Score: accuracy; baseline: of the commonest class."""
+        reader = self.trained(target, scene, scene.train, scene.train_labels, 80 if scene.quick else 1500)
+        own, other = (
+            self.sight(target, scene.train[:256], 0),
+            self.sight(target.under(1), scene.train[:256], 0),
+        )
+        asked = self.sight(target, scene.test, VICTIM)
+        opened = (own.ciphertext - own.mask)[:1]
+        known = own.ciphertext[:1] ^ opened  # of one known pair: the keystream, if there is one
+
+        def masks(shown: Sighted, numbers: int) -> dict[str, Tensor]:
+            return {
+                "another key's": other.mask[:1].expand_as(shown.mask),
+                "none": torch.zeros_like(shown.mask),
+                "added mask of a known pair": own.mask[:1].expand_as(shown.mask),
+                "keystream of a known pair": shown.ciphertext - (shown.ciphertext ^ known),
+            }
+
+        with torch.no_grad():
+            right = float(
+                (reader(asked.ciphertext, asked.mask).argmax(1) == scene.test_labels).float().mean()
+            )
+            practice = {
+                name: float(
+                    (reader(own.ciphertext, mask).argmax(1) == scene.train_labels[:256]).float().mean()
+                )
+                for name, mask in masks(own, 0).items()
+            }
+            best = max(practice, key=lambda name: practice[name])
+            answers = reader(asked.ciphertext, masks(asked, VICTIM)[best]).argmax(1)
+        hits = int((answers == scene.test_labels).sum())
+        commonest = float(torch.bincount(scene.test_labels).max() / len(scene.test_labels))
+        found = guessing(self, target, hits, len(answers), commonest, f"a trained reader; mask used: {best}")
+        found.more["accuracy_with_the_key"] = right
+        return found
+
+
+class ReaderFeatures(OnReader):
+    """Reads pictures off the stem's features with a linear probe: with a wrong key, and beside that with the right one."""
+
+    name = "reader_features"
+    about = (
+        "A linear probe reads pictures off the features of a reader's stem. With a wrong key it must find "
+        "nothing. With the right key it finds the picture, as in a plaintext network: whoever runs a reader "
+        "with the key is trusted."
+    )
+
+    def references(self) -> tuple[Target, ...]:
+        """A keystream that no key changes: the wrong key is the right one."""
+        return (FixedXor(),)
+
+    def run(self, target: Target, scene: Scene) -> Finding:
+        """Score: PSNR of a probe on features under a wrong key; baseline: of the best constant picture."""
+        reader = self.trained(target, scene, scene.train, scene.train_labels, 20 if scene.quick else 200)
+        probes = {name: LinearProbe() for name in ("wrong", "right", "mean")}
+        for purpose, pictures, first in (("learn", scene.train[:256], 0), ("judge", scene.test, VICTIM)):
+            own, other = self.sight(target, pictures, first), self.sight(target.under(1), pictures, first)
+            with torch.no_grad():
+                features = {
+                    "right": reader.stem(own.ciphertext, own.mask),
+                    "wrong": reader.stem(own.ciphertext, other.mask),
+                    "mean": torch.zeros_like(pictures[:, :1, :1, :1], dtype=torch.float),
+                }
+            for name, probe in probes.items():
+                getattr(probe, purpose)(features[name], pictures)
+        score, baseline = probes["wrong"].psnr_db, probes["mean"].psnr_db
+        return self.finding(
+            target,
+            score,
+            baseline,
+            "dB",
+            score > baseline,
+            "linear probe on 256 pictures with their features",
+            psnr_db_with_the_key=probes["right"].psnr_db,
+        )
+
+
+class ReaderGradients(OnReader):
+    """Reads a picture out of the gradient that training on it alone gives the stem.
+
+    The stem's features are those of a plaintext network with the same weights, so its gradients are too: what leaks
+    from a plaintext network's gradients (L. Zhu, Z. Liu, S. Han, "Deep leakage from gradients", NeurIPS 2019) leaks
+    from these, without a key. The attack descends on a picture whose gradient through the plain twin is the one observed.
+    """
+
+    name = "reader_gradients"
+    about = (
+        "The attacker sees the gradients of a training step on one picture, as federated learning shares "
+        "them, and no key. He descends on a picture that gives the plain twin of the reader the same "
+        "gradients. Gradients are as private as those of a plaintext network: do not share them."
+    )
+    advisory: ClassVar[bool] = True
+
+    def references(self) -> tuple[Target, ...]:
+        """Any target whose mask is right leaks alike; this one is known to be weak."""
+        return (FixedXor(),)
+
+    def run(self, target: Target, scene: Scene) -> Finding:
+        """Score: PSNR of pictures descended on from gradients."""
+        steps, count = (150, 8) if scene.quick else (1500, 32)
+        reader = self.trained(target, scene, scene.train, scene.train_labels, 10)
+        twin = SmallReader(scene.train.shape[1], reader.body[-1].out_features, keyed=False).to(
+            scene.test.device
+        )  # type: ignore[arg-type]
+        twin.load_state_dict(reader.state_dict())
+        twin.eval()
+        pictures, labels = scene.test[:count], scene.test_labels[:count]
+        shown = self.sight(target, pictures, VICTIM)
+        found = []
+        for index in range(count):
+            one = slice(index, index + 1)
+            loss = F.cross_entropy(reader(shown.ciphertext[one], shown.mask[one]), labels[one])
+            wanted = torch.autograd.grad(loss, [reader.stem.convolution.weight, *reader.body.parameters()])
+            found.append(_matched(twin, wanted, labels[one], scene, steps))
+        estimates = torch.cat(found) * 255
+        return reconstruction(
+            self,
+            target,
+            scene,
+            estimates,
+            f"gradients of one picture and its class, {steps} steps",
+            truth=pictures,
+        )
+
+
+class MembershipInference(OnReader):
+    """Tells training pictures by their loss, on a reader that was trained on few (S. Yeom et al., CSF 2018)."""
+
+    name = "membership_inference"
+    about = (
+        "The attacker asks an overfitted reader about a picture with its right key and class, and takes a low "
+        "loss for a sign that it was trained on. A reader gives its training set away as far as a plaintext "
+        "network of the same training does."
+    )
+    modes: ClassVar[tuple[str, ...]] = ("default",)
+    advisory: ClassVar[bool] = True
+
+    def references(self) -> tuple[Target, ...]:
+        """Any target whose mask is right: what is attacked is the overfitted network."""
+        return (FixedXor(),)
+
+    def run(self, target: Target, scene: Scene) -> Finding:
+        """Score: area under the ROC curve of members against others; baseline: of guessing."""
+        count = min(len(scene.test), 64)
+        members, others = slice(0, count), slice(count, 2 * count)
+        areas = []
+        for victim in (target, None):
+            reader = self.trained(
+                victim, scene, scene.train[members], scene.train_labels[members], 60 if scene.quick else 600
+            )
+            losses = []
+            for part in (members, others):
+                pictures = scene.train[part]
+                with torch.no_grad():
+                    if victim is None:
+                        logits = reader(pictures)
+                    else:
+                        shown = self.sight(victim, pictures, VICTIM + int(part.start))
+                        logits = reader(shown.ciphertext, shown.mask)
+                losses.append(F.cross_entropy(logits, scene.train_labels[part], reduction="none"))
+            areas.append((losses[0].unsqueeze(1) < losses[1]).float().mean(1))
+        score, low, high = mean_interval(areas[0])
+        return self.finding(
+            target,
+            score,
+            0.5,
+            "AUROC",
+            low > 0.5,
+            f"{count} members, {count} others, right keys and classes",
+            interval=(low, high),
+            plaintext_auroc=float(areas[1].mean()),
+        )
+
+
+def _matched(
+    twin: SmallReader, wanted: tuple[Tensor, ...], label: Tensor, scene: Scene, steps: int
+) -> Tensor:
+    """A picture with such gradients: float32 (1, C, S, S), 0..1."""
+    logits = torch.zeros((1, *scene.test.shape[1:]), device=scene.test.device)
+    logits.copy_((scene.mean_image.float()[None] / 255).clamp(0.02, 0.98).logit())
+    logits.requires_grad_()
+    optimiser = torch.optim.Adam([logits], 0.1)
+    kernel = twin.stem.convolution.weight
+    for _ in range(steps):
+        picture = logits.sigmoid()
+        features = F.relu(twin.stem.norm(F.conv2d(picture - 0.5, kernel, padding=1)))
+        loss = F.cross_entropy(twin.body(features), label)
+        given = torch.autograd.grad(loss, [kernel, *twin.body.parameters()], create_graph=True)
+        apart = torch.stack(
+            [
+                (a - b).square().sum() / b.square().sum().clamp(min=1e-12)
+                for a, b in zip(given, wanted, strict=True)
+            ]
+        )
+        optimiser.zero_grad()
+        apart.mean().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return logits.detach().sigmoid()

@@ -1,0 +1,214 @@
+"""White-box key recovery: by gradients through the network, and by search around a partly known key."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encdl.attacks.algebra import agile_planes, solvable
+from encdl.attacks.base import Attack, Finding, Scene, image_psnr, mean_interval, reconstruction
+from encdl.attacks.references import RepeatedKeyXor
+from encdl.attacks.targets import CipherTarget, FixedXor, Target
+from encdl.ciphers.agile import AgileCipher
+from encdl.keys.planes import LeakyExpansionWarning, key_planes
+from encdl.nn.phases import fold_channels
+
+VICTIM = 10**6
+
+
+class KeyPlaneRecovery(Attack):
+    """Finds key planes that explain a known pair, and opens another ciphertext with them.
+
+    By gradient descent on relaxed planes; for `agile` by algebra too, as exactly one stack explains a pair. What the
+    planes of a known picture are is then no secret: the question is what they tell about the next picture.
+    """
+
+    name = "key_plane_recovery"
+    about = (
+        "White box, one known pair: key planes that explain it, by gradient descent through the network on "
+        "relaxed planes or by algebra, whichever explains more; they then have to open other ciphertexts "
+        "under the same key."
+    )
+    modes: ClassVar[tuple[str, ...]] = ("default", "synthetic_nonce", "reused_nonce")
+
+    def references(self) -> tuple[Target, ...]:
+        """Keystreams that repeat; the attacker's model of them is an XOR with eight planes."""
+        return (FixedXor(), RepeatedKeyXor())
+
+    def run(self, target: Target, scene: Scene) -> Finding:
+        """Score: PSNR of the other pictures, opened with the planes found."""
+        steps = 150 if scene.quick else 1000
+        known = scene.train[:1]
+        ciphertext = target.encrypt(known)
+        planes, descended = _descended(target, known, ciphertext, steps, scene)
+        explained = descended
+        if isinstance(target, CipherTarget) and target.process == "none" and solvable(target.cipher, known):
+            assert isinstance(target.cipher, AgileCipher)
+            planes = agile_planes(target.cipher, known, ciphertext)
+            explained = float((target.cipher.encrypt(known, planes) == ciphertext).float().mean())
+        others = target.encrypt(scene.test, VICTIM)
+        if isinstance(target, CipherTarget):
+            estimates = target.cipher.decrypt(others, planes.expand(len(others), -1, -1, -1, -1).contiguous())
+            truth = target.planes(known)
+            right = float((planes == truth).float().mean())
+        else:
+            estimates = others ^ _bytes(planes)
+            right = float((_bytes(planes) == ciphertext ^ known).float().mean())
+        budget = f"one known pair, {steps} steps of Adam on {planes.numel():,} relaxed bits"
+        return reconstruction(
+            self,
+            target,
+            scene,
+            estimates,
+            budget,
+            pixels_explained_by_descent=descended,
+            pixels_explained=explained,
+            plane_bits_recovered=right,
+        )
+
+
+class PartialKeySearch(Attack):
+    """How far a nearly right key opens a picture, and how long the rest of the key takes to search.
+
+    Whoever knows all bits but k finds them by trying 2^k keys, whatever the cipher. What must not be is that a key with
+    one wrong bit opens part of the picture: then a search could climb.
+    """
+
+    name = "partial_key_search"
+    about = (
+        "White box, partly known key: pictures opened with keys of which one bit is wrong, which must show "
+        "nothing, and an exhaustive search over the unknown bits of the key, told right by how smooth the "
+        "opened picture is."
+    )
+    modes: ClassVar[tuple[str, ...]] = ("default", "coprime", "periodic")
+
+    def references(self) -> tuple[Target, ...]:
+        """A key repeated over the picture: one wrong bit spoils one pixel in 256."""
+        return (RepeatedKeyXor(),)
+
+    def run(self, target: Target, scene: Scene) -> Finding:
+        """Score: PSNR of pictures opened with a key one bit off."""
+        if not isinstance(target, CipherTarget | RepeatedKeyXor):
+            near = torch.randint(0, 256, scene.test.shape, generator=scene.generator(), dtype=torch.uint8)
+            return reconstruction(
+                self, target, scene, near.to(scene.test.device), "not applicable: a stream cipher"
+            )
+        ciphertexts = target.encrypt(scene.test, VICTIM)
+        generator = scene.generator()
+        by_distance = {}
+        for distance in (1, 2, 4, 16, 64):
+            opened = _opened(target, ciphertexts, scene.test, _flips(len(ciphertexts), distance, generator))
+            by_distance[str(distance)] = mean_interval(image_psnr(opened, scene.test))[0]
+            if distance == 1:
+                near = opened
+        unknown = 6 if scene.quick else 10
+        found, tried_per_s = _searched(target, ciphertexts[:1], scene.test[:1], unknown)
+        return reconstruction(
+            self,
+            target,
+            scene,
+            near,
+            f"all key bits but one; search: all but {unknown}, {2**unknown} keys",
+            psnr_db_by_wrong_bits=by_distance,
+            searched_bits=unknown,
+            search_found_the_key=found,
+            keys_per_second=tried_per_s,
+            log2_years_for_256_bits=256 - math.log2(max(tried_per_s, 1e-9)) - math.log2(3.15e7),
+        )
+
+
+def _descended(
+    target: Target, known: Tensor, ciphertext: Tensor, steps: int, scene: Scene
+) -> tuple[Tensor, float]:
+    """Planes uint8 (1, C, P, H, W) that explain a pair, and the share of pixels that they explain."""
+    count = target.cipher.planes if isinstance(target, CipherTarget) else 8
+    shape = (1, known.shape[1], count, *known.shape[2:])
+    start = torch.randn(shape, generator=scene.generator()) * 0.1
+    logits = start.to(known.device).requires_grad_()
+    optimiser = torch.optim.Adam([logits], 0.3)
+    image, wanted = known.float(), ciphertext.float()
+    for _ in range(steps):
+        relaxed = logits.sigmoid()
+        found = _predicted(target, image, relaxed)
+        angle = (found - wanted) * (2 * math.pi / 256)
+        loss = (1 - angle.cos()).mean()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    planes = (logits.detach() > 0).to(torch.uint8)
+    with torch.no_grad():
+        again = _predicted(target, image, planes.float()).round()
+    return planes, float((again == wanted).float().mean())
+
+
+def _predicted(target: Target, image: Tensor, planes: Tensor) -> Tensor:
+    """The attacker's model, with gradients: the cipher itself, or an XOR with eight planes."""
+    if isinstance(target, CipherTarget):
+        flat, keys = fold_channels(image).unsqueeze(1), fold_channels(planes)
+        return target.cipher.forward(flat, keys)[0].view(image.shape)
+    powers = (1 << torch.arange(8, device=image.device)).view(1, 1, 8, 1, 1)
+    bits = (image.int().unsqueeze(2) // powers % 2).float()
+    return ((bits + planes - 2 * bits * planes) * powers).sum(2)
+
+
+def _bytes(planes: Tensor) -> Tensor:
+    powers = (1 << torch.arange(8, device=planes.device)).view(1, 1, 8, 1, 1)
+    return (planes.int() * powers).sum(2).to(torch.uint8)
+
+
+def _flips(count: int, distance: int, generator: torch.Generator) -> list[list[int]]:
+    """Which of 256 key bits are wrong, for each picture."""
+    return [torch.randperm(256, generator=generator)[:distance].tolist() for _ in range(count)]
+
+
+def _opened(
+    target: CipherTarget | RepeatedKeyXor, ciphertexts: Tensor, pictures: Tensor, flips: list[list[int]]
+) -> Tensor:
+    """Ciphertexts opened with keys in which these bits are wrong."""
+    if isinstance(target, RepeatedKeyXor):
+        wrong = torch.zeros((len(flips), 256), dtype=torch.uint8)
+        for row, bits in zip(wrong, flips, strict=True):
+            row[bits] = 1
+        tiles = target.key.flatten() ^ wrong
+        repeats = -(-ciphertexts.shape[2] // 16), -(-ciphertexts.shape[3] // 16)
+        stream = tiles.view(-1, 1, 16, 16).repeat(1, 1, *repeats)
+        return ciphertexts ^ stream[:, :, : ciphertexts.shape[2], : ciphertexts.shape[3]].to(
+            ciphertexts.device
+        )
+    keys = target.image_keys(pictures, VICTIM)
+    secrets = [_flipped(one.planes, bits) for one, bits in zip(keys, flips, strict=True)]
+    with torch.no_grad():
+        return _decrypted(target, ciphertexts, secrets)
+
+
+def _decrypted(target: CipherTarget, ciphertexts: Tensor, secrets: list[bytes]) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakyExpansionWarning)
+        planes = key_planes(secrets, target.spec, *ciphertexts.shape[1:])
+    return target.cipher.decrypt(ciphertexts, torch.from_numpy(planes).to(ciphertexts.device))
+
+
+def _flipped(secret: bytes, bits: list[int]) -> bytes:
+    changed = np.frombuffer(secret, dtype=np.uint8).copy()
+    for bit in bits:
+        changed[bit // 8] ^= 1 << bit % 8
+    return changed.tobytes()
+
+
+def _searched(
+    target: CipherTarget | RepeatedKeyXor, ciphertext: Tensor, picture: Tensor, unknown: int
+) -> tuple[bool, float]:
+    """Try all values of the first `unknown` key bits; whether the smoothest picture is right, and keys a second."""
+    started = time.perf_counter()
+    rough = []
+    for guess in range(1 << unknown):
+        flips = [[bit for bit in range(unknown) if guess >> bit & 1]]
+        opened = _opened(target, ciphertext, picture, flips).float()
+        rough.append(float((opened[..., 1:] - opened[..., :-1]).abs().mean()))
+    return int(np.argmin(rough)) == 0, (1 << unknown) / (time.perf_counter() - started)
