@@ -1,8 +1,8 @@
 """The key planes of one picture by algebra, for whoever knows the picture and its ciphertext.
 
-With eight planes exactly one stack of them leads `agile` from a picture to a ciphertext (`encdl.ciphers.agile`): that is
-why a ciphertext alone tells nothing, and why a pair tells all planes of this picture. What they are worth for the next
-picture depends on the nonce.
+With eight planes exactly one stack of them leads `agile` from a picture to a ciphertext (`encdl.ciphers.agile`): that
+is why a ciphertext alone tells nothing, and why a pair tells all planes of this picture. What they are worth for the
+next picture depends on the nonce.
 """
 
 from __future__ import annotations

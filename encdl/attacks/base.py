@@ -93,7 +93,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON; infinities become None."""
-        return {name: _plain(value) for name, value in asdict(self).items() if value not in ({}, None)}
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
 
 class Attack(ABC):

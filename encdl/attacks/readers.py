@@ -151,7 +151,7 @@ class ReaderWithoutKey(OnReader):
 
 
 class ReaderFeatures(OnReader):
-    """Reads pictures off the stem's features with a linear probe: with a wrong key, and beside that with the right one."""
+    """Reads pictures off the stem's features with a linear probe: with a wrong key, and with the right one."""
 
     name = "reader_features"
     about = (
@@ -195,7 +195,7 @@ class ReaderGradients(OnReader):
 
     The stem's features are those of a plaintext network with the same weights, so its gradients are too: what leaks
     from a plaintext network's gradients (L. Zhu, Z. Liu, S. Han, "Deep leakage from gradients", NeurIPS 2019) leaks
-    from these, without a key. The attack descends on a picture whose gradient through the plain twin is the one observed.
+    from these, without a key. The attack descends on a picture whose gradient through the plain twin is that one.
     """
 
     name = "reader_gradients"
@@ -214,9 +214,8 @@ class ReaderGradients(OnReader):
         """Score: PSNR of pictures descended on from gradients."""
         steps, count = (150, 8) if scene.quick else (1500, 32)
         reader = self.trained(target, scene, scene.train, scene.train_labels, 10)
-        twin = SmallReader(scene.train.shape[1], reader.body[-1].out_features, keyed=False).to(
-            scene.test.device
-        )  # type: ignore[arg-type]
+        classes = int(scene.train_labels.max()) + 1
+        twin = SmallReader(scene.train.shape[1], classes, keyed=False).to(scene.test.device)
         twin.load_state_dict(reader.state_dict())
         twin.eval()
         pictures, labels = scene.test[:count], scene.test_labels[:count]

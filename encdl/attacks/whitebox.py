@@ -21,6 +21,9 @@ from encdl.nn.phases import fold_channels
 
 VICTIM = 10**6
 
+SHARPENING = 9.0
+"""How many times steeper the relaxed bits are in the end than in the beginning, so that they come to be bits."""
+
 
 class KeyPlaneRecovery(Attack):
     """Finds key planes that explain a known pair, and opens another ciphertext with them.
@@ -132,29 +135,33 @@ def _descended(
     start = torch.randn(shape, generator=scene.generator()) * 0.1
     logits = start.to(known.device).requires_grad_()
     optimiser = torch.optim.Adam([logits], 0.3)
-    image, wanted = known.float(), ciphertext.float()
-    for _ in range(steps):
-        relaxed = logits.sigmoid()
-        found = _predicted(target, image, relaxed)
-        angle = (found - wanted) * (2 * math.pi / 256)
-        loss = (1 - angle.cos()).mean()
+    for step in range(steps):
+        relaxed = (logits * (1 + SHARPENING * step / steps)).sigmoid()
+        loss = _unlikeness(target, known, relaxed, ciphertext)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     planes = (logits.detach() > 0).to(torch.uint8)
-    with torch.no_grad():
-        again = _predicted(target, image, planes.float()).round()
-    return planes, float((again == wanted).float().mean())
+    again = (
+        target.cipher.encrypt(known, planes) if isinstance(target, CipherTarget) else known ^ _bytes(planes)
+    )
+    return planes, float((again == ciphertext).float().mean())
 
 
-def _predicted(target: Target, image: Tensor, planes: Tensor) -> Tensor:
-    """The attacker's model, with gradients: the cipher itself, or an XOR with eight planes."""
+def _unlikeness(target: Target, image: Tensor, planes: Tensor, ciphertext: Tensor) -> Tensor:
+    """How badly relaxed planes explain a pair, with gradients: by the cipher itself, or by an XOR with eight planes."""
     if isinstance(target, CipherTarget):
-        flat, keys = fold_channels(image).unsqueeze(1), fold_channels(planes)
-        return target.cipher.forward(flat, keys)[0].view(image.shape)
-    powers = (1 << torch.arange(8, device=image.device)).view(1, 1, 8, 1, 1)
-    bits = (image.int().unsqueeze(2) // powers % 2).float()
-    return ((bits + planes - 2 * bits * planes) * powers).sum(2)
+        flat, keys = fold_channels(image.float()).unsqueeze(1), fold_channels(planes)
+        found = target.cipher.forward(flat, keys)[0].view(image.shape)
+        return (1 - ((found - ciphertext) * (2 * math.pi / 256)).cos()).mean()
+    plain, wanted = (_bits(each) for each in (image, ciphertext))
+    return (plain + planes - 2 * plain * planes - wanted).square().mean()
+
+
+def _bits(levels: Tensor) -> Tensor:
+    """(B, C, H, W) uint8 to (B, C, 8, H, W) float32, plane p the bit p."""
+    powers = (1 << torch.arange(8, device=levels.device)).view(1, 1, 8, 1, 1)
+    return (levels.int().unsqueeze(2) // powers % 2).float()
 
 
 def _bytes(planes: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def attacks(findings: Sequence[Mapping[str, Any]], unit: str) -> bytes:
     axes = figure.subplots()
     for place, finding in enumerate(shown):
         colour = COLOURS[1] if finding["broken"] else COLOURS[2]
-        low, high = finding.get("interval") or (finding["score"], finding["score"])
+        low, high = finding["interval"] or (finding["score"], finding["score"])
         if low is not None and high is not None:
             axes.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.5)
         axes.plot(finding["score"], place, "o", color=colour, markersize=5)

@@ -84,7 +84,7 @@ def table(figures: Mapping[str, Any], checks: Sequence[Check]) -> str:
     for finding in figures["attacks"]:
         what = f"{finding['name']}: {finding['target']}, {finding['mode']}"
         score = f"{finding['score']:.4g} {finding['unit']}, baseline {finding['baseline']:.4g}"
-        leaks = "leaks" if finding.get("more", {}).get("leaks") else "no"
+        leaks = "leaks" if finding["more"].get("leaks") else "no"
         lines.append((what, score, "broken" if finding["broken"] else leaks))
     widths = [max((len(line[column]) for line in lines), default=0) for column in (0, 1)]
     told = [f"  {what:<{widths[0]}}  {score:<{widths[1]}}  {outcome}" for what, score, outcome in lines]

@@ -66,7 +66,7 @@ def _attacks(findings: Sequence[Mapping[str, Any]]) -> list[Check]:
                 figure = (
                     f"{finding['score']:.3g} {finding['unit']}, without ciphertext {finding['baseline']:.3g}"
                 )
-                leaks = finding["broken"] or finding.get("more", {}).get("leaks", False)
+                leaks = finding["broken"] or finding["more"].get("leaks", False)
                 found.append(Check(f"attack {name} learns nothing in the default mode", figure, not leaks))
     return found
 
