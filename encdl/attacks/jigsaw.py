@@ -69,9 +69,8 @@ class Likeness:
         flat = pictures.float().flatten(1)
         self.shape, self.mean, self.variance = pictures.shape[1:], flat.mean(0), flat.var(0)
         off = flat - self.mean
-        rank = min(COMPONENTS, *flat.shape)
-        _, strength, self.components = torch.pca_lowrank(off, rank, center=False, niter=4)
-        power = strength.square() / len(flat)
+        power, directions = torch.linalg.eigh(off.T @ off / len(flat))  # ascending
+        power, self.components = power[-COMPONENTS:], directions[:, -COMPONENTS:]
         self.gain = power / (power + NOISE**2 * 10)
         self.rest = (off - off @ self.components @ self.components.T).var(0)
 
