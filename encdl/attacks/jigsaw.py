@@ -77,7 +77,8 @@ class Likeness:
     def __call__(self, pictures: Tensor) -> Tensor:
         """The likely pictures behind badly laid ones: float32 (B, C, S, S), levels."""
         weights = (pictures.flatten(1) - self.mean) @ self.components * self.gain
-        return (self.mean + weights @ self.components.T).view(-1, *self.shape)
+        likely: Tensor = (self.mean + weights @ self.components.T).view(-1, *self.shape)
+        return likely
 
 
 def _laid(blocks: Tensor, likeness: Likeness, side: int) -> Tensor:
