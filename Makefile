@@ -18,7 +18,7 @@ CLASSIFIER_DATA = embedded, brain_tumor, pneumoniamnist or another name of MedMN
 the path of a folder of images by class, or that of an .npz file
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter ciphertext-readers evaluate mlflow-ui bench test lint format clean
+.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter ciphertext-readers evaluate audit mlflow-ui bench test test-slow lint format clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ evaluate: $(READY)  ## measure the shipped weights again, into the records under
 	@$(BIN)/encdl evaluate --weights thesis --data embedded --output experiments/results/evaluate-thesis.json --force $(ARGS)
 	@cp experiments/results/evaluate-thesis.json encdl/weights/thesis.json
 
+audit: $(READY)  ## attack the shipped cipher: statistics, attacks, a report (ARGS=--quick takes 3 minutes on 2 cores)
+	@$(BIN)/encdl audit --weights default --data embedded $(ARGS)
+
 mlflow-ui: $(READY)  ## look at the runs: http://127.0.0.1:5000
 	@$(BIN)/mlflow server --backend-store-uri sqlite:///$(abspath $(RUNS))/mlflow.db --default-artifact-root file://$(abspath $(RUNS))/artifacts --host 127.0.0.1 --port 5000 --workers 1 $(ARGS)
 
@@ -71,6 +74,9 @@ bench: $(READY)  ## time encryption and its parts
 
 test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-slow: $(READY)  ## run the tests that take minutes: fuzzing, kills, a cluster, a browser
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow --timeout=1800 $(ARGS)
 
 lint: $(READY)  ## ruff, mypy --strict and import-linter
 	@$(BIN)/ruff check .
