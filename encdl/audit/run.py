@@ -23,6 +23,7 @@ from encdl.attacks.targets import CipherTarget, Target, cipher_target
 from encdl.audit import keys, keystream, pictures, plan, robustness, statistics, timing
 from encdl.audit.subject import Subject, of_reference, of_weights
 from encdl.keys.maps import MAPS
+from encdl.records import device_name
 
 Progress = Callable[[str], None]
 
@@ -206,14 +207,19 @@ def _attack(order: Order, name: str) -> dict[str, Any]:
     for bout, attack, target in plan.bouts(subject, thesis, order.quick):
         if bout.name == name:
             finding = attack.run(target, scene).to_dict()
-            return finding | {"role": bout.role, "advisory": attack.advisory}
+            return finding | {
+                "role": bout.role,
+                "advisory": attack.advisory,
+                "device": device_name(order.device),
+            }
     raise KeyError(name)
 
 
 def _row(order: Order, name: str) -> dict[str, Any]:
     subject, thesis, _ = _prepared(order)
     target = statistics.rows(subject.targets, thesis)[name]
-    return statistics.statistics(name, target, _statistic_pictures(order), order.seed)
+    figures = statistics.statistics(name, target, _statistic_pictures(order), order.seed)
+    return figures | {"device": device_name(order.device)}
 
 
 def _keystream(order: Order, name: str) -> dict[str, Any]:
@@ -272,10 +278,14 @@ def _statistic_pictures(order: Order) -> Tensor:
 
 
 def _digest(order: Order) -> str:
-    """Changes with what is audited, how, and the code; of uncommitted code nothing is known, so it changes always."""
+    """Changes with what is audited, how, and the code; of uncommitted code nothing is known, so it changes always.
+
+    Not with the device: an audit may go on elsewhere, and each part's figures say where they were measured.
+    """
     subject, commit = order.subject(), records.commit()
     uncommitted = time.time_ns() if commit.endswith("+changes") else 0
-    origin = [asdict(order), asdict(order.size), subject.name, subject.weights, commit, uncommitted]
+    settings = {name: value for name, value in asdict(order).items() if name != "device"}
+    origin = [settings, asdict(order.size), subject.name, subject.weights, commit, uncommitted]
     return hashlib.sha256(json.dumps(origin).encode()).hexdigest()[:16]
 
 
