@@ -10,7 +10,15 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from encdl.container.grid import DTYPES, MAX_CHUNK_BYTES, Grid, check_grid, is_layout, itemsize
+from encdl.container.grid import (
+    DTYPES,
+    MAX_BODY_BYTES,
+    MAX_CHUNK_BYTES,
+    Grid,
+    check_grid,
+    is_layout,
+    itemsize,
+)
 from encdl.errors import ContainerError, UsageError
 from encdl.keys.derive import check_study
 from encdl.keys.planes import PlaneSpec
@@ -200,7 +208,12 @@ def bad_field(name: str, value: object, what: str = "header") -> ContainerError:
 
 
 def _sizes(value: object) -> bool:
-    return isinstance(value, tuple) and bool(value) and all(type(size) is int and size >= 1 for size in value)
+    """Whether a value is sizes: the largest of them still prints in a line."""
+    return (
+        isinstance(value, tuple)
+        and bool(value)
+        and all(type(size) is int and 1 <= size <= MAX_BODY_BYTES for size in value)
+    )
 
 
 def _short(value: object) -> str:

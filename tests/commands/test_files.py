@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from encdl.commands.files import NONCES, POSTPROCESS, Decrypt, Encrypt
 
 from encdl import container, images, postprocess, weights
 from encdl.codec import NONCE_MODES
-from encdl.commands.files import NONCES, POSTPROCESS, Decrypt, Encrypt
 from encdl.keys.key import Key
 from encdl.keys.maps import MAPS
 from tests.commands.conftest import Run

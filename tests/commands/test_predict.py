@@ -10,11 +10,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from encdl.commands.files import POSTPROCESS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from encdl import container, images, readers, weights
 from encdl.cli import main
-from encdl.commands.files import POSTPROCESS
 from encdl.commands.predict import find
 from encdl.errors import UsageError
 from encdl.keys.key import Key, load_opener
