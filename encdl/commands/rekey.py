@@ -39,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     add_paths(parser, ".encdl files, or folders: every .encdl file in them and below")
     add_key(parser, "key or grant that opens the files now")
-    parser.add_argument(
-        "--new-key", type=Path, required=True, metavar="N", help="key or study grant that shall open them"
-    )
+    add_key(parser, "key or study grant that shall open them", prefix="new-")
     add_output(
         parser,
         "file to write; of several or a folder: folder to write to (default: replace each file, in one step, "

@@ -244,7 +244,7 @@ def _image_keys(where: str, header: Header, opener: Opener) -> ImageKeys:
     try:
         return opener.image_keys(header.nonce_bytes, header.study)
     except WrongKeyError as error:
-        raise WrongKeyError(f"{where}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
 
 
 def _check_magic(where: str, prefix: bytes) -> None:
