@@ -18,9 +18,9 @@ from encdl.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.container import Chunk, Grid, Header, Metadata, Reader, Writer
 from encdl.container.array import Array, Planes, paste
 from encdl.container.content import Content
-from encdl.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, slice_shape
+from encdl.documents import array_of, check_document, chunks_of, content_of, document_of, grouped
 from encdl.errors import ContainerError, ImageFileError, UsageError, WeightsError
-from encdl.formats.base import Document
+from encdl.formats.base import Document, slice_shape
 from encdl.keys.derive import check_study
 from encdl.keys.key import Grant, Opener
 from encdl.keys.nonces import random_nonce, synthetic_nonce
@@ -194,7 +194,7 @@ class Codec:
             array: 1 to 8 axes, integers or floats.
             opener: a key, or a grant for the study.
             settings: how to encrypt; see `Settings`.
-            layout: one letter an axis (`encdl.container.grid`); `default_layout` of the shape by default.
+            layout: one letter an axis (`encdl.container.grid`); `encdl.formats.base.layout_of` the shape by default.
             file_format: what `encdl decrypt` shall write.
 
         Raises:
@@ -348,7 +348,9 @@ def _planes(chunk: Chunk, grid: Grid) -> Planes:
 
 
 def _native(array: Array, grid: Grid) -> Array:
-    return array.reshape(slice_shape(grid)).astype(array.dtype.newbyteorder("="), copy=False)
+    return array.reshape(slice_shape(grid.shape, grid.layout)).astype(
+        array.dtype.newbyteorder("="), copy=False
+    )
 
 
 def _tell(progress: Progress | None, group: list[Planes]) -> None:

@@ -8,22 +8,22 @@ import numpy as np
 
 from encdl.container.array import Array, Planes, as_slice, cut
 from encdl.container.content import Content
-from encdl.container.grid import DTYPES, Grid, check_grid, default_layout, is_layout, itemsize
+from encdl.container.grid import DTYPES, Grid, check_grid, is_layout, itemsize
 from encdl.errors import ContainerError, ImageFileError
-from encdl.formats.base import Document
+from encdl.formats.base import Document, layout_of
 
 
 def document_of(array: Array, layout: str | None = None, file_format: str = "npy") -> Document:
     """An array in memory as a document; raises `ImageFileError` for one that no file holds."""
     array = np.asarray(array)
     try:
-        layout = layout or default_layout(array.shape)
-    except ContainerError as error:
-        raise ImageFileError(f"array: {error}") from None
+        layout = layout or layout_of(array.shape)
+    except ValueError:
+        raise ImageFileError(f"array: has {array.ndim} axes: give 1 to 8") from None
     document = Document(array.shape, array.dtype, layout, file_format, b"", lambda: iter(slices))
     check_document(document)
     grid = Grid(array.shape, layout, array.dtype.itemsize, (1, 1))
-    slices = array.reshape(grid.slices, *slice_shape(grid))
+    slices = array.reshape(grid.slices, *document.slice_shape)
     return document
 
 
@@ -87,9 +87,3 @@ def grouped(chunks: Iterable[Planes], at_once: int) -> Iterator[list[Planes]]:
         group.append(chunk)
     if group:
         yield group
-
-
-def slice_shape(grid: Grid) -> tuple[int, ...]:
-    """The shape of one slice of a document: (H, W), (H, W, C), (W,) or (W, C)."""
-    spatial = (grid.height, grid.width) if "H" in grid.layout else (grid.width,)
-    return (*spatial, grid.channels) if grid.layout.endswith("C") else spatial

@@ -145,11 +145,14 @@ class _Decrypting:
         told = names.picture(reader.header)
         codec = self._codecs.of(reader.header, Path(reader.where))
         salvage = Salvage(restore=self._restore) if reader.tolerant else None
-        document = names.as_named(codec.decrypt(reader, salvage, progress), output)
+        document = codec.decrypt(reader, salvage, progress)
+        whole = formats.is_whole(document)
         if salvage is None:
+            if whole:  # the slices will not be asked for
+                reader.verify()
             formats.write(output, document, force=force)
             return told + ("" if codec.cipher.exact else ", approximate as this cipher is"), ""
-        report = _report(reader, output, self._restore)
+        report = _report(reader, output, "exact" if whole else "restored" if self._restore else "blank")
         beside = output.with_name(output.name + REPORT)
         # The mark first: no restored file may ever lie there without it.
         atomic.write_bytes(beside, json.dumps(report, indent=2).encode() + b"\n", force=True)
@@ -175,8 +178,15 @@ class _Decrypting:
             raise OutputExistsError(f"{output}: exists already and is another picture: --force replaces it")
 
 
-def _report(reader: Reader, output: Path, restore: bool) -> dict[str, Any]:
-    """What is damaged in a file, and what becomes of it."""
+_FATES = {
+    "exact": "damaged, and not needed: the original lies whole among the intact metadata",
+    "restored": "damaged and restored, a best guess",
+    "blank": "damaged and left blank",
+}
+
+
+def _report(reader: Reader, output: Path, fate: str) -> dict[str, Any]:
+    """What is damaged in a file, and what becomes of it: a key of `_FATES`."""
     damaged, missing = [], 0
     for chunk in reader.chunks():
         if not chunk.intact:
@@ -184,19 +194,17 @@ def _report(reader: Reader, output: Path, restore: bool) -> dict[str, Any]:
             missing += len(chunk.body) - chunk.present
     header = reader.header
     slices = [number + 1 for number in reader.slices_of(damaged)]
-    lost = f"{100 * missing / header.body_bytes:.1f} % of the pixels are missing" if missing else ""
-    fate = "restored, a best guess" if restore else "left blank"
-    parts = [
-        *reader.problems,
-        *([f"{len(slices)} of {header.grid.slices} slices damaged and {fate}"] if slices else []),
-        *([lost] if lost else []),
-    ]
+    parts = [*reader.problems]
+    if slices:
+        parts.append(f"{len(slices)} of {header.grid.slices} slices {_FATES[fate]}")
+    if missing:
+        parts.append(f"{100 * missing / header.body_bytes:.1f} % of the pixels are missing")
     return {
         "file": reader.where,
         "output": str(output),
         "slices": header.grid.slices,
         "damaged_slices": slices,
-        "damaged_slices_are": "restored" if restore else "blank",
+        "damaged_slices_are": fate,
         "metadata": "authentic" if reader.metadata is not None else "lost",
         "note": "; ".join([*parts, "not for diagnosis"]),
     }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from encdl import container, formats
 from encdl.container import Header, Reader
-from encdl.errors import ImageFileError, UsageError
+from encdl.errors import UsageError
 from encdl.formats.base import Document
 
 DICOM = "dicom"
@@ -24,7 +23,7 @@ def is_image(path: Path) -> bool:
     """Whether a file of a folder is one to encrypt, by its ending or the mark of DICOM."""
     if is_container(path) or path.name.startswith("."):
         return False
-    if _known_ending(path.name, formats.SUFFIXES):
+    if _known_ending(path.name):
         return True
     try:
         with path.open("rb") as stream:
@@ -36,13 +35,13 @@ def is_image(path: Path) -> bool:
 
 def container_name(path: Path) -> Path:
     """The default name for an image's encrypted file: with .encdl in the place of the ending."""
-    ending = _known_ending(path.name, formats.SUFFIXES)
+    ending = _known_ending(path.name)
     return path.with_name(path.name[: len(path.name) - len(ending)] + container.SUFFIX)
 
 
 def check_container_name(path: Path) -> Path:
     """Return a name for an encrypted file; raise `UsageError` if it looks like an image's."""
-    ending = _known_ending(path.name, formats.SUFFIXES)
+    ending = _known_ending(path.name)
     if ending:
         raise UsageError(
             f"{path}: an encrypted file is no {ending} image: give a name that ends with {container.SUFFIX}"
@@ -52,8 +51,8 @@ def check_container_name(path: Path) -> Path:
 
 def kept_suffix(source: Path, document: Document) -> str:
     """The ending that the decrypted file gets: that of the original, where it is written in the same format."""
-    ending = _known_ending(source.name, formats.WRITABLE)
-    if ending and formats.WRITABLE[ending.lower()] == document.format:
+    ending = _known_ending(source.name)
+    if ending and formats.SUFFIXES[ending.lower()] == document.format:
         return ending
     return "" if document.format == DICOM else formats.suffix_of(document.format)
 
@@ -71,32 +70,14 @@ def original_name(path: Path, reader: Reader) -> Path:
     return stem.with_name(stem.name + ending)
 
 
-def as_named(document: Document, output: Path) -> Document:
-    """The document in the format that the output's ending asks for; without what only the original's can hold.
-
-    Raises:
-        ImageFileError: no format has this ending.
-    """
-    ending = _known_ending(output.name, formats.WRITABLE)
-    if not ending:
-        if document.format == DICOM:
-            return document
-        told = f"ending {output.suffix!r}" if output.suffix else "name without an ending"
-        raise ImageFileError(
-            f"{output}: cannot write a picture under a {told}: use {', '.join(formats.WRITABLE)}"
-        )
-    wanted = formats.WRITABLE[ending.lower()]
-    if wanted == document.format:
-        return document
-    return dataclasses.replace(document, format=wanted, rest=b"")
-
-
 def picture(header: Header) -> str:
     """Size and type of a file's array, for messages."""
     return f"{'x'.join(str(size) for size in header.shape)} {header.dtype}"
 
 
-def _known_ending(name: str, endings: tuple[str, ...] | dict[str, str]) -> str:
-    """The longest of `endings` that the name has, as it is spelt there; "" for none."""
-    found = [ending for ending in endings if name.lower().endswith(ending) and len(name) > len(ending)]
+def _known_ending(name: str) -> str:
+    """The longest known ending that a name has, as it is spelt there; "" for none."""
+    found = [
+        ending for ending in formats.SUFFIXES if name.lower().endswith(ending) and len(name) > len(ending)
+    ]
     return name[-len(max(found, key=len)) :] if found else ""

@@ -158,16 +158,3 @@ def check_grid(grid: Grid) -> None:
             raise ContainerError(
                 f"an array of {size:,} {what} is more than a file holds ({limit:,}): split it"
             )
-
-
-def default_layout(shape: Sequence[int]) -> str:
-    """Letters for an array that comes without any: up to four values in the last of three or more axes are colour.
-
-    Raises:
-        ContainerError: it has no axis, or too many.
-    """
-    colour = len(shape) > 2 and shape[-1] <= 4
-    axes = len(shape) - colour
-    if not 1 <= len(shape) <= MAX_AXES:
-        raise ContainerError(f"an array of {len(shape)} axes does not fit into a file: give 1 to {MAX_AXES}")
-    return "ZYXUTSHW"[-axes:] + "C" * colour

@@ -15,11 +15,10 @@ from encdl.container.grid import (
     MAX_CHUNK_PIXELS,
     Grid,
     choose_tile,
-    default_layout,
     is_layout,
     itemsize,
 )
-from encdl.errors import ContainerError
+from encdl.formats import base
 
 
 @settings(max_examples=100, deadline=None)
@@ -93,15 +92,10 @@ def test_layouts_that_are_refused(layout: Any) -> None:
     assert not is_layout("ZYXUVTSHW", (1,) * 9)
 
 
-def test_layouts_of_arrays_without_any() -> None:
-    shapes: dict[tuple[int, ...], str] = {
-        (5,): "W", (5, 6): "HW", (5, 6, 3): "HWC", (5, 6, 9): "SHW", (4, 5, 6, 3): "SHWC", (4, 5, 6, 7): "TSHW",
-        (2, 3, 4, 5, 1): "TSHWC", (1, 1, 1): "HWC",
-    }  # fmt: skip
-    assert {shape: default_layout(shape) for shape in shapes} == shapes
-    for shape in ((), (2,) * 9):
-        with pytest.raises(ContainerError, match="axes"):
-            default_layout(shape)
+def test_files_hold_what_the_formats_read() -> None:
+    assert DTYPES == base.DTYPES
+    for shape in ((5,), (5, 6), (5, 6, 3), (5, 6, 9), (4, 5, 6, 3), (2,) * 8):
+        assert is_layout(base.layout_of(shape), shape)
 
 
 def test_contents_are_told_apart() -> None:
