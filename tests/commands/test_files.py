@@ -160,7 +160,7 @@ def test_wrong_inputs_of_decrypt(run: Run, scan: Path, agile: Path) -> None:
     mine, other = Key.load("k.key"), Key.load("other.key")
     failed(decrypt("none.encdl"), "none.encdl: no such file")
     failed(decrypt("scan.png"), "scan.png: is not an EncDL file")
-    failed(decrypt("."), "need a folder for the results", "--output")
+    failed(decrypt(".", out="scan.png"), "scan.png: is a file: the results go into a folder")
     failed(decrypt(scan, key="other.key"), f"encrypted with key {mine.id}, yours is {other.id}")
     failed(decrypt(scan, out="no/b.png"), "no folder no")
     images.write("neg.npy", noise((3, 3), "int16"))
@@ -275,7 +275,7 @@ def test_damaged_slices_are_named_and_the_others_open(run: Run, agile: Path) -> 
     options = ["--key", "k.key", "--weights", agile, "-o", "b.npy"]
     failed(run("decrypt", "bad.encdl", *options), "bad.encdl: slices 2, 5 of 6 were changed", "--salvage")
     assert not Path("b.npy").exists()
-    code, out, err = run("decrypt", "bad.encdl", *options, "--skip-damaged")
+    code, _, err = run("decrypt", "bad.encdl", *options, "--skip-damaged")
     assert code == 0
     assert "2 of 6 slices damaged and left blank" in err
     back = np.load("b.npy")
@@ -334,7 +334,7 @@ def test_rekey_refuses_what_would_lose_something(
     cut = Path("cut.encdl")
     cut.write_bytes(scan.read_bytes()[:-1])
     failed(run("rekey", cut, *options, "--weights", agile), "is cut")
-    right = torch.from_numpy(images.read("scan.png"))[None, None]
+    right = torch.from_numpy(images.read("scan.png").copy())[None, None]
     results = iter([right, right + 1])
     monkeypatch.setattr("encdl.ciphers.agile.AgileCipher.decrypt", lambda *_: next(results))
     failed(run("rekey", scan, *options, "--weights", agile), "would not decrypt to the same image")
