@@ -41,6 +41,12 @@ class Verb:
 
 VERBS = {
     "keygen": Verb("make a new secret key", "encdl.commands.keys:KeyGen"),
+    "passwd": Verb(
+        "set, change or remove the passphrase of a key file", "encdl.commands.keys:ChangePassphrase"
+    ),
+    "keyinfo": Verb(
+        "show what a key or grant file is and opens, without its secret", "encdl.commands.keys:KeyInfo"
+    ),
     "grant": Verb("derive a key for one study or one file only", "encdl.commands.keys:MakeGrant"),
     "encrypt": Verb("encrypt an image into an .encdl file", "encdl.commands.files:Encrypt"),
     "decrypt": Verb("decrypt an .encdl file back into the image", "encdl.commands.files:Decrypt"),

@@ -19,6 +19,10 @@ class WrongKeyError(EncdlError):
     """The key or grant is well formed, and does not open this file."""
 
 
+class ExpiredGrantError(WrongKeyError):
+    """The grant's time is over, by the clock of this machine."""
+
+
 class ContainerError(EncdlError):
     """A `.encdl` file is of another kind, cut, damaged or tampered with."""
 
@@ -41,4 +45,4 @@ class OutputExistsError(EncdlError):
 
 def without_secrets(message: str) -> str:
     """`message` without the content of key and grant files, which a library may quote if given one by mistake."""
-    return re.sub(r"encdl-(key|grant)-\d+:[\w:=-]*", r"encdl-\1-…", message)
+    return re.sub(r"encdl-(key|grant|locked)-\d+:[\w:=-]*", r"encdl-\1-…", message)

@@ -120,7 +120,7 @@ def test_every_target_is_there(verb: str) -> None:
         (["keygen", "-o", "x"], "unrecognized arguments: -o", "encdl keygen"),
         (["inspect", "a", "b"], "unrecognized arguments: b", "encdl inspect"),
         (["encrypt", "a", "--key", "k", "--period", "x"], "invalid int value: 'x'", "encdl encrypt"),
-        (["encrypt", "a", "--ke", "k"], "required: --key", "encdl encrypt"),
+        (["encrypt", "a", "--ke", "k"], "one of the arguments --key --key-env is required", "encdl encrypt"),
     ],
 )
 def test_usage_errors_are_one_line(

@@ -31,9 +31,10 @@ import torch
 
 from encdl import container, images
 from encdl.cli import main
-from encdl.keys import derive
+from encdl.keys import derive, locked
 from encdl.keys.derive import ImageKeys
 from encdl.keys.key import Grant, Key, load_opener
+from encdl.keys.locked import Passphrase
 from encdl.readers import ResNet18, UNet
 from tests.reader_checkpoint import save_reader, tiny_reader
 from tests.stores import make_store
@@ -88,13 +89,27 @@ from pathlib import Path
 data = Path("scan.encdl").read_bytes()
 Path("bad.encdl").write_bytes(data[:-50] + bytes(2) + data[-48:])
 Path("cut.key").write_text(Path("k.key").read_text()[:-3])
+os.environ["CUT_KEY"] = Path("cut.key").read_text()
 """
 
+ENVIRONMENT = """
+import os
+from pathlib import Path
+from encdl.keys import locked
+os.environ["MY_KEY"] = Path("k.key").read_text()
+locked.COST = 14
+"""
+
+WORDS = "Q7x!vLm2-tRz9_pKw4+hBn6=yGs8~dFj"
+"""The passphrase of locked.key and locked.grant, and the name of the variable that holds it."""
+
 KEYED = ["--key", "k.key"]
+LOCKED = ["--key", "locked.key", "--passphrase-env", "WORDS"]
 CLASSIFY, SEGMENT = (["--reader", f"{name}.ckpt", "--any-size"] for name in ("classifier", "segmenter"))
 RIGHT: list[list[str]] = [
     ["keygen", "k.key"],
     ["keygen", "new.key"],
+    ["keygen", "locked.key", "--passphrase-env", "WORDS"],
     ["encrypt", "scan.png", *KEYED, "--study", "S", "--postprocess", "both"],
     ["encrypt", "scan.png", *KEYED, "--nonce", "synthetic", "-o", "plain.encdl", "--map", "chacha20"],
     ["inspect", "scan.encdl"],
@@ -103,6 +118,13 @@ RIGHT: list[list[str]] = [
     ["decrypt", "scan.encdl", *KEYED, "-o", "salvaged.npy", "--salvage"],
     ["grant", *KEYED, "--study", "S", "-o", "study.grant"],
     ["grant", *KEYED, "--file", "plain.encdl", "-o", "file.grant"],
+    ["grant", *LOCKED, "--study", "L", "-o", "locked.grant", "--days", "3"],
+    ["passwd", "locked.grant", "--new-passphrase-env", "WORDS"],
+    ["keyinfo", "study.grant", "--issuer", "k.key"],
+    ["keyinfo", "locked.grant", "--passphrase-env", "WORDS"],
+    ["encrypt", "scan.png", *LOCKED, "--study", "L", "-o", "locked.encdl"],
+    ["decrypt", "locked.encdl", *LOCKED, "-o", "locked.png"],
+    ["decrypt", "scan.encdl", "--key-env", "MY_KEY", "-o", "env.png"],
     ["decrypt", "scan.encdl", "--key", "study.grant", "-o", "study.png"],
     ["decrypt", "plain.encdl", "--key", "file.grant", "-o", "file.png"],
     ["rekey", "scan.encdl", *KEYED, "--new-key", "new.key", "-o", "moved.encdl"],
@@ -119,6 +141,12 @@ WRONG: list[list[str]] = [
     ["decrypt", "scan.encdl", "--key", "file.grant", "-o", "b.png"],
     ["decrypt", "bad.encdl", *KEYED, "-o", "b.png"],
     ["decrypt", "k.key", *KEYED, "-o", "b.png"],
+    ["decrypt", "scan.encdl", "--key", "locked.key", "--passphrase-env", "MY_KEY", "-o", "b.png"],
+    ["decrypt", "scan.encdl", "--key-env", "WORDS", "-o", "b.png"],
+    ["decrypt", "scan.encdl", "--key-env", "CUT_KEY", "-o", "b.png"],
+    ["decrypt", "scan.encdl", *LOCKED, "-o", "b.png"],
+    ["keyinfo", "locked.grant", "--passphrase-env", "MY_KEY"],
+    ["passwd", "new.key", "--passphrase-env", "WORDS", "--new-passphrase-env", "NONE"],
     ["decrypt", "scan.encdl", "--key", "cut.key", "-o", "b.png"],
     ["encrypt", "k.key", *KEYED, "-o", "b.encdl"],
     ["encrypt", "scan.png", "--key", "file.grant", "-o", "b.encdl"],
@@ -149,6 +177,9 @@ BROKEN: list[tuple[list[str], str]] = [
     (["decrypt", "scan.encdl", "--key", "study.grant", "-o", "b.png"], "encdl.images:write"),
     (["rekey", "scan.encdl", *KEYED, "--new-key", "new.key"], "encdl.container:write"),
     (["grant", *KEYED, "--study", "T", "-o", "b.grant"], "encdl.keys.grant:Grant.save"),
+    (["grant", *LOCKED, "--study", "T", "-o", "b.grant"], "encdl.keys.grant:Grant.save"),
+    (["passwd", "locked.key", "--passphrase-env", "WORDS", "--remove"], "encdl.keys.key:Key.save"),
+    (["keygen", "b.key", "--passphrase-env", "WORDS"], "encdl.keys.key:Key.save"),
     (["predict", "scan.encdl", *KEYED, *CLASSIFY], "encdl.readers:Reader.forward"),
     (["predict", "scan.encdl", *KEYED, *CLASSIFY], "encdl.ciphers.agile:AgileCipher._mask"),
     (["predict", "scan.encdl", *KEYED, *SEGMENT, "-o", "b.masks", "--overlay"], "encdl.images:write"),
@@ -216,7 +247,7 @@ def secrets_of(opener: Key | Grant, name: str, nonces: list[tuple[bytes, str]]) 
 
 def secret_fields(keys: ImageKeys) -> dict[str, bytes]:
     names = [field.name for field in dataclasses.fields(keys) if field.name != "nonce"]
-    assert names == ["planes", "permutation", "diffusion", "authentication"]
+    assert names == ["planes", "permutation", "diffusion", "authentication", "wrap"]
     return {name: getattr(keys, name) for name in names}
 
 
@@ -230,7 +261,7 @@ class Session:
     secrets: dict[str, bytes]
 
 
-KEY_FILES = {"k.key", "new.key", "study.grant", "file.grant"}
+KEY_FILES = {"k.key", "new.key", "study.grant", "file.grant", "locked.key", "locked.grant"}
 
 
 def session(folder: Path) -> Session:
@@ -242,15 +273,15 @@ def session(folder: Path) -> Session:
     save_reader(folder / "segmenter.ckpt", tiny_reader(UNet))
     images.write(folder / "scan.png", np.random.default_rng(0).integers(0, 256, (24, 30), dtype=np.uint8))
     right, wrong = ([(words, "") for words in tasks] for tasks in (RIGHT, WRONG))
-    run(folder, [*right, (DAMAGE, "python"), *wrong, *BROKEN])
+    run(folder, [*right[:1], (ENVIRONMENT, "python"), *right[1:], (DAMAGE, "python"), *wrong, *BROKEN])
     stdout, stderr = (folder / "out").read_text(), (folder / "err").read_text()
     for name in ("out", "err", "cut.key"):
         (folder / name).unlink()
     headers = [container.read_header(path) for path in sorted(folder.glob("*.encdl"))]
     nonces = [(header.nonce_bytes, header.study) for header in headers]
-    secrets: dict[str, bytes] = {}
+    secrets = {"passphrase": WORDS.encode()}
     for name in sorted(KEY_FILES):
-        secrets |= secrets_of(load_opener(folder / name), name, nonces)
+        secrets |= secrets_of(load_opener(folder / name, Passphrase(WORDS)), name, nonces)
     return Session(folder, stdout, stderr, secrets)
 
 
@@ -261,6 +292,7 @@ def run(folder: Path, tasks: Sequence[tuple[list[str] | str, str]]) -> None:
         "OMP_NUM_THREADS": "1",
         "PYTHONMALLOC": "default",  # development mode would make every allocation slow
         "TMPDIR": str(folder / "tmp"),
+        "WORDS": WORDS,
     }
     environment.pop("MLFLOW_TRACKING_URI", None)
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
@@ -313,9 +345,10 @@ def no_file_but_the_key_files_holds_a_secret(session: Session) -> None:
 
 def a_key_file_holds_its_own_secret_only(session: Session) -> None:
     for name in sorted(KEY_FILES):
-        secret = load_opener(session.folder / name)._secret
+        secret = load_opener(session.folder / name, Passphrase(WORDS))._secret
         others = {other: value for other, value in session.secrets.items() if value != secret}
-        assert leaks((session.folder / name).read_bytes(), others) == []
+        content = (session.folder / name).read_bytes()
+        assert leaks(content, session.secrets if name.startswith("locked") else others) == []
         assert (session.folder / name).stat().st_mode & 0o777 == 0o600
 
 
@@ -352,7 +385,9 @@ def test_the_search_finds_every_spelling() -> None:
 
 KEY = Key(np.random.default_rng(1).bytes(32))
 NONCE = bytes(range(16))
+PHRASE = Passphrase(KEY._secret.hex())
 HOLDERS = {
+    "passphrase": PHRASE,
     "key": KEY,
     "study grant": KEY.grant_study("S"),
     "file grant": KEY.grant_file(NONCE, "S"),
@@ -445,6 +480,8 @@ def test_a_key_file_in_the_place_of_a_setting(
 
 DEEP = [
     "encdl.keys.secret_files._check",
+    "encdl.keys.locked.Scrypt",
+    "encdl.keys.locked.AESGCM",
     "encdl.keys.derive.HKDFExpand",
     "encdl.keys.planes.byte_sequence",
     "encdl.keys.maps.integer_sequence",
@@ -460,17 +497,19 @@ def test_a_bug_next_to_the_secret_itself(
 ) -> None:
     """There the local variables are secret bytes; an ordinary traceback shows none of them."""
     monkeypatch.chdir(tmp_path)
-    KEY.save("k.key")
+    monkeypatch.setenv("WORDS", WORDS)
+    monkeypatch.setattr(locked, "COST", 14)
+    KEY.save("k.key", passphrase=Passphrase(WORDS))
     images.write("scan.png", np.zeros((4, 5), np.uint8))
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    secrets = secrets_of(KEY, "key", [(NONCE, "")])
+    secrets = secrets_of(KEY, "key", [(NONCE, "")]) | {"passphrase": WORDS.encode()}
     monkeypatch.setattr("encdl.codec.random_nonce", lambda: NONCE)
     monkeypatch.setattr(place, broken)
     with pytest.raises(RuntimeError, match="a bug") as caught:
-        main(["encrypt", "scan.png", "--key", "k.key", "--postprocess", "both"])
+        main(["encrypt", "scan.png", "--key", "k.key", "--passphrase-env", "WORDS", "--postprocess", "both"])
     told = "".join(traceback.format_exception(caught.value)) + "".join(capfd.readouterr())
     assert leaks(told.encode(), secrets) == []
     assert not Path("scan.encdl").exists()

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from encdl.commands.key_source import KeySource, add_key_options
 from encdl.errors import EncdlError, UsageError, WeightsError
-from encdl.keys.key import Grant, Key, load_opener
+from encdl.keys.key import Grant, Key
 
 if TYPE_CHECKING:
     from encdl.weights import LoadedCipher
@@ -25,9 +26,12 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
 
 
-def add_key(parser: argparse.ArgumentParser, text: str = "key or grant file") -> None:
-    """Add `--key`."""
-    parser.add_argument("--key", type=Path, required=True, metavar="K", help=text)
+def add_key(parser: argparse.ArgumentParser, text: str = "key or grant file", prefix: str = "") -> None:
+    """Add `--key`, `--key-env` and where a passphrase comes from; they give one argument `key`, a `KeySource`.
+
+    With the prefix "new-" they are those of a second key, `--new-key` and so on, and give `new_key`.
+    """
+    add_key_options(parser, text, prefix)
 
 
 def add_cipher(parser: argparse.ArgumentParser, default: str) -> None:
@@ -63,19 +67,25 @@ def one_line_warnings(ignore: type[Warning] | None = None) -> Iterator[None]:
         warn(message)
 
 
-def open_key(path: Path) -> Key | Grant:
-    """Load a key or grant; warn if other users of the machine can read the file."""
-    opener = load_opener(path)
-    if not Key.is_private(path):
-        warn(f"{path}: other users can read this file: chmod 600 it")
+def open_key(source: KeySource) -> Key | Grant:
+    """Load a key or grant; warn if other users of the machine can read its file."""
+    opener = source.load()
+    if isinstance(opener, Grant):
+        opener.check_expiry()
+    for path in source.files:
+        if not Key.is_private(path):
+            warn(f"{path}: other users can read this file: chmod 600 it")
     return opener
 
 
-def different_files(output: Path, *inputs: Path) -> None:
+def different_files(output: Path, *inputs: Path | KeySource) -> None:
     """Raise `UsageError` if the output would replace one of the files that are being read."""
-    for name in inputs:
-        if output.exists() and name.exists() and output.samefile(name):
-            raise UsageError(f"{output}: the output is the same file as the input {name}: give another name")
+    for item in inputs:
+        for name in item.files if isinstance(item, KeySource) else (item,):
+            if output.exists() and name.exists() and output.samefile(name):
+                raise UsageError(
+                    f"{output}: the output is the same file as the input {name}: give another name"
+                )
 
 
 def usable_device(choice: str) -> str:

@@ -144,9 +144,7 @@ class Rekey:
         """Add the verb's arguments."""
         parser.add_argument("path", type=Path, metavar="FILE", help=".encdl file")
         add_key(parser, "key or grant that opens the file now")
-        parser.add_argument(
-            "--new-key", type=Path, required=True, metavar="N", help="key or study grant that shall open it"
-        )
+        add_key(parser, "key or study grant that shall open it", prefix="new-")
         add_output(
             parser, "file to write (default: replace FILE, in one step, after the new one is verified)"
         )

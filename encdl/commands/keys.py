@@ -1,14 +1,21 @@
-"""`encdl keygen` and `encdl grant`."""
+"""`encdl keygen`, `passwd`, `keyinfo` and `grant`."""
 
 from __future__ import annotations
 
 import argparse
+import os
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 from encdl import atomic, container
 from encdl.commands.common import add_key, add_output, different_files, open_key
-from encdl.errors import WrongKeyError
+from encdl.commands.key_source import KeySource, Part, PassphraseSource, add_key_file, add_passphrase
+from encdl.errors import UsageError, WrongKeyError
+from encdl.keys import grant as grants
 from encdl.keys.key import Grant, Key
+
+MAX_DAYS = 36_525
+"""A hundred years."""
 
 
 class KeyGen:
@@ -17,16 +24,87 @@ class KeyGen:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Add the verb's arguments."""
-        parser.add_argument("path", type=Path, metavar="FILE", help="key file to write")
+        add_key_file(parser, "key file to write")
         parser.add_argument("--force", action="store_true", help="replace the file: its old key is lost")
+        group = add_passphrase(parser, "a passphrase to lock the file with")
+        group.add_argument(
+            "--passphrase",
+            dest="key",
+            action=Part,
+            part="passphrase",
+            nargs=0,
+            const=PassphraseSource(),
+            help="lock the file with a passphrase, asked for twice",
+        )
 
     @staticmethod
     def run(args: argparse.Namespace) -> int:
         """Make the key."""
-        atomic.check_output(args.path, args.force)
+        source: KeySource = args.key
+        [path] = source.files
+        atomic.check_output(path, args.force)
+        passphrase = None if source.passphrase is None else source.passphrase.get_new(str(path))
         key = Key.generate()
-        key.save(args.path, force=args.force)
-        print(f"{args.path}: new key {key.id}. Keep it secret, and keep a copy: without it no file opens.")
+        key.save(path, force=args.force, passphrase=passphrase)
+        without = "without it" if passphrase is None else "without it and its passphrase"
+        print(f"{path}: new key {key.id}. Keep it secret, and keep a copy: {without} no file opens.")
+        return 0
+
+
+class ChangePassphrase:
+    """`encdl passwd`: lock a key or grant file with a passphrase, change it, or take it off."""
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Add the verb's arguments."""
+        add_key_file(parser, "key or grant file; replaced in one step")
+        add_passphrase(parser, "the passphrase that it has now, if any (default: ask)")
+        group = add_passphrase(parser, "the new passphrase (default: ask twice)", "new-")
+        group.add_argument("--remove", action="store_true", help="store it without a passphrase from now on")
+
+    @staticmethod
+    def run(args: argparse.Namespace) -> int:
+        """Write the file anew; the key in it stays as it is, and so does all that it opens."""
+        source: KeySource = args.key
+        opener = source.load()
+        new: PassphraseSource = (args.new_key and args.new_key.passphrase) or PassphraseSource()
+        passphrase = None if args.remove else new.get_new(str(source))
+        # Of a link, what it points to is replaced.
+        opener.save(os.path.realpath(str(source)), force=True, passphrase=passphrase)
+        state = "without a passphrase now" if args.remove else "under the new passphrase"
+        print(f"{source}: {_kind(opener)} {opener.key_id}, {state}. Other copies of it are as they were.")
+        return 0
+
+
+class KeyInfo:
+    """`encdl keyinfo`: what a key or grant is and opens, without its secret."""
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Add the verb's arguments."""
+        add_key_file(parser, "key or grant file")
+        add_passphrase(parser, "the passphrase, if it is locked with one (default: ask)")
+        parser.add_argument(
+            "--issuer",
+            type=Path,
+            metavar="K",
+            help="your key, or your grant for the study: fail unless it made this grant, with this scope and end",
+        )
+
+    @staticmethod
+    def run(args: argparse.Namespace) -> int:
+        """Print it; fail afterwards if it is not the issuer's."""
+        opener = args.key.load()
+        issuer = None if args.issuer is None else open_key(KeySource(path=args.issuer))
+        print("\n".join(f"{name:<9}{value}" for name, value in _describe(opener)))
+        if issuer is None:
+            return 0
+        if not isinstance(opener, Grant) or not issuer.has_issued(opener):
+            raise WrongKeyError(
+                f"{args.key}: {args.issuer} did not make this {_kind(opener)}, or it was changed since, or it is of "
+                "an older version, which bears no mark"
+            )
+        print(f"{'issuer':<9}{args.issuer} made it, as it stands here")
         return 0
 
 
@@ -40,28 +118,85 @@ class MakeGrant:
         scope = parser.add_mutually_exclusive_group(required=True)
         scope.add_argument("--study", metavar="S", help="open every file of this study, also future ones")
         scope.add_argument("--file", type=Path, metavar="F", help="open this .encdl file only")
+        end = parser.add_mutually_exclusive_group()
+        end.add_argument(
+            "--expires",
+            metavar="DATE",
+            help="last day (UTC) on which EncDL takes the grant, for example 2027-01-31. This is advisory: the "
+            "holder can change the file or the clock. To take a grant back for good, rekey the files",
+        )
+        end.add_argument("--days", metavar="N", help="the same, as so many days from now")
         add_output(parser, "")
 
     @staticmethod
     def run(args: argparse.Namespace) -> int:
         """Derive the grant and save it."""
+        end = _end(args.expires, args.days)
         opener = open_key(args.key)
         atomic.check_output(args.output, args.force)
         different_files(args.output, args.key, *([args.file] if args.file else []))
         if args.study is not None:
-            grant = _for_study(opener, args.study)
+            grant = _for_study(opener, args.study, end)
             what = f"study {args.study!r}"
         else:
             # Verified first: a changed header would make a grant that opens nothing.
             header, _ = container.read(args.file, opener)
-            grant = opener.grant_file(header.nonce_bytes, header.study)
+            grant = opener.grant_file(header.nonce_bytes, header.study, end)
             what = f"{args.file}"
         grant.save(args.output, force=args.force)
-        print(f"{args.output}: grant for {what} under key {grant.key_id}. Whoever holds it can open that.")
+        until = "" if grant.expires is None else f", until {_told(grant.expires)} (advisory)"
+        print(
+            f"{args.output}: grant for {what} under key {grant.key_id}{until}. Whoever holds it can open that."
+        )
         return 0
 
 
-def _for_study(opener: Key | Grant, study: str) -> Grant:
+def _for_study(opener: Key | Grant, study: str, end: datetime | None) -> Grant:
     if isinstance(opener, Grant):
         raise WrongKeyError("--key is a grant: only the key itself can grant a study: ask its owner")
-    return opener.grant_study(study)
+    return opener.grant_study(study, end)
+
+
+def _end(date: str | None, days: str | None) -> datetime | None:
+    """The grant's end in UTC, of whichever option was given."""
+    now = grants.utc_now()
+    if days is not None:
+        if not days.isascii() or not days.isdigit() or not 1 <= int(days[:9]) <= MAX_DAYS:
+            raise UsageError(f"--days {days}: give a whole number from 1 to {MAX_DAYS}")
+        return now + timedelta(days=int(days))
+    if date is None:
+        return None
+    try:
+        day = datetime.strptime(date, "%Y-%m-%d").date()
+    except ValueError:
+        raise UsageError(f"--expires {date}: give a date as YYYY-MM-DD, for example 2027-01-31") from None
+    end = datetime.combine(day, time(23, 59, 59), UTC)
+    if end <= now:
+        raise UsageError(f"--expires {date}: that day is over: give a later one")
+    return end
+
+
+def _kind(opener: Key | Grant) -> str:
+    return "key" if isinstance(opener, Key) else "grant from key"
+
+
+def _told(end: datetime) -> str:
+    return f"{end:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _describe(opener: Key | Grant) -> list[tuple[str, str]]:
+    if isinstance(opener, Key):
+        return [("kind", "master key: opens every file of its owner"), ("key", opener.id)]
+    study = repr(opener.study) if opener.study else "none"
+    scope = "one file" if opener.nonce else "every file of its study"
+    nonce = [("nonce", opener.nonce.hex())] if opener.nonce else []
+    end = "never" if opener.expires is None else f"{_told(opener.expires)} (advisory)"
+    if opener.expires is not None and opener.expires <= grants.utc_now():
+        end += ", is over"
+    return [
+        ("kind", f"grant: opens {scope}"),
+        ("key", opener.key_id),
+        ("study", study),
+        *nonce,
+        ("ends", end),
+    ]

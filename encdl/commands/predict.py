@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     """Read every file; tell of those that cannot be read, and go on."""
     sources = find(args.paths)
     opener = open_key(args.key)
-    inputs = [args.key, args.reader, *(source.path for source in sources)]
+    inputs = [*args.key.files, args.reader, *(source.path for source in sources)]
     if args.output is not None:
         different_files(args.output, *inputs)
     from encdl.prediction import Predictor  # noqa: PLC0415

@@ -5,7 +5,7 @@ The hierarchy (HKDF-SHA256, RFC 5869; every secret is 32 bytes):
     master key
       study secret = HKDF(master, info "encdl study" 0x00 name)
         image secret = HKDF(study secret, salt nonce, info "encdl image")
-          planes, permutation, diffusion, authentication = HKDF-Expand(image secret, info that word)
+          planes, permutation, diffusion, authentication, wrap = HKDF-Expand(image secret, info that word)
         nonce secret = HKDF(study secret, info "encdl nonce")
 """
 
@@ -47,6 +47,7 @@ class ImageKeys(Unpicklable):
         permutation: keys the confusion step, 32 bytes.
         diffusion: keys the diffusion step, 32 bytes.
         authentication: keys the container's HMAC-SHA256 tag, 32 bytes.
+        wrap: from it come the keys of AES-256-GCM around a whole file (`encdl.wrap`), 32 bytes.
         nonce: the public 16 bytes that the others were derived with.
     """
 
@@ -54,6 +55,7 @@ class ImageKeys(Unpicklable):
     permutation: bytes
     diffusion: bytes
     authentication: bytes
+    wrap: bytes
     nonce: bytes
 
     # Stated here: the slots of a frozen dataclass would otherwise bring their own way to be pickled.
@@ -72,7 +74,8 @@ class ImageKeys(Unpicklable):
         return hash(self.nonce)
 
     def _joined(self) -> bytes:
-        return b"".join((self.planes, self.permutation, self.diffusion, self.authentication, self.nonce))
+        secrets = (self.planes, self.permutation, self.diffusion, self.authentication, self.wrap)
+        return b"".join((*secrets, self.nonce))
 
 
 def hkdf(secret: bytes, info: bytes, salt: bytes | None = None, length: int = SECRET_BYTES) -> bytes:
@@ -102,11 +105,11 @@ def nonce_secret(study: bytes) -> bytes:
 
 def image_keys(secret: bytes, nonce: bytes) -> ImageKeys:
     """The sub-keys under an image secret."""
-    planes, permutation, diffusion, authentication = (
+    planes, permutation, diffusion, authentication, wrap = (
         HKDFExpand(SHA256(), SECRET_BYTES, info).derive(secret)
-        for info in (b"planes", b"permutation", b"diffusion", b"authentication")
+        for info in (b"planes", b"permutation", b"diffusion", b"authentication", b"wrap")
     )
-    return ImageKeys(planes, permutation, diffusion, authentication, nonce)
+    return ImageKeys(planes, permutation, diffusion, authentication, wrap, nonce)
 
 
 def check_nonce(nonce: bytes) -> bytes:

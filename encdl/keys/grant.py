@@ -3,78 +3,138 @@
 from __future__ import annotations
 
 import hmac
-import json
 import os
-import re
-from typing import Literal, cast
+from datetime import UTC, datetime
 
-from encdl.errors import KeyFileError, UsageError, WrongKeyError
-from encdl.keys import derive, secret_files
+from encdl.errors import ExpiredGrantError, KeyFileError, UsageError, WrongKeyError
+from encdl.keys import derive, locked, secret_files, terms
 from encdl.keys.derive import ImageKeys, Unpicklable
+from encdl.keys.locked import Asked, Passphrase
+from encdl.keys.terms import Scope, Terms
 
-Scope = Literal["study", "file"]
+__all__ = ["Grant", "Scope", "utc_now"]
 
-_FIELDS = {"key_id", "nonce", "scope", "study"}
+
+def utc_now() -> datetime:
+    """The time by this machine's clock; tests put another in its place."""
+    return datetime.now(UTC)
 
 
 class Grant(Unpicklable):
     """A derived secret that opens every file of one study, or one file; a `Key` makes it.
 
     A grant does not lead back to the master key, nor to other studies or files. Its secret shows in no repr,
-    no error and no pickle.
+    no error and no pickle. Its expiry is advisory: EncDL refuses it afterwards, but whoever holds the secret
+    can change the file that says so, set the clock back, or use another program.
     """
 
-    __slots__ = ("_key_id", "_nonce", "_scope", "_secret", "_study")
+    __slots__ = ("_mark", "_secret", "_terms")
 
-    def __init__(self, scope: Scope, study: str, nonce: bytes | None, key_id: str, secret: bytes) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        study: str,
+        nonce: bytes | None,
+        key_id: str,
+        secret: bytes,
+        *,
+        expires: datetime | None = None,
+        mark: bytes = b"",
+    ) -> None:
         if scope not in {"study", "file"} or (scope == "file") != (nonce is not None):
             raise UsageError("a grant is for a study (no nonce) or for a file (with its nonce)")
-        self._scope: Scope = scope
-        self._study = derive.check_study(study)
-        self._nonce = None if nonce is None else derive.check_nonce(nonce)
-        if scope == "study" and not self._study:
+        study = derive.check_study(study)
+        nonce = None if nonce is None else derive.check_nonce(nonce)
+        if scope == "study" and not study:
             raise UsageError(
                 "files without a study cannot be granted together: name a study, or grant one file"
             )
-        self._key_id = key_id
         if len(secret) != derive.SECRET_BYTES:
             raise UsageError(f"a grant's secret has {derive.SECRET_BYTES} bytes")
+        self._terms = Terms(scope, study, nonce, key_id, None if expires is None else terms.in_utc(expires))
         self._secret = bytes(secret)
+        self._mark = bytes(mark)
+
+    @classmethod
+    def issue(
+        cls,
+        issuer: bytes,
+        study: str,
+        nonce: bytes | None,
+        key_id: str,
+        secret: bytes,
+        expires: datetime | None,
+    ) -> Grant:
+        """A grant with its issuer's mark; `Key` and a study's grant have methods that say what for.
+
+        Args:
+            issuer: the secret above `secret`: for a study the master key, for a file its study's.
+            study: the study.
+            nonce: of the file; None for the whole study.
+            key_id: of the master key.
+            secret: what the grant gives away.
+            expires: when it ends; None for never.
+        """
+        scope: Scope = "study" if nonce is None else "file"
+        bare = cls(scope, study, nonce, key_id, secret, expires=expires)
+        return cls(scope, study, nonce, key_id, secret, expires=bare.expires, mark=bare._terms.mark(issuer))
+
+    def is_issued_by(self, issuer: bytes, secret: bytes) -> bool:
+        """Whether scope, study, nonce and expiry are as the issuer set them; arguments as of `issue`."""
+        genuine = hmac.compare_digest(self._secret, secret)
+        return genuine and hmac.compare_digest(self._mark, self._terms.mark(issuer))
 
     @property
     def scope(self) -> Scope:
         """What it opens: a "study", or one "file"."""
-        return self._scope
+        return self._terms.scope
 
     @property
     def study(self) -> str:
         """The study that it opens, or that its file belongs to ("" for none)."""
-        return self._study
+        return self._terms.study
 
     @property
     def nonce(self) -> bytes | None:
         """The nonce of the file that it opens; None for a whole study."""
-        return self._nonce
+        return self._terms.nonce
 
     @property
     def key_id(self) -> str:
         """The id of the master key that it comes from: 16 hexadecimal characters."""
-        return self._key_id
+        return self._terms.key_id
+
+    @property
+    def expires(self) -> datetime | None:
+        """When EncDL's tools begin to refuse it, in UTC; None for never. Advisory: see the class."""
+        return self._terms.expires
+
+    def check_expiry(self) -> None:
+        """Refuse to go on once the grant's time is over; every use of it does so too.
+
+        Raises:
+            ExpiredGrantError: it is.
+        """
+        if self.expires is not None and utc_now() >= self.expires:
+            raise ExpiredGrantError(
+                f"the grant for {self._what()} expired on {self.expires:%Y-%m-%d at %H:%M:%S} UTC: ask the key's "
+                "owner for a new one"
+            )
 
     def image_keys(self, nonce: bytes, study: str = "") -> ImageKeys:
         """The sub-keys of the image with this nonce.
 
         Raises:
-            WrongKeyError: the grant is for another study or another file.
+            WrongKeyError: the grant is for another study or another file, or it has expired.
             UsageError: the nonce is not 16 bytes, or the study's name cannot be one.
         """
         self._check_study(study)
         nonce = derive.check_nonce(nonce)
-        if self._nonce is None:
+        if self.nonce is None:
             return derive.image_keys(derive.image_secret(self._secret, nonce), nonce)
-        if nonce != self._nonce:
+        if nonce != self.nonce:
             raise WrongKeyError(
-                f"this grant opens the one file with nonce {self._nonce.hex()}, this file has {nonce.hex()}:"
+                f"this grant opens {self._what()}, this file has {nonce.hex()}:"
                 " ask the key's owner for a grant for it"
             )
         return derive.image_keys(self._secret, nonce)
@@ -83,50 +143,91 @@ class Grant(Unpicklable):
         """The secret behind synthetic nonces (see `encdl.keys.nonces`).
 
         Raises:
-            WrongKeyError: the grant is for another study, or for one file.
+            WrongKeyError: the grant is for another study, or for one file; or it has expired.
         """
         self._check_study(study)
-        if self._scope == "file":
+        if self.scope == "file":
             raise WrongKeyError(
                 "a grant for one file cannot encrypt others: use the key or a grant for a study"
             )
         return derive.nonce_secret(self._secret)
 
-    def grant_file(self, nonce: bytes, study: str | None = None) -> Grant:
+    def grant_file(self, nonce: bytes, study: str | None = None, expires: datetime | None = None) -> Grant:
         """Grant one file of this grant's study.
 
+        Args:
+            nonce: the file's, 16 bytes.
+            study: of the file; this grant's by default.
+            expires: not after this grant's own end, which is the default.
+
         Raises:
-            WrongKeyError: the study is another one, or this grant is for one file.
+            WrongKeyError: the study is another one, or this grant is for one file, or it has expired.
+            UsageError: the new grant would outlive this one.
         """
-        self._check_study(self._study if study is None else study)
-        if self._scope == "file":
+        self._check_study(self.study if study is None else study)
+        if self.scope == "file":
             raise WrongKeyError(
                 "a grant for one file cannot grant others: use the key or a grant for a study"
             )
         nonce = derive.check_nonce(nonce)
-        return Grant("file", self._study, nonce, self._key_id, derive.image_secret(self._secret, nonce))
+        end = self.expires if expires is None else terms.in_utc(expires)
+        if self.expires is not None and end is not None and end > self.expires:
+            raise UsageError(
+                f"the grant for study {self.study!r} ends on {self.expires:%Y-%m-%d}: one made from it cannot end later"
+            )
+        secret = derive.image_secret(self._secret, nonce)
+        return Grant.issue(self._secret, self.study, nonce, self.key_id, secret, end)
 
-    def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
+    def has_issued(self, grant: Grant) -> bool:
+        """As `Key.has_issued`, of grants for one file of this grant's study."""
+        if (
+            self.scope == "file"
+            or grant.nonce is None
+            or (grant.key_id, grant.study) != (self.key_id, self.study)
+        ):
+            return False
+        return grant.is_issued_by(self._secret, derive.image_secret(self._secret, grant.nonce))
+
+    def save(
+        self, path: str | os.PathLike[str], force: bool = False, passphrase: Passphrase | None = None
+    ) -> None:
         """Write the grant to a file that only its owner can read.
+
+        Args:
+            path: where to.
+            force: replace a file that is there already.
+            passphrase: lock the file with it.
 
         Raises:
             OutputExistsError: the file is there and `force` is False.
             KeyFileError: it cannot be written.
+            UsageError: the passphrase is too short.
         """
-        nonce = None if self._nonce is None else self._nonce.hex()
-        header = {"key_id": self._key_id, "nonce": nonce, "scope": self._scope, "study": self._study}
-        text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        fields = [secret_files.GRANT_PREFIX, secret_files.encode_field(text.encode())]
-        secret_files.write_line(path, fields, self._secret, force=force)
+        header = self._terms.fields() | {"mark": self._mark.hex()}
+        fields = [secret_files.GRANT_PREFIXES[1], secret_files.encode_field(terms.to_json(header))]
+        if not self._mark:  # it came from a file of version 1
+            del header["mark"], header["expires"]
+            fields = [secret_files.GRANT_PREFIXES[0], secret_files.encode_field(terms.to_json(header))]
+        line = secret_files.make_line(fields, self._secret)
+        if passphrase is not None:
+            line = locked.lock(line, "grant", self.key_id, passphrase)
+        secret_files.write(path, line, force=force)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Grant:
-        """Read a grant file.
+    def load(cls, path: str | os.PathLike[str], passphrase: Asked = None) -> Grant:
+        """Read a grant file; one that has expired too.
+
+        Args:
+            path: the file.
+            passphrase: the passphrase, or what asks for it, in case the file is locked with one.
 
         Raises:
-            KeyFileError: missing, unreadable, of another kind, or damaged.
+            KeyFileError: missing, unreadable, of another kind, damaged, or locked with another passphrase.
         """
-        fields, secret = secret_files.read_line(path, (secret_files.GRANT_PREFIX,))
+        line = secret_files.read(path)
+        if locked.is_locked(line):
+            line = locked.unlock(path, line, passphrase)
+        fields, secret = secret_files.parse(path, line, secret_files.GRANT_PREFIXES)
         return cls.from_fields(path, fields, secret)
 
     @classmethod
@@ -137,50 +238,38 @@ class Grant(Unpicklable):
             KeyFileError: its header is not a grant's.
         """
         try:
-            return cls(*_parse(fields), secret)
-        except (ValueError, RecursionError, UsageError):
+            its, mark = terms.parse(fields)
+            public = (its.scope, its.study, its.nonce, its.key_id)
+            return cls(*public, secret, expires=its.expires, mark=mark)
+        except (ValueError, TypeError, RecursionError, UsageError):
             raise KeyFileError(f"{path} is not a grant that this EncDL can read: ask for a new one") from None
 
     def _check_study(self, study: str) -> None:
-        if derive.check_study(study) != self._study:
+        self.check_expiry()
+        if derive.check_study(study) != self.study:
             raise WrongKeyError(
-                f"this grant opens {_describe(self._study)}, the file belongs to {_describe(study)}:"
+                f"this grant opens {self._what()}, the file belongs to {_describe(study)}:"
                 " ask the key's owner for a grant for it"
             )
 
+    def _what(self) -> str:
+        if self.nonce is None:
+            return _describe(self.study)
+        return f"the one file with nonce {self.nonce.hex()} of {_describe(self.study)}"
+
     def __repr__(self) -> str:
-        nonce = "" if self._nonce is None else f", nonce={self._nonce.hex()}"
-        return f"Grant(scope={self._scope}, study={self._study!r}{nonce}, key={self._key_id})"
+        nonce = "" if self.nonce is None else f", nonce={self.nonce.hex()}"
+        end = f", expires={self._terms.end}" if self.expires else ""
+        return f"Grant(scope={self.scope}, study={self.study!r}{nonce}, key={self.key_id}{end})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Grant):
             return NotImplemented
-        public = (self._scope, self._study, self._nonce, self._key_id)
-        others = (other._scope, other._study, other._nonce, other._key_id)
-        return hmac.compare_digest(self._secret, other._secret) and public == others
+        return hmac.compare_digest(self._secret, other._secret) and self._terms == other._terms
 
     def __hash__(self) -> int:
-        return hash((self._scope, self._study, self._nonce, self._key_id))
+        return hash(self._terms)
 
 
 def _describe(study: str) -> str:
     return f"study {study!r}" if study else "no study"
-
-
-def _parse(fields: list[str]) -> tuple[Scope, str, bytes | None, str]:
-    """The header of a grant file, strictly checked; ValueError or UsageError if it is not one."""
-    if len(fields) != 2:
-        raise ValueError("a grant file has one header")
-    values = json.loads(secret_files.decode_field(fields[1]).decode())
-    if not isinstance(values, dict) or set(values) != _FIELDS:
-        raise ValueError("unknown or missing fields")
-    scope, study, nonce, key_id = (values[field] for field in ("scope", "study", "nonce", "key_id"))
-    if not (isinstance(scope, str) and isinstance(study, str) and _is_hex(key_id, 16)):
-        raise ValueError("a field has another type")
-    if scope not in {"study", "file"} or not (nonce is None or _is_hex(nonce, 2 * derive.NONCE_BYTES)):
-        raise ValueError("a field is out of its range")
-    return cast(Scope, scope), study, None if nonce is None else bytes.fromhex(nonce), key_id
-
-
-def _is_hex(value: object, length: int) -> bool:
-    return isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{length}}}", value) is not None

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+from datetime import datetime
 from typing import Protocol
 
 from encdl.errors import KeyFileError, UsageError
-from encdl.keys import derive, secret_files
+from encdl.keys import derive, locked, secret_files
 from encdl.keys.derive import ImageKeys, Unpicklable
 from encdl.keys.grant import Grant
+from encdl.keys.locked import Asked, Passphrase
 
-__all__ = ["Grant", "ImageKeys", "Key", "Opener", "load_opener"]
+__all__ = ["Grant", "ImageKeys", "Key", "Opener", "load_opener", "parse_opener"]
 
 
 class Opener(Protocol):
@@ -53,22 +55,38 @@ class Key(Unpicklable):
         return cls(secrets.token_bytes(derive.SECRET_BYTES))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Key:
+    def load(cls, path: str | os.PathLike[str], passphrase: Asked = None) -> Key:
         """Read a key file.
 
-        Raises:
-            KeyFileError: missing, unreadable, of another kind, or damaged.
-        """
-        return cls._from_fields(path, *secret_files.read_line(path, (secret_files.KEY_PREFIX,)))
+        Args:
+            path: the file.
+            passphrase: the passphrase, or what asks for it, in case the file is locked with one.
 
-    def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
+        Raises:
+            KeyFileError: missing, unreadable, of another kind, damaged, or locked with another passphrase.
+        """
+        line = _unlocked(path, secret_files.read(path), passphrase)
+        return cls._from_fields(path, *secret_files.parse(path, line, (secret_files.KEY_PREFIX,)))
+
+    def save(
+        self, path: str | os.PathLike[str], force: bool = False, passphrase: Passphrase | None = None
+    ) -> None:
         """Write the key to a file that only its owner can read.
+
+        Args:
+            path: where to.
+            force: replace a file that is there already.
+            passphrase: lock the file with it.
 
         Raises:
             OutputExistsError: the file is there and `force` is False.
             KeyFileError: it cannot be written.
+            UsageError: the passphrase is too short.
         """
-        secret_files.write_line(path, [secret_files.KEY_PREFIX], self._secret, force=force)
+        line = secret_files.make_line([secret_files.KEY_PREFIX], self._secret)
+        if passphrase is not None:
+            line = locked.lock(line, "key", self.id, passphrase)
+        secret_files.write(path, line, force=force)
 
     @staticmethod
     def is_private(path: str | os.PathLike[str]) -> bool:
@@ -102,24 +120,46 @@ class Key(Unpicklable):
         """The secret behind synthetic nonces (see `encdl.keys.nonces`)."""
         return derive.nonce_secret(derive.study_secret(self._secret, study))
 
-    def grant_study(self, name: str) -> Grant:
+    def grant_study(self, name: str, expires: datetime | None = None) -> Grant:
         """A grant for every file of a study, those to come included.
 
+        Args:
+            name: the study.
+            expires: when EncDL's tools shall begin to refuse it, with a time zone; None for never.
+
         Raises:
-            UsageError: the name is empty, or cannot be a study's.
+            UsageError: the name is empty, or cannot be a study's; or `expires` has no time zone.
         """
-        return Grant("study", name, None, self.id, derive.study_secret(self._secret, name))
+        secret = derive.study_secret(self._secret, name)
+        return Grant.issue(self._secret, name, None, self.id, secret, expires)
 
     study = grant_study
 
-    def grant_file(self, nonce: bytes, study: str = "") -> Grant:
+    def grant_file(self, nonce: bytes, study: str = "", expires: datetime | None = None) -> Grant:
         """A grant for the one file with this nonce.
 
+        Args:
+            nonce: the file's, 16 bytes.
+            study: the study that the file belongs to.
+            expires: when EncDL's tools shall begin to refuse it, with a time zone; None for never.
+
         Raises:
-            UsageError: the nonce is not 16 bytes, or the study's name cannot be one.
+            UsageError: the nonce is not 16 bytes, the study's name cannot be one, or `expires` has no time zone.
         """
-        secret = derive.image_secret(derive.study_secret(self._secret, study), nonce)
-        return Grant("file", study, nonce, self.id, secret)
+        of_study = derive.study_secret(self._secret, study)
+        secret = derive.image_secret(of_study, nonce)
+        return Grant.issue(of_study, study, nonce, self.id, secret, expires)
+
+    def has_issued(self, grant: Grant) -> bool:
+        """Whether scope and expiry of a grant are as they were when it was made from this key.
+
+        Of a grant for one file, whoever holds the grant for its study could have made it too. Files of version 1
+        have no mark, so that the answer is no.
+        """
+        of_study = derive.study_secret(self._secret, grant.study)
+        secret = of_study if grant.nonce is None else derive.image_secret(of_study, grant.nonce)
+        issuer = self._secret if grant.nonce is None else of_study
+        return grant.key_id == self.id and grant.is_issued_by(issuer, secret)
 
     @classmethod
     def _from_fields(cls, path: str | os.PathLike[str], fields: list[str], secret: bytes) -> Key:
@@ -137,13 +177,41 @@ class Key(Unpicklable):
         return hash(self.id)
 
 
-def load_opener(path: str | os.PathLike[str]) -> Key | Grant:
+def load_opener(path: str | os.PathLike[str], passphrase: Asked = None) -> Key | Grant:
     """Read a key or a grant, whichever the file holds.
 
+    Args:
+        path: the file.
+        passphrase: the passphrase, or what asks for it, in case the file is locked with one.
+
     Raises:
-        KeyFileError: missing, unreadable, of another kind, or damaged.
+        KeyFileError: missing, unreadable, of another kind, damaged, or locked with another passphrase.
     """
-    fields, secret = secret_files.read_line(path, (secret_files.KEY_PREFIX, secret_files.GRANT_PREFIX))
+    return _opener(path, secret_files.read(path), passphrase)
+
+
+def parse_opener(where: str, content: bytes, passphrase: Asked = None) -> Key | Grant:
+    """Read a key or a grant from what its file holds, for example out of the environment.
+
+    Args:
+        where: names the place in messages.
+        content: what a key or grant file holds: one line.
+        passphrase: the passphrase, or what asks for it, in case it is locked with one.
+
+    Raises:
+        KeyFileError: of another kind, damaged, or locked with another passphrase.
+    """
+    return _opener(where, secret_files.only_line(where, content), passphrase)
+
+
+def _opener(where: str | os.PathLike[str], line: str, passphrase: Asked) -> Key | Grant:
+    line = _unlocked(where, line, passphrase)
+    prefixes = (secret_files.KEY_PREFIX, *secret_files.GRANT_PREFIXES)
+    fields, secret = secret_files.parse(where, line, prefixes)
     if fields[0] == secret_files.KEY_PREFIX:
-        return Key._from_fields(path, fields, secret)
-    return Grant.from_fields(path, fields, secret)
+        return Key._from_fields(where, fields, secret)
+    return Grant.from_fields(where, fields, secret)
+
+
+def _unlocked(where: str | os.PathLike[str], line: str, passphrase: Asked) -> str:
+    return locked.unlock(where, line, passphrase) if locked.is_locked(line) else line

@@ -21,7 +21,7 @@ from encdl.errors import KeyFileError, OutputExistsError
 from encdl.keys.derive import SECRET_BYTES
 
 KEY_PREFIX: Final = "encdl-key-1"
-GRANT_PREFIX: Final = "encdl-grant-1"
+GRANT_PREFIXES: Final = ("encdl-grant-1", "encdl-grant-2")
 
 _CHECK_BYTES: Final = 4
 _SECRET_CHARACTERS: Final = (SECRET_BYTES + _CHECK_BYTES) * 4 // 3
@@ -31,13 +31,23 @@ _SHARED_BITS: Final = 0o077
 _CONTAINER_MAGIC: Final = b"\x89ENCDL"
 
 
-def write_line(path: str | os.PathLike[str], fields: list[str], secret: bytes, *, force: bool) -> None:
+def make_line(fields: list[str], secret: bytes) -> bytes:
+    """The one line of a secret file, with its line feed.
+
+    Args:
+        fields: the prefix and the public fields, free of colons.
+        secret: 32 bytes.
+    """
+    head = ":".join(fields)
+    return f"{head}:{_encode(secret + _check(head, secret))}\n".encode("ascii")
+
+
+def write(path: str | os.PathLike[str], line: bytes, *, force: bool) -> None:
     """Write a secret file that only its owner can read (mode 0600), whole or not at all.
 
     Args:
         path: where to.
-        fields: the prefix and the public fields, free of colons.
-        secret: 32 bytes.
+        line: its content, as `make_line` or `locked.lock` gives it.
         force: replace a file that is there already.
 
     Raises:
@@ -45,8 +55,6 @@ def write_line(path: str | os.PathLike[str], fields: list[str], secret: bytes, *
         KeyFileError: it cannot be written.
     """
     target = Path(path)
-    head = ":".join(fields)
-    line = f"{head}:{_encode(secret + _check(head, secret))}\n".encode("ascii")
     try:
         if force and (target.is_symlink() or target.exists()):
             _replace(target, line)
@@ -58,31 +66,56 @@ def write_line(path: str | os.PathLike[str], fields: list[str], secret: bytes, *
         raise KeyFileError(f"cannot write {target}: {_reason(error)}") from None
 
 
-def read_line(path: str | os.PathLike[str], prefixes: tuple[str, ...]) -> tuple[list[str], bytes]:
-    """Read a secret file.
+def read(path: str | os.PathLike[str]) -> str:
+    """The one line of a secret file, of whatever kind, without the white space around it.
+
+    Raises:
+        KeyFileError: missing, unreadable, or not one line of text.
+    """
+    target = Path(path)
+    return only_line(target, _read(target))
+
+
+def only_line(where: object, data: bytes) -> str:
+    """The one line that `data` is; editors may have added a byte order mark or white space around it.
+
+    Raises:
+        KeyFileError: it is something else. `where` names the place in the message.
+    """
+    line = data.removeprefix(b"\xef\xbb\xbf").strip()
+    if not line:
+        raise KeyFileError(f"{where} is empty: restore it from your backup")
+    if data.startswith(_CONTAINER_MAGIC):
+        raise KeyFileError(f"{where} is an encrypted file, not a key: give the key file here")
+    if len(data) > _MAX_BYTES:
+        raise KeyFileError(f"{where} is too large for a key file (over {_MAX_BYTES} bytes): check the path")
+    if not re.fullmatch(rb"[\x21-\x7e]+", line):
+        raise KeyFileError(f"{where} is not a key file (it is not one line of plain text): check the path")
+    return line.decode("ascii")
+
+
+def parse(where: object, text: str, prefixes: tuple[str, ...]) -> tuple[list[str], bytes]:
+    """Take the line of a secret file apart.
 
     Args:
-        path: the file.
+        where: names the place in messages.
+        text: the line.
         prefixes: the kinds that the caller takes.
 
     Returns:
         The prefix and the public fields, and the 32 secret bytes.
 
     Raises:
-        KeyFileError: missing, unreadable, of another kind, or damaged.
+        KeyFileError: of another kind, or damaged.
     """
-    target = Path(path)
-    text = _text(target, _read(target))
     prefix = text.partition(":")[0]
     if prefix not in prefixes:
-        raise KeyFileError(_wrong_kind(target, prefix, prefixes))
+        raise KeyFileError(_wrong_kind(where, prefix, prefixes))
     head, _, secret_text = text.rpartition(":")
     raw = _decode(secret_text) if len(secret_text) == _SECRET_CHARACTERS else b""
     secret, check = raw[:SECRET_BYTES], raw[SECRET_BYTES:]
     if not raw or check != _check(head, secret):
-        raise KeyFileError(
-            f"{target} is cut or altered (its check does not fit): restore it from your backup"
-        )
+        raise KeyFileError(f"{where} is cut or altered (its check does not fit): restore it from your backup")
     return head.split(":"), secret
 
 
@@ -153,34 +186,23 @@ def _read(target: Path) -> bytes:
         raise KeyFileError(f"cannot read {target}: {_reason(error)}") from None
 
 
-def _text(target: Path, data: bytes) -> str:
-    """The file's one line; editors may have added a byte order mark or white space around it."""
-    line = data.removeprefix(b"\xef\xbb\xbf").strip()
-    if not line:
-        raise KeyFileError(f"{target} is empty: restore it from your backup")
-    if data.startswith(_CONTAINER_MAGIC):
-        raise KeyFileError(f"{target} is an encrypted file, not a key: give the key file here")
-    if len(data) > _MAX_BYTES:
-        raise KeyFileError(f"{target} is too large for a key file (over {_MAX_BYTES} bytes): check the path")
-    if not re.fullmatch(rb"[\x21-\x7e]+", line):
-        raise KeyFileError(f"{target} is not a key file (it is not one line of plain text): check the path")
-    return line.decode("ascii")
-
-
 def _reason(error: Exception) -> str:
     """What went wrong, without the path; a ValueError stands for a null character in the path."""
     return getattr(error, "strerror", None) or str(error)
 
 
-def _wrong_kind(target: Path, prefix: str, prefixes: tuple[str, ...]) -> str:
+def _wrong_kind(where: object, prefix: str, prefixes: tuple[str, ...]) -> str:
     if prefix == KEY_PREFIX:
-        return f"{target} is a master key, and a grant is asked for: make one with 'encdl grant'"
-    if prefix == GRANT_PREFIX:
-        return f"{target} is a grant, and the master key is asked for: ask the key's owner"
-    kinds = {known.rpartition("-")[0] for known in prefixes}
-    if re.fullmatch(r"encdl-(key|grant)-[0-9]{1,4}", prefix) and prefix.rpartition("-")[0] in kinds:
-        return f"{target} was written by a newer EncDL: update this one"
-    return f"{target} is not an EncDL key file: check the path"
+        return f"{where} is a master key, and a grant is asked for: make one with 'encdl grant'"
+    if prefix in GRANT_PREFIXES:
+        return f"{where} is a grant, and the master key is asked for: ask the key's owner"
+    kinds = {"encdl-locked", *(known.rpartition("-")[0] for known in prefixes)}
+    if (
+        re.fullmatch(r"encdl-(key|grant|locked)-(?!1$)[0-9]{1,4}", prefix)
+        and prefix.rpartition("-")[0] in kinds
+    ):
+        return f"{where} was written by a newer EncDL: update this one"
+    return f"{where} is not an EncDL key file: check the path"
 
 
 def _check(head: str, secret: bytes) -> bytes:

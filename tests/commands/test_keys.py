@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from encdl import images
+from encdl.keys import grant as grants
 from encdl.keys.key import Grant, Key, load_opener
 from tests.commands.conftest import Run
 from tests.commands.test_files import failed
@@ -91,3 +94,62 @@ def test_wrong_inputs_of_grant(run: Run, scan: Path) -> None:
     data[-40] ^= 1
     Path("bad.encdl").write_bytes(data)
     failed(run(*grant, "--file", "bad.encdl", "-o", "g"), "changed after it was written")
+
+
+@pytest.mark.parametrize(
+    ("option", "last"),
+    [
+        (["--expires", "2027-01-31"], datetime(2027, 1, 31, 23, 59, 58, tzinfo=UTC)),
+        (["--days", "2"], datetime(2026, 11, 26, 12, 0, 29, tzinfo=UTC)),
+    ],
+)
+@pytest.mark.parametrize("scope", ["study", "file"])
+def test_a_grant_that_ends(
+    scope: str, option: list[str], last: datetime, run: Run, agile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grants, "utc_now", lambda: datetime(2026, 11, 24, 12, 0, 30, tzinfo=UTC))
+    options = ["--weights", agile]
+    assert run("encrypt", "scan.png", "--key", "k.key", "--study", "S", *options)[0] == 0
+    what = ["--study", "S"] if scope == "study" else ["--file", "scan.encdl"]
+    code, out, _ = run("grant", "--key", "k.key", *what, *option, "-o", "g")
+    assert code == 0
+    assert f"until {last:%Y-%m-%d}" in out
+    assert "(advisory)" in out
+    monkeypatch.setattr(grants, "utc_now", lambda: last)
+    assert run("decrypt", "scan.encdl", "--key", "g", *options, "-o", "b.png")[0] == 0
+    monkeypatch.setattr(grants, "utc_now", lambda: datetime(2027, 2, 1, tzinfo=UTC))
+    for verb in (
+        ["decrypt", "scan.encdl"],
+        ["encrypt", "scan.png"],
+        ["rekey", "scan.encdl", "--new-key", "k.key"],
+    ):
+        failed(
+            run(*verb, "--key", "g", *options, "-o", "c"),
+            f"the grant for {scope_of(scope)}",
+            "expired on 202",
+        )
+    failed(run("grant", "--key", "g", "--file", "scan.encdl", "-o", "h"), "expired on 202")
+    assert ", is over" in run("keyinfo", "g")[1]
+
+
+def scope_of(scope: str) -> str:
+    return "study 'S'" if scope == "study" else "the one file with nonce"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--expires", "tomorrow"], "--expires tomorrow: give a date as YYYY-MM-DD"),
+        (["--expires", "2027-02-30"], "give a date as YYYY-MM-DD"),
+        (["--expires", "2020-01-31"], "that day is over"),
+        (["--days", "0"], "--days 0: give a whole number from 1 to 36525"),
+        (["--days", "99999"], "give a whole number"),
+        (["--days", "1" * 5000], "give a whole number"),
+        (["--days", "1.5"], "give a whole number"),
+        (["--days", "-1"], "--days"),
+        (["--days", "1", "--expires", "2027-01-31"], "not allowed with"),
+    ],
+)
+def test_wrong_ends(option: list[str], message: str, run: Run) -> None:
+    failed(run("grant", "--key", "k.key", "--study", "S", *option, "-o", "g"), message)
+    assert not Path("g").exists()

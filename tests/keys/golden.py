@@ -12,6 +12,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ SPECS = [
     PlaneSpec(expansion="coprime", planes=4, period=5),
     PlaneSpec(expansion="periodic", planes=2, period=3),
 ]
+END = datetime(2031, 1, 31, 23, 59, 59, tzinfo=UTC)
 CHANNELS, HEIGHT, WIDTH = 2, 9, 7
 
 
@@ -44,7 +46,7 @@ def keys() -> dict[str, Any]:
     subkeys = {
         name: {
             field: getattr(key.image_keys(nonce, name), field).hex()
-            for field in ("planes", "permutation", "diffusion", "authentication")
+            for field in ("planes", "permutation", "diffusion", "authentication", "wrap")
         }
         for name in ("", study)
     }
@@ -55,8 +57,10 @@ def keys() -> dict[str, Any]:
         "subkeys_by_study": subkeys,
         "synthetic_nonce": synthetic_nonce(key, b"image", b"context", study).hex(),
         "key_file": _file(key),
-        "study_grant_file": _file(key.grant_study(study)),
-        "file_grant_file": _file(key.grant_file(nonce, study)),
+        "study_grant_file": _file(_unmarked(key.grant_study(study))),
+        "file_grant_file": _file(_unmarked(key.grant_file(nonce, study))),
+        "study_grant_file_version_2": _file(key.grant_study(study)),
+        "file_grant_file_version_2": _file(key.grant_file(nonce, study, END)),
     }
 
 
@@ -90,6 +94,11 @@ def planes() -> list[dict[str, Any]]:
 
 
 GOLDEN: dict[str, Callable[[], Any]] = {"keys": keys, "maps": maps, "planes": planes}
+
+
+def _unmarked(grant: Grant) -> Grant:
+    """As from a file of version 1."""
+    return Grant(grant.scope, grant.study, grant.nonce, grant.key_id, grant._secret)
 
 
 def _file(secret: Key | Grant) -> str:

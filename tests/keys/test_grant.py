@@ -105,7 +105,9 @@ def test_the_check_covers_the_header(tmp_path: Path) -> None:
     KEY.grant_study("lungs").save(path)
     prefix, header, secret = path.read_text().split(":")
     values = json.loads(secret_files.decode_field(header))
-    assert values == {"key_id": KEY.id, "nonce": None, "scope": "study", "study": "lungs"}
+    assert prefix == "encdl-grant-2"
+    assert values.keys() == {"expires", "key_id", "mark", "nonce", "scope", "study"}
+    assert values | {"key_id": KEY.id, "nonce": None, "scope": "study", "study": "lungs"} == values
     forged = secret_files.encode_field(json.dumps(values | {"study": "hearts"}).encode())
     path.write_text(f"{prefix}:{forged}:{secret}")
     with pytest.raises(KeyFileError, match="cut or altered"):
@@ -139,8 +141,8 @@ GOOD = {"key_id": "0" * 16, "nonce": None, "scope": "study", "study": "lungs"}
 )
 def test_headers_of_another_kind(header: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.grant"
-    fields = [secret_files.GRANT_PREFIX, secret_files.encode_field(header)]
-    secret_files.write_line(path, fields, bytes(32), force=False)
+    fields = ["encdl-grant-1", secret_files.encode_field(header)]
+    secret_files.write(path, secret_files.make_line(fields, bytes(32)), force=False)
     with pytest.raises(KeyFileError, match=r"not a grant that this EncDL can read|too large"):
         Grant.load(path)
 
@@ -148,6 +150,6 @@ def test_headers_of_another_kind(header: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize("fields", [["encdl-grant-1"], ["encdl-grant-1", "a", "b"], ["encdl-key-1", "a"]])
 def test_files_with_other_fields(fields: list[str], tmp_path: Path) -> None:
     path = tmp_path / "x"
-    secret_files.write_line(path, fields, bytes(32), force=False)
+    secret_files.write(path, secret_files.make_line(fields, bytes(32)), force=False)
     with pytest.raises(KeyFileError, match="that this EncDL can read"):
         load_opener(path)

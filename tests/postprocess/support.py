@@ -22,6 +22,7 @@ def image_keys(count: int, seed: int = 0) -> list[ImageKeys]:
             permutation=secret(index, "permutation"),
             diffusion=secret(index, "diffusion"),
             authentication=secret(index, "authentication"),
+            wrap=secret(index, "wrap"),
             nonce=secret(index, "nonce")[:16],
         )
         for index in range(count)
