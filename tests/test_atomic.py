@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -96,3 +97,79 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     atomic.write_bytes(tmp_path / "link", b"new", force=True)
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_bytes() == b"new"
+
+
+def test_a_stream_can_seek_and_be_read_back(tmp_path: Path) -> None:
+    with atomic.writing(tmp_path / "a") as stream:
+        stream.write(b"12345")
+        stream.seek(1)
+        stream.write(b"x")
+        stream.seek(0)
+        assert stream.read() == b"1x345"
+        assert [path.name for path in tmp_path.iterdir()] == [".a.part"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"1x345"
+
+
+def test_an_error_in_the_block_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), atomic.writing(tmp_path / "a") as stream:
+        stream.write(b"1")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, atomic.writing(tmp_path / "a"):
+        (tmp_path / "other").read_bytes()
+    assert caught.value.filename == str(tmp_path / "other")
+
+
+def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
+    (tmp_path / ".a.part").write_bytes(b"left by a killed process")
+    atomic.write_bytes(tmp_path / "a", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_two_writers_of_one_file(tmp_path: Path) -> None:
+    with pytest.raises(OutputExistsError), atomic.writing(tmp_path / "a") as first:
+        first.write(b"first")
+        first.flush()
+        atomic.write_bytes(tmp_path / "a", b"second")
+        assert (tmp_path / ".a.part").read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"second"
+
+
+@pytest.mark.parametrize("kind", ["symlink", "folder"])
+def test_something_else_under_the_hidden_name_stays(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "real").write_bytes(b"mine")
+    if kind == "symlink":
+        (tmp_path / ".a.part").symlink_to(tmp_path / "real")
+    else:
+        (tmp_path / ".a.part").mkdir()
+    atomic.write_bytes(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+    assert (tmp_path / "real").read_bytes() == b"mine"
+
+
+def test_a_file_taken_for_a_leftover_before_it_was_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, calls = fcntl.flock, []
+
+    def stolen(descriptor: int, how: int) -> None:
+        if not calls:
+            (tmp_path / ".a.part").unlink()
+        calls.append(how)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", stolen)
+    atomic.write_bytes(tmp_path / "a", b"x")
+    assert len(calls) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_long_names_of_wide_characters(tmp_path: Path) -> None:
+    name = "ü" * 120
+    atomic.write_bytes(tmp_path / name, b"x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
