@@ -30,8 +30,8 @@ LONGEST_RUNS: Final = (
     (8, 1, (0.21484375, 0.3671875, 0.23046875, 0.1875)),
     (128, 4, (0.1174035788, 0.2429559593, 0.2493634832, 0.1751770603, 0.1027010713, 0.1123988471)),
 )
-"""For short and for long sequences: bits of a block, the longest run that the first kind of blocks has at most, and the
-share of each kind, the last of which has that run or a longer one. Exact, where the publication rounds to four digits."""
+"""For short and for long sequences: bits of a block, the longest run that blocks of the first kind have at most, and
+the share of each kind, of which the last has longer runs. Exact, where the publication rounds to four digits."""
 
 
 def frequency(bits: Bits) -> Values:

@@ -24,7 +24,7 @@ def test_tiny_maps(successor: list[int], start: int, expected: tuple[int, int]) 
 
 
 def test_known_generators() -> None:
-    """A full-period congruential generator, and squaring modulo 23, where 2 lies on the cycle of the order of 2 mod 11."""
+    """A congruential generator of full period, one that ends in 0, and squaring modulo 23."""
     states = np.arange(1024)
     assert tail_and_cycle((5 * states + 3) % 1024, 17) == (0, 1024)
     assert tail_and_cycle((4 * states) % 1024, 1) == (5, 1)
