@@ -6,13 +6,13 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from encdl import container, formats
+from encdl import container, formats, wrap
 from encdl import postprocess as post
 from encdl.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.container import Chunk, Grid, Header, Metadata, Reader, Writer
@@ -21,12 +21,14 @@ from encdl.container.content import Content
 from encdl.documents import array_of, check_document, chunks_of, content_of, document_of, grouped
 from encdl.errors import ContainerError, ImageFileError, UsageError, WeightsError
 from encdl.formats.base import Document, slice_shape
-from encdl.keys.derive import check_study
+from encdl.keys.derive import ImageKeys, check_study
 from encdl.keys.key import Grant, Opener
 from encdl.keys.nonces import random_nonce, synthetic_nonce
 from encdl.keys.planes import PlaneSpec
+from encdl.weights import how_to_get
 
 NonceMode = Literal["random", "synthetic"]
+Wrapping = Literal["none", "aes"]
 NONCE_MODES: tuple[NonceMode, ...] = ("random", "synthetic")
 Progress = Callable[[int], object]
 """Is told how many bytes of the array more are done."""
@@ -55,12 +57,14 @@ class Settings:
         nonce: "random", or "synthetic": from a keyed hash of the content and of all settings, so that one changed
             pixel changes every key plane. Equal content then gives equal files, which shows that it is equal.
         study: name of the study that the file belongs to.
+        wrap: "aes" to seal the finished container in AES-256-GCM (`encdl.wrap`), "none" to leave it.
     """
 
     planes: PlaneSpec = field(default_factory=PlaneSpec)
     postprocess: str = "none"
     nonce: NonceMode = "random"
     study: str = ""
+    wrap: Wrapping = "none"
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,8 @@ class Codec:
         metadata = Metadata(document.format, suffix, content.hex(), document.rest)
         header = self._header(document, opener, settings, metadata)
         keys = opener.image_keys(header.nonce_bytes, header.study)
-        writer = Writer(stream, header, metadata, keys)
+        wrapping = _wrapping(stream, settings, keys, header)
+        writer = Writer(stream if wrapping is None else cast(BinaryIO, wrapping), header, metadata, keys)
         work = self._chunk_cipher(header)
         check = Content(document.shape, document.layout, header.dtype)
         start = 0
@@ -141,6 +146,8 @@ class Codec:
         if check.digest() != content:
             raise ImageFileError("the pixels changed while they were read: try again")
         writer.close()
+        if wrapping is not None:
+            wrapping.finish()
         return header
 
     def decrypt(
@@ -326,10 +333,18 @@ class Codec:
 
     def _check(self, header: Header) -> None:
         if (header.cipher, header.weights) != (self.cipher.name, self.weights_id):
+            loaded = f"{self.cipher.name!r} with {self.weights_id}"
             raise WeightsError(
-                f"the file was made by cipher {header.cipher!r} with weights {header.weights}, loaded are "
-                f"{self.cipher.name!r} with {self.weights_id}: give the right ones with --weights"
+                f"these are not the weights of the file ({loaded}): {how_to_get(header.cipher, header.weights)}"
             )
+
+
+def _wrapping(stream: BinaryIO, settings: Settings, keys: ImageKeys, header: Header) -> wrap.Writer | None:
+    if settings.wrap == "none":
+        return None
+    if settings.wrap != "aes":
+        raise UsageError(f"wrap {settings.wrap!r} is not known: use aes or none")
+    return wrap.Writer(stream, keys, header.key_id, header.study)
 
 
 def _by_slice(reader: Reader) -> Iterator[list[Chunk]]:

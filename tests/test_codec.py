@@ -234,7 +234,8 @@ def test_other_weights_and_post_processings_are_told(codec: Codec) -> None:
     reads: list[Any] = [other.decrypt, lambda reader: next(other.cipher_slices(reader))]
     for read in reads:
         with pytest.raises(
-            WeightsError, match=f"weights {WEIGHTS}, loaded are 'stub' with {'f' * 16}.*--weights"
+            WeightsError,
+            match=f"'stub' with {'f' * 16}.* needs cipher 'stub' with weights {WEIGHTS}.*--weights",
         ):
             read(Reader(io.BytesIO(made), KEY))
     reader = Reader(io.BytesIO(made), KEY)

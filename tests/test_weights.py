@@ -208,6 +208,14 @@ def test_the_shipped_weights_are_those_that_files_were_made_with() -> None:
     assert weights.load("thesis").id == THESIS_ID
 
 
+def test_how_to_get_weights() -> None:
+    assert {DEFAULT_ID: "default", THESIS_ID: "thesis"} == weights.SHIPPED_IDS
+    assert weights.how_to_get("thesis", THESIS_ID).endswith("come with EncDL: give --weights thesis")
+    other = weights.how_to_get("agile", "0" * 16)
+    assert "cipher 'agile' with weights 0000000000000000" in other
+    assert "`encdl export`" in other
+
+
 @pytest.mark.parametrize("name", ["default", "thesis"])
 def test_the_shipped_weights_say_how_they_were_trained(name: str) -> None:
     training = weights.load(name).training

@@ -6,8 +6,11 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from encdl.metrics.statistics import DIRECTIONS
 from encdl.panels import need_drawing
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -18,35 +21,48 @@ POINTS = 3000
 
 
 def ciphertexts(plain: Tensor, by_row: Mapping[str, Tensor]) -> bytes:
-    """A picture and its ciphertexts, and below each its histogram and its pixels against their right neighbours.
+    """A picture and its ciphertexts, and below each its histogram and its pixels against three neighbours.
 
     Args:
         plain: uint8 (C, H, W); the first channel is drawn.
         by_row: The same of each row.
     """
     columns = {"plain": plain, **by_row}
-    figure = need_drawing().Figure(figsize=(1.9 * len(columns), 5.4), dpi=110, layout="constrained")
-    axes = figure.subplots(3, len(columns), squeeze=False)
+    size = (1.9 * len(columns), 1.8 * (2 + len(DIRECTIONS)))
+    figure = need_drawing().Figure(figsize=size, dpi=110, layout="constrained")
+    axes = figure.subplots(2 + len(DIRECTIONS), len(columns), squeeze=False)
     for column, (name, picture) in enumerate(columns.items()):
         pixels = picture[0].cpu().numpy()
-        top, middle, bottom = axes[:, column]
+        top, middle, *scatters = axes[:, column]
         top.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         top.set_title(name.replace("_", " "), fontsize=9)
         top.set_axis_off()
         middle.hist(pixels.ravel(), bins=64, range=(0, 256), color=COLOURS[0])
         middle.set_yticks([])
-        here, there = pixels[:, :-1].ravel(), pixels[:, 1:].ravel()
-        step = max(1, len(here) // POINTS)
-        bottom.scatter(here[::step], there[::step], s=1, color=COLOURS[0], alpha=0.4)
-        bottom.set_aspect("equal")
-        for place in (middle, bottom):
-            place.set_xlim(0, 256)
-            place.tick_params(labelsize=7)
-        bottom.set_ylim(0, 256)
+        _bounded(middle)
+        for scatter, (rows, columns_apart) in zip(scatters, DIRECTIONS.values(), strict=True):
+            _scatter(scatter, pixels, rows, columns_apart)
         if column == 0:
+            for place, direction in zip(scatters, DIRECTIONS, strict=True):
+                place.set_ylabel(f"{direction} neighbour", fontsize=8)
             middle.set_ylabel("histogram", fontsize=8)
-            bottom.set_ylabel("right neighbour", fontsize=8)
     return _png(figure)
+
+
+def _scatter(axes: Any, pixels: NDArray[np.uint8], rows: int, columns: int) -> None:
+    """Pixels against those so many rows and columns on, at most `POINTS` of them."""
+    height, width = pixels.shape
+    here, there = pixels[: height - rows, : width - columns].ravel(), pixels[rows:, columns:].ravel()
+    step = max(1, len(here) // POINTS)
+    axes.scatter(here[::step], there[::step], s=1, color=COLOURS[0], alpha=0.4)
+    axes.set_aspect("equal")
+    _bounded(axes)
+    axes.set_ylim(0, 256)
+
+
+def _bounded(axes: Any) -> None:
+    axes.set_xlim(0, 256)
+    axes.tick_params(labelsize=7)
 
 
 def attacks(findings: Sequence[Mapping[str, Any]], unit: str) -> bytes:

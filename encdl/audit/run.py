@@ -126,7 +126,7 @@ class Part:
 
 
 def parts(order: Order) -> list[Part]:
-    """All parts of an audit, the long ones first."""
+    """All parts of an audit, in the order of the report."""
     subject, thesis = order.subject(), order.thesis()
     found = [Part("attack", bout.name) for bout, _, _ in plan.bouts(subject, thesis, order.quick)]
     found += [Part("row", row) for row in statistics.rows(subject.targets, thesis)]
@@ -180,7 +180,9 @@ def _measured(order: Order, missing: list[Part], jobs: int) -> Iterator[tuple[Pa
         # What time is measured of goes last and alone.
         for timed in (False, True):
             running: dict[Future[tuple[dict[str, Any], float]], Part] = {
-                pool.submit(_timed, order, part): part for part in missing if (part.kind == "timing") is timed
+                pool.submit(_timed, order, part): part
+                for part in sorted(missing, key=_rank)
+                if (part.kind == "timing") is timed
             }
             try:
                 for done in as_completed(running):
@@ -188,6 +190,12 @@ def _measured(order: Order, missing: list[Part], jobs: int) -> Iterator[tuple[Pa
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+
+def _rank(part: Part) -> int:
+    """Long parts start first, so that none is left over in the end."""
+    attack = part.name.partition("/")[0]
+    return LONGEST.index(attack) if attack in LONGEST else len(LONGEST)
 
 
 def _timed(order: Order, part: Part) -> tuple[dict[str, Any], float]:
@@ -253,6 +261,9 @@ def _timing(order: Order, name: str) -> dict[str, Any]:
     }
     return timing.timing(measured, _statistic_pictures(order)[:16])
 
+
+LONGEST: Final = ("reader_gradients", "gan_inversion", "known_plaintext_decoder", "ciphertext_only_decoder")
+"""Attacks whose parts take longest, in this order."""
 
 TIMED: Final = ("network", "confusion", "diffusion", "synthetic_nonce", "thesis")
 _MEASURES: Final[dict[str, Callable[[Order, str], dict[str, Any]]]] = {

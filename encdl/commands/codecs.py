@@ -43,14 +43,12 @@ class Codecs:
 
     def of(self, header: Header, where: Path) -> Codec:
         """The codec for a file, if its cipher comes with EncDL; it compares the weights' id itself."""
-        from encdl.weights import SHIPPED  # noqa: PLC0415
+        from encdl.weights import SHIPPED_IDS, how_to_get  # noqa: PLC0415
 
-        if self._args.weights is None and header.cipher not in SHIPPED:
-            raise WeightsError(
-                f"{where}: was made by cipher {header.cipher!r} with weights {header.weights}, which do not come "
-                "with this EncDL: give them with --weights"
-            )
-        return self.get(self._args.weights or header.cipher)
+        name = self._args.weights or SHIPPED_IDS.get(header.weights)
+        if name is None:
+            raise WeightsError(f"{where}: {how_to_get(header.cipher, header.weights)}")
+        return self.get(name)
 
 
 def _share_cores(jobs: int) -> None:

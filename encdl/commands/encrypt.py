@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 # Kept here too, so that help needs no torch; a test compares them with `encdl.postprocess.NAMES`.
 POSTPROCESS = ("none", "confusion", "diffusion", "both")
 NONCES = ("random", "synthetic")
+WRAPPINGS = ("none", "aes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--period", type=int, metavar="N", help="of the expansions that repeat")
     parser.add_argument(
         "--postprocess", choices=POSTPROCESS, default="none", help="after the network (default: none)"
+    )
+    parser.add_argument(
+        "--wrap",
+        choices=WRAPPINGS,
+        default="none",
+        help="aes: seal the finished file in AES-256-GCM, for proven confidentiality; only its key's id, its nonce and "
+        "the study's name can then be read without the key",
     )
     parser.add_argument(
         "--study", metavar="S", help="study that the file belongs to; anyone can read its name"
@@ -132,7 +140,7 @@ class _Encrypting:
             warn(f"cipher {cipher.name} is a baseline: it does not decrypt exactly and shows outlines")
         self._opener = opener
         self._settings: Settings = Settings(
-            _plane_spec(args, planes=cipher.planes), args.postprocess, args.nonce, study
+            _plane_spec(args, planes=cipher.planes), args.postprocess, args.nonce, study, args.wrap
         )
 
     def write(
@@ -165,12 +173,13 @@ class _Encrypting:
         try:
             with container.opened(output, self._opener) as reader:
                 reader.verify()
-                header, metadata = reader.header, reader.metadata
+                header, metadata, wrapped = reader.header, reader.metadata, reader.wrapped
         except (ContainerError, WrongKeyError) as error:
             raise OutputExistsError(f"{error}; --force replaces it") from None
         settings = self._settings
         made_with = (header.weights, header.plane_spec(), header.postprocess, header.study)
-        if made_with != (self._codec.weights_id, settings.planes, settings.postprocess, settings.study):
+        same = made_with == (self._codec.weights_id, settings.planes, settings.postprocess, settings.study)
+        if not same or wrapped != (settings.wrap == "aes"):
             raise OutputExistsError(
                 f"{output}: exists already, made with other settings: --force replaces it"
             )

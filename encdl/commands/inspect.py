@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from encdl import container
+from encdl import container, wrap
 from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, find, is_batch
 from encdl.container import Header
 from encdl.errors import ContainerError, EncdlError
@@ -47,6 +47,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(path: Path, as_json: bool) -> EncdlError | None:
     """Print what the header says; what is wrong with the file's length, if anything."""
+    wrapping = container.read_wrapping(path)
+    if wrapping is not None:
+        _show_wrapping(path, wrapping, as_json)
+        return None
     header = container.read_header(path)
     problem: EncdlError | None = None
     try:
@@ -68,6 +72,24 @@ def _show(path: Path, as_json: bool) -> EncdlError | None:
             "\n".join(f"{name:<14}{value}" for name, value in _describe(path, header, size, problem is None))
         )
     return problem
+
+
+def _show_wrapping(path: Path, wrapping: wrap.Header, as_json: bool) -> None:
+    size = path.stat().st_size
+    if as_json:
+        public = {"key_id": wrapping.key_id, "nonce": wrapping.nonce.hex(), "study": wrapping.study}
+        extra = {"file": str(path), "file_bytes": size, "wrap": "aes"}
+        print(json.dumps(public | extra, sort_keys=True))
+        return
+    rows = [
+        ("file", str(path)),
+        ("container", f"wrapped in AES-256-GCM, {size:,} bytes: all else is secret"),
+        ("key", wrapping.key_id),
+        ("study", repr(wrapping.study) if wrapping.study else "none"),
+        ("nonce", wrapping.nonce.hex()),
+        ("note", "read without a key: not verified"),
+    ]
+    print("\n".join(f"{name:<14}{value}" for name, value in rows))
 
 
 def _describe(path: Path, header: Header, size: int, complete: bool) -> list[tuple[str, str]]:

@@ -32,7 +32,7 @@ from encdl.container import Header, Reader
 from encdl.errors import ContainerError, OutputExistsError, UsageError
 
 if TYPE_CHECKING:
-    from encdl.codec import Codec
+    from encdl.codec import Codec, Wrapping
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +83,7 @@ def _many(args: argparse.Namespace) -> int:
         in_place = output.exists() and output.samefile(path)
         different_files(output, args.key, args.new_key)
         if output.exists() and not args.force and rekeying.finished(path, output, in_place):
-            return Done(container.read_header(output).body_bytes, there=True)
+            return Done(output.stat().st_size, there=True)
         with container.opened(path, rekeying.old) as reader:
             rekeying.write(reader, path, output, progress, force=in_place or args.force)
             return Done(reader.header.body_bytes)
@@ -116,7 +116,8 @@ class _Rekeying:
             )
         document = codec.decrypt(reader)
         content = bytes.fromhex(metadata.content if metadata else "") or content_of(document)
-        settings = Settings(header.plane_spec(), header.postprocess, "random", header.study)
+        wrapping: Wrapping = "aes" if reader.wrapped else "none"
+        settings = Settings(header.plane_spec(), header.postprocess, "random", header.study, wrapping)
         with atomic.writing(output, force=force) as stream:
             fresh = codec.encrypt(
                 document,
@@ -136,8 +137,8 @@ class _Rekeying:
         Raises:
             OutputExistsError: another file has the output's name.
         """
-        header = container.read_header(output)
-        if in_place and (header.key_id == self.old.key_id or header.key_id != self.new.key_id):
+        key_id = container.key_id_of(output)
+        if in_place and (key_id == self.old.key_id or key_id != self.new.key_id):
             return False  # still under the old key
         with container.opened(output, self.new) as made:
             made.verify()

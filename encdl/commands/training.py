@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import re
 import traceback
 import warnings
@@ -99,6 +100,13 @@ class TrainingCLI(LightningCLI):
             args=list(argv),
         )
 
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Read checkpoints as plain values and tensors only: Lightning would let those from an address run code."""
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if kwargs.get("weights_only") is False:
+            raise UsageError("--weights_only false: it would let a checkpoint run any code: leave it out")
+        return kwargs | {"weights_only": True}
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse `args` only; the base class would also look at, and warn about, the process's own."""
         self.config = parser.parse_args(args)  # type: ignore[arg-type]
@@ -181,6 +189,8 @@ def run(argv: Sequence[str]) -> TrainingCLI:
     refuse_secrets(argv)
     try:
         return TrainingCLI(argv)
+    except pickle.UnpicklingError:
+        raise UsageError("--ckpt_path: it holds more than plain values and tensors: it is not read") from None
     except Exception as error:
         known = _known_cause(error)
         if known is None and (isinstance(error, MisconfigurationException) or _raised_by_lightning(error)):

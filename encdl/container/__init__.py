@@ -6,7 +6,15 @@ Nothing of a chunk is handed out before its tag, HMAC-SHA256 under a sub-key of 
 by a `Reader` that is told to be `tolerant`. Version 1 is still read. No torch is needed here.
 """
 
-from encdl.container.files import SUFFIX, check_size, opened, read_header, verify
+from encdl.container.files import (
+    SUFFIX,
+    check_size,
+    key_id_of,
+    opened,
+    read_header,
+    read_wrapping,
+    verify,
+)
 from encdl.container.grid import Grid, Place, choose_tile
 from encdl.container.header import MAGIC, TAG_BYTES, VERSION, Header
 from encdl.container.metadata import Metadata, sealed_length
@@ -29,8 +37,10 @@ __all__ = [
     "check_size",
     "choose_tile",
     "chunk_keys",
+    "key_id_of",
     "opened",
     "read_header",
+    "read_wrapping",
     "sealed_length",
     "verify",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from encdl import wrap
 from encdl.container.header import Header
 from encdl.container.reader import Reader, check_length, read_head, size_of
 from encdl.errors import ContainerError
@@ -43,6 +44,24 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """
     with _stream(path) as stream:
         return read_head(stream, str(path)).header
+
+
+def read_wrapping(path: str | os.PathLike[str]) -> wrap.Header | None:
+    """What the wrapping of a file says without a key; None if the container is not wrapped.
+
+    Raises:
+        ContainerError: the file cannot be read, or the wrapping's header is damaged.
+    """
+    with _stream(path) as stream:
+        wrapped = wrap.is_wrapped(stream.read(len(wrap.MAGIC)))
+        stream.seek(0)
+        return wrap.read_header(stream, path) if wrapped else None
+
+
+def key_id_of(path: str | os.PathLike[str]) -> str:
+    """Id of the key that a file says it is under, wrapped or not; errors as `read_header`."""
+    wrapping = read_wrapping(path)
+    return read_header(path).key_id if wrapping is None else wrapping.key_id
 
 
 def check_size(path: str | os.PathLike[str]) -> Header:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from encdl import wrap
 from encdl.container import first
 from encdl.container.header import MAGIC, MAX_HEADER_BYTES, PREFIX, TAG_BYTES, VERSION, Header
 from encdl.container.metadata import Metadata, unseal
@@ -70,7 +71,7 @@ class Head:
 
 
 class Reader:
-    """An opened container, of any version.
+    """An opened container, of any version, and also in a wrapping of AES-256-GCM (`encdl.wrap`).
 
     Args:
         stream: a binary stream that can seek; the container begins at its start.
@@ -94,8 +95,11 @@ class Reader:
         self.where, self.tolerant = str(where), tolerant
         self.problems: list[str] = []
         """What was found wrong with the file as a whole; damaged chunks are not among it."""
+        stream, wrapped = wrap.unwrapped(stream, opener, where, tolerant=tolerant)
+        self.wrapped: bool = wrapped
+        """Whether the container lies in a wrapping."""
         self._stream = stream
-        self._head = head = read_head(stream, self.where)
+        self._head = head = self._read_head(stream)
         self.header: Header = head.header
         if not tolerant:
             check_length(self.where, head, size_of(stream))
@@ -145,6 +149,17 @@ class Reader:
     def slices_of(self, chunks: list[int]) -> list[int]:
         """The slices that chunks lie in, each once, in order."""
         return list(dict.fromkeys(self.header.grid.place(index).slice for index in chunks))
+
+    def _read_head(self, stream: BinaryIO) -> Head:
+        try:
+            return read_head(stream, self.where)
+        except ContainerError:
+            if not (self.wrapped and self.tolerant):
+                raise
+            raise ContainerError(
+                f"{self.where}: the beginning of its wrapping is damaged, and the header with it: nothing is left to "
+                f"salvage; {COPY}"
+            ) from None
 
     def _next(self, index: int) -> tuple[Chunk, bytes]:
         length = self.header.grid.chunk_bytes(index)
@@ -252,6 +267,10 @@ def _check_magic(where: str, prefix: bytes) -> None:
         raise ContainerError(f"{where}: is empty (0 bytes): {COPY}")
     if prefix[: len(MAGIC)] == MAGIC[: len(prefix)]:
         return
+    if wrap.is_wrapped(prefix):
+        raise ContainerError(
+            f"{where}: is wrapped in AES-256-GCM: only with its key can be read what it says about itself"
+        )
     if prefix.startswith((b"\x89ENCDL\n", b"\x89ENCDL\r\r")):
         raise ContainerError(f"{where}: was copied as text, which changes its bytes: copy it again as binary")
     raise ContainerError(f"{where}: is not an EncDL file: give a file made by `encdl encrypt`")

@@ -54,22 +54,23 @@ def glcm_features(images: Tensor, levels: int = 8) -> dict[str, Tensor]:
         levels: See `co_occurrence`.
 
     Returns:
-        float64 (B,) each: `contrast` (0 up; 10.5 for uniform noise at 8 levels), `homogeneity` (0 to 1; .389), `asm`
-        (the angular second moment, 0 to 1; .0156), `entropy_bits` (0 to 6 at 8 levels) and `correlation` (-1 to 1; 1
-        for constant images, as scikit-image has it).
+        float64 (B,) each: `contrast` (0 up; 10.5 for uniform noise at 8 levels), `homogeneity` (with the weights
+        1 / (1 + difference) of the figures in print, not of its square; 0 to 1; .389), `asm` (the angular second
+        moment, 0 to 1; .0156), `entropy_bits` (0 to 6 at 8 levels) and `correlation` (-1 to 1; 1 for constant images,
+        as scikit-image has it).
 
     Raises:
         ValueError: See `co_occurrence`.
     """
     shares = co_occurrence(images, levels)
     level = torch.arange(levels, dtype=torch.float64, device=images.device)
-    apart = (level.unsqueeze(1) - level).square()
+    apart = (level.unsqueeze(1) - level).abs()
     mean = (shares.sum(3) * level).sum(2)
     variance = (shares.sum(3) * level.square()).sum(2) - mean.square()
     product = (shares * torch.outer(level, level)).sum((2, 3)) - mean.square()
     flat = variance < 1e-12
     features = {
-        "contrast": (shares * apart).sum((2, 3)),
+        "contrast": (shares * apart.square()).sum((2, 3)),
         "homogeneity": (shares / (1.0 + apart)).sum((2, 3)),
         "asm": shares.square().sum((2, 3)),
         "entropy_bits": torch.special.entr(shares).sum((2, 3)) / math.log(2.0),

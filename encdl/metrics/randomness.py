@@ -26,6 +26,13 @@ JUDGED_BOUND: Final = 1e-4
 LEAST_BITS: Final = 128
 """Below this the approximations of all tests are poor."""
 
+LONGEST_RUNS: Final = (
+    (8, 1, (0.21484375, 0.3671875, 0.23046875, 0.1875)),
+    (128, 4, (0.1174035788, 0.2429559593, 0.2493634832, 0.1751770603, 0.1027010713, 0.1123988471)),
+)
+"""For short and for long sequences: bits of a block, the longest run that blocks of the first kind have at most, and
+the share of each kind, of which the last has longer runs. Exact, where the publication rounds to four digits."""
+
 
 def frequency(bits: Bits) -> Values:
     """Section 2.1: are there as many ones as zeros."""
@@ -58,11 +65,7 @@ def runs(bits: Bits) -> Values:
 def longest_run(bits: Bits) -> Values:
     """Section 2.4: the longest run of ones in blocks of 8 bits, or of 128 from 6272 bits on."""
     _check(bits)
-    block, low, shares = (
-        (8, 1, (0.2148, 0.3672, 0.2305, 0.1875))
-        if bits.shape[1] < 6272
-        else (128, 4, (0.1174, 0.2430, 0.2493, 0.1752, 0.1027, 0.1124))
-    )
+    block, low, shares = LONGEST_RUNS[bits.shape[1] >= 6272]
     blocks = _blocks(bits, block)
     current = np.zeros(blocks.shape[:2], dtype=np.int16)
     longest = current.copy()

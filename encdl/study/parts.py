@@ -106,7 +106,7 @@ class Part:
         steps, fit_s = trainer.global_step, time.monotonic() - started
         best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         task.damages = DAMAGES
-        [logged] = trainer.test(task, data, ckpt_path=best, verbose=False)
+        [logged] = trainer.test(task, data, ckpt_path=best, verbose=False, weights_only=True)
         device = trainer.strategy.root_device
         task.to(device)  # a test ends with Lightning moving the task to the CPU
         figures, damaged = by_row(logged, self.row)

@@ -27,6 +27,9 @@ FORMAT = 1
 SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "thesis": "thesis.pt"}
 """Names that `load` takes instead of a path."""
 
+SHIPPED_IDS = {"b2f6d002ab377c30": "default", "26dc3e6f74d06531": "thesis"}
+"""Ids of the shipped weights, and the names to load them by."""
+
 MALFORMED = (ValueError, TypeError, AttributeError)
 """What `torch.load` raises, beside its own errors, at files of another kind."""
 
@@ -66,6 +69,22 @@ def weights_id(cipher: Cipher) -> str:
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def how_to_get(cipher: str, needed: str) -> str:
+    """What a file's weights are, and where its reader gets them from; the second half of an error message.
+
+    Args:
+        cipher: Name of the cipher that made the file.
+        needed: Id of its weights.
+    """
+    wanted = f"it needs cipher {cipher!r} with weights {needed}"
+    if needed in SHIPPED_IDS:
+        return f"{wanted}, which come with EncDL: give --weights {SHIPPED_IDS[needed]}"
+    return (
+        f"{wanted}, which do not come with EncDL: ask who encrypted it for the weights file (`encdl export` makes it "
+        "and prints this id), and give it with --weights"
+    )
 
 
 def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu") -> LoadedCipher:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -105,6 +109,43 @@ def test_other_verbs_read_a_checkpoint(config: str, verb: str, monkeypatch: pyte
     assert main([verb, "--config", config, "--ckpt_path", str(last)]) == 0
     [run] = runs()
     assert run.data.tags["stage"] == verb
+
+
+class Malicious:
+    """Makes a folder when a careless reader unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("witness",)
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate"])
+@pytest.mark.parametrize("kind", ["a file", "a pickle", "an address"])
+def test_no_checkpoint_can_run_code(
+    config: str, verb: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bad" / f"{verb}.ckpt"
+    path.parent.mkdir()
+    if kind == "a pickle":
+        path.write_bytes(pickle.dumps(Malicious()))
+    else:
+        torch.save({"state_dict": {}, "callbacks": Malicious()}, path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(path.parent))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}/{path.name}" if kind == "an address" else str(path)
+        with pytest.raises(UsageError, match=r"ckpt_path") as caught:
+            main([verb, "--config", config, "--ckpt_path", place])
+        server.shutdown()
+    assert "\n" not in str(caught.value)
+    assert not Path("witness").exists()
+
+
+def test_reading_unsafely_is_refused(config: str) -> None:
+    with pytest.raises(UsageError, match="would let a checkpoint run any code"):
+        main(["fit", "--config", config, "--weights_only", "false"])
 
 
 def test_fit_without_a_logger_leaves_its_settings_in_a_file(config: str) -> None:

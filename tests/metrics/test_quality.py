@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from skimage.metrics import peak_signal_noise_ratio
+from skimage import data
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from encdl.metrics.quality import content_activity, psnr_db
+from encdl.metrics.quality import PSNR_CAP_DB, content_activity, mean_psnr_db, mean_ssim, psnr_db
 from tests.mni import mni_slice
 
 
@@ -38,6 +39,51 @@ def test_one_level_in_a_large_image_is_seen() -> None:
     b = a.clone()
     b[0, 0, 5, 5] = 201
     assert psnr_db(a, b).item() == pytest.approx(20 * math.log10(255 * 1024), rel=1e-6)
+
+
+def test_mean_psnr_caps_identical_pictures() -> None:
+    a, b = mni_slice(80), mni_slice(90)
+    pair = torch.cat([a, a]), torch.cat([a, b])
+    assert mean_psnr_db(*pair).item() == pytest.approx((PSNR_CAP_DB + psnr_db(a, b).item()) / 2)
+
+
+def test_ssim_agrees_with_skimage() -> None:
+    """The mean over the whole map: skimage's own mean leaves the margin out, for which both mirror the picture."""
+    camera = torch.from_numpy(data.camera()[100:300, 150:390].copy())[None, None]
+    noisy = (camera.int() + noise(*camera.shape).int() // 8 - 16).clamp(0, 255).to(torch.uint8)
+    for image, other in (
+        (camera, noisy),
+        (mni_slice(80), mni_slice(84)),
+        (mni_slice(), noise(1, 1, 197, 233)),
+    ):
+        _, map_of = structural_similarity(
+            image[0, 0].numpy(),
+            other[0, 0].numpy(),
+            data_range=255,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            full=True,
+        )
+        assert mean_ssim(image, other).item() == pytest.approx(map_of.mean(), abs=2e-4)
+
+
+def test_ssim_of_constant_pictures_by_hand() -> None:
+    """No contrast and no structure is left: the term of luminance alone."""
+    a, b = (torch.full((1, 1, 20, 20), level, dtype=torch.uint8) for level in (100, 50))
+    c1 = (0.01 * 255) ** 2
+    assert mean_ssim(a, b).item() == pytest.approx((2 * 100 * 50 + c1) / (100**2 + 50**2 + c1), rel=1e-9)
+    assert mean_ssim(a, a).item() == pytest.approx(1.0)
+    assert mean_ssim(torch.cat([a, a]), torch.cat([a, b])).item() == pytest.approx(
+        (1 + mean_ssim(a, b).item()) / 2
+    )
+
+
+def test_ssim_of_small_pictures() -> None:
+    least = noise(1, 1, 6, 6)
+    assert mean_ssim(least, least).item() == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="at least 6 x 6"):
+        mean_ssim(noise(1, 1, 5, 6), noise(1, 1, 5, 6))
 
 
 def test_content_activity_by_hand() -> None:
