@@ -206,7 +206,7 @@ def test_a_cipher_that_does_not_come_with_encdl(run: Run, scan: Path) -> None:
         for body in bodies:
             writer.chunk(body)
         writer.close()
-    failed(run("decrypt", "f.encdl", "--key", "k.key"), "cipher 'text.pt'", "give them with --weights")
+    failed(run("decrypt", "f.encdl", "--key", "k.key"), "cipher 'text.pt'", "give it with --weights")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
