@@ -92,9 +92,7 @@ def check_array(where: object, shape: Sequence[int], layout: str, dtype: np.dtyp
     if dtype.name not in DTYPES:
         raise ImageFileError(f"{where}: holds {dtype.name} values: convert them to integers or floats first")
     if min(shape, default=0) < 1:
-        raise ImageFileError(
-            f"{where}: holds no pixels (shape {tuple(shape)}): give an image of 1x1 or more"
-        )
+        raise ImageFileError(f"{where}: holds no pixels (shape {tuple(shape)}): give an image of 1x1 or more")
     height, width, *colour = slice_shape(shape, layout)
     if height * width > MAX_PIXELS:
         raise ImageFileError(
@@ -152,11 +150,17 @@ def source(path: str | os.PathLike[str]) -> Source:
 
 @contextlib.contextmanager
 def decoding(where: object, kind: str) -> Iterator[None]:
-    """Turn whatever the libraries raise on bad files into one line, and keep them from talking themselves."""
+    """As `one_line`, and the libraries are kept from warnings and logs of their own; not across a `yield`."""
+    with one_line(where, kind), warnings.catch_warnings(), _quiet("pydicom", "tifffile", "nibabel.global"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def one_line(where: object, kind: str) -> Iterator[None]:
+    """Turn whatever the libraries raise on bad files into one line."""
     try:
-        with warnings.catch_warnings(), _quiet("pydicom", "tifffile", "nibabel.global"):
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except (EncdlError, GeneratorExit):
         raise
     except MemoryError:
