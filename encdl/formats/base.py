@@ -168,7 +168,8 @@ def one_line(where: object, kind: str) -> Iterator[None]:
             f"{where}: this {kind} does not fit in memory: it is too large or damaged"
         ) from None
     except Exception as error:  # on bad bytes decoders raise anything, from TokenError to AttributeError
-        reason = " ".join(str(error).split("<")[0].split())[:100] or type(error).__name__
+        text = "".join(letter if letter.isprintable() else " " for letter in str(error).split("<")[0][:1000])
+        reason = " ".join(text.split())[:100] or type(error).__name__
         raise ImageFileError(
             f"{where}: this {kind} file is truncated or damaged ({reason}): export or copy it again"
         ) from None
@@ -195,9 +196,7 @@ def _opened(where: Path) -> Iterator[BinaryIO]:
             raise ImageFileError(f"{where}: is a folder: give one image file")
         if not stat.S_ISREG(status.st_mode):
             raise ImageFileError(f"{where}: is no regular file: give a file on disk")
-        # Without blocking, should a pipe have taken the file's place.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        stream = os.fdopen(os.open(where, flags), "rb")
+        stream = open(where, "rb", opener=_without_blocking)  # noqa: SIM115
     except FileNotFoundError:
         raise ImageFileError(f"{where}: no such file: check the name") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
@@ -207,6 +206,11 @@ def _opened(where: Path) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise ImageFileError(f"{where}: is no regular file: give a file on disk")
         yield stream
+
+
+def _without_blocking(path: str, flags: int) -> int:
+    """Open a file, and do not hang should a pipe have taken its place."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
