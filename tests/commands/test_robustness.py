@@ -28,9 +28,8 @@ def python(module: str, *words: object, threads: str | None = "1") -> dict[str, 
     return found
 
 
-@pytest.mark.parametrize("verb", ["encrypt", "decrypt", "rekey"])
-def test_a_few_kills(tmp_path: Path, verb: str) -> None:
-    assert python("tests.commands.kill_trials", tmp_path, 3, verb)["kills"] == 3
+def test_a_few_kills(tmp_path: Path) -> None:
+    assert python("tests.commands.kill_trials", tmp_path, 2, "encrypt")["kills"] == 2
 
 
 @pytest.mark.slow
