@@ -85,6 +85,7 @@ def test_nifti_with_a_slope_and_four_axes(tmp_path: Path, sealed: Sealed, small:
         alike(loaded(sealed(path, force=True), reader), loaded(path, plain))
 
 
+@pytest.mark.filterwarnings("ignore:PydicomReader. ImageOrientationPatient")  # one of the files has none
 @pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm"])
 def test_dicom(name: str, tmp_path: Path, sealed: Sealed, small: str) -> None:
     path = tmp_path / name
@@ -178,9 +179,9 @@ def test_files_are_stacked(tmp_path: Path, sealed: Sealed, small: str) -> None:
 # ---- in pipelines
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("context", [None, "fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_ciphertext_stands_in_any_pipeline(
-    workers: int, tmp_path: Path, sealed: Sealed, small: str, key: Path
+    context: str | None, tmp_path: Path, sealed: Sealed, small: str, key: Path
 ) -> None:
     """The same transforms on files and on encrypted files give the same training batches."""
     plain = [{"image": str(nifti(tmp_path / f"{name}.nii.gz"))} for name in "abcd"]
@@ -198,9 +199,8 @@ def test_ciphertext_stands_in_any_pipeline(
         data = (
             CacheDataset(files, steps, progress=False) if dataset is CacheDataset else Dataset(files, steps)
         )
-        loader = DataLoader(
-            data, batch_size=2, num_workers=workers, multiprocessing_context="spawn" if workers else None
-        )
+        workers = {"num_workers": 1, "multiprocessing_context": context} if context else {}
+        loader = DataLoader(data, batch_size=2, **workers)
         return torch.cat([batch["image"].as_tensor() for batch in loader])
 
     expected = batches(plain, Dataset, NibabelReader())
@@ -224,8 +224,12 @@ def test_wrong_keys_and_damage(tmp_path: Path, sealed: Sealed, small: str) -> No
         loaded(path, reader)
     with pytest.raises(ContainerError, match="no such file"):
         reader.read(tmp_path / "none.encdl")
-    with pytest.raises(UsageError, match="is a folder, and not of encrypted DICOM"):
-        reader.read(tmp_path)
+    (tmp_path / "arrays").mkdir()
+    (tmp_path / "arrays" / "a.encdl").write_bytes(encdl.encrypt(np.ones((3, 4)), KEY, weights=small))
+    for folder in ("arrays", "none"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        with pytest.raises(UsageError, match="is a folder, and not of encrypted DICOM"):
+            reader.read(tmp_path / folder)
     with pytest.raises(UsageError, match="takes no mmap"):
         reader.read(path, mmap=True)
 

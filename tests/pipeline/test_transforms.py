@@ -145,7 +145,7 @@ def test_a_cache_on_disk_holds_ciphertext(
         assert equal(stored[number]["image"], first[number])
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers(volumes: list[dict[str, str]], key: Path, small: str, context: str) -> None:
     cached = CacheDataset(volumes, Compose(steps(key, small)), progress=False)
     expected = torch.stack([cached[number]["image"].as_tensor() for number in range(4)])
