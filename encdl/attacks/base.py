@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from encdl.attacks.targets import Target
 
-Z: Final = 3.2905
+Z: Final = 3.290527
 """Half-width of a confidence interval in standard errors: 99.9 %, two-sided. An audit has dozens of findings, of
 which at 95 % a few would look broken by chance."""
 

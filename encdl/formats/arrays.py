@@ -54,7 +54,10 @@ def load(source: Source) -> Document:
 def restore_fortran(stream: BinaryIO, document: Document, recipe: dict[str, Any], around: bytes) -> None:
     """Write an array in Fortran order."""
     where = spans.Spans.from_recipe(recipe)
-    array = np.empty(where.shape[::-1], document.dtype, order="F")
+    where.check(1)
+    if where.shape[::-1] != document.shape:
+        raise ValueError(f"an array of {where.shape[::-1]}")
+    array = np.empty(document.shape, document.dtype, order="F")
     lead = array.shape[: array.ndim - len(document.slice_shape)]
     for index, picture in zip(np.ndindex(lead), document.slices(), strict=True):
         array[index] = picture

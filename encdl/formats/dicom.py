@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -65,7 +66,8 @@ def load(source: Source) -> Document:
         syntax = _transfer_syntax(pydicom, io.BytesIO(source.read(2**20)))
         if syntax is not None and (syntax.is_private or not syntax.is_transfer_syntax):
             raise ImageFileError(
-                f"{source.path}: is in the unknown or private transfer syntax {syntax}: convert it to a standard one"
+                f"{source.path}: is in the unknown or private transfer syntax {_shown(syntax)}: "
+                "convert it to a standard one"
             )
         if syntax is not None and syntax.is_deflated:
             _check_deflated(pydicom, source)
@@ -103,11 +105,7 @@ def _read(pydicom: Any, source: Source) -> tuple[Any, _Pixels]:
         order = "<" if little else ">"
         offset = stream.tell() - len(head) + (8 if implicit else 12)
     if len(head) < 8 or struct.unpack(f"{order}H", head[:2])[0] != 0x7FE0:
-        kind = (
-            getattr(dataset.get("SOPClassUID"), "name", None)
-            or dataset.get("Modality")
-            or "of no known class"
-        )
+        kind = _shown(getattr(dataset.get("SOPClassUID"), "name", "") or dataset.get("Modality", ""))
         raise ImageFileError(
             f"{source.path}: holds no pixels ({kind}): an image cipher has nothing to encrypt"
         )
@@ -237,6 +235,12 @@ def _check_frames(pydicom: Any, source: Source, dataset: Any) -> None:
                 f"{source.path}: a frame of {size[0]}x{size[1]} pixels in an image of {dataset.Rows}x"
                 f"{dataset.Columns}: it is damaged, export or copy it again"
             )
+
+
+def _shown(name: object) -> str:
+    """A name or identifier out of a file, for an error; in damaged files anything may stand there, patients too."""
+    text = str(name)
+    return text if re.fullmatch(r"[\w .,()/-]{1,64}", text, re.ASCII) else "of no known class"
 
 
 def _check_deflated(pydicom: Any, source: Source) -> None:

@@ -52,6 +52,11 @@ def load(source: Source) -> Document:
     with decoding(source.path, "NIfTI"), opener() as stream:
         header = _header(source, stream.read(_HEADER_BYTES))
         dims, dtype = header.get_data_shape(), header.get_data_dtype()
+        if dtype.itemsize in (0, 16) and dtype.name != "complex128":
+            code = int(header["datatype"])
+            raise ImageFileError(
+                f"{source.path}: holds voxels of the type {code}: convert them to float64 first"
+            )
         offset, least = int(header.get_data_offset()), int(header["sizeof_hdr"]) + 4
         if offset < least:
             raise ValueError(f"its voxels would begin at byte {offset}")

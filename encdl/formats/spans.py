@@ -19,7 +19,7 @@ from encdl.formats import rest
 from encdl.formats.base import Array, Document, Source, check_array, decoding, one_line
 
 _PIECE = 2**20
-_MAX_SKELETON = 2**29
+_MAX_SKELETON = 2**28
 _TOO_MUCH = f"more than {_MAX_SKELETON:,} bytes beside its pixels"
 
 
@@ -133,7 +133,9 @@ def document(
 
 def restore(stream: BinaryIO, document: Document, recipe: dict[str, Any], around: bytes) -> None:
     """Write the file that `document` was read from; `recipe` and `around` are what its `rest` holds."""
-    for part in join(around, document.slices(), Spans.from_recipe(recipe)):
+    spans = Spans.from_recipe(recipe)
+    spans.check(math.prod(document.shape) // math.prod(document.slice_shape))
+    for part in join(around, document.slices(), spans):
         stream.write(part)
 
 
@@ -149,21 +151,20 @@ def skeleton(stream: BinaryIO, spans: Spans) -> bytes:
         EOFError: the stream ends within the pixels.
         ValueError: they are more than a container can take.
     """
-    parts, room, end = [], _MAX_SKELETON, 0
-    for offset, length in (*spans.places, (None, 0)):
-        wanted = room + 1 if offset is None else offset - end
-        if offset is not None and wanted > room:
+    parts: list[bytes] = []
+    room, end = _MAX_SKELETON, 0
+    for offset, length in spans.places:
+        if offset - end > room:
             raise ValueError(_TOO_MUCH)
-        part = stream.read(wanted)
-        parts.append(part)
-        room -= len(part)
-        if room < 0:
-            raise ValueError(_TOO_MUCH)
-        if offset is not None:
-            if len(part) != wanted:
-                raise EOFError("pixels are missing")
-            end = offset + length
-            _skip(stream, length, seek=spans.file_bytes is not None)
+        room -= offset - end
+        parts.append(_read(stream, offset - end))
+        if len(parts[-1]) != offset - end:
+            raise EOFError("pixels are missing")
+        end = offset + length
+        _skip(stream, length, seek=spans.file_bytes is not None)
+    parts.append(_read(stream, room + 1))
+    if len(parts[-1]) > room:
+        raise ValueError(_TOO_MUCH)
     return b"".join(parts)
 
 
@@ -250,6 +251,15 @@ def _blocks(stream: BinaryIO, spans: Spans) -> Iterator[bytes]:
             if len(block) == spans.slice_bytes:
                 yield bytes(block)
                 block.clear()
+
+
+def _read(stream: BinaryIO, length: int) -> bytes:
+    """Up to `length` bytes; unlike `stream.read`, it takes memory for no more than there are."""
+    parts = []
+    while length and (part := stream.read(min(length, _PIECE))):
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
 
 
 def _skip(stream: BinaryIO, length: int, seek: bool) -> None:

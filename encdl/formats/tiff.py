@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -56,6 +57,7 @@ def decode(where: object, data: bytes) -> Array:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         if len(file.pages) != 1:
             raise ImageFileError(f"{where}: holds {len(file.pages)} pages: save one image a file")
+        _check_end(file)
         return _decode_page(where, file.pages[0], data)
 
 
@@ -98,7 +100,19 @@ def _alike(file: Any) -> list[Any]:
         )
 
     pages = list(file.pages)
+    _check_end(file)
     return [page for page in pages if form(page) == form(pages[0])]
+
+
+def _check_end(file: Any) -> None:
+    """Refuse a file that is cut between two pages, whose first ones tifffile would take for all."""
+    layout, handle, last = file.tiff, file.filehandle, file.pages[-1]
+    handle.seek(last.offset)
+    (tags,) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
+    handle.seek(last.offset + layout.tagnosize + tags * layout.tagsize)
+    (following,) = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))
+    if following:
+        raise ValueError("pages are missing")
 
 
 def _is_plain(page: Any, dtype: np.dtype[Any]) -> bool:
