@@ -100,6 +100,25 @@ def write(path: Path, document: Document, *, force: bool = False) -> None:
             raise _misfit(path, error) from None
 
 
+def restore(document: Document, stream: BinaryIO) -> None:
+    """Write the file that a document was read from to a stream, for example in memory.
+
+    A gzipped NIfTI file is written unzipped.
+
+    Raises:
+        ImageFileError: the document does not fit its `rest`, or has none.
+    """
+    if not document.rest:
+        raise ImageFileError(
+            f"this {document.format} document holds its pixels alone: there is no file to restore"
+        )
+    name = Path(FORMATS[_family(document.format)])
+    try:
+        _restorer(name, document)(stream)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise _misfit(document.format, error) from None
+
+
 def is_whole(document: Document) -> bool:
     """Whether `rest` alone restores the file, so that its pixels are there for readers of ciphertext only.
 
