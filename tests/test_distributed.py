@@ -62,10 +62,19 @@ def test_two_processes_train_in_one_run_under_keys_of_their_own(folder: Path) ->
 def test_two_processes_measure_what_one_does(folder: Path, task: str) -> None:
     """Five pictures in batches of two: one of two processes has nothing to do in the last turn."""
     (folder / "judged.yaml").write_text(task + JUDGED)
-    words = ["validate", "--config", "judged.yaml"]
+    short = [
+        "--trainer.limit_train_batches",
+        "1",
+        "--trainer.limit_val_batches",
+        "0",
+        "--trainer.max_epochs",
+        "1",
+    ]
+    assert run(["fit", "--config", "judged.yaml", "--resume", "place", *short], folder) == 0, log(folder)
+    words = ["validate", "--config", "judged.yaml", "--ckpt_path", "place/last.ckpt"]
     assert run(words, folder) == 0, log(folder)
     assert run_ranks([*words, *TWO], folder) == [0, 0], log(folder)
-    alone, together = (points(folder / "runs", each.info.run_id) for each in runs(folder / "runs"))
+    _, alone, together = (points(folder / "runs", each.info.run_id) for each in runs(folder / "runs"))
     assert set(alone) == set(together)
     assert len(alone) > 5
     for name, [(_, value)] in alone.items():

@@ -132,7 +132,7 @@ class DrawingTask(CipherTask):
         if number is not None:
             ciphertext = self.cipher.encrypt(batch["image"], self._planes(batch["image"], "val", number))
             figure = self.net(ciphertext.float() / 255).mean()
-            self.log("val/loss", figure, batch_size=len(ciphertext), sync_dist=True)
+            self.log("val/loss", figure, batch_size=self.judged_weight(len(ciphertext)), sync_dist=True)
 
 
 class TinyData(ImageDataModule):

@@ -100,6 +100,14 @@ class CipherTask(LightningModule):
             return sampler.number(batch_idx)
         return batch_idx * self.trainer.world_size + self.global_rank
 
+    def judged_weight(self, pictures: int) -> int:
+        """What a batch counts in the mean over all ranks, for `log(..., sync_dist=True, batch_size=...)`.
+
+        Lightning adds up the ranks' numbers of pictures and divides by the ranks in whole numbers: 5 pictures on 2
+        ranks would count as 2 each. Of numbers that are multiples of the ranks nothing is lost.
+        """
+        return pictures * self.trainer.world_size
+
     @property
     def _draw_rank(self) -> int:
         """The rank that a draw depends on: none where batches are numbered over all ranks."""

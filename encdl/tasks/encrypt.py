@@ -131,7 +131,7 @@ class EncryptTask(CipherTask):
         figures = self._figures(batch["image"], stage, number)
         self.log_dict(
             {f"{stage}/{name}": value for name, value in figures.items()},
-            on_epoch=True, on_step=False, sync_dist=True, batch_size=len(batch["image"]),
+            on_epoch=True, on_step=False, sync_dist=True, batch_size=self.judged_weight(len(batch["image"])),
         )  # fmt: skip
 
     def _figures(self, image: Tensor, stage: str, step: int) -> dict[str, Tensor]:

@@ -214,7 +214,7 @@ class ReadTask(CipherTask):
             logits = self.read(sight)
             if row == self.view.row:
                 loss = self.loss(logits, batch)
-                self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=len(image))
+                self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=self.judged_weight(len(image)))
             self.measure(stage, row, logits.float(), batch)
         self.measure_floor(stage, batch)
 
