@@ -106,8 +106,17 @@ class ResumePoint(Checkpoint):
         self._saved_at = time.monotonic()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Listen for the signal; its handler only sets a flag, since a save needs all ranks at one place."""
-        if stage == "fit" and threading.current_thread() is threading.main_thread():
+        """Listen for the signal."""
+        if stage == "fit":
+            self.listen()
+
+    def listen(self) -> None:
+        """Listen for the signal; its handler only sets a flag, since a save needs all ranks at one place.
+
+        Called before the trainer runs, it also listens afterwards (Lightning restores what it found): a second signal
+        does not kill a run that is saying how it ended.
+        """
+        if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGUSR1, self._on_signal)
 
     def on_train_batch_end(

@@ -27,7 +27,7 @@ def start(
     return process
 
 
-def run(words: Sequence[str], folder: Path, seconds: float = 250) -> int | None:
+def run(words: Sequence[str], folder: Path, seconds: float = 290) -> int | None:
     """Run it to its end; the exit code, None if it takes too long."""
     process = start(words, folder)
     process.join(seconds)
@@ -37,7 +37,7 @@ def run(words: Sequence[str], folder: Path, seconds: float = 250) -> int | None:
     return process.exitcode
 
 
-def run_ranks(words: Sequence[str], folder: Path, ranks: int = 2, seconds: float = 280) -> list[int | None]:
+def run_ranks(words: Sequence[str], folder: Path, ranks: int = 2, seconds: float = 290) -> list[int | None]:
     """Run it as the ranks of one machine, as torchrun would; their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

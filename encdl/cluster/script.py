@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from encdl.cluster.grid import words
 from encdl.cluster.job import Job
@@ -22,6 +22,28 @@ def sbatch_script(job: Job) -> str:
     """
     parts = [_directives(job), _surroundings(job), _choice(job), _training(job), _ending(job)]
     text = "\n\n".join("\n".join(part) for part in parts) + "\n"
+    refuse_secrets_in(text)
+    return text
+
+
+def summary_script(job: Job, command: Sequence[str]) -> str:
+    """A script that runs `encdl COMMAND` on one core, in the surroundings of a job and with its partition and account.
+
+    Raises:
+        UsageError: As for `sbatch_script`.
+    """
+    options = {
+        "job-name": f"{job.name}-summary",
+        "output": f"{job.folder}/logs/summary.log",
+        "open-mode": "append",
+        "ntasks": 1,
+        "partition": job.request.partition,
+        "account": job.request.account,
+    }
+    head = ["#!/usr/bin/env bash", "# Written by `encdl sweep`", *_lines(options)]
+    container = job.surroundings.container
+    run = [*(["apptainer", "exec", container] if container else []), *job.surroundings.program, *command]
+    text = "\n\n".join(["\n".join(head), "\n".join(_surroundings(job)), shlex.join(run)]) + "\n"
     refuse_secrets_in(text)
     return text
 
@@ -47,11 +69,16 @@ def _directives(job: Job) -> Iterator[str]:
     if array:
         at_once = f"%{request.at_once}" if request.at_once else ""
         options["array"] = f"0-{len(job.trials) - 1}{at_once}"
-    yield from (
-        f"#SBATCH --{name}={_quoted(str(value))}" for name, value in options.items() if value is not None
-    )
+    yield from _lines(options)
     yield "#SBATCH --requeue"
     yield from (f"#SBATCH {option}" for option in request.options)
+
+
+def _lines(options: Mapping[str, object]) -> Iterator[str]:
+    """`#SBATCH` lines of those options that are set."""
+    for name, value in options.items():
+        if value is not None:
+            yield f"#SBATCH --{name}={_quoted(str(value))}"
 
 
 def _quoted(value: str) -> str:

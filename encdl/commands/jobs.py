@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from encdl.commands.common import progress, warn
 from encdl.commands.submit import ROOT
@@ -114,29 +114,18 @@ def _rows(job: Submitted) -> list[tuple[str, ...]]:
 
 def _runs(job: Submitted) -> dict[int, tuple[str, str]]:
     """Id and status of each training's MLflow run, where there is one."""
+    from encdl.cluster.tracked import runs_of  # noqa: PLC0415
+
     store = _store(job)
     if store is None:
         return {}
-    from encdl.lazy import need  # noqa: PLC0415
-    from encdl.places import KEY, RESUME_TAG  # noqa: PLC0415
-
-    keys = {}
-    for number in range(len(job.job.trials)):
-        file = job.job.place(number) / KEY
-        if file.is_file():
-            keys[file.read_text().strip()] = number
-    mlflow = need("mlflow", "looking up runs")
+    places = {job.job.place(number): number for number in range(len(job.job.trials))}
     try:
-        client: Any = mlflow.MlflowClient(store)
-        experiments = [each.experiment_id for each in client.search_experiments()]
-        found = {}
-        for key, number in keys.items():
-            for each in client.search_runs(experiments, f"tags.{RESUME_TAG} = '{key}'", max_results=1):
-                found[number] = (each.info.run_id, each.info.status)
-        return found
-    except mlflow.exceptions.MlflowException as error:
-        warn(f"cannot ask the MLflow store {store}: {error}")
+        found = runs_of(store, places)
+    except EncdlError as error:
+        warn(str(error))
         return {}
+    return {places[place]: (run.info.run_id, run.info.status) for place, run in found.items()}
 
 
 def _store(job: Submitted) -> str | None:

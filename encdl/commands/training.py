@@ -191,6 +191,9 @@ class TrainingCLI(LightningCLI):
         logger = run_logger(self.trainer)
         folder = self._get(self.config, "resume")
         if folder:
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, ResumePoint):
+                    callback.listen()
             if checkpoint:
                 raise UsageError("--resume and --ckpt_path both say where to go on: give one of them")
             if logger is not None and self.trainer.is_global_zero:

@@ -6,6 +6,7 @@ folder=$(realpath -m "$1")
 controller_port=${SLURM_TEST_PORT:-16817}
 mkdir -p "$folder"/{state,spool,log}
 node=$(hostname -s)
+cores=$(getconf _NPROCESSORS_ONLN)  # not nproc, which OMP_NUM_THREADS misleads
 memory=$(awk '/^MemTotal/ { print int($2 / 1024) - 512 }' /proc/meminfo)
 
 cat > "$folder/slurm.conf" <<CONF
@@ -18,7 +19,7 @@ SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
 # A requeued job waits until its old credential has expired: seconds here, two minutes by default.
-AuthInfo=cred_expire=4,socket=$folder/munge.socket
+AuthInfo=cred_expire=5,socket=$folder/munge.socket
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool
 SlurmctldLogFile=$folder/log/slurmctld.log
@@ -36,7 +37,7 @@ AccountingStorageType=accounting_storage/none
 ReturnToService=2
 KillWait=5
 MinJobAge=36000
-NodeName=$node NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory State=UNKNOWN
+NodeName=$node NodeAddr=127.0.0.1 CPUs=$cores RealMemory=$memory State=UNKNOWN
 PartitionName=main Nodes=$node Default=YES MaxTime=INFINITE State=UP
 CONF
 export SLURM_CONF="$folder/slurm.conf"
