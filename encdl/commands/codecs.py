@@ -1,4 +1,4 @@
-"""What the file verbs share: the right cipher for a file, and the study that a key is for."""
+"""What the file verbs share: the right cipher for a file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from encdl.commands.common import load_cipher
 from encdl.container import Header
-from encdl.errors import UsageError, WeightsError
-from encdl.keys.key import Grant, Opener
+from encdl.errors import WeightsError
 
 if TYPE_CHECKING:
     from encdl.codec import Codec
@@ -57,16 +56,3 @@ def _share_cores(jobs: int) -> None:
         import torch  # noqa: PLC0415
 
         torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
-
-
-def study_for(study: str | None, opener: Opener) -> str:
-    """The study to encrypt for: a study grant serves its own study alone."""
-    if not isinstance(opener, Grant):
-        return study or ""
-    if opener.scope != "study":
-        raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
-    if study is not None and study != opener.study:
-        raise UsageError(
-            f"the grant is for study {opener.study!r}, not {study!r}: use the key, or that study"
-        )
-    return opener.study

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(args: argparse.Namespace) -> int:
-    from encdl.commands import names  # noqa: PLC0415
+    from encdl import names  # noqa: PLC0415
 
     path = args.paths[0]
     opener = open_key(args.key)
@@ -88,7 +88,7 @@ def _one(args: argparse.Namespace) -> int:
 
 
 def _many(args: argparse.Namespace) -> int:
-    from encdl.commands import names  # noqa: PLC0415
+    from encdl import names  # noqa: PLC0415
 
     sources = find(args.paths, names.is_container, f"{container.SUFFIX} file")
     folder = check_folder(args.output)
@@ -139,9 +139,8 @@ class _Decrypting:
         self, reader: Reader, output: Path, progress: Callable[[int], object], *, force: bool
     ) -> tuple[str, str]:
         """Write one file; returns what to say of it, and a warning or nothing."""
-        from encdl import formats  # noqa: PLC0415
+        from encdl import formats, names  # noqa: PLC0415
         from encdl.codec import Salvage  # noqa: PLC0415
-        from encdl.commands import names  # noqa: PLC0415
 
         told = names.picture(reader.header)
         codec = self._codecs.of(reader.header, Path(reader.where))

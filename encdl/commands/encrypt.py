@@ -19,7 +19,7 @@ from encdl.commands.batch import (
     is_batch,
     single_progress,
 )
-from encdl.commands.codecs import Codecs, study_for
+from encdl.commands.codecs import Codecs
 from encdl.commands.common import (
     add_cipher,
     add_key,
@@ -31,6 +31,7 @@ from encdl.commands.common import (
 )
 from encdl.container import Metadata
 from encdl.errors import ContainerError, OutputExistsError, WrongKeyError
+from encdl.keys.grant import study_for
 from encdl.keys.key import Opener
 from encdl.keys.maps import MAPS
 from encdl.keys.planes import EXPANSIONS, PlaneSpec
@@ -86,8 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(args: argparse.Namespace) -> int:
-    from encdl import formats  # noqa: PLC0415
-    from encdl.commands import names  # noqa: PLC0415
+    from encdl import formats, names  # noqa: PLC0415
 
     path = args.paths[0]
     with one_line_warnings():
@@ -104,8 +104,7 @@ def _one(args: argparse.Namespace) -> int:
 
 
 def _many(args: argparse.Namespace) -> int:
-    from encdl import formats  # noqa: PLC0415
-    from encdl.commands import names  # noqa: PLC0415
+    from encdl import formats, names  # noqa: PLC0415
 
     sources = find(args.paths, names.is_image, "image file")
     folder = check_folder(args.output)
@@ -139,6 +138,8 @@ class _Encrypting:
         cipher: Any = self._codec.cipher
         if not cipher.exact:
             warn(f"cipher {cipher.name} is a baseline: it does not decrypt exactly and shows outlines")
+        if args.nonce == "synthetic":
+            warn("--nonce synthetic: equal images under one key and study give equal files, which shows it")
         self._opener = opener
         self._settings: Settings = Settings(
             _plane_spec(args, planes=cipher.planes), args.postprocess, args.nonce, study, args.wrap
@@ -154,7 +155,7 @@ class _Encrypting:
         force: bool,
     ) -> container.Header:
         """Write the container of one document."""
-        from encdl.commands.names import kept_suffix  # noqa: PLC0415
+        from encdl.names import kept_suffix  # noqa: PLC0415
 
         with atomic.writing(output, force=force) as stream:
             return self._codec.encrypt(
@@ -168,8 +169,8 @@ class _Encrypting:
 
     def check_finished(self, document: Document, source: Path, output: Path) -> None:
         """Raise `OutputExistsError` unless a file is what this run would write, whole and unchanged."""
-        from encdl.commands.names import kept_suffix  # noqa: PLC0415
         from encdl.documents import content_of  # noqa: PLC0415
+        from encdl.names import kept_suffix  # noqa: PLC0415
 
         try:
             with container.opened(output, self._opener) as reader:

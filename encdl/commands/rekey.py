@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
 
 from encdl import atomic, container
 from encdl.commands.batch import (
@@ -19,7 +18,7 @@ from encdl.commands.batch import (
     is_batch,
     single_progress,
 )
-from encdl.commands.codecs import Codecs, study_for
+from encdl.commands.codecs import Codecs
 from encdl.commands.common import (
     add_cipher,
     add_key,
@@ -29,10 +28,8 @@ from encdl.commands.common import (
     open_key,
 )
 from encdl.container import Header, Reader
-from encdl.errors import ContainerError, OutputExistsError, UsageError
-
-if TYPE_CHECKING:
-    from encdl.codec import Codec, Wrapping
+from encdl.errors import OutputExistsError
+from encdl.keys.grant import study_for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(args: argparse.Namespace) -> int:
-    from encdl.commands import names  # noqa: PLC0415
+    from encdl import names  # noqa: PLC0415
 
     path = args.paths[0]
     rekeying = _Rekeying(args)
@@ -71,7 +68,7 @@ def _one(args: argparse.Namespace) -> int:
 
 
 def _many(args: argparse.Namespace) -> int:
-    from encdl.commands import names  # noqa: PLC0415
+    from encdl import names  # noqa: PLC0415
 
     sources = find(args.paths, names.is_container, f"{container.SUFFIX} file")
     folder = None if args.output is None else check_folder(args.output)
@@ -104,33 +101,12 @@ class _Rekeying:
         self, reader: Reader, path: Path, output: Path, progress: Callable[[int], object], *, force: bool
     ) -> Header:
         """Write the new file, and let it take its name only once it was found to hold the same."""
-        from encdl.codec import Settings  # noqa: PLC0415
-        from encdl.documents import content_of  # noqa: PLC0415
+        from encdl.rekeying import rekey  # noqa: PLC0415
 
-        header, metadata = reader.header, reader.metadata
-        study_for(header.study, self.new)
-        codec = self._codecs.of(header, path)
-        if not codec.cipher.exact:
-            raise UsageError(
-                f"{path}: cipher {header.cipher!r} does not decrypt exactly, so rekeying would "
-                "lose quality: encrypt the original again"
-            )
-        document = codec.decrypt(reader)
-        content = bytes.fromhex(metadata.content if metadata else "") or content_of(document)
-        wrapping: Wrapping = "aes" if reader.wrapped else "none"
-        settings = Settings(header.plane_spec(), header.postprocess, "random", header.study, wrapping)
+        study_for(reader.header.study, self.new)
+        codec = self._codecs.of(reader.header, path)
         with atomic.writing(output, force=force) as stream:
-            fresh = codec.encrypt(
-                document,
-                self.new,
-                stream,
-                settings,
-                suffix=metadata.suffix if metadata else None,
-                content=content,
-                progress=progress,
-            )
-            self._check(codec, stream, path, content)
-        return fresh
+            return rekey(codec, reader, self.new, stream, progress)
 
     def finished(self, path: Path, output: Path, in_place: bool) -> bool:
         """Whether an earlier run wrote the new file already; it is whole and unchanged then.
@@ -149,15 +125,3 @@ class _Rekeying:
                 if reader.metadata and made.metadata == reader.metadata and reader.metadata.content:
                     return True
         raise OutputExistsError(f"{output}: exists already, made from another file: --force replaces it")
-
-    def _check(self, codec: Codec, stream: BinaryIO, path: Path, content: bytes) -> None:
-        from encdl.documents import content_of  # noqa: PLC0415
-
-        stream.flush()
-        stream.seek(0)
-        try:
-            same = content_of(codec.decrypt(Reader(stream, self.new, path))) == content
-        except ContainerError:
-            same = False
-        if not same:
-            raise ContainerError(f"{path}: the new file would not decrypt to the same image: left as it was")
