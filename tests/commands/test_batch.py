@@ -231,7 +231,7 @@ def test_a_suffix_made_by_someone_else_leads_nowhere() -> None:
 
 
 def test_hidden_and_encrypted_files_are_left_alone(tree: Path) -> None:
-    from encdl.commands.names import is_image
+    from encdl.names import is_image
 
     images.write("in/.hidden.png", np.zeros((3, 3), np.uint8))
     Path("in/x.png.encdl").write_bytes(b"x")
