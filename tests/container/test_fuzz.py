@@ -80,6 +80,8 @@ def overwrite(data: bytearray, rng: random.Random) -> None:
 
 
 def reorder(data: bytearray, rng: random.Random) -> None:
+    if len(data) < 2:
+        return
     one, two, three = sorted(rng.sample(range(len(data) + 1), 3))
     data[one:three] = data[two:three] + data[one:two]
 
