@@ -63,6 +63,8 @@ VERBS = {
     "test": Verb("measure a checkpoint on the test images", "encdl.commands.training:main", whole=True),
     "export": Verb("make a small weights file from a training checkpoint", "encdl.commands.export"),
     "experiment": Verb("run a whole study: many trainings, one record", "encdl.commands.experiment"),
+    "submit": Verb("hand trainings to a Slurm cluster: one, or a grid of them", "encdl.commands.submit"),
+    "jobs": Verb("list what was submitted, with its state and its MLflow run", "encdl.commands.jobs"),
     "audit": Verb(
         "attack a cipher as an attacker would: statistics, attacks, a report", "encdl.commands.audit"
     ),

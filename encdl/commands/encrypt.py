@@ -137,6 +137,8 @@ class _Encrypting:
         cipher: Any = self._codec.cipher
         if not cipher.exact:
             warn(f"cipher {cipher.name} is a baseline: it does not decrypt exactly and shows outlines")
+        if args.nonce == "synthetic":
+            warn("--nonce synthetic: equal images under one key and study give equal files, which shows it")
         self._opener = opener
         self._settings: Settings = Settings(
             _plane_spec(args, planes=cipher.planes), args.postprocess, args.nonce, study, args.wrap

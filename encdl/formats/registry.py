@@ -87,6 +87,7 @@ def write(path: Path, document: Document, *, force: bool = False) -> None:
         OutputExistsError: the file exists and `force` is not set.
         UsageError: `path` is a folder or device, or its folder is missing.
     """
+    path = Path(path)
     kind = format_of(path) or document.format
     if not document.rest or _family(kind) != _family(document.format):
         write_new(path, document, kind, force=force)

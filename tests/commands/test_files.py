@@ -93,6 +93,15 @@ def test_the_leaky_expansion_warns_once_and_only_on_encryption(run: Run, agile: 
     assert run("decrypt", "scan.encdl", *options, "-o", "b.png")[2] == ""
 
 
+def test_the_synthetic_nonce_warns_that_equal_images_show(run: Run, agile: Path) -> None:
+    options = ["scan.png", "--key", "k.key", "--weights", str(agile), "--nonce", "synthetic"]
+    for name in ("a.encdl", "b.encdl"):
+        code, _, err = run("encrypt", *options, "-o", name)
+        assert code == 0
+        assert err.startswith("encdl: warning: --nonce synthetic: equal images")
+    assert Path("a.encdl").read_bytes() == Path("b.encdl").read_bytes()
+
+
 def test_wrong_inputs_of_encrypt(run: Run, folder: Path, agile: Path) -> None:
     def encrypt(*words: object, key: str = "k.key") -> tuple[int, str, str]:
         return run("encrypt", *words, "--key", key, "--weights", agile)
