@@ -69,7 +69,7 @@ audit: $(READY)  ## attack the shipped cipher: statistics, attacks, a report (AR
 mlflow-ui: $(READY)  ## look at the runs: http://127.0.0.1:5000
 	@$(BIN)/mlflow server --backend-store-uri sqlite:///$(abspath $(RUNS))/mlflow.db --default-artifact-root file://$(abspath $(RUNS))/artifacts --host 127.0.0.1 --port 5000 --workers 1 $(ARGS)
 
-bench: $(READY)  ## time encryption and its parts
+bench: $(READY)  ## time whole files and their steps beside AES-256-GCM (ARGS="--device cuda" on a GPU)
 	@$(BIN)/python experiments/bench.py $(ARGS)
 
 test: $(READY)  ## run the tests (under 10 minutes on 2 cores)

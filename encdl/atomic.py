@@ -55,6 +55,11 @@ def check_output(path: str | os.PathLike[str], force: bool = False) -> Path:
     return target
 
 
+def remove_leftover(path: str | os.PathLike[str]) -> None:
+    """Remove what a killed process left of a file that is finished: killed in its last moment, it leaves both."""
+    _remove_leftover(_hidden(Path(path)))
+
+
 def write_bytes(path: str | os.PathLike[str], *parts: bytes | memoryview, force: bool = False) -> None:
     """Write `parts` one after the other as the whole content of `path`; arguments and errors of `writing`."""
     with writing(path, force=force) as stream:
@@ -112,8 +117,7 @@ def _named(target: Path, temporary: Path | None = None) -> Iterator[None]:
 
 def _create(target: Path) -> tuple[Path, int]:
     """A new temporary file for `target`, open and locked."""
-    name = os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME])
-    temporary = target.with_name(f".{name}.part")
+    temporary = _hidden(target)
     while True:
         try:
             descriptor = os.open(temporary, _NEW, 0o666)
@@ -121,11 +125,17 @@ def _create(target: Path) -> tuple[Path, int]:
             if not _remove_leftover(
                 temporary
             ):  # another process writes the same file: let the faster one win
-                temporary = target.with_name(f".{name}.{secrets.token_hex(6)}.part")
+                temporary = _hidden(target, f".{secrets.token_hex(6)}")
             continue
         if _lock(descriptor) and _is(temporary, descriptor):
             return temporary, descriptor
         os.close(descriptor)  # another process took it for a leftover in the moment before it was locked
+
+
+def _hidden(target: Path, more: str = "") -> Path:
+    """Under which name a file is being written."""
+    name = os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME])
+    return target.with_name(f".{name}{more}.part")
 
 
 def _remove_leftover(path: Path) -> bool:

@@ -1,32 +1,53 @@
-"""Times encryption, its parts and AES-256-CTR on the same pictures, in one run: `make bench`.
+"""Times whole files, and where the time goes, beside AES-256-GCM on the same files in the same run: `make bench`.
 
-Writes experiments/results/bench-cpu.json (or bench-cuda.json). Times compare only within one record.
+Writes experiments/results/throughput-cpu.json (or throughput-cuda.json). Times compare only within one record.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import secrets
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from encdl import postprocess, records, weights
+from encdl import atomic, container, formats, images, postprocess, records, weights
+from encdl.codec import Codec, Settings
+from encdl.data.embedded import axial_slice, volume
+from encdl.documents import content_of
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec, key_planes
 
 RESULTS = Path(__file__).parent / "results"
-SIZES = (256, 512)
-REPEATS = 7
+REPEATS = {"cpu": 3, "cuda": 7}
+KEY = Key.generate()
+
+
+def make_files(folder: Path) -> dict[str, list[Path]]:
+    """The files, by what they are: real MRI slices, and a volume of 16-bit noise, which no format makes smaller."""
+    voxels = volume("t1")
+    small = []
+    for index in range(60, 124, 16):
+        path = folder / f"slice-{index}.png"
+        images.write(path, axial_slice(voxels, index)[0])
+        small.append(path)
+    noise = np.random.default_rng(0).integers(-1024, 3072, (2, 512, 512), dtype=np.int16)
+    np.save(folder / "volume.npy", noise)
+    return {"4 PNG, 233x197, 8 bit": small, "1 NPY, 2x512x512, 16 bit": [folder / "volume.npy"]}
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
     """Median seconds of one call, after one that does not count."""
     times = []
-    for _ in range(REPEATS + 1):
+    for _ in range(REPEATS[device] + 1):
         started = time.perf_counter()
         work()
         if device == "cuda":
@@ -35,29 +56,106 @@ def seconds(work: Callable[[], object], device: str) -> float:
     return statistics.median(times[1:])
 
 
-def measure(size: int, device: str) -> dict[str, float]:
-    """Megapixels a second of each part, for one grey picture of size x size."""
-    loaded = weights.load("default", device)
-    keys = Key.generate().image_keys(bytes(16))
-    image = torch.randint(0, 256, (1, 1, size, size), dtype=torch.uint8, device=device)
-    planes = torch.from_numpy(key_planes([keys.planes], PlaneSpec(), 1, size, size)).to(device)
-    ciphertext = loaded.cipher.encrypt(image, planes)
-    plain = image.cpu().numpy().tobytes()
-    parts: dict[str, Callable[[], object]] = {
-        "aes_256_ctr": lambda: (
-            Cipher(algorithms.AES(keys.planes), modes.CTR(bytes(16))).encryptor().update(plain)
-        ),
-        "key_planes_logistic": lambda: key_planes([keys.planes], PlaneSpec(), 1, size, size),
-        "key_planes_chacha20": lambda: key_planes([keys.planes], PlaneSpec(map="chacha20"), 1, size, size),
-        "network_encrypt": lambda: loaded.cipher.encrypt(image, planes),
-        "network_decrypt": lambda: loaded.cipher.decrypt(ciphertext, planes),
-        "network_restore": lambda: loaded.cipher.restore(ciphertext, planes),
+def encrypt(codec: Codec, files: list[Path], folder: Path, settings: Settings) -> None:
+    """What `encdl encrypt` does to files."""
+    for path in files:
+        with atomic.writing(folder / f"{path.name}.encdl", force=True) as stream:
+            codec.encrypt(formats.load(path), KEY, stream, settings)
+
+
+def decrypt(codec: Codec, files: list[Path], folder: Path) -> None:
+    """What `encdl decrypt` does to them."""
+    for path in files:
+        with container.opened(folder / f"{path.name}.encdl", KEY) as reader:
+            formats.write(folder / path.name, codec.decrypt(reader), force=True)
+
+
+def aes_encrypt(files: list[Path], folder: Path, key: bytes) -> None:
+    """AES-256-GCM of the same files, read and written in the same way."""
+    for path in files:
+        nonce = secrets.token_bytes(12)
+        atomic.write_bytes(
+            folder / f"{path.name}.gcm",
+            nonce,
+            AESGCM(key).encrypt(nonce, path.read_bytes(), None),
+            force=True,
+        )
+
+
+def aes_decrypt(files: list[Path], folder: Path, key: bytes) -> None:
+    """And back."""
+    for path in files:
+        data = (folder / f"{path.name}.gcm").read_bytes()
+        atomic.write_bytes(folder / path.name, AESGCM(key).decrypt(data[:12], data[12:], None), force=True)
+
+
+def parts(codec: Codec, files: list[Path], settings: Settings, device: str) -> dict[str, float]:
+    """Seconds of the steps of encryption, each by itself, over all chunks of the files."""
+    documents = [formats.load(path) for path in files]
+    made = []
+    for document in documents:
+        stream = io.BytesIO()
+        codec.encrypt(document, KEY, stream, settings)
+        made.append(stream.getvalue())
+    readers = [container.Reader(io.BytesIO(data), KEY) for data in made]
+    chunks = []
+    for reader in readers:
+        for chunk in reader.chunks():
+            place = reader.header.grid.place(chunk.index)
+            planes = np.frombuffer(chunk.body, np.uint8).reshape(-1, place.height, place.width)
+            chunks.append((planes, reader.keys(chunk.index)))
+    process = postprocess.create(settings.postprocess)
+    tensors = [(torch.from_numpy(planes.copy())[None].to(codec.device), keys) for planes, keys in chunks]
+    bits = [
+        torch.from_numpy(key_planes([keys.planes], settings.planes, *planes.shape)).to(codec.device)
+        for planes, keys in chunks
+    ]
+    steps: dict[str, Callable[[], object]] = {
+        "read and decode the files": lambda: [list(formats.load(path).slices()) for path in files],
+        "digest of the content": lambda: [content_of(document) for document in documents],
+        "key planes": lambda: [
+            key_planes([k.planes], settings.planes, *planes.shape) for planes, k in chunks
+        ],
+        "network": lambda: [
+            codec.cipher.encrypt(image, planes) for (image, _), planes in zip(tensors, bits, strict=True)
+        ],
+        "post-processing": lambda: [process.apply(image, [keys]) for image, keys in tensors],
+        "tags (read and verify)": lambda: [reader.verify() for reader in readers],
     }
-    for name in ("confusion", "diffusion"):
-        process = postprocess.create(name)
-        parts[f"{name}_apply"] = lambda process=process: process.apply(ciphertext, [keys])  # type: ignore[misc]
-        parts[f"{name}_undo"] = lambda process=process: process.undo(ciphertext, [keys])  # type: ignore[misc]
-    return {name: size * size / 1e6 / seconds(work, device) for name, work in parts.items()}
+    return {name: seconds(step, device) for name, step in steps.items()}
+
+
+def measure(device: str, folder: Path) -> dict[str, Any]:
+    """Megabytes of array a second of each file set, and the seconds of the steps."""
+    loaded = weights.load("default", device)
+    codec = Codec(loaded.cipher, loaded.id, device=device)
+    out = folder / "out"
+    out.mkdir()
+    key = AESGCM.generate_key(256)
+    result: dict[str, Any] = {}
+    for name, files in make_files(folder).items():
+        size = sum(
+            formats.load(path).dtype.itemsize * int(np.prod(formats.load(path).shape)) for path in files
+        )
+        rows: dict[str, Callable[[], object]] = {
+            "encdl encrypt": lambda files=files: encrypt(codec, files, out, Settings()),  # type: ignore[misc]
+            "encdl decrypt": lambda files=files: decrypt(codec, files, out),  # type: ignore[misc]
+            "encdl encrypt, map chacha20, diffusion": lambda files=files: encrypt(  # type: ignore[misc]
+                codec, files, out, Settings(PlaneSpec(map="chacha20"), "diffusion")
+            ),
+            "AES-256-GCM encrypt": lambda files=files: aes_encrypt(files, out, key),  # type: ignore[misc]
+            "AES-256-GCM decrypt": lambda files=files: aes_decrypt(files, out, key),  # type: ignore[misc]
+        }
+        rates = {row: size / 1e6 / seconds(work, device) for row, work in rows.items()}
+        steps = parts(codec, files, Settings(postprocess="diffusion"), device)
+        result[name] = {
+            "array_mb": size / 1e6,
+            "mb_per_s": rates,
+            "aes_encrypt_to_encdl_encrypt": rates["AES-256-GCM encrypt"] / rates["encdl encrypt"],
+            "seconds_of_steps": steps,
+            "share_of_network": steps["network"] / sum(v for k, v in steps.items() if k != "post-processing"),
+        }
+    return result
 
 
 def main() -> None:
@@ -66,16 +164,21 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     args = parser.parse_args()
     started = time.monotonic()
-    metrics = {"megapixels_per_s": {f"{size}x{size}": measure(size, args.device) for size in SIZES}}
-    for size, rates in metrics["megapixels_per_s"].items():
-        print(size, *(f"  {name:<22} {rate:10.2f} megapixels/s" for name, rate in rates.items()), sep="\n")
-    name = f"bench-{args.device}"
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = measure(args.device, Path(folder))
+    for name, found in metrics.items():
+        print(name)
+        for row, rate in found["mb_per_s"].items():
+            print(f"  {row:<40} {rate:10.2f} MB/s")
+        for step, time_s in found["seconds_of_steps"].items():
+            print(f"    {step:<38} {time_s * 1000:10.1f} ms")
+    name = f"throughput-{args.device}"
     content = records.record(
         name,
         "bench",
         config="experiments/bench.py",
-        dataset="uniform noise, one grey picture",
-        seeds=[],
+        dataset="axial slices of MNI152, and uniform noise of 16 bit",
+        seeds=[0],
         metrics=metrics,
         wall_s=time.monotonic() - started,
         device=args.device,

@@ -181,3 +181,14 @@ def test_long_names_of_wide_characters(tmp_path: Path) -> None:
     name = "ü" * 120
     atomic.write_bytes(tmp_path / name, b"x")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_what_lies_beside_a_finished_file_goes_unless_it_is_being_written(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"finished")
+    os.link(tmp_path / "a", tmp_path / ".a.part")  # killed between the two names
+    atomic.remove_leftover(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    with atomic.writing(tmp_path / "a", force=True):
+        atomic.remove_leftover(tmp_path / "a")
+        assert (tmp_path / ".a.part").exists()
+    atomic.remove_leftover(tmp_path / "none")

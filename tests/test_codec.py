@@ -451,3 +451,16 @@ def test_the_leaky_expansion_warns(codec: Codec) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         codec.encrypt_array(noise((9, 9)), KEY)
+
+
+def test_the_number_of_threads_changes_nothing(agile: Codec) -> None:
+    array = noise((2, 70, 90), "int16")
+    before, made = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            made.append(agile.encrypt_array(array, KEY, Settings(nonce="synthetic")))
+            assert same(agile.decrypt_array(made[0], KEY), array)
+    finally:
+        torch.set_num_threads(before)
+    assert made[0] == made[1] == made[2]

@@ -229,3 +229,13 @@ def test_ciphertext_is_read_as_well_as_plaintext(
         assert rows[blind][figure]["mean"] <= rows[row][figure]["mean"]
         if "auroc" in wanted:
             assert abs(rows[blind]["auroc"]["mean"] - 0.5) < 0.05
+
+
+def test_the_container_page_quotes_the_throughput() -> None:
+    page = (ROOT / "docs" / "container.md").read_text()
+    for name, found in metrics("throughput-cpu").items():
+        rates = found["mb_per_s"]
+        ratio = found["aes_encrypt_to_encdl_encrypt"]
+        told = [f"{rates[row]:.2f}" for row in ("encdl encrypt", "encdl decrypt")]
+        assert f"| {name} | {' | '.join(told)} | {ratio:.0f} | {found['share_of_network']:.0%} |" in page
+        assert found["share_of_network"] > 0.5

@@ -84,7 +84,7 @@ def find(paths: Sequence[Path], wanted: Callable[[Path], bool], what: str) -> li
         below = list(_below(path, wanted)) if path.is_dir() else [Source(path, Path(path.name))]
         if not below:
             raise UsageError(f"{path}: there is no {what} in this folder or below it")
-        for source in below:
+        for source in sorted(below, key=lambda source: source.path.is_symlink()):  # a file before links to it
             found.setdefault(source.path.resolve(), source)
     names: dict[Path, Path] = {}
     for source in found.values():

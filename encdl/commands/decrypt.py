@@ -101,6 +101,7 @@ def _many(args: argparse.Namespace) -> int:
             size = reader.header.body_bytes
             if output.exists() and not args.force:
                 decrypting.check_finished(reader, output)
+                atomic.remove_leftover(output)
                 return Done(size, there=True)
             _, note = decrypting.write(reader, output, progress, force=args.force)
             return Done(size, note=note)

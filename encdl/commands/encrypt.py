@@ -117,6 +117,7 @@ def _many(args: argparse.Namespace) -> int:
         different_files(output, source.path, args.key)
         if output.exists() and not args.force:
             encrypting.check_finished(document, source.path, output)
+            atomic.remove_leftover(output)
             return Done(_size(document), there=True)
         encrypting.write(document, source.path, output, progress, force=args.force)
         return Done(_size(document))

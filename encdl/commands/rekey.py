@@ -80,6 +80,7 @@ def _many(args: argparse.Namespace) -> int:
         in_place = output.exists() and output.samefile(path)
         different_files(output, args.key, args.new_key)
         if output.exists() and not args.force and rekeying.finished(path, output, in_place):
+            atomic.remove_leftover(output)
             return Done(output.stat().st_size, there=True)
         with container.opened(path, rekeying.old) as reader:
             rekeying.write(reader, path, output, progress, force=in_place or args.force)

@@ -1,0 +1,54 @@
+"""Kills and memory, each in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(module: str, *words: object, threads: str | None = "1") -> dict[str, Any]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("OMP_NUM_THREADS", None)
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = threads
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, words)],
+        capture_output=True, text=True, check=False, cwd=ROOT, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_a_few_kills(tmp_path: Path) -> None:
+    assert python("tests.commands.kill_trials", tmp_path, 2, "encrypt")["kills"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(("verb", "trials"), [("encrypt", 50), ("decrypt", 20), ("rekey", 50)])
+def test_kills_at_random_moments_lose_nothing(tmp_path: Path, verb: str, trials: int) -> None:
+    """Every kill hit a run at work; originals untouched, no half file to be seen, and the last run completes."""
+    found = python("tests.commands.kill_trials", tmp_path, trials, verb)
+    print(found)
+    assert found["kills"] == trials
+    assert found["partly_done"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1700)
+def test_a_large_volume_takes_less_than_a_gibibyte(tmp_path: Path) -> None:
+    """300 MB of int16 both ways, with the network that comes with EncDL: minutes on two cores."""
+    found = python("tests.commands.memory_trial", tmp_path, "600x512x512", threads=None)
+    print(found)
+    assert found["same"]
+    assert found["encrypt"]["peak_mib"] < 1024
+    assert found["decrypt"]["peak_mib"] < 1024
