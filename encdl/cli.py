@@ -64,7 +64,7 @@ VERBS = {
     ),
     "test": Verb("measure a checkpoint on the test images", "encdl.commands.training:main", whole=True),
     "export": Verb("make a small weights file from a training checkpoint", "encdl.commands.export"),
-    "experiment": Verb("run a whole study: many trainings, one record", "encdl.commands.experiment"),
+    "experiment": Verb("run a whole study into one record", "encdl.commands.experiment"),
     "audit": Verb(
         "attack a cipher as an attacker would: statistics, attacks, a report", "encdl.commands.audit"
     ),

@@ -79,9 +79,14 @@ class RecordConfig(SaveConfigCallback):
 
 
 class TrainingCLI(LightningCLI):
-    """Lightning's command line for any task on any data set, with this project's tracking and callbacks."""
+    """Lightning's command line for any task on any data set, with this project's tracking and callbacks.
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    Args:
+        argv: The verb and its settings; without `run`, the settings alone.
+        run: Do what the verb says, rather than only make task, data and trainer.
+    """
+
+    def __init__(self, argv: Sequence[str], run: bool = True) -> None:
         super().__init__(
             LightningModule,
             ImageDataModule,
@@ -98,6 +103,7 @@ class TrainingCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             args=list(argv),
+            run=run,
         )
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
@@ -180,6 +186,22 @@ def main(argv: Sequence[str]) -> int:
 
 def run(argv: Sequence[str]) -> TrainingCLI:
     """The same, for other commands: gives trainer, task and data of the run that has ended."""
+    return _command_line(argv, run=True)
+
+
+def task_of(recipe: str) -> LightningModule:
+    """The task that a recipe describes, as it is before training; reads no data set.
+
+    Raises:
+        EncdlError: A setting is not as it must be.
+    """
+    # With a logger the run would be entered into MLflow's list.
+    settings = ["--config", recipe, "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
+    task: LightningModule = _command_line(settings, run=False).model
+    return task
+
+
+def _command_line(argv: Sequence[str], run: bool) -> TrainingCLI:
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message)
     # Lightning uses what jsonargparse will change in its version 5; the dependency stays below that.
@@ -188,7 +210,7 @@ def run(argv: Sequence[str]) -> TrainingCLI:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tips)
     refuse_secrets(argv)
     try:
-        return TrainingCLI(argv)
+        return TrainingCLI(argv, run)
     except pickle.UnpicklingError:
         raise UsageError("--ckpt_path: it holds more than plain values and tensors: it is not read") from None
     except Exception as error:
