@@ -94,8 +94,13 @@ def batches(device: str) -> tuple[int, int]:
 
 def _table(metrics: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
     lines = []
-    for place, rows in metrics.items():
-        for name, times in rows.items():
-            told = [f"{each.replace('_', ' ')} {times[each]:.2f}" for each in TOLD if each in times]
-            lines.append(f"  {place} {name}: {', '.join(told)}")
+    flat = {f"memory {name}": times for name, times in metrics["memory"].items()}
+    flat |= {
+        f"files {name} ({clock} time)": times
+        for name, clocks in metrics["files"].items()
+        for clock, times in clocks.items()
+    }
+    for name, times in flat.items():
+        told = [f"{each.replace('_', ' ')} {times[each]:.2f}" for each in TOLD if each in times]
+        lines.append(f"  {name}: {', '.join(told)}")
     return lines

@@ -31,7 +31,7 @@ def cost(
     sizes: tuple[int, ...],
     batches: tuple[int, ...],
 ) -> dict[str, dict[str, Any]]:
-    """Milliseconds a batch of each step, and their ratios.
+    """Milliseconds a batch of each step, and their ratios; on a CPU of the process's own time (`encdl.study.timing`).
 
     Ciphertext and key are in the machine's memory; results stay on the device. From files: `encdl.study.files`.
 
@@ -82,5 +82,5 @@ def _times(readers: dict[str, Reader], cipher: Cipher, spec: PlaneSpec, picture:
         "decrypt_then_infer": lambda: readers["plain"](cipher.decrypt(picture, planes())),
         "ciphertext": lambda: readers["keyed"](picture, cipher.field(picture, planes())),
     }
-    seconds = take_turns(steps, ROUNDS, picture.device)
-    return milliseconds(seconds) | ratios(seconds, RATIOS)
+    own = take_turns(steps, ROUNDS, picture.device).own
+    return milliseconds(own) | ratios(own, RATIOS)

@@ -1,7 +1,8 @@
 """Timing of several ways to the same end: in turns, so that whatever else the machine does falls on all alike.
 
-On a CPU it is the process's own time on all cores that counts, user's and system's: other programs do not lengthen it,
-and waiting for a disk is not in it. On an accelerator, time passes until the device has nothing left to do.
+Two clocks run. On a CPU, *own* time is the process's on all its cores, user's and system's: other programs hardly
+lengthen it, and waiting for a disk is not in it. *Wall* time is what a user waits for, other programs and all. On an
+accelerator both are wall time, until the device has nothing left to do.
 """
 
 from __future__ import annotations
@@ -9,20 +10,29 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 WARM_UP = 2
 """Rounds that do not count: libraries choose their kernels in them, and files come into the cache."""
-ENOUGH_S = 30.0
+ENOUGH_S = 60.0
 """After so long no further round begins."""
 
 Seconds = dict[str, list[float]]
 """By name of the step, the seconds of each round."""
 
 
-def take_turns(steps: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device) -> Seconds:
+@dataclass(frozen=True)
+class Turns:
+    """What `take_turns` measured; see the module's text."""
+
+    own: Seconds
+    wall: Seconds
+
+
+def take_turns(steps: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device) -> Turns:
     """Run every step once a round, every other round in the opposite order.
 
     Args:
@@ -31,19 +41,20 @@ def take_turns(steps: Mapping[str, Callable[[], Any]], rounds: int, device: torc
         device: Where they compute.
     """
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    seconds: Seconds = {name: [] for name in steps}
+    turns = Turns({name: [] for name in steps}, {name: [] for name in steps})
     begun = time.perf_counter()
     for turn in range(max(2, rounds) + WARM_UP):
         if turn >= WARM_UP + 2 and time.perf_counter() - begun > ENOUGH_S:
             break
         for name in list(steps)[:: 1 if turn % 2 else -1]:
             _settle(device)
-            started = clock()
+            own, wall = clock(), time.perf_counter()
             steps[name]()
             _settle(device)
             if turn >= WARM_UP:
-                seconds[name].append(clock() - started)
-    return seconds
+                turns.own[name].append(clock() - own)
+                turns.wall[name].append(time.perf_counter() - wall)
+    return turns
 
 
 def _settle(device: torch.device) -> None:
