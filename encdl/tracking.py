@@ -6,6 +6,7 @@ what a logger cannot see. Nothing here needs the network; MLflow is imported whe
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ import encdl
 from encdl import records
 from encdl.errors import UsageError
 from encdl.lazy import need
+from encdl.places import RESUME_TAG
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -67,6 +69,7 @@ class RunLogger(MLFlowLogger):
         self.root = Path(root).absolute()
         self.killed = False
         self._parameters_logged = False
+        self._logged: dict[str, int] = {}
         tracking_uri = tracking_uri or _store_of_environment()
         if run_name is None and run_id is None:
             # MLflow would make one up from the random numbers that the run's seed fixes: always the same.
@@ -110,6 +113,41 @@ class RunLogger(MLFlowLogger):
         except mlflow.exceptions.MlflowException:
             return
         self._run_id = run_id
+
+    def claim(self, key: str) -> None:
+        """Continue the run that was started with this key, or give the key to the one that will be started."""
+        with contextlib.suppress(need("mlflow", "tracking runs").exceptions.MlflowException):
+            # It is there already; or else trainings of an array that start at once would all make it.
+            self._mlflow_client.create_experiment(self._experiment_name, self._artifact_location)
+        experiments = [each.experiment_id for each in self._mlflow_client.search_experiments()]
+        found = (
+            self._mlflow_client.search_runs(experiments, f"tags.{RESUME_TAG} = '{key}'")
+            if experiments
+            else []
+        )
+        if found:
+            self.resume(found[0].info.run_id)
+        else:
+            self.tags = {**(self.tags or {}), RESUME_TAG: key}
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record each metric once a step: what a continued run does again up to where it was stopped is known."""
+        known = self._known_steps()
+        new = {name: value for name, value in metrics.items() if known.get(name, -1) < (step or 0)}
+        if new:
+            super().log_metrics(new, step)
+            known.update(dict.fromkeys(new, step or 0))
+
+    def _known_steps(self) -> dict[str, int]:
+        """The last step of each metric of the run."""
+        if not self._logged:
+            metrics = self.experiment.get_run(self.run_id).data.metrics
+            for name in metrics:
+                if not name.startswith("system/"):
+                    history = self.experiment.get_metric_history(self.run_id, name)
+                    self._logged[name] = max(point.step for point in history)
+        return self._logged
 
     @rank_zero_only
     def log_config(self, config: Mapping[str, Any], text: str) -> None:

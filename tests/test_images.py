@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -277,10 +278,10 @@ def test_names_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         images.read("/dev/zero")
     (tmp_path / "a.png").write_bytes(b"x")
 
-    def denied(path: Path) -> bytes:
+    def denied(path: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(os, "open", denied)
     with pytest.raises(ImageFileError, match="Permission denied"):
         images.read(tmp_path / "a.png")
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from encdl.batch import ImageBatch
+from encdl.ciphers import AgileCipher
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
+from encdl.keys.planes import PlaneSpec
+from encdl.tasks.base import CipherTask
+from encdl.tasks.damages import RandomDamage
 
 METRICS = {
     "val/loss": 0.25,
@@ -73,6 +81,60 @@ class TinyTask(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+class DrawingTask(CipherTask):
+    """A task whose every step hangs on all there is to restore.
+
+    Weights, momentum, learning rate, batch norm, dropout, torch's, numpy's and Python's random numbers, keys, damage,
+    and which pictures come when.
+
+    Args:
+        seed: Fixes keys and damage.
+        learning_rate: Peak of the schedule.
+        pause_s: Rest after each step, so that there is time to stop it.
+        tag: Changes nothing.
+        keys_file: Where each rank writes a digest of each key that it trains on, as `KEYS_FILE-RANK`.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        learning_rate: float = 0.01,
+        pause_s: float = 0.0,
+        tag: str = "",
+        keys_file: str | None = None,
+    ) -> None:
+        super().__init__(
+            AgileCipher(8, 1, 1, restorer_width=4, restorer_blocks=1), PlaneSpec(), learning_rate, 0.1, seed
+        )
+        self.cipher.requires_grad_(False)
+        self.pause_s, self.tag, self.keys_file = pause_s, tag, keys_file
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(4, 1),
+        )  # fmt: skip
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        image, step = batch["image"], self.training_draws
+        planes = self._planes(image, "train", step)
+        if self.keys_file:
+            with Path(f"{self.keys_file}-{self.global_rank}").open("a") as file:
+                file.writelines(f"{sha256(key.numpy().tobytes()).hexdigest()}\n" for key in planes)
+        damaged, _ = RandomDamage()(self.cipher.encrypt(image, planes), self._generator("train", step))
+        noise = torch.rand(1) + float(np.random.rand()) + random.random()
+        loss = (self.net(damaged.float() / 255) - noise).square().mean()
+        self.log("train/loss", loss, sync_dist=True)
+        time.sleep(self.pause_s)
+        result: Tensor = loss
+        return result
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        number = self.judged("val", batch_idx)
+        if number is not None:
+            ciphertext = self.cipher.encrypt(batch["image"], self._planes(batch["image"], "val", number))
+            figure = self.net(ciphertext.float() / 255).mean()
+            self.log("val/loss", figure, batch_size=self.judged_weight(len(ciphertext)), sync_dist=True)
+
+
 class TinyData(ImageDataModule):
     """Eight noisy pictures of 16 x 16 pixels."""
 
@@ -83,3 +145,25 @@ class TinyData(ImageDataModule):
     def samples(self, split: Split) -> Sequence[Sample]:
         noise = np.random.default_rng(0).integers(0, 256, (8, 1, 16, 16), dtype=np.uint8)
         return [{"image": picture} for picture in noise]
+
+
+class FiveLabelled(TinyData):
+    """Five pictures of two classes, bright and dark, to train on and to judge."""
+
+    @property
+    def spec(self) -> DataSpec:
+        return DataSpec(channels=1, height=16, width=16, classes=("dark", "bright"))
+
+    def samples(self, split: Split) -> Sequence[Sample]:
+        labels = [0, 1, 1, 0, 1]
+        return [
+            {"image": sample["image"] // 2 + 100 * label, "label": label}
+            for sample, label in zip(super().samples(split), labels, strict=False)
+        ]
+
+
+class OnePicture(TinyData):
+    """A single picture."""
+
+    def samples(self, split: Split) -> Sequence[Sample]:
+        return super().samples(split)[:1]

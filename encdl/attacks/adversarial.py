@@ -71,7 +71,8 @@ class GanInversion(Attack):
 
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: PSNR of what the generator makes of the victim's other ciphertexts."""
-        steps, batch, width = (80, 32, 12) if scene.quick else (2000, 128, 32)
+        steps = scene.budget(80, 2000)
+        batch, width = (32, 12) if scene.quick else (128, 32)
         ciphertexts = target.encrypt(scene.train)
         generator = _trained(scene, ciphertexts, steps, batch, width)
         with torch.no_grad():

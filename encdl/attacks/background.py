@@ -165,8 +165,10 @@ def _vote_through(cipher: AgileCipher, levels: Tensor, sides: list[int]) -> tupl
         field = cipher.key_field(torch.cat([signs[:, phase::4] for phase in (1, 2, 3)], 1))
         first = wrap(c[:, :1] - field)
         key_bytes = from_phases(torch.cat([first, others], 1), height, width)
-        agreeing = _bits(key_bytes, len(sides)).eq(voted).float().mean(1, keepdim=True)
-        black = (agreeing >= AGREEING).float()
+        agreeing = to_phases(_bits(key_bytes, len(sides)).eq(voted).float().mean(1, keepdim=True))
+        # Of phase 0 nobody has voted yet where all periods are even: its neighbours tell whether it is black.
+        agreeing[:, :1] = agreeing[:, 1:].mean(1, keepdim=True)
+        black = (from_phases(agreeing, height, width) >= AGREEING).float()
         if not black.any():
             break
         voted, _ = _vote(_bits(key_bytes, len(sides)), sides, black)

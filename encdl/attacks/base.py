@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from encdl.attacks.targets import Target
 
-Z: Final = 3.2905
+Z: Final = 3.290527
 """Half-width of a confidence interval in standard errors: 99.9 %, two-sided. An audit has dozens of findings, of
 which at 95 % a few would look broken by chance."""
 
@@ -29,7 +29,8 @@ class Scene:
         test_labels: Class of each test picture, int64 (M,).
         device: Where to compute.
         seed: Fixes all draws of the attacker.
-        quick: The attacker has a small budget: seconds on two CPU cores for each target, instead of minutes.
+        quick: The attacker has a small budget: seconds on two CPU cores for each target, instead of minutes on a GPU.
+        patience: How many times the small budget's steps and queries an attacker gets who has no GPU but time.
         large: Test pictures of 128 pixels or more with their background, uint8 (L, C, T, T), for attacks that live on
             repetition within a picture; None: `test` has to do.
 
@@ -44,6 +45,7 @@ class Scene:
     device: str = "cpu"
     seed: int = 0
     quick: bool = True
+    patience: int = 1
     large: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -52,6 +54,10 @@ class Scene:
                 "an attack needs at least 1 training and at least 2 test pictures, "
                 f"got {len(self.train)} and {len(self.test)}"
             )
+
+    def budget(self, small: int, large: int) -> int:
+        """Steps or queries: the small budget times `patience` if `quick`, else the large one."""
+        return small * self.patience if self.quick else large
 
     def generator(self) -> torch.Generator:
         """A fresh CPU generator of the attacker's draws."""

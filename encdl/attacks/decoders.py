@@ -66,7 +66,8 @@ class LearnedDecoder(Attack):
         plaintexts, ciphertexts = scene.train, self.pairs(target, scene)
         half, eighth = len(plaintexts) // 2, len(plaintexts) // 8
         guesses = Guesses(plaintexts[:half], ciphertexts[:half])
-        steps, batch, width = (60, 32, 16) if scene.quick else (1200, 64, 32)
+        steps = scene.budget(60, 1200)
+        batch, width = (32, 16) if scene.quick else (64, 32)
         with torch.random.fork_rng(devices=[0] if scene.device.startswith("cuda") else []):
             torch.manual_seed(scene.seed)
             network = Decoder(Guesses.channels(plaintexts.shape[1]), scene.mean_image, width).to(scene.device)

@@ -56,7 +56,8 @@ class TwoPictures(Attack):
 
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: share of right answers."""
-        practice, trials, steps, width = (384, 400, 60, 16) if scene.quick else (4096, 4000, 800, 48)
+        practice, trials = scene.budget(384, 4096), scene.budget(400, 4000)
+        steps, width = scene.budget(60, 800), 16 if scene.quick else 48
         black = torch.zeros_like(scene.train[:1])
         pictures = torch.cat([black, scene.train[:1]])
         generator = scene.generator()

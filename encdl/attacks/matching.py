@@ -86,7 +86,8 @@ class ReIdentification(Attack):
 
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: share of matches found."""
-        practice, steps, rounds = (384, 50, 8) if scene.quick else (4096, 600, 16)
+        practice, steps = scene.budget(384, 4096), scene.budget(50, 600)
+        rounds = 8 if scene.quick else 16
         generator = scene.generator()
         known = _encrypted_views(target, scene.train[:practice], 0, generator)
         quarter = len(known[0]) // 4

@@ -114,7 +114,7 @@ class ReaderWithoutKey(OnReader):
 
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: accuracy; baseline: of the commonest class."""
-        reader = self.trained(target, scene, scene.train, scene.train_labels, 80 if scene.quick else 1500)
+        reader = self.trained(target, scene, scene.train, scene.train_labels, scene.budget(80, 1500))
         own, other = (
             self.sight(target, scene.train[:256], 0),
             self.sight(target.under(1), scene.train[:256], 0),
@@ -166,7 +166,7 @@ class ReaderFeatures(OnReader):
 
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: PSNR of a probe on features under a wrong key; baseline: of the best constant picture."""
-        reader = self.trained(target, scene, scene.train, scene.train_labels, 20 if scene.quick else 200)
+        reader = self.trained(target, scene, scene.train, scene.train_labels, scene.budget(20, 200))
         probes = {name: LinearProbe() for name in ("wrong", "right", "mean")}
         for purpose, pictures, first in (("learn", scene.train[:256], 0), ("judge", scene.test, VICTIM)):
             own, other = self.sight(target, pictures, first), self.sight(target.under(1), pictures, first)
@@ -260,7 +260,7 @@ class MembershipInference(OnReader):
         areas = []
         for victim in (target, None):
             reader = self.trained(
-                victim, scene, scene.train[members], scene.train_labels[members], 60 if scene.quick else 600
+                victim, scene, scene.train[members], scene.train_labels[members], scene.budget(60, 600)
             )
             losses = []
             for part in (members, others):

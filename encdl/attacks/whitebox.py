@@ -55,7 +55,7 @@ class KeyPlaneRecovery(Attack):
 
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: PSNR of the other pictures, opened with the planes found."""
-        steps = 150 if scene.quick else 1000
+        steps = scene.budget(150, 1000)
         known = scene.train[:1]
         ciphertext = target.encrypt(known)
         planes, descended = _descended(target, known, ciphertext, steps, scene)

@@ -68,7 +68,7 @@ def scene(
         device,
         seed,
         quick,
-        F.pad(
+        large=F.pad(
             statistic_pictures(name, LARGE_SIDE - 2 * MARGIN, 16 if quick else 64, device, seed), [MARGIN] * 4
         ),
     )

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -40,6 +40,8 @@ class Size:
         statistic_images: How many of them.
         sequences: How many sequences NIST's tests take.
         sequence_bits: Length of each.
+        small: Attackers' networks are small.
+        patience: See `encdl.attacks.base.Scene`.
     """
 
     side: int
@@ -49,10 +51,13 @@ class Size:
     statistic_images: int
     sequences: int
     sequence_bits: int
+    small: bool
+    patience: int
 
 
-QUICK: Final = Size(32, 512, 128, 64, 100, 100, 2**14)
-FULL: Final = Size(64, 8192, 256, 128, 200, 1000, 2**17)
+QUICK: Final = Size(32, 512, 128, 64, 100, 100, 2**14, True, 1)
+PATIENT: Final = Size(32, 2048, 256, 128, 100, 200, 2**17, True, 4)
+FULL: Final = Size(64, 8192, 256, 128, 200, 1000, 2**17, False, 1)
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,10 @@ class Order:
 
     @property
     def size(self) -> Size:
-        """How much is measured."""
-        return QUICK if self.quick else FULL
+        """How much is measured: whole audits have larger attackers on a GPU."""
+        if self.quick:
+            return QUICK
+        return FULL if self.device.startswith("cuda") else PATIENT
 
     def subject(self) -> Subject:
         """What is audited."""
@@ -104,7 +111,10 @@ class Order:
     def scene(self) -> tuple[Scene, str]:
         """The attacks' pictures, and where their labels come from."""
         size = self.size
-        return pictures.scene(self.data, size.side, size.train, size.test, self.device, self.seed, self.quick)
+        found, labels = pictures.scene(
+            self.data, size.side, size.train, size.test, self.device, self.seed, size.small
+        )
+        return replace(found, patience=size.patience), labels
 
 
 @dataclass(frozen=True)
@@ -291,7 +301,8 @@ def _statistic_pictures(order: Order) -> Tensor:
 def _digest(order: Order) -> str:
     """Changes with what is audited, how, and the code; of uncommitted code nothing is known, so it changes always.
 
-    Not with the device: an audit may go on elsewhere, and each part's figures say where they were measured.
+    Not with the device, but for the sizes that go with it: an audit may go on elsewhere, and each part's figures say
+    where they were measured.
     """
     subject, commit = order.subject(), records.commit()
     uncommitted = time.time_ns() if commit.endswith("+changes") else 0

@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from jsonargparse import Namespace
+from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
@@ -25,6 +29,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from encdl.callbacks import ImagePanel, ResultTable
 from encdl.data.base import ImageDataModule
 from encdl.errors import EncdlError, UsageError
+from encdl.places import CHECKPOINT, run_key
+from encdl.resuming import AtomicCheckpoints, Preempted, ResumePoint, SeededSteps
 from encdl.tracking import RunLogger, RunRecord, run_id_of, run_logger
 from encdl.weights import SETTINGS_KEY
 
@@ -38,6 +44,7 @@ HARMLESS = (
 """Warnings of libraries about themselves, or about what is right at this size of data."""
 
 EXIT_TERMINATED = 128 + 15
+RESUME_SETTINGS = ("resume", "resume_every")
 SEE_HELP = " (see `encdl fit --help`)"
 
 
@@ -57,12 +64,10 @@ class RecordConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Store it; called once, on rank 0."""
-        text = self.parser.dump(self.config, skip_none=False)
+        text = self.parser.dump(self._recipe(), skip_none=False)
         logger = run_logger(trainer)
         if logger is not None:
-            settings = json.loads(self.parser.dump(self.config, format="json"))
-            settings.pop("config", None)
-            logger.log_config(settings, text)
+            logger.log_config(self._settings(), text)
             return
         folder = Path(getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,9 +78,19 @@ class RecordConfig(SaveConfigCallback):
     ) -> None:
         """Let the checkpoint say how it came about: the settings, and where they were read from."""
         files = [Path(str(path)).name for path in self.config.get("config") or []]
-        settings = json.loads(self.parser.dump(self.config, format="json"))
+        checkpoint[SETTINGS_KEY] = {"files": files, "settings": self._settings()}
+
+    def _recipe(self) -> Namespace:
+        """The configuration without the place of this one run, which who runs it again must not continue."""
+        recipe = self.config.clone()
+        for name in RESUME_SETTINGS:
+            recipe.pop(name, None)
+        return recipe
+
+    def _settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = json.loads(self.parser.dump(self._recipe(), format="json"))
         settings.pop("config", None)
-        checkpoint[SETTINGS_KEY] = {"files": files, "settings": settings}
+        return settings
 
 
 class TrainingCLI(LightningCLI):
@@ -94,6 +109,7 @@ class TrainingCLI(LightningCLI):
             save_config_kwargs={"save_to_log_dir": False},
             trainer_defaults={
                 "default_root_dir": "runs",
+                "sync_batchnorm": True,
                 "logger": {"class_path": f"{RunLogger.__module__}.{RunLogger.__qualname__}"},
             },
             seed_everything_default=0,
@@ -112,6 +128,21 @@ class TrainingCLI(LightningCLI):
         if kwargs.get("weights_only") is False:
             raise UsageError("--weights_only false: it would let a checkpoint run any code: leave it out")
         return kwargs | {"weights_only": True}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what lets a run be stopped at any time."""
+        parser.add_argument(
+            "--resume",
+            type=str | None,
+            default=None,
+            help="fit: keep the run's place in this folder, and go on from there if it has one",
+        )
+        parser.add_argument(
+            "--resume_every",
+            type=int,
+            default=0,
+            help="fit: save the place every so many training batches; by default every 5 minutes and at validations",
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse `args` only; the base class would also look at, and warn about, the process's own."""
@@ -139,7 +170,7 @@ class TrainingCLI(LightningCLI):
         settings = self._get(self.config_init, "trainer")
         given = settings.get("callbacks") or []
         callbacks: list[Callback] = [*given] if isinstance(given, list) else [given]
-        usual: list[Callback] = [RunRecord(), ResultTable()]
+        usual: list[Callback] = [RunRecord(), ResultTable(), SeededSteps()]
         if settings.get("enable_checkpointing") is not False and not settings.get("fast_dev_run"):
             usual.append(ModelCheckpoint(save_last=True))
         if find_spec("matplotlib"):
@@ -148,17 +179,59 @@ class TrainingCLI(LightningCLI):
             rank_zero_info("No panels are drawn: matplotlib is not installed here")
         listed = tuple(type(callback) for callback in callbacks)
         callbacks += [callback for callback in usual if not issubclass(type(callback), listed)]
-        return super().instantiate_trainer(**{**kwargs, "callbacks": callbacks})
+        if folder := self._get(self.config, "resume"):
+            # The last of all, since its checkpoints hold the others' state.
+            callbacks.append(ResumePoint(folder, self._get(self.config, "resume_every")))
+        changed = {
+            "callbacks": callbacks,
+            "plugins": _plugins(settings.get("plugins")),
+            "sync_batchnorm": _synchronised(settings),
+        }
+        trainer = super().instantiate_trainer(**{**kwargs, **changed})
+        _check_processes(trainer)
+        return trainer
 
     def before_fit(self) -> None:
         """Continue the MLflow run of the checkpoint that training continues from."""
         checkpoint = self._get(self.config, "ckpt_path")
         logger = run_logger(self.trainer)
-        if checkpoint and logger is not None and Path(checkpoint).is_file():
+        folder = self._get(self.config, "resume")
+        if folder:
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, ResumePoint):
+                    callback.listen()
+            if checkpoint:
+                raise UsageError("--resume and --ckpt_path both say where to go on: give one of them")
+            if logger is not None and self.trainer.is_global_zero:
+                logger.claim(run_key(folder))
+            if (file := Path(folder, CHECKPOINT)).is_file():
+                self.config_init["fit"]["ckpt_path"] = str(file)
+                warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        elif checkpoint and logger is not None and Path(checkpoint).is_file():
             run_id = run_id_of(checkpoint)
             if run_id is not None:
                 logger.resume(run_id)
                 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+
+
+class Parts(TrainingCLI):
+    """Makes task, data and trainer, and does nothing with them; takes settings without a verb."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        super().__init__(argv, run=False)
+
+
+class Settings(TrainingCLI):
+    """Reads the settings and makes nothing of them."""
+
+    def _set_seed(self) -> None:
+        """Leave the seed alone."""
+
+    def instantiate_classes(self) -> None:
+        """Make no objects."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Do not train."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -175,6 +248,8 @@ def main(argv: Sequence[str]) -> int:
     """
     try:
         run(argv)
+    except Preempted as error:
+        return int(str(error.code))
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning ends Ctrl-C so
             raise KeyboardInterrupt from error
@@ -186,7 +261,16 @@ def main(argv: Sequence[str]) -> int:
 
 def run(argv: Sequence[str]) -> TrainingCLI:
     """The same, for other commands: gives trainer, task and data of the run that has ended."""
-    return _command_line(argv, run=True)
+    return _parsed(TrainingCLI, argv)
+
+
+def check(argv: Sequence[str]) -> None:
+    """Only read the settings.
+
+    Raises:
+        EncdlError: One of them is wrong; told in one line.
+    """
+    _parsed(Settings, argv)
 
 
 def task_of(recipe: str) -> LightningModule:
@@ -197,11 +281,11 @@ def task_of(recipe: str) -> LightningModule:
     """
     # With a logger the run would be entered into MLflow's list.
     settings = ["--config", recipe, "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
-    task: LightningModule = _command_line(settings, run=False).model
+    task: LightningModule = _parsed(Parts, settings).model
     return task
 
 
-def _command_line(argv: Sequence[str], run: bool) -> TrainingCLI:
+def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message)
     # Lightning uses what jsonargparse will change in its version 5; the dependency stays below that.
@@ -210,7 +294,7 @@ def _command_line(argv: Sequence[str], run: bool) -> TrainingCLI:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tips)
     refuse_secrets(argv)
     try:
-        return TrainingCLI(argv, run)
+        return kind(argv)
     except pickle.UnpicklingError:
         raise UsageError("--ckpt_path: it holds more than plain values and tensors: it is not read") from None
     except Exception as error:
@@ -220,6 +304,36 @@ def _command_line(argv: Sequence[str], run: bool) -> TrainingCLI:
         if known is None or known is error:
             raise
         raise known from None
+
+
+def _plugins(given: Any) -> list[Any]:
+    """The configuration's plugins, with whole checkpoints, and without Lightning's own way to requeue jobs.
+
+    That way saves inside a signal handler, where ranks can wait for one another for ever; `ResumePoint` does not.
+    """
+    plugins = [] if given is None else [*given] if isinstance(given, list) else [given]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(AtomicCheckpoints())
+    if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return plugins
+
+
+def _synchronised(settings: Any) -> bool:
+    """Whether processes share the statistics of batch norm: if asked for, but on the CPU, where torch cannot."""
+    accelerator = settings.get("accelerator")
+    on_cpu = accelerator == "cpu" or (accelerator in {"auto", None} and not torch.cuda.is_available())
+    return bool(settings.get("sync_batchnorm")) and not on_cpu
+
+
+def _check_processes(trainer: Trainer) -> None:
+    """Refuse more processes than the machine has cores."""
+    cores = os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+        raise UsageError(
+            f"trainer.devices is {trainer.num_devices}, and this machine has {cores} cores: on a CPU each "
+            f"device is a process, so give {cores} or less"
+        )
 
 
 def refuse_secrets(argv: Sequence[str]) -> None:

@@ -1,35 +1,31 @@
 """The data module that every data set of EncDL is: splits, batches and draws that one seed fixes.
 
 A data set subclasses `ImageDataModule` and says two things: its `spec`, known before anything is read, and
-its `samples` of a split. Loading, augmentation, batching and the spreading over ranks are done here.
-
-Randomness belongs to the *draw*, not to a worker or a process: the sampler gives every draw its own seed, a
-function of (seed, epoch, position in the epoch) only. So the same setting gives the same pictures with 0 or 8
-workers, and the ranks of a distributed run share one epoch's draws without repeating one another.
+its `samples` of a split. Loading, augmentation and batching are done here, the order in `encdl.data.samplers`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
+from encdl.data.samplers import Draw, DrawLoader, DrawSampler, EvalSampler
 from encdl.errors import DataError, EncdlError, UsageError
 from encdl.lazy import need
 
 Split: TypeAlias = Literal["train", "val", "test"]
 Sample: TypeAlias = dict[str, Any]
 """One picture: `image` uint8 (C, H, W), and `label` int or `mask` uint8 (1, H, W) where there are any."""
-Draw: TypeAlias = tuple[int, int]
-"""(index of the picture, seed of what happens to it)."""
+
+Loader = TypeVar("Loader", bound=DataLoader[Any])
 
 PURPOSE = "reading data sets"
 
@@ -53,40 +49,6 @@ class DataSpec:
     classes: tuple[str, ...] = ()
     spacing_mm: tuple[float, float] | None = None
     note: str = ""
-
-
-class DrawSampler(DistributedSampler[Any]):
-    """An epoch's draws in random order, each with its own seed, dealt out over the ranks.
-
-    It is a `DistributedSampler` so that Lightning takes it as it is, and tells it the epoch.
-
-    Args:
-        images: How many pictures there are.
-        repeats: How often each picture is drawn in an epoch.
-        seed: Any non-negative integer.
-        rank: This process.
-        world_size: How many processes share the epoch; each gets equally many draws.
-    """
-
-    def __init__(self, images: int, repeats: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        super().__init__(
-            range(images),  # type: ignore[arg-type]
-            num_replicas=world_size,
-            rank=rank,
-            seed=seed,
-        )
-        self.images, self.repeats, self.world_size = images, repeats, world_size
-
-    def __len__(self) -> int:
-        return max(1, self.images * self.repeats // self.world_size)
-
-    def __iter__(self) -> Iterator[Draw]:
-        order = np.random.default_rng([self.seed, self.epoch])
-        pictures = np.concatenate([order.permutation(self.images) for _ in range(self.repeats)])
-        pictures = np.resize(pictures, len(self) * self.world_size)
-        for position in range(self.rank, len(pictures), self.world_size):
-            seeds = np.random.SeedSequence([self.seed, self.epoch, position])
-            yield int(pictures[position]), int(seeds.generate_state(1)[0])
 
 
 class DrawDataset(Dataset[Sample]):
@@ -149,6 +111,8 @@ class ImageDataModule(LightningDataModule, ABC):
                     f"data setting {name} is {getattr(self, name)}: it must be at least {number}"
                 )
         self._datasets: dict[Split, Dataset[Sample]] = {}
+        self._training: DrawLoader | None = None
+        self._place_to_resume: dict[str, int] = {}
 
     @property
     @abstractmethod
@@ -226,27 +190,48 @@ class ImageDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Batches of random crops, uint8 (batch_size, C, crop, crop); a new draw every epoch."""
         dataset = self._ready("train")
-        trainer = self.trainer
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        sampler = DrawSampler(len(dataset.pictures), self.repeats, self.seed, rank, world_size)
+        sampler = DrawSampler(len(dataset.pictures), self.repeats, self.seed, *self._place())
         full_batch = len(sampler) >= self.batch_size
-        return self._loader(dataset, self.batch_size, sampler=sampler, drop_last=full_batch)
+        loader = self._loader(DrawLoader, dataset, self.batch_size, sampler=sampler, drop_last=full_batch)
+        loader.load_state_dict(self._place_to_resume)
+        self._training = loader
+        return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training is within the epoch."""
+        return {} if self._training is None else self._training.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on there. Lightning would tell the loader itself, but not where a task asks how long training is."""
+        self._place_to_resume = dict(state_dict)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Whole pictures of the validation split, in a fixed order."""
-        return self._loader(self._ready("val"), self.eval_batch_size)
+        """Whole pictures of the validation split, in a fixed order, dealt out over the ranks batch by batch."""
+        return self._judging("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Whole pictures of the test split, in a fixed order."""
-        return self._loader(self._ready("test"), self.eval_batch_size)
+        """Whole pictures of the test split, in the same way."""
+        return self._judging("test")
+
+    def _judging(self, split: Split) -> DataLoader[Sample]:
+        dataset = self._ready(split)
+        sampler = EvalSampler(len(dataset), self.eval_batch_size, *self._place())
+        return self._loader(DataLoader, dataset, sampler.batch_size, sampler=sampler)
+
+    def _place(self) -> tuple[int, int]:
+        """This process and how many there are."""
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
     def _ready(self, split: Split) -> Any:
         if split not in self._datasets:
             self._datasets[split] = self._dataset(split)
         return self._datasets[split]
 
-    def _loader(self, dataset: Dataset[Sample], batch_size: int, **settings: Any) -> DataLoader[Sample]:
-        return DataLoader(
+    def _loader(
+        self, kind: type[Loader], dataset: Dataset[Sample], batch_size: int, **settings: Any
+    ) -> Loader:
+        return kind(
             dataset,
             batch_size=batch_size,
             num_workers=self.num_workers,

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from encdl import container, images
-from encdl.codec import to_tensor
+from encdl import container, formats, images
+from encdl.codec import Settings
 from encdl.data.embedded import EmbeddedMRI
 from encdl.data.fit import FitPicture
+from encdl.documents import array_of
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
 from encdl.prediction import Predictor
@@ -81,8 +82,8 @@ class _Routes:
         for number, picture in enumerate(_pictures(loaded.reader.stem.channels, loaded.size[0])):
             clear, sealed = folder / f"{number}.png", folder / f"{number}{container.SUFFIX}"
             images.write(clear, picture)
-            header, body = self.codec.encrypt_array(picture, self.key, planes=loaded.planes)
-            container.write(sealed, header, body, self.key.image_keys(header.nonce_bytes, header.study))
+            settings = Settings(planes=loaded.planes)
+            sealed.write_bytes(self.codec.encrypt_array(picture, self.key, settings, file_format="png"))
             self.clear.append(clear)
             self.sealed.append(sealed)
             self.opened.append(folder / f"{number}-opened.png")
@@ -109,7 +110,8 @@ class _Routes:
     def decrypt_then_infer(self) -> list[torch.Tensor]:
         """As `encdl decrypt` does it, and then read as a picture."""
         for sealed, opened in zip(self.sealed, self.opened, strict=True):
-            images.write(opened, self._decrypted(sealed), force=True)
+            with container.opened(sealed, self.key) as reader:
+                formats.write(opened, self.codec.decrypt(reader), force=True)
         return [self._read(images.read(path)) for path in self.opened]
 
     def decrypt_in_memory(self) -> list[torch.Tensor]:
@@ -121,12 +123,13 @@ class _Routes:
         return [self._read(images.read(path)) for path in self.clear]
 
     def _decrypted(self, path: Path) -> np.ndarray:
-        header, body = container.read(path, self.key)
-        return self.codec.decrypt_array(header, body, self.key)
+        with container.opened(path, self.key) as reader:
+            return array_of(self.codec.decrypt(reader))
 
     @torch.no_grad()
     def _read(self, picture: np.ndarray) -> torch.Tensor:
-        logits: torch.Tensor = self.plain(to_tensor(picture).to(self.codec.device))
+        planes = np.moveaxis(picture.reshape(*picture.shape[:2], -1), -1, 0)
+        logits: torch.Tensor = self.plain(torch.from_numpy(planes[None].copy()).to(self.codec.device))
         return logits[0].float().cpu()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from encdl import records
 from encdl.ciphers.base import Cipher
+from encdl.data.samplers import EvalSampler
 from encdl.errors import UsageError
 from encdl.keys.planes import PlaneSpec
 from encdl.tasks.keys import fresh_generator, fresh_planes
@@ -88,11 +89,36 @@ class CipherTask(LightningModule):
             for planned in ("total_steps", "_schedule_phases"):
                 schedule.pop(planned, None)
 
+    def judged(self, stage: Literal["val", "test"], batch_idx: int) -> int | None:
+        """Number of a validation or test batch among those of all ranks; None for one that must not count.
+
+        Some ranks see a batch again so that all of them see equally many: `encdl.data.samplers.EvalSampler`.
+        """
+        loader = self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders
+        sampler = getattr(loader, "sampler", None)
+        if isinstance(sampler, EvalSampler):
+            return sampler.number(batch_idx)
+        return batch_idx * self.trainer.world_size + self.global_rank
+
+    def judged_weight(self, pictures: int) -> int:
+        """What a batch counts in the mean over all ranks, for `log(..., sync_dist=True, batch_size=...)`.
+
+        Lightning adds up the ranks' numbers of pictures and divides by the ranks in whole numbers: 5 pictures on 2
+        ranks would count as 2 each. Of numbers that are multiples of the ranks nothing is lost.
+        """
+        return pictures * self.trainer.world_size
+
+    @property
+    def _draw_rank(self) -> int:
+        """The rank that a draw depends on: none where batches are numbered over all ranks."""
+        judging = self._trainer is not None and self._trainer.evaluating
+        return 0 if judging else self.global_rank
+
     def _planes(self, image: Tensor, purpose: str, step: int) -> Tensor:
         planes = fresh_planes(
-            self.planes, image.shape, seed=self.seed, rank=self.global_rank, purpose=purpose, step=step
+            self.planes, image.shape, seed=self.seed, rank=self._draw_rank, purpose=purpose, step=step
         )
         return planes.to(image.device)
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:
-        return fresh_generator(seed=self.seed, rank=self.global_rank, purpose=purpose, step=step)
+        return fresh_generator(seed=self.seed, rank=self._draw_rank, purpose=purpose, step=step)

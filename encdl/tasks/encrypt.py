@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -82,8 +83,10 @@ class EncryptTask(CipherTask):
         with torch.autocast(self.device.type, enabled=False):
             losses = self._losses(image, fold_channels(planes).float(), self._generator("train", step))
         loss = torch.stack([getattr(self.weights, name) * value for name, value in losses.items()]).sum()
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(image))
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(image))
+        self.log_dict(
+            {f"train/{name}": value for name, value in losses.items()}, sync_dist=True, batch_size=len(image)
+        )
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
         return loss
 
     def _losses(self, image: Tensor, planes: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -121,11 +124,14 @@ class EncryptTask(CipherTask):
         """The same figures under `test/`."""
         self._log_figures("test", batch, batch_idx)
 
-    def _log_figures(self, stage: str, batch: ImageBatch, batch_idx: int) -> None:
-        figures = self._figures(batch["image"], stage, batch_idx)
+    def _log_figures(self, stage: Literal["val", "test"], batch: ImageBatch, batch_idx: int) -> None:
+        number = self.judged(stage, batch_idx)
+        if number is None:
+            return
+        figures = self._figures(batch["image"], stage, number)
         self.log_dict(
             {f"{stage}/{name}": value for name, value in figures.items()},
-            on_epoch=True, on_step=False, sync_dist=True, batch_size=len(batch["image"]),
+            on_epoch=True, on_step=False, sync_dist=True, batch_size=self.judged_weight(len(batch["image"])),
         )  # fmt: skip
 
     def _figures(self, image: Tensor, stage: str, step: int) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -153,7 +153,7 @@ class ReadTask(CipherTask):
         else:
             sight = self.view.train(self.cipher, image, keys)
             loss = self.loss(self.reader(sight.picture, sight.mask), batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(image))
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
         return loss
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
@@ -163,8 +163,11 @@ class ReadTask(CipherTask):
     def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """The same on the test split, and as `FIGURE/ROW/DAMAGE` after each of `damages`."""
         self._judge("test", batch, batch_idx)
+        number = self.judged("test", batch_idx)
+        if number is None:
+            return
         image = batch["image"]
-        keys = BatchKeys(self, image, "test", batch_idx)
+        keys = BatchKeys(self, image, "test", number)
         for name, damage in self.damages.items():
             harm = partial(damage, generator=keys.generator(name))
             for row, sight in self.view.damaged(self.cipher, image, keys, harm).items():
@@ -209,14 +212,17 @@ class ReadTask(CipherTask):
             known[name] = make().to(self.device)
         return known[name]
 
-    def _judge(self, stage: str, batch: ImageBatch, batch_idx: int) -> None:
+    def _judge(self, stage: Literal["val", "test"], batch: ImageBatch, batch_idx: int) -> None:
+        number = self.judged(stage, batch_idx)
+        if number is None:
+            return
         image = batch["image"]
-        rows = self.view.rows(self.cipher, image, BatchKeys(self, image, stage, batch_idx))
+        rows = self.view.rows(self.cipher, image, BatchKeys(self, image, stage, number))
         for row, sight in rows.items():
             logits = self.read(sight)
             if row == self.view.row:
                 loss = self.loss(logits, batch)
-                self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=len(image))
+                self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=self.judged_weight(len(image)))
             self.measure(stage, row, logits.float(), batch)
         self.measure_floor(stage, batch)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from encdl import ciphers
 from encdl.attacks.base import Scene
@@ -39,6 +41,17 @@ def scene(side: int = 16, train: int = TRAIN, test: int = TEST) -> Scene:
         for slices, count in ((range(50, 150, 4), train), (range(52, 150, 4), test))
     )
     return Scene(seen, asked, seen_labels, asked_labels)
+
+
+@functools.cache
+def wide_scene(count: int = 6) -> Scene:
+    """The small scene with pictures of 256 pixels, within a wide black margin.
+
+    The dilated convolutions of `agile` see so far that the masks of background near the picture do not follow from
+    ciphertext alone.
+    """
+    slices = torch.cat([mni_slice(index, 256, 256)[..., ::2, ::2] for index in range(60, 60 + 8 * count, 8)])
+    return replace(scene(8), large=F.pad(slices, [64] * 4))
 
 
 def _cuts(slices: range, count: int, side: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -66,7 +66,10 @@ def test_pictures_that_the_reader_cannot_read(run: Run, files: list[Path]) -> No
         "deep.png": (noise(SIZE, "uint16"), "holds uint16 levels"),
         "signed.npy": (noise(SIZE, "int16"), "holds int16 levels"),
         "colour.png": (noise((*SIZE, 3)), "has 3 channels, the reader takes 1 channel"),
-        "stack.npy": (noise((*SIZE, 9)), "of a stack, each slice"),
+        "stack.npy": (
+            noise((*SIZE, 9)),
+            "holds 21 slices, and readers take one picture a file: encrypt each slice",
+        ),
         "small.png": (noise((1, 1)), "is 1x1 pixels, the reader was trained on 21x30"),
     }
     for name, (array, words) in cases.items():
@@ -242,7 +245,7 @@ BROKEN = [
         "a.encdl: out of memory",
     ),
     (
-        "encdl.container.read",
+        "encdl.container.Reader.chunks",
         OSError(5, "Input/output error"),
         "a.encdl: cannot be read (Input/output error)",
     ),

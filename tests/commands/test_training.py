@@ -17,7 +17,7 @@ import torch
 from mlflow import MlflowClient
 
 from encdl.cli import main as encdl
-from encdl.commands.training import main, shorten
+from encdl.commands.training import _synchronised, check, main, shorten
 from encdl.errors import DataError, EncdlError, UsageError
 from tests.stores import make_store
 from tests.tiny_task import TinyData
@@ -100,6 +100,53 @@ def test_fit_goes_on_in_the_same_run(config: str) -> None:
     assert torch.load(last, weights_only=True)["global_step"] == 4
 
 
+def test_the_same_command_goes_on_and_then_has_nothing_to_do(config: str) -> None:
+    words = ["fit", "--config", config, "--resume", "place", "--resume_every", "1"]
+    for _ in range(2):
+        assert main([*words, "--trainer.max_epochs", "2"]) == 0
+    [run] = runs()
+    assert run.info.status == "FINISHED"
+    history = MlflowClient(f"sqlite:///{Path('runs').absolute()}/mlflow.db").get_metric_history(
+        run.info.run_id, "val/loss"
+    )
+    assert [point.step for point in history] == [1, 3]
+    assert torch.load("place/last.ckpt", weights_only=True)["global_step"] == 4
+    assert "resume" not in Path(run.info.artifact_uri.removeprefix("file://"), "config.yaml").read_text()
+    assert not any("resume" in name for name in run.data.params)
+
+
+def test_two_places_to_go_on_from_are_one_too_many(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", "--config", config, "--trainer.logger", "false"])
+    [last] = Path().rglob("last.ckpt")
+    assert encdl(["fit", "--config", config, "--resume", "place", "--ckpt_path", str(last)]) == 2
+    assert "--resume and --ckpt_path both say where to go on: give one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cuda", "synchronised"),
+    [
+        ("cpu", True, False),
+        ("auto", False, False),
+        ("auto", True, True),
+        ("gpu", True, True),
+        ("cuda", True, True),
+    ],
+)
+def test_batch_norm_is_synchronised_where_torch_can(
+    accelerator: str, cuda: bool, synchronised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    assert _synchronised({"accelerator": accelerator, "sync_batchnorm": True}) == synchronised
+    assert not _synchronised({"accelerator": accelerator, "sync_batchnorm": False})
+
+
+def test_settings_can_be_checked_alone(config: str) -> None:
+    check(["fit", "--config", config])
+    assert not runs()
+    with pytest.raises(UsageError, match=r"unrecognized arguments: --trainer\.max_epoch 3"):
+        check(["fit", "--config", config, "--trainer.max_epoch", "3"])
+
+
 @pytest.mark.parametrize("verb", ["validate", "test"])
 def test_other_verbs_read_a_checkpoint(config: str, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     main(["fit", "--config", config, "--trainer.logger", "false"])
@@ -178,6 +225,9 @@ def test_own_settings_of_a_usual_callback_replace_it(config: str) -> None:
         (["--trainer.logger.init_args.run_id", "abc"], "Run with id=abc not found"),
         (["--config", "none.yaml"], "File does not exist"),
         (["--ckpt_path", "none.ckpt"], "none.ckpt"),
+        (["--trainer.devices", "9999"], "trainer.devices is 9999, and this machine has "),
+        (["--resume", "place", "--resume_every", "-1"], "a run cannot save its place less than never"),
+        (["--resume", "tiny.yaml"], "tiny.yaml: cannot keep a run's place there"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(

@@ -1,0 +1,138 @@
+"""The sbatch script of a job: a function of the job and of nothing else."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+
+from encdl.cluster.grid import words
+from encdl.cluster.job import Job
+from encdl.cluster.secrecy import refuse_secrets_in
+from encdl.places import EXIT_PREEMPTED
+
+KILLED_BY_USR1 = 128 + 10
+"""What a process that does not listen yet ends with."""
+
+
+def sbatch_script(job: Job) -> str:
+    """The whole text.
+
+    Raises:
+        UsageError: A key, a password or a token would stand in it.
+    """
+    parts = [_directives(job), _surroundings(job), _choice(job), _training(job), _ending(job)]
+    text = "\n\n".join("\n".join(part) for part in parts) + "\n"
+    refuse_secrets_in(text)
+    return text
+
+
+def summary_script(job: Job, command: Sequence[str]) -> str:
+    """A script that runs `encdl COMMAND` on one core, in the surroundings of a job and with its partition and account.
+
+    Raises:
+        UsageError: As for `sbatch_script`.
+    """
+    options = {
+        "job-name": f"{job.name}-summary",
+        "output": f"{job.folder}/logs/summary.log",
+        "open-mode": "append",
+        "ntasks": 1,
+        "partition": job.request.partition,
+        "account": job.request.account,
+    }
+    head = ["#!/usr/bin/env bash", "# Written by `encdl sweep`", *_lines(options)]
+    container = job.surroundings.container
+    run = [*(["apptainer", "exec", container] if container else []), *job.surroundings.program, *command]
+    text = "\n\n".join(["\n".join(head), "\n".join(_surroundings(job)), shlex.join(run)]) + "\n"
+    refuse_secrets_in(text)
+    return text
+
+
+def _directives(job: Job) -> Iterator[str]:
+    request, array = job.request, len(job.trials) > 1
+    yield "#!/usr/bin/env bash"
+    yield f"# Written by `encdl submit`: {len(job.trials)} x {job.config}"
+    options = {
+        "job-name": job.name,
+        "output": f"{job.folder}/logs/{'%A_%a' if array else '%j'}.log",
+        "open-mode": "append",
+        "time": request.time,
+        "nodes": request.nodes,
+        "ntasks-per-node": request.tasks,
+        "cpus-per-task": request.cpus,
+        "gpus-per-node": request.gpus or None,
+        "mem": request.memory,
+        "partition": request.partition,
+        "account": request.account,
+        "signal": f"USR1@{request.grace_s}",
+    }
+    if array:
+        at_once = f"%{request.at_once}" if request.at_once else ""
+        options["array"] = f"0-{len(job.trials) - 1}{at_once}"
+    yield from _lines(options)
+    yield "#SBATCH --requeue"
+    yield from (f"#SBATCH {option}" for option in request.options)
+
+
+def _lines(options: Mapping[str, object]) -> Iterator[str]:
+    """`#SBATCH` lines of those options that are set."""
+    for name, value in options.items():
+        if value is not None:
+            yield f"#SBATCH --{name}={_quoted(str(value))}"
+
+
+def _quoted(value: str) -> str:
+    """A value behind `#SBATCH`, where Slurm takes double quotes around spaces."""
+    return f'"{value}"' if " " in value else value
+
+
+def _surroundings(job: Job) -> Iterator[str]:
+    around = job.surroundings
+    yield "set -uo pipefail"
+    yield f"cd {shlex.quote(job.workdir)} || exit 1"
+    yield from (f"module load {shlex.quote(module)} || exit 1" for module in around.modules)
+    if around.venv:
+        yield f"source {shlex.quote(around.venv.rstrip('/') + '/bin/activate')} || exit 1"
+    yield from around.setup
+    yield from (f"export {name}={shlex.quote(value)}" for name, value in around.environment)
+
+
+def _choice(job: Job) -> Iterator[str]:
+    """Which training this task of an array is."""
+    yield 'trial="${SLURM_ARRAY_TASK_ID:-0}"'
+    yield 'case "$trial" in'
+    for number, trial in enumerate(job.trials):
+        yield f"    {number}) settings=({shlex.join(words(trial))}) ;;"
+    yield '    *) echo "no training $trial" >&2; exit 1 ;;'
+    yield "esac"
+
+
+def _training(job: Job) -> Iterator[str]:
+    request, around = job.request, job.surroundings
+    run = ["srun", "--kill-on-bad-exit=1"]
+    if request.cpus > 1:
+        run.append(f"--cpus-per-task={request.cpus}")  # srun does not take it over from the batch script
+    if around.container:
+        run += ["apptainer", "exec", *(["--nv"] if request.gpus else []), around.container]
+    run += [*around.program, "fit", "--config", job.config]
+    spread = [("trainer.devices", str(request.tasks))]
+    if request.tasks * request.nodes > 1:
+        spread += [("trainer.num_nodes", str(request.nodes)), ("trainer.strategy", "ddp")]
+    given = {key for key, _ in job.settings}
+    options = [*job.settings, *(pair for pair in spread if pair[0] not in given)]
+    lines = [shlex.join(run), *(f"--{key} {shlex.quote(value)}" for key, value in options)]
+    if job.resume_every:
+        lines.append(f"--resume_every {job.resume_every}")
+    lines += [f'--resume {shlex.quote(f"{job.folder}/trials")}/"$trial"', '"${settings[@]}"']
+    yield " \\\n    ".join(lines)
+    yield "code=$?"
+
+
+def _ending(job: Job) -> Iterator[str]:
+    yield "# The training has saved its place, or had not begun: back into the queue, to go on from there."
+    asked = f"[ $code -eq {EXIT_PREEMPTED} ] || [ $code -eq {KILLED_BY_USR1} ]"
+    yield f'if {{ {asked}; }} && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {job.request.requeues} ]; then'
+    yield '    echo "back into the queue"'
+    yield '    scontrol requeue "$SLURM_JOB_ID"'
+    yield "fi"
+    yield "exit $code"

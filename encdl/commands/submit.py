@@ -1,0 +1,221 @@
+"""`encdl submit`: trainings as jobs of a Slurm cluster, which make room when asked and go on later."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from encdl.commands.common import progress
+from encdl.errors import UsageError
+
+if TYPE_CHECKING:
+    from encdl.cluster.grid import Trial
+    from encdl.cluster.job import Job, Request, Surroundings
+
+ROOT = Path("runs", "jobs")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="YAML", help="recipe, as for `encdl fit`"
+    )
+    add_trials(parser)
+    parser.add_argument("--name", help="of the job and its folder (default: the recipe's, and the time)")
+    add_cluster(parser, required=True)
+
+
+def add_trials(parser: argparse.ArgumentParser) -> None:
+    """Declare what is trained."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="a setting of `encdl fit` for every training, such as trainer.max_epochs=2; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--grid", action="extend", nargs="+", default=[], metavar="KEY=V1,V2",
+        help="train every combination of these values, such as model.init_args.learning_rate=1e-3,1e-2",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=int, metavar="N", help="train each of them with the seeds 0 to N-1")
+
+
+def add_cluster(parser: argparse.ArgumentParser, required: bool) -> None:
+    """Declare where and how."""
+    parser.add_argument("--cluster", choices=("slurm",), required=required, help="what the cluster is run by")
+    parser.add_argument("--dry-run", action="store_true", help="print the script; write and submit nothing")
+    parser.add_argument(
+        "--root", type=Path, default=ROOT, metavar="DIR", help=f"jobs' folders (default: {ROOT})"
+    )
+    ask = parser.add_argument_group("what each training asks for (default: the cluster's defaults)")
+    ask.add_argument(
+        "--time", metavar="T", help="HH:MM:SS, D-HH or minutes; longer trainings go on in the next job"
+    )
+    ask.add_argument("--memory", metavar="M", help="of each node, such as 16G")
+    ask.add_argument("--cpus", type=int, default=1, metavar="N", help="cores of each process (default: 1)")
+    ask.add_argument(
+        "--nodes", type=int, default=1, metavar="N", help="nodes that share one training (default: 1)"
+    )
+    ask.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs of each node (default: 0)")
+    ask.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="processes of each node without GPUs"
+    )
+    ask.add_argument("--partition", metavar="P")
+    ask.add_argument("--account", metavar="A")
+    ask.add_argument("--at-once", type=int, default=0, metavar="N", help="trainings of an array at a time")
+    ask.add_argument(
+        "--grace", type=int, default=120, metavar="S", help="seconds to save in before the time is over"
+    )
+    ask.add_argument(
+        "--resume-every", type=int, default=0, metavar="N", help="save the place every N batches"
+    )
+    ask.add_argument(
+        "--sbatch", action="append", default=[], metavar="OPTION", help="such as --sbatch=--qos=low"
+    )
+    around = parser.add_argument_group("what it runs in (default: this Python)")
+    around.add_argument(
+        "--module", action="append", default=[], metavar="M", help="environment module to load"
+    )
+    around.add_argument("--venv", metavar="DIR", help="virtual environment to activate")
+    around.add_argument("--container", metavar="IMAGE", help="image that Apptainer runs `encdl` in")
+    around.add_argument(
+        "--setup", action="append", default=[], metavar="LINE", help="line of shell to run before"
+    )
+    around.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="variable to set; no secrets"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the script and hand it in."""
+    from encdl.cluster import grid, slurm  # noqa: PLC0415
+    from encdl.cluster.script import sbatch_script  # noqa: PLC0415
+
+    trials = grid.trials(grid.parse_grid(args.grid), args.seeds)
+    job = job_of(args, args.name or timed(args.config.stem), trials)
+    script = sbatch_script(job)
+    if args.dry_run:
+        print(script, end="")
+        return 0
+    slurm.need_slurm()
+    check_trials(job)
+    number = hand_in(job, script)
+    progress(f"submitted: job {number}, {len(trials)} trainings; `encdl jobs` shows what becomes of them")
+    print(job.folder)
+    return 0
+
+
+def timed(name: str) -> str:
+    """A job's name with the time."""
+    return f"{name}-{datetime.now(UTC).astimezone():%Y%m%d-%H%M%S}"
+
+
+def job_of(
+    args: argparse.Namespace, name: str, trials: Sequence[Trial], more: dict[str, str] | None = None
+) -> Job:
+    """The job that the arguments describe.
+
+    Raises:
+        UsageError: One of them is out of its range.
+    """
+    from encdl.cluster.grid import parse_setting  # noqa: PLC0415
+    from encdl.cluster.job import Job  # noqa: PLC0415
+
+    if not args.config.is_file():
+        raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
+    return Job(
+        name=name,
+        folder=str((args.root / name).absolute()),
+        workdir=str(Path.cwd()),
+        config=str(args.config.absolute()),
+        settings=tuple(parse_setting(word, "--set") for word in args.set),
+        trials=tuple(trials),
+        request=_request(args),
+        surroundings=_surroundings(args, more or {}),
+        resume_every=args.resume_every,
+    )
+
+
+def check_trials(job: Job) -> None:
+    """Refuse now what would fail in the queue; takes the seconds that the libraries need.
+
+    Raises:
+        UsageError: A recipe or a setting is wrong.
+    """
+    from encdl.cluster.grid import words  # noqa: PLC0415
+    from encdl.commands.training import check  # noqa: PLC0415
+
+    progress(f"checking the settings of {len(job.trials)} trainings")
+    for trial in job.trials:
+        check(["fit", "--config", job.config, *words(job.settings), *words(trial)])
+
+
+def hand_in(job: Job, script: str) -> str:
+    """Write the job's folder and submit it; the number that the cluster gives it.
+
+    Raises:
+        UsageError: There is a folder of that name already.
+        EncdlError: The cluster refuses it.
+    """
+    from encdl import records  # noqa: PLC0415
+    from encdl.atomic import write_bytes  # noqa: PLC0415
+    from encdl.cluster import slurm  # noqa: PLC0415
+    from encdl.cluster.job import SCRIPT, Submitted  # noqa: PLC0415
+    from encdl.places import run_key  # noqa: PLC0415
+
+    folder = Path(job.folder)
+    try:
+        (folder / "logs").mkdir(parents=True)
+    except FileExistsError as error:
+        raise UsageError(f"{folder}: there is a job of that name: give another --name") from error
+    for number in range(len(job.trials)):
+        run_key(job.place(number))
+    write_bytes(folder / SCRIPT, script.encode())
+    slurm_id = slurm.submit(folder / SCRIPT)
+    Submitted(job, slurm_id, records.now(), os.environ.get("MLFLOW_TRACKING_URI")).write()
+    return slurm_id
+
+
+def _request(args: argparse.Namespace) -> Request:
+    from encdl.cluster.job import Request  # noqa: PLC0415
+
+    return Request(
+        time=args.time,
+        memory=args.memory,
+        cpus=args.cpus,
+        nodes=args.nodes,
+        gpus=args.gpus,
+        processes=args.processes,
+        partition=args.partition,
+        account=args.account,
+        at_once=args.at_once,
+        grace_s=args.grace,
+        options=tuple(args.sbatch),
+    )
+
+
+def _surroundings(args: argparse.Namespace, more: dict[str, str]) -> Surroundings:
+    from encdl import records  # noqa: PLC0415
+    from encdl.cluster.job import Surroundings  # noqa: PLC0415
+
+    environment = {"NO_ALBUMENTATIONS_UPDATE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment["ENCDL_COMMIT"] = records.commit()
+    if store := os.environ.get("MLFLOW_TRACKING_URI"):
+        environment["MLFLOW_TRACKING_URI"] = store
+    for word in args.env:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(f"--env {name}: give NAME=VALUE")
+        environment[name] = value
+    own = not (args.venv or args.container or args.module)
+    return Surroundings(
+        program=(sys.executable, "-m", "encdl") if own else ("encdl",),
+        modules=tuple(args.module),
+        venv=args.venv,
+        container=args.container,
+        setup=tuple(args.setup),
+        environment=tuple((environment | more).items()),
+    )

@@ -1,0 +1,119 @@
+"""The script is a function of the job: golden files, and what a shell makes of it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from encdl.cluster.job import Request, Surroundings
+from encdl.cluster.script import sbatch_script
+from encdl.errors import UsageError
+from encdl.places import EXIT_PREEMPTED
+from tests.cluster.golden import FOLDER
+from tests.cluster.jobs import JOBS, job
+
+STAND_INS = """#!/bin/sh
+printf '%s\\n' "$0" "$@" >> "$CALLS"
+exit ${CODE:-0}
+"""
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_golden(name: str) -> None:
+    assert sbatch_script(JOBS[name]) == (FOLDER / f"{name}.sh").read_text()
+    assert sbatch_script(JOBS[name]) == sbatch_script(JOBS[name])
+
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {file.stem for file in FOLDER.iterdir()} == set(JOBS)
+
+
+def run(script: str, folder: Path, code: int = 0, **environment: str) -> tuple[int, list[list[str]]]:
+    """Run a script with stand-ins for Slurm's commands; its exit code and what it called."""
+    calls = folder / "calls"
+    calls.write_text("")
+    for name in ("srun", "scontrol"):
+        (folder / name).write_text(STAND_INS)
+        (folder / name).chmod(0o755)
+    variables = {"PATH": f"{folder}:/usr/bin:/bin", "CALLS": str(calls), "CODE": str(code), **environment}
+    done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=False)
+    found: list[list[str]] = []
+    for line in calls.read_text().splitlines():
+        if line.startswith(f"{folder}/"):
+            found.append([line.rpartition("/")[2]])
+        else:
+            found[-1].append(line)
+    return done.returncode, found
+
+
+def test_words_reach_the_training_as_they_were_given(tmp_path: Path) -> None:
+    grid = JOBS["grid"]
+    local = job(settings=grid.settings, trials=grid.trials, workdir=str(tmp_path))
+    code, [call] = run(sbatch_script(local), tmp_path, SLURM_ARRAY_TASK_ID="2")
+    assert code == 0
+    assert call[-4:] == ["--model.init_args.tag", "$(reboot)", "--seed_everything", "0"]
+    assert call[call.index("--resume") + 1] == "/work/runs/jobs/tiny/trials/2"
+    assert call[call.index("--trainer.max_epochs") + 1] == "5"
+
+
+@pytest.mark.parametrize("asked", [EXIT_PREEMPTED, 138])
+def test_a_training_that_made_room_goes_back_into_the_queue(tmp_path: Path, asked: int) -> None:
+    script = sbatch_script(job(workdir=str(tmp_path), request=Request(requeues=2)))
+    assert run(script, tmp_path, asked, SLURM_JOB_ID="7")[1][-1] == ["scontrol", "requeue", "7"]
+    again = run(script, tmp_path, asked, SLURM_JOB_ID="7", SLURM_RESTART_COUNT="2")
+    assert again[0] == asked
+    assert [call[0] for call in again[1]] == ["srun"]
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 143])
+def test_any_other_end_is_an_end(tmp_path: Path, code: int) -> None:
+    done, calls = run(sbatch_script(job(workdir=str(tmp_path))), tmp_path, code)
+    assert done == code
+    assert [call[0] for call in calls] == ["srun"]
+
+
+def test_a_task_beyond_the_array_trains_nothing(tmp_path: Path) -> None:
+    script = sbatch_script(job(workdir=str(tmp_path)))
+    assert run(script, tmp_path, SLURM_ARRAY_TASK_ID="1") == (1, [])
+
+
+def test_settings_of_the_user_come_before_those_of_the_request() -> None:
+    script = sbatch_script(job(settings=(("trainer.strategy", "fsdp"),), request=Request(gpus=2)))
+    assert script.count("--trainer.strategy") == 1
+    assert "--trainer.strategy fsdp" in script
+
+
+SECRETS = [
+    ("environment", (("MLFLOW_TRACKING_TOKEN", "abc"),), "the value of a secret"),
+    ("environment", (("MLFLOW_TRACKING_URI", "http://me:pw@host:5000"),), "a password in an address"),
+    ("environment", (("X", "hf_" + "a" * 30),), "a token"),
+    ("environment", (("X", "AKIA" + "A" * 16),), "a token"),
+    ("environment", (("X", "eyJhbGciOiJI.eyJzdWIiOiIx.abc"),), "a token"),
+    ("setup", ("export AWS_SECRET_ACCESS_KEY=abc",), "the value of a secret"),
+    ("setup", ("db_password='abc'",), "the value of a secret"),
+    ("setup", ("curl -H 'Authorization: Basic abc' http://host",), "an authorisation header"),
+    ("setup", ("echo encdl-key-1:abcd",), "the content of a key"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "what"), SECRETS)
+def test_no_secret_gets_into_a_script(field: str, value: tuple[str, ...], what: str) -> None:
+    with pytest.raises(UsageError, match=rf"line \d+ of the script would hold {what}") as told:
+        sbatch_script(job(surroundings=Surroundings(**{field: value})))  # type: ignore[arg-type]
+    assert "abc" not in str(told.value)
+    assert "aaa" not in str(told.value).lower()
+
+
+def test_a_secret_in_a_setting() -> None:
+    with pytest.raises(UsageError, match="would hold the content of a key or grant file"):
+        sbatch_script(job(settings=(("model.init_args.tag", "encdl-grant-1:xyz"),)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['export MLFLOW_TRACKING_TOKEN="$(cat ~/.token)"', "export HF_TOKEN=$TOKEN_OF_MINE", "source ~/.secrets"],
+)
+def test_where_a_secret_comes_from_may_be_told(line: str) -> None:
+    assert line in sbatch_script(job(surroundings=Surroundings(setup=(line,))))

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Written by `encdl submit`: 1 x /work/tiny.yaml
+#SBATCH --job-name=tiny
+#SBATCH --output="/work/with spaces/tiny/logs/%j.log"
+#SBATCH --open-mode=append
+#SBATCH --time=30
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=4
+#SBATCH --cpus-per-task=1
+#SBATCH --gpus-per-node=4
+#SBATCH --signal=USR1@60
+#SBATCH --requeue
+#SBATCH --constraint=a100
+#SBATCH --exclusive
+
+set -uo pipefail
+cd '/work/with spaces' || exit 1
+module load cuda/12.4 || exit 1
+module load apptainer || exit 1
+ulimit -n 4096
+export MLFLOW_TRACKING_URI=http://tracker:5000
+export ENCDL_COMMIT=abc
+
+trial="${SLURM_ARRAY_TASK_ID:-0}"
+case "$trial" in
+    0) settings=() ;;
+    *) echo "no training $trial" >&2; exit 1 ;;
+esac
+
+srun --kill-on-bad-exit=1 apptainer exec --nv /images/encdl.sif encdl fit --config /work/tiny.yaml \
+    --trainer.devices 4 \
+    --trainer.num_nodes 2 \
+    --trainer.strategy ddp \
+    --resume '/work/with spaces/tiny/trials'/"$trial" \
+    "${settings[@]}"
+code=$?
+
+# The training has saved its place, or had not begun: back into the queue, to go on from there.
+if { [ $code -eq 75 ] || [ $code -eq 138 ]; } && [ "${SLURM_RESTART_COUNT:-0}" -lt 3 ]; then
+    echo "back into the queue"
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit $code

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Written by `encdl submit`: 1 x /work/tiny.yaml
+#SBATCH --job-name=tiny
+#SBATCH --output=/work/runs/jobs/tiny/logs/%j.log
+#SBATCH --open-mode=append
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=2
+#SBATCH --cpus-per-task=1
+#SBATCH --signal=USR1@120
+#SBATCH --requeue
+
+set -uo pipefail
+cd /work || exit 1
+source /envs/encdl/bin/activate || exit 1
+
+trial="${SLURM_ARRAY_TASK_ID:-0}"
+case "$trial" in
+    0) settings=() ;;
+    *) echo "no training $trial" >&2; exit 1 ;;
+esac
+
+srun --kill-on-bad-exit=1 encdl fit --config /work/tiny.yaml \
+    --trainer.devices 2 \
+    --trainer.num_nodes 1 \
+    --trainer.strategy ddp \
+    --resume /work/runs/jobs/tiny/trials/"$trial" \
+    "${settings[@]}"
+code=$?
+
+# The training has saved its place, or had not begun: back into the queue, to go on from there.
+if { [ $code -eq 75 ] || [ $code -eq 138 ]; } && [ "${SLURM_RESTART_COUNT:-0}" -lt 100 ]; then
+    echo "back into the queue"
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit $code

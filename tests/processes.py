@@ -1,0 +1,69 @@
+"""`encdl` in processes of its own that start at once: they are forked from one that has the libraries loaded."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+CONTEXT = multiprocessing.get_context("forkserver")
+PRELOADED = ["encdl.commands.training", "mlflow", "monai.data", "monai.transforms", "tests.tiny_task"]
+
+
+def start(
+    words: Sequence[str], folder: Path, log: str = "log", environment: Mapping[str, str] | None = None
+) -> BaseProcess:
+    """Start `encdl WORDS` in a folder; what it prints goes to the file `log` there."""
+    root = str(Path(__file__).parents[1])
+    if root not in os.environ.get("PYTHONPATH", "").split(os.pathsep):  # the server is a Python of its own
+        os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    CONTEXT.set_forkserver_preload(PRELOADED)
+    process = CONTEXT.Process(target=_run, args=(list(words), str(folder), log, dict(environment or {})))
+    process.start()
+    return process
+
+
+def run(words: Sequence[str], folder: Path, seconds: float = 290) -> int | None:
+    """Run it to its end; the exit code, None if it takes too long."""
+    process = start(words, folder)
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        return None
+    return process.exitcode
+
+
+def run_ranks(words: Sequence[str], folder: Path, ranks: int = 2, seconds: float = 290) -> list[int | None]:
+    """Run it as the ranks of one machine, as torchrun would; their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        start(
+            words,
+            folder,
+            f"log-{rank}",
+            {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+        )
+        for rank in range(ranks)
+    ]
+    for process in processes:
+        process.join(seconds)
+        process.kill()
+    return [process.exitcode for process in processes]
+
+
+def _run(words: list[str], folder: str, log: str, environment: dict[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ.update({"OMP_NUM_THREADS": "1", **environment})
+    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(stream, 1)
+    os.dup2(stream, 2)
+    from encdl.cli import main
+
+    sys.exit(main(words))
