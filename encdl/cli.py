@@ -62,7 +62,7 @@ VERBS = {
     ),
     "test": Verb("measure a checkpoint on the test images", "encdl.commands.training:main", whole=True),
     "export": Verb("make a small weights file from a training checkpoint", "encdl.commands.export"),
-    "experiment": Verb("run a whole study: many trainings, one record", "encdl.commands.experiment"),
+    "experiment": Verb("run a whole study into one record", "encdl.commands.experiment"),
     "submit": Verb("hand trainings to a Slurm cluster: one, or a grid of them", "encdl.commands.submit"),
     "jobs": Verb("list what was submitted, with its state and its MLflow run", "encdl.commands.jobs"),
     "audit": Verb(

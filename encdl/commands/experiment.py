@@ -12,22 +12,41 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encdl.commands.common import add_output, progress, usable_device
+from encdl.commands import reader_cost
+from encdl.commands.common import RECORDS, add_output, progress, usable_device
 from encdl.errors import EncdlError, UsageError
 
 if TYPE_CHECKING:
     from encdl.study.parts import Part
 
-STUDIES = {"ciphertext-readers": "a reader of ciphertext beside plaintext, wrong key, no key and fixed key"}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the verb's arguments."""
-    told = "; ".join(f"{name}: {what}" for name, what in STUDIES.items())
-    parser.add_argument("study", choices=sorted(STUDIES), metavar="STUDY", help=told)
-    parser.add_argument(
-        "--config", type=Path, required=True, metavar="YAML", help="recipe of a reader, as for `encdl fit`"
-    )
+    """Declare a sub-command for each study."""
+    studies = parser.add_subparsers(dest="study", metavar="STUDY", required=True)
+    for name, (told, declare, do) in STUDIES.items():
+        study = studies.add_parser(
+            name, help=told, description=f"{told[0].upper()}{told[1:]}.", allow_abbrev=False
+        )
+        study.add_argument(
+            "--config",
+            type=Path,
+            required=True,
+            metavar="YAML",
+            help="recipe of a reader, as for `encdl fit`",
+        )
+        declare(study)
+        study.set_defaults(run_study=do)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the study that was asked for."""
+    if not args.config.is_file():
+        raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
+    done: int = args.run_study(args)
+    return done
+
+
+def _declare_readers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", metavar="DIR", help="where the data set's files are (default: the recipe's)"
     )
@@ -61,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def _run_readers(args: argparse.Namespace) -> int:
     """Train what is missing, measure costs, write the record."""
     from encdl.atomic import check_output  # noqa: PLC0415
     from encdl.study.parts import Part  # noqa: PLC0415
@@ -75,10 +94,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--rows: no row {', '.join(unknown)}: there are {', '.join(VIEWS)}")
     if "plaintext" not in rows:
         raise UsageError("--rows: plaintext must be there: it is what the others are compared with")
-    if not args.config.is_file():
-        raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
     data = args.config.stem.partition("-")[2] or args.config.stem
-    output = args.output or Path("experiments", "results", f"readers-{data}.json")
+    output = args.output or RECORDS / f"readers-{data}.json"
     check_output(output, args.force)
     folder = args.work or Path("runs", args.study, args.config.stem)
     folder.mkdir(parents=True, exist_ok=True)
@@ -178,8 +195,7 @@ def _write(
     )
     # Random weights cost what trained ones do.
     cipher = ciphers.create(first["cipher"]["name"], first["cipher"]["config"]).to(device).eval()
-    sizes, batches = (128, 256), (1, 32 if device == "cuda" else 4)
-    metrics["cost"] = cost(reader, cipher, spec, device, sizes, batches)
+    metrics["cost"] = cost(reader, cipher, spec, device, reader_cost.SIZES, reader_cost.batches(device))
     record = records.record(
         output.stem,
         "ciphertext-readers",
@@ -205,3 +221,18 @@ def _write(
 def _told(content: dict[str, Any]) -> str:
     figures = content["figures"][content["row"]]
     return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+
+
+STUDIES = {
+    "ciphertext-readers": (
+        "train readers of ciphertext beside plaintext, wrong key, no key and fixed key",
+        _declare_readers,
+        _run_readers,
+    ),
+    "reader-cost": (
+        "time reading ciphertext beside reading plaintext and decrypting first, in memory and from files",
+        reader_cost.add_arguments,
+        reader_cost.run,
+    ),
+}
+"""Name to help, declaration of the arguments, and what runs it."""

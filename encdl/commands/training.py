@@ -94,9 +94,14 @@ class RecordConfig(SaveConfigCallback):
 
 
 class TrainingCLI(LightningCLI):
-    """Lightning's command line for any task on any data set, with this project's tracking and callbacks."""
+    """Lightning's command line for any task on any data set, with this project's tracking and callbacks.
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    Args:
+        argv: The verb and its settings; without `run`, the settings alone.
+        run: Do what the verb says, rather than only make task, data and trainer.
+    """
+
+    def __init__(self, argv: Sequence[str], run: bool = True) -> None:
         super().__init__(
             LightningModule,
             ImageDataModule,
@@ -114,6 +119,7 @@ class TrainingCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             args=list(argv),
+            run=run,
         )
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
@@ -208,6 +214,13 @@ class TrainingCLI(LightningCLI):
                 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
 
 
+class Parts(TrainingCLI):
+    """Makes task, data and trainer, and does nothing with them; takes settings without a verb."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        super().__init__(argv, run=False)
+
+
 class Settings(TrainingCLI):
     """Reads the settings and makes nothing of them."""
 
@@ -258,6 +271,18 @@ def check(argv: Sequence[str]) -> None:
         EncdlError: One of them is wrong; told in one line.
     """
     _parsed(Settings, argv)
+
+
+def task_of(recipe: str) -> LightningModule:
+    """The task that a recipe describes, as it is before training; reads no data set.
+
+    Raises:
+        EncdlError: A setting is not as it must be.
+    """
+    # With a logger the run would be entered into MLflow's list.
+    settings = ["--config", recipe, "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
+    task: LightningModule = _parsed(Parts, settings).model
+    return task
 
 
 def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:

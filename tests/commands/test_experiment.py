@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from encdl.cli import main
+from encdl.commands import reader_cost
 from encdl.damage import DAMAGES
-from encdl.study import cost
+from encdl.study import cost, files
 
 ROWS = {"plaintext", "ciphertext", "decrypt_then_infer", "wrong_key", "keyless", "fixed_key", "hardened"}
 RECIPE = """
@@ -119,7 +120,7 @@ def test_an_ended_study_goes_on(
         (("--rows", "keyless"), "plaintext must be there"),
         (("--rows", "plaintext", "ciphers"), "no row ciphers"),
         (("--seeds", "0"), "--seeds must be at least 1, got 0"),
-        (("--config", "gone.yaml"), "gone.yaml: no such recipe"),
+        (("--config", "gone.yaml"), "gone.yaml: no such recipe: see experiments/ (--config)"),
         (("--data-dir", "gone", "--work", "{tmp}"), "gone/bars.npz: no such file"),
         (("--set", "trainer.speed=9", "--work", "{tmp}"), "arguments: --trainer.speed=9"),
     ],
@@ -139,3 +140,49 @@ def test_a_record_is_not_overwritten(
 ) -> None:
     assert main(words(study)) == 2
     assert "readers-bars.json" in capsys.readouterr().err
+
+
+def test_costs_are_timed_and_recorded(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a size that saves time; the data set of the recipe is not read, and nothing is left behind."""
+    for module in (cost, files):
+        monkeypatch.setattr(module, "ROUNDS", 2)
+    monkeypatch.setattr(reader_cost, "SIZES", (32,))
+    monkeypatch.setattr(reader_cost, "batches", lambda device: (1,))
+    target = tmp_path / "readers-cost.json"
+    recipe = str(study / "classifier-bars.yaml")
+    told = ["experiment", "reader-cost", "--config", recipe, "--work", str(tmp_path / "w"), "--device", "cpu"]
+    assert main([*told, "--output", str(target)]) == 0
+    record = json.loads(target.read_text())
+    assert (record["task"], record["config"]) == ("reader-cost", recipe)
+    assert record["metrics"]["memory"]["32px_batch1"]["keyed_to_plain"] > 0
+    assert record["metrics"]["files"]["32px"]["wall"]["ciphertext_to_decrypt_then_infer"] > 0
+    assert record["reader"]["backbone"] == "ResNet18"
+    assert not list((tmp_path / "w").iterdir())
+    assert main([*told, "--output", str(target)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--config", "experiments/encryptor.yaml"], "experiments/encryptor.yaml: is no recipe of a reader"),
+        (["--config", "gone.yaml"], "gone.yaml: no such recipe"),
+        (
+            ["--config", "experiments/classifier-npz.yaml", "--rows", "plaintext"],
+            "unrecognized arguments: --rows",
+        ),
+    ],
+)
+def test_mistakes_about_costs(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    try:
+        code = main(["experiment", "reader-cost", *words, "--output", str(tmp_path / "r.json")])
+    except SystemExit as stop:
+        code = stop.code  # type: ignore[assignment]
+    assert code == 2
+    assert said in capsys.readouterr().err.strip().splitlines()[-1]
