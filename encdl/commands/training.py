@@ -25,7 +25,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from encdl.callbacks import ImagePanel, ResultTable
 from encdl.data.base import ImageDataModule
 from encdl.errors import EncdlError, UsageError
-from encdl.tracking import RunLogger, RunRecord, run_id_of, run_logger
+from encdl.serving.logged import LogReader
+from encdl.tracking import RunRecord, run_id_of, run_logger
 from encdl.weights import SETTINGS_KEY
 
 HARMLESS = (
@@ -89,7 +90,7 @@ class TrainingCLI(LightningCLI):
             save_config_kwargs={"save_to_log_dir": False},
             trainer_defaults={
                 "default_root_dir": "runs",
-                "logger": {"class_path": f"{RunLogger.__module__}.{RunLogger.__qualname__}"},
+                "logger": {"class_path": "encdl.tracking.RunLogger"},
             },
             seed_everything_default=0,
             parser_class=Parser,
@@ -133,7 +134,7 @@ class TrainingCLI(LightningCLI):
         settings = self._get(self.config_init, "trainer")
         given = settings.get("callbacks") or []
         callbacks: list[Callback] = [*given] if isinstance(given, list) else [given]
-        usual: list[Callback] = [RunRecord(), ResultTable()]
+        usual: list[Callback] = [RunRecord(), ResultTable(), LogReader()]
         if settings.get("enable_checkpointing") is not False and not settings.get("fast_dev_run"):
             usual.append(ModelCheckpoint(save_last=True))
         if find_spec("matplotlib"):
