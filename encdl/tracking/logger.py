@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +15,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from PIL import Image
 
 from encdl.errors import UsageError
 from encdl.lazy import need
@@ -27,6 +30,7 @@ QUIET = {
 NOISY_LOGGERS = ("alembic", "mlflow.store", "mlflow.system_metrics", "lightning.pytorch.loggers.mlflow")
 PARENT_VARIABLE = "ENCDL_PARENT_RUN"
 """Environment variable: id of the run that runs of this process belong to (a study, a sweep)."""
+PANEL = re.compile(r"panels/step-(\d+)\.png")
 
 _own_stores: set[str] = set()
 
@@ -148,11 +152,21 @@ class RunLogger(MLFlowLogger):
 
     @rank_zero_only
     def log_picture(self, png: bytes, path: str) -> None:
-        """Store a PNG file as the artifact `path`."""
+        """Store a PNG file as the artifact `path`.
+
+        One that is called `panels/step-NUMBER.png` also becomes MLflow's image `panel` of that step, which its
+        comparison of runs shows side by side.
+        """
         with TemporaryDirectory() as folder:
             file = Path(folder, Path(path).name)
             file.write_bytes(png)
             self.experiment.log_artifact(self.run_id, str(file), str(Path(path).parent))
+        panel = PANEL.fullmatch(path)
+        if panel:
+            image = Image.open(io.BytesIO(png))
+            self.experiment.log_image(
+                self.run_id, image, key="panel", step=int(panel.group(1)), synchronous=True
+            )
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
