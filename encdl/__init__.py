@@ -1,3 +1,72 @@
-"""EncDL: neural ciphers for medical images, and networks that read the ciphertext."""
+"""EncDL: neural ciphers for medical images, and networks that read the ciphertext.
+
+The names below are loaded when they are used, so that `import encdl` itself needs neither torch nor MONAI.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from encdl.api import (
+        Salvaged,
+        decrypt,
+        decrypt_file,
+        encrypt,
+        encrypt_file,
+        grant,
+        open_key,
+        read_header,
+        rekey_file,
+        salvage,
+    )
+    from encdl.errors import EncdlError
+    from encdl.keys.key import Grant, Key
+    from encdl.pipeline import Decrypt, Decryptd, EncdlReader, Encrypt, Encryptd, KeyRef
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Decrypt",
+    "Decryptd",
+    "EncdlError",
+    "EncdlReader",
+    "Encrypt",
+    "Encryptd",
+    "Grant",
+    "Key",
+    "KeyRef",
+    "Salvaged",
+    "__version__",
+    "decrypt",
+    "decrypt_file",
+    "encrypt",
+    "encrypt_file",
+    "grant",
+    "open_key",
+    "read_header",
+    "rekey_file",
+    "salvage",
+]
+
+_PLACES = {
+    "EncdlError": "encdl.errors",
+    "Grant": "encdl.keys.key",
+    "Key": "encdl.keys.key",
+    **dict.fromkeys(
+        ("Decrypt", "Decryptd", "EncdlReader", "Encrypt", "Encryptd", "KeyRef"), "encdl.pipeline"
+    ),
+}
+"""Modules of the names above that are not in `encdl.api`."""
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'encdl' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES.get(name, "encdl.api")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -85,24 +85,29 @@ def writing(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[Bi
     target = check_output(path, force)
     if target.is_symlink():
         target = Path(os.path.realpath(target))  # replace what the link points to, not the link
-    temporary = target  # until there is one: what errors name
-    try:
+    with _named(target):
         temporary, descriptor = _create(target)
-        try:
-            with os.fdopen(descriptor, "w+b") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-                _take_name(temporary, target, force)
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-    except OSError as error:
-        if error.filename not in (None, str(temporary)):
-            raise  # another file's
-        # Name the file that the user knows, not the temporary one.
-        raise OSError(error.errno, error.strerror or str(error), str(target)) from error
+    try:
+        with _named(target, temporary), os.fdopen(descriptor, "w+b") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            _take_name(temporary, target, force)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
     _sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def _named(target: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Name in errors the file that the user knows, not the temporary one; those about other files pass."""
+    try:
+        yield
+    except OSError as error:
+        if temporary is not None and error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(target)) from error
 
 
 def _create(target: Path) -> tuple[Path, int]:

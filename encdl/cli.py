@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 from encdl import __version__
-from encdl.errors import EncdlError, without_secrets
+from encdl.errors import EncdlError, explain, without_secrets
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -48,12 +48,10 @@ VERBS = {
         "show what a key or grant file is and opens, without its secret", "encdl.commands.keys:KeyInfo"
     ),
     "grant": Verb("derive a key for one study or one file only", "encdl.commands.keys:MakeGrant"),
-    "encrypt": Verb("encrypt an image into an .encdl file", "encdl.commands.files:Encrypt"),
-    "decrypt": Verb("decrypt an .encdl file back into the image", "encdl.commands.files:Decrypt"),
-    "rekey": Verb("encrypt an .encdl file anew under another key", "encdl.commands.files:Rekey"),
-    "inspect": Verb(
-        "show what an .encdl file says about itself (no key needed)", "encdl.commands.files:Inspect"
-    ),
+    "encrypt": Verb("encrypt images, or folders of them, into .encdl files", "encdl.commands.encrypt"),
+    "decrypt": Verb("decrypt .encdl files back into what they were made from", "encdl.commands.decrypt"),
+    "rekey": Verb("encrypt .encdl files anew under another key", "encdl.commands.rekey"),
+    "inspect": Verb("show what .encdl files say about themselves (no key needed)", "encdl.commands.inspect"),
     "predict": Verb(
         "read .encdl files with a trained network: classes or masks, without decrypting them",
         "encdl.commands.predict",
@@ -148,20 +146,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (EncdlError, ModuleNotFoundError, OSError, MemoryError) as error:
-        print(f"encdl: error: {without_secrets(' '.join(_explain(error).split()))}", file=sys.stderr)
+        print(f"encdl: error: {without_secrets(' '.join(explain(error).split()))}", file=sys.stderr)
         return EXIT_ERROR
-
-
-def _explain(error: Exception) -> str:
-    """What is wrong, where, and what to do."""
-    match error:
-        case ModuleNotFoundError():
-            package = (error.name or str(error)).partition(".")[0]
-            return f"{package} is not installed, and this verb needs it: pip install {package}"
-        case OSError():
-            names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-            reason = f"{names + ': ' if names else ''}{error.strerror or error}"
-            return f"{reason}: nothing was written; check the name, the permissions and the free space"
-        case MemoryError():
-            return "out of memory: use a smaller image or a larger machine; nothing was written"
-    return str(error)

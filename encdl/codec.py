@@ -1,66 +1,89 @@
-"""From a picture's array to header and ciphertext, and back: keys, planes, cipher and post-processing."""
+"""From documents to containers and back, slice by slice: memory does not grow with the number of slices."""
 
 from __future__ import annotations
 
-import contextlib
+import io
 import json
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from encdl import container, formats, wrap
 from encdl import postprocess as post
-from encdl.container import Header
-from encdl.errors import ContainerError, UsageError, WeightsError
-from encdl.images import check
+from encdl.chunk_cipher import ChunkCipher, CipherLike, device_errors
+from encdl.container import Chunk, Grid, Header, Metadata, Reader, Writer
+from encdl.container.array import Array, Planes, paste
+from encdl.container.content import Content
+from encdl.documents import array_of, check_document, chunks_of, content_of, document_of, grouped
+from encdl.errors import ContainerError, ImageFileError, UsageError, WeightsError
+from encdl.formats.base import Document, slice_shape
 from encdl.keys.derive import ImageKeys, check_study
 from encdl.keys.key import Grant, Opener
 from encdl.keys.nonces import random_nonce, synthetic_nonce
-from encdl.keys.planes import PlaneSpec, key_planes
+from encdl.keys.planes import PlaneSpec
+from encdl.weights import how_to_get
 
-if TYPE_CHECKING:
-    from encdl.postprocess.base import PostProcess
-
-Array = npt.NDArray[Any]
 NonceMode = Literal["random", "synthetic"]
-PIXELS_AT_ONCE = 2**22
+Wrapping = Literal["none", "aes"]
 NONCE_MODES: tuple[NonceMode, ...] = ("random", "synthetic")
+Progress = Callable[[int], object]
+"""Is told how many bytes of the array more are done."""
 
 
-class CipherLike(Protocol):
-    """What the codec needs of a cipher; every `encdl.ciphers.Cipher` has it.
+@dataclass
+class Salvage:
+    """What to do with damaged slices, and which they were.
 
-    Pictures and ciphertexts are uint8 (B, C, H, W), key planes uint8 (B, C, P, H, W), lost bool (B, C, H, W).
-    Each channel must be treated by itself: a large picture is handed over some channels at a time.
+    Attributes:
+        restore: guess them with the cipher's restorer; if not, what is damaged stays zero.
+        damaged: slices of which a part was damaged or missing, counted from 0; known once all slices were read.
     """
 
-    @property
-    def name(self) -> str:
-        """Name of the cipher class, as in the header."""
-        ...
+    restore: bool = True
+    damaged: list[int] = field(default_factory=list)
 
-    def encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
-        """Encrypt pictures."""
-        ...
 
-    def decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
-        """Decrypt intact ciphertexts."""
-        ...
+@dataclass(frozen=True)
+class Settings:
+    """How to encrypt.
 
-    def field(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
-        """The mask that lies on each pixel, without forming the pictures."""
-        ...
+    Attributes:
+        planes: how to make the key planes; as many as the cipher takes.
+        postprocess: a name of `encdl.postprocess.NAMES`.
+        nonce: "random", or "synthetic": from a keyed hash of the content and of all settings, so that one changed
+            pixel changes every key plane. Equal content then gives equal files, which shows that it is equal.
+        study: name of the study that the file belongs to.
+        wrap: "aes" to seal the finished container in AES-256-GCM (`encdl.wrap`), "none" to leave it.
+    """
 
-    def restore(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor | None = None) -> Tensor:
-        """Guess the pictures behind damaged ciphertexts."""
-        ...
+    planes: PlaneSpec = field(default_factory=PlaneSpec)
+    postprocess: str = "none"
+    nonce: NonceMode = "random"
+    study: str = ""
+    wrap: Wrapping = "none"
+
+
+@dataclass(frozen=True)
+class CipherSlice:
+    """A slice as a reader of ciphertext takes it.
+
+    Attributes:
+        body: the slice as it lies in the file, uint8 (C, H, W).
+        ciphertext: with the post-processing undone, uint8 (1, C, H, W) on the codec's device.
+        mask: what lies on each pixel (`Cipher.field`), of the same form.
+    """
+
+    body: Planes
+    ciphertext: Tensor
+    mask: Tensor
 
 
 class Codec:
-    """Encrypts arrays into (header, body) and back with one cipher and its weights.
+    """Encrypts documents into containers and back with one cipher and its weights.
 
     Args:
         cipher: the cipher, on the device where it is to run.
@@ -73,230 +96,288 @@ class Codec:
         self.weights_id = weights_id
         self.device = torch.device(device)
 
+    def encrypt(
+        self,
+        document: Document,
+        opener: Opener,
+        stream: BinaryIO,
+        settings: Settings | None = None,
+        *,
+        suffix: str | None = None,
+        content: bytes | None = None,
+        progress: Progress | None = None,
+    ) -> Header:
+        """Write the container of a document.
+
+        Args:
+            document: what to encrypt.
+            opener: a key, or a grant for the study.
+            stream: where to write.
+            settings: how to encrypt; see `Settings`.
+            suffix: ending of the original file's name, kept among the secret metadata; the format's own by default.
+            content: the array's digest, if it is known (`content_of`); otherwise all slices are read twice.
+            progress: is told how many more bytes of the array are done.
+
+        Returns:
+            The header.
+
+        Raises:
+            ImageFileError: the array has a shape or type that no file holds, or changed while it was read.
+            UsageError: an unknown setting, or a grant that cannot encrypt.
+            WrongKeyError: a grant for another study.
+        """
+        settings = settings or Settings()
+        content = content or content_of(document)
+        suffix = formats.suffix_of(document.format) if suffix is None else suffix
+        metadata = Metadata(document.format, suffix, content.hex(), document.rest)
+        header = self._header(document, opener, settings, metadata)
+        keys = opener.image_keys(header.nonce_bytes, header.study)
+        wrapping = _wrapping(stream, settings, keys, header)
+        writer = Writer(stream if wrapping is None else cast(BinaryIO, wrapping), header, metadata, keys)
+        work = self._chunk_cipher(header)
+        check = Content(document.shape, document.layout, header.dtype)
+        start = 0
+        for group in grouped(chunks_of(document, header.grid, check), work.at_once):
+            own = [container.chunk_keys(keys, start + offset) for offset in range(len(group))]
+            for body in work.encrypt(group, own):
+                writer.chunk(body.tobytes())
+            start += len(group)
+            _tell(progress, group)
+        if check.digest() != content:
+            raise ImageFileError("the pixels changed while they were read: try again")
+        writer.close()
+        if wrapping is not None:
+            wrapping.finish()
+        return header
+
+    def decrypt(
+        self, reader: Reader, salvage: Salvage | None = None, progress: Progress | None = None
+    ) -> Document:
+        """The document in a container; its slices are read, verified and decrypted as they are asked for.
+
+        Keep what is made of the slices hidden until all of them came: only then it is known that none is missing.
+
+        Args:
+            reader: the opened container.
+            salvage: what to do with damaged slices, with a tolerant reader.
+            progress: as in `encrypt`.
+
+        Returns:
+            The document; where the metadata are damaged, one of format "npy" with nothing beside its pixels. Its
+            slices raise `ContainerError` where something was changed, and where the cipher is exact and the
+            result is not what was encrypted.
+
+        Raises:
+            WeightsError: the file was made with another cipher or other weights.
+            ContainerError: the post-processing is not one that this version knows.
+            UsageError: the reader is tolerant, and `salvage` is not given.
+        """
+        if reader.tolerant and salvage is None:
+            raise UsageError("a tolerant reader needs to know what to do with damaged slices: give `salvage`")
+        header, metadata = reader.header, reader.metadata or Metadata("npy")
+        self._check(header)
+        work = self._chunk_cipher(header)
+        return Document(
+            header.shape,
+            np.dtype(header.dtype),
+            header.layout,
+            metadata.format,
+            metadata.rest,
+            lambda: self._slices(reader, work, salvage, progress),
+        )
+
     def encrypt_array(
         self,
         array: Array,
         opener: Opener,
+        settings: Settings | None = None,
         *,
-        planes: PlaneSpec,
-        postprocess: str = "none",
-        nonce: NonceMode = "random",
-        study: str = "",
-        file_format: str = "png",
-    ) -> tuple[Header, bytes]:
-        """Encrypt a picture.
+        layout: str | None = None,
+        file_format: str = "npy",
+    ) -> bytes:
+        """Encrypt an array into a container in memory.
 
         Args:
-            array: (H, W) or (H, W, C), uint8, uint16 or int16.
-            opener: a key, or a grant for `study`.
-            planes: how to make the key planes; as many as the cipher takes.
-            postprocess: a name of `encdl.postprocess.NAMES`.
-            nonce: "random", or "synthetic": from a keyed hash of the picture and of all settings, so that one
-                changed pixel changes every key plane. Equal pictures then give equal files, which shows that
-                they are equal.
-            study: name of the study that the file belongs to.
-            file_format: what to write on decryption: "png", "tiff" or "npy".
-
-        Returns:
-            The header, and the ciphertext: uint8 of (channels, H, W), row-major, as many bytes as the array.
+            array: 1 to 8 axes, integers or floats.
+            opener: a key, or a grant for the study.
+            settings: how to encrypt; see `Settings`.
+            layout: one letter an axis (`encdl.container.grid`); `encdl.formats.base.layout_of` the shape by default.
+            file_format: what `encdl decrypt` shall write.
 
         Raises:
-            ImageFileError: the array is of another shape or type.
-            UsageError: an unknown setting, or a grant that cannot encrypt.
-            WrongKeyError: a grant for another study.
+            ImageFileError, UsageError, WrongKeyError: as `encrypt`.
         """
-        array = check(array)
+        stream = io.BytesIO()
+        self.encrypt(document_of(array, layout, file_format), opener, stream, settings)
+        return stream.getvalue()
+
+    def decrypt_array(self, data: bytes, opener: Opener) -> Array:
+        """Decrypt what `encrypt_array` made, bit-exact where the cipher is; errors as `Reader` and `decrypt`."""
+        document = self.decrypt(Reader(io.BytesIO(data), opener))
+        return array_of(document)
+
+    def cipher_slices(self, reader: Reader) -> Iterator[CipherSlice]:
+        """Every slice as a reader of ciphertext takes it; no picture is formed. Errors as `decrypt`."""
+        header = reader.header
+        self._check(header)
+        grid, work = header.grid, self._chunk_cipher(header)
+        shape = (grid.planes, grid.height, grid.width)
+        for chunks in _by_slice(reader):
+            whole = np.empty(shape, np.uint8)
+            ciphertext, mask = (
+                torch.empty(1, *shape, dtype=torch.uint8, device=self.device) for _ in range(2)
+            )
+            for chunk in chunks:
+                place = grid.place(chunk.index)
+                rows, columns = (
+                    slice(place.top, place.top + place.height),
+                    slice(place.left, place.left + place.width),
+                )
+                body = _planes(chunk, grid)
+                with device_errors(self.device):
+                    part, key_bits = work.unprocessed([body], [reader.keys(chunk.index)])
+                    whole[:, rows, columns] = body
+                    ciphertext[..., rows, columns] = part
+                    mask[..., rows, columns] = work.mask(part, key_bits)
+            yield CipherSlice(whole, ciphertext, mask)
+
+    def _header(self, document: Document, opener: Opener, settings: Settings, metadata: Metadata) -> Header:
         if isinstance(opener, Grant) and opener.scope == "file":
             raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
-        study = check_study(study)
-        process = post.create(postprocess)
-        settings: dict[str, Any] = {
+        check_document(document)
+        post.create(settings.postprocess)
+        study = check_study(settings.study)
+        shape = tuple(int(size) for size in document.shape)
+        stored: dict[str, Any] = {
             "cipher": self.cipher.name,
             "weights": self.weights_id,
-            "shape": array.shape,
-            "dtype": array.dtype.name,
-            "layout": "HW" if array.ndim == 2 else "HWC",
-            "postprocess": postprocess,
-            "planes": planes.to_dict(),
-            "format": file_format,
+            "shape": shape,
+            "dtype": document.dtype.name,
+            "layout": document.layout,
+            "postprocess": settings.postprocess,
+            "planes": settings.planes.to_dict(),
+            "tile": container.choose_tile(shape, document.layout, document.dtype.name),
+            "sealed_bytes": container.sealed_length(metadata),
         }
-        header = Header(
-            **settings,
-            nonce=_nonce(nonce, opener, array, settings, study).hex(),
-            study=study,
-            key_id=opener.key_id,
-            body_bytes=array.nbytes,
-        )
-        with device_errors(self.device):
-            keys, key_bits = self._keys(header, opener)
-            ciphertext = _by_channels(self.cipher.encrypt, to_tensor(array).to(self.device), key_bits)
-            body = process.apply(ciphertext, [keys]).cpu().numpy().tobytes()
-        return header, body
+        nonce = _nonce(settings.nonce, opener, stored, metadata, study)
+        return Header(**stored, nonce=nonce.hex(), study=study, key_id=opener.key_id)
 
-    def decrypt_array(self, header: Header, body: bytes, opener: Opener) -> Array:
-        """Decrypt what `encrypt_array` made, once the container found it authentic.
+    def _slices(
+        self, reader: Reader, work: ChunkCipher, salvage: Salvage | None, progress: Progress | None
+    ) -> Iterator[Array]:
+        header, grid = reader.header, reader.header.grid
+        little = np.dtype(header.dtype).newbyteorder("<")
+        check = Content(header.shape, header.layout, header.dtype)
+        shape = (grid.height, grid.width, grid.channels)
+        if salvage is not None:
+            salvage.damaged.clear()
+        current, tiles = np.empty(0, little), 0
+        for chunk, planes in self._opened(reader, work, salvage):
+            place = grid.place(chunk.index)
+            if tiles == 0:
+                current = np.empty(shape, little)
+            paste(current, place, planes)
+            tiles = (tiles + 1) % (grid.count // grid.slices)
+            if progress is not None:
+                progress(planes.size)
+            if tiles == 0:
+                check.update(current)
+                yield _native(current, grid)
+        told = reader.metadata.content if reader.metadata else ""
+        intact = salvage is None or not salvage.damaged
+        if self.cipher.exact and intact and told and told != check.digest().hex():
+            raise ContainerError(
+                f"{reader.where}: is authentic, and does not decrypt to what was encrypted: this machine computes "
+                "otherwise; try another --device"
+            )
 
-        Returns:
-            The array that was encrypted: bit-exact where the cipher is.
+    def _opened(
+        self, reader: Reader, work: ChunkCipher, salvage: Salvage | None
+    ) -> Iterator[tuple[Chunk, Planes]]:
+        """Every chunk with its byte planes, decrypted or restored."""
+        grid = reader.header.grid
+        group: list[Chunk] = []
 
-        Raises:
-            WeightsError: the file was made with another cipher or other weights.
-            WrongKeyError: a grant for something else.
-            ContainerError: the body's length or the post-processing is not what this version knows.
-        """
-        with device_errors(self.device):
-            ciphertext, key_bits = self._unprocessed(header, body, opener)
-            return from_tensor(_by_channels(self.cipher.decrypt, ciphertext, key_bits), header)
+        def flush() -> Iterator[tuple[Chunk, Planes]]:
+            bodies = [_planes(chunk, grid) for chunk in group]
+            opened = work.decrypt(bodies, [reader.keys(chunk.index) for chunk in group]) if group else ()
+            yield from zip(tuple(group), opened, strict=True)
+            group.clear()
 
-    def ciphertext_and_mask(self, header: Header, body: bytes, opener: Opener) -> tuple[Tensor, Tensor]:
-        """What a reader of ciphertext takes, with the post-processing undone; the picture is not formed.
+        for chunk in reader.chunks():
+            fits = not group or len(chunk.body) == len(group[0].body)
+            if not fits or not chunk.intact or (len(group) + 1) * len(chunk.body) > work.at_once:
+                yield from flush()
+            if chunk.intact:
+                group.append(chunk)
+            elif salvage is not None:
+                number = grid.place(chunk.index).slice
+                if number not in salvage.damaged[-1:]:
+                    salvage.damaged.append(number)
+                yield chunk, self._guess(reader, work, salvage, chunk)
+        yield from flush()
 
-        Args:
-            header: of the file.
-            body: its ciphertext, once the container found both authentic.
-            opener: a key, or a grant for the file or its study.
+    def _guess(self, reader: Reader, work: ChunkCipher, salvage: Salvage, chunk: Chunk) -> Planes:
+        body = _planes(chunk, reader.header.grid)
+        if not salvage.restore or not chunk.present:
+            return np.zeros_like(body)
+        lost = np.arange(body.size).reshape(body.shape) >= chunk.present
+        return work.restore(body, reader.keys(chunk.index), lost)
 
-        Returns:
-            The ciphertext of the network and the mask of each pixel (`Cipher.field`), uint8 (1, C, H, W) each on the
-            codec's device; for 16-bit pictures of their byte planes, see `to_tensor`.
-
-        Raises:
-            WeightsError, WrongKeyError, ContainerError: as `decrypt_array`.
-        """
-        with device_errors(self.device):
-            ciphertext, key_bits = self._unprocessed(header, body, opener)
-            return ciphertext, _by_channels(self.cipher.field, ciphertext, key_bits)
-
-    def salvage_array(
-        self, header: Header, body: bytes, lost: npt.NDArray[np.bool_], opener: Opener
-    ) -> Array:
-        """Guess the picture behind a damaged body; arguments as `container.read_damaged` gives them.
-
-        16-bit pictures are restored byte plane by byte plane: an error in a high byte is a large one.
-
-        Raises:
-            WeightsError, WrongKeyError, ContainerError: as `decrypt_array`.
-        """
-        self._check(header)
-        process = _process(header)
-        if lost.shape != (header.body_bytes,):
-            raise ContainerError(f"the loss map has shape {lost.shape}, not ({header.body_bytes},)")
-        with device_errors(self.device):
-            keys, key_bits = self._keys(header, opener)
-            ciphertext = process.undo(self._ciphertext(header, body), [keys])
-            missing = torch.from_numpy(lost.reshape(1, *_planar_shape(header))).to(self.device)
-            if not lost.any():  # damaged somewhere: all of it is a guess
-                return from_tensor(_by_channels(self.cipher.restore, ciphertext, key_bits), header)
-            reached = process.undo_lost(missing, [keys])
-            return from_tensor(_by_channels(self._restore, ciphertext, key_bits, reached), header)
-
-    def _restore(self, ciphertext: Tensor, key_bits: Tensor, lost: Tensor) -> Tensor:
-        """Restore channels where some of the damage is known to be; channels without any are decrypted."""
-        if bool(lost.any()):
-            return self.cipher.restore(ciphertext, key_bits, lost)
-        return self.cipher.decrypt(ciphertext, key_bits)
-
-    def _unprocessed(self, header: Header, body: bytes, opener: Opener) -> tuple[Tensor, Tensor]:
-        """The network's ciphertext (1, C, H, W) and its key planes (1, C, P, H, W)."""
-        self._check(header)
-        process = _process(header)
-        keys, key_bits = self._keys(header, opener)
-        return process.undo(self._ciphertext(header, body), [keys]), key_bits
+    def _chunk_cipher(self, header: Header) -> ChunkCipher:
+        try:
+            process = post.create(header.postprocess)
+        except UsageError as error:
+            raise ContainerError(f"the file needs a newer EncDL ({error})") from None
+        return ChunkCipher(self.cipher, self.device, header.plane_spec(), process)
 
     def _check(self, header: Header) -> None:
         if (header.cipher, header.weights) != (self.cipher.name, self.weights_id):
+            loaded = f"{self.cipher.name!r} with {self.weights_id}"
             raise WeightsError(
-                f"the file was made by cipher {header.cipher!r} with weights {header.weights}, loaded are "
-                f"{self.cipher.name!r} with {self.weights_id}: give the right ones with --weights"
+                f"these are not the weights of the file ({loaded}): {how_to_get(header.cipher, header.weights)}"
             )
 
-    def _keys(self, header: Header, opener: Opener) -> tuple[ImageKeys, Tensor]:
-        keys = opener.image_keys(header.nonce_bytes, header.study)
-        channels, height, width = _planar_shape(header)
-        bits = key_planes([keys.planes], header.plane_spec(), channels, height, width)
-        return keys, torch.from_numpy(bits).to(self.device)
 
-    def _ciphertext(self, header: Header, body: bytes) -> Tensor:
-        if len(body) != header.body_bytes:
-            raise ContainerError(f"the body is {len(body)} bytes, the header says {header.body_bytes}")
-        planar = np.frombuffer(bytearray(body), np.uint8).reshape(1, *_planar_shape(header))
-        return torch.from_numpy(planar).to(self.device)
+def _wrapping(stream: BinaryIO, settings: Settings, keys: ImageKeys, header: Header) -> wrap.Writer | None:
+    if settings.wrap == "none":
+        return None
+    if settings.wrap != "aes":
+        raise UsageError(f"wrap {settings.wrap!r} is not known: use aes or none")
+    return wrap.Writer(stream, keys, header.key_id, header.study)
 
 
-def _by_channels(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """Call `function` on as many channels at a time as keep its memory near 1 GB, which changes no result."""
-    channels, height, width = tensors[0].shape[1:]
-    step = max(1, PIXELS_AT_ONCE // (height * width))
-    if step >= channels:
-        return function(*tensors)
-    starts = range(0, channels, step)
-    return torch.cat([function(*(tensor[:, n : n + step] for tensor in tensors)) for n in starts], dim=1)
+def _by_slice(reader: Reader) -> Iterator[list[Chunk]]:
+    grid = reader.header.grid
+    tiles, chunks = grid.count // grid.slices, []
+    for chunk in reader.chunks():
+        chunks.append(chunk)
+        if len(chunks) == tiles:
+            yield chunks
+            chunks = []
 
 
-def to_tensor(array: Array) -> Tensor:
-    """Lay out an array as the cipher takes it.
-
-    16-bit values are split into bytes: first the low bytes of all channels, then their high bytes; int16 by
-    its two's complement pattern.
-
-    Args:
-        array: (H, W) or (H, W, C), uint8, uint16 or int16.
-
-    Returns:
-        uint8 (1, C, H, W), or (1, 2C, H, W) for 16-bit arrays.
-    """
-    planar = np.moveaxis(array.reshape(*array.shape[:2], -1), -1, 0)
-    if array.dtype.itemsize == 2:
-        values = planar.astype(array.dtype, copy=False).view(np.uint16)
-        planar = np.concatenate([(values & 0xFF).astype(np.uint8), (values >> 8).astype(np.uint8)])
-    return torch.from_numpy(np.ascontiguousarray(planar, dtype=np.uint8)[None].copy())
+def _planes(chunk: Chunk, grid: Grid) -> Planes:
+    place = grid.place(chunk.index)
+    return np.frombuffer(chunk.body, np.uint8).reshape(grid.planes, place.height, place.width)
 
 
-def from_tensor(tensor: Tensor, header: Header) -> Array:
-    """Undo `to_tensor`: uint8 (1, C or 2C, H, W) back to the shape and dtype that the header names."""
-    planar = tensor[0].cpu().numpy()
-    if header.dtype != "uint8":
-        half = planar.shape[0] // 2
-        values = planar[:half].astype(np.uint16) | (planar[half:].astype(np.uint16) << 8)
-        planar = values.view(header.dtype)
-    return np.ascontiguousarray(np.moveaxis(planar, 0, -1)).reshape(header.shape)
+def _native(array: Array, grid: Grid) -> Array:
+    return array.reshape(slice_shape(grid.shape, grid.layout)).astype(
+        array.dtype.newbyteorder("="), copy=False
+    )
 
 
-def _planar_shape(header: Header) -> tuple[int, int, int]:
-    height, width = header.shape[:2]
-    return header.body_bytes // (height * width), height, width
+def _tell(progress: Progress | None, group: list[Planes]) -> None:
+    if progress is not None:
+        progress(sum(chunk.size for chunk in group))
 
 
-def _nonce(mode: str, opener: Opener, array: Array, settings: dict[str, Any], study: str) -> bytes:
+def _nonce(mode: str, opener: Opener, stored: dict[str, Any], metadata: Metadata, study: str) -> bytes:
     if mode == "random":
         return random_nonce()
     if mode == "synthetic":
-        # All settings belong to the context: equal pictures under other settings get other keys.
-        context = json.dumps(settings, sort_keys=True).encode()
-        return synthetic_nonce(opener, array.tobytes(), context, study)
+        # All settings and all metadata belong to the context: the same content beside others gets other keys.
+        context = json.dumps(stored, sort_keys=True).encode() + b"\0" + metadata.to_bytes()
+        return synthetic_nonce(opener, bytes.fromhex(metadata.content), context, study)
     raise UsageError(f"nonce {mode!r} is not known: use {' or '.join(NONCE_MODES)}")
-
-
-def _process(header: Header) -> PostProcess:
-    try:
-        return post.create(header.postprocess)
-    except UsageError as error:
-        raise ContainerError(f"the file needs a newer EncDL ({error})") from None
-
-
-@contextlib.contextmanager
-def device_errors(device: torch.device) -> Iterator[None]:
-    """Say in one line that memory ran out.
-
-    Raises:
-        UsageError: On an accelerator.
-        MemoryError: On the CPU.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise UsageError(f"device {str(device)!r} ran out of memory: use --device cpu") from None
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):  # what the CPU's allocator says
-            raise
-        raise MemoryError from None

@@ -46,3 +46,18 @@ class OutputExistsError(EncdlError):
 def without_secrets(message: str) -> str:
     """`message` without the content of key and grant files, which a library may quote if given one by mistake."""
     return re.sub(r"encdl-(key|grant|locked)-\d+:[\w:=-]*", r"encdl-\1-…", message)
+
+
+def explain(error: Exception) -> str:
+    """What is wrong, where, and what to do."""
+    match error:
+        case ModuleNotFoundError():
+            package = (error.name or str(error)).partition(".")[0]
+            return f"{package} is not installed, and this verb needs it: pip install {package}"
+        case OSError():
+            names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+            reason = f"{names + ': ' if names else ''}{error.strerror or error}"
+            return f"{reason}: nothing was written; check the name, the permissions and the free space"
+        case MemoryError():
+            return "out of memory: use a smaller image or a larger machine; nothing was written"
+    return str(error)

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from encdl import container, readers, weights
-from encdl.codec import Codec, device_errors
+from encdl.chunk_cipher import device_errors
+from encdl.codec import Codec
 from encdl.container import Header
 from encdl.errors import ContainerError, UsageError, WeightsError
 from encdl.keys.key import Opener
@@ -127,11 +128,11 @@ class Predictor:
         """
         where = Path(path)
         try:
-            header, body = container.read(where, opener)
-            self._check(where, header)
-            ciphertext, mask = self.codec.ciphertext_and_mask(header, body, opener)
+            with container.opened(where, opener) as reader:
+                self._check(where, reader.header)
+                (picture,) = self.codec.cipher_slices(reader)
             with device_errors(self.codec.device):
-                logits = self._logits(where, ciphertext, mask)
+                logits = self._logits(where, picture.ciphertext, picture.mask)
         except MemoryError:
             raise UsageError(
                 f"{where}: out of memory: use a smaller picture, or a machine with more"
@@ -140,7 +141,7 @@ class Predictor:
             raise ContainerError(f"{where}: cannot be read ({error.strerror or error}): try again") from None
         if not bool(logits.isfinite().all()):
             raise WeightsError(f"{where}: the reader's answer is no number: its training diverged")
-        return Answer(logits, np.frombuffer(body, np.uint8).reshape(tuple(ciphertext.shape[1:])))
+        return Answer(logits, picture.body)
 
     @torch.no_grad()
     def _logits(self, where: Path, ciphertext: Tensor, mask: Tensor) -> Tensor:
@@ -171,16 +172,21 @@ class Predictor:
                 f"{where}: holds {header.dtype} levels, which are encrypted byte by byte, and readers take 8-bit "
                 "pictures: convert it to 8 bit before encrypting"
             )
-        channels = header.shape[2] if len(header.shape) == 3 else 1
+        grid = header.grid
+        if grid.slices > 1:
+            raise UsageError(
+                f"{where}: holds {grid.slices} slices, and readers take one picture a file: encrypt each slice"
+            )
+        channels = grid.channels
         if channels != self.reader.stem.channels:
             raise UsageError(
                 f"{where}: has {_channels(channels)}, the reader takes {_channels(self.reader.stem.channels)}: "
                 "encrypt the picture in that form (of a stack, each slice)"
             )
-        if not self.per_pixel and not self.any_size and header.shape[:2] != self.size:
+        if not self.per_pixel and not self.any_size and (grid.height, grid.width) != self.size:
             raise UsageError(
-                f"{where}: is {_by(header.shape[:2])} pixels, the reader was trained on {_by(self.size)}: encrypt it "
-                "at that size, or --any-size reads it as it is, less reliably"
+                f"{where}: is {_by((grid.height, grid.width))} pixels, the reader was trained on {_by(self.size)}: "
+                "encrypt it at that size, or --any-size reads it as it is, less reliably"
             )
 
 

@@ -242,6 +242,18 @@ def open_wrapped(
     return cast(BinaryIO, io.BufferedReader(_Reading(stream, opener, where, tolerant), CHUNK))
 
 
+def unwrapped(
+    stream: BinaryIO, opener: Opener, where: object = "data", *, tolerant: bool = False
+) -> tuple[BinaryIO, bool]:
+    """The container in a stream, whether it is wrapped or not, and which of both; else as `open_wrapped`."""
+    stream.seek(0)
+    start = stream.read(len(MAGIC))
+    stream.seek(0)
+    if not is_wrapped(start):
+        return stream, False
+    return open_wrapped(stream, opener, where, tolerant=tolerant), True
+
+
 class _Seal:
     """Seals chunks under the one AES key that belongs to a header."""
 

@@ -10,6 +10,7 @@ class StubCipher:
     """Exact; its restorer decrypts, and paints what is lost in mid-grey."""
 
     name = "stub"
+    exact = True
 
     def encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
         assert image.dtype == key_planes.dtype == torch.uint8

@@ -77,11 +77,16 @@ def make_file(folder: Path) -> None:
 
     key = Key.generate()
     key.save(folder / "m.key")
+    metadata = container.Metadata("png")
     header = container.Header(
         cipher="agile", weights="0" * 16, shape=(1, 1), dtype="uint8", layout="HW", nonce="0" * 32,
-        postprocess="none", planes=PlaneSpec().to_dict(), study="S", key_id=key.id, format="png", body_bytes=1,
+        postprocess="none", planes=PlaneSpec().to_dict(), study="S", key_id=key.id, tile=(1, 1),
+        sealed_bytes=container.sealed_length(metadata),
     )  # fmt: skip
-    container.write(folder / "s.encdl", header, b"x", key.image_keys(bytes(16), "S"))
+    with (folder / "s.encdl").open("wb") as stream:
+        writer = container.Writer(stream, header, metadata, key.image_keys(bytes(16), "S"))
+        writer.chunk(b"x")
+        writer.close()
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
@@ -118,7 +123,7 @@ def test_every_target_is_there(verb: str) -> None:
         (["nothing"], "invalid choice: 'nothing'", "encdl"),
         (["keygen"], "required: FILE", "encdl keygen"),
         (["keygen", "-o", "x"], "unrecognized arguments: -o", "encdl keygen"),
-        (["inspect", "a", "b"], "unrecognized arguments: b", "encdl inspect"),
+        (["inspect", "a", "--b"], "unrecognized arguments: --b", "encdl inspect"),
         (["encrypt", "a", "--key", "k", "--period", "x"], "invalid int value: 'x'", "encdl encrypt"),
         (["encrypt", "a", "--ke", "k"], "one of the arguments --key --key-env is required", "encdl encrypt"),
     ],

@@ -140,7 +140,7 @@ class MakeGrant:
             what = f"study {args.study!r}"
         else:
             # Verified first: a changed header would make a grant that opens nothing.
-            header, _ = container.read(args.file, opener)
+            header = container.verify(args.file, opener)
             grant = opener.grant_file(header.nonce_bytes, header.study, end)
             what = f"{args.file}"
         grant.save(args.output, force=args.force)

@@ -12,6 +12,17 @@ What comes back of each format is written down in docs/formats.md.
 from __future__ import annotations
 
 from encdl.formats.base import Array, Document
-from encdl.formats.registry import FORMATS, SUFFIXES, format_of, is_whole, load, suffix_of, write
+from encdl.formats.registry import FORMATS, SUFFIXES, format_of, is_whole, load, restore, suffix_of, write
 
-__all__ = ["FORMATS", "SUFFIXES", "Array", "Document", "format_of", "is_whole", "load", "suffix_of", "write"]
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "Array",
+    "Document",
+    "format_of",
+    "is_whole",
+    "load",
+    "restore",
+    "suffix_of",
+    "write",
+]

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ DTYPES = (
     "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
     "float16", "float32", "float64", "complex64", "complex128",
 )  # fmt: skip
+_ONE_THREAD = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,16 @@ def source(path: str | os.PathLike[str]) -> Source:
 
 @contextlib.contextmanager
 def decoding(where: object, kind: str) -> Iterator[None]:
-    """As `one_line`, and the libraries are kept from warnings and logs of their own; not across a `yield`."""
-    with one_line(where, kind), warnings.catch_warnings(), _quiet("pydicom", "tifffile", "nibabel.global"):
+    """As `one_line`, and the libraries are kept from warnings and logs of their own.
+
+    One thread at a time, for warnings and loggers belong to the process; so not across a `yield`.
+    """
+    with (
+        one_line(where, kind),
+        _ONE_THREAD,
+        warnings.catch_warnings(),
+        _quiet("pydicom", "tifffile", "nibabel.global"),
+    ):
         warnings.simplefilter("ignore")
         yield
 

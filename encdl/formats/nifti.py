@@ -25,6 +25,8 @@ GZIP = b"\x1f\x8b"
 _MAGIC = {344: (b"n+1\0", b"ni1\0"), 4: (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")}
 _HEADER_BYTES = 540
 _NAME = 0x08
+_LEVEL = 1
+"""Of compression, as nibabel's: noisy voxels hardly become smaller by higher ones, which take many times as long."""
 
 
 def recognises(head: bytes) -> bool:
@@ -75,7 +77,7 @@ def restore_gzip(stream: BinaryIO, document: Document, recipe: dict[str, Any], a
     """Write a gzipped file: the name and time in gzip's own header as they were, the compression anew."""
     named = recipe.get("gzip") or {"name": "", "time": 0}
     name = f"{named['name']}.gz" if named["name"] else ""  # GzipFile takes the ending off
-    with gzip.GzipFile(name, "wb", 6, stream, mtime=int(named["time"])) as packed:
+    with gzip.GzipFile(name, "wb", _LEVEL, stream, mtime=int(named["time"])) as packed:
         spans.restore(cast(BinaryIO, packed), document, recipe, around)
 
 

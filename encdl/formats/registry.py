@@ -87,6 +87,7 @@ def write(path: Path, document: Document, *, force: bool = False) -> None:
         OutputExistsError: the file exists and `force` is not set.
         UsageError: `path` is a folder or device, or its folder is missing.
     """
+    path = Path(path)
     kind = format_of(path) or document.format
     if not document.rest or _family(kind) != _family(document.format):
         write_new(path, document, kind, force=force)
@@ -97,6 +98,25 @@ def write(path: Path, document: Document, *, force: bool = False) -> None:
             restore(stream)
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise _misfit(path, error) from None
+
+
+def restore(document: Document, stream: BinaryIO) -> None:
+    """Write the file that a document was read from to a stream, for example in memory.
+
+    A gzipped NIfTI file is written unzipped.
+
+    Raises:
+        ImageFileError: the document does not fit its `rest`, or has none.
+    """
+    if not document.rest:
+        raise ImageFileError(
+            f"this {document.format} document holds its pixels alone: there is no file to restore"
+        )
+    name = Path(FORMATS[_family(document.format)])
+    try:
+        _restorer(name, document)(stream)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise _misfit(document.format, error) from None
 
 
 def is_whole(document: Document) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from encdl.formats import rest
-from encdl.formats.base import Array, Document, Source, check_array, decoding, one_line
+from encdl.formats.base import Array, Document, Source, check_array, one_line
 
 _PIECE = 2**20
 _MAX_SKELETON = 2**28
@@ -119,7 +119,7 @@ def document(
     """
     open_it = opener or source.open
     check_array(source.path, shape, layout, little(spans.dtype))
-    with decoding(source.path, name), open_it() as stream:
+    with one_line(source.path, name), open_it() as stream:
         spans.check(math.prod(shape) // math.prod(spans.shape))
         around = skeleton(stream, spans)
     recipe = {"kind": "spans", **spans.to_recipe(), **(extra or {})}

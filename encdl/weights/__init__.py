@@ -78,14 +78,12 @@ def how_to_get(cipher: str, needed: str) -> str:
         cipher: Name of the cipher that made the file.
         needed: Id of its weights.
     """
+    wanted = f"it needs cipher {cipher!r} with weights {needed}"
     if needed in SHIPPED_IDS:
-        return (
-            f"it needs cipher {cipher!r} with weights {needed}, which come with EncDL: "
-            f"give --weights {SHIPPED_IDS[needed]}"
-        )
+        return f"{wanted}, which come with EncDL: give --weights {SHIPPED_IDS[needed]}"
     return (
-        f"it needs cipher {cipher!r} with weights {needed}, which do not come with EncDL: ask who encrypted it for the "
-        "weights file (`encdl export` makes it and prints this id), and give it with --weights"
+        f"{wanted}, which do not come with EncDL: ask who encrypted it for the weights file (`encdl export` makes it "
+        "and prints this id), and give it with --weights"
     )
 
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -163,7 +167,7 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
         list(loaded.slices())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(sorted(formats.FORMATS)), st.booleans())
 def test_any_rest_is_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, kind: str, packed: bool
@@ -216,6 +220,18 @@ def test_a_rest_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest
     Image.fromarray(noise((300, 300, 3))).save(tmp_path / "a.jpg")
     with pytest.raises(ImageFileError, match="save it uncompressed"):
         formats.load(tmp_path / "a.jpg")
+
+
+def test_threads_leave_warnings_and_loggers_as_they_were(tmp_path: Path) -> None:
+    folder = Path(pydicom.__file__).parent / "data" / "test_files"
+    paths = [
+        folder / name for name in ("MR_small_padded.dcm", "SC_rgb_jpeg.dcm", "SC_rgb_rle_2frame.dcm")
+    ] * 8
+    filters, level = list(warnings.filters), logging.getLogger("pydicom").level
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda path: refusal(path) == "", paths))
+    assert warnings.filters == filters
+    assert logging.getLogger("pydicom").level == level
 
 
 def test_importing_the_formats_loads_no_large_library() -> None:

@@ -1,0 +1,414 @@
+"""What the command line does, for Python: keys, arrays and files. `import encdl` offers all of it by name.
+
+Arrays and containers stay in memory; files are streamed slice by slice, as by the verbs. Errors are those of
+`encdl.errors`, one line each.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from encdl import atomic, container, formats, names, weights
+from encdl.codec import Codec, NonceMode, Salvage, Settings, Wrapping
+from encdl.container import Header, Reader
+from encdl.documents import array_of
+from encdl.errors import ContainerError, UsageError, WeightsError
+from encdl.keys.grant import Grant, study_for
+from encdl.keys.key import Key, load_opener, parse_opener
+from encdl.keys.locked import Passphrase
+from encdl.keys.planes import PlaneSpec
+from encdl.rekeying import rekey
+
+Array = npt.NDArray[Any]
+Opened = Key | Grant
+AnyKey = Key | Grant | str | os.PathLike[str]
+"""A key or grant, or the path of its file."""
+
+AnyPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Salvaged:
+    """What `salvage` made of a damaged container. UNVERIFIED where it was damaged, and not for diagnosis.
+
+    Attributes:
+        array: of the original's shape and type.
+        damaged: slices of which a part was damaged or missing, counted from 0; these are guesses, or zero.
+        problems: what was found wrong with the file as a whole.
+    """
+
+    array: Array
+    damaged: list[int]
+    problems: list[str] = field(default_factory=list)
+
+
+def open_key(
+    path: AnyPath | None = None,
+    *,
+    env: str | None = None,
+    content: bytes | None = None,
+    passphrase: str | Callable[[], str] | None = None,
+) -> Opened:
+    """Load a key or a grant from one of three places.
+
+    Args:
+        path: its file.
+        env: name of an environment variable that holds what the file would hold.
+        content: what the file would hold.
+        passphrase: the passphrase, or a function that asks for it, in case the key is locked with one.
+
+    Raises:
+        UsageError: none or several places are given, or the variable is not set.
+        KeyFileError: it is no key or grant, damaged, or locked with another passphrase.
+        ExpiredGrantError: it is a grant whose time is over.
+    """
+    if sum(place is not None for place in (path, env, content)) != 1:
+        raise UsageError("open_key takes exactly one of path, env and content")
+    asked = None if passphrase is None else lambda: _passphrase(passphrase)
+    if path is not None:
+        opener = load_opener(path, asked)
+    elif env is not None:
+        value = os.environ.get(env)
+        if not value:
+            raise UsageError(f"there is no environment variable {env}, or it is empty: set it")
+        opener = parse_opener(f"environment variable {env}", os.fsencode(value), asked)
+    else:
+        opener = parse_opener("content", cast(bytes, content), asked)
+    if isinstance(opener, Grant):
+        opener.check_expiry()
+    return opener
+
+
+def grant(
+    key: AnyKey, *, study: str | None = None, file: AnyPath | None = None, expires: datetime | None = None
+) -> Grant:
+    """A grant for one study or one file; `Grant.save` writes it to a file.
+
+    Args:
+        key: the master key; for one file, a grant for its study serves too.
+        study: open every file of this study, those to come included.
+        file: open this container only; it is verified first.
+        expires: when EncDL begins to refuse the grant, with a time zone. Advisory: its holder can get around it.
+
+    Raises:
+        UsageError: not exactly one of study and file, or a time without a zone.
+        WrongKeyError: the key is a grant for something else.
+        ContainerError: the file was changed.
+    """
+    if (study is None) == (file is None):
+        raise UsageError("grant takes exactly one of study and file")
+    opener = _opened(key)
+    if file is not None:
+        header = container.verify(file, opener)
+        return opener.grant_file(header.nonce_bytes, header.study, expires)
+    if isinstance(opener, Grant):
+        raise UsageError("only the master key can grant a study: ask its owner")
+    return opener.grant_study(cast(str, study), expires)
+
+
+def encrypt(
+    array: npt.ArrayLike,
+    key: AnyKey,
+    *,
+    study: str | None = None,
+    wrap: Wrapping = "none",
+    nonce: NonceMode = "random",
+    postprocess: str = "none",
+    planes: PlaneSpec | None = None,
+    layout: str | None = None,
+    weights: str | os.PathLike[str] = "default",
+    device: str = "auto",
+) -> bytes:
+    """Encrypt an array into a container.
+
+    Args:
+        array: 1 to 8 axes of integers or floats; a CPU tensor serves too. Any bit pattern comes back.
+        key: the key, or a grant for the study, or the path of its file.
+        study: name of the study; anyone can read it. A study's grant has its own.
+        wrap: "aes" to seal the container in AES-256-GCM.
+        nonce: "random", or "synthetic": equal arrays then give equal containers (but for a wrapping).
+        postprocess: a name of `encdl.postprocess.NAMES`.
+        planes: how to make the key planes.
+        layout: one letter an axis, such as "SHW"; by default up to four values in the last of three or more axes are
+            colour, and the two axes before are a picture's.
+        weights: name or file of the cipher's weights.
+        device: where to compute: "auto", "cpu", "cuda", …; the result is the same.
+
+    Returns:
+        What a `.encdl` file holds. `encdl decrypt` makes a .npy file of it.
+
+    Raises:
+        ImageFileError: an array that no file holds.
+        UsageError: a wrong setting, or a grant that cannot encrypt.
+        WrongKeyError: a grant for another study.
+        WeightsError: no such weights.
+    """
+    opener, codec = _opened(key), load_codec(weights, device)
+    settings = _settings(codec, opener, study, wrap, nonce, postprocess, planes)
+    return codec.encrypt_array(np.asarray(array), opener, settings, layout=layout)
+
+
+def decrypt(
+    data: bytes,
+    key: AnyKey,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> Array:
+    """Decrypt a container into the array of its pixels, bit-exact.
+
+    Args:
+        data: what a `.encdl` file holds.
+        key: the key, or a grant for the file or its study, or the path of its file.
+        weights: name or file of the cipher's weights; those that the container names by default.
+        device: where to compute.
+
+    Raises:
+        ContainerError: something was changed since it was written; nothing is returned then.
+        WrongKeyError: the key or grant is for something else.
+        WeightsError: the container needs other weights; says which, and how to get them.
+    """
+    reader = Reader(io.BytesIO(data), _opened(key))
+    return array_of(codec_of(reader.header, weights, device).decrypt(reader))
+
+
+def salvage(
+    data: bytes,
+    key: AnyKey,
+    *,
+    restore: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> Salvaged:
+    """Open a damaged container as far as it goes.
+
+    Args:
+        data: what is left of a `.encdl` file.
+        key: as `decrypt`.
+        restore: guess damaged slices with the cipher's restorer; if not, they stay zero.
+        weights: as `decrypt`.
+        device: where to compute.
+
+    Raises:
+        ContainerError: not even the header is left.
+        WrongKeyError, WeightsError: as `decrypt`.
+    """
+    reader = Reader(io.BytesIO(data), _opened(key), tolerant=True)
+    if reader.nothing_left():
+        raise ContainerError("data: ends with its header: nothing is left to salvage")
+    how = Salvage(restore=restore)
+    array = array_of(codec_of(reader.header, weights, device).decrypt(reader, how))
+    return Salvaged(array, how.damaged, reader.problems)
+
+
+def encrypt_file(
+    source: AnyPath,
+    key: AnyKey,
+    target: AnyPath | None = None,
+    *,
+    force: bool = False,
+    study: str | None = None,
+    wrap: Wrapping = "none",
+    nonce: NonceMode = "random",
+    postprocess: str = "none",
+    planes: PlaneSpec | None = None,
+    weights: str | os.PathLike[str] = "default",
+    device: str = "auto",
+) -> Path:
+    """Encrypt a DICOM, NIfTI, PNG, TIFF or NumPy file with all that it holds.
+
+    Args:
+        source: the file.
+        key: as `encrypt`.
+        target: the file to write, whole or not at all; `source` with the ending .encdl by default.
+        force: replace the target if it exists.
+        study: as `encrypt`, like all that follow.
+        wrap: "aes" or "none".
+        nonce: "random" or "synthetic".
+        postprocess: a name of `encdl.postprocess.NAMES`.
+        planes: how to make the key planes.
+        weights: name or file of the cipher's weights.
+        device: where to compute.
+
+    Returns:
+        The target.
+
+    Raises:
+        ImageFileError: the file cannot be read.
+        OutputExistsError: the target exists and `force` is not set.
+        UsageError, WrongKeyError, WeightsError: as `encrypt`.
+    """
+    path = Path(source)
+    output = names.check_container_name(names.container_name(path) if target is None else Path(target))
+    opener = _opened(key)
+    atomic.check_output(output, force)
+    document = formats.load(path)
+    codec = load_codec(weights, device)
+    settings = _settings(codec, opener, study, wrap, nonce, postprocess, planes)
+    with atomic.writing(output, force=force) as stream:
+        codec.encrypt(document, opener, stream, settings, suffix=names.kept_suffix(path, document))
+    return output
+
+
+def decrypt_file(
+    source: AnyPath,
+    key: AnyKey,
+    target: AnyPath | None = None,
+    *,
+    force: bool = False,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> Path:
+    """Decrypt a `.encdl` file back into the file that it was made from.
+
+    Args:
+        source: the container.
+        key: as `decrypt`.
+        target: the file to write, whole or not at all; `source` with the original's ending by default. With the ending
+            of another format (.npy, .png, .tiff) a new file of the pixels alone.
+        force: replace the target if it exists.
+        weights: as `decrypt`.
+        device: where to compute.
+
+    Returns:
+        The target.
+
+    Raises:
+        ContainerError, WrongKeyError, WeightsError: as `decrypt`; nothing is written then.
+        OutputExistsError: the target exists and `force` is not set.
+    """
+    path = Path(source)
+    with container.opened(path, _opened(key)) as reader:
+        output = names.original_name(path, reader) if target is None else Path(target)
+        atomic.check_output(output, force)
+        document = codec_of(reader.header, weights, device, path).decrypt(reader)
+        if formats.is_whole(document):  # its slices will not be asked for
+            reader.verify()
+        formats.write(output, document, force=force)
+    return output
+
+
+def rekey_file(
+    source: AnyPath,
+    key: AnyKey,
+    new_key: AnyKey,
+    target: AnyPath | None = None,
+    *,
+    force: bool = False,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> Path:
+    """Encrypt a `.encdl` file anew under another key; cipher, weights, settings and wrapping stay.
+
+    Args:
+        source: the container.
+        key: what opens it now.
+        new_key: the key, or a grant for its study, that shall open it.
+        target: the file to write; by default `source` is replaced, in one step, once the new one was compared with it.
+        force: replace a target that exists.
+        weights: as `decrypt`.
+        device: where to compute.
+
+    Returns:
+        The target.
+
+    Raises:
+        ContainerError, WrongKeyError, WeightsError, OutputExistsError: as `decrypt_file`.
+        UsageError: the cipher is not exact, or the new key is a grant for something else.
+    """
+    path = Path(source)
+    output = path if target is None else Path(target)
+    new = _opened(new_key)
+    replaces = target is None or (output.exists() and output.samefile(path))
+    with container.opened(path, _opened(key)) as reader:
+        study_for(reader.header.study, new)
+        codec = codec_of(reader.header, weights, device, path)
+        with atomic.writing(output, force=force or replaces) as stream:
+            rekey(codec, reader, new, stream)
+    return output
+
+
+def read_header(path: AnyPath) -> Header:
+    """What a container says about itself, without a key and therefore unverified; errors as `encdl inspect`."""
+    return container.read_header(path)
+
+
+def load_codec(weights_of: str | os.PathLike[str], device: str = "auto") -> Codec:
+    """The codec with the weights of this name or file, loaded once in a process.
+
+    Raises:
+        WeightsError: no such weights.
+        UsageError: no such device.
+    """
+    name = os.fspath(weights_of)
+    where = Path(name)
+    status = where.stat() if name not in weights.SHIPPED and where.is_file() else None
+    return _codec(name, _device(device), status and (status.st_mtime_ns, status.st_size))
+
+
+def codec_of(
+    header: Header,
+    weights_of: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    where: object = "data",
+) -> Codec:
+    """The codec that a container asks for; `weights_of` names the weights if they do not come with EncDL.
+
+    Raises:
+        WeightsError: they do not and none are given; says which are needed and how to get them.
+    """
+    name = weights.SHIPPED_IDS.get(header.weights) if weights_of is None else weights_of
+    if name is None:
+        raise WeightsError(f"{where}: {weights.how_to_get(header.cipher, header.weights)}")
+    return load_codec(name, device)
+
+
+@functools.lru_cache(maxsize=4)
+def _codec(name: str, device: str, stamp: object) -> Codec:
+    loaded = weights.load(name, device=device)
+    return Codec(loaded.cipher, loaded.id, device)
+
+
+def _device(choice: str) -> str:
+    if choice == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(choice)
+    except RuntimeError:
+        raise UsageError(f"device {choice!r} is not known: use auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device {choice!r}: no CUDA device is usable here: use cpu")
+    return choice
+
+
+def _settings(
+    codec: Codec,
+    opener: Opened,
+    study: str | None,
+    wrap: Wrapping,
+    nonce: NonceMode,
+    postprocess: str,
+    planes: PlaneSpec | None,
+) -> Settings:
+    cipher: Any = codec.cipher
+    spec = PlaneSpec(planes=cipher.planes) if planes is None else planes
+    return Settings(spec, postprocess, nonce, study_for(study, opener), wrap)
+
+
+def _opened(key: AnyKey) -> Opened:
+    return key if isinstance(key, Key | Grant) else open_key(key)
+
+
+def _passphrase(given: str | Callable[[], str]) -> Passphrase:
+    return Passphrase(given() if callable(given) else given)

@@ -1,0 +1,255 @@
+"""Many files in one run: finding them, going through them, and telling how it went."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from encdl.commands.common import progress, warn
+from encdl.errors import EncdlError, UsageError, explain, without_secrets
+
+EXIT_SOME_FAILED = 1
+EXIT_ALL_FAILED = 2
+QUIET_S = 2.0
+"""A progress bar appears after this many seconds."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to work on.
+
+    Attributes:
+        path: where it is.
+        relative: its name within the folder that the user gave, or its bare name.
+    """
+
+    path: Path
+    relative: Path
+
+
+@dataclass(frozen=True)
+class Done:
+    """How the work on one file ended.
+
+    Attributes:
+        size: bytes of the array.
+        there: whether the output was finished before.
+        note: what the user must know about it, if anything.
+    """
+
+    size: int
+    there: bool = False
+    note: str = ""
+
+
+Work = Callable[[Source, Callable[[int], None]], Done]
+"""Works on one file; calls the second argument with the number of bytes that are done meanwhile."""
+
+
+def add_paths(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add `PATH...` and `--jobs`."""
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help=text)
+    parser.add_argument(
+        "--jobs",
+        type=_at_least_one,
+        default=1,
+        metavar="N",
+        help="files to work on at the same time (default: 1); each takes up to 1 GB of memory",
+    )
+
+
+def is_batch(paths: Sequence[Path]) -> bool:
+    """Whether the user asked for more than one file: then one that fails does not stop the others."""
+    return len(paths) > 1 or paths[0].is_dir()
+
+
+def find(paths: Sequence[Path], wanted: Callable[[Path], bool], what: str) -> list[Source]:
+    """The files that `paths` name, each once; of folders, those below them that are wanted, sorted by name.
+
+    No symbolic link to a folder is followed, and none that leads out of the folder that the user gave.
+
+    Raises:
+        UsageError: a folder holds none, or two files would get one name below the output folder.
+    """
+    found: dict[Path, Source] = {}
+    for path in paths:
+        below = list(_below(path, wanted)) if path.is_dir() else [Source(path, Path(path.name))]
+        if not below:
+            raise UsageError(f"{path}: there is no {what} in this folder or below it")
+        for source in below:
+            found.setdefault(source.path.resolve(), source)
+    names: dict[Path, Path] = {}
+    for source in found.values():
+        other = names.setdefault(source.relative, source.path)
+        if other is not source.path:
+            raise UsageError(
+                f"{other} and {source.path}: would both become {source.relative} below the output folder: "
+                "give the folder above them, or take two output folders"
+            )
+    return list(found.values())
+
+
+def _below(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Source]:
+    root = folder.resolve()
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(where, name)
+            if not path.is_file() or not wanted(path):
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                warn(f"{path}: left alone: this symbolic link leads out of {folder}")
+                continue
+            yield Source(path, path.relative_to(folder))
+
+
+def check_folder(folder: Path | None) -> Path:
+    """The folder for the results of many files; it is made with the first of them.
+
+    Raises:
+        UsageError: none was given, it is a file, or the folder that it should go into is missing.
+    """
+    if folder is None:
+        raise UsageError("several files need a folder for the results: give its name with --output")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file: the results go into a folder, give its name with --output")
+    if not folder.absolute().parent.is_dir():
+        raise UsageError(f"{folder}: there is no folder {folder.parent}: create it first")
+    return folder
+
+
+def below(folder: Path, relative: Path) -> Path:
+    """A file below the output folder, its own folder made.
+
+    Raises:
+        UsageError: the name leads out of the folder: by itself, or through a symbolic link that is there.
+    """
+    target = folder / relative
+    inside = ".." not in relative.parts and not relative.is_absolute()
+    if not inside or not target.parent.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"{target}: leads out of the output folder {folder}: remove the symbolic link")
+    if target.is_symlink():
+        raise UsageError(f"{target}: is a symbolic link: remove it, results are not written through it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+class Batch:
+    """Goes through files with a progress bar, tells of each that fails, and sums up.
+
+    Args:
+        sources: the files.
+        jobs: how many to work on at the same time.
+        verb: what was done to them, for the summary: "encrypted".
+    """
+
+    def __init__(self, sources: Sequence[Source], jobs: int, verb: str) -> None:
+        self._sources, self._jobs, self._verb = sources, min(jobs, len(sources)), verb
+        self._stop = threading.Event()
+        self._results: list[Done] = []
+        self._failed = 0
+
+    def run(self, work: Work) -> int:
+        """Work on every file; the exit code: 0, 1 if some failed, 2 if all did."""
+        from tqdm import tqdm  # noqa: PLC0415
+
+        started = time.monotonic()
+        # No bar where nobody watches; `disable=None` asks whether stderr is a terminal.
+        with tqdm(
+            total=len(self._sources), unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr
+        ) as bar:
+            for source, result in self._outcomes(work):
+                bar.update()
+                if isinstance(result, Done):
+                    self._results.append(result)
+                    if result.note:
+                        tqdm.write(f"encdl: warning: {result.note}", file=sys.stderr)
+                else:
+                    self._failed += 1
+                    tqdm.write(f"encdl: error: {_line(source.path, result)}", file=sys.stderr)
+        progress(f"encdl: {self._summary(time.monotonic() - started)}")
+        if not self._failed:
+            return 0
+        return EXIT_SOME_FAILED if self._results else EXIT_ALL_FAILED
+
+    def _outcomes(self, work: Work) -> Iterator[tuple[Source, Done | Exception]]:
+        if self._jobs == 1:
+            for source in self._sources:
+                yield source, self._one(work, source)
+            return
+        waiting = iter(self._sources)
+        running: dict[Future[Done | Exception], Source] = {}
+        with ThreadPoolExecutor(self._jobs) as pool:
+            try:
+                while True:
+                    # A few ahead at the most: an interruption then has nothing to wait for.
+                    for source in _take(waiting, self._jobs - len(running)):
+                        running[pool.submit(self._one, work, source)] = source
+                    if not running:
+                        return
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        yield running.pop(future), future.result()
+            finally:
+                self._stop.set()
+
+    def _one(self, work: Work, source: Source) -> Done | Exception:
+        try:
+            return work(source, self._tick)
+        except (EncdlError, OSError, MemoryError) as error:
+            return error
+
+    def _tick(self, done: int) -> None:
+        """Called from within the work: ends it when the user interrupted the run."""
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+
+    def _summary(self, seconds: float) -> str:
+        done = [result for result in self._results if not result.there]
+        there = len(self._results) - len(done)
+        size = sum(result.size for result in done)
+        parts = [f"{_files(len(done))} {self._verb}"]
+        if there:
+            parts.append(f"{there} finished before")
+        if self._failed:
+            parts.append(f"{self._failed} failed")
+        rate = f", {size / 1e6 / seconds:.1f} MB/s" if done and seconds > 0 else ""
+        return f"{', '.join(parts)} ({size / 1e6:,.1f} MB in {seconds:.1f} s{rate})"
+
+
+def single_progress(total: int) -> Any:
+    """A progress bar over the bytes of one array; use as a context manager, its `update` takes bytes."""
+    from tqdm import tqdm  # noqa: PLC0415
+
+    return tqdm(
+        total=total, unit="B", unit_scale=True, delay=QUIET_S, leave=False, disable=None, file=sys.stderr
+    )
+
+
+def _take(items: Iterator[Source], count: int) -> Iterator[Source]:
+    for _, item in zip(range(count), items, strict=False):
+        yield item
+
+
+def _line(path: Path, error: Exception) -> str:
+    message = explain(error)
+    message = message if message.startswith(str(path)) else f"{path}: {message}"
+    return without_secrets(" ".join(message.split()))
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'s' * (count != 1)}"
+
+
+def _at_least_one(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("give 1 or more")
+    return count

@@ -1,0 +1,201 @@
+"""`encdl encrypt`: image files, or folders of them, into containers."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from encdl import atomic, container
+from encdl.commands.batch import (
+    Batch,
+    Done,
+    Source,
+    add_paths,
+    below,
+    check_folder,
+    find,
+    is_batch,
+    single_progress,
+)
+from encdl.commands.codecs import Codecs
+from encdl.commands.common import (
+    add_cipher,
+    add_key,
+    add_output,
+    different_files,
+    one_line_warnings,
+    open_key,
+    warn,
+)
+from encdl.container import Metadata
+from encdl.errors import ContainerError, OutputExistsError, WrongKeyError
+from encdl.keys.grant import study_for
+from encdl.keys.key import Opener
+from encdl.keys.maps import MAPS
+from encdl.keys.planes import EXPANSIONS, PlaneSpec
+
+if TYPE_CHECKING:
+    from encdl.codec import Codec, Settings
+    from encdl.formats.base import Document
+
+# Kept here too, so that help needs no torch; a test compares them with `encdl.postprocess.NAMES`.
+POSTPROCESS = ("none", "confusion", "diffusion", "both")
+NONCES = ("random", "synthetic")
+WRAPPINGS = ("none", "aes")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    add_paths(parser, "image files, or folders: every image file in them and below")
+    add_key(parser)
+    add_output(
+        parser,
+        "of one file: file to write (default: PATH with the ending .encdl); of several or a folder: folder to "
+        "write to, where a file keeps its place and name and gets .encdl behind it",
+    )
+    add_cipher(parser, "default: the trained cipher that comes with EncDL")
+    parser.add_argument(
+        "--nonce",
+        choices=NONCES,
+        default="random",
+        help="random (default), or synthetic: from a keyed hash of the image, so that one changed pixel "
+        "changes the whole ciphertext; equal images then give equal files",
+    )
+    parser.add_argument("--map", choices=tuple(MAPS), help="chaotic map (default: logistic)")
+    parser.add_argument("--expansion", choices=tuple(EXPANSIONS), help="of the key planes (default: full)")
+    parser.add_argument("--period", type=int, metavar="N", help="of the expansions that repeat")
+    parser.add_argument(
+        "--postprocess", choices=POSTPROCESS, default="none", help="after the network (default: none)"
+    )
+    parser.add_argument(
+        "--wrap",
+        choices=WRAPPINGS,
+        default="none",
+        help="aes: seal the finished file in AES-256-GCM, for proven confidentiality; only its key's id, its nonce and "
+        "the study's name can then be read without the key",
+    )
+    parser.add_argument(
+        "--study", metavar="S", help="study that the file belongs to; anyone can read its name"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Encrypt one file, or all that there are."""
+    return _many(args) if is_batch(args.paths) else _one(args)
+
+
+def _one(args: argparse.Namespace) -> int:
+    from encdl import formats, names  # noqa: PLC0415
+
+    path = args.paths[0]
+    with one_line_warnings():
+        document = formats.load(path)
+    output = names.check_container_name(args.output or names.container_name(path))
+    opener = open_key(args.key)
+    different_files(output, path, args.key)
+    atomic.check_output(output, args.force)
+    encrypting = _Encrypting(args, opener)
+    with one_line_warnings(), single_progress(_size(document)) as bar:
+        header = encrypting.write(document, path, output, bar.update, force=args.force)
+    print(f"{output}: {names.picture(header)}, cipher {header.cipher}, key {header.key_id}")
+    return 0
+
+
+def _many(args: argparse.Namespace) -> int:
+    from encdl import formats, names  # noqa: PLC0415
+
+    sources = find(args.paths, names.is_image, "image file")
+    folder = check_folder(args.output)
+    opener = open_key(args.key)
+    encrypting = _Encrypting(args, opener)
+
+    def work(source: Source, progress: Callable[[int], None]) -> Done:
+        document = formats.load(source.path)
+        output = below(folder, source.relative.with_name(source.relative.name + container.SUFFIX))
+        different_files(output, source.path, args.key)
+        if output.exists() and not args.force:
+            encrypting.check_finished(document, source.path, output)
+            return Done(_size(document), there=True)
+        encrypting.write(document, source.path, output, progress, force=args.force)
+        return Done(_size(document))
+
+    with one_line_warnings():
+        return Batch(sources, args.jobs, "encrypted").run(work)
+
+
+class _Encrypting:
+    """The settings of a run, checked before the first file."""
+
+    def __init__(self, args: argparse.Namespace, opener: Opener) -> None:
+        study = study_for(args.study, opener)
+        _plane_spec(args, planes=PlaneSpec().planes)  # a wrong setting shows before the network is loaded
+        self._codec: Codec = Codecs(args).get(args.weights or "default")
+        from encdl.codec import Settings  # noqa: PLC0415
+
+        cipher: Any = self._codec.cipher
+        if not cipher.exact:
+            warn(f"cipher {cipher.name} is a baseline: it does not decrypt exactly and shows outlines")
+        if args.nonce == "synthetic":
+            warn("--nonce synthetic: equal images under one key and study give equal files, which shows it")
+        self._opener = opener
+        self._settings: Settings = Settings(
+            _plane_spec(args, planes=cipher.planes), args.postprocess, args.nonce, study, args.wrap
+        )
+
+    def write(
+        self,
+        document: Document,
+        source: Path,
+        output: Path,
+        progress: Callable[[int], object],
+        *,
+        force: bool,
+    ) -> container.Header:
+        """Write the container of one document."""
+        from encdl.names import kept_suffix  # noqa: PLC0415
+
+        with atomic.writing(output, force=force) as stream:
+            return self._codec.encrypt(
+                document,
+                self._opener,
+                stream,
+                self._settings,
+                suffix=kept_suffix(source, document),
+                progress=progress,
+            )
+
+    def check_finished(self, document: Document, source: Path, output: Path) -> None:
+        """Raise `OutputExistsError` unless a file is what this run would write, whole and unchanged."""
+        from encdl.documents import content_of  # noqa: PLC0415
+        from encdl.names import kept_suffix  # noqa: PLC0415
+
+        try:
+            with container.opened(output, self._opener) as reader:
+                reader.verify()
+                header, metadata, wrapped = reader.header, reader.metadata, reader.wrapped
+        except (ContainerError, WrongKeyError) as error:
+            raise OutputExistsError(f"{error}; --force replaces it") from None
+        settings = self._settings
+        made_with = (header.weights, header.plane_spec(), header.postprocess, header.study)
+        same = made_with == (self._codec.weights_id, settings.planes, settings.postprocess, settings.study)
+        if not same or wrapped != (settings.wrap == "aes"):
+            raise OutputExistsError(
+                f"{output}: exists already, made with other settings: --force replaces it"
+            )
+        suffix = kept_suffix(source, document)
+        if metadata != Metadata(document.format, suffix, content_of(document).hex(), document.rest):
+            raise OutputExistsError(f"{output}: exists already, made from another file: --force replaces it")
+
+
+def _size(document: Document) -> int:
+    size = document.dtype.itemsize
+    for axis in document.shape:
+        size *= axis
+    return size
+
+
+def _plane_spec(args: argparse.Namespace, planes: int) -> PlaneSpec:
+    given = {"map": args.map, "expansion": args.expansion, "period": args.period}
+    return PlaneSpec(planes=planes, **{name: value for name, value in given.items() if value is not None})

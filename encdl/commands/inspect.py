@@ -1,0 +1,115 @@
+"""`encdl inspect`: what containers say about themselves, without a key and therefore unverified."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from encdl import container, wrap
+from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, find, is_batch
+from encdl.container import Header
+from encdl.errors import ContainerError, EncdlError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument(
+        "paths", type=Path, nargs="+", metavar="PATH", help=".encdl files, or folders of them"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object a file, each on one line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print each header; tell of files that are cut."""
+    if not is_batch(args.paths):
+        problem = _show(args.paths[0], args.json)
+        if problem is not None:
+            raise problem
+        return 0
+    sources = find(args.paths, lambda path: path.name.lower().endswith(container.SUFFIX), "encrypted file")
+    failed = 0
+    for number, source in enumerate(sources):
+        if number and not args.json:
+            print()
+        try:
+            problem = _show(source.path, args.json)
+        except EncdlError as error:
+            problem = error
+        if problem is not None:
+            failed += 1
+            print(f"encdl: error: {' '.join(str(problem).split())}", file=sys.stderr)
+    if not failed:
+        return 0
+    return EXIT_SOME_FAILED if failed < len(sources) else EXIT_ALL_FAILED
+
+
+def _show(path: Path, as_json: bool) -> EncdlError | None:
+    """Print what the header says; what is wrong with the file's length, if anything."""
+    wrapping = container.read_wrapping(path)
+    if wrapping is not None:
+        _show_wrapping(path, wrapping, as_json)
+        return None
+    header = container.read_header(path)
+    problem: EncdlError | None = None
+    try:
+        container.check_size(path)
+    except ContainerError as error:
+        problem = error
+    size = path.stat().st_size
+    if as_json:
+        extra = {
+            "file": str(path),
+            "version": header.version,
+            "file_bytes": size,
+            "chunks": header.grid.count,
+            "complete": problem is None,
+        }
+        print(json.dumps({**header.fields(), **extra}, sort_keys=True))
+    else:
+        print(
+            "\n".join(f"{name:<14}{value}" for name, value in _describe(path, header, size, problem is None))
+        )
+    return problem
+
+
+def _show_wrapping(path: Path, wrapping: wrap.Header, as_json: bool) -> None:
+    size = path.stat().st_size
+    if as_json:
+        public = {"key_id": wrapping.key_id, "nonce": wrapping.nonce.hex(), "study": wrapping.study}
+        extra = {"file": str(path), "file_bytes": size, "wrap": "aes"}
+        print(json.dumps(public | extra, sort_keys=True))
+        return
+    rows = [
+        ("file", str(path)),
+        ("container", f"wrapped in AES-256-GCM, {size:,} bytes: all else is secret"),
+        ("key", wrapping.key_id),
+        ("study", repr(wrapping.study) if wrapping.study else "none"),
+        ("nonce", wrapping.nonce.hex()),
+        ("note", "read without a key: not verified"),
+    ]
+    print("\n".join(f"{name:<14}{value}" for name, value in rows))
+
+
+def _describe(path: Path, header: Header, size: int, complete: bool) -> list[tuple[str, str]]:
+    planes = ", ".join(f"{name} {value}" for name, value in sorted(header.planes.items()))
+    grid = header.grid
+    shape = "x".join(str(length) for length in header.shape)
+    return [
+        ("file", str(path)),
+        (
+            "container",
+            f"version {header.version}, {size:,} bytes, {'complete' if complete else 'NOT COMPLETE'}",
+        ),
+        ("image", f"{shape} {header.dtype} ({header.layout})"),
+        ("chunks", f"{grid.count:,} of up to {grid.tile[0]}x{grid.tile[1]}, {grid.slices:,} slices"),
+        ("metadata", f"{header.sealed_bytes:,} bytes, sealed" if header.sealed_bytes else "none"),
+        ("cipher", f"{header.cipher}, weights {header.weights}"),
+        ("key", header.key_id),
+        ("study", repr(header.study) if header.study else "none"),
+        ("nonce", header.nonce),
+        ("key planes", planes),
+        ("postprocess", header.postprocess),
+        ("note", "read without a key: not verified"),
+    ]

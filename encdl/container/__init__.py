@@ -1,0 +1,46 @@
+"""The `.encdl` file, version 2: header, sealed metadata, and the ciphertext in chunks. See docs/container.md.
+
+    magic 8 | version 2 | header length 4 | header (JSON) | tag 32 | sealed metadata | (chunk | tag 32)... | tag 32
+
+Nothing of a chunk is handed out before its tag, HMAC-SHA256 under a sub-key of the file's key, is found right, except
+by a `Reader` that is told to be `tolerant`. Version 1 is still read. No torch is needed here.
+"""
+
+from encdl.container.files import (
+    SUFFIX,
+    check_size,
+    key_id_of,
+    opened,
+    read_header,
+    read_wrapping,
+    verify,
+)
+from encdl.container.grid import Grid, Place, choose_tile
+from encdl.container.header import MAGIC, TAG_BYTES, VERSION, Header
+from encdl.container.metadata import Metadata, sealed_length
+from encdl.container.reader import Chunk, Reader
+from encdl.container.tags import chunk_keys
+from encdl.container.writer import Writer
+
+__all__ = [
+    "MAGIC",
+    "SUFFIX",
+    "TAG_BYTES",
+    "VERSION",
+    "Chunk",
+    "Grid",
+    "Header",
+    "Metadata",
+    "Place",
+    "Reader",
+    "Writer",
+    "check_size",
+    "choose_tile",
+    "chunk_keys",
+    "key_id_of",
+    "opened",
+    "read_header",
+    "read_wrapping",
+    "sealed_length",
+    "verify",
+]

@@ -1,0 +1,38 @@
+"""A digest of an array, by which a file tells whether another holds the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from encdl.container.header import canonical
+
+
+class Content:
+    """SHA-256 of an array that comes slice by slice.
+
+    It covers the shape, layout and type as canonical JSON after its length (8 bytes, the low one first), then all
+    values in C order, little-endian.
+
+    Args:
+        shape: of the whole array.
+        layout: one letter an axis.
+        dtype: name of its type.
+    """
+
+    def __init__(self, shape: Sequence[int], layout: str, dtype: str) -> None:
+        kind = canonical({"dtype": dtype, "layout": layout, "shape": [int(size) for size in shape]})
+        self._hash = hashlib.sha256(len(kind).to_bytes(8, "little") + kind)
+
+    def update(self, array: npt.NDArray[Any]) -> None:
+        """Take the next slice in."""
+        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        self._hash.update(little.reshape(-1).view(np.uint8).data)
+
+    def digest(self) -> bytes:
+        """The digest so far, 32 bytes."""
+        return self._hash.digest()

@@ -1,0 +1,86 @@
+"""Golden containers: made once, opened by every version after.
+
+`python -m tests.container.golden` writes those of the present version (tests/golden/containers/v2-*.encdl). Those of
+version 1 were made by the code before version 2, from the same arrays and keys; no code makes them any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encdl import weights
+from encdl.codec import Codec, Settings
+from encdl.formats import Document
+from encdl.keys.key import Key
+from encdl.keys.planes import PlaneSpec
+
+FOLDER = Path(__file__).parents[1] / "golden" / "containers"
+KEY = Key(hashlib.sha256(b"golden key").digest())
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One recorded file."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+    format: str
+    settings: Settings = field(default_factory=Settings)
+    rest: bytes = b""
+
+    @property
+    def array(self) -> np.ndarray[Any, Any]:
+        count = int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+        octets = hashlib.shake_256(self.name.encode()).digest(count)
+        return np.frombuffer(octets, self.dtype).reshape(self.shape)
+
+    @property
+    def path(self) -> Path:
+        return FOLDER / f"{self.name}.encdl"
+
+    def document(self) -> Document:
+        slices = 1 if self.layout.startswith("H") else self.shape[0]
+        parts = self.array.reshape(slices, *self.shape[self.layout.index("H") :])
+        return Document(
+            self.shape, np.dtype(self.dtype), self.layout, self.format, self.rest, lambda: iter(parts)
+        )
+
+
+FIRST = (
+    Golden("v1-grey", (9, 7), "uint8", "HW", "png"),
+    Golden("v1-colour", (5, 6, 3), "uint16", "HWC", "tiff", Settings(postprocess="both", study="S")),
+    Golden("v1-signed", (8, 11), "int16", "HW", "npy",
+           Settings(PlaneSpec(map="chacha20"), "confusion", "synthetic")),
+)  # fmt: skip
+SECOND = (
+    Golden("v2-grey", (9, 7), "uint8", "HW", "png", Settings(nonce="synthetic")),
+    Golden("v2-volume", (3, 6, 5), "int16", "SHW", "dicom",
+           Settings(postprocess="both", nonce="synthetic", study="S"), b"PatientName=Doe"),
+    Golden("v2-colour", (2, 5, 4, 3), "float32", "SHWC", "nifti",
+           Settings(PlaneSpec(map="chacha20"), "confusion", "synthetic"), bytes(range(256))),
+)  # fmt: skip
+
+
+def codec() -> Codec:
+    """Small weights of their own: those that come with EncDL may change."""
+    loaded = weights.load(str(FOLDER / "tiny.pt"))
+    return Codec(loaded.cipher, loaded.id)
+
+
+def make(golden: Golden) -> bytes:
+    stream = io.BytesIO()
+    codec().encrypt(golden.document(), KEY, stream, golden.settings)
+    return stream.getvalue()
+
+
+if __name__ == "__main__":
+    for golden in SECOND:
+        golden.path.write_bytes(make(golden))
