@@ -8,7 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 from encdl.cluster.grid import Trial, parse_setting, told
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ROOT = Path("runs", "sweeps")
 SUMMARY = "summary.sbatch"
+STOPPED = {130, 143}
+"""Exit codes of a training that someone stopped, with Ctrl-C or SIGTERM."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,12 +111,18 @@ def _here(args: argparse.Namespace, name: str, study: Study, space: Space, searc
         sweep = _sweep(args, name, searcher, total, group)
         stopped = {trial.number: search.params(trial) for trial in search.begun(study)}
         ended = sum(trial.state.is_finished() for trial in study.trials)
-        lock, client = Lock(), group.logger.experiment
+        lock, halted, client = Lock(), Event(), group.logger.experiment
 
         def one(point: tuple[int, dict[str, Any]] | None) -> None:
+            if halted.is_set():
+                return
             with lock:
                 number, chosen = point or search.ask(study, space)
-            value = _train(sweep, number, chosen, group.run_id)
+            try:
+                value = _train(sweep, number, chosen, group.run_id)
+            except BaseException:
+                halted.set()  # before this thread takes the next point; this one stays begun, and goes on later
+                raise
             with lock:
                 search.tell(study, number, value)
                 found = summary.results(study)
@@ -125,7 +133,11 @@ def _here(args: argparse.Namespace, name: str, study: Study, space: Space, searc
 
         points = [*stopped.items(), *[None] * max(0, total - ended - len(stopped))]
         with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(one, points))
+            try:
+                list(pool.map(one, points))
+            except BaseException:
+                halted.set()
+                raise
         return _tell(sweep, study)
 
 
@@ -199,6 +211,8 @@ def _train(sweep: Sweep, number: int, chosen: dict[str, Any], parent: str) -> fl
     variables = {**os.environ, PARENT_VARIABLE: parent, "MLFLOW_TRACKING_URI": sweep.store}
     with log.open("ab") as stream:
         done = subprocess.run(words, stdout=stream, stderr=stream, env=variables, check=False)
+    if done.returncode in STOPPED:
+        raise KeyboardInterrupt
     if done.returncode:
         progress(f"training {number} failed with code {done.returncode}: see {log}")
         return None
