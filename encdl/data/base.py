@@ -169,6 +169,12 @@ class ImageDataModule(LightningDataModule, ABC):
             counts += stretched == torch.arange(len(spec.classes)).view(-1, 1, 1)
         return counts / len(samples)
 
+    def raw(self, split: Split) -> Sequence[Sample]:
+        """What `samples` gave for a split, without reading it again if the split is set up."""
+        dataset = self._ready(split)
+        found: Sequence[Sample] = getattr(dataset, "pictures", dataset).data
+        return found
+
     def reading(self, split: Split) -> list[Any]:
         """Deterministic MONAI transforms from what `samples` gives to a finished `Sample`; none by default.
 
