@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from encdl.metrics.statistics import DIRECTIONS
+from encdl.pages import COLOURS
 from encdl.panels import need_drawing
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Okabe and Ito's, told apart by colour-blind readers too."""
 
 POINTS = 3000
 """Of a scatter plot."""

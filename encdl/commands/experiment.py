@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -17,8 +18,12 @@ from encdl.errors import EncdlError, UsageError
 
 if TYPE_CHECKING:
     from encdl.study.parts import Part
+    from encdl.tracking import RunGroup
 
 STUDIES = {"ciphertext-readers": "a reader of ciphertext beside plaintext, wrong key, no key and fixed key"}
+
+GROUP_FILE = "mlflow-run"
+"""Below a study's folder: the id of its run in MLflow."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,9 +98,48 @@ def run(args: argparse.Namespace) -> int:
         for row in rows
     ]
     started = time.monotonic()
-    contents = _train(parts, args.jobs)
-    _write(output, data, parts, contents, time.monotonic() - started, args.set, args.force)
+    with _group(args, data, folder) as group:
+        contents = _train(parts, args.jobs)
+        metrics = _write(output, data, parts, contents, time.monotonic() - started, args.set, args.force)
+        if group is not None:
+            group.log(dict(means(metrics)), output)
     return 0
+
+
+@contextlib.contextmanager
+def _group(args: argparse.Namespace, data: str, folder: Path) -> Iterator[RunGroup | None]:
+    """The MLflow run that the trainings belong to; that of an earlier call, if the study goes on."""
+    if not _is_tracked(args.config, args.set):
+        yield None
+        return
+    from encdl.tracking import RunGroup  # noqa: PLC0415
+
+    known = folder / GROUP_FILE
+    run_id = known.read_text().strip() if known.is_file() else None
+    told = {"config": args.config, "seeds": args.seeds, "settings": " ".join(args.set)}
+    with RunGroup(args.study, args.config.stem, parameters=told, tags={"data": data}, run_id=run_id) as group:
+        known.write_text(group.run_id)
+        yield group
+
+
+def _is_tracked(config: Path, settings: Sequence[str]) -> bool:
+    """Whether the trainings are recorded in MLflow."""
+    import yaml  # noqa: PLC0415
+
+    content = yaml.safe_load(config.read_text())
+    trainer = content.get("trainer") if isinstance(content, dict) else None
+    off = isinstance(trainer, dict) and trainer.get("logger") is False
+    given = dict(setting.partition("=")[::2] for setting in settings).get("trainer.logger", "").lower()
+    return find_spec("mlflow") is not None and given != "false" and (not off or bool(given))
+
+
+def means(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """What a study found, under the names that its trainings log: means, and their deviation as `NAME/std`."""
+    for row, figures in metrics.items():
+        for figure, found in figures.items() if isinstance(figures, dict) else ():
+            if isinstance(found, dict) and found.get("mean") is not None and "std" in found:
+                yield f"test/{figure}/{row}", found["mean"]
+                yield f"test/{figure}/{row}/std", found["std"]
 
 
 def _train(parts: Sequence[Part], jobs: int) -> list[dict[str, Any]]:
@@ -161,7 +205,7 @@ def _write(
     wall_s: float,
     settings: Sequence[str],
     force: bool,
-) -> None:
+) -> dict[str, Any]:
     from encdl import ciphers, readers, records  # noqa: PLC0415
     from encdl.keys.planes import PlaneSpec  # noqa: PLC0415
     from encdl.study.cost import cost  # noqa: PLC0415
@@ -200,6 +244,7 @@ def _write(
     output.parent.mkdir(parents=True, exist_ok=True)
     records.write(output, record, force)
     print(f"record: {output}")
+    return metrics
 
 
 def _told(content: dict[str, Any]) -> str:

@@ -31,7 +31,8 @@ from encdl.data.base import ImageDataModule
 from encdl.errors import EncdlError, UsageError
 from encdl.places import CHECKPOINT, run_key
 from encdl.resuming import AtomicCheckpoints, Preempted, ResumePoint, SeededSteps
-from encdl.tracking import RunLogger, RunRecord, run_id_of, run_logger
+from encdl.serving.logged import LogReader
+from encdl.tracking import RunRecord, run_id_of, run_logger
 from encdl.weights import SETTINGS_KEY
 
 HARMLESS = (
@@ -105,7 +106,7 @@ class TrainingCLI(LightningCLI):
             trainer_defaults={
                 "default_root_dir": "runs",
                 "sync_batchnorm": True,
-                "logger": {"class_path": f"{RunLogger.__module__}.{RunLogger.__qualname__}"},
+                "logger": {"class_path": "encdl.tracking.RunLogger"},
             },
             seed_everything_default=0,
             parser_class=Parser,
@@ -164,7 +165,7 @@ class TrainingCLI(LightningCLI):
         settings = self._get(self.config_init, "trainer")
         given = settings.get("callbacks") or []
         callbacks: list[Callback] = [*given] if isinstance(given, list) else [given]
-        usual: list[Callback] = [RunRecord(), ResultTable(), SeededSteps()]
+        usual: list[Callback] = [RunRecord(), ResultTable(), SeededSteps(), LogReader()]
         if settings.get("enable_checkpointing") is not False and not settings.get("fast_dev_run"):
             usual.append(ModelCheckpoint(save_last=True))
         if find_spec("matplotlib"):

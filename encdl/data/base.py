@@ -139,6 +139,12 @@ class ImageDataModule(LightningDataModule, ABC):
             )
         return torch.bincount(torch.tensor(labels, dtype=torch.int64), minlength=classes)
 
+    def raw(self, split: Split) -> Sequence[Sample]:
+        """What `samples` gave for a split, without reading it again if the split is set up."""
+        dataset = self._ready(split)
+        found: Sequence[Sample] = getattr(dataset, "pictures", dataset).data
+        return found
+
     def reading(self, split: Split) -> list[Any]:
         """Deterministic MONAI transforms from what `samples` gives to a finished `Sample`; none by default.
 
