@@ -27,6 +27,7 @@ import numpy as np
 import requests
 
 from encdl import container, records
+from encdl.codec import Settings
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
 from encdl.prediction import Predictor
@@ -81,11 +82,10 @@ def body(predictor: Predictor) -> dict[str, Any]:
     key, channels = Key.generate(), predictor.reader.stem.channels
     shape = predictor.size if channels == 1 else (*predictor.size, channels)
     noise = np.random.default_rng().integers(0, 256, shape, dtype=np.uint8)
-    header, sealed = predictor.codec.encrypt_array(noise, key, planes=PlaneSpec())
     with TemporaryDirectory() as folder:
         file, grant = Path(folder, "x.encdl"), Path(folder, "x.grant")
-        container.write(file, header, sealed, key.image_keys(header.nonce_bytes, header.study))
-        key.grant_file(header.nonce_bytes).save(grant)
+        file.write_bytes(predictor.codec.encrypt_array(noise, key, Settings(PlaneSpec())))
+        key.grant_file(container.read_header(file).nonce_bytes).save(grant)
         record = {
             "container": base64.b64encode(file.read_bytes()).decode(),
             "grant": grant.read_text().strip(),

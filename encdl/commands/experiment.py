@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 GROUP_FILE = "mlflow-run"
 """Below a study's folder: the id of its run in MLflow."""
 
+GROUP_FILE = "mlflow-run"
+"""Below a study's folder: the id of its run in MLflow."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare a sub-command for each study."""

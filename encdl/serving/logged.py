@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 import encdl
 from encdl import container
+from encdl.codec import Settings
 from encdl.errors import EncdlError
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
@@ -120,11 +121,10 @@ def example(predictor: Predictor, planes: PlaneSpec) -> Any:
     channels = predictor.reader.stem.channels
     shape = predictor.size if channels == 1 else (*predictor.size, channels)
     noise = np.random.default_rng().integers(0, 256, shape, dtype=np.uint8)
-    header, body = predictor.codec.encrypt_array(noise, key, planes=planes)
     with TemporaryDirectory() as folder:
         file, grant = Path(folder, "example.encdl"), Path(folder, "example.grant")
-        container.write(file, header, body, key.image_keys(header.nonce_bytes, header.study))
-        key.grant_file(header.nonce_bytes).save(grant)
+        file.write_bytes(predictor.codec.encrypt_array(noise, key, Settings(planes)))
+        key.grant_file(container.read_header(file).nonce_bytes).save(grant)
         record = {
             "container": base64.b64encode(file.read_bytes()).decode(),
             "grant": grant.read_text().strip(),

@@ -14,7 +14,7 @@ import numpy as np
 import uvicorn
 
 from encdl import container
-from encdl.codec import Codec
+from encdl.codec import Codec, Settings
 from encdl.images import Array
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
@@ -35,10 +35,9 @@ def record(folder: Path, key: Key, picture: Array, study: str = "") -> Record:
     """A picture as a server takes it: encrypted with the shipped weights, with a grant for it alone."""
     cipher = load("default")
     codec = Codec(cipher.cipher, cipher.id)
-    header, body = codec.encrypt_array(picture, key, planes=PlaneSpec(), study=study)
     file, grant = folder / "record.encdl", folder / "record.grant"
-    container.write(file, header, body, key.image_keys(header.nonce_bytes, study), force=True)
-    key.grant_file(header.nonce_bytes, study).save(grant, force=True)
+    file.write_bytes(codec.encrypt_array(picture, key, Settings(PlaneSpec(), study=study)))
+    key.grant_file(container.read_header(file).nonce_bytes, study).save(grant, force=True)
     return {
         "container": base64.b64encode(file.read_bytes()).decode(),
         "grant": grant.read_text().strip(),

@@ -19,7 +19,7 @@ import requests
 ROOT = Path(__file__).parents[2]
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 SIZE = (1440, 1000)
-PATIENCE_S = 120
+PATIENCE_S = 180
 
 needs_browser = pytest.mark.skipif(
     not (Path(CHROMIUM).exists() and Path(DRIVER).exists() and shutil.which("make")),
@@ -43,6 +43,7 @@ def chromium(profile: Path) -> Iterator[Any]:
     ):  # fmt: skip
         options.add_argument(f"--{word}")
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.set_script_timeout(PATIENCE_S)
     try:
         yield driver
     finally:
