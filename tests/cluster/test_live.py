@@ -92,6 +92,8 @@ def test_preempted_trainings_end_as_the_whole_one(whole: Any, workdir: Path) -> 
 
     wait(job, preempt)
     assert set(asked) == {*range(PREEMPTIONS)}
+    for signal in asked.values():
+        signal.wait(120)
     found = runs_of(job, workdir)
     assert [run.info.status for run in found] == ["FINISHED"] * PREEMPTIONS
     assert {run.data.params["model.init_args.tag"] for run in found} == set(tags.split(","))
@@ -119,8 +121,9 @@ def test_two_ranks_make_room_together(workdir: Path) -> None:
     wait(undisturbed, lambda states: states == ["COMPLETED"])
     job = submit("two", "--processes", "2")
     wait(job, lambda states: (job.job.place(0) / CHECKPOINT).is_file())
-    ask(job.slurm_id)
+    signal = ask(job.slurm_id)
     wait(job, lambda states: states == ["COMPLETED"])
+    signal.wait(120)
     [log] = Path(job.job.folder, "logs").iterdir()
     assert "back into the queue" in log.read_text()
     [one], [other] = runs_of(undisturbed, workdir), runs_of(job, workdir)
