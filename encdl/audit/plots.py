@@ -77,7 +77,7 @@ def attacks(findings: Sequence[Mapping[str, Any]], unit: str) -> bytes:
         axes.plot(finding["baseline"], place, "|", color="black", markersize=11)
     labels = [f"{each['name']}: {each['target']}, {each['mode']}".replace("_", " ") for each in shown]
     axes.set_yticks(range(len(shown)), labels, fontsize=7)
-    axes.invert_yaxis()
+    axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.3)
     axes.set_xlabel(f"{unit}   ● score (orange: broken, green: not)   | without ciphertext", fontsize=8)
     return _png(figure)
