@@ -5,6 +5,8 @@ VENV ?= .venv
 PIP_ARGS ?=
 ARGS ?=
 RUNS ?= runs
+PORT ?= 5000
+READER ?=
 DATA ?= embedded
 DATA_DIR ?= data
 export NO_ALBUMENTATIONS_UPDATE = 1
@@ -18,7 +20,7 @@ CLASSIFIER_DATA = embedded, brain_tumor, pneumoniamnist or another name of MedMN
 the path of a folder of images by class, or that of an .npz file
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter ciphertext-readers evaluate audit mlflow-ui bench test test-slow lint format clean
+.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter ciphertext-readers evaluate audit mlflow-ui bench bench-serve test test-slow lint format clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,11 +68,20 @@ evaluate: $(READY)  ## measure the shipped weights again, into the records under
 audit: $(READY)  ## attack the shipped cipher: statistics, attacks, a report (ARGS=--quick takes 3 minutes on 2 cores)
 	@$(BIN)/encdl audit --weights default --data embedded $(ARGS)
 
-mlflow-ui: $(READY)  ## look at the runs: http://127.0.0.1:5000
-	@$(BIN)/mlflow server --backend-store-uri sqlite:///$(abspath $(RUNS))/mlflow.db --default-artifact-root file://$(abspath $(RUNS))/artifacts --host 127.0.0.1 --port 5000 --workers 1 $(ARGS)
+mlflow-ui: $(READY)  ## look at the runs: http://127.0.0.1:5000 (PORT=5000; MLFLOW_TRACKING_URI is honoured)
+	@case "$${MLFLOW_TRACKING_URI:-}" in \
+	  http://*|https://*) echo "the runs are on a server: open $$MLFLOW_TRACKING_URI in a browser" ;; \
+	  *) mkdir -p "$(RUNS)"; exec $(BIN)/mlflow server \
+	     --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(RUNS))/mlflow.db}" \
+	     --default-artifact-root "file://$(abspath $(RUNS))/artifacts" \
+	     --host 127.0.0.1 --port $(PORT) --workers 1 $(ARGS) ;; \
+	esac
 
 bench: $(READY)  ## time whole files and their steps beside AES-256-GCM (ARGS="--device cuda" on a GPU)
 	@$(BIN)/python experiments/bench.py $(ARGS)
+
+bench-serve: $(READY)  ## time a served reader under 4 clients on this machine (READER=checkpoint)
+	@$(BIN)/python experiments/bench_serve.py --reader "$(READER)" $(ARGS)
 
 test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)

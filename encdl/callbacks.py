@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from encdl.batch import ImageBatch
+from encdl.data.base import ImageDataModule
 from encdl.panels import need_drawing, panel_png
 from encdl.tracking import run_logger
 
@@ -46,7 +47,7 @@ class HasPanel(Protocol):
 
 
 class ImagePanel(Callback):
-    """Draws the first batch of each validation as the task shows it, and every batch of `Trainer.predict`.
+    """Draws the first batch of each validation as the task shows it.
 
     The picture goes to the MLflow run as `panels/step-00001200.png`; without MLflow, to the same place
     below the other logger's folder, or else below `default_root_dir`.
@@ -86,24 +87,9 @@ class ImagePanel(Callback):
             few = {name: values[: self.images] for name, values in batch.items()}
             with torch.no_grad():
                 columns = pl_module.panel(few)  # type: ignore[arg-type]  # a part of an ImageBatch is one
-            title = f"{type(pl_module).__name__}, step {trainer.global_step}"
+            title = f"{_subject(trainer, pl_module)}, step {trainer.global_step}"
             png = panel_png(columns, title, self.images)
             self._store(trainer, png, f"panels/step-{trainer.global_step:08d}.png")
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Draw each batch of a prediction whose outputs are columns of images, as `panels/predict-RANK-0000.png`."""
-        if isinstance(outputs, Mapping) and all(isinstance(column, Tensor) for column in outputs.values()):
-            title = f"{type(pl_module).__name__}, batch {batch_idx}"
-            path = f"panels/predict-{trainer.global_rank}-{batch_idx:04d}.png"
-            self._store(trainer, panel_png(outputs, title, len(next(iter(outputs.values())))), path)
 
     def _store(self, trainer: Trainer, png: bytes, path: str) -> None:
         logger = run_logger(trainer)
@@ -136,8 +122,17 @@ class ResultTable(Callback):
         if bar is not None:  # it would draw its last line below the table
             bar.teardown(trainer, pl_module, stage)
         minutes, seconds = divmod(round(time.monotonic() - self._started), 60)
-        heading = f"{type(pl_module).__name__}: {trainer.global_step} steps in {minutes} min {seconds:02d} s"
+        heading = (
+            f"{_subject(trainer, pl_module)}: {trainer.global_step} steps in {minutes} min {seconds:02d} s"
+        )
         print(result_table(heading, [*_results(trainer.callback_metrics), *_places(trainer)]), flush=True)
+
+
+def _subject(trainer: Trainer, task: LightningModule) -> str:
+    """The task, and what must be said of the pictures wherever they are shown."""
+    data = getattr(trainer, "datamodule", None)
+    note = data.spec.note if isinstance(data, ImageDataModule) else ""
+    return f"{type(task).__name__}, {note}" if note else type(task).__name__
 
 
 def result_table(heading: str, rows: list[tuple[str, str]]) -> str:

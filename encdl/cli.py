@@ -56,14 +56,22 @@ VERBS = {
         "read .encdl files with a trained network: classes or masks, without decrypting them",
         "encdl.commands.predict",
     ),
+    "serve": Verb(
+        "answer HTTP requests that carry ciphertext and a grant with what a trained network reads",
+        "encdl.commands.serve",
+    ),
     "fit": Verb("train: --config experiments/NAME.yaml", "encdl.commands.training:main", whole=True),
     "validate": Verb(
         "measure a checkpoint on the validation images", "encdl.commands.training:main", whole=True
     ),
     "test": Verb("measure a checkpoint on the test images", "encdl.commands.training:main", whole=True),
     "export": Verb("make a small weights file from a training checkpoint", "encdl.commands.export"),
-    "experiment": Verb("run a whole study: many trainings, one record", "encdl.commands.experiment"),
+    "report": Verb("compare runs on one HTML page: curves, panels, tables", "encdl.commands.report"),
+    "experiment": Verb("run a whole study into one record", "encdl.commands.experiment"),
     "submit": Verb("hand trainings to a Slurm cluster: one, or a grid of them", "encdl.commands.submit"),
+    "sweep": Verb(
+        "train with many settings, here or on a cluster, summed up in one run", "encdl.commands.sweep"
+    ),
     "jobs": Verb("list what was submitted, with its state and its MLflow run", "encdl.commands.jobs"),
     "audit": Verb(
         "attack a cipher as an attacker would: statistics, attacks, a report", "encdl.commands.audit"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from encdl import images
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import READER_KEY, Backbone, KeyedStem, Reader, ResNet18, Stem, UNet
 from encdl.weights import CHECKPOINT_KEY, LoadedCipher, load
@@ -55,3 +57,9 @@ def save_reader(
     }
     torch.save(content, path)
     return Path(path)
+
+
+def smooth(seed: int = 0, shape: tuple[int, ...] = SIZE) -> images.Array:
+    """A picture with something in it."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return (120 + 90 * np.sin(x / (4 + seed)) * np.cos(y / 5 + seed)).round().astype(np.uint8)

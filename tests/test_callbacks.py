@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
 
+from encdl import callbacks
 from encdl.callbacks import ImagePanel, ResultTable
+from encdl.data.lesions import SyntheticLesionMRI
 from encdl.errors import UsageError
 from encdl.panels import panel_png
 from encdl.tracking import RunLogger
 from tests.stores import make_store
-from tests.tasks.support import FewSlices, tiny_task
 from tests.tiny_task import TinyData, TinyTask
 
 
@@ -30,7 +32,7 @@ def fit(root: Path, callback: Any, task: TinyTask | None = None, **settings: Any
             "max_epochs": 3,
             "default_root_dir": str(root),
             "logger": False,
-            "callbacks": [callback],
+            "callbacks": callback if isinstance(callback, list) else [callback],
             "enable_model_summary": False,
             "enable_progress_bar": False,
             "log_every_n_steps": 1,
@@ -72,6 +74,18 @@ def test_empty_panel(columns: dict[str, torch.Tensor]) -> None:
         panel_png(columns)
 
 
+def test_what_must_be_said_of_the_pictures_stands_above_them_and_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    titles = []
+    monkeypatch.setattr(TinyData, "spec", replace(TinyData().spec, note="SYNTHETIC lesions"))
+    monkeypatch.setattr(callbacks, "panel_png", lambda columns, title, rows: titles.append(title) or b"")
+    fit(tmp_path, [ImagePanel(), ResultTable()], max_epochs=1)
+    assert titles == ["TinyTask, SYNTHETIC lesions, step 2"]
+    assert "TinyTask, SYNTHETIC lesions: 2 steps in" in capsys.readouterr().out
+    assert SyntheticLesionMRI().spec.note == "SYNTHETIC lesions"
+
+
 def test_panels_without_a_logger(tmp_path: Path) -> None:
     fit(tmp_path, ImagePanel())
     assert sorted(file.name for file in (tmp_path / "panels").iterdir()) == [
@@ -93,19 +107,6 @@ def test_panels_go_to_the_run(tmp_path: Path) -> None:
     [panel] = logger.experiment.list_artifacts(logger.run_id, "panels")
     assert panel.path == "panels/step-00000002.png"
     assert not (tmp_path / "panels").exists()
-
-
-def test_every_batch_of_a_prediction_is_drawn(tmp_path: Path) -> None:
-    trainer = Trainer(
-        accelerator="cpu",
-        default_root_dir=str(tmp_path),
-        logger=False,
-        callbacks=[ImagePanel()],
-        enable_progress_bar=False,
-    )
-    trainer.predict(tiny_task(), FewSlices(eval_batch_size=1), return_predictions=False)
-    panels = sorted(file.name for file in (tmp_path / "panels").iterdir())
-    assert panels == ["predict-0-0000.png", "predict-0-0001.png"]
 
 
 def test_a_task_without_panels_is_left_alone(tmp_path: Path) -> None:

@@ -150,13 +150,44 @@ def test_training_sets_everything_up_first() -> None:
 
 @needs_make
 def test_what_the_other_targets_run() -> None:
+    assert dry("bench-serve", "READER=r.ckpt") == [
+        '.venv/bin/python experiments/bench_serve.py --reader "r.ckpt" '
+    ]
     assert "python -m pytest -n 2" in dry("test")[0]
     assert dry("test", "ARGS=-k keys")[0].endswith("-k keys")
     assert len(dry("lint")) == 4
-    assert "--backend-store-uri sqlite:////r/mlflow.db" in dry("mlflow-ui", "RUNS=/r")[0]
     evaluating = [line for line in dry("evaluate") if " evaluate --weights " in line]
     assert len(evaluating) == 2
     assert all("--force" in line for line in evaluating)
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("store", "shown"),
+    [
+        (None, "sqlite:///{tmp}/my_runs/mlflow.db"),
+        ("sqlite:////other.db", "sqlite:////other.db"),
+        ("http://host:5000", None),
+    ],
+)
+def test_the_page_of_runs(
+    stand_in: str, tmp_path: Path, store: str | None, shown: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if store:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    venv = Path(stand_in.removeprefix("VENV="))
+    (venv / "bin" / "encdl").rename(venv / "bin" / "mlflow")
+    told = make("mlflow-ui", stand_in, "-o", f"{venv}/.installed", f"RUNS={tmp_path}/my_runs", "PORT=7")
+    if shown is None:
+        assert told == "the runs are on a server: open http://host:5000 in a browser\n"
+        return
+    words = told.splitlines()
+    assert words[0] == "server"
+    assert words[words.index("--backend-store-uri") + 1] == shown.format(tmp=tmp_path)
+    assert words[words.index("--host") + 1] == "127.0.0.1"
+    assert words[words.index("--port") + 1] == "7"
+    assert (tmp_path / "my_runs").is_dir()  # the data base goes there
 
 
 def test_the_files_that_it_names_exist() -> None:

@@ -17,6 +17,7 @@ from encdl.cli import VERBS
 from encdl.cli import main as encdl
 from encdl.readers import ResNet18
 from encdl.weights import SHIPPED
+from tests.audit.tiny import shrink
 from tests.mni import mni_slice
 from tests.reader_checkpoint import save_reader, tiny_reader
 from tests.test_makefile import TARGETS
@@ -30,7 +31,7 @@ TRAINING = [
     "--data.crop", "32", "--data.num_workers", "0",
 ]  # fmt: skip
 """What turns a training command into one step."""
-QUICK = {"evaluate": ["--seeds", "1", "--images", "1", "--exact-images", "1"]}
+QUICK = {"evaluate": ["--seeds", "1", "--images", "1", "--exact-images", "1"], "audit": ["--no-tracking"]}
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def test_commands_that_do_not_train(
 ) -> None:
     """All in one folder and in the order of the README, as a reader types them."""
     monkeypatch.chdir(folder)
+    shrink(monkeypatch)
     done = []
     for command in OURS:
         verb, *words = command.words[1:]
@@ -138,9 +140,10 @@ def test_commands_that_do_not_train(
         if any(is_template(word) for word in words):
             continue
         code = encdl([verb, *words, *QUICK.get(verb, [])])
-        assert code == 0, (command.text, capsys.readouterr().err)
+        # An audit is carried out; what a few pictures and attacks say of the cipher does not matter here.
+        assert code in ({0, 1} if verb == "audit" else {0}), (command.text, capsys.readouterr().err)
         done.append(verb)
-    assert set(done) >= {"keygen", "encrypt", "decrypt", "predict"}
+    assert set(done) >= {"keygen", "encrypt", "decrypt", "predict", "audit"}
     what_comes_back_is_the_scan(folder)
 
 

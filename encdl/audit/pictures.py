@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -81,12 +82,19 @@ def statistic_pictures(name: str, side: int, count: int, device: str, seed: int)
     return _cuts(samples, count, side, torch.Generator().manual_seed(seed))[0].to(device)
 
 
+def files_of(name: str) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of the files behind a user's own data; none for data sets that have no path."""
+    path = Path(name.rpartition("@")[2].removeprefix("classes:"))
+    found = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
+    stats = ((str(file), file.stat()) for file in found if file.is_file())
+    return [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+
+
 @lru_cache(maxsize=1)
 def _whole(name: str, train: int) -> tuple[list[Any], list[Any], tuple[str, ...]]:
     """Training draws and test pictures as a data module gives them, and its classes."""
     data = open_data(name)
-    if data.crop:
-        data.crop = min(data.spec.height, data.spec.width)
+    data.crop = 0  # whole pictures, of any size, as those under attack are
     data.setup("fit")
     data.setup("test")
     pictures = len(data.train_dataloader().dataset.pictures)  # type: ignore[attr-defined]

@@ -47,13 +47,15 @@ class Bout:
         attack: Name of the attack.
         target: Name of the target.
         mode: Its mode.
-        role: "audited"; "reference", which the attack has to break, or it proves nothing; or "beside", for comparison.
+        role: "audited", "reference" or "beside", for comparison.
+        reference: Whether the attack has to break this target, or it proves nothing; an audited one may be such too.
     """
 
     attack: str
     target: str
     mode: str
     role: str
+    reference: bool = False
 
     @property
     def name(self) -> str:
@@ -74,12 +76,14 @@ def bouts(subject: Subject, thesis: Target | None, quick: bool) -> list[tuple[Bo
         attack = kind()
         modes = ("default",) if quick else attack.modes
         listed = [(subject.targets[mode], "audited") for mode in modes if mode in subject.targets]
-        listed += [(each, "reference") for each in attack.references()[: 1 if quick else None]]
+        weak = attack.references()[: 1 if quick else None]
+        listed += [(each, "reference") for each in weak]
         if not quick:
             listed += [(each, "beside") for each in (Aes(), thesis) if each is not None]
         bout_of: dict[str, tuple[Bout, Attack, Target]] = {}
         for target, role in listed:
-            bout = Bout(attack.name, target.name, target.mode, role)
+            reference = any((target.name, target.mode) == (each.name, each.mode) for each in weak)
+            bout = Bout(attack.name, target.name, target.mode, role, reference)
             bout_of.setdefault(bout.name, (bout, attack, target))
         found += bout_of.values()
     return found

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from encdl.metrics.statistics import DIRECTIONS
+from encdl.pages import COLOURS
 from encdl.panels import need_drawing
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Okabe and Ito's, told apart by colour-blind readers too."""
 
 POINTS = 3000
 """Of a scatter plot."""
@@ -79,7 +77,7 @@ def attacks(findings: Sequence[Mapping[str, Any]], unit: str) -> bytes:
         axes.plot(finding["baseline"], place, "|", color="black", markersize=11)
     labels = [f"{each['name']}: {each['target']}, {each['mode']}".replace("_", " ") for each in shown]
     axes.set_yticks(range(len(shown)), labels, fontsize=7)
-    axes.invert_yaxis()
+    axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.3)
     axes.set_xlabel(f"{unit}   ● score (orange: broken, green: not)   | without ciphertext", fontsize=8)
     return _png(figure)

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, StrictUndefined
-
 from encdl.audit import plots
 from encdl.audit.plan import ATTACKS
 from encdl.audit.run import Order
 from encdl.audit.statistics import rows as statistic_rows
+from encdl.pages import render
 
 ROW_FIGURES: Final = (
     "entropy_bits",
@@ -62,16 +61,12 @@ def html(record: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
         record: The audit's.
         drawn: What `draw` gave.
     """
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["figure"] = figure
-    template = environment.from_string(Path(__file__).with_name("report.html.jinja").read_text())
     metrics = record["metrics"]
     encoded = {name: base64.b64encode(png).decode() for name, png in drawn.items()}
     findings = metrics["attacks"]
     first = next(iter(metrics["rows"].values()))
-    return template.render(
+    return render(
+        Path(__file__).with_name("report.html.jinja"),
         record=record,
         checks=record["checks"],
         attacks=[
@@ -91,18 +86,3 @@ def html(record: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
             "attacks": [png for name, png in encoded.items() if name.startswith("attacks-")],
         },
     )
-
-
-def figure(value: Any) -> str:
-    """A number, or numbers within lists and mappings, in a few digits."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {figure(each)}" for name, each in value.items())
-    if isinstance(value, list | tuple):
-        return " … ".join(figure(each) for each in value)
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"

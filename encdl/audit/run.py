@@ -227,6 +227,7 @@ def _attack(order: Order, name: str) -> dict[str, Any]:
             finding = attack.run(target, scene).to_dict()
             return finding | {
                 "role": bout.role,
+                "reference": bout.reference,
                 "advisory": attack.advisory,
                 "device": device_name(order.device),
             }
@@ -299,15 +300,16 @@ def _statistic_pictures(order: Order) -> Tensor:
 
 
 def _digest(order: Order) -> str:
-    """Changes with what is audited, how, and the code; of uncommitted code nothing is known, so it changes always.
+    """Changes with what is audited, how, on which files, and the code.
 
-    Not with the device, but for the sizes that go with it: an audit may go on elsewhere, and each part's figures say
-    where they were measured.
+    Of uncommitted code nothing is known, so it changes always. Not with the device, but for the sizes that go with it:
+    an audit may go on elsewhere, and each part's figures say where they were measured.
     """
     subject, commit = order.subject(), records.commit()
     uncommitted = time.time_ns() if commit.endswith("+changes") else 0
     settings = {name: value for name, value in asdict(order).items() if name != "device"}
-    origin = [settings, asdict(order.size), subject.name, subject.weights, commit, uncommitted]
+    files = pictures.files_of(order.data)
+    origin = [settings, asdict(order.size), subject.name, subject.weights, files, commit, uncommitted]
     return hashlib.sha256(json.dumps(origin).encode()).hexdigest()[:16]
 
 
@@ -316,5 +318,7 @@ def _known(file: Path, digest: str) -> dict[str, Any] | None:
         content = json.loads(file.read_text())
     except (OSError, ValueError):
         return None
+    if not isinstance(content, dict) or content.get("digest") != digest:
+        return None
     known: dict[str, Any] | None = content.get("figures")
-    return known if content.get("digest") == digest else None
+    return known

@@ -18,6 +18,7 @@ NOISE_LIKE: Final = {
     "chi2_pass_pct": "χ²",
     "correlation_pass_pct": "correlation of neighbours",
 }
+SINGLE_CHANGES: Final = {"npcr_pass_pct": "NPCR of single changes", "uaci_pass_pct": "UACI of single changes"}
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ def checks(metrics: Mapping[str, Any]) -> list[Check]:
     """Judge an audit.
 
     Args:
-        metrics: `attacks` (findings, each with `role` and `advisory`), `rows` and `keystream`, as the record has them.
+        metrics: `attacks` (findings, each with `role`, `reference` and `advisory`), `rows` and `keystream`, as the
+            record has them.
     """
     return [
         *_attacks(metrics["attacks"]),
         *_differential(metrics["rows"]),
-        *_noise_like(metrics["rows"]),
+        *_noise_like(metrics["rows"], NOISE_LIKE_ROWS, NOISE_LIKE),
+        *_noise_like(metrics["rows"], DIFFERENTIAL_ROWS, SINGLE_CHANGES),
         *_keystream(metrics.get("keystream", {})),
     ]
 
@@ -58,7 +61,7 @@ def _attacks(findings: Sequence[Mapping[str, Any]]) -> list[Check]:
     found = []
     for name in dict.fromkeys(finding["name"] for finding in findings):
         own = [finding for finding in findings if finding["name"] == name]
-        fallen = [each for each in own if each["role"] == "reference" and each["broken"]]
+        fallen = [each for each in own if each["reference"] and each["broken"]]
         told = ", ".join(f"{each['target']} {each['mode']}" for each in fallen)
         found.append(Check(f"attack {name} breaks a reference", told or "none", bool(fallen)))
         for finding in own:
@@ -84,18 +87,20 @@ def _differential(rows: Mapping[str, Mapping[str, Any]]) -> list[Check]:
     ]
 
 
-def _noise_like(rows: Mapping[str, Mapping[str, Any]]) -> list[Check]:
+def _noise_like(
+    rows: Mapping[str, Mapping[str, Any]], names: Sequence[str], figures: Mapping[str, str]
+) -> list[Check]:
     """Uniform noise passes 95 %: fewer is noise, as long as the interval of the share reaches that."""
     return [
         Check(
             f"{row}: {words} like that of noise",
-            f"{rows[row][name]:.1f} % of pictures pass, 99.9 % interval "
+            f"{rows[row][name]:.1f} % pass, 99.9 % interval "
             f"{rows[row]['intervals'][name][0]:.1f} to {rows[row]['intervals'][name][1]:.1f}",
             rows[row]["intervals"][name][1] >= 100 * NOISE_PASSES,
         )
-        for row in NOISE_LIKE_ROWS
+        for row in names
         if row in rows
-        for name, words in NOISE_LIKE.items()
+        for name, words in figures.items()
     ]
 
 

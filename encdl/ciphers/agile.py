@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from encdl.ciphers.base import Cipher, check_setting, plane_bytes
 from encdl.nn.dilated import DILATIONS, DilatedNet
 from encdl.nn.integer import EXACT_LIMIT, IntegerConv2d, IntegerDilatedStage, shift_clamp, triangle, wrap
-from encdl.nn.phases import circle, from_phases, to_phases
+from encdl.nn.phases import circle, from_phases, phases_of, to_phases
 
 MAX_PLANES = 32
 MAX_WIDTH = 256
@@ -150,9 +150,8 @@ class AgileCipher(Cipher):
     def _first_mask(self, key_planes: Tensor) -> tuple[Tensor, Tensor]:
         """m0 (N, 1, h, w) and the key bytes of phases 1, 2, 3 (N, 3, h, w)."""
         key_bytes = to_phases(plane_bytes(key_planes))
-        phases = to_phases(key_planes)  # plane p at channels 4p..4p+3
-        others = torch.cat([phases[:, phase::4] for phase in (1, 2, 3)], dim=1)
-        return wrap(key_bytes[:, :1] + self.key_field(others * 2 - 1)), key_bytes[:, 1:]
+        signs = torch.cat(phases_of(key_planes)[1:], dim=1).mul_(2).sub_(1)
+        return wrap(key_bytes[:, :1] + self.key_field(signs)), key_bytes[:, 1:]
 
     def _other_masks(self, c0: Tensor, m0: Tensor, key_bytes: Tensor) -> Tensor:
         return wrap(key_bytes + self.coupling(c0, m0))

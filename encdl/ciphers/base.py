@@ -180,7 +180,6 @@ def plane_bytes(key_planes: Tensor) -> Tensor:
     Plane p is bit p. With fewer than eight planes they repeat; planes beyond the eighth spell nothing here.
     """
     count = key_planes.shape[1]
-    values = torch.zeros(count, dtype=key_planes.dtype, device=key_planes.device)
-    for bit in range(8):
-        values[bit % count] += 1 << bit
+    worth = [sum(1 << bit for bit in range(8) if bit % count == plane) for plane in range(count)]
+    values = torch.tensor(worth, dtype=key_planes.dtype, device=key_planes.device)
     return torch.einsum("p,nphw->nhw", values, key_planes).unsqueeze(1)

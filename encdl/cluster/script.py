@@ -133,6 +133,8 @@ def _ending(job: Job) -> Iterator[str]:
     asked = f"[ $code -eq {EXIT_PREEMPTED} ] || [ $code -eq {KILLED_BY_USR1} ]"
     yield f'if {{ {asked}; }} && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {job.request.requeues} ]; then'
     yield '    echo "back into the queue"'
-    yield '    scontrol requeue "$SLURM_JOB_ID"'
+    # One task of an array has the number of the array itself: that number alone would requeue all of them.
+    yield '    task="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID:-}}"'
+    yield '    scontrol requeue "${task:-$SLURM_JOB_ID}"'
     yield "fi"
     yield "exit $code"

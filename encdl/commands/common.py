@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from encdl.weights import LoadedCipher
 
 
+RECORDS = Path("experiments", "results")
+"""Where result records go, below the working directory."""
+
+
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     """Add `-o` and `--force`."""
     parser.add_argument(

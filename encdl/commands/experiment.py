@@ -3,31 +3,58 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encdl.commands.common import add_output, progress, usable_device
+from encdl.commands import reader_cost
+from encdl.commands.common import RECORDS, add_output, progress, usable_device
 from encdl.errors import EncdlError, UsageError
 
 if TYPE_CHECKING:
     from encdl.study.parts import Part
+    from encdl.tracking import RunGroup
 
-STUDIES = {"ciphertext-readers": "a reader of ciphertext beside plaintext, wrong key, no key and fixed key"}
+GROUP_FILE = "mlflow-run"
+"""Below a study's folder: the id of its run in MLflow."""
+
+GROUP_FILE = "mlflow-run"
+"""Below a study's folder: the id of its run in MLflow."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the verb's arguments."""
-    told = "; ".join(f"{name}: {what}" for name, what in STUDIES.items())
-    parser.add_argument("study", choices=sorted(STUDIES), metavar="STUDY", help=told)
-    parser.add_argument(
-        "--config", type=Path, required=True, metavar="YAML", help="recipe of a reader, as for `encdl fit`"
-    )
+    """Declare a sub-command for each study."""
+    studies = parser.add_subparsers(dest="study", metavar="STUDY", required=True)
+    for name, (told, declare, do) in STUDIES.items():
+        study = studies.add_parser(
+            name, help=told, description=f"{told[0].upper()}{told[1:]}.", allow_abbrev=False
+        )
+        study.add_argument(
+            "--config",
+            type=Path,
+            required=True,
+            metavar="YAML",
+            help="recipe of a reader, as for `encdl fit`",
+        )
+        declare(study)
+        study.set_defaults(run_study=do)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the study that was asked for."""
+    if not args.config.is_file():
+        raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
+    done: int = args.run_study(args)
+    return done
+
+
+def _declare_readers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", metavar="DIR", help="where the data set's files are (default: the recipe's)"
     )
@@ -61,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def _run_readers(args: argparse.Namespace) -> int:
     """Train what is missing, measure costs, write the record."""
     from encdl.atomic import check_output  # noqa: PLC0415
     from encdl.study.parts import Part  # noqa: PLC0415
@@ -75,10 +102,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--rows: no row {', '.join(unknown)}: there are {', '.join(VIEWS)}")
     if "plaintext" not in rows:
         raise UsageError("--rows: plaintext must be there: it is what the others are compared with")
-    if not args.config.is_file():
-        raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
     data = args.config.stem.partition("-")[2] or args.config.stem
-    output = args.output or Path("experiments", "results", f"readers-{data}.json")
+    output = args.output or RECORDS / f"readers-{data}.json"
     check_output(output, args.force)
     folder = args.work or Path("runs", args.study, args.config.stem)
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,9 +118,48 @@ def run(args: argparse.Namespace) -> int:
         for row in rows
     ]
     started = time.monotonic()
-    contents = _train(parts, args.jobs)
-    _write(output, data, parts, contents, time.monotonic() - started, args.set, args.force)
+    with _group(args, data, folder) as group:
+        contents = _train(parts, args.jobs)
+        metrics = _write(output, data, parts, contents, time.monotonic() - started, args.set, args.force)
+        if group is not None:
+            group.log(dict(means(metrics)), output)
     return 0
+
+
+@contextlib.contextmanager
+def _group(args: argparse.Namespace, data: str, folder: Path) -> Iterator[RunGroup | None]:
+    """The MLflow run that the trainings belong to; that of an earlier call, if the study goes on."""
+    if not _is_tracked(args.config, args.set):
+        yield None
+        return
+    from encdl.tracking import RunGroup  # noqa: PLC0415
+
+    known = folder / GROUP_FILE
+    run_id = known.read_text().strip() if known.is_file() else None
+    told = {"config": args.config, "seeds": args.seeds, "settings": " ".join(args.set)}
+    with RunGroup(args.study, args.config.stem, parameters=told, tags={"data": data}, run_id=run_id) as group:
+        known.write_text(group.run_id)
+        yield group
+
+
+def _is_tracked(config: Path, settings: Sequence[str]) -> bool:
+    """Whether the trainings are recorded in MLflow."""
+    import yaml  # noqa: PLC0415
+
+    content = yaml.safe_load(config.read_text())
+    trainer = content.get("trainer") if isinstance(content, dict) else None
+    off = isinstance(trainer, dict) and trainer.get("logger") is False
+    given = dict(setting.partition("=")[::2] for setting in settings).get("trainer.logger", "").lower()
+    return find_spec("mlflow") is not None and given != "false" and (not off or bool(given))
+
+
+def means(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """What a study found, under the names that its trainings log: means, and their deviation as `NAME/std`."""
+    for row, figures in metrics.items():
+        for figure, found in figures.items() if isinstance(figures, dict) else ():
+            if isinstance(found, dict) and found.get("mean") is not None and "std" in found:
+                yield f"test/{figure}/{row}", found["mean"]
+                yield f"test/{figure}/{row}/std", found["std"]
 
 
 def _train(parts: Sequence[Part], jobs: int) -> list[dict[str, Any]]:
@@ -161,7 +225,7 @@ def _write(
     wall_s: float,
     settings: Sequence[str],
     force: bool,
-) -> None:
+) -> dict[str, Any]:
     from encdl import ciphers, readers, records  # noqa: PLC0415
     from encdl.keys.planes import PlaneSpec  # noqa: PLC0415
     from encdl.study.cost import cost  # noqa: PLC0415
@@ -178,8 +242,7 @@ def _write(
     )
     # Random weights cost what trained ones do.
     cipher = ciphers.create(first["cipher"]["name"], first["cipher"]["config"]).to(device).eval()
-    sizes, batches = (128, 256), (1, 32 if device == "cuda" else 4)
-    metrics["cost"] = cost(reader, cipher, spec, device, sizes, batches)
+    metrics["cost"] = cost(reader, cipher, spec, device, reader_cost.SIZES, reader_cost.batches(device))
     record = records.record(
         output.stem,
         "ciphertext-readers",
@@ -200,8 +263,24 @@ def _write(
     output.parent.mkdir(parents=True, exist_ok=True)
     records.write(output, record, force)
     print(f"record: {output}")
+    return metrics
 
 
 def _told(content: dict[str, Any]) -> str:
     figures = content["figures"][content["row"]]
     return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+
+
+STUDIES = {
+    "ciphertext-readers": (
+        "train readers of ciphertext beside plaintext, wrong key, no key and fixed key",
+        _declare_readers,
+        _run_readers,
+    ),
+    "reader-cost": (
+        "time reading ciphertext beside reading plaintext and decrypting first, in memory and from files",
+        reader_cost.add_arguments,
+        reader_cost.run,
+    ),
+}
+"""Name to help, declaration of the arguments, and what runs it."""

@@ -31,7 +31,8 @@ from encdl.data.base import ImageDataModule
 from encdl.errors import EncdlError, UsageError
 from encdl.places import CHECKPOINT, run_key
 from encdl.resuming import AtomicCheckpoints, Preempted, ResumePoint, SeededSteps
-from encdl.tracking import RunLogger, RunRecord, run_id_of, run_logger
+from encdl.serving.logged import LogReader
+from encdl.tracking import RunRecord, run_id_of, run_logger
 from encdl.weights import SETTINGS_KEY
 
 HARMLESS = (
@@ -94,9 +95,14 @@ class RecordConfig(SaveConfigCallback):
 
 
 class TrainingCLI(LightningCLI):
-    """Lightning's command line for any task on any data set, with this project's tracking and callbacks."""
+    """Lightning's command line for any task on any data set, with this project's tracking and callbacks.
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    Args:
+        argv: The verb and its settings; without `run`, the settings alone.
+        run: Do what the verb says, rather than only make task, data and trainer.
+    """
+
+    def __init__(self, argv: Sequence[str], run: bool = True) -> None:
         super().__init__(
             LightningModule,
             ImageDataModule,
@@ -105,7 +111,7 @@ class TrainingCLI(LightningCLI):
             trainer_defaults={
                 "default_root_dir": "runs",
                 "sync_batchnorm": True,
-                "logger": {"class_path": f"{RunLogger.__module__}.{RunLogger.__qualname__}"},
+                "logger": {"class_path": "encdl.tracking.RunLogger"},
             },
             seed_everything_default=0,
             parser_class=Parser,
@@ -114,6 +120,7 @@ class TrainingCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             args=list(argv),
+            run=run,
         )
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
@@ -164,7 +171,7 @@ class TrainingCLI(LightningCLI):
         settings = self._get(self.config_init, "trainer")
         given = settings.get("callbacks") or []
         callbacks: list[Callback] = [*given] if isinstance(given, list) else [given]
-        usual: list[Callback] = [RunRecord(), ResultTable(), SeededSteps()]
+        usual: list[Callback] = [RunRecord(), ResultTable(), SeededSteps(), LogReader()]
         if settings.get("enable_checkpointing") is not False and not settings.get("fast_dev_run"):
             usual.append(ModelCheckpoint(save_last=True))
         if find_spec("matplotlib"):
@@ -206,6 +213,13 @@ class TrainingCLI(LightningCLI):
             if run_id is not None:
                 logger.resume(run_id)
                 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+
+
+class Parts(TrainingCLI):
+    """Makes task, data and trainer, and does nothing with them; takes settings without a verb."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        super().__init__(argv, run=False)
 
 
 class Settings(TrainingCLI):
@@ -258,6 +272,18 @@ def check(argv: Sequence[str]) -> None:
         EncdlError: One of them is wrong; told in one line.
     """
     _parsed(Settings, argv)
+
+
+def task_of(recipe: str) -> LightningModule:
+    """The task that a recipe describes, as it is before training; reads no data set.
+
+    Raises:
+        EncdlError: A setting is not as it must be.
+    """
+    # With a logger the run would be entered into MLflow's list.
+    settings = ["--config", recipe, "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
+    task: LightningModule = _parsed(Parts, settings).model
+    return task
 
 
 def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from encdl.data.samplers import Draw, DrawLoader, DrawSampler, EvalSampler
@@ -39,6 +40,7 @@ class DataSpec:
         width: Its width in pixels.
         classes: Names of the classes, by label; empty where there are none.
         spacing_mm: Size of a pixel (height, width) in millimetres, where the data set knows it.
+        note: What must stand beside pictures and figures of it, such as that something is synthetic; mostly empty.
     """
 
     channels: int
@@ -46,6 +48,7 @@ class DataSpec:
     width: int
     classes: tuple[str, ...] = ()
     spacing_mm: tuple[float, float] | None = None
+    note: str = ""
 
 
 class DrawDataset(Dataset[Sample]):
@@ -70,7 +73,7 @@ class DrawDataset(Dataset[Sample]):
 class ImageDataModule(LightningDataModule, ABC):
     """Base of the data sets.
 
-    Training batches are random crops, augmented if asked for; validation, test and prediction batches are
+    Training batches are random crops, augmented if asked for; validation and test batches are
     whole pictures in a fixed order. Every batch is an `encdl.batch.ImageBatch`.
 
     It is a dataclass, so a data set that is one too adds its own settings to these, and gives one of these
@@ -78,7 +81,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     Args:
         batch_size: Pictures a training batch.
-        eval_batch_size: Pictures a validation, test or prediction batch.
+        eval_batch_size: Pictures a validation or test batch.
         crop: Height and width in pixels of a training crop; 0 trains on whole pictures (and augments them
             gently, so that what a label is about stays in view).
         repeats: How many crops of each picture an epoch holds.
@@ -139,6 +142,39 @@ class ImageDataModule(LightningDataModule, ABC):
             )
         return torch.bincount(torch.tensor(labels, dtype=torch.int64), minlength=classes)
 
+    def mask_frequencies(self) -> Tensor:
+        """How often each pixel of a training picture has each class: float32 (classes, H, W), each from 0 to 1.
+
+        Masks of another size than that of `spec` are stretched to it.
+
+        Raises:
+            DataError: A training picture has no mask, or a class beyond the named ones.
+        """
+        spec, name = self.spec, type(self).__name__
+        # What a data set has yet to decode is taken from its finished pictures, before augmentation.
+        samples = self._ready("train").pictures if self.reading("train") else self.samples("train")
+        counts = torch.zeros(len(spec.classes), spec.height, spec.width)
+        for index in range(len(samples)):
+            mask = samples[index].get("mask")
+            if mask is None:
+                raise DataError(
+                    f"{name} has training pictures without a mask: segmentation needs one for each"
+                )
+            known = torch.as_tensor(mask)
+            if int(known.max()) >= len(spec.classes):
+                raise DataError(
+                    f"{name} has a mask with class {int(known.max())}, and {len(spec.classes)} classes"
+                )
+            stretched = functional.interpolate(known[None].float(), (spec.height, spec.width))[0]
+            counts += stretched == torch.arange(len(spec.classes)).view(-1, 1, 1)
+        return counts / len(samples)
+
+    def raw(self, split: Split) -> Sequence[Sample]:
+        """What `samples` gave for a split, without reading it again if the split is set up."""
+        dataset = self._ready(split)
+        found: Sequence[Sample] = getattr(dataset, "pictures", dataset).data
+        return found
+
     def reading(self, split: Split) -> list[Any]:
         """Deterministic MONAI transforms from what `samples` gives to a finished `Sample`; none by default.
 
@@ -147,12 +183,11 @@ class ImageDataModule(LightningDataModule, ABC):
         return []
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the splits that `stage` (fit, validate, test, predict; None for all) needs."""
+        """Read the splits that `stage` (fit, validate, test; None for all) needs."""
         needed: dict[str | None, tuple[Split, ...]] = {
             "fit": ("train", "val"),
             "validate": ("val",),
             "test": ("test",),
-            "predict": ("test",),
         }
         for split in needed.get(stage, ("train", "val", "test")):
             if split not in self._datasets:
@@ -183,10 +218,6 @@ class ImageDataModule(LightningDataModule, ABC):
     def test_dataloader(self) -> DataLoader[Sample]:
         """Whole pictures of the test split, in the same way."""
         return self._judging("test")
-
-    def predict_dataloader(self) -> DataLoader[Sample]:
-        """The test split in a fixed order; Lightning deals it out over the ranks, each picture once."""
-        return self._loader(DataLoader, self._ready("test"), self.eval_batch_size)
 
     def _judging(self, split: Split) -> DataLoader[Sample]:
         dataset = self._ready(split)

@@ -129,7 +129,8 @@ class Decathlon(ImageDataModule):
                 f"fetch {source[self.task]}" if self.task in source else f"name one of {', '.join(source)}"
             )
             raise DataError(
-                f"{self.root}: no such folder: set data.init_args.download to true, or {known} and unpack it into "
+                f"{self.root}: no such folder: set data.init_args.download to true (ARGS='--data.init_args.download "
+                f"true' with make), or {known} and unpack it into "
                 f"{self.data_dir}/, or set data.init_args.data_dir (DATA_DIR=... with make)"
             )
         try:

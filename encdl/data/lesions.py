@@ -23,6 +23,7 @@ HEIGHT, WIDTH = 96, 80
 """Pixels of 2 mm: the middle 192 x 160 mm of a slice, which hold the whole brain."""
 
 CLASSES = ("no lesion", "synthetic lesion")
+NOTE = "SYNTHETIC lesions"
 SITES = "sites"
 """Key of a sample: bool (H, W), where a lesion may be centred. No batch holds it."""
 
@@ -63,7 +64,7 @@ class SyntheticLesionMRI(ImageDataModule):
     @property
     def spec(self) -> DataSpec:
         """One channel, 96 x 80 pixels of 2 mm, two classes."""
-        return DataSpec(1, HEIGHT, WIDTH, classes=CLASSES, spacing_mm=(2.0, 2.0))
+        return DataSpec(1, HEIGHT, WIDTH, classes=CLASSES, spacing_mm=(2.0, 2.0), note=NOTE)
 
     def samples(self, split: Split) -> Sequence[Sample]:
         """Training: each slice once a label, undrawn. Validation and test: finished pictures."""

@@ -62,7 +62,8 @@ class MedNIST(ClassFolder):
         if not self.root.is_dir():
             address = need("monai.apps", PURPOSE).MedNISTDataset.resource
             raise DataError(
-                f"{self.root}: no such folder: set data.init_args.download to true, or fetch {address} and unpack "
+                f"{self.root}: no such folder: set data.init_args.download to true (ARGS='--data.init_args.download "
+                f"true' with make), or fetch {address} and unpack "
                 f"it into {self.data_dir}/, or set data.init_args.data_dir (DATA_DIR=... with make)"
             )
         return super().files

@@ -231,6 +231,23 @@ class Grant(Unpicklable):
         return cls.from_fields(path, fields, secret)
 
     @classmethod
+    def parse(cls, data: bytes, name: str = "the grant") -> Grant:
+        """Read the content of a grant file that came over a wire, without a file.
+
+        Args:
+            data: the content, a line.
+            name: what errors call it.
+
+        Raises:
+            KeyFileError: of another kind, damaged, or locked with a passphrase.
+        """
+        line = secret_files.only_line(name, data)
+        if locked.is_locked(line):
+            raise KeyFileError(f"{name} is locked with a passphrase: send one that is not")
+        fields, secret = secret_files.parse(name, line, secret_files.GRANT_PREFIXES)
+        return cls.from_fields(name, fields, secret)
+
+    @classmethod
     def from_fields(cls, path: str | os.PathLike[str], fields: list[str], secret: bytes) -> Grant:
         """Build a grant from a file's parts (untrusted).
 

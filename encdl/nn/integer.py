@@ -27,8 +27,13 @@ def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
     return smooth + (exact - smooth).detach() if smooth.requires_grad else exact
 
 
-def shift_clamp(x: Tensor, shift: int, low: int, high: int) -> Tensor:
-    """Arithmetic right shift by `shift` bits, then clamp to `low..high`; the gradient ignores the floor."""
+def shift_clamp(x: Tensor, shift: int, low: int, high: int, inplace: bool = False) -> Tensor:
+    """Arithmetic right shift by `shift` bits, then clamp to `low..high`; the gradient ignores the floor.
+
+    With `inplace` the result may take the memory of `x`, where no gradient needs that.
+    """
+    if inplace and not x.requires_grad:
+        return x.div_(1 << shift).floor_().clamp_(low, high)
     scaled = x / (1 << shift)  # a power of two: the division is exact
     if not scaled.requires_grad:
         return scaled.floor_().clamp_(low, high)
@@ -78,7 +83,7 @@ class IntegerConv2d(nn.Module):
             x, self.integer_weight(), self.integer_bias(), padding=self.dilation, dilation=self.dilation
         )
         # A Winograd or FFT kernel may leave fractions of the order of 1e-3: take them off before any shift.
-        return straight_through(y.detach().round(), y)
+        return straight_through(y.detach().round(), y) if y.requires_grad else y.round_()
 
     @torch.no_grad()
     def worst_sum(self, input_limit: int) -> int:
@@ -105,4 +110,4 @@ class IntegerDilatedStage(nn.Module):
         if x.device.type == "cpu":  # channels last: 4 times faster for these narrow dilated convolutions
             x = x.contiguous(memory_format=torch.channels_last)
         y = torch.cat([branch(x) for branch in self.branches], dim=1)
-        return shift_clamp(y, self.shift, self.LOW, self.HIGH)
+        return shift_clamp(y, self.shift, self.LOW, self.HIGH, inplace=True)

@@ -14,10 +14,19 @@ from torch.nn import functional as F
 
 def to_phases(x: Tensor) -> Tensor:
     """(N, K, H, W) -> (N, 4K, ceil(H/2), ceil(W/2)), zeros where H or W is odd; channel k goes to 4k..4k+3."""
+    return F.pixel_unshuffle(_even(x), 2)
+
+
+def phases_of(x: Tensor) -> tuple[Tensor, ...]:
+    """The four phases of (N, K, H, W), each (N, K, ceil(H/2), ceil(W/2)), as views where H and W are even."""
+    x = _even(x)
+    return tuple(x[..., row::2, column::2] for row in (0, 1) for column in (0, 1))
+
+
+def _even(x: Tensor) -> Tensor:
+    """`x` with zeros below and to the right where height or width is odd."""
     height, width = x.shape[-2:]
-    if height % 2 or width % 2:
-        x = F.pad(x, (0, width % 2, 0, height % 2))
-    return F.pixel_unshuffle(x, 2)
+    return F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
 
 
 def from_phases(x: Tensor, height: int, width: int) -> Tensor:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +12,15 @@ from torch import Tensor
 from encdl.ciphers.base import Cipher
 from encdl.keys.planes import PlaneSpec, key_planes
 from encdl.readers import GatedStem, KeyedStem, PlainStem, Reader
+from encdl.study.timing import milliseconds, ratios, take_turns
 
 ROUNDS = 15
-ENOUGH_S = 30.0
-"""After so long at one size and batch, no further round begins."""
+RATIOS = (
+    ("keyed", "plain"),
+    ("gated", "plain"),
+    ("ciphertext", "plain"),
+    ("ciphertext", "decrypt_then_infer"),
+)
 
 
 def cost(
@@ -27,11 +30,10 @@ def cost(
     device: str,
     sizes: tuple[int, ...],
     batches: tuple[int, ...],
-) -> dict[str, dict[str, float]]:
-    """Milliseconds a batch of each step, and their ratios.
+) -> dict[str, dict[str, Any]]:
+    """Milliseconds a batch of each step, and their ratios; on a CPU of the process's own time (`encdl.study.timing`).
 
-    Every step runs once in each of up to `ROUNDS` rounds, and the median of its times counts, so that whatever else the
-    machine does falls on all of them alike. Ciphertext and key are in the machine's memory; results stay on the device.
+    Ciphertext and key are in the machine's memory; results stay on the device. From files: `encdl.study.files`.
 
     Args:
         reader: Gives the backbone; its stem's width is that of the stems compared.
@@ -45,7 +47,7 @@ def cost(
         For each size and batch (`128px_batch1`), times in ms: `key_planes`, `field`, `decrypt` (planes given), `plain`,
         `keyed` and `gated` (the reader with each stem, field given), `decrypt_then_infer` and `ciphertext` (everything
         from ciphertext and key on); ratios: `keyed_to_plain`, `gated_to_plain`, `ciphertext_to_plain` and
-        `ciphertext_to_decrypt_then_infer`.
+        `ciphertext_to_decrypt_then_infer`, each with its quartiles (see `encdl.study.timing.ratios`).
     """
     channels, width = reader.stem.channels, reader.stem.width
     readers = {
@@ -62,7 +64,7 @@ def cost(
 
 
 @torch.inference_mode()
-def _times(readers: dict[str, Reader], cipher: Cipher, spec: PlaneSpec, picture: Tensor) -> dict[str, float]:
+def _times(readers: dict[str, Reader], cipher: Cipher, spec: PlaneSpec, picture: Tensor) -> dict[str, Any]:
     secrets = [hashlib.sha256(f"encdl timing key {index}".encode()).digest() for index in range(len(picture))]
 
     def planes() -> Tensor:
@@ -80,28 +82,5 @@ def _times(readers: dict[str, Reader], cipher: Cipher, spec: PlaneSpec, picture:
         "decrypt_then_infer": lambda: readers["plain"](cipher.decrypt(picture, planes())),
         "ciphertext": lambda: readers["keyed"](picture, cipher.field(picture, planes())),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    begun = time.perf_counter()
-    for turn in range(ROUNDS + 2):
-        if turn > 4 and time.perf_counter() - begun > ENOUGH_S:
-            break
-        for name, step in steps.items():
-            _settle(picture)
-            started = time.perf_counter()
-            step()
-            _settle(picture)
-            if turn >= 2:  # libraries choose their kernels in the first rounds
-                seconds[name].append(time.perf_counter() - started)
-    times = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
-    ratios = {
-        "keyed_to_plain": times["keyed"] / times["plain"],
-        "gated_to_plain": times["gated"] / times["plain"],
-        "ciphertext_to_plain": times["ciphertext"] / times["plain"],
-        "ciphertext_to_decrypt_then_infer": times["ciphertext"] / times["decrypt_then_infer"],
-    }
-    return times | ratios
-
-
-def _settle(picture: Tensor) -> None:
-    if picture.is_cuda:
-        torch.cuda.synchronize(picture.device)
+    own = take_turns(steps, ROUNDS, picture.device).own
+    return milliseconds(own) | ratios(own, RATIOS)

@@ -170,12 +170,3 @@ class EncryptTask(CipherTask):
         image = batch["image"]
         planes, wrong = self._planes(image, "panel", 0), self._planes(image, "panel wrong key", 0)
         return cipher_columns(self.cipher, image, planes, wrong, self._generator("panel", 0))
-
-    def predict_step(self, batch: ImageBatch, batch_idx: int) -> dict[str, Tensor]:
-        """What the cipher makes of a batch, under fresh keys; see `encdl.panels.cipher_columns`."""
-        image = batch["image"]
-        planes, wrong = (
-            self._planes(image, "predict", batch_idx),
-            self._planes(image, "predict wrong key", batch_idx),
-        )
-        return cipher_columns(self.cipher, image, planes, wrong, self._generator("predict", batch_idx))

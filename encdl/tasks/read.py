@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 from encdl.batch import ImageBatch
 from encdl.damage import Damage
-from encdl.data.base import ImageDataModule
+from encdl.data.base import DataSpec, ImageDataModule
 from encdl.errors import DataError, UsageError
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import READER_KEY, Backbone, Reader
@@ -125,15 +125,23 @@ class ReadTask(CipherTask):
             raise DataError(
                 f"{type(data).__name__} has {len(spec.classes)} classes: a reader needs two classes or more to tell"
             )
+        self.reader = self.new_reader(spec)
+        self.classes = spec.classes
+        self.size = (data.crop, data.crop) if data.crop else (spec.height, spec.width)
+
+    def new_reader(self, spec: DataSpec) -> Reader:
+        """An untrained reader for the pictures and classes of a data set.
+
+        Raises:
+            UsageError: The backbone is for another task, or view and stem do not fit `tune_cipher`.
+        """
         stem = self.view.stem_for(spec)
         if self.tune_cipher:
             check_tunable(self.view, stem)
         backbone = self.backbone(stem.width, len(spec.classes))
         if backbone.per_pixel != self.per_pixel:
             raise UsageError(f"model.backbone {type(backbone).__name__} {self.wanted}")
-        self.classes = spec.classes
-        self.size = (data.crop, data.crop) if data.crop else (spec.height, spec.width)
-        self.reader = Reader(stem, backbone)
+        return Reader(stem, backbone)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """The loss of the main row, and that of decryption while the cipher is tuned."""

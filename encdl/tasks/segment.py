@@ -81,7 +81,7 @@ class SegmentTask(ReadTask):
             super().configure_model()
             data: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
             self.spacing = data.spec.spacing_mm
-            frequencies = class_frequencies(data)
+            frequencies = data.mask_frequencies()
             self.criterion = need("monai.losses", "training a segmenter").DiceCELoss(
                 include_background=False, to_onehot_y=True, softmax=True, batch=True,
                 weight=class_weights(frequencies) if self.balanced else torch.ones(len(self.classes)),
@@ -150,37 +150,12 @@ class SegmentTask(ReadTask):
         return ClasswiseWrapper(dice, labels, prefix="dice_class/")
 
 
-def class_frequencies(data: ImageDataModule) -> Tensor:
-    """How often each pixel of a training picture has each class: float32 (classes, H, W), each from 0 to 1.
-
-    Masks of another size than that of `data.spec` are stretched to it.
-
-    Raises:
-        DataError: A training picture has no mask, or a class beyond the named ones.
-    """
-    spec, name = data.spec, type(data).__name__
-    # What a data set has yet to decode is taken from its finished pictures, before augmentation.
-    samples = data._ready("train").pictures if data.reading("train") else data.samples("train")
-    counts = torch.zeros(len(spec.classes), spec.height, spec.width)
-    for index in range(len(samples)):
-        mask = samples[index].get("mask")
-        if mask is None:
-            raise DataError(f"{name} has training pictures without a mask: segmentation needs one for each")
-        known = torch.as_tensor(mask)
-        if int(known.max()) >= len(spec.classes):
-            raise DataError(
-                f"{name} has a mask with class {int(known.max())}, and {len(spec.classes)} classes"
-            )
-        stretched = F.interpolate(known[None].float(), (spec.height, spec.width))[0]
-        counts += stretched == torch.arange(len(spec.classes)).view(-1, 1, 1)
-    return counts / len(samples)
-
-
 def class_weights(frequencies: Tensor) -> Tensor:
     """Weights of classes by the inverse square root of their share of the pixels: float32 (classes,), 1 on average.
 
     Args:
-        frequencies: float (classes, H, W); see `class_frequencies`. A class that never occurs gets the weight 1.
+        frequencies: float (classes, H, W); see `ImageDataModule.mask_frequencies`. A class that never occurs gets
+            the weight 1.
     """
     share = frequencies.mean((1, 2))
     weights = torch.where(share > 0, share.clamp(min=1e-9).rsqrt(), torch.nan)
@@ -194,7 +169,7 @@ def mean_mask(frequencies: Tensor) -> Tensor:
     otherwise; the threshold is the one with the best Dice coefficient over all training pixels.
 
     Args:
-        frequencies: float (classes, H, W); see `class_frequencies`.
+        frequencies: float (classes, H, W); see `ImageDataModule.mask_frequencies`.
 
     Returns:
         uint8 (1, H, W).

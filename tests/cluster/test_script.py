@@ -67,6 +67,13 @@ def test_a_training_that_made_room_goes_back_into_the_queue(tmp_path: Path, aske
     assert [call[0] for call in again[1]] == ["srun"]
 
 
+def test_a_task_puts_itself_back_and_not_the_whole_array(tmp_path: Path) -> None:
+    """Slurm gives one task of an array the number of the array."""
+    script = sbatch_script(job(workdir=str(tmp_path), trials=((), (("seed_everything", "1"),))))
+    variables = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1"}
+    assert run(script, tmp_path, EXIT_PREEMPTED, **variables)[1][-1] == ["scontrol", "requeue", "7_1"]
+
+
 @pytest.mark.parametrize("code", [0, 1, 2, 143])
 def test_any_other_end_is_an_end(tmp_path: Path, code: int) -> None:
     done, calls = run(sbatch_script(job(workdir=str(tmp_path))), tmp_path, code)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from encdl.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
 """Runs a command line; gives exit code, stdout and stderr."""
+KEYED = ["--key", "k.key"]
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +70,25 @@ def scan(run: Run, agile: Path) -> Path:
     """scan.encdl, made from scan.png with k.key."""
     assert run("encrypt", "scan.png", "--key", "k.key", "--weights", agile)[0] == 0
     return Path("scan.encdl")
+
+
+@pytest.fixture
+def files(run: Run) -> list[Path]:
+    """a.encdl, b.encdl and sub/c.encdl under k.key; classifier.ckpt and segmenter.ckpt."""
+    from encdl.readers import ResNet18, UNet
+    from tests.reader_checkpoint import save_reader, smooth, tiny_reader
+
+    Path("sub").mkdir()
+    found = []
+    for seed, name in enumerate(["a", "b", "sub/c"]):
+        images.write(f"{name}.png", smooth(seed))
+        assert run("encrypt", f"{name}.png", *KEYED, "--study", f"S{seed}")[0] == 0
+        found.append(Path(f"{name}.encdl"))
+    save_reader("classifier.ckpt", tiny_reader(ResNet18))
+    save_reader("segmenter.ckpt", tiny_reader(UNet))
+    return found
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    """Of a CSV file."""
+    return list(csv.DictReader(io.StringIO(text)))

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from encdl.cli import main
+from encdl.commands import reader_cost
+from encdl.commands.experiment import _is_tracked, means
 from encdl.damage import DAMAGES
-from encdl.study import cost
+from encdl.study import cost, files
 
 ROWS = {"plaintext", "ciphertext", "decrypt_then_infer", "wrong_key", "keyless", "fixed_key", "hardened"}
 RECIPE = """
@@ -119,7 +122,7 @@ def test_an_ended_study_goes_on(
         (("--rows", "keyless"), "plaintext must be there"),
         (("--rows", "plaintext", "ciphers"), "no row ciphers"),
         (("--seeds", "0"), "--seeds must be at least 1, got 0"),
-        (("--config", "gone.yaml"), "gone.yaml: no such recipe"),
+        (("--config", "gone.yaml"), "gone.yaml: no such recipe: see experiments/ (--config)"),
         (("--data-dir", "gone", "--work", "{tmp}"), "gone/bars.npz: no such file"),
         (("--set", "trainer.speed=9", "--work", "{tmp}"), "arguments: --trainer.speed=9"),
     ],
@@ -139,3 +142,103 @@ def test_a_record_is_not_overwritten(
 ) -> None:
     assert main(words(study)) == 2
     assert "readers-bars.json" in capsys.readouterr().err
+
+
+def test_costs_are_timed_and_recorded(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a size that saves time; the data set of the recipe is not read, and nothing is left behind."""
+    for module in (cost, files):
+        monkeypatch.setattr(module, "ROUNDS", 2)
+    monkeypatch.setattr(reader_cost, "SIZES", (32,))
+    monkeypatch.setattr(reader_cost, "batches", lambda device: (1,))
+    target = tmp_path / "readers-cost.json"
+    recipe = str(study / "classifier-bars.yaml")
+    told = ["experiment", "reader-cost", "--config", recipe, "--work", str(tmp_path / "w"), "--device", "cpu"]
+    assert main([*told, "--output", str(target)]) == 0
+    record = json.loads(target.read_text())
+    assert (record["task"], record["config"]) == ("reader-cost", recipe)
+    assert record["metrics"]["memory"]["32px_batch1"]["keyed_to_plain"] > 0
+    assert record["metrics"]["files"]["32px"]["wall"]["ciphertext_to_decrypt_then_infer"] > 0
+    assert record["reader"]["backbone"] == "ResNet18"
+    assert not list((tmp_path / "w").iterdir())
+    assert main([*told, "--output", str(target)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--config", "experiments/encryptor.yaml"], "experiments/encryptor.yaml: is no recipe of a reader"),
+        (["--config", "gone.yaml"], "gone.yaml: no such recipe"),
+        (
+            ["--config", "experiments/classifier-npz.yaml", "--rows", "plaintext"],
+            "unrecognized arguments: --rows",
+        ),
+    ],
+)
+def test_mistakes_about_costs(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    try:
+        code = main(["experiment", "reader-cost", *words, "--output", str(tmp_path / "r.json")])
+    except SystemExit as stop:
+        code = stop.code  # type: ignore[assignment]
+    assert code == 2
+    assert said in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("logger", "settings", "tracked"),
+    [
+        ("logger: false", [], False),
+        ("logger: true", [], True),
+        ("max_epochs: 1", [], True),
+        ("max_epochs: 1", ["trainer.logger=false"], False),
+        ("logger: false", ["trainer.logger=encdl.tracking.RunLogger"], True),
+    ],
+)
+def test_whether_a_study_is_tracked(tmp_path: Path, logger: str, settings: list[str], tracked: bool) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"trainer:\n  {logger}\n")
+    assert _is_tracked(recipe, settings) is tracked
+
+
+def test_means_have_the_names_of_single_runs(record: dict[str, Any]) -> None:
+    found = dict(means(record["metrics"]))
+    assert found["test/accuracy/ciphertext"] == record["metrics"]["ciphertext"]["accuracy"]["mean"]
+    assert found["test/auroc/wrong_key/std"] == 0
+    assert all(isinstance(value, float) for value in found.values())
+    assert not any("robustness" in name or "cost" in name for name in found)
+
+
+@pytest.mark.slow
+def test_the_seeds_of_a_study_are_runs_below_one(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(cost, "ROUNDS", 1)
+    recipe = tmp_path / "classifier-bars.yaml"
+    recipe.write_text((study / "classifier-bars.yaml").read_text().replace("  logger: false\n", ""))
+    command = ["experiment", "ciphertext-readers", "--config", str(recipe), "--data-dir", str(study)]
+    command += ["--rows", "plaintext", "ciphertext", "--output", "readers-bars.json"]
+    for seeds in ("1", "2"):  # the second call goes on with the first one's run
+        assert main([*command, "--seeds", seeds, "--force"]) == 0
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("ciphertext-readers")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    [parent] = [run for run in runs if run.data.tags.get("kind") == "group"]
+    children = [run for run in runs if run is not parent]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    seen = sorted((run.data.tags["view"], run.data.tags["seed"]) for run in children)
+    assert seen == [(view, seed) for view in ("Ciphertext", "Plaintext") for seed in "01"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len({run.data.tags["config_hash"] for run in children}) == 2
+    record = json.loads(Path("readers-bars.json").read_text())
+    mean = record["metrics"]["ciphertext"]["accuracy"]["mean"]
+    assert parent.data.metrics["test/accuracy/ciphertext"] == pytest.approx(mean)
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["readers-bars.json"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -16,26 +17,15 @@ from encdl.errors import DataError, UsageError
 
 REAL = Path(os.environ.get("ENCDL_DATA_DIR") or Path(__file__).parents[2].parent / "shared" / "data")
 STAND_IN = """
-import numpy as np
-
-INFO = {
-    "bloodmnist": {"python_class": "BloodMNIST", "label": {"0": "basophil", "1": "eosinophil"}},
-    "retinamnist": {"python_class": "Offline", "label": {"0": "0", "1": "1"}},
-}
-
-
-class Offline:
-    def __init__(self, split, download, root, size):
-        raise RuntimeError("Automatic download failed!\\n  Please download it manually")
-
-
-class BloodMNIST:
-    def __init__(self, split, download, root, size):
-        assert download
-        arrays = {f"{part}_images": np.full((2, size, size, 3), 9, np.uint8) for part in ("train", "val", "test")}
-        arrays |= {f"{part}_labels": np.array([[0], [1]], np.uint8) for part in ("train", "val", "test")}
-        np.savez(f"{root}/bloodmnist_{size}.npz", **arrays)
+INFO = {{
+    "bloodmnist": {{
+        "url_64": "{blood}", "MD5_64": "{md5}", "url": "{blood}", "MD5": "0" * 32,
+        "label": {{"0": "basophil", "1": "eosinophil"}},
+    }},
+    "retinamnist": {{"url": "{blood}.gone", "MD5": "{md5}", "label": {{"0": "0", "1": "1"}}}},
+}}
 """
+"""What is used of the package: addresses, here on this disk, checksums, and names of the classes."""
 
 
 def put(path: Path, labels: np.ndarray | None = None) -> None:
@@ -51,7 +41,13 @@ def put(path: Path, labels: np.ndarray | None = None) -> None:
 @pytest.fixture
 def _package(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     place = tmp_path_factory.mktemp("packages")
-    (place / "medmnist.py").write_text(STAND_IN)
+    blood = place / "blood.npz"
+    arrays: dict[str, np.ndarray] = {
+        f"{part}_images": np.full((2, 64, 64, 3), 9, np.uint8) for part in SPLITS
+    }
+    np.savez(blood, **arrays, **{f"{part}_labels": np.array([[0], [1]], np.uint8) for part in SPLITS})
+    md5 = hashlib.md5(blood.read_bytes(), usedforsecurity=False).hexdigest()
+    (place / "medmnist.py").write_text(STAND_IN.format(blood=blood.as_uri(), md5=md5))
     monkeypatch.syspath_prepend(place)
     real = sys.modules.pop("medmnist", None)
     yield
@@ -87,11 +83,19 @@ def test_the_package_fetches_and_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_package")
-def test_what_the_package_cannot_fetch(tmp_path: Path) -> None:
-    said = r"retinamnist\.npz: the package medmnist could not fetch it: fetch https://zenodo\.org/.* into "
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("retinamnist", "No such file or directory"),
+        ("bloodmnist", "md5 hash check of downloaded file failed"),
+    ],
+)
+def test_what_cannot_be_fetched_or_is_another_file(tmp_path: Path, name: str, why: str) -> None:
+    said = rf"{name}\.npz: fetching file:.* failed \(.*{why}.*\): fetch it by hand into "
     with pytest.raises(DataError, match=said) as caught:
-        MedMNIST(name="retinamnist", data_dir=str(tmp_path)).setup("fit")
+        MedMNIST(name=name, data_dir=str(tmp_path)).setup("fit")
     assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("_no_package")

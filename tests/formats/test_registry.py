@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+import gzip
+import io
 import logging
 import os
 import subprocess
@@ -80,6 +83,21 @@ def test_what_is_written_under_an_unknown_name_is_the_original(tmp_path: Path) -
     np.save(tmp_path / "a.npy", noise((4, 5)))
     formats.write(tmp_path / "IM0001", formats.load(tmp_path / "a.npy"))
     assert (tmp_path / "IM0001").read_bytes() == (tmp_path / "a.npy").read_bytes()
+
+
+def test_files_are_restored_in_memory(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", noise((3, 4, 5)))
+    nibabel.save(nibabel.Nifti1Image(noise((3, 4, 5)), np.eye(4)), tmp_path / "b.nii")
+    (tmp_path / "c.nii.gz").write_bytes(gzip.compress((tmp_path / "b.nii").read_bytes()))
+    Image.fromarray(noise((6, 7), "uint8")).save(tmp_path / "d.png")
+    for name, original in {"a.npy": "a.npy", "b.nii": "b.nii", "c.nii.gz": "b.nii", "d.png": "d.png"}.items():
+        stream = io.BytesIO()
+        formats.restore(formats.load(tmp_path / name), stream)
+        assert stream.getvalue() == (tmp_path / original).read_bytes()
+    with pytest.raises(ImageFileError, match="holds its pixels alone"):
+        formats.restore(document((4, 5), "HW"), io.BytesIO())
+    with pytest.raises(ImageFileError, match="does not fit its pixels"):
+        formats.restore(dataclasses.replace(document((4, 5), "HW"), rest=b"nonsense"), io.BytesIO())
 
 
 def test_existing_files_are_kept_unless_forced(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encdl.nn.phases import circle, fold_channels, from_phases, to_phases
+from encdl.nn.phases import circle, fold_channels, from_phases, phases_of, to_phases
 
 SIZES = [(1, 1), (1, 2), (2, 1), (1, 7), (7, 1), (2, 2), (3, 3), (4, 6), (5, 8), (28, 31)]
 
@@ -30,6 +30,14 @@ def test_round_trip_of_any_shape(batch: int, channels: int, height: int, width: 
         found = phases[:, phase::4]
         assert torch.equal(found[..., : part.shape[-2], : part.shape[-1]], part)
     assert phases.sum() == x.sum()  # the padding is zero
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_phases_by_themselves_are_those_of_to_phases(height: int, width: int) -> None:
+    x = torch.rand(2, 3, height, width)
+    together = to_phases(x)
+    for phase, found in enumerate(phases_of(x)):
+        assert torch.equal(found, together[:, phase::4])
 
 
 def test_phase_0_is_never_padded() -> None:

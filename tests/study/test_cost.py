@@ -17,8 +17,8 @@ def test_ratios_are_of_the_times_beside_them(monkeypatch: pytest.MonkeyPatch) ->
     found = cost.cost(reader, tiny_cipher().eval(), PlaneSpec(), "cpu", (32,), (1, 2))
     assert list(found) == ["32px_batch1", "32px_batch2"]
     for times in found.values():
-        assert all(value > 0 for value in times.values())
-        assert times["keyed_to_plain"] == times["keyed"] / times["plain"]
-        total = times["ciphertext_to_decrypt_then_infer"] * times["decrypt_then_infer"]
-        assert total == pytest.approx(times["ciphertext"])
+        assert all(value > 0 for value in times.values() if isinstance(value, float))
+        for one, other in cost.RATIOS:
+            low, high = times[f"{one}_to_{other}_quartiles"]
+            assert 0 < low <= times[f"{one}_to_{other}"] <= high
     assert torch.is_grad_enabled()

@@ -21,7 +21,7 @@ from encdl.metrics.segmentation import VolumeDice
 from encdl.panels import overlaid
 from encdl.readers import KeyedStem, ResNet18, Stem, UNet, read_windows
 from encdl.tasks.keys import fresh_planes
-from encdl.tasks.segment import SegmentTask, class_frequencies, class_weights, mean_mask
+from encdl.tasks.segment import SegmentTask, class_weights, mean_mask
 from encdl.tasks.views import Ciphertext, FixedKey, Keyless, Plaintext, View
 from tests.tasks.support import Losses, trainer
 
@@ -235,7 +235,7 @@ def test_class_frequencies_of_masks_of_any_size() -> None:
             large = np.repeat(np.array([[[0, 1]]], dtype=np.uint8), 50, axis=1)
             return [{"mask": large}, {"mask": np.zeros((1, SIDE, SIDE), np.uint8)}]
 
-    found = class_frequencies(Odd())
+    found = Odd().mask_frequencies()
     assert found.shape == (3, SIDE, SIDE)
     assert torch.equal(found[1, 0], torch.tensor([0.0, 0.5]).repeat_interleave(SIDE // 2))
     assert torch.equal(found.sum(0), torch.ones(SIDE, SIDE))
@@ -303,7 +303,7 @@ def test_the_floor_of_real_hearts(tmp_path: Path) -> None:
     """Hearts lie in the middle of these pictures: the mean mask is much better than the empty one."""
     names = ["background", "right ventricle", "myocardium", "left ventricle"]
     data = NpzImages(ACDC.name, str(ACDC.parent), names, eval_batch_size=32)
-    weighed = class_weights(class_frequencies(data))
+    weighed = class_weights(data.mask_frequencies())
     assert weighed[0] < 0.3 < 1.1 < weighed[1:].min()
     fitting = trainer(tmp_path, 1, limit_val_batches=2)
     [figures] = fitting.validate(task(), data, verbose=False)

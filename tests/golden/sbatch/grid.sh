@@ -37,6 +37,7 @@ code=$?
 # The training has saved its place, or had not begun: back into the queue, to go on from there.
 if { [ $code -eq 75 ] || [ $code -eq 138 ]; } && [ "${SLURM_RESTART_COUNT:-0}" -lt 100 ]; then
     echo "back into the queue"
-    scontrol requeue "$SLURM_JOB_ID"
+    task="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID:-}}"
+    scontrol requeue "${task:-$SLURM_JOB_ID}"
 fi
 exit $code

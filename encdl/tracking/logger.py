@@ -1,40 +1,38 @@
-"""Runs recorded by MLflow in one folder: settings, metrics, pictures, the machine's load, how a run ended.
-
-`RunLogger` is Lightning's MLflow logger with this project's defaults; `RunRecord` is the callback that adds
-what a logger cannot see. Nothing here needs the network; MLflow is imported when a `RunLogger` is made.
-"""
+"""`RunLogger`: Lightning's MLflow logger with this project's defaults."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import MLFlowLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from PIL import Image
 
-import encdl
-from encdl import records
 from encdl.errors import UsageError
 from encdl.lazy import need
 from encdl.places import RESUME_TAG
+from encdl.tracking.names import CONFIG_TAG, PARENT_TAG, SEED_TAG, config_hash, flatten, timed
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 NOISY_LOGGERS = ("alembic", "mlflow.store", "mlflow.system_metrics", "lightning.pytorch.loggers.mlflow")
-SYSTEM_METRICS_EVERY_S = 5
-LONGEST_PARAMETER = 500
+PARENT_VARIABLE = "ENCDL_PARENT_RUN"
+"""Environment variable: id of the run that runs of this process belong to (a study, a sweep)."""
+PANEL = re.compile(r"panels/step-(\d+)\.png")
 
 _own_stores: set[str] = set()
 
@@ -45,10 +43,15 @@ class RunLogger(MLFlowLogger):
     Args:
         experiment: Name of the experiment that the run joins.
         root: Folder of the data base (`mlflow.db`), the artifacts and the checkpoints.
-        run_name: Name of the run; by default the experiment and the time.
+        run_name: Name of the run; by default what is trained on what with which seed, and the time.
         run_id: Continue this run instead of starting one.
         tracking_uri: Another MLflow store, such as `http://host:5000`; by default the environment variable
             MLFLOW_TRACKING_URI, or else the data base below `root`.
+        log_model: Keep a trained reader as an MLflow model that can be served (see docs/serving.md).
+        register: Register that model under this name.
+
+    The environment variable ENCDL_PARENT_RUN names a run that this one belongs to: it is shown below that run, and
+    joins its experiment.
 
     Raises:
         UsageError: MLflow is not installed, the store cannot be opened, or `run_id` is not in it.
@@ -61,6 +64,8 @@ class RunLogger(MLFlowLogger):
         run_name: str | None = None,
         run_id: str | None = None,
         tracking_uri: str | None = None,
+        log_model: bool = True,
+        register: str | None = None,
     ) -> None:
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
         mlflow = need("mlflow", "tracking runs (trainer.logger)", "set trainer.logger to false")
@@ -68,12 +73,14 @@ class RunLogger(MLFlowLogger):
             logging.getLogger(name).setLevel(logging.ERROR)
         self.root = Path(root).absolute()
         self.killed = False
+        self.log_model, self.register = log_model, register
         self._parameters_logged = False
         self._logged: dict[str, int] = {}
-        tracking_uri = tracking_uri or _store_of_environment()
-        if run_name is None and run_id is None:
+        tracking_uri = tracking_uri or store_of_environment()
+        self.unnamed = run_name is None and run_id is None
+        if self.unnamed:
             # MLflow would make one up from the random numbers that the run's seed fixes: always the same.
-            run_name = f"{experiment} {datetime.now(UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+            run_name = timed(experiment)
         artifacts = None
         if not tracking_uri:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -89,6 +96,7 @@ class RunLogger(MLFlowLogger):
         except mlflow.exceptions.MlflowException as error:
             said = " ".join(str(error).split())
             raise UsageError(f"cannot open the MLflow store {tracking_uri}: {said}") from error
+        self._join(os.environ.get(PARENT_VARIABLE))
 
     @property
     def tracking_uri(self) -> str:
@@ -160,6 +168,16 @@ class RunLogger(MLFlowLogger):
         self.experiment.log_text(self.run_id, text, "config-resumed.yaml" if known else "config.yaml")
         self._log_parameters(dict(flatten(config)), known)
         self._parameters_logged = True
+        if not known:
+            self.experiment.set_tag(self.run_id, CONFIG_TAG, config_hash(config))
+            if config.get("seed_everything") is not None:
+                self.experiment.set_tag(self.run_id, SEED_TAG, str(config["seed_everything"]))
+
+    def rename(self, name: str) -> None:
+        """Give the run a better name than the first one, unless the user chose that."""
+        if self.unnamed:
+            self.experiment.update_run(self.run_id, name=name)
+            self.unnamed = False
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
@@ -172,16 +190,40 @@ class RunLogger(MLFlowLogger):
 
     @rank_zero_only
     def log_picture(self, png: bytes, path: str) -> None:
-        """Store a PNG file as the artifact `path`."""
+        """Store a PNG file as the artifact `path`.
+
+        One that is called `panels/step-NUMBER.png` also becomes MLflow's image `panel` of that step, which its
+        comparison of runs shows side by side.
+        """
         with TemporaryDirectory() as folder:
             file = Path(folder, Path(path).name)
             file.write_bytes(png)
             self.experiment.log_artifact(self.run_id, str(file), str(Path(path).parent))
+        panel = PANEL.fullmatch(path)
+        if panel:
+            image = Image.open(io.BytesIO(png))
+            self.experiment.log_image(
+                self.run_id, image, key="panel", step=int(panel.group(1)), synchronous=True
+            )
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
         """End the run: FINISHED, FAILED, or KILLED if someone stopped it."""
         super().finalize("KILLED" if status == "failed" and self.killed else status)
+
+    def _join(self, parent: str | None) -> None:
+        """Become a run below `parent`, in its experiment, if the store has it."""
+        if not parent or self._run_id is not None:
+            return
+        try:
+            of_parent = self._mlflow_client.get_run(parent).info.experiment_id
+            self._experiment_name = self._mlflow_client.get_experiment(of_parent).name
+        except need("mlflow.exceptions", "tracking runs").MlflowException:
+            rank_zero_info(
+                f"{PARENT_VARIABLE} names run {parent}, which this store lacks: the run stands alone"
+            )
+            return
+        self.tags = {**(self.tags or {}), PARENT_TAG: parent}
 
     def _log_parameters(self, parameters: dict[str, str], known: Mapping[str, str]) -> None:
         changed = {key: value for key, value in parameters.items() if known.get(key, value) != value}
@@ -190,116 +232,12 @@ class RunLogger(MLFlowLogger):
             self.experiment.set_tag(self.run_id, "resumed_with", json.dumps(changed)[:5000])
 
 
-class RunRecord(Callback):
-    """Adds to an MLflow run: tags (task, data, commit, device, versions), machine load, and how it ended.
-
-    Its state in a checkpoint holds the run's id, by which `encdl fit --ckpt_path` continues the same run.
-    """
-
-    def __init__(self) -> None:
-        self._monitor: Any = None
-        self._run_id: str | None = None
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Tag the run and start watching the machine."""
-        logger = run_logger(trainer)
-        if logger is None or not trainer.is_global_zero:
-            return
-        self._run_id = logger.run_id
-        for name, value in _tags(trainer, pl_module, stage).items():
-            logger.experiment.set_tag(logger.run_id, name, value)
-        logger.experiment.update_run(logger.run_id, status="RUNNING")
-        if (
-            "ended_by" in logger.experiment.get_run(logger.run_id).data.tags
-        ):  # of the attempt that goes on here
-            logger.experiment.delete_tag(logger.run_id, "ended_by")
-        monitor = need("mlflow.system_metrics.system_metrics_monitor", "tracking runs").SystemMetricsMonitor
-        self._monitor = monitor(
-            logger.run_id,
-            sampling_interval=SYSTEM_METRICS_EVERY_S,
-            resume_logging=True,
-            tracking_uri=logger.tracking_uri,
-        )
-        self._monitor.start()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Note whether the run was stopped or failed, and why."""
-        logger = run_logger(trainer)
-        if logger is not None and trainer.is_global_zero:
-            logger.killed = not isinstance(exception, Exception)  # Ctrl-C and SIGTERM are no `Exception`
-            said = " ".join(str(exception).split())
-            logger.experiment.set_tag(logger.run_id, "ended_by", f"{type(exception).__name__}: {said}"[:500])
-        self._stop()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Stop watching the machine."""
-        self._stop()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The run's id."""
-        return {"run_id": self._run_id}
-
-    def _stop(self) -> None:
-        if self._monitor is not None:
-            monitor, self._monitor = self._monitor, None
-            monitor.finish()
-            # One sample at the end, so that a run shorter than the interval has one.
-            monitor.collect_metrics()
-            monitor.publish_metrics(monitor.aggregate_metrics())
-            monitor.mlflow_logger.flush()
-
-
 def run_logger(trainer: Trainer) -> RunLogger | None:
     """The trainer's `RunLogger`, if it has one."""
     return next((logger for logger in trainer.loggers if isinstance(logger, RunLogger)), None)
 
 
-def run_id_of(checkpoint: str | os.PathLike[str]) -> str | None:
-    """Id of the MLflow run that wrote a checkpoint; None if it was not tracked.
-
-    Raises:
-        UsageError: `checkpoint` is not a readable checkpoint.
-    """
-    try:
-        content = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
-        callbacks = content.get("callbacks", {})
-    except Exception as error:
-        raise UsageError(
-            f"{checkpoint} is not a checkpoint that can be read: {type(error).__name__}"
-        ) from error
-    run_id = callbacks.get(RunRecord.__qualname__, {}).get("run_id")
-    return str(run_id) if run_id else None
-
-
-def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The leaves of nested mappings and lists of mappings, as (dotted name, text); None is left out."""
-    if isinstance(config, Mapping):
-        entries = [(str(name), value) for name, value in config.items()]
-    elif isinstance(config, list | tuple) and any(isinstance(item, Mapping | list) for item in config):
-        entries = [(str(index), value) for index, value in enumerate(config)]
-    else:
-        if config is not None:
-            yield prefix, str(config)[:LONGEST_PARAMETER]
-        return
-    for name, value in entries:
-        yield from flatten(value, f"{prefix}.{name}" if prefix else name)
-
-
-def _store_of_environment() -> str | None:
+def store_of_environment() -> str | None:
     """The store that the user's environment names. MLflow also writes there, whichever store it uses."""
     named = os.environ.get("MLFLOW_TRACKING_URI")
     return None if named in _own_stores else named
-
-
-def _tags(trainer: Trainer, pl_module: LightningModule, stage: str) -> dict[str, str]:
-    device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    data = getattr(trainer, "datamodule", None)
-    return {
-        "task": type(pl_module).__name__,
-        "data": type(data).__name__ if data is not None else "",
-        "stage": str(getattr(stage, "value", stage)),
-        "device": f"{trainer.world_size} x {name}",
-        "commit": records.commit(),
-        "versions": f"encdl {encdl.__version__}, torch {torch.__version__}",
-    }

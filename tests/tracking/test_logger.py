@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from mlflow import MlflowClient
 
 from encdl.errors import UsageError
@@ -17,13 +19,15 @@ from tests.stores import make_store
 from tests.tiny_task import TinyData, TinyTask
 
 
-def fit(root: Path, logger: Any, task: TinyTask | None = None, **settings: Any) -> Trainer:
+def fit(
+    root: Path, logger: Any, task: TinyTask | None = None, more: Sequence[Callback] = (), **settings: Any
+) -> Trainer:
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,
         default_root_dir=str(root),
         logger=logger,
-        callbacks=[RunRecord()],
+        callbacks=[RunRecord(), *more],
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=1,
@@ -42,12 +46,21 @@ def test_a_fit_is_one_finished_run(tmp_path: Path) -> None:
     [run] = client.search_runs([experiment.experiment_id])
     assert run.info.run_id == logger.run_id
     assert run.info.status == "FINISHED"
-    assert run.info.run_name.startswith("tiny 20")
+    assert run.info.run_name.startswith("Tiny TinyData")
+    assert "20" in run.info.run_name.rpartition(", ")[2]
     assert {"train/loss", "val/exact_fraction", "system/cpu_utilization_percentage"} <= set(run.data.metrics)
     tags = run.data.tags
     assert (tags["task"], tags["data"], tags["stage"]) == ("TinyTask", "TinyData", "fit")
     assert tags["device"] == "1 x cpu"
     assert tags["commit"] == commit()
+    assert "torch " in tags["versions"]
+    assert {"host", "process"} <= set(tags)
+    inputs = {each.dataset.name: each for each in run.inputs.dataset_inputs}
+    assert set(inputs) == {"TinyData train", "TinyData val"}
+    assert {len(each.dataset.digest) for each in inputs.values()} == {32}
+    profile = json.loads(inputs["TinyData train"].dataset.profile)
+    assert (profile["pictures"], profile["height"]) == (8, 16)
+    assert [tag.value for tag in inputs["TinyData val"].tags] == ["validation"]
     checkpoint = Path(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
     assert checkpoint.parent == root / "tiny" / run.info.run_id / "checkpoints"
     assert run_id_of(checkpoint) == run.info.run_id
@@ -72,6 +85,12 @@ def test_a_run_that_breaks_says_so(
     run = MlflowClient(logger.tracking_uri).get_run(logger.run_id)
     assert run.info.status == "FINISHED"
     assert "ended_by" not in run.data.tags
+
+
+def test_a_name_that_was_chosen_stays(tmp_path: Path) -> None:
+    logger = RunLogger("tiny", make_store(tmp_path), run_name="mine")
+    fit(tmp_path, logger)
+    assert MlflowClient(logger.tracking_uri).get_run(logger.run_id).info.run_name == "mine"
 
 
 def test_configuration_is_recorded_once(tmp_path: Path) -> None:

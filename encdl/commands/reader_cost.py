@@ -1,0 +1,106 @@
+"""`encdl experiment reader-cost`: the time that reading ciphertext takes, beside the ways around it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from encdl.commands.common import RECORDS, add_output, progress, usable_device
+from encdl.errors import UsageError
+
+SIZES = (128, 256)
+"""Heights and widths in pixels at which costs are measured."""
+TOLD = (
+    "keyed_to_plain",
+    "ciphertext_to_plain",
+    "ciphertext_to_decrypt_then_infer",
+    "ciphertext_to_decrypt_in_memory",
+)
+"""Ratios that are printed; the record has more."""
+CLASSES = ("one", "other")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the study's arguments, beside `--config`."""
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where files are written, read and removed again, for the disk is timed too (default: runs)",
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)"
+    )
+    add_output(parser, f"the record (default: {RECORDS}/readers-cost.json)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Time the reader that a recipe describes, untrained: random weights cost what trained ones do."""
+    from encdl import records  # noqa: PLC0415
+    from encdl.atomic import check_output  # noqa: PLC0415
+    from encdl.commands.training import task_of  # noqa: PLC0415
+    from encdl.data.base import DataSpec  # noqa: PLC0415
+    from encdl.study.cost import cost  # noqa: PLC0415
+    from encdl.study.files import file_cost  # noqa: PLC0415
+    from encdl.tasks.read import ReadTask  # noqa: PLC0415
+    from encdl.weights import LoadedCipher, weights_id  # noqa: PLC0415
+
+    output = args.output or RECORDS / "readers-cost.json"
+    check_output(output, args.force)
+    device = usable_device(args.device)
+    started = time.monotonic()
+    task = task_of(str(args.config))
+    if not isinstance(task, ReadTask):
+        raise UsageError(f"{args.config}: is no recipe of a reader: see experiments/ (--config)")
+    args.work.mkdir(parents=True, exist_ok=True)
+    reader = task.new_reader(DataSpec(1, max(SIZES), max(SIZES), CLASSES))
+    cipher = task.cipher.to(device).eval()
+    loaded = LoadedCipher(cipher, weights_id(cipher), cipher.name)
+    progress(
+        f"timing a reader with {type(reader.backbone).__name__} on {records.device_name(device)}: in memory"
+    )
+    in_memory = cost(reader, cipher, task.planes, device, SIZES, batches(device))
+    progress("from files")
+    from_files = file_cost(reader, CLASSES, loaded, task.planes, args.work, SIZES)
+    metrics = {"memory": in_memory, "files": from_files}
+    record = records.record(
+        output.stem,
+        args.study,
+        config=str(args.config),
+        dataset="uniform noise in memory, embedded MRI slices in files",
+        seeds=[],
+        metrics=metrics,
+        wall_s=time.monotonic() - started,
+        device=device,
+        cipher=loaded.name,
+        weights=loaded.id,
+        planes=task.planes.to_dict(),
+        reader=reader.config(),
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    records.write(output, record, args.force)
+    print("\n".join(_table(metrics)))
+    print(f"record: {output}")
+    return 0
+
+
+def batches(device: str) -> tuple[int, int]:
+    """Pictures a batch at which costs are measured."""
+    return 1, 32 if device == "cuda" else 4
+
+
+def _table(metrics: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
+    lines = []
+    flat = {f"memory {name}": times for name, times in metrics["memory"].items()}
+    flat |= {
+        f"files {name} ({clock} time)": times
+        for name, clocks in metrics["files"].items()
+        for clock, times in clocks.items()
+    }
+    for name, times in flat.items():
+        told = [f"{each.replace('_', ' ')} {times[each]:.2f}" for each in TOLD if each in times]
+        lines.append(f"  {name}: {', '.join(told)}")
+    return lines

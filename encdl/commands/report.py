@@ -1,0 +1,51 @@
+"""`encdl report`: runs side by side on one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from encdl import atomic
+from encdl.commands.common import progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="ids of runs (the first letters do), or names; of a study or a sweep also all runs that belong to it",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("report.html"),
+        metavar="OUT",
+        help="page to write (default: report.html)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace the output if it exists")
+    parser.add_argument(
+        "--root",
+        default="runs",
+        metavar="DIR",
+        help="folder of the runs (default: runs; the environment variable MLFLOW_TRACKING_URI comes first)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the runs, write the page."""
+    atomic.check_output(args.output, args.force)
+    from encdl.report.gather import gather  # noqa: PLC0415
+    from encdl.report.page import html  # noqa: PLC0415
+    from encdl.tracking import open_store  # noqa: PLC0415
+
+    client = open_store(args.root)
+    runs = gather(client, args.runs)
+    progress(f"drawing {len(runs)} run{'s' * (len(runs) != 1)}")
+    store = re.sub(r"//[^/@]*@", "//", client.tracking_uri)  # without a name and password
+    atomic.write_bytes(args.output, html(runs, store).encode(), force=args.force)
+    print(f"report: {args.output}")
+    return 0

@@ -1,0 +1,110 @@
+"""`encdl serve`: a trained network behind HTTP, that reads ciphertext sent with a grant."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import sys
+from pathlib import Path
+
+from encdl.commands.common import add_cipher, one_line_warnings, progress, usable_device, warn
+from encdl.errors import UsageError
+from encdl.keys.planes import LeakyExpansionWarning
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+MAX_MB = 1024
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument(
+        "--reader",
+        required=True,
+        metavar="CKPT",
+        help="checkpoint of a classifier or segmenter, or a model in MLflow: models:/NAME/VERSION, runs:/RUN/reader",
+    )
+    parser.add_argument(
+        "--host",
+        default=LOCAL[0],
+        metavar="H",
+        help="address to listen at (default: 127.0.0.1, this machine alone); grants travel in clear: for others put "
+        "a proxy with TLS in front",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, metavar="P", help="default: 8000; 0 picks a free one"
+    )
+    parser.add_argument(
+        "--max-mb", type=float, default=16.0, metavar="MB", help="longest request in megabytes (default: 16)"
+    )
+    parser.add_argument(
+        "--at-once", type=int, default=1, metavar="N", help="requests computed at a time (default: 1)"
+    )
+    parser.add_argument(
+        "--any-size",
+        action="store_true",
+        help="let a classifier read pictures of another size than it was trained on, less reliably",
+    )
+    add_cipher(parser, "that the files were made with; default: that the reader was trained on")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load the reader and answer until interrupted."""
+    _check(args)
+    try:
+        bound = socket.create_server((args.host, args.port), family=_family(args.host))
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"cannot listen at {args.host} port {args.port} ({reason}): give another --host or --port"
+        ) from None
+    with bound:
+        from encdl.prediction import Predictor  # noqa: PLC0415
+        from encdl.serving.app import make_app, serve  # noqa: PLC0415
+        from encdl.serving.service import Service  # noqa: PLC0415
+
+        checkpoint = _checkpoint(args.reader)
+        with one_line_warnings(ignore=LeakyExpansionWarning):
+            predictor = Predictor.load(
+                checkpoint,
+                weights_of_files=args.weights,
+                device=usable_device(args.device),
+                any_size=args.any_size,
+            )
+        if args.host not in LOCAL:
+            warn(f"listening at {args.host}: grants travel in clear: put a proxy with TLS in front")
+        logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
+        logging.getLogger("encdl.serving").setLevel(logging.INFO)
+        host, port = bound.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        progress(
+            f"serving a {'segmenter' if predictor.per_pixel else 'classifier'} of {', '.join(predictor.classes)} at "
+            f"http://{shown}:{port}/invocations (Ctrl-C stops it)"
+        )
+        serve(make_app(Service(predictor), int(args.max_mb * 1e6), args.at_once), args.host, [bound])
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if not 0 <= args.port < 2**16:
+        raise UsageError(f"--port {args.port}: must be from 0 to 65535")
+    if not 0 < args.max_mb <= MAX_MB:
+        raise UsageError(f"--max-mb {args.max_mb}: must be above 0 and at most {MAX_MB}")
+    if args.at_once < 1:
+        raise UsageError(f"--at-once {args.at_once}: must be at least 1")
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _checkpoint(reader: str) -> Path:
+    """The checkpoint that `--reader` names."""
+    if not reader.startswith(("models:/", "runs:/")):
+        return Path(reader)
+    from encdl.lazy import need  # noqa: PLC0415
+    from encdl.tracking import open_store  # noqa: PLC0415
+
+    open_store()
+    path: Path = need("encdl.serving.model", "models in MLflow", "give a checkpoint").checkpoint_of(reader)
+    return path

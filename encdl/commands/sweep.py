@@ -1,0 +1,268 @@
+"""`encdl sweep`: many trainings with other settings, here or on a cluster, summed up in one parent run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event, Lock
+from typing import TYPE_CHECKING, Any
+
+from encdl.cluster.grid import Trial, parse_setting, told
+from encdl.commands.common import progress
+from encdl.commands.submit import add_cluster, check_trials, hand_in, job_of, timed
+from encdl.errors import EncdlError, UsageError
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from encdl.sweep.plan import Sweep
+    from encdl.sweep.space import Space
+
+ROOT = Path("runs", "sweeps")
+SUMMARY = "summary.sbatch"
+STOPPED = {130, 143}
+"""Exit codes of a training that someone stopped, with Ctrl-C or SIGTERM."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="YAML", help="recipe, as for `encdl fit`"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="a setting of `encdl fit` for every training; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--grid", action="extend", nargs="+", default=[], metavar="KEY=V1,V2", help="values to try"
+    )
+    parser.add_argument(
+        "--search", action="extend", nargs="+", default=[], metavar="KEY=LOW..HIGH",
+        help="a range to search, such as model.init_args.learning_rate=log:1e-4..1e-1; whole numbers stay whole",
+    )  # fmt: skip
+    parser.add_argument(
+        "--metric", default="val/loss", metavar="NAME", help="what to look for (default: val/loss)"
+    )
+    parser.add_argument("--maximize", action="store_true", help="more of it is better")
+    parser.add_argument(
+        "--searcher", choices=("grid", "random", "tpe"),
+        help="default: grid where there is only --grid; else tpe, and random on a cluster, where all start at once",
+    )  # fmt: skip
+    parser.add_argument("--trials", type=int, metavar="N", help="trainings of a search")
+    parser.add_argument("--seed", type=int, default=0, help="of the searcher (default: 0)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="trainings at a time, here (default: 1)"
+    )
+    parser.add_argument(
+        "--name", help="of the sweep; one that was stopped goes on (default: the recipe's, and the time)"
+    )
+    parser.add_argument("--experiment", default="sweeps", help="MLflow experiment (default: sweeps)")
+    parser.add_argument("--summarise", action="store_true", help="only sum up the sweep of this --name again")
+    add_cluster(parser, required=False)
+    parser.set_defaults(root=ROOT)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train every point, or hand them in; or sum up."""
+    from encdl.sweep import search  # noqa: PLC0415
+    from encdl.sweep.plan import RECORD, Sweep  # noqa: PLC0415
+    from encdl.sweep.space import is_grid, parse_space  # noqa: PLC0415
+
+    if args.jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, got {args.jobs}")
+    name = args.name or timed(args.config.stem)
+    folder = (args.root / name).absolute()
+    if args.summarise:
+        return _summarise(Sweep.read(folder))
+    if not args.config.is_file():
+        raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
+    space = parse_space(args.grid, args.search)
+    wanted = args.searcher or ("grid" if is_grid(space) else "random" if args.cluster else "tpe")
+    if args.cluster and wanted == "tpe":
+        raise UsageError(
+            "--searcher tpe learns from what has ended; on a cluster all start at once: give random"
+        )
+    if args.dry_run:
+        raise UsageError("--dry-run: a sweep's script is that of `encdl submit --grid … --dry-run`")
+    if args.cluster and folder.exists():
+        raise UsageError(f"{folder}: there is a sweep of that name: give another --name, or --summarise")
+    check_trials(job_of(args, name, [()]))
+    folder.mkdir(parents=True, exist_ok=True)
+    study = search.open_study(folder, wanted, space, args.maximize, args.seed)
+    total = search.size(study, wanted, args.trials)
+    if (folder / RECORD).is_file():
+        progress(f"going on with {folder}")
+    return (
+        _on_cluster(args, name, study, space, wanted, total)
+        if args.cluster
+        else _here(args, name, study, space, wanted, total)
+    )
+
+
+def _here(args: argparse.Namespace, name: str, study: Study, space: Space, searcher: str, total: int) -> int:
+    """Train what is missing, one after the other or several at a time."""
+    from encdl.sweep import search, summary  # noqa: PLC0415
+
+    with _group(args, name, searcher, space) as group:
+        sweep = _sweep(args, name, searcher, total, group)
+        stopped = {trial.number: search.params(trial) for trial in search.begun(study)}
+        ended = sum(trial.state.is_finished() for trial in study.trials)
+        lock, halted, client = Lock(), Event(), group.logger.experiment
+
+        def one(point: tuple[int, dict[str, Any]] | None) -> None:
+            if halted.is_set():
+                return
+            with lock:
+                number, chosen = point or search.ask(study, space)
+            try:
+                value = _train(sweep, number, chosen, group.run_id)
+            except BaseException:
+                halted.set()  # before this thread takes the next point; this one stays begun, and goes on later
+                raise
+            with lock:
+                search.tell(study, number, value)
+                found = summary.results(study)
+                summary.record(sweep, found, client)
+                done = sum(result.state in {"COMPLETE", "FAIL"} for result in found)
+                figure = "failed" if value is None else f"{sweep.metric} {value:.6g}"
+                progress(f"[{done}/{total}] {told(_trial(chosen))}: {figure}")
+
+        points = [*stopped.items(), *[None] * max(0, total - ended - len(stopped))]
+        with ThreadPoolExecutor(args.jobs) as pool:
+            try:
+                list(pool.map(one, points))
+            except BaseException:
+                halted.set()
+                raise
+        return _tell(sweep, study)
+
+
+def _on_cluster(
+    args: argparse.Namespace, name: str, study: Study, space: Space, searcher: str, total: int
+) -> int:
+    """Hand in all points as one array, and a job behind it that sums up."""
+    from encdl.atomic import write_bytes  # noqa: PLC0415
+    from encdl.cluster import slurm  # noqa: PLC0415
+    from encdl.cluster.script import sbatch_script, summary_script  # noqa: PLC0415
+    from encdl.sweep import search  # noqa: PLC0415
+    from encdl.tracking import PARENT_VARIABLE  # noqa: PLC0415
+    from encdl.tracking.processes import HOST, PROCESS  # noqa: PLC0415
+
+    slurm.need_slurm()
+    group = _group(args, name, searcher, space)
+    for tag in (HOST, PROCESS):  # this process ends, and the parent run goes on until the last job sums up
+        group.logger.experiment.delete_tag(group.run_id, tag)
+    sweep = _sweep(args, name, searcher, total, group)
+    trials = [_trial(search.ask(study, space)[1]) for _ in range(total)]
+    more = {PARENT_VARIABLE: sweep.parent, "MLFLOW_TRACKING_URI": sweep.store}
+    job = job_of(args, name, trials, more)
+    number = hand_in(job, sbatch_script(job))
+    file = Path(job.folder, SUMMARY)
+    words = [
+        "sweep",
+        "--config",
+        job.config,
+        "--root",
+        str(Path(job.folder).parent),
+        "--name",
+        name,
+        "--summarise",
+    ]
+    write_bytes(file, summary_script(job, words).encode())
+    slurm.submit(file, dependency=f"afterany:{number}")
+    progress(
+        f"submitted: job {number}, {total} trainings; `encdl jobs --root {args.root}` shows what becomes of them"
+    )
+    print(job.folder)
+    return 0
+
+
+def _summarise(sweep: Sweep) -> int:
+    """Tell the study what has ended, and the parent run the rest."""
+    from encdl.cluster.tracked import runs_of  # noqa: PLC0415
+    from encdl.lazy import need  # noqa: PLC0415
+    from encdl.sweep import search, summary  # noqa: PLC0415
+
+    study = search.existing(Path(sweep.folder))
+    client = need("mlflow", "a sweep").MlflowClient(sweep.store)
+    for trial in search.begun(study):
+        place = sweep.place(trial.number)
+        run = runs_of(sweep.store, [place]).get(place)
+        if run is None or run.info.status in {"FINISHED", "FAILED"}:
+            search.tell(study, trial.number, summary.value_of(sweep, trial.number))
+    summary.record(sweep, summary.results(study), client)
+    if not search.begun(study):
+        client.set_terminated(sweep.parent, "FINISHED")
+    return _tell(sweep, study)
+
+
+def _train(sweep: Sweep, number: int, chosen: dict[str, Any], parent: str) -> float | None:
+    """One training in a process of its own; what it prints goes to a file. Its figure, None if it failed."""
+    from encdl.sweep import summary  # noqa: PLC0415
+    from encdl.tracking import PARENT_VARIABLE  # noqa: PLC0415
+
+    log = Path(sweep.folder, "logs", f"{number}.log")
+    log.parent.mkdir(exist_ok=True)
+    words = [sys.executable, "-m", "encdl", *sweep.command(number, _trial(chosen))]
+    variables = {**os.environ, PARENT_VARIABLE: parent, "MLFLOW_TRACKING_URI": sweep.store}
+    with log.open("ab") as stream:
+        done = subprocess.run(words, stdout=stream, stderr=stream, env=variables, check=False)
+    if done.returncode in STOPPED:
+        raise KeyboardInterrupt
+    if done.returncode:
+        progress(f"training {number} failed with code {done.returncode}: see {log}")
+        return None
+    return summary.value_of(sweep, number)
+
+
+def _tell(sweep: Sweep, study: Study) -> int:
+    from encdl.sweep import summary  # noqa: PLC0415
+
+    found = summary.results(study)
+    print(summary.table(sweep, found))
+    print(f"parent run: {sweep.parent}")
+    if summary.best(sweep, found) is None and not any(result.state == "RUNNING" for result in found):
+        raise EncdlError(f"no training of the sweep ended with {sweep.metric}: see {sweep.folder}/logs")
+    return 0
+
+
+def _group(args: argparse.Namespace, name: str, searcher: str, space: Space) -> Any:
+    """The parent run, the same for a sweep that goes on."""
+    from encdl.sweep.plan import RECORD, Sweep  # noqa: PLC0415
+    from encdl.tracking import RunGroup  # noqa: PLC0415
+
+    folder = (args.root / name).absolute()
+    before = Sweep.read(folder).parent if (folder / RECORD).is_file() else None
+    told_space = {f"space.{key}": str(distribution) for key, distribution in space.items()}
+    parameters = {"searcher": searcher, "metric": args.metric, "recipe": args.config.stem, **told_space}
+    return RunGroup(args.experiment, f"sweep {name}", parameters=parameters, run_id=before)
+
+
+def _sweep(args: argparse.Namespace, name: str, searcher: str, total: int, group: Any) -> Sweep:
+    from encdl.sweep.plan import Sweep  # noqa: PLC0415
+
+    sweep = Sweep(
+        name=name,
+        folder=str((args.root / name).absolute()),
+        config=str(args.config.absolute()),
+        settings=tuple(parse_setting(word, "--set") for word in args.set),
+        metric=args.metric,
+        maximize=args.maximize,
+        searcher=searcher,
+        total=total,
+        parent=group.run_id,
+        store=group.logger.tracking_uri,
+        resume_every=args.resume_every,
+    )
+    sweep.write()
+    return sweep
+
+
+def _trial(chosen: dict[str, Any]) -> Trial:
+    from encdl.sweep.space import settings  # noqa: PLC0415
+
+    return settings(chosen)

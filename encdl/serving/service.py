@@ -1,0 +1,161 @@
+"""From a request's JSON to a reader's answers, without any of HTTP: what the server and the MLflow model share.
+
+A record is `{"container": ..., "grant": ...}`: an `.encdl` file in base64, and the line of a grant file that opens it.
+The grant stays in memory; the container, which is ciphertext, goes through a temporary file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from PIL import Image
+
+from encdl import container
+from encdl.errors import (
+    ContainerError,
+    EncdlError,
+    KeyFileError,
+    UsageError,
+    WeightsError,
+    WrongKeyError,
+    without_secrets,
+)
+from encdl.keys.key import Grant
+from encdl.prediction import Answer, Predictor
+
+CONTAINER, GRANT = FIELDS = ("container", "grant")
+MAX_RECORDS = 256
+STATUS: dict[type[EncdlError], int] = {
+    KeyFileError: 400,
+    WrongKeyError: 403,
+    ContainerError: 422,
+    WeightsError: 422,
+    UsageError: 422,
+}
+"""HTTP status of what a record may fail with."""
+
+
+class RefusedError(EncdlError):
+    """A request that is not answered, with the reason in one line.
+
+    Attributes:
+        status: The HTTP status, 400 to 499.
+    """
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(without_secrets(" ".join(message.split())))
+        self.status = status
+
+
+def parse(body: bytes) -> list[Mapping[str, Any]]:
+    """The records of a request.
+
+    Args:
+        body: JSON as MLflow's clients send it: `{"dataframe_records": [RECORD, ...]}`,
+            `{"dataframe_split": {"columns": [...], "data": [[...], ...]}}` or `{"inputs": [RECORD, ...]}`.
+
+    Raises:
+        RefusedError: It is something else.
+    """
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RefusedError('the body is not JSON: send {"dataframe_records": [...]}') from None
+    form, given = (
+        next(iter(content.items())) if isinstance(content, dict) and len(content) == 1 else ("", None)
+    )
+    if form == "dataframe_split":
+        given = _rows(given)
+    elif form not in {"dataframe_records", "inputs"}:
+        raise RefusedError("the body must have one key: dataframe_records, dataframe_split or inputs")
+    if not isinstance(given, list) or not given:
+        raise RefusedError(f"{form} must be a list of one record or more")
+    if len(given) > MAX_RECORDS:
+        raise RefusedError(f"{len(given)} records are too many: send {MAX_RECORDS} at a time", 413)
+    return given
+
+
+class Service:
+    """Answers records with one reader; may be called by several threads at a time.
+
+    Args:
+        predictor: The reader.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+
+    def answer(self, records: Sequence[Any]) -> list[dict[str, Any]]:
+        """Read every record.
+
+        Returns:
+            For each, of a classifier `predicted` (name of a class) and `probability of CLASS` for each class; of a
+            segmenter `mask`: a PNG file in base64, 8-bit grey, whose levels are the indices of the classes.
+
+        Raises:
+            RefusedError: One of them cannot be read; nothing is answered.
+        """
+        return [self._one(f"record {number}", record) for number, record in enumerate(records)]
+
+    def _one(self, name: str, record: Any) -> dict[str, Any]:
+        content, grant = _fields(name, record)
+        with TemporaryDirectory(prefix="encdl-serve-") as folder:
+            path = Path(folder, f"request{container.SUFFIX}")
+            path.write_bytes(content)
+            try:
+                answer = self.predictor.read(path, grant)
+            except EncdlError as error:
+                status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 422)
+                said = str(error).removeprefix(f"{path}: ").replace(str(path), name)
+                raise RefusedError(f"{name}: {said}", status) from None
+        return self._told(answer)
+
+    def _told(self, answer: Answer) -> dict[str, Any]:
+        if self.predictor.per_pixel:
+            stream = io.BytesIO()
+            Image.fromarray(answer.best).save(stream, "PNG")
+            return {"mask": base64.b64encode(stream.getvalue()).decode()}
+        classes = self.predictor.classes
+        likely = zip(classes, answer.probabilities.tolist(), strict=True)
+        return {
+            "predicted": classes[int(answer.best)],
+            **{f"probability of {name}": round(value, 6) for name, value in likely},
+        }
+
+
+def _rows(split: Any) -> list[Any]:
+    """The records of MLflow's `dataframe_split`."""
+    columns, data = (split.get("columns"), split.get("data")) if isinstance(split, dict) else (None, None)
+    rows = data if isinstance(data, list) else []
+    if not isinstance(columns, list) or not all(
+        isinstance(row, list) and len(row) == len(columns) for row in rows
+    ):
+        raise RefusedError("dataframe_split must have columns, and data with a value for each of them")
+    return [dict(zip(map(str, columns), row, strict=True)) for row in rows]
+
+
+def _fields(name: str, record: Any) -> tuple[bytes, Grant]:
+    """Container and grant of a record, which is untrusted."""
+    if not isinstance(record, Mapping) or set(record) != set(FIELDS):
+        raise RefusedError(f"{name}: must have the fields container and grant, and no others", 422)
+    if not all(isinstance(record[field], str) for field in FIELDS):
+        raise RefusedError(f"{name}: container and grant must be texts", 422)
+    try:
+        content = base64.b64decode(record[CONTAINER], validate=True)
+    except (binascii.Error, ValueError):
+        raise RefusedError(f"{name}: the container is not base64 (RFC 4648, section 4)", 422) from None
+    try:
+        return content, Grant.parse(record[GRANT].encode("utf-8", "replace"), "the grant")
+    except KeyFileError as error:
+        if str(record[GRANT]).lstrip().startswith("encdl-key"):
+            raise RefusedError(
+                f"{name}: the grant is a master key: keep that to yourself, and make a grant with `encdl grant`"
+            ) from None
+        raise RefusedError(f"{name}: {error}") from None
