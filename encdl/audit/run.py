@@ -214,10 +214,25 @@ def _timed(order: Order, part: Part) -> tuple[dict[str, Any], float]:
     return figures, time.monotonic() - started
 
 
+def labels(order: Order) -> str:
+    """Where the labels of the attacked pictures come from; to call first, as it reads them all.
+
+    Raises:
+        DataError: The data set is missing, empty or malformed.
+        ImageFileError: A picture cannot be read.
+    """
+    return _scene(order)[1]
+
+
+@lru_cache(maxsize=1)
+def _scene(order: Order) -> tuple[Scene, str]:
+    return order.scene()
+
+
 @lru_cache(maxsize=1)
 def _prepared(order: Order) -> tuple[Subject, Target | None, Scene]:
     """What all parts of one process share."""
-    return order.subject(), order.thesis(), order.scene()[0]
+    return order.subject(), order.thesis(), _scene(order)[0]
 
 
 def _attack(order: Order, name: str) -> dict[str, Any]:

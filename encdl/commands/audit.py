@@ -87,12 +87,15 @@ def run(args: argparse.Namespace) -> int:
 def _audit(order: Order, folder: Path, jobs: int, tracked: bool) -> int:
     from encdl.atomic import write_bytes  # noqa: PLC0415
     from encdl.audit import record, report, verdict  # noqa: PLC0415
+    from encdl.audit.run import labels  # noqa: PLC0415
     from encdl.audit.run import run as measure  # noqa: PLC0415
 
     started = time.monotonic()
+    origin = labels(order)  # before the folder is made: data that cannot be read leave nothing behind
+    progress(f"pictures read: {order.data}")
     metrics = record.metrics(measure(order, folder / "parts", jobs, progress))
     checks = verdict.checks(metrics)
-    content = record.record(order, metrics, checks, order.scene()[1], time.monotonic() - started)
+    content = record.record(order, metrics, checks, origin, time.monotonic() - started)
     record.write(folder, content)
     progress("plots and report")
     drawn = report.draw(order, metrics)

@@ -34,7 +34,7 @@ def test_bits_and_bytes() -> None:
 
 @pytest.mark.parametrize("mode", ["periodic", "coprime"])
 def test_repeated_planes_of_agile_are_solved(mode: str) -> None:
-    finding = CoprimeSolving().run(agile(mode), wide_scene())
+    finding = CoprimeSolving().run(agile(mode), wide_scene(4))
     assert finding.broken
     assert finding.score == 100  # bit for bit
     assert finding.more["agreement_of_votes"] > 0.6

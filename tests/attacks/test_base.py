@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -101,3 +102,10 @@ def test_mean_interval_of_one_value_knows_nothing() -> None:
 def test_a_scene_needs_two_test_pictures() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         scene(pictures(1))
+
+
+def test_budgets() -> None:
+    quick = scene(pictures(2))
+    assert quick.budget(60, 1200) == 60
+    assert replace(quick, patience=4).budget(60, 1200) == 240
+    assert replace(quick, quick=False, patience=4).budget(60, 1200) == 1200

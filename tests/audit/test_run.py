@@ -155,10 +155,14 @@ def test_a_quick_audit_tries_every_attack_on_the_default_mode() -> None:
 
 
 def test_the_full_audit_measures_what_it_should() -> None:
-    """At least 100 pictures and 100 sequences, and blocks of Wu's size are not to be had below 256 pixels."""
-    assert FULL.statistic_images >= 100
-    assert FULL.sequences >= 100
-    assert run.QUICK.sequences >= 100
+    """At least 100 pictures and 100 sequences, and on a GPU attackers with larger networks."""
+    for size in (FULL, run.PATIENT, run.QUICK):
+        assert size.statistic_images >= 100
+        assert size.sequences >= 100
+    assert Order(device="cuda").size is FULL
+    assert Order().size is run.PATIENT
+    assert not FULL.small
+    assert Order(device="cuda", quick=True).size is run.QUICK
 
 
 def test_references_are_audited_like_a_cipher() -> None:

@@ -11,7 +11,15 @@ from encdl.audit import pictures, plan, report, robustness, run
 from encdl.audit.run import Order, Size
 
 SIZE = Size(
-    side=16, train=64, test=24, statistic_side=32, statistic_images=12, sequences=20, sequence_bits=1024
+    side=16,
+    train=64,
+    test=24,
+    statistic_side=32,
+    statistic_images=12,
+    sequences=20,
+    sequence_bits=1024,
+    small=True,
+    patience=1,
 )
 ATTACKS = (ChosenPlaintext, KeyPlaneRecovery, MembershipInference)
 """Two of the quickest, and one that is advisory."""
@@ -30,6 +38,7 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def clear() -> None:
     """Forget what a process keeps of the last order."""
+    run._scene.cache_clear()
     run._prepared.cache_clear()
     run._statistic_pictures.cache_clear()
 

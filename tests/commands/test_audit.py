@@ -56,12 +56,12 @@ def small() -> Iterator[pytest.MonkeyPatch]:
     tiny.clear()
 
 
-def audit(where: Path, capfd_class: pytest.CaptureFixture[str] | None, *words: str) -> Audited:
+def audit(where: Path, capfd: pytest.CaptureFixture[str] | None, *words: str) -> Audited:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(where)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         code = main(["audit", "--quick", "--device", "cpu", "-o", "out", *words])
-    out, err = capfd_class.readouterr() if capfd_class else ("", "")
+    out, err = capfd.readouterr() if capfd else ("", "")
     return Audited(code, where / "out", out, err)
 
 
@@ -238,6 +238,7 @@ def test_a_store_that_cannot_be_opened_is_a_warning(
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_it_goes_on_where_it_was_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -258,10 +259,16 @@ def test_it_goes_on_where_it_was_ended(
     assert not (first.folder / "audit.json").exists()
     second = audit(tmp_path, capfd, *words)
     assert second.code == 1
-    assert second.err.startswith("3 of ")
-    assert second.err.count("\n[") + second.err.startswith("[") == count - 4
+    assert "\n3 of " in second.err
+    assert second.err.count("\n[") == count - 4
     assert "checks are met" in second.out
     assert f"report: {Path('out', 'report.html')}" in second.out
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots take longer than all else in a tiny audit."""
+    monkeypatch.setattr("encdl.audit.report.draw", lambda *_: {"ciphertexts": b"png"})
 
 
 @pytest.fixture
@@ -283,7 +290,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--data", "none"], "none: no such data: give embedded"),
         (["--data", "empty"], "holds no pictures"),
         (["--data", "none.npz"], "none.npz"),
-        (["--data", "few"], "holds 1 files"),
+        (["--data", "few"], "holds 1 pictures: training needs 3"),
         (["--data", "medmnist:none"], "none"),
         (["-o", "scan.png"], "scan.png: is a file: give a folder (--output)"),
         (["--jobs", "0"], "--jobs must be at least 1, got 0"),
@@ -291,7 +298,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--seed", "-1"], "--seed must be at least 0, got -1"),
         (["--map", "none"], "none"),
         (["--reference", "rot13"], "there are aes_256_ctr, fixed_xor"),
-        (["--reference", "fixed_xor", "--weights", "default"], "not allowed with"),
+        (["--reference", "fixed_xor", "--weights", "thesis"], "not allowed with"),
         (["--device", "tpu"], "invalid choice: 'tpu'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -314,6 +321,7 @@ def test_an_unreadable_picture(run: Run, folder: Path) -> None:
     assert ".png" in err.splitlines()[-1]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("shape", "dtype"),
     [((40, 50), np.uint8), ((1, 1), np.uint8), ((300, 280, 3), np.uint8), ((64, 64), np.uint16)],
@@ -334,6 +342,14 @@ def test_pictures_of_ones_own(
     assert "brighter or darker" in found.record["labels"]
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_aes_passes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    found = audit(tmp_path, capfd, "--reference", "aes_256_ctr", "--no-tracking")
+    assert [check for check in found.record["checks"] if not check["met"]] == []
+    assert found.code == 0
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_colour_is_audited_in_colour(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     random = np.random.default_rng(0)
     arrays = {
