@@ -209,6 +209,21 @@ def test_costs_are_those_of_the_records() -> None:
     assert "3.7" in times[2]
 
 
+def test_costs_from_files_are_those_of_their_record() -> None:
+    rows = metrics("readers-cost")
+    section = " ".join(section_of("Three questions, and what answers them").split())
+    memory = [{"cost": rows["memory"]}]
+    assert f"beside the plain one {span(memory, 'keyed_to_plain', 2)};" in section
+    assert f"in memory {span(memory, 'ciphertext_to_plain', 2)} times the plain network" in section
+    assert f"{span(memory, 'ciphertext_to_decrypt_then_infer', 2)} times decrypting first" in section
+    own, wall = (
+        [f"{clocks[clock]['ciphertext_to_decrypt_then_infer']:.2f}" for clocks in rows["files"].values()]
+        for clock in ("own", "wall")
+    )
+    assert f"from files **{own[0]} and {own[1]}** of the processor's time" in section
+    assert f"{wall[0]} and {wall[1]} of the clock's" in section
+
+
 def span(records: list[dict[str, Any]], ratio: str, digits: int) -> str:
     """Least and greatest ratio of times, over sizes and batches."""
     values = [times[ratio] for rows in records for times in rows["cost"].values()]
