@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -177,7 +178,8 @@ def test_two_steps(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
         encdl(["fit", *quick(recipe, "--trainer.logger", "false", "--trainer.default_root_dir", "here")]) == 0
     )
     out = capsys.readouterr().out
-    assert f"{task}: 2 steps in" in out
+    assert re.search(rf"^{task}(, SYNTHETIC lesions)?: 2 steps in", out, re.MULTILINE)
+    assert ("SYNTHETIC lesions" in out) == ("lesions" in settings["data"]["class_path"])
     assert all(row in out for row in SHOWN[task])
     [last] = Path("here").rglob("last.ckpt")
     loaded = weights.load(last)

@@ -110,8 +110,11 @@ def test_a_name_is_taken_once(slurm: StandIns, capsys: pytest.CaptureFixture[str
     assert "runs/jobs/one: there is a job of that name: give another --name" in capsys.readouterr().err
 
 
-def test_a_machine_without_slurm(slurm: StandIns, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_machine_without_slurm(
+    slurm: StandIns, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     os.remove(slurm.folder / "sbatch")
+    monkeypatch.setenv("PATH", str(slurm.folder))  # nothing else: this machine may have Slurm
     assert main(SUBMIT) == 2
     assert "sbatch is not installed here: run this on a login node" in capsys.readouterr().err
 

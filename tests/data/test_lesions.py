@@ -19,7 +19,8 @@ def data() -> SyntheticLesionMRI:
 
 
 def test_spec_is_what_the_batches_hold(data: SyntheticLesionMRI) -> None:
-    assert data.spec == DataSpec(1, HEIGHT, WIDTH, classes=CLASSES, spacing_mm=(2.0, 2.0))
+    expected = DataSpec(1, HEIGHT, WIDTH, classes=CLASSES, spacing_mm=(2.0, 2.0), note="SYNTHETIC lesions")
+    assert data.spec == expected
     data.setup("fit")
     train, val = next(iter(data.train_dataloader())), next(iter(data.val_dataloader()))
     assert train.keys() == val.keys() == {"image", "label"}

@@ -154,8 +154,9 @@ def test_one_run_and_the_store_of_the_environment(
 def test_a_step_that_was_logged_twice_counts_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     logger = RunLogger(root=str(root), run_name="resumed")
-    for step, value in ((0, 1.0), (1, 2.0), (1, 2.5), (2, 3.0)):
-        logger.log_metrics({"train/loss": value}, step)
+    # Through MLflow itself, as a logger that does not know what was logged before.
+    for time, (step, value) in enumerate(((0, 1.0), (1, 2.0), (1, 2.5), (2, 3.0))):
+        logger.experiment.log_metric(logger.run_id, "train/loss", value, timestamp=time, step=step)
     logger.finalize()
     [run] = gather.gather(logger.experiment, ["resumed"])
     assert run.curves["train/loss"] == [(0, 1.0), (1, 2.5), (2, 3.0)]
