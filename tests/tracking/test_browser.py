@@ -162,7 +162,9 @@ def test_curves_and_panels_side_by_side(browser: Any, address: str, found: list[
         "if (found.length) found[0].scrollIntoView({block: 'center'}); return found.length > 1"
     )
     assert until(browser, pictures, "the panels of both runs")
-    element(browser, "(//*[text()='panel']/ancestor::*[.//button][1]//button)[1]").click()  # as large as the window
+    element(
+        browser, "(//*[text()='panel']/ancestor::*[.//button][1]//button)[1]"
+    ).click()  # as large as the window
     time.sleep(5)
     shot(browser, "mlflow-panels")
 
