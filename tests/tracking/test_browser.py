@@ -19,8 +19,12 @@ from urllib.parse import quote
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support import expected_conditions as conditions
+from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.tracking.browser import ROOT, chromium, mlflow_ui, needs_browser, until, until_text
+from tests.tracking.browser import PATIENCE_S, ROOT, chromium, mlflow_ui, needs_browser, until, until_text
 
 pytestmark = [pytest.mark.slow, needs_browser, pytest.mark.timeout(1500)]
 
@@ -99,6 +103,11 @@ def shot(browser: Any, name: str) -> None:
             picture.quantize(255).save(file, optimize=True)
 
 
+def element(browser: Any, path: str) -> Any:
+    """What an XPath names, once it can be clicked."""
+    return WebDriverWait(browser, PATIENCE_S).until(conditions.element_to_be_clickable((By.XPATH, path)))
+
+
 def test_the_list_shows_both_runs(browser: Any, address: str, found: list[Any]) -> None:
     assert len(found) == 2
     browser.get(f"{address}/experiments/{found[0].info.experiment_id}/runs")
@@ -118,27 +127,19 @@ def test_two_runs_are_compared(browser: Any, address: str, found: list[Any]) -> 
     assert until(browser, axes, "the axes of the parallel coordinates") >= 2
     assert "model.init_args.learning_rate" in text
     shot(browser, "mlflow-compare")
-    # The table makes its lines as they come into view. Its names and its values are two parts that move together
-    # under a user's wheel, and have to be moved one by one here.
+    # The table makes its lines as they come into view.
     for name in ("val/exact_fraction", "val/restored_psnr_db/salt_pepper_1pct"):
         until(
             browser,
             f"const e = [...document.querySelectorAll('*')].filter(e => e.innerText == '{name}').at(-1);"
-            "if (!e) return false; e.scrollIntoView({block: 'center'}); let p = e;"
-            "while (p && !(p.scrollTop > 0 && p.scrollHeight < 2000)) p = p.parentElement;"
-            "if (p) for (const q of document.querySelectorAll('*'))"
-            "  if (Math.abs(q.scrollHeight - p.scrollHeight) < 40 && q.clientHeight < q.scrollHeight)"
-            "    q.scrollTop = p.scrollTop;"
-            "return true",
+            "if (e) e.scrollIntoView({block: 'center'}); return Boolean(e)",
             name,
         )
-    time.sleep(2)
-    shot(browser, "mlflow-metrics")
-    click = "const t = [...document.querySelectorAll('[role=tab]')].filter(e => e.innerText.includes('Scatter'))[0];"
-    down = "new MouseEvent('mousedown', {bubbles: true, button: 0})"
-    browser.execute_script(f"{click} t.scrollIntoView(); t.dispatchEvent({down}); t.click()")
-    points = "return document.querySelectorAll('.scatterlayer .point').length"
-    assert until(browser, points, "the points of the scatter plot") >= 2
+    element(browser, "//*[@role='tab'][text()='Scatter Plot']").click()
+    points = (
+        "const p = document.querySelector('.js-plotly-plot'); return p && p.data ? p.data[0].x.length : 0"
+    )
+    assert until(browser, points, "the scatter plot") == 2
 
 
 def test_curves_and_panels_side_by_side(browser: Any, address: str, found: list[Any]) -> None:
@@ -147,13 +148,24 @@ def test_curves_and_panels_side_by_side(browser: Any, address: str, found: list[
     curves = "return document.querySelectorAll('.scatterlayer .trace').length"
     assert until(browser, curves, "the curves of train/loss") >= 2
     shot(browser, "mlflow-curves")
+    element(browser, "//button[normalize-space()='Add chart']").click()
+    element(browser, "//*[@role='menuitem'][normalize-space()='Image grid']").click()
+    element(browser, "//*[@role='dialog']//button[@role='combobox'][contains(., 'Images')]").click()
+    element(browser, "//*[@role='option'][normalize-space()='panel']").click()
+    element(browser, "//*[@role='dialog']//*[@role='switch']").click()  # without the parameters of each run
+    step = element(browser, "(//*[@role='dialog']//input[not(@type='checkbox')])[last()]")
+    step.send_keys(Keys.CONTROL, "a")
+    step.send_keys("24", Keys.ENTER)
+    element(browser, "//*[@role='dialog']//button[normalize-space()='Add chart']").click()
     pictures = (
-        "const all = [...document.querySelectorAll('h1,h2,h3,h4,span,div')];"
-        "const e = all.filter(e => /^(images|panel)/i.test(e.innerText)).at(-1);"
-        " if (e) e.scrollIntoView();"
-        "return [...document.querySelectorAll('img')].filter(e => e.naturalWidth > 200).length > 1"
+        "const found = [...document.querySelectorAll('img')].filter(e => e.naturalWidth > 200);"
+        "if (found.length) found[0].scrollIntoView({block: 'center'}); return found.length > 1"
     )
     assert until(browser, pictures, "the panels of both runs")
+    element(
+        browser, "(//*[text()='panel']/ancestor::*[.//button][1]//button)[1]"
+    ).click()  # as large as the window
+    time.sleep(5)
     shot(browser, "mlflow-panels")
 
 

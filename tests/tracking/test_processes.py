@@ -22,7 +22,7 @@ import sys, time
 from encdl.tracking import RunLogger
 from tests.tiny_task import TinyTask
 from tests.tracking.test_logger import fit
-TinyTask.on_train_batch_end = lambda *_: (print("training", flush=True), time.sleep(60))
+TinyTask.on_train_batch_end = lambda *_: (print("training", flush=True), time.sleep(4))
 fit(sys.argv[1], RunLogger("tiny", sys.argv[1]))
 """
 
@@ -78,8 +78,7 @@ def test_a_run_killed_outright_is_ended_by_the_next(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_run_that_is_stopped_ends_as_killed(tmp_path: Path, how: int) -> None:
-    run, _ = stopped(tmp_path, how)
+def test_a_run_that_is_stopped_ends_as_killed(tmp_path: Path) -> None:
+    run, _ = stopped(tmp_path, signal.SIGINT)
     assert run.info.status == "KILLED"
-    assert run.data.tags["ended_by"].startswith({2: "KeyboardInterrupt", 15: "SIGTERM"}[how])
+    assert run.data.tags["ended_by"].startswith("KeyboardInterrupt")
