@@ -8,9 +8,9 @@ from encdl.cluster.job import Job, Request, Surroundings
 
 ROUTINE: dict[str, Any] = {
     "name": "tiny",
-    "folder": "/work/runs/jobs/tiny",
-    "workdir": "/work",
-    "config": "/work/tiny.yaml",
+    "folder": "/proj/runs/jobs/tiny",
+    "workdir": "/proj",
+    "config": "/proj/tiny.yaml",
     "settings": (),
     "trials": ((),),
     "request": Request(),
@@ -37,8 +37,8 @@ JOBS = {
         resume_every=50,
     ),
     "nodes": job(
-        folder="/work/with spaces/tiny",
-        workdir="/work/with spaces",
+        folder="/proj/with spaces/tiny",
+        workdir="/proj/with spaces",
         request=Request(
             time="30", nodes=2, gpus=4, grace_s=60, requeues=3, options=("--constraint=a100", "--exclusive")
         ),

@@ -54,7 +54,7 @@ def test_words_reach_the_training_as_they_were_given(tmp_path: Path) -> None:
     code, [call] = run(sbatch_script(local), tmp_path, SLURM_ARRAY_TASK_ID="2")
     assert code == 0
     assert call[-4:] == ["--model.init_args.tag", "$(reboot)", "--seed_everything", "0"]
-    assert call[call.index("--resume") + 1] == "/work/runs/jobs/tiny/trials/2"
+    assert call[call.index("--resume") + 1] == "/proj/runs/jobs/tiny/trials/2"
     assert call[call.index("--trainer.max_epochs") + 1] == "5"
 
 

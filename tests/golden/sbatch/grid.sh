@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Written by `encdl submit`: 4 x /work/tiny.yaml
+# Written by `encdl submit`: 4 x /proj/tiny.yaml
 #SBATCH --job-name=grid-of.4
-#SBATCH --output=/work/runs/jobs/tiny/logs/%A_%a.log
+#SBATCH --output=/proj/runs/jobs/tiny/logs/%A_%a.log
 #SBATCH --open-mode=append
 #SBATCH --time=1-12:00:00
 #SBATCH --nodes=1
@@ -15,7 +15,7 @@
 #SBATCH --requeue
 
 set -uo pipefail
-cd /work || exit 1
+cd /proj || exit 1
 
 trial="${SLURM_ARRAY_TASK_ID:-0}"
 case "$trial" in
@@ -26,11 +26,11 @@ case "$trial" in
     *) echo "no training $trial" >&2; exit 1 ;;
 esac
 
-srun --kill-on-bad-exit=1 --cpus-per-task=4 encdl fit --config /work/tiny.yaml \
+srun --kill-on-bad-exit=1 --cpus-per-task=4 encdl fit --config /proj/tiny.yaml \
     --trainer.max_epochs 5 \
     --trainer.devices 1 \
     --resume_every 50 \
-    --resume /work/runs/jobs/tiny/trials/"$trial" \
+    --resume /proj/runs/jobs/tiny/trials/"$trial" \
     "${settings[@]}"
 code=$?
 

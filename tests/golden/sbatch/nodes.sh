@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Written by `encdl submit`: 1 x /work/tiny.yaml
+# Written by `encdl submit`: 1 x /proj/tiny.yaml
 #SBATCH --job-name=tiny
-#SBATCH --output="/work/with spaces/tiny/logs/%j.log"
+#SBATCH --output="/proj/with spaces/tiny/logs/%j.log"
 #SBATCH --open-mode=append
 #SBATCH --time=30
 #SBATCH --nodes=2
@@ -14,7 +14,7 @@
 #SBATCH --exclusive
 
 set -uo pipefail
-cd '/work/with spaces' || exit 1
+cd '/proj/with spaces' || exit 1
 module load cuda/12.4 || exit 1
 module load apptainer || exit 1
 ulimit -n 4096
@@ -27,11 +27,11 @@ case "$trial" in
     *) echo "no training $trial" >&2; exit 1 ;;
 esac
 
-srun --kill-on-bad-exit=1 apptainer exec --nv /images/encdl.sif encdl fit --config /work/tiny.yaml \
+srun --kill-on-bad-exit=1 apptainer exec --nv /images/encdl.sif encdl fit --config /proj/tiny.yaml \
     --trainer.devices 4 \
     --trainer.num_nodes 2 \
     --trainer.strategy ddp \
-    --resume '/work/with spaces/tiny/trials'/"$trial" \
+    --resume '/proj/with spaces/tiny/trials'/"$trial" \
     "${settings[@]}"
 code=$?
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Written by `encdl submit`: 1 x /work/tiny.yaml
+# Written by `encdl submit`: 1 x /proj/tiny.yaml
 #SBATCH --job-name=tiny
-#SBATCH --output=/work/runs/jobs/tiny/logs/%j.log
+#SBATCH --output=/proj/runs/jobs/tiny/logs/%j.log
 #SBATCH --open-mode=append
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -10,7 +10,7 @@
 #SBATCH --requeue
 
 set -uo pipefail
-cd /work || exit 1
+cd /proj || exit 1
 
 trial="${SLURM_ARRAY_TASK_ID:-0}"
 case "$trial" in
@@ -18,9 +18,9 @@ case "$trial" in
     *) echo "no training $trial" >&2; exit 1 ;;
 esac
 
-srun --kill-on-bad-exit=1 encdl fit --config /work/tiny.yaml \
+srun --kill-on-bad-exit=1 encdl fit --config /proj/tiny.yaml \
     --trainer.devices 1 \
-    --resume /work/runs/jobs/tiny/trials/"$trial" \
+    --resume /proj/runs/jobs/tiny/trials/"$trial" \
     "${settings[@]}"
 code=$?
 
