@@ -20,9 +20,9 @@ from typing import BinaryIO, Final, cast
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from encdl.errors import ContainerError, UsageError, WrongKeyError
+from encdl.errors import ContainerError, UsageError
 from encdl.keys.derive import NONCE_BYTES, ImageKeys, check_study, hkdf
-from encdl.keys.key import Opener
+from encdl.keys.key import Opener, keys_for
 
 MAGIC: Final = b"\x89ENCDLW\n"
 VERSION: Final = 1
@@ -153,7 +153,9 @@ class _Reading(io.RawIOBase):
         self._stream, self._where, self._tolerant = stream, where, tolerant
         stream.seek(0)
         header = read_header(stream, where)
-        self._seal = _Seal(_image_keys(where, header, opener), header)
+        self._seal = _Seal(
+            keys_for(where, "wrapped", opener, header.key_id, header.nonce, header.study), header
+        )
         self._start = stream.tell()
         sealed = stream.seek(0, os.SEEK_END) - self._start
         self._chunks = max(1, -(-sealed // (CHUNK + TAG_BYTES)))
@@ -270,14 +272,3 @@ class _Seal:
 
 def _nonce(number: int, last: bool) -> bytes:
     return number.to_bytes(11, "big") + bytes([last])
-
-
-def _image_keys(where: object, header: Header, opener: Opener) -> ImageKeys:
-    if opener.key_id != header.key_id:
-        raise WrongKeyError(
-            f"{where}: was wrapped with key {header.key_id}, yours is {opener.key_id}: give the right key"
-        )
-    try:
-        return opener.image_keys(header.nonce, header.study)
-    except WrongKeyError as error:
-        raise type(error)(f"{where}: {error}") from None

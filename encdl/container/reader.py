@@ -14,9 +14,9 @@ from encdl.container import first
 from encdl.container.header import MAGIC, MAX_HEADER_BYTES, PREFIX, TAG_BYTES, VERSION, Header
 from encdl.container.metadata import Metadata, unseal
 from encdl.container.tags import ChunkTags, Tags, WholeTag, chunk_keys, sealing_key
-from encdl.errors import ContainerError, EncdlError, WrongKeyError
+from encdl.errors import ContainerError, EncdlError
 from encdl.keys.derive import ImageKeys
-from encdl.keys.key import Opener
+from encdl.keys.key import Opener, keys_for
 
 COPY = "get an intact copy"
 _NAMED_SLICES = 20
@@ -103,7 +103,10 @@ class Reader:
         self.header: Header = head.header
         if not tolerant:
             check_length(self.where, head, size_of(stream))
-        self._keys = _image_keys(self.where, head.header, opener)
+        header = self.header
+        self._keys = keys_for(
+            self.where, "encrypted", opener, header.key_id, header.nonce_bytes, header.study
+        )
         self._tags: Tags = (WholeTag if head.extra_tags == 0 else ChunkTags)(self._keys, head.raw)
         if not hmac.compare_digest(stream.read(head.extra_tags), self._tags.header()):
             self._problem("its header was changed after it was written")
@@ -249,17 +252,6 @@ def check_length(where: str, head: Head, actual: int) -> None:
         raise ContainerError(
             f"{where}: has {actual - expected:,} bytes after its end: {COPY}, or try --salvage"
         )
-
-
-def _image_keys(where: str, header: Header, opener: Opener) -> ImageKeys:
-    if opener.key_id != header.key_id:
-        raise WrongKeyError(
-            f"{where}: was encrypted with key {header.key_id}, yours is {opener.key_id}: give the right key"
-        )
-    try:
-        return opener.image_keys(header.nonce_bytes, header.study)
-    except WrongKeyError as error:
-        raise type(error)(f"{where}: {error}") from None
 
 
 def _check_magic(where: str, prefix: bytes) -> None:

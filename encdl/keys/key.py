@@ -8,7 +8,7 @@ import secrets
 from datetime import datetime
 from typing import Protocol
 
-from encdl.errors import KeyFileError, UsageError
+from encdl.errors import KeyFileError, UsageError, WrongKeyError
 from encdl.keys import derive, locked, secret_files
 from encdl.keys.derive import ImageKeys, Unpicklable
 from encdl.keys.grant import Grant
@@ -215,3 +215,27 @@ def _opener(where: str | os.PathLike[str], line: str, passphrase: Asked) -> Key 
 
 def _unlocked(where: str | os.PathLike[str], line: str, passphrase: Asked) -> str:
     return locked.unlock(where, line, passphrase) if locked.is_locked(line) else line
+
+
+def keys_for(where: object, done: str, opener: Opener, key_id: str, nonce: bytes, study: str) -> ImageKeys:
+    """The sub-keys of a file, for the opener that it was made with.
+
+    Args:
+        where: The file, for the message.
+        done: What was done to it with the key: "encrypted" or "wrapped".
+        opener: A key or grant.
+        key_id: Of the key that the file names.
+        nonce: The file's, 16 bytes.
+        study: The file's.
+
+    Raises:
+        WrongKeyError: Another key, or a grant for something else.
+    """
+    if opener.key_id != key_id:
+        raise WrongKeyError(
+            f"{where}: was {done} with key {key_id}, yours is {opener.key_id}: give the right key"
+        )
+    try:
+        return opener.image_keys(nonce, study)
+    except WrongKeyError as error:
+        raise type(error)(f"{where}: {error}") from None
