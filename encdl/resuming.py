@@ -83,7 +83,9 @@ class ResumePoint(Checkpoint):
     """Keeps `last.ckpt` in a folder up to date, and ends the run in good order when SIGUSR1 asks for it.
 
     It saves between two training batches, or after a validation: what Lightning restores exactly. Right before a
-    validation it waits for its end. On SIGUSR1, on any rank, all ranks save together and stop.
+    validation it waits for its end, and between batches whose gradients are summed (`accumulate_grad_batches`) for
+    the step of the optimizer: gradients are in no checkpoint. On SIGUSR1, on any rank, all ranks save together and
+    stop.
 
     Args:
         folder: Where the checkpoint goes.
@@ -128,7 +130,9 @@ class ResumePoint(Checkpoint):
         late = trainer.is_global_zero and time.monotonic() - self._saved_at >= self.every_s
         self._owed |= due or trainer.strategy.reduce_boolean_decision(late, all=False)
         asked = trainer.strategy.reduce_boolean_decision(self._asked, all=False)
-        if (self._owed or asked) and not _before_validation(trainer, batch_idx):
+        if (self._owed or asked) and not (
+            _before_validation(trainer, batch_idx) or _holds_gradients(trainer)
+        ):
             if run_logger(trainer) is not None:
                 # Lightning logs a batch after this hook: who goes on from here would not. The run keeps one of both.
                 trainer._logger_connector.update_train_step_metrics()
@@ -136,7 +140,11 @@ class ResumePoint(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, if this is a validation of a training."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        if _holds_gradients(trainer):
+            self._owed = True
+        else:
             self._save(trainer, trainer.strategy.reduce_boolean_decision(self._asked, all=False))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -160,3 +168,11 @@ def _before_validation(trainer: Trainer, batch_idx: int) -> bool:
     every = trainer.val_check_batch or float("inf")
     last = progress.batch_progress.is_last_batch or batch_idx + 1 == trainer.num_training_batches
     return last or (batch_idx + 1) % every == 0 or (progress.total_batch_idx + 1) % every == 0
+
+
+def _holds_gradients(trainer: Trainer) -> bool:
+    """Whether gradients of the batches so far wait for those of the next."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    ready = progress.current.ready
+    last = progress.is_last_batch or ready == trainer.num_training_batches  # always followed by a step
+    return not last and ready % trainer.accumulate_grad_batches != 0

@@ -126,13 +126,69 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     folder = new_folder(tmp_path, "run")
     with pytest.raises(Killed):
         fit(folder, kill)
-    file = folder / CHECKPOINT
-    step = torch.load(file, weights_only=True)["global_step"] if file.is_file() else None
-    assert step == saved
+    assert step_of(folder) == saved
     assert same(whole, fit(folder))
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     [run] = client.search_runs([each.experiment_id for each in client.search_experiments()])
     assert run.info.status == "FINISHED"
+
+
+OFTEN = {"every_n_steps": 1}
+ELSE = {
+    "gradients of 2 batches": {"accumulate_grad_batches": 2},
+    "of 2, the last alone": {"accumulate_grad_batches": 2, "limit_train_batches": 3},
+    "of 2, validation between them": {"accumulate_grad_batches": 2, "val_check_interval": 3},
+    "of 3, validations at 2 and 4": {"accumulate_grad_batches": 3, "val_check_interval": 2},
+    "validation in the middle": {"val_check_interval": 3},
+    "twice an epoch": {"val_check_interval": 0.5},
+    "after batches of any epoch": {"val_check_interval": 3, "check_val_every_n_epoch": None},
+    "every other epoch": {"check_val_every_n_epoch": 2},
+    "ends by steps": {"max_epochs": -1, "max_steps": 3, "accumulate_grad_batches": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kill", "saved"),
+    [
+        ("gradients of 2 batches", Kill("on_train_batch_start", 4), 1),  # 3 batches: half of a step
+        ("of 2, validation between them", Kill("on_validation_end", 1), 1),
+        ("of 2, the last alone", Kill("on_train_batch_end", 3), 1),
+        ("validation in the middle", Kill("on_validation_batch_start", 2), 2),
+        ("validation in the middle", Kill("on_train_batch_start", 4), 3),
+    ],
+)
+def test_in_the_middle_of_an_epoch(tmp_path: Path, name: str, kill: Kill, saved: int | None) -> None:
+    whole = fit(new_folder(tmp_path, "whole"), **ELSE[name], point=OFTEN)
+    folder = new_folder(tmp_path, "run")
+    with pytest.raises(Killed):
+        fit(folder, kill, **ELSE[name], point=OFTEN)
+    assert step_of(folder) == saved
+    assert same(whole, fit(folder, **ELSE[name], point=OFTEN))
+
+
+HOOKS = ("on_train_batch_start", "on_train_batch_end", "on_validation_batch_start", "on_validation_end")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ELSE)
+def test_everywhere_in_a_run(tmp_path: Path, name: str) -> None:
+    whole = fit(new_folder(tmp_path, "whole"), **ELSE[name], point=OFTEN)
+    trials = 0
+    for kind, hook, call in product((Kill, KillFirst), HOOKS, range(1, BATCHES * EPOCHS + 1)):
+        folder = new_folder(tmp_path, f"{kind.__name__}-{hook}-{call}")
+        try:
+            fit(folder, kind(hook, call), **ELSE[name], point=OFTEN)
+        except Killed:
+            trials += 1
+            assert same(whole, fit(folder, **ELSE[name], point=OFTEN)), f"killed in {hook} {call}"
+    assert trials >= 16
+
+
+def step_of(folder: Path) -> int | None:
+    """The step that a run would go on from."""
+    file = folder / CHECKPOINT
+    return torch.load(file, weights_only=True)["global_step"] if file.is_file() else None
 
 
 def test_a_run_killed_again_and_again(whole: Any, tmp_path: Path) -> None:
@@ -140,7 +196,7 @@ def test_a_run_killed_again_and_again(whole: Any, tmp_path: Path) -> None:
     for _ in range(5):
         with pytest.raises(Killed):
             fit(folder, Kill("on_train_batch_end", 2), point={"every_n_steps": 1})
-        if torch.load(folder / CHECKPOINT, weights_only=True)["global_step"] >= 6:
+        if (step_of(folder) or 0) >= 6:
             break
     assert same(whole, fit(folder, point={"every_n_steps": 1}))
 
@@ -171,7 +227,7 @@ def test_a_run_makes_room_when_asked(whole: Any, tmp_path: Path, number: int, sa
     with pytest.raises(Preempted, match="asked to make room; goes on from") as stopped:
         fit(folder, Ask(number), point=rare)
     assert stopped.value.code == EXIT_PREEMPTED
-    assert torch.load(folder / CHECKPOINT, weights_only=True)["global_step"] == saved
+    assert step_of(folder) == saved
     assert same(whole, fit(folder, point=rare))
 
 
@@ -179,7 +235,7 @@ def test_by_the_clock(tmp_path: Path) -> None:
     folder = new_folder(tmp_path, "run")
     with pytest.raises(Killed):
         fit(folder, Kill("on_train_batch_end", 2), point={"every_s": 0.0})
-    assert torch.load(folder / CHECKPOINT, weights_only=True)["global_step"] == 2
+    assert step_of(folder) == 2
 
 
 def test_settings_of_the_place() -> None:
