@@ -23,8 +23,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from encdl.callbacks import ImagePanel, ResultTable
 from encdl.data.base import ImageDataModule
@@ -32,6 +31,7 @@ from encdl.errors import EncdlError, UsageError
 from encdl.places import CHECKPOINT, run_key
 from encdl.resuming import AtomicCheckpoints, Preempted, ResumePoint, SeededSteps
 from encdl.serving.logged import LogReader
+from encdl.stopping import TakeSignals, Terminated, terminable
 from encdl.tracking import RunRecord, run_id_of, run_logger
 from encdl.weights import SETTINGS_KEY
 
@@ -180,6 +180,7 @@ class TrainingCLI(LightningCLI):
             rank_zero_info("No panels are drawn: matplotlib is not installed here")
         listed = tuple(type(callback) for callback in callbacks)
         callbacks += [callback for callback in usual if not issubclass(type(callback), listed)]
+        callbacks.insert(0, TakeSignals())
         if folder := self._get(self.config, "resume"):
             # The last of all, since its checkpoints hold the others' state.
             callbacks.append(ResumePoint(folder, self._get(self.config, "resume_every")))
@@ -245,19 +246,34 @@ def main(argv: Sequence[str]) -> int:
         Exit code: 0, or 143 when terminated.
 
     Raises:
+        KeyboardInterrupt: Someone pressed Ctrl-C.
         EncdlError: A setting, the data or a library is not as it must be; told in one line.
     """
     try:
-        run(argv)
+        with terminable():
+            run(argv)
     except Preempted as error:
         return int(str(error.code))
+    except KeyboardInterrupt as error:
+        return _stopped(error)
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning ends Ctrl-C so
-            raise KeyboardInterrupt from error
-        if isinstance(error, SIGTERMException):
-            return EXIT_TERMINATED
+            return _stopped(error.__context__)
         raise
     return 0
+
+
+def _stopped(error: KeyboardInterrupt) -> int:
+    """The exit code of a run that someone stopped, where it does not go on as Ctrl-C.
+
+    One rank says it to whoever started the run: Lightning kills all ranks when one of them that it started ends with
+    another code than 0, the first too, which has the run to close.
+    """
+    if getattr(rank_zero_only, "rank", 0):
+        return 0
+    if isinstance(error, Terminated):
+        return EXIT_TERMINATED
+    raise error
 
 
 def run(argv: Sequence[str]) -> TrainingCLI:

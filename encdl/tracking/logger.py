@@ -22,6 +22,7 @@ from encdl.errors import UsageError
 from encdl.lazy import need
 from encdl.places import RESUME_TAG
 from encdl.tracking.names import CONFIG_TAG, PARENT_TAG, SEED_TAG, config_hash, flatten, timed
+from encdl.tracking.processes import process_tags
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -96,6 +97,7 @@ class RunLogger(MLFlowLogger):
         except mlflow.exceptions.MlflowException as error:
             said = " ".join(str(error).split())
             raise UsageError(f"cannot open the MLflow store {tracking_uri}: {said}") from error
+        self.tags = {**(self.tags or {}), **process_tags()}  # from its first moment on, whatever ends it then
         self._join(os.environ.get(PARENT_VARIABLE))
 
     @property

@@ -17,12 +17,13 @@ from encdl.cluster import slurm
 from encdl.cluster.job import Submitted
 from encdl.commands.submit import ROOT
 from encdl.places import CHECKPOINT
+from encdl.sweep.plan import Sweep
 from tests.runs import DRAWING, points, runs
 from tests.stores import make_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700), pytest.mark.xdist_group("slurm")]
 SCRIPTS = Path(__file__).parents[1] / "slurm"
-PREEMPTIONS = 20
+TRAININGS, TIMES = 5, 4
 CPU = ("--cluster", "slurm", "--resume-every", "5", "--env", "OMP_NUM_THREADS=1")
 
 
@@ -80,26 +81,53 @@ def test_a_job_is_listed_with_its_run(whole: Any, workdir: Path, capsys: pytest.
 
 
 def test_preempted_trainings_end_as_the_whole_one(whole: Any, workdir: Path) -> None:
-    tags = ",".join(f"t{number}" for number in range(PREEMPTIONS))
-    job = submit("preempted", "--grid", f"model.init_args.tag={tags}")
-    asked: dict[int, subprocess.Popen[bytes]] = {}
+    """Each of them again and again; they rest longer, so that there is time to ask."""
+    tags = ",".join(f"t{number}" for number in range(TRAININGS))
+    slow = ("--set", "model.init_args.pause_s=0.4")
+    job = submit("preempted", "--grid", f"model.init_args.tag={tags}", *slow)
+    preemptions = [Preemptions(job, number) for number in range(TRAININGS)]
 
     def preempt(states: list[str]) -> bool:
-        for number, state in enumerate(states):
-            if state == "RUNNING" and number not in asked and (job.job.place(number) / CHECKPOINT).is_file():
-                asked[number] = ask(f"{job.slurm_id}_{number}")
+        for one, state in zip(preemptions, states, strict=True):
+            one.look(state)
         return set(states) == {"COMPLETED"}
 
     wait(job, preempt)
-    assert set(asked) == {*range(PREEMPTIONS)}
-    for signal in asked.values():
-        signal.wait(120)
+    for one in preemptions:
+        one.check()
     found = runs_of(job, workdir)
-    assert [run.info.status for run in found] == ["FINISHED"] * PREEMPTIONS
+    assert [run.info.status for run in found] == ["FINISHED"] * TRAININGS
     assert {run.data.params["model.init_args.tag"] for run in found} == set(tags.split(","))
     assert all(points(workdir / "runs", run.info.run_id) == whole for run in found)
-    logs = [file.read_text() for file in Path(job.job.folder, "logs").iterdir()]
-    assert [text.count("back into the queue") > 0 for text in logs] == [True] * PREEMPTIONS
+    print(f"{sum(len(one.asked) for one in preemptions)} preemptions of {TRAININGS} trainings")
+
+
+class Preemptions:
+    """Asks one training of an array for room, `TIMES` times, each time after it has kept its place anew."""
+
+    def __init__(self, job: Submitted, number: int) -> None:
+        self.task = f"{job.slurm_id}_{number}"
+        self.log = Path(job.job.folder, "logs", f"{self.task}.log")
+        self.place = job.job.place(number) / CHECKPOINT
+        self.asked: list[subprocess.Popen[bytes]] = []
+        self.gone, self.since = 0, 0.0
+
+    def look(self, state: str) -> None:
+        """Ask if it is time."""
+        gone = self.log.read_text().count("back into the queue") if self.log.is_file() else 0
+        if gone > self.gone:
+            self.gone, self.since = gone, time.time()
+        kept = self.place.is_file() and self.place.stat().st_mtime > self.since
+        if state == "RUNNING" and kept and gone == len(self.asked) < TIMES:
+            self.asked.append(ask(self.task))
+
+    def check(self) -> None:
+        """Fail unless it went back into the queue each time, with its place kept each time."""
+        for signal in self.asked:
+            signal.wait(120)
+        text = self.log.read_text()
+        assert text.count("back into the queue") == TIMES
+        assert text.count("asked to make room: saved at step") == TIMES
 
 
 def test_a_cancelled_job_goes_on_when_submitted_again(whole: Any, workdir: Path) -> None:
@@ -107,6 +135,9 @@ def test_a_cancelled_job_goes_on_when_submitted_again(whole: Any, workdir: Path)
     wait(job, lambda states: (job.job.place(0) / CHECKPOINT).is_file())
     assert main(["jobs", "cancelled", "--cancel"]) == 0
     wait(job, lambda states: states == ["CANCELLED"])
+    [stopped] = runs_of(job, workdir)
+    assert stopped.info.status == "KILLED"
+    assert stopped.data.tags["ended_by"].startswith("Terminated")
     assert main(["jobs", "cancelled", "--again"]) == 0
     again = Submitted.read(ROOT / "cancelled")
     assert again.slurm_id != job.slurm_id
@@ -131,6 +162,36 @@ def test_two_ranks_make_room_together(workdir: Path) -> None:
     assert points(workdir / "runs", one.info.run_id) == points(workdir / "runs", other.info.run_id)
 
 
+def test_a_sweep_is_summed_up_when_all_have_ended(workdir: Path) -> None:
+    """One of its trainings makes room: the last job waits for that one too."""
+    rates = "model.init_args.learning_rate=0.001,0.01,0.1"
+    assert main(["sweep", "--config", "tiny.yaml", "--name", "swept", "--grid", rates, *CPU]) == 0
+    folder = workdir / "runs" / "sweeps" / "swept"
+    job, sweep = Submitted.read(folder), Sweep.read(folder)
+    asked: list[subprocess.Popen[bytes]] = []
+
+    def preempt(states: list[str]) -> bool:
+        if states[0] == "RUNNING" and not asked and (job.job.place(0) / CHECKPOINT).is_file():
+            asked.append(ask(f"{job.slurm_id}_0"))
+        return set(states) == {"COMPLETED"}
+
+    wait(job, preempt)
+    [signal] = asked
+    signal.wait(120)
+    assert "back into the queue" in (folder / "logs" / f"{job.slurm_id}_0.log").read_text()
+    told = folder / "logs" / "summary.log"
+    until(lambda: told.is_file() and "parent run:" in told.read_text())
+    assert told.read_text().count("COMPLETE") == 3
+    every = {run.info.run_id: run for run in runs(workdir / "runs")}
+    top = every[sweep.parent]
+    assert top.info.status == "FINISHED"
+    children = [run for run in every.values() if run.data.tags.get("mlflow.parentRunId") == sweep.parent]
+    assert [run.info.status for run in children] == ["FINISHED"] * 3
+    values = {run.info.run_id: run.data.metrics["val/loss"] for run in children}
+    assert top.data.metrics["best/val/loss"] == min(values.values()) == values[top.data.tags["best_run"]]
+    assert (top.data.metrics["trials/complete"], top.data.metrics["trials/failed"]) == (3, 0)
+
+
 def test_a_job_that_fails_stays_failed(workdir: Path) -> None:
     job = submit("failing", "--setup", "export NO_SUCH=1", "--env", "PYTHONHOME=/nowhere")
     wait(job, lambda states: states == ["FAILED"])
@@ -153,6 +214,14 @@ def wait(job: Submitted, done: Callable[[list[str]], bool], seconds: float = 240
         told = "\n".join(file.read_text()[-2000:] for file in logs[-2:])
         assert time.monotonic() < end, f"{states}\n{told}"
         assert "FAILED" not in states, told
+        time.sleep(0.5)
+
+
+def until(done: Callable[[], bool], seconds: float = 600) -> None:
+    """Wait for something that needs no more than a look at a file."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
         time.sleep(0.5)
 
 

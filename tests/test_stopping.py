@@ -1,0 +1,152 @@
+"""Ctrl-C and SIGTERM end a training at once, whatever it is doing, and its run says KILLED."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from encdl.stopping import Terminated, terminable
+from tests.processes import run, start, start_ranks
+from tests.runs import DRAWING, runs
+from tests.stores import make_store
+
+WORDS = ["fit", "--config", "tiny.yaml", "--model.init_args.keys_file", "keys"]
+TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+SAID = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "Terminated: asked to end by SIGTERM"}
+HOWS = pytest.mark.parametrize("how", CODES, ids=["Ctrl-C", "SIGTERM"])
+TRIALS = 12
+
+
+def new_folder(folder: Path, pause_s: float) -> Path:
+    make_store(folder / "runs")
+    (folder / "tiny.yaml").write_text(DRAWING % pause_s)
+    return folder
+
+
+def until_training(folder: Path, ranks: int = 1, seconds: float = 240) -> None:
+    """Wait for the first batch of each rank: each notes its keys."""
+    end = time.monotonic() + seconds
+    while not all((folder / f"keys-{rank}").is_file() for rank in range(ranks)):
+        assert time.monotonic() < end, log(folder)
+        time.sleep(0.05)
+
+
+def log(folder: Path) -> str:
+    return "\n".join(file.read_text()[-3000:] for file in folder.glob("log*"))
+
+
+def stop(process: BaseProcess, how: signal.Signals) -> int | None:
+    """Send a signal, unless it has ended by itself; the exit code."""
+    assert process.pid is not None
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, how)
+    return end_of(process)
+
+
+def end_of(process: BaseProcess) -> int | None:
+    process.join(60)
+    process.kill()
+    return process.exitcode
+
+
+def check_killed(folder: Path, how: signal.Signals) -> None:
+    [one] = runs(folder / "runs")
+    assert one.info.status == "KILLED", log(folder)
+    assert one.data.tags["ended_by"].startswith(SAID[how])
+
+
+@HOWS
+def test_in_a_batch_that_takes_minutes(tmp_path: Path, how: signal.Signals) -> None:
+    process = start(WORDS, new_folder(tmp_path, 600))
+    until_training(tmp_path)
+    assert stop(process, how) == CODES[how], log(tmp_path)
+    check_killed(tmp_path, how)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_at_any_moment(tmp_path: Path) -> None:
+    """Whoever ends with 0 came to the end; whoever does not is KILLED, or had no run yet."""
+    assert run(WORDS, new_folder(tmp_path / "first", 0.02)) == 0  # loads the libraries, too
+    began = time.monotonic()
+    assert run(WORDS, new_folder(tmp_path / "timed", 0.02)) == 0
+    takes = time.monotonic() - began
+    when, killed = random.Random(0), 0
+    for how, expected in CODES.items():
+        for number in range(TRIALS):
+            folder = new_folder(tmp_path / f"{how.name}-{number}", 0.02)
+            process = start(WORDS, folder)
+            process.join(when.uniform(0.1, 1.0) * takes)
+            code = stop(process, how)
+            found: list[Any] = runs(folder / "runs")
+            if code == 0:
+                assert [one.info.status for one in found] == ["FINISHED"]
+                continue
+            assert code == expected or (code == -how and not found), f"{code} {log(folder)}"
+            if found:
+                check_killed(folder, how)
+                killed += 1
+    print(
+        f"{killed} of {2 * TRIALS} trainings ended as KILLED, the others before their run began or after its end"
+    )
+    assert killed >= TRIALS
+
+
+@pytest.mark.slow
+@HOWS
+def test_all_ranks_of_one_run(tmp_path: Path, how: signal.Signals) -> None:
+    """As Slurm cancels: everyone gets the signal, in a batch or while waiting for another rank."""
+    processes = start_ranks([*WORDS, *TWO], new_folder(tmp_path, 0.5))
+    until_training(tmp_path, 2)
+    for process in processes:
+        assert process.pid is not None
+        os.kill(process.pid, how)
+    assert [end_of(process) for process in processes] == [CODES[how], 0], log(tmp_path)
+    check_killed(tmp_path, how)
+
+
+@pytest.mark.slow
+@HOWS
+def test_the_process_that_started_the_others(tmp_path: Path, how: signal.Signals) -> None:
+    """Its other ranks do not outlive it."""
+    new_folder(tmp_path, 0.5)
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    with (tmp_path / "log").open("w") as stream:
+        command = [sys.executable, "-m", "encdl", *WORDS, *TWO]
+        first = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=stream, stderr=stream)
+    until_training(tmp_path, 2)
+    others = psutil.Process(first.pid).children(recursive=True)
+    first.send_signal(how)
+    assert first.wait(60) == CODES[how], log(tmp_path)
+    check_killed(tmp_path, how)
+    assert others
+    assert psutil.wait_procs(others, timeout=30)[1] == []
+
+
+def test_what_was_there_before_comes_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated, match="asked to end by SIGTERM"), terminable():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_who_is_to_ignore_it_ignores_it() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with terminable():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
