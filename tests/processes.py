@@ -11,7 +11,15 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-PRELOADED = ["encdl.commands.training", "mlflow", "monai.data", "monai.transforms", "tests.tiny_task"]
+PRELOADED = [
+    "albumentations",
+    "encdl.commands.training",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.system_metrics.system_metrics_monitor",
+    "monai.data",
+    "monai.transforms",
+    "tests.tiny_task",
+]
 
 
 def start(
