@@ -71,17 +71,25 @@ def is_batch(paths: Sequence[Path]) -> bool:
     return len(paths) > 1 or paths[0].is_dir()
 
 
-def gather(paths: Sequence[Path], wanted: Callable[[Path], bool], what: str) -> list[Source]:
+def gather(
+    paths: Sequence[Path], wanted: Callable[[Path], bool], what: str, left: list[Path] | None = None
+) -> list[Source]:
     """The files that `paths` name, each once; of folders, those below them that are wanted, sorted by name.
 
     No symbolic link to a folder is followed, and none that leads out of the folder that the user gave.
+
+    Args:
+        paths: files and folders.
+        wanted: tells which files of a folder are meant.
+        what: they are called.
+        left: takes all else that lies in the folders: other files, and links that are not followed or lead nowhere.
 
     Raises:
         UsageError: a folder holds none.
     """
     found: dict[Path, Source] = {}
     for path in paths:
-        below = list(_below(path, wanted)) if path.is_dir() else [Source(path, Path(path.name))]
+        below = list(_below(path, wanted, left)) if path.is_dir() else [Source(path, Path(path.name))]
         if not below:
             raise UsageError(f"{path}: there is no {what} in this folder or below it")
         for source in sorted(below, key=lambda source: source.path.is_symlink()):  # a file before links to it
@@ -89,13 +97,15 @@ def gather(paths: Sequence[Path], wanted: Callable[[Path], bool], what: str) -> 
     return list(found.values())
 
 
-def find(paths: Sequence[Path], wanted: Callable[[Path], bool], what: str) -> list[Source]:
+def find(
+    paths: Sequence[Path], wanted: Callable[[Path], bool], what: str, left: list[Path] | None = None
+) -> list[Source]:
     """The files that `gather` finds, each to be written below one output folder.
 
     Raises:
         UsageError: as `gather`, or two files would get one name there.
     """
-    found, names = gather(paths, wanted, what), dict[Path, Path]()
+    found, names = gather(paths, wanted, what, left), dict[Path, Path]()
     for source in found:
         other = names.setdefault(source.relative, source.path)
         if other is not source.path:
@@ -106,18 +116,19 @@ def find(paths: Sequence[Path], wanted: Callable[[Path], bool], what: str) -> li
     return found
 
 
-def _below(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Source]:
-    root = folder.resolve()
+def _below(folder: Path, wanted: Callable[[Path], bool], left: list[Path] | None) -> Iterator[Source]:
+    root, left = folder.resolve(), [] if left is None else left
     for where, folders, names in os.walk(folder):
         folders.sort()
+        left += [Path(where, name) for name in folders if Path(where, name).is_symlink()]
         for name in sorted(names):
             path = Path(where, name)
             if not path.is_file() or not wanted(path):
-                continue
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                left.append(path)
+            elif path.is_symlink() and not path.resolve().is_relative_to(root):
                 warn(f"{path}: left alone: this symbolic link leads out of {folder}")
-                continue
-            yield Source(path, path.relative_to(folder))
+            else:
+                yield Source(path, path.relative_to(folder))
 
 
 def check_folder(folder: Path | None) -> Path:
