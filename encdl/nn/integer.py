@@ -8,9 +8,14 @@ and Courville 2013, arXiv:1308.3432).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from encdl.nn import eight_bit
 
 WEIGHT_LIMIT = 7
 """Integer weights lie in -7..7: four bits with the sign."""
@@ -111,3 +116,9 @@ class IntegerDilatedStage(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         y = torch.cat([branch(x) for branch in self.branches], dim=1)
         return shift_clamp(y, self.shift, self.LOW, self.HIGH, inplace=True)
+
+    def on_bytes(self, x: Tensor, zero: int = eight_bit.ZERO) -> Tensor:
+        """The same for integers as bytes, uint8 with `zero` for 0; gives bytes 0..127 with 64 for 0."""
+        branches = cast(Iterable[IntegerConv2d], self.branches)
+        y = torch.cat([eight_bit.convolve_shifted(branch, x, zero, self.shift) for branch in branches], dim=1)
+        return y.clamp_(max=self.HIGH + eight_bit.ZERO)  # the lower end is the byte 0
