@@ -39,10 +39,19 @@ def run(words: Sequence[str], folder: Path, seconds: float = 290) -> int | None:
 
 def run_ranks(words: Sequence[str], folder: Path, ranks: int = 2, seconds: float = 290) -> list[int | None]:
     """Run it as the ranks of one machine, as torchrun would; their exit codes."""
+    processes = start_ranks(words, folder, ranks)
+    for process in processes:
+        process.join(seconds)
+        process.kill()
+    return [process.exitcode for process in processes]
+
+
+def start_ranks(words: Sequence[str], folder: Path, ranks: int = 2) -> list[BaseProcess]:
+    """Start the ranks; see `run_ranks`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [
+    return [
         start(
             words,
             folder,
@@ -51,10 +60,6 @@ def run_ranks(words: Sequence[str], folder: Path, ranks: int = 2, seconds: float
         )
         for rank in range(ranks)
     ]
-    for process in processes:
-        process.join(seconds)
-        process.kill()
-    return [process.exitcode for process in processes]
 
 
 def _run(words: list[str], folder: str, log: str, environment: dict[str, str]) -> None:
