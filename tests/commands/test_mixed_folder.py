@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -72,6 +73,30 @@ def test_series_and_compressed_files_come_back_byte_for_byte(verb: Verb) -> None
     code, err = verb("decrypt", "enc", "--output", "dec")
     assert code == 0, err
     assert tree("dec") == before
+
+
+def test_a_folder_is_inspected_without_a_key(verb: Verb, capfd: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        save(Path("in", f"IM{number}"), scan(noise((1, 9, 7, 1), "int16", number)))
+    np.save("in/v.npy", noise((2, 6, 5)))
+    assert verb("encrypt", "in", "--output", "enc", "--study", "S")[0] == 0
+    assert verb("encrypt", "in/v.npy", "--output", "enc/w.encdl", "--wrap", "aes")[0] == 0
+    key = container.read_header(Path("enc/v.npy.encdl")).key_id
+    capfd.readouterr()
+    assert main(["inspect", "enc"]) == 0
+    out = capfd.readouterr().out
+    assert out.endswith(
+        f"3 files: 9x7 int16 (HW), key {key}, study 'S'\n1 file: 2x6x5 uint8 (SHW), key {key}, study 'S'\n"
+        f"1 file: wrapped in AES-256-GCM, key {key}, no study\n"
+    )
+    Path("enc/v.npy.encdl").write_bytes(Path("enc/v.npy.encdl").read_bytes()[:-5])
+    Path("enc/x.encdl").write_bytes(b"no such file")
+    assert main(["inspect", "enc", "--json"]) == 1
+    out, err = capfd.readouterr()
+    assert [json.loads(line)["file"] for line in out.splitlines()] == [
+        *(f"enc/IM{number}.encdl" for number in range(3)), "enc/v.npy.encdl", "enc/w.encdl"
+    ]  # fmt: skip
+    assert [line.split(":")[2] for line in err.splitlines()] == [" enc/v.npy.encdl", " enc/x.encdl"]
 
 
 def test_what_is_left_alone_is_told(verb: Verb) -> None:
