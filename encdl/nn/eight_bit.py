@@ -11,11 +11,10 @@ compiler emits for quantised models on x86 (`torch.ops.onednn`); they are not do
 from __future__ import annotations
 
 import functools
-import weakref
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
@@ -46,52 +45,64 @@ def low_byte(sums: Tensor, shift: int = 0) -> Tensor:
 
 
 class Packed:
-    """The weights of a "same" 3x3 convolution in oneDNN's order, for bytes whose `zero` stands for 0."""
+    """The weights of a "same" 3x3 convolution in oneDNN's order, for bytes whose `zero` stands for 0.
 
-    def __init__(self, weight: Tensor, bias: Tensor, dilation: int, zero: int, shift: int) -> None:
-        self._zero, self._shift, self._pads = zero, shift, [dilation, dilation]
-        self._scales, self._zeros = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.long)
-        self._bias = bias.float()
-        # oneDNN rounds to the nearest: with less than half a step taken off, that is the floor, and never a tie.
-        self._lowered = self._bias - ((1 << shift) - 1) / 2
-        self._weight = torch.ops.onednn.qconv_prepack(
-            weight.to(torch.int8), self._scales, 1.0, zero, [1, 1], self._pads, self._pads, 1, None
+    Args:
+        weight: (out, in, 3, 3), integers in -7..7.
+        bias: (out,), integers.
+        dilation: Of the convolution.
+        zero: The byte that stands for 0.
+        shift: Bits that `shifted` takes off.
+        made_of: What tells whether a layer still has these weights.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, dilation: int, zero: int, shift: int, made_of: object = None
+    ) -> None:
+        self.made_of = made_of
+        pads, ones, zeros = (
+            [dilation, dilation],
+            torch.ones(len(weight)),
+            torch.zeros(len(weight), dtype=torch.long),
         )
+        packed = torch.ops.onednn.qconv_prepack(
+            weight.to(torch.int8), ones, 1.0, zero, [1, 1], pads, pads, 1, None
+        )
+        self._operator = torch.ops.onednn.qconv2d_pointwise.default
+        self._before = (1.0, zero, packed, ones, zeros)
+        geometry = ([1, 1], pads, pads, 1)  # stride, padding, dilation, groups
+        nothing: tuple[str, list[float], str] = ("none", [], "")  # what follows the convolution
+        self._sums = (bias.float(), *geometry, 1.0, 0, torch.float32, *nothing)
+        # oneDNN rounds to the nearest: with less than half a step taken off, that is the floor, and never a tie.
+        lowered = bias.float() - ((1 << shift) - 1) / 2
+        self._shifted = (lowered, *geometry, float(1 << shift), ZERO, torch.uint8, *nothing)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """A copy or a file of the layer has None in its place, and packs for itself."""
+        return type(None), ()
 
     def sums(self, x: Tensor) -> Tensor:
         """See `convolve`."""
-        return self._run(x, self._bias, 1.0, 0, torch.float32)
+        result: Tensor = self._operator(x, *self._before, *self._sums)
+        return result
 
     def shifted(self, x: Tensor) -> Tensor:
         """See `convolve_shifted`."""
-        return self._run(x, self._lowered, float(1 << self._shift), ZERO, torch.uint8)
-
-    def _run(self, x: Tensor, bias: Tensor, scale: float, zero: int, dtype: torch.dtype) -> Tensor:
-        result: Tensor = torch.ops.onednn.qconv2d_pointwise(
-            *(x, 1.0, self._zero),
-            *(self._weight, self._scales, self._zeros, bias),
-            *([1, 1], self._pads, self._pads, 1),  # stride, padding, dilation, groups
-            *(scale, zero, dtype),
-            *("none", [], ""),  # nothing follows the convolution
-        )
+        result: Tensor = self._operator(x, *self._before, *self._shifted)
         return result
 
 
-_kept: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], Packed]] = weakref.WeakKeyDictionary()
-"""Packed weights by layer, with what tells whether the layer still has these weights."""
-
-
-@torch.no_grad()
 def _packed(layer: IntegerConv2d, zero: int, shift: int) -> Packed:
-    tensors = (layer.weight, layer.bias)
-    if any(tensor.is_inference() for tensor in tensors):  # nothing counts the changes of such
-        return Packed(layer.integer_weight(), layer.integer_bias(), layer.dilation, zero, shift)
-    now = (zero, shift, *(value for tensor in tensors for value in (tensor.data_ptr(), tensor._version)))
-    then, packed = _kept.get(layer, (None, None))
-    if packed is None or now != then:
-        packed = Packed(layer.integer_weight(), layer.integer_bias(), layer.dilation, zero, shift)
-        _kept[layer] = (now, packed)
-    return packed
+    weight, bias = layer.weight, layer.bias
+    made_of = None
+    if not (weight.is_inference() or bias.is_inference()):  # nothing counts the changes of such
+        made_of = (zero, shift, weight.data_ptr(), weight._version, bias.data_ptr(), bias._version)
+        if layer.packed is not None and layer.packed.made_of == made_of:
+            return layer.packed
+    with torch.no_grad():
+        integers = layer.integer_weight(), layer.integer_bias()
+        layer.packed = Packed(*integers, layer.dilation, zero, shift, made_of)
+    return layer.packed
 
 
 @functools.cache

@@ -69,6 +69,7 @@ class IntegerConv2d(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
         super().__init__()
         self.dilation = dilation
+        self.packed: eight_bit.Packed | None = None
         # Uniform over the integers: a Gaussian start would round mostly to zero.
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3).uniform_(-3.5, 3.5))
         self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-8, 8))
