@@ -46,6 +46,15 @@ class HasPanel(Protocol):
         ...
 
 
+@runtime_checkable
+class Captioned(Protocol):
+    """A task that has something to say beside each picture of its panel."""
+
+    def captions(self, batch: ImageBatch) -> list[str]:
+        """A few short lines for each picture of the batch."""
+        ...
+
+
 class ImagePanel(Callback):
     """Draws the first batch of each validation as the task shows it.
 
@@ -87,8 +96,9 @@ class ImagePanel(Callback):
             few = {name: values[: self.images] for name, values in batch.items()}
             with torch.no_grad():
                 columns = pl_module.panel(few)  # type: ignore[arg-type]  # a part of an ImageBatch is one
+                captions = pl_module.captions(few) if isinstance(pl_module, Captioned) else ()  # type: ignore[arg-type]
             title = f"{_subject(trainer, pl_module)}, step {trainer.global_step}"
-            png = panel_png(columns, title, self.images)
+            png = panel_png(columns, title, self.images, captions)
             self._store(trainer, png, f"panels/step-{trainer.global_step:08d}.png")
 
     def _store(self, trainer: Trainer, png: bytes, path: str) -> None:

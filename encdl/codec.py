@@ -17,10 +17,10 @@ from encdl import postprocess as post
 from encdl.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.container import Chunk, Grid, Header, Metadata, Reader, Writer
 from encdl.container.array import Array, Planes, paste
-from encdl.container.content import Content
 from encdl.documents import array_of, check_document, chunks_of, content_of, document_of, grouped
 from encdl.errors import ContainerError, ImageFileError, UsageError, WeightsError
 from encdl.formats.base import Document, slice_shape
+from encdl.formats.content import Content
 from encdl.keys.derive import ImageKeys, check_study
 from encdl.keys.key import Grant, Opener
 from encdl.keys.nonces import random_nonce, synthetic_nonce

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from encdl.container.array import Array, Planes, as_slice, cut
-from encdl.container.content import Content
 from encdl.container.grid import DTYPES, Grid, check_grid, is_layout, itemsize
 from encdl.errors import ContainerError, ImageFileError
 from encdl.formats.base import Document, layout_of
+from encdl.formats.content import Content
 
 
 def document_of(array: Array, layout: str | None = None, file_format: str = "npy") -> Document:
@@ -37,8 +37,10 @@ def array_of(document: Document) -> Array:
 
 
 def content_of(document: Document) -> bytes:
-    """The digest of a document's array: 32 bytes. Reads all slices."""
+    """The digest of a document's array: 32 bytes. Reads all slices, unless the document knows it."""
     check_document(document)
+    if document.content:
+        return document.content
     content = Content(document.shape, document.layout, document.dtype.name)
     for part in document.slices():
         content.update(part)

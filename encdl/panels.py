@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,9 @@ MASKS = ("truth", "prediction", "prediction, wrong key")
 INCHES_PER_PICTURE = 2.0
 
 
-def panel_png(columns: Mapping[str, Tensor], title: str = "", rows: int = 3) -> bytes:
+def panel_png(
+    columns: Mapping[str, Tensor], title: str = "", rows: int = 3, captions: Sequence[str] = ()
+) -> bytes:
     """Draw a panel.
 
     Args:
@@ -33,6 +35,7 @@ def panel_png(columns: Mapping[str, Tensor], title: str = "", rows: int = 3) -> 
             a histogram.
         title: One line above everything.
         rows: At most this many pictures of a column.
+        captions: What to write beside each row, a few short lines.
 
     Returns:
         A PNG file.
@@ -56,6 +59,8 @@ def panel_png(columns: Mapping[str, Tensor], title: str = "", rows: int = 3) -> 
             _draw_picture(place, picture, name if row == 0 else "")
             if PLAIN in pictures and name not in (PLAIN, *MASKS):
                 place.set_xlabel(_closeness(picture, pictures[PLAIN]), fontsize=8)
+        if row < len(captions):
+            axes[row, 0].set_ylabel(captions[row], fontsize=8)
         if CIPHERTEXT in pictures:
             _draw_histogram(
                 axes[row, -1], pictures[CIPHERTEXT], "histogram of ciphertext" if row == 0 else ""

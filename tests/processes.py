@@ -55,7 +55,7 @@ def run_ranks(words: Sequence[str], folder: Path, ranks: int = 2, seconds: float
 
 
 def start_ranks(words: Sequence[str], folder: Path, ranks: int = 2) -> list[BaseProcess]:
-    """Start it as the ranks of one machine."""
+    """Start the ranks; see `run_ranks`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -53,6 +53,9 @@ def test_panel_shows_every_column_and_a_histogram(channels: int) -> None:
     columns = {"plain": plain, "ciphertext": plain.flip(0), "decrypted": plain}
     drawn = read_png(panel_png(columns, "title", rows=2))
     assert drawn.shape == (2 * 225 + 50, 4 * 200, 3)
+    captioned = panel_png(columns, "title", rows=2, captions=["is none\nciphertext: none, 93%", "is lesion"])
+    assert read_png(captioned).shape == drawn.shape
+    assert captioned != panel_png(columns, "title", rows=2)
     fewer = read_png(panel_png({"plain": plain, "decrypted": plain}, "title", rows=9))
     assert fewer.shape == (4 * 225 + 50, 2 * 200, 3)
 
@@ -79,7 +82,9 @@ def test_what_must_be_said_of_the_pictures_stands_above_them_and_the_table(
 ) -> None:
     titles = []
     monkeypatch.setattr(TinyData, "spec", replace(TinyData().spec, note="SYNTHETIC lesions"))
-    monkeypatch.setattr(callbacks, "panel_png", lambda columns, title, rows: titles.append(title) or b"")
+    monkeypatch.setattr(
+        callbacks, "panel_png", lambda columns, title, rows, captions: titles.append(title) or b""
+    )
     fit(tmp_path, [ImagePanel(), ResultTable()], max_epochs=1)
     assert titles == ["TinyTask, SYNTHETIC lesions, step 2"]
     assert "TinyTask, SYNTHETIC lesions: 2 steps in" in capsys.readouterr().out

@@ -118,9 +118,9 @@ class DrawingTask(CipherTask):
         planes = self._planes(image, "train", step)
         if self.keys_file:
             with Path(f"{self.keys_file}-{self.global_rank}").open("a") as file:
-                file.writelines(f"{sha256(key.numpy().tobytes()).hexdigest()}\n" for key in planes)
+                file.writelines(f"{sha256(key.cpu().numpy().tobytes()).hexdigest()}\n" for key in planes)
         damaged, _ = RandomDamage()(self.cipher.encrypt(image, planes), self._generator("train", step))
-        noise = torch.rand(1) + float(np.random.rand()) + random.random()
+        noise = float(torch.rand(1)) + float(np.random.rand()) + random.random()
         loss = (self.net(damaged.float() / 255) - noise).square().mean()
         self.log("train/loss", loss, sync_dist=True)
         time.sleep(self.pause_s)
@@ -160,6 +160,13 @@ class FiveLabelled(TinyData):
             {"image": sample["image"] // 2 + 100 * label, "label": label}
             for sample, label in zip(super().samples(split), labels, strict=False)
         ]
+
+
+class FourLabelled(FiveLabelled):
+    """The first four of them."""
+
+    def samples(self, split: Split) -> Sequence[Sample]:
+        return super().samples(split)[:4]
 
 
 class OnePicture(TinyData):

@@ -19,69 +19,25 @@ The masks m follow from the ciphertext and the key alone, so a reader can undo t
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encdl.ciphers.agile_networks import WIDE_DILATIONS, ContentCoupling, KeyField
 from encdl.ciphers.base import Cipher, check_setting, plane_bytes
+from encdl.nn import eight_bit
 from encdl.nn.dilated import DILATIONS, DilatedNet
-from encdl.nn.integer import EXACT_LIMIT, IntegerConv2d, IntegerDilatedStage, shift_clamp, triangle, wrap
+from encdl.nn.integer import wrap
 from encdl.nn.phases import circle, from_phases, phases_of, to_phases
 
 MAX_PLANES = 32
 MAX_WIDTH = 256
 """Any weights of this width keep every sum below `EXACT_LIMIT`."""
 MAX_RESTORER_WIDTH, MAX_RESTORER_BLOCKS = 1024, 64
-WIDE_DILATIONS = (1, 4, 8, 16)
-"""Dilations of the coupling's second stage: far enough that a flat background, too, takes part."""
-
-
-class KeyField(nn.Module):
-    """F: the ±1 planes of phases 1, 2 and 3 to an integer a pixel of phase 0; (N, 3P, h, w) -> (N, 1, h, w)."""
-
-    def __init__(self, planes: int, width: int) -> None:
-        super().__init__()
-        hidden = width * len(DILATIONS)
-        self.first = IntegerDilatedStage(3 * planes, width, DILATIONS, shift=0)
-        self.second = IntegerDilatedStage(hidden, width, DILATIONS, shift=4)
-        self.out = IntegerConv2d(hidden, 1)
-
-    def forward(self, signs: Tensor) -> Tensor:
-        """See the class."""
-        out: Tensor = self.out(self.second(self.first(signs)))
-        return out
-
-
-class ContentCoupling(nn.Module):
-    """E: masked phase 0 and its mask to an integer a pixel of phases 1, 2 and 3; two (N, 1, h, w) -> (N, 3, h, w).
-
-    The bits of the mask sign the circular features of the masked phase, so the key decides how content spreads.
-    Many small taps, rather than a few strong ones, carry it: with a share p of the pixels damaged the masks move by
-    about sqrt(p) of their whole swing, so that damage stays damage and does not become chaos.
-    """
-
-    INPUT_SHIFT, OUTPUT_SHIFT = 1, 1
-    KEY_LEVEL = 16.0
-    """The key bits enter as plus or minus this, beside content features in -32..32."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        hidden = width * len(DILATIONS)
-        self.first = IntegerDilatedStage(16, width, DILATIONS, shift=4)
-        self.second = IntegerDilatedStage(hidden, width, WIDE_DILATIONS, shift=5)
-        self.out = IntegerConv2d(hidden, 3)
-
-    def forward(self, masked: Tensor, mask: Tensor) -> Tensor:
-        """See the class."""
-        with torch.no_grad():  # bits have no gradient, and the key has none to take
-            powers = torch.tensor([1 << bit for bit in range(8)], device=mask.device).view(1, 8, 1, 1)
-            signs = mask.detach().int().bitwise_and(powers).ne(0).float() * 2 - 1
-        features = [shift_clamp(triangle(masked, offset), self.INPUT_SHIFT, -32, 32) for offset in (0, 64)]
-        signed = signs * torch.cat(features, dim=1).repeat(1, 4, 1, 1)
-        hidden = self.second(self.first(torch.cat([signed, signs * self.KEY_LEVEL], dim=1)))
-        return shift_clamp(self.out(hidden), self.OUTPUT_SHIFT, -EXACT_LIMIT, EXACT_LIMIT)
 
 
 class AgileCipher(Cipher):
@@ -138,10 +94,23 @@ class AgileCipher(Cipher):
         height, width = image.shape[-2:]
         return from_phases(wrap(x + mask), height, width), from_phases(mask, height, width)
 
+    def _encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
+        if not _on_bytes(image):
+            return super()._encrypt(image, key_planes)
+        return image + self._mask_bytes(key_planes, lambda m0: image[..., ::2, ::2] + m0)
+
     def _decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
-        return wrap(ciphertext - self._mask(ciphertext, key_planes))
+        mask = self._mask(ciphertext, key_planes)
+        return ciphertext - mask if mask.dtype == torch.uint8 else wrap(ciphertext - mask)
 
     def _mask(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        if not _on_bytes(ciphertext):
+            return self._mask_levels(ciphertext.float(), key_planes.float())
+        return self._mask_bytes(key_planes, lambda _: ciphertext[..., ::2, ::2])
+
+    # The masks as levels in float32, with gradients.
+
+    def _mask_levels(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
         c0 = ciphertext[..., ::2, ::2]
         m0, key_bytes = self._first_mask(key_planes)
         mask = torch.cat([m0, self._other_masks(c0, m0, key_bytes)], dim=1)
@@ -156,9 +125,19 @@ class AgileCipher(Cipher):
     def _other_masks(self, c0: Tensor, m0: Tensor, key_bytes: Tensor) -> Tensor:
         return wrap(key_bytes + self.coupling(c0, m0))
 
+    def _mask_bytes(self, key_planes: Tensor, masked: Callable[[Tensor], Tensor]) -> Tensor:
+        """The same as bytes, where uint8 wraps at 256 by itself; `masked` gives c0 for m0."""
+        mask = plane_bytes(key_planes)
+        m0 = mask[..., ::2, ::2].add_(self.key_field.on_bytes(_bits_of_phases(key_planes, mask)))
+        others = self.coupling.on_bytes(masked(m0), m0)
+        for phase, (row, column) in enumerate(((0, 1), (1, 0), (1, 1))):
+            part = mask[..., row::2, column::2]
+            part.add_(others[:, phase : phase + 1, : part.shape[-2], : part.shape[-1]])
+        return mask
+
     def logits(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Tensor:
         """What the restorer makes of a damaged ciphertext; see `Cipher.logits`."""
-        unmasked = to_phases(wrap(ciphertext - self._mask(ciphertext, key_planes)))
+        unmasked = to_phases(wrap(ciphertext - self._mask_levels(ciphertext, key_planes)))
         # Intact pixels pass by the network (gate near 1, nothing added), so that it learns only the repair.
         level = (unmasked / 255.0).clamp(1 / 512, 1 - 1 / 512).logit()
         features = [circle(unmasked), circle(to_phases(ciphertext)), level / 6.0, to_phases(lost)]
@@ -179,3 +158,25 @@ class AgileCipher(Cipher):
     def encryption_modules(self) -> list[nn.Module]:
         """The parts that decide a ciphertext; their weights are what the weights id names."""
         return [self.key_field, self.coupling]
+
+
+def _on_bytes(picture: Tensor) -> bool:
+    """Whether masks are computed on bytes: on a CPU that can."""
+    return picture.device.type == "cpu" and eight_bit.available()
+
+
+def _bits_of_phases(key_planes: Tensor, spelled: Tensor) -> Tensor:
+    """The planes (N, P, H, W) of phases 1, 2 and 3, side by side and channels last: uint8 (N, 3P, h, w)."""
+    if key_planes.shape[1] != 8:
+        bits = torch.cat(phases_of(key_planes)[1:], dim=1)
+        return bits.contiguous(memory_format=torch.channels_last)
+    # Eight planes are what their bytes spell: one look a byte, and no planes to turn.
+    phases = torch.stack([phase[:, 0] for phase in phases_of(spelled)[1:]], dim=-1)
+    return _bit_table().take(phases.long()).view(torch.uint8).permute(0, 3, 1, 2)
+
+
+@functools.cache
+def _bit_table() -> Tensor:
+    """The eight bits of every byte, lowest first, as the eight bytes of an int64: (256,)."""
+    bits = torch.arange(256).unsqueeze(1).bitwise_right_shift(torch.arange(8)).bitwise_and(1)
+    return bits.to(torch.uint8).view(torch.int64).flatten()

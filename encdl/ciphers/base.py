@@ -67,12 +67,17 @@ class Cipher(nn.Module, ABC):
             (N, 1, H, W) float32; 255 times their sigmoid is the picture.
         """
 
+    # What users call, on single-channel pictures (N, 1, H, W) and planes (N, P, H, W) in uint8, without gradients; the
+    # result holds levels 0..255 in any dtype.
+
+    def _encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
+        return self.forward(image.float(), key_planes.float())[0]
+
     @abstractmethod
-    def _decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
-        """`decrypt` on single-channel float pictures."""
+    def _decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor: ...
 
     def _mask(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
-        """`field` on single-channel float pictures: the bytes of the key planes, where a cipher knows no better."""
+        """For `field`: the bytes of the key planes, where a cipher knows no better."""
         return plane_bytes(key_planes)
 
     # What users call: uint8 in, uint8 out, no gradients, full precision whatever surrounds the call.
@@ -84,7 +89,7 @@ class Cipher(nn.Module, ABC):
         Raises:
             UsageError: A shape or dtype does not fit.
         """
-        return self._run(lambda c, k: self.forward(c, k)[0], image, key_planes)
+        return self._run(self._encrypt, image, key_planes)
 
     @torch.no_grad()
     def decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
@@ -125,7 +130,7 @@ class Cipher(nn.Module, ABC):
         flat = fold_channels(known).unsqueeze(1).float()
 
         def guess(c: Tensor, k: Tensor) -> Tensor:
-            return (self.logits(c, k, flat).sigmoid() * 255.0).round()
+            return (self.logits(c.float(), k.float(), flat).sigmoid() * 255.0).round()
 
         restored = self._run(guess, ciphertext, key_planes)
         if lost is None or not bool(lost.any()):
@@ -143,9 +148,7 @@ class Cipher(nn.Module, ABC):
     def _run(self, function: Any, picture: Tensor, key_planes: Tensor) -> Tensor:
         self._check(picture, key_planes)
         with torch.autocast(picture.device.type, enabled=False):
-            result: Tensor = function(
-                fold_channels(picture).unsqueeze(1).float(), fold_channels(key_planes).float()
-            )
+            result: Tensor = function(fold_channels(picture).unsqueeze(1), fold_channels(key_planes))
         return result.view(picture.shape).to(torch.uint8)
 
     def _check(self, picture: Tensor, key_planes: Tensor) -> None:
@@ -175,11 +178,13 @@ def check_setting(name: str, value: int, low: int, high: int) -> None:
 
 
 def plane_bytes(key_planes: Tensor) -> Tensor:
-    """The bytes that the planes of a pixel spell: (N, P, H, W) in {0, 1} -> (N, 1, H, W) in 0..255, float32.
+    """The bytes that the planes of a pixel spell: (N, P, H, W) in {0, 1} -> (N, 1, H, W) in 0..255, of its dtype.
 
     Plane p is bit p. With fewer than eight planes they repeat; planes beyond the eighth spell nothing here.
     """
     count = key_planes.shape[1]
-    worth = [sum(1 << bit for bit in range(8) if bit % count == plane) for plane in range(count)]
-    values = torch.tensor(worth, dtype=key_planes.dtype, device=key_planes.device)
-    return torch.einsum("p,nphw->nhw", values, key_planes).unsqueeze(1)
+    spelled = torch.zeros_like(key_planes[:, :1])
+    for plane in range(min(count, 8)):
+        worth = sum(1 << bit for bit in range(plane, 8, count))
+        spelled.add_(key_planes[:, plane : plane + 1], alpha=worth)
+    return spelled

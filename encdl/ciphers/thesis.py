@@ -58,7 +58,8 @@ class ThesisCipher(Cipher):
         return from_phases(self.decoder(x), *ciphertext.shape[-2:])
 
     def _decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
-        return (self.logits(ciphertext, key_planes, torch.zeros_like(ciphertext)).sigmoid() * 255.0).round()
+        levels = ciphertext.float()
+        return (self.logits(levels, key_planes.float(), torch.zeros_like(levels)).sigmoid() * 255.0).round()
 
     def encryption_modules(self) -> list[torch.nn.Module]:
         """Both halves: a ciphertext of another encoder or decoder does not open."""

@@ -71,44 +71,64 @@ def is_batch(paths: Sequence[Path]) -> bool:
     return len(paths) > 1 or paths[0].is_dir()
 
 
-def find(paths: Sequence[Path], wanted: Callable[[Path], bool], what: str) -> list[Source]:
+def gather(
+    paths: Sequence[Path], wanted: Callable[[Path], bool], what: str, left: list[Path] | None = None
+) -> list[Source]:
     """The files that `paths` name, each once; of folders, those below them that are wanted, sorted by name.
 
     No symbolic link to a folder is followed, and none that leads out of the folder that the user gave.
 
+    Args:
+        paths: files and folders.
+        wanted: tells which files of a folder are meant.
+        what: they are called.
+        left: takes all else that lies in the folders: other files, and links that are not followed or lead nowhere.
+
     Raises:
-        UsageError: a folder holds none, or two files would get one name below the output folder.
+        UsageError: a folder holds none.
     """
     found: dict[Path, Source] = {}
     for path in paths:
-        below = list(_below(path, wanted)) if path.is_dir() else [Source(path, Path(path.name))]
+        below = list(_below(path, wanted, left)) if path.is_dir() else [Source(path, Path(path.name))]
         if not below:
             raise UsageError(f"{path}: there is no {what} in this folder or below it")
         for source in sorted(below, key=lambda source: source.path.is_symlink()):  # a file before links to it
             found.setdefault(source.path.resolve(), source)
-    names: dict[Path, Path] = {}
-    for source in found.values():
+    return list(found.values())
+
+
+def find(
+    paths: Sequence[Path], wanted: Callable[[Path], bool], what: str, left: list[Path] | None = None
+) -> list[Source]:
+    """The files that `gather` finds, each to be written below one output folder.
+
+    Raises:
+        UsageError: as `gather`, or two files would get one name there.
+    """
+    found, names = gather(paths, wanted, what, left), dict[Path, Path]()
+    for source in found:
         other = names.setdefault(source.relative, source.path)
         if other is not source.path:
             raise UsageError(
                 f"{other} and {source.path}: would both become {source.relative} below the output folder: "
                 "give the folder above them, or take two output folders"
             )
-    return list(found.values())
+    return found
 
 
-def _below(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Source]:
-    root = folder.resolve()
+def _below(folder: Path, wanted: Callable[[Path], bool], left: list[Path] | None) -> Iterator[Source]:
+    root, left = folder.resolve(), [] if left is None else left
     for where, folders, names in os.walk(folder):
         folders.sort()
+        left += [Path(where, name) for name in folders if Path(where, name).is_symlink()]
         for name in sorted(names):
             path = Path(where, name)
             if not path.is_file() or not wanted(path):
-                continue
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                left.append(path)
+            elif path.is_symlink() and not path.resolve().is_relative_to(root):
                 warn(f"{path}: left alone: this symbolic link leads out of {folder}")
-                continue
-            yield Source(path, path.relative_to(folder))
+            else:
+                yield Source(path, path.relative_to(folder))
 
 
 def check_folder(folder: Path | None) -> Path:
@@ -174,7 +194,7 @@ class Batch:
                         tqdm.write(f"encdl: warning: {result.note}", file=sys.stderr)
                 else:
                     self._failed += 1
-                    tqdm.write(f"encdl: error: {_line(source.path, result)}", file=sys.stderr)
+                    tqdm.write(f"encdl: error: {line(source.path, result)}", file=sys.stderr)
         progress(f"encdl: {self._summary(time.monotonic() - started)}")
         if not self._failed:
             return 0
@@ -238,7 +258,8 @@ def _take(items: Iterator[Source], count: int) -> Iterator[Source]:
         yield item
 
 
-def _line(path: Path, error: Exception) -> str:
+def line(path: Path, error: Exception) -> str:
+    """What to print of a file that failed: its name, and what is wrong with it."""
     message = explain(error)
     message = message if message.startswith(str(path)) else f"{path}: {message}"
     return without_secrets(" ".join(message.split()))

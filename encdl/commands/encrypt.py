@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 POSTPROCESS = ("none", "confusion", "diffusion", "both")
 NONCES = ("random", "synthetic")
 WRAPPINGS = ("none", "aes")
+NAMED = 5
+"""Files that are left alone are named up to this number, and then counted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,8 +108,10 @@ def _one(args: argparse.Namespace) -> int:
 def _many(args: argparse.Namespace) -> int:
     from encdl import formats, names  # noqa: PLC0415
 
-    sources = find(args.paths, names.is_image, "image file")
+    left: list[Path] = []
+    sources = find(args.paths, names.is_image, "image file", left)
     folder = check_folder(args.output)
+    _tell_of([path for path in left if not path.name.startswith(".") and not names.is_container(path)])
     opener = open_key(args.key)
     encrypting = _Encrypting(args, opener)
 
@@ -188,6 +192,14 @@ class _Encrypting:
         suffix = kept_suffix(source, document)
         if metadata != Metadata(document.format, suffix, content_of(document).hex(), document.rest):
             raise OutputExistsError(f"{output}: exists already, made from another file: --force replaces it")
+
+
+def _tell_of(left: list[Path]) -> None:
+    """Say which files of a folder stay readable, so that nobody takes them for encrypted."""
+    if left:
+        more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
+        named = ", ".join(str(path) for path in left[:NAMED])
+        warn(f"left alone, NOT encrypted, for they are no images that EncDL reads, or links: {named}{more}")
 
 
 def _size(document: Document) -> int:

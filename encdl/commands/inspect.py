@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 from encdl import container, wrap
-from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, find, is_batch
+from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, gather, is_batch, line
 from encdl.container import Header
 from encdl.errors import ContainerError, EncdlError
 
@@ -22,35 +23,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print each header; tell of files that are cut."""
-    if not is_batch(args.paths):
-        problem = _show(args.paths[0], args.json)
-        if problem is not None:
-            raise problem
-        return 0
-    sources = find(args.paths, lambda path: path.name.lower().endswith(container.SUFFIX), "encrypted file")
-    failed = 0
-    for number, source in enumerate(sources):
-        if number and not args.json:
-            print()
+    """Print each header, and of several files how many are alike; tell of files that are cut."""
+    if is_batch(args.paths):
+        return _many(args)
+    _, problem = _show(args.paths[0], args.json)
+    if problem is not None:
+        raise problem
+    return 0
+
+
+def _many(args: argparse.Namespace) -> int:
+    from encdl import names  # noqa: PLC0415
+
+    sources = gather(args.paths, names.is_container, "encrypted file")
+    failed, kinds = 0, Counter[str]()
+    for source in sources:
         try:
-            problem = _show(source.path, args.json)
+            kind, problem = _show(source.path, args.json)
+            kinds[kind] += 1
         except EncdlError as error:
             problem = error
         if problem is not None:
             failed += 1
-            print(f"encdl: error: {' '.join(str(problem).split())}", file=sys.stderr)
+            print(f"encdl: error: {line(source.path, problem)}", file=sys.stderr)
+        elif not args.json:
+            print()
+    if not args.json:
+        for kind, count in kinds.items():
+            print(f"{count} file{'s' * (count != 1)}: {kind}")
     if not failed:
         return 0
     return EXIT_SOME_FAILED if failed < len(sources) else EXIT_ALL_FAILED
 
 
-def _show(path: Path, as_json: bool) -> EncdlError | None:
-    """Print what the header says; what is wrong with the file's length, if anything."""
+def _show(path: Path, as_json: bool) -> tuple[str, EncdlError | None]:
+    """Print what the header says; what files of its kind share, and what is wrong with its length, if anything."""
     wrapping = container.read_wrapping(path)
     if wrapping is not None:
         _show_wrapping(path, wrapping, as_json)
-        return None
+        return f"wrapped in AES-256-GCM, key {wrapping.key_id}, {_study(wrapping.study)}", None
     header = container.read_header(path)
     problem: EncdlError | None = None
     try:
@@ -71,7 +82,15 @@ def _show(path: Path, as_json: bool) -> EncdlError | None:
         print(
             "\n".join(f"{name:<14}{value}" for name, value in _describe(path, header, size, problem is None))
         )
-    return problem
+    return f"{_image(header)}, key {header.key_id}, {_study(header.study)}", problem
+
+
+def _image(header: Header) -> str:
+    return f"{'x'.join(str(length) for length in header.shape)} {header.dtype} ({header.layout})"
+
+
+def _study(name: str) -> str:
+    return f"study {name!r}" if name else "no study"
 
 
 def _show_wrapping(path: Path, wrapping: wrap.Header, as_json: bool) -> None:
@@ -95,14 +114,13 @@ def _show_wrapping(path: Path, wrapping: wrap.Header, as_json: bool) -> None:
 def _describe(path: Path, header: Header, size: int, complete: bool) -> list[tuple[str, str]]:
     planes = ", ".join(f"{name} {value}" for name, value in sorted(header.planes.items()))
     grid = header.grid
-    shape = "x".join(str(length) for length in header.shape)
     return [
         ("file", str(path)),
         (
             "container",
             f"version {header.version}, {size:,} bytes, {'complete' if complete else 'NOT COMPLETE'}",
         ),
-        ("image", f"{shape} {header.dtype} ({header.layout})"),
+        ("image", _image(header)),
         ("chunks", f"{grid.count:,} of up to {grid.tile[0]}x{grid.tile[1]}, {grid.slices:,} slices"),
         ("metadata", f"{header.sealed_bytes:,} bytes, sealed" if header.sealed_bytes else "none"),
         ("cipher", f"{header.cipher}, weights {header.weights}"),

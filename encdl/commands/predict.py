@@ -7,11 +7,11 @@ import csv
 import io
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl import atomic, container
+from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, QUIET_S, Source, gather, line
 from encdl.commands.common import (
     add_cipher,
     add_key,
@@ -21,7 +21,7 @@ from encdl.commands.common import (
     open_key,
     usable_device,
 )
-from encdl.errors import EncdlError, UsageError, without_secrets
+from encdl.errors import EncdlError, UsageError
 from encdl.keys.planes import LeakyExpansionWarning
 
 if TYPE_CHECKING:
@@ -30,23 +30,6 @@ if TYPE_CHECKING:
 
 FORMATS = {"png": ".mask.png", "nii": ".mask.nii.gz"}
 OVERLAY = ".overlay.png"
-EXIT_SOME_FAILED = 1
-EXIT_ALL_FAILED = 2
-QUIET_S = 2.0
-"""A progress bar appears after this many seconds."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file to read.
-
-    Attributes:
-        path: Where it is.
-        name: Where its masks go below the output folder, less their endings.
-    """
-
-    path: Path
-    name: Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read every file; tell of those that cannot be read, and go on."""
-    sources = find(args.paths)
+    from encdl import names  # noqa: PLC0415
+
+    sources = gather(args.paths, names.is_container, f"{container.SUFFIX} file")
     opener = open_key(args.key)
     inputs = [*args.key.files, args.reader, *(source.path for source in sources)]
     if args.output is not None:
@@ -112,30 +97,6 @@ def run(args: argparse.Namespace) -> int:
     return reading.end()
 
 
-def find(paths: Sequence[Path]) -> list[Source]:
-    """The files that `paths` name, each once.
-
-    Raises:
-        UsageError: A folder holds none.
-    """
-    found: dict[Path, Source] = {}
-    for path in paths:
-        if path.is_dir():
-            below = sorted(file for file in path.rglob(f"*{container.SUFFIX}") if file.is_file())
-            if not below:
-                raise UsageError(f"{path}: there is no {container.SUFFIX} file in this folder or below it")
-            sources = [Source(file, _less_suffix(file.relative_to(path))) for file in below]
-        else:
-            sources = [Source(path, _less_suffix(Path(path.name)))]
-        for source in sources:
-            found.setdefault(source.path.resolve(), source)
-    return list(found.values())
-
-
-def _less_suffix(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix == container.SUFFIX else path
-
-
 class _Reading:
     """Goes through the files with a progress bar, tells of each that cannot be read, and counts them."""
 
@@ -153,7 +114,7 @@ class _Reading:
                 answer = self.predictor.read(source.path, self.opener)
             except EncdlError as error:
                 self.failed += 1
-                tqdm.write(f"encdl: error: {_line(source.path, error)}", file=sys.stderr)
+                tqdm.write(f"encdl: error: {line(source.path, error)}", file=sys.stderr)
                 continue
             yield source, answer
 
@@ -164,11 +125,6 @@ class _Reading:
         if not self.failed:
             return 0
         return EXIT_SOME_FAILED if self.failed < len(self.sources) else EXIT_ALL_FAILED
-
-
-def _line(path: Path, error: EncdlError) -> str:
-    message = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
-    return without_secrets(" ".join(message.split()))
 
 
 def _write_table(args: argparse.Namespace, reading: _Reading) -> None:
@@ -205,7 +161,7 @@ def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[P
     endings = [mask_ending, *([OVERLAY] if args.overlay else [])]
     _check_folder(args.output, reading.sources, endings, inputs, args.force)
     for source, answer in reading:
-        mask, target = answer.best, args.output / source.name
+        mask, target = answer.best, args.output / _mask_name(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         if args.format == "nii":
             atomic.write_bytes(_named(target, mask_ending), masks.nifti_bytes(mask), force=args.force)
@@ -224,6 +180,12 @@ def _files(count: int) -> str:
     return f"{count} file{'s' * (count != 1)}"
 
 
+def _mask_name(source: Source) -> Path:
+    """Where the masks of a file go below the output folder, less their endings."""
+    path = source.relative
+    return path.with_suffix("") if path.suffix.lower() == container.SUFFIX else path
+
+
 def _named(target: Path, ending: str) -> Path:
     return target.with_name(target.name + ending)
 
@@ -239,14 +201,15 @@ def _check_folder(
     taken: dict[Path, Path] = {}
     read = {path.resolve() for path in inputs}
     for source in sources:
-        other = taken.setdefault(source.name, source.path)
+        name = _mask_name(source)
+        other = taken.setdefault(name, source.path)
         if other is not source.path:
             raise UsageError(
-                f"{other} and {source.path}: would both become {folder / source.name}{endings[0]}: read them into "
+                f"{other} and {source.path}: would both become {folder / name}{endings[0]}: read them into "
                 "two folders, or give the folder above them"
             )
         for ending in endings:
-            target = _named(folder / source.name, ending)
+            target = _named(folder / name, ending)
             if target.resolve() in read:
                 raise UsageError(f"{target}: the mask would replace a file that is read: give another folder")
             if target.parent.is_dir():

@@ -36,7 +36,7 @@ class Metadata:
     Attributes:
         format: of the original file, and of what decryption writes: "png", "dicom", ...
         suffix: the ending of the original file's name, such as ".nii.gz"; "" for none.
-        content: SHA-256 of the array in hexadecimal, see `encdl.container.content`; "" if not known.
+        content: SHA-256 of the array in hexadecimal, see `encdl.formats.content`; "" if not known.
         rest: everything else that the original file held, in a form that its format knows.
     """
 

@@ -50,6 +50,7 @@ class Document:
             b"" if there is no file to restore: `write` then makes a new one.
         slices: yields the array slice by slice, (H, W) or (H, W, C), little-endian, anew with each call. Only the
             slice at hand is in memory, unless docs/formats.md says otherwise of the format.
+        content: the array's digest (`encdl.formats.content`), if reading the file gave it anyway; else b"".
     """
 
     shape: tuple[int, ...]
@@ -58,6 +59,7 @@ class Document:
     format: str
     rest: bytes = field(repr=False)
     slices: Callable[[], Iterator[Array]] = field(repr=False)
+    content: bytes = field(default=b"", repr=False)
 
     @property
     def slice_shape(self) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from encdl.formats.base import Document, Source, decoding, slice_shape
 from encdl.lazy import need
 
 GZIP = b"\x1f\x8b"
+HALF = "is half of a pair of .hdr and .img (NIfTI or Analyze): convert it to one .nii file"
 _MAGIC = {344: (b"n+1\0", b"ni1\0"), 4: (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")}
 _HEADER_BYTES = 540
 _NAME = 0x08
@@ -91,9 +92,7 @@ def _header(source: Source, head: bytes) -> Any:
     nibabel = need("nibabel", "reading NIfTI")
     pair = any(head.startswith(both[1], place) for place, both in _MAGIC.items())
     if pair:
-        raise ImageFileError(
-            f"{source.path}: is half of a pair of .hdr and .img: convert it to one .nii file"
-        )
+        raise ImageFileError(f"{source.path}: {HALF}")
     kind, size = (nibabel.Nifti1Header, 348) if head[344:348] in _MAGIC[344] else (nibabel.Nifti2Header, 540)
     return kind(head[:size], check=False)
 

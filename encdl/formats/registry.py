@@ -38,7 +38,8 @@ _OTHERS = {
     "is encrypted by EncDL already: `encdl decrypt` opens it": (".encdl", b"\x89ENCDL"),
     "is an archive of several arrays: save one array as .npy": (".npz", b"PK\x03\x04"),
 }
-_NOT_READ = (".mha", ".mhd", ".nrrd", ".mgz", ".mgh", ".hdr", ".img", ".mnc", ".par", ".rec", ".gif", ".webp")
+_NOT_READ = (".mha", ".mhd", ".nrrd", ".mgz", ".mgh", ".mnc", ".par", ".rec", ".gif", ".webp")
+_PAIR = (".hdr", ".img")
 
 
 def suffix_of(name: str) -> str:
@@ -144,7 +145,7 @@ def _loader(where: Source, head: bytes) -> Callable[[Source], Document]:
     named = format_of(where.path)
     if head[128:132] == b"DICM" or (named in (None, "dicom") and dicom.recognises(head)):
         return dicom.load
-    if head.startswith(nifti.GZIP):
+    if head.startswith(nifti.GZIP) and not _ends(where.path, _PAIR):
         raise ImageFileError(f"{where.path}: is a gzipped file, but not of NIfTI: unpack it first")
     raise ImageFileError(f"{where.path}: {_unknown(where.path, named)}")
 
@@ -153,9 +154,15 @@ def _unknown(path: Path, named: str | None) -> str:
     known = "DICOM, NIfTI, PNG, TIFF, NumPy, JPEG or BMP"
     if named is not None:
         return f"does not start like its ending {path.suffix!r}: it is damaged, or not {known}"
-    if path.name.lower().removesuffix(".gz").endswith(_NOT_READ):
+    if _ends(path, _PAIR):
+        return nifti.HALF
+    if _ends(path, _NOT_READ):
         return f"files of its kind are not read: convert it to {known}"
     return f"is not an image of a known kind: give {known}"
+
+
+def _ends(path: Path, endings: tuple[str, ...]) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(endings)
 
 
 def _family(kind: str) -> str:

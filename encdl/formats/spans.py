@@ -17,6 +17,7 @@ import numpy as np
 
 from encdl.formats import rest
 from encdl.formats.base import Array, Document, Source, check_array, one_line
+from encdl.formats.content import Content
 
 _PIECE = 2**20
 _MAX_SKELETON = 2**28
@@ -121,14 +122,16 @@ def document(
     check_array(source.path, shape, layout, little(spans.dtype))
     with one_line(source.path, name), open_it() as stream:
         spans.check(math.prod(shape) // math.prod(spans.shape))
-        around = skeleton(stream, spans)
+        content = _content(spans, shape, layout)
+        around = skeleton(stream, spans, content)
     recipe = {"kind": "spans", **spans.to_recipe(), **(extra or {})}
 
     def slices() -> Iterator[Array]:
         with one_line(source.path, name), open_it() as stream:
             yield from read_slices(stream, spans)
 
-    return Document(shape, little(spans.dtype), layout, name, rest.pack(source.path, recipe, around), slices)
+    packed, digest = rest.pack(source.path, recipe, around), content.digest() if content else b""
+    return Document(shape, little(spans.dtype), layout, name, packed, slices, digest)
 
 
 def restore(stream: BinaryIO, document: Document, recipe: dict[str, Any], around: bytes) -> None:
@@ -144,8 +147,20 @@ def little(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype.newbyteorder("<")
 
 
-def skeleton(stream: BinaryIO, spans: Spans) -> bytes:
+def _content(spans: Spans, shape: tuple[int, ...], layout: str) -> Content | None:
+    """A digest of pixels that have to be read in any case, in the order in which they lie there; None for others."""
+    if spans.file_bytes is not None or spans.planar or spans.dtype != little(spans.dtype):
+        return None
+    return Content(shape, layout, spans.dtype.name)
+
+
+def skeleton(stream: BinaryIO, spans: Spans, content: Content | None = None) -> bytes:
     """All bytes outside the spans; `stream` is read from its start to its end.
+
+    Args:
+        stream: the file's bytes.
+        spans: where its pixels are.
+        content: takes in the pixels on the way, if they cannot be skipped.
 
     Raises:
         EOFError: the stream ends within the pixels.
@@ -161,7 +176,7 @@ def skeleton(stream: BinaryIO, spans: Spans) -> bytes:
         if len(parts[-1]) != offset - end:
             raise EOFError("pixels are missing")
         end = offset + length
-        _skip(stream, length, seek=spans.file_bytes is not None)
+        _skip(stream, length, spans.file_bytes is not None, content)
     parts.append(_read(stream, room + 1))
     if len(parts[-1]) > room:
         raise ValueError(_TOO_MUCH)
@@ -262,7 +277,7 @@ def _read(stream: BinaryIO, length: int) -> bytes:
     return b"".join(parts)
 
 
-def _skip(stream: BinaryIO, length: int, seek: bool) -> None:
+def _skip(stream: BinaryIO, length: int, seek: bool, content: Content | None) -> None:
     if seek:
         stream.seek(length, os.SEEK_CUR)
         return
@@ -271,3 +286,5 @@ def _skip(stream: BinaryIO, length: int, seek: bool) -> None:
         if not part:
             raise EOFError("pixels are missing")
         length -= len(part)
+        if content is not None:
+            content.update_bytes(part)

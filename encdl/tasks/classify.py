@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 from encdl.batch import ImageBatch
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import Backbone
-from encdl.tasks.read import ReadTask
+from encdl.tasks.read import BatchKeys, ReadTask
 from encdl.tasks.views import View
 
 MAJORITY = "majority_class"
@@ -81,6 +81,18 @@ class ClassifyTask(ReadTask):
         accuracy = partial(MulticlassAccuracy, len(self.classes), average="micro")
         majority = self.class_counts.argmax().expand_as(label)
         self.figure(stage, f"accuracy/{MAJORITY}", accuracy).update(majority, label)
+
+    @torch.no_grad()
+    def captions(self, batch: ImageBatch) -> list[str]:
+        """Of each picture of a panel, its class and what the reader says in each row; see `Captioned`."""
+        image = batch["image"]
+        rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
+        lines = [[f"is {self.classes[int(label)]}"] for label in batch["label"]]
+        for row, sight in rows.items():
+            share, best = self.read(sight).float().softmax(1).max(1)
+            for line, index, part in zip(lines, best, share, strict=True):
+                line.append(f"{row.replace('_', ' ')}: {self.classes[int(index)]}, {float(part):.0%}")
+        return ["\n".join(line) for line in lines]
 
     def _tell(self, stage: str) -> None:
         with warnings.catch_warnings():

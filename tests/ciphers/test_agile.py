@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from encdl import ciphers
 from encdl.attacks.tile import score, tile_attack
 from encdl.ciphers import AgileCipher, Cipher
-from encdl.ciphers.agile import MAX_PLANES, MAX_WIDTH, ContentCoupling
+from encdl.ciphers.agile import MAX_PLANES, MAX_WIDTH
+from encdl.ciphers.agile_networks import KEY_LEVEL
 from encdl.keys.planes import LeakyExpansionWarning
 from encdl.metrics.quality import content_activity
 from encdl.metrics.statistics import chi_square, entropy_bits
+from encdl.nn import eight_bit
 from encdl.nn.integer import EXACT_LIMIT, INPUT_LIMIT, WEIGHT_LIMIT, IntegerConv2d, IntegerDilatedStage
 from encdl.nn.phases import from_phases, to_phases
 from tests.ciphers.support import EXACT, cipher, image_keys, noise, planes
@@ -63,7 +65,7 @@ def bounds(one: AgileCipher) -> dict[str, Bound]:
     """The largest input of every integer convolution, by name."""
     stage = -IntegerDilatedStage.LOW
     features = 32  # the circular features; the key bits beside them are smaller
-    assert features >= ContentCoupling.KEY_LEVEL
+    assert features >= KEY_LEVEL
     by_prefix = {
         "key_field.first": 1,
         "key_field.second": stage,
@@ -131,10 +133,39 @@ def test_no_input_of_a_run_passes_its_bound(name: str) -> None:
         for image in (noise(2, 1, 64, 64), torch.full((2, 1, 64, 64), 255, dtype=torch.uint8)):
             bits = planes(one, image, image_keys(2))
             for stacks in (bits, torch.zeros_like(bits), torch.ones_like(bits)):
+                ciphertext, _ = one(image.float(), stacks[:, 0].float())
+                assert torch.equal(ciphertext.to(torch.uint8), one.encrypt(image, stacks))
                 assert torch.equal(one.decrypt(one.encrypt(image, stacks), stacks), image)
     for place, bound in found.items():
         assert seen[place] <= bound.inputs, place
         assert sums[place] <= bound.layer.worst_sum(bound.inputs), place
+
+
+# ---- bytes give what floats give
+
+
+@pytest.mark.skipif(not eight_bit.available(), reason="this processor has no fast 8-bit convolution")
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([*EXACT, "worst", "worst of 32 planes"]),
+    st.integers(0, 2**32),
+    st.integers(1, 3),
+    st.integers(1, 50),
+    st.integers(1, 50),
+)
+def test_bytes_give_what_floats_give(name: str, seed: int, batch: int, height: int, width: int) -> None:
+    made = {"worst": lambda: worst(8, 6), "worst of 32 planes": lambda: worst(MAX_PLANES, 16)}
+    one = made[name]() if name in made else agile(name)
+    image = noise(batch, 1, height, width, seed=seed)
+    bits = noise(batch, one.planes, height, width, seed=seed + 1) % 2
+    on_bytes = one.encrypt(image, bits[:, None]), one.field(image, bits[:, None])
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(eight_bit, "available", lambda: False)
+        on_floats = one.encrypt(image, bits[:, None]), one.field(image, bits[:, None])
+        assert torch.equal(one.decrypt(on_bytes[0], bits[:, None]), image)
+    assert torch.equal(on_bytes[0], on_floats[0])
+    assert torch.equal(on_bytes[1], on_floats[1])
+    assert torch.equal(one.decrypt(on_floats[0], bits[:, None]), image)
 
 
 # ---- perfect secrecy: from every picture to every ciphertext leads exactly one stack of eight planes

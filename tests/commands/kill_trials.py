@@ -1,6 +1,6 @@
 """Kills runs over a folder at random moments.
 
-`python -m tests.commands.kill_trials FOLDER TRIALS encrypt|decrypt|rekey`
+`python -m tests.commands.kill_trials FOLDER TRIALS encrypt|decrypt|rekey [OPTION...]`, with options for that verb.
 Each run is a process of its own, forked from one that has imported everything already, so that a kill falls into the
 work and not into the imports. After every kill it checks what lies there; at the end a last run completes. Prints one
 JSON object.
@@ -114,8 +114,8 @@ class Trials:
                 new += 1
         return new
 
-    def run(self, verb: str, trials: int) -> dict[str, object]:
-        words: list[str] = getattr(self, verb)
+    def run(self, verb: str, trials: int, options: list[str]) -> dict[str, object]:
+        words: list[str] = [*getattr(self, verb), *options]
         check: Callable[[], int] = getattr(self, f"check_{verb}ed")
         made = {"encrypt": "enc", "decrypt": "dec", "rekey": "enc"}[verb]
         if verb != "encrypt":
@@ -148,4 +148,4 @@ class Trials:
 
 
 if __name__ == "__main__":
-    print(json.dumps(Trials(Path(sys.argv[1])).run(sys.argv[3], int(sys.argv[2]))))
+    print(json.dumps(Trials(Path(sys.argv[1])).run(sys.argv[3], int(sys.argv[2]), sys.argv[4:])))

@@ -69,7 +69,8 @@ def test_a_tree_there_and_back(verb: Verb, jobs: int) -> None:
     before = contents("in")
     code, err = verb("encrypt", "in", "--output", "enc", "--jobs", jobs)
     assert code == 0
-    assert err.startswith("encdl: 4 files encrypted (0.0 MB in ")
+    assert err.startswith("encdl: warning: left alone, NOT encrypted, ")
+    assert ": in/readme.txt\nencdl: 4 files encrypted (0.0 MB in " in err
     assert names("enc") == [f"{name}.encdl" for name in PICTURES]
     assert contents("in") == before
     code, err = verb("decrypt", "enc", "--output", "dec", "--jobs", jobs)
@@ -236,8 +237,10 @@ def test_hidden_and_encrypted_files_are_left_alone(tree: Path) -> None:
     images.write("in/.hidden.png", np.zeros((3, 3), np.uint8))
     Path("in/x.png.encdl").write_bytes(b"x")
     Path("in/IM0001").write_bytes(bytes(128) + b"DICM")
-    found = [str(source.relative) for source in find([Path("in")], is_image, "image")]
+    left: list[Path] = []
+    found = [str(source.relative) for source in find([Path("in")], is_image, "image", left)]
     assert found == ["IM0001", "a.png", "b/a.npy", "b/a.png", "b/c/v.npy"]
+    assert sorted(map(str, left)) == ["in/.hidden.png", "in/readme.txt", "in/x.png.encdl"]
 
 
 def test_damaged_files_of_a_folder_are_salvaged_and_marked(verb: Verb) -> None:

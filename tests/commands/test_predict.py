@@ -11,10 +11,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from encdl import container, images, readers, weights
+from encdl.commands.batch import gather
 from encdl.commands.encrypt import POSTPROCESS
-from encdl.commands.predict import find
 from encdl.errors import UsageError
 from encdl.keys.key import Key, load_opener
+from encdl.names import is_container
 from encdl.prediction import Predictor
 from encdl.readers import KeyedStem, PlainStem, Reader, ResNet18, UNet
 from encdl.tasks.views import Ciphertext, Plaintext, View
@@ -132,16 +133,18 @@ def test_what_training_wrote_is_read(run: Run, folder: Path, view: type[View]) -
 
 
 def test_folders_are_searched_and_no_file_is_read_twice(run: Run, files: list[Path]) -> None:
-    assert [source.path for source in find([Path()])] == files
-    assert [str(source.name) for source in find([Path()])] == ["a", "b", "sub/c"]
-    assert [source.path for source in find([Path("sub"), *reversed(files)])] == [files[2], files[1], files[0]]
+    def found(*paths: Path) -> list[Path]:
+        return [source.path for source in gather(paths, is_container, ".encdl file")]
+
+    assert found(Path()) == files
+    assert found(Path("sub"), *reversed(files)) == [files[2], files[1], files[0]]
     code, _, _ = run("predict", ".", "a.encdl", *KEYED, "--reader", "segmenter.ckpt", "-o", "out")
     assert code == 0
     made = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.*"))
     assert made == ["a.mask.png", "b.mask.png", "sub/c.mask.png"]
     Path("none").mkdir()
     with pytest.raises(UsageError, match=r"none: there is no \.encdl file"):
-        find([Path("none")])
+        found(Path("none"))
 
 
 class Watch(TorchDispatchMode):

@@ -34,10 +34,16 @@ def test_a_few_kills(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize(("verb", "trials"), [("encrypt", 50), ("decrypt", 20), ("rekey", 50)])
-def test_kills_at_random_moments_lose_nothing(tmp_path: Path, verb: str, trials: int) -> None:
+@pytest.mark.parametrize(
+    ("verb", "trials", "options"),
+    [
+        ("encrypt", 50, ""), ("encrypt", 20, "--jobs 2 --wrap aes"),
+        ("decrypt", 20, ""), ("decrypt", 20, "--jobs 2"), ("rekey", 50, ""),
+    ],
+)  # fmt: skip
+def test_kills_at_random_moments_lose_nothing(tmp_path: Path, verb: str, trials: int, options: str) -> None:
     """Every kill hit a run at work; originals untouched, no half file to be seen, and the last run completes."""
-    found = python("tests.commands.kill_trials", tmp_path, trials, verb)
+    found = python("tests.commands.kill_trials", tmp_path, trials, verb, *options.split())
     print(found)
     assert found["kills"] == trials
     assert found["partly_done"] > 0

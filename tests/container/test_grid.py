@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encdl.container.array import as_slice, cut, paste
-from encdl.container.content import Content
 from encdl.container.grid import (
     DTYPES,
     MAX_CHUNK_BYTES,
@@ -19,6 +18,7 @@ from encdl.container.grid import (
     itemsize,
 )
 from encdl.formats import base
+from encdl.formats.content import Content
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import tracemalloc
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from encdl import formats
+from encdl.documents import content_of, document_of
 from encdl.errors import ImageFileError
+from encdl.formats import nifti
 from tests.formats.support import array_of, noise, refusal, restored, there_and_back
 
 AFFINE = np.array([[-2, 0.1, 0, 7], [0, 1.5, 0, -3], [0.2, 0, 3, 1], [0, 0, 0, 1.0]])
@@ -45,6 +48,8 @@ def test_header_extensions_and_voxels_come_back(
     assert inflated(back) == inflated(path.read_bytes())
     stored = np.asarray(nibabel.load(path).dataobj.get_unscaled())
     assert array_of(document).tobytes() == stored.T.astype(document.dtype).tobytes()
+    known = suffix == ".nii.gz" and (order == "<" or dtype == "uint8")  # inflated on the way, and in C order
+    assert document.content == (content_of(dataclasses.replace(document, content=b"")) if known else b"")
 
 
 def inflated(data: bytes) -> bytes:
@@ -92,6 +97,20 @@ def test_names_and_times_in_gzip_stay_and_its_wrapping_can_be_changed(tmp_path: 
     assert (tmp_path / "unzipped.nii").read_bytes() == plain
     formats.write(tmp_path / "zipped.nii.gz", formats.load(tmp_path / "a.nii"))
     assert gzip.decompress((tmp_path / "zipped.nii.gz").read_bytes()) == plain
+
+
+def test_a_gzipped_file_is_inflated_twice_for_its_encryption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once when it is opened, which checks it and gives the digest, and once for the cipher."""
+    path = save(tmp_path / "a.nii.gz", noise((9, 8, 7), "int16"))
+    opened: list[object] = []
+    inflating = nifti._inflating
+    monkeypatch.setattr(nifti, "_inflating", lambda source: opened.append(source) or inflating(source))
+    document = formats.load(path)
+    array = array_of(document)
+    assert content_of(document) == content_of(document_of(array, document.layout))
+    assert len(opened) == 3  # the header's first bytes, all, all
 
 
 def test_several_gzip_members_are_one_file(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ BAD = {
     "scan.encdl": (b"\x89ENCDL\r\n1234", "encrypted by EncDL already"),
     "a.npz": (b"PK\x03\x04" + bytes(99), "several arrays"),
     "a.mha": (b"ObjectType = Image", "files of its kind are not read"),
-    "a.img": (bytes(99), "files of its kind are not read"),
+    "a.img": (bytes(99), "half of a pair of .hdr and .img"),
     "a.zip": (b"PK\x03\x04" + bytes(99), "not an image of a known kind"),
 }
 

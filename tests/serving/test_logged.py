@@ -30,13 +30,13 @@ from encdl.serving.model import checkpoint_of
 from encdl.serving.service import Service
 from encdl.tasks.views import Ciphertext
 from encdl.tracking import RunLogger
+from tests.leaks.search import contents, leaks
 from tests.reader_checkpoint import CLASSES, save_reader, tiny_reader
 from tests.serving.support import Record, noise
 from tests.serving.support import record as encrypted
 from tests.stores import make_store
 from tests.tasks.support import trainer
 from tests.tasks.test_classify import Bars, stem, task
-from tests.test_key_leaks import contents, leaks
 
 ROOT = Path(__file__).parents[2]
 

@@ -200,6 +200,22 @@ def test_panel(trained: dict[str, Any]) -> None:
     assert not torch.equal(panel["ciphertext"], image)
 
 
+def test_captions(trained: dict[str, Any]) -> None:
+    one = trained["task"]
+    image = torch.randint(0, 256, (2, 1, SIDE, SIDE), dtype=torch.uint8)
+    captions = one.captions({"image": image, "label": torch.tensor([1, 0])})
+    assert len(captions) == 2
+    assert [caption.splitlines()[0] for caption in captions] == [
+        f"is {one.classes[label]}" for label in (1, 0)
+    ]
+    rows = [line.split(":")[0] for line in captions[0].splitlines()[1:]]
+    assert rows[:2] == ["ciphertext", "wrong key"]
+    for line in captions[0].splitlines()[1:]:
+        name, share = line.split(": ")[1].rsplit(", ", 1)
+        assert name in one.classes
+        assert 50 <= int(share.removesuffix("%")) <= 100
+
+
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Bars has 0 classes: a reader needs"):
         trainer(tmp_path, 1).fit(task(), Bars(()))

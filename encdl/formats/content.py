@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from encdl.container.header import canonical
 
 
 class Content:
@@ -25,13 +24,18 @@ class Content:
     """
 
     def __init__(self, shape: Sequence[int], layout: str, dtype: str) -> None:
-        kind = canonical({"dtype": dtype, "layout": layout, "shape": [int(size) for size in shape]})
+        values = {"dtype": dtype, "layout": layout, "shape": [int(size) for size in shape]}
+        kind = json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
         self._hash = hashlib.sha256(len(kind).to_bytes(8, "little") + kind)
 
     def update(self, array: npt.NDArray[Any]) -> None:
         """Take the next slice in."""
         little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
         self._hash.update(little.reshape(-1).view(np.uint8).data)
+
+    def update_bytes(self, values: bytes) -> None:
+        """Take in some of the values as they are, if they lie in C order, little-endian; pieces may be cut anywhere."""
+        self._hash.update(values)
 
     def digest(self) -> bytes:
         """The digest so far, 32 bytes."""

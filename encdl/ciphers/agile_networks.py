@@ -1,0 +1,97 @@
+"""The two networks of the `agile` cipher: the key field F and the content coupling E (see `encdl.ciphers.agile`).
+
+Each computes twice: `forward` on integers in float32, with gradients and on any device, and `on_bytes`, the same
+integers modulo 256 by a CPU's 8-bit convolutions (`encdl.nn.eight_bit`).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from encdl.nn import eight_bit
+from encdl.nn.dilated import DILATIONS
+from encdl.nn.integer import EXACT_LIMIT, IntegerConv2d, IntegerDilatedStage, shift_clamp, triangle
+
+WIDE_DILATIONS = (1, 4, 8, 16)
+"""Dilations of the coupling's second stage: far enough that a flat background, too, takes part."""
+INPUT_SHIFT = 1
+KEY_LEVEL = 16.0
+"""The key bits enter the coupling as plus or minus this, beside content features in -32..32."""
+
+
+class KeyField(nn.Module):
+    """F: the ±1 planes of phases 1, 2 and 3 to an integer a pixel of phase 0; (N, 3P, h, w) -> (N, 1, h, w)."""
+
+    def __init__(self, planes: int, width: int) -> None:
+        super().__init__()
+        hidden = width * len(DILATIONS)
+        self.first = IntegerDilatedStage(3 * planes, width, DILATIONS, shift=0)
+        self.second = IntegerDilatedStage(hidden, width, DILATIONS, shift=4)
+        self.out = IntegerConv2d(hidden, 1)
+
+    def forward(self, signs: Tensor) -> Tensor:
+        """See the class."""
+        out: Tensor = self.out(self.second(self.first(signs)))
+        return out
+
+    def on_bytes(self, bits: Tensor) -> Tensor:
+        """F modulo 256 of planes uint8 (N, 3P, h, w) in {0, 1}: uint8 (N, 1, h, w)."""
+        doubled = (
+            bits.contiguous(memory_format=torch.channels_last) * 2
+        )  # the signs -1 and 1, less a zero of 1
+        hidden = self.second.on_bytes(self.first.on_bytes(doubled, zero=1))
+        return eight_bit.low_byte(eight_bit.convolve(self.out, hidden))
+
+
+class ContentCoupling(nn.Module):
+    """E: masked phase 0 and its mask to an integer a pixel of phases 1, 2 and 3; two (N, 1, h, w) -> (N, 3, h, w).
+
+    The bits of the mask sign the circular features of the masked phase, so the key decides how content spreads.
+    Many small taps, rather than a few strong ones, carry it: with a share p of the pixels damaged the masks move by
+    about sqrt(p) of their whole swing, so that damage stays damage and does not become chaos.
+    """
+
+    OUTPUT_SHIFT = 1
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = width * len(DILATIONS)
+        self.first = IntegerDilatedStage(16, width, DILATIONS, shift=4)
+        self.second = IntegerDilatedStage(hidden, width, WIDE_DILATIONS, shift=5)
+        self.out = IntegerConv2d(hidden, 3)
+
+    def forward(self, masked: Tensor, mask: Tensor) -> Tensor:
+        """See the class."""
+        hidden = self.second(self.first(signed_features(masked, mask)))
+        return shift_clamp(self.out(hidden), self.OUTPUT_SHIFT, -EXACT_LIMIT, EXACT_LIMIT)
+
+    def on_bytes(self, masked: Tensor, mask: Tensor) -> Tensor:
+        """E modulo 256 of two uint8 (N, 1, h, w): uint8 (N, 3, h, w)."""
+        pairs = masked.to(torch.int32).mul_(256).add_(mask)
+        batch, _, height, width = pairs.shape
+        rows = _feature_table().index_select(0, pairs.flatten()).view(batch, height, width, -1)
+        hidden = self.second.on_bytes(self.first.on_bytes(rows.permute(0, 3, 1, 2)))
+        return eight_bit.low_byte(eight_bit.convolve(self.out, hidden), self.OUTPUT_SHIFT)
+
+
+def signed_features(masked: Tensor, mask: Tensor) -> Tensor:
+    """What the coupling sees of a pixel: levels (N, 1, h, w) in float32 to integers (N, 16, h, w) in -32..32."""
+    with torch.no_grad():  # bits have no gradient, and the key has none to take
+        powers = torch.tensor([1 << bit for bit in range(8)], device=mask.device).view(1, 8, 1, 1)
+        signs = mask.detach().int().bitwise_and(powers).ne(0).float() * 2 - 1
+    features = [shift_clamp(triangle(masked, offset), INPUT_SHIFT, -32, 32) for offset in (0, 64)]
+    signed = signs * torch.cat(features, dim=1).repeat(1, 4, 1, 1)
+    return torch.cat([signed, signs * KEY_LEVEL], dim=1)
+
+
+@functools.cache
+@torch.no_grad()
+def _feature_table() -> Tensor:
+    """`signed_features` of every pair of bytes, as bytes with 64 for zero: uint8 (65536, 16), row 256 masked + mask."""
+    levels = torch.arange(256.0)
+    masked, mask = torch.meshgrid(levels, levels, indexing="ij")
+    features = signed_features(masked[None, None], mask[None, None])
+    return (features + eight_bit.ZERO).to(torch.uint8).flatten(2)[0].t().contiguous()

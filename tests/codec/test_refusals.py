@@ -1,0 +1,104 @@
+"""What is refused, and with what error."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from encdl.codec import Codec, Settings
+from encdl.container import Reader
+from encdl.errors import ContainerError, ImageFileError, UsageError, WeightsError
+from encdl.formats import Document
+from tests.codec.support import KEY, WEIGHTS, Array, document, noise
+from tests.stub_cipher import StubCipher
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4), bool), np.array([["a"]]), np.array([None]), np.zeros((0, 4), np.uint8), np.array(1),
+        np.zeros((1,) * 10, np.uint8), np.zeros(3, "datetime64[s]"), np.zeros(3, "u1,u2"), np.zeros((2**27, 1), "u1"),
+        np.zeros((1, 1, 5000, 1025), np.uint8)[:, :, :1],
+    ],
+    ids=lambda array: f"{array.dtype}{array.shape}",
+)  # fmt: skip
+def test_arrays_that_are_refused(codec: Codec, array: Array) -> None:
+    layout = "SHWC" if array.ndim == 4 else None
+    with pytest.raises(ImageFileError, match=r"^array: "):
+        codec.encrypt_array(array, KEY, layout=layout)
+
+
+def test_settings_that_are_refused(codec: Codec) -> None:
+    array = noise((4, 4))
+    wrong: list[dict[str, Any]] = [{"postprocess": "more"}, {"nonce": "fixed"}, {"study": "a\nb"}]
+    for settings_ in wrong:
+        with pytest.raises(UsageError):
+            codec.encrypt_array(array, KEY, Settings(**settings_))
+    with pytest.raises(ImageFileError, match="layout 'WH'"):
+        codec.encrypt_array(array, KEY, layout="WH")
+
+
+def test_other_weights_and_post_processings_are_told(codec: Codec) -> None:
+    made = codec.encrypt_array(noise((4, 4)), KEY)
+    other = Codec(StubCipher(), "f" * 16)
+    reads: list[Any] = [other.decrypt, lambda reader: next(other.cipher_slices(reader))]
+    for read in reads:
+        with pytest.raises(
+            WeightsError,
+            match=f"'stub' with {'f' * 16}.* needs cipher 'stub' with weights {WEIGHTS}.*--weights",
+        ):
+            read(Reader(io.BytesIO(made), KEY))
+    reader = Reader(io.BytesIO(made), KEY)
+    object.__setattr__(reader.header, "postprocess", "folding")
+    with pytest.raises(ContainerError, match="newer EncDL"):
+        codec.decrypt(reader)
+
+
+def test_slices_that_do_not_fit_or_change_are_refused(codec: Codec) -> None:
+    def encrypt(made: Document, content: bytes | None = None) -> None:
+        codec.encrypt(made, KEY, io.BytesIO(), content=content)
+
+    good = [noise((4, 5), seed=number) for number in range(3)]
+    encrypt(document(good, (3, 4, 5)))
+    with pytest.raises(ImageFileError, match="changed while they were read"):
+        encrypt(document(good, (3, 4, 5)), bytes(32))
+    for wrong in ([*good[:2], good[2][:3]], [*good[:2], good[2].astype(np.int8)]):
+        with pytest.raises(ImageFileError, match="slice 3 is"):
+            encrypt(document(wrong, (3, 4, 5)))
+    for wrong in (good[:2], [*good, good[0]]):
+        with pytest.raises((ImageFileError, ContainerError), match=r"2 of 3 chunks|chunk 3 is"):
+            encrypt(document(wrong, (3, 4, 5)))
+
+
+def test_an_arithmetic_that_differs_is_noticed(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tags vouch for the ciphertext; that it decrypts to what was encrypted is another question."""
+    made = codec.encrypt_array(noise((4, 4)), KEY)
+    monkeypatch.setattr(codec.cipher, "decrypt", lambda ciphertext, key_planes: ciphertext)
+    with pytest.raises(ContainerError, match="does not decrypt to what was encrypted"):
+        codec.decrypt_array(made, KEY)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), UsageError),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            MemoryError,
+        ),
+        (RuntimeError("another"), RuntimeError),
+    ],
+)
+def test_running_out_of_memory_is_told(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch, error: Exception, told: type[Exception]
+) -> None:
+    def full(image: torch.Tensor, key_planes: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    monkeypatch.setattr(codec.cipher, "encrypt", full)
+    with pytest.raises(told):
+        codec.encrypt_array(noise((4, 4)), KEY)
