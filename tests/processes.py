@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,8 @@ def _run(words: list[str], folder: str, log: str, environment: dict[str, str]) -
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
+    # Whoever runs the tests behind a shell's `&` ignores Ctrl-C, and so would this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from encdl.cli import main
 
     sys.exit(main(words))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from encdl.interrupts import Held, held
 from encdl.stopping import Terminated, terminable
 from tests.processes import start, start_ranks
 from tests.runs import DRAWING, runs
@@ -27,6 +29,14 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 SAID = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "Terminated: asked to end by SIGTERM"}
 HOWS = pytest.mark.parametrize("how", CODES, ids=["Ctrl-C", "SIGTERM"])
 TRIALS = 10
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Ctrl-C, also where whoever runs the tests ignores it, behind a shell's `&`."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def new_folder(folder: Path, pause_s: float) -> Path:
@@ -159,3 +169,40 @@ def test_who_is_to_ignore_it_ignores_it() -> None:
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def interrupted(told: list[str], *signals: signal.Signals) -> None:
+    with terminable(), held():
+        for each in signals:
+            signal.raise_signal(each)
+        told.append("came to its end")
+
+
+def test_what_must_not_be_broken_off_ends_first() -> None:
+    told: list[str] = []
+    with pytest.raises(Terminated):
+        interrupted(told, signal.SIGTERM)
+    assert told == ["came to its end"]
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(told, signal.SIGTERM, signal.SIGINT)  # a second one does not wait
+    assert len(told) == 1
+
+
+def test_an_object_whose_methods_end_first() -> None:
+    told: list[int] = []
+
+    class Store:
+        size = 3
+
+        def write(self, value: int) -> int:
+            signal.raise_signal(signal.SIGTERM)
+            told.append(value)
+            return value
+
+    store = Held(Store())
+    assert store.size == 3
+    with pytest.raises(Terminated), terminable():
+        store.write(7)
+    assert told == [7]
+    with pytest.raises(AttributeError):
+        store.nothing  # noqa: B018

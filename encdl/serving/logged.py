@@ -17,6 +17,7 @@ import encdl
 from encdl import container
 from encdl.codec import Settings
 from encdl.errors import EncdlError
+from encdl.interrupts import held
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
 from encdl.lazy import need
@@ -81,7 +82,7 @@ def log_reader(logger: RunLogger, checkpoint: Path, planes: PlaneSpec = PlaneSpe
         kept = {"state_dict", READER_KEY, CHECKPOINT_KEY}
         torch.save({name: value for name, value in content.items() if name in kept}, slim)
         predictor = Predictor.load(slim)
-        with mlflow.start_run(run_id=run_id, nested=True):
+        with held(), mlflow.start_run(run_id=run_id, nested=True):
             logged = mlflow.pyfunc.log_model(
                 name=NAME,
                 python_model=str(Path(__file__).with_name("pyfunc.py")),

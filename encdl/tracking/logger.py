@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from PIL import Image
 
 from encdl.errors import UsageError
+from encdl.interrupts import Held, held
 from encdl.lazy import need
 from encdl.places import RESUME_TAG
 from encdl.tracking.names import CONFIG_TAG, PARENT_TAG, SEED_TAG, config_hash, flatten, timed
@@ -97,8 +98,15 @@ class RunLogger(MLFlowLogger):
         except mlflow.exceptions.MlflowException as error:
             said = " ".join(str(error).split())
             raise UsageError(f"cannot open the MLflow store {tracking_uri}: {said}") from error
+        self._mlflow_client = Held(self._mlflow_client)
         self.tags = {**(self.tags or {}), **process_tags()}  # from its first moment on, whatever ends it then
         self._join(os.environ.get(PARENT_VARIABLE))
+
+    @property
+    def experiment(self) -> Any:
+        """MLflow's client, which Ctrl-C does not break off; the run is begun when this is first asked for."""
+        with held():
+            return super().experiment
 
     @property
     def tracking_uri(self) -> str:

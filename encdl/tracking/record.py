@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from encdl.data.base import ImageDataModule
 from encdl.errors import UsageError
+from encdl.interrupts import held
 from encdl.lazy import need
 from encdl.tracking import datasets, names, processes
 from encdl.tracking.logger import run_logger
@@ -84,12 +85,13 @@ class RunRecord(Callback):
 
     def _stop(self) -> None:
         if self._monitor is not None:
-            monitor, self._monitor = self._monitor, None
-            monitor.finish()
-            # One sample at the end, so that a run shorter than the interval has one.
-            monitor.collect_metrics()
-            monitor.publish_metrics(monitor.aggregate_metrics())
-            monitor.mlflow_logger.flush()
+            with held():
+                monitor, self._monitor = self._monitor, None
+                monitor.finish()
+                # One sample at the end, so that a run shorter than the interval has one.
+                monitor.collect_metrics()
+                monitor.publish_metrics(monitor.aggregate_metrics())
+                monitor.mlflow_logger.flush()
 
 
 def run_id_of(checkpoint: str | os.PathLike[str]) -> str | None:

@@ -18,7 +18,8 @@ from tests.stores import make_store
 from tests.tracking.test_logger import fit
 
 TRAIN = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored behind a shell's `&`
 from encdl.tracking import RunLogger
 from tests.tiny_task import TinyTask
 from tests.tracking.test_logger import fit

@@ -1,0 +1,61 @@
+"""Ctrl-C and SIGTERM wait for the end of what must not be broken off in the middle, such as writing to a data base.
+
+An exception in the middle of a transaction leaves it open for as long as anybody holds the traceback: whoever then
+wants to write down how the run ended finds the data base locked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+_depth = 0
+_waiting: BaseException | None = None
+
+
+def interrupt(error: BaseException) -> None:
+    """Raise `error`, called by the handler of a signal; within `held` only at its end, unless one waits already."""
+    global _waiting  # noqa: PLW0603 - signals are the process's
+    if _depth and _waiting is None:
+        _waiting = error
+        return
+    raise error
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """While entered in the main thread, `interrupt` waits. A second one does not: what is entered may hang."""
+    global _depth, _waiting  # noqa: PLW0603
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _depth += 1
+    try:
+        yield
+    finally:
+        _depth -= 1
+        if not _depth and _waiting is not None:
+            error, _waiting = _waiting, None
+            raise error
+
+
+class Held:
+    """Another object, whose methods are run within `held`."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_inner":
+            raise AttributeError(name)
+        found = getattr(self._inner, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with held():
+                return found(*args, **kwargs)
+
+        return call
