@@ -8,6 +8,7 @@ says which EncDL this is. Nothing of a request is logged but its size, its time 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -17,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from encdl import __version__
 from encdl.serving.service import RefusedError, Service, parse
@@ -24,6 +26,31 @@ from encdl.serving.service import RefusedError, Service, parse
 LOG = logging.getLogger("encdl.serving")
 MAX_WAITING = 64
 """Connections at a time; more are told to come back (503)."""
+LINGER_S, LINGER_BYTES = 10.0, 1 << 27
+"""How long, and how much, a client may go on sending what was refused for its length."""
+
+
+class Lingering(JSONResponse):
+    """Answers at once, and lets the client send the rest of its request, within bounds, before the connection closes.
+
+    Closed on a client that still sends, it would be reset, and the answer lost on its way.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        await send(
+            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers},
+        )
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        length = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while length < LINGER_BYTES:
+                    message = await receive()
+                    length += len(message.get("body", b""))
+                    if not message.get("more_body", False):  # the end, also of a client that has gone
+                        break
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def make_app(service: Service, max_body_bytes: int, at_once: int = 1) -> Starlette:
@@ -31,7 +58,7 @@ def make_app(service: Service, max_body_bytes: int, at_once: int = 1) -> Starlet
 
     Args:
         service: Answers records.
-        max_body_bytes: Longest body of a request; longer ones are refused before they are read.
+        max_body_bytes: Longest body of a request; longer ones are refused, and not kept.
         at_once: Requests that are computed at a time; the others wait.
     """
     turn = threading.Semaphore(at_once)
@@ -58,7 +85,9 @@ def make_app(service: Service, max_body_bytes: int, at_once: int = 1) -> Starlet
             status, content = 500, {"error": "the reader failed: see the server's log"}
             told = f": {type(error).__name__} at {_place(error)}"
         LOG.info("%d in %.0f ms%s", status, 1e3 * (time.monotonic() - started), told)
-        return JSONResponse(content, status, headers={"Connection": "close"} if status == 413 else None)
+        if status == 413:
+            return Lingering(content, status, headers={"Connection": "close"})
+        return JSONResponse(content, status)
 
     async def ping(request: Request) -> Response:
         return PlainTextResponse("\n")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,20 @@ def test_a_body_that_is_announced_as_too_long_is_not_read(address: str) -> None:
             f"Content-Length: {LIMIT + 1}\r\n\r\n".encode()
         )
         assert client.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_who_sends_slowly_what_is_too_long_gets_the_answer(address: str) -> None:
+    """A connection that is closed before all is sent would be reset."""
+    host, port = address.removeprefix("http://").split(":")
+    head = f"POST /invocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    with socket.create_connection((host, int(port)), timeout=60) as client:
+        client.sendall(f"{head}Content-Length: {5 * LIMIT}\r\n\r\n".encode())
+        for _ in range(5):
+            client.sendall(b" " * LIMIT)
+            time.sleep(0.1)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"longer than 100,000 bytes" in answer
 
 
 def test_a_body_of_unknown_length_is_cut_off(address: str) -> None:
