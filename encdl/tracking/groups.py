@@ -59,8 +59,9 @@ class RunGroup:
         return str(self.logger.run_id)
 
     def log(self, metrics: Mapping[str, float], *files: Path) -> None:
-        """Record what sums up the children: metrics, and files as artifacts."""
-        self.logger.log_metrics(dict(metrics))
+        """Record what sums up the children: metrics, and files as artifacts. A later call counts instead."""
+        for name, value in metrics.items():  # the logger itself would keep the first value of a step
+            self.logger.experiment.log_metric(self.run_id, name, value)
         for file in files:
             self.logger.experiment.log_artifact(self.run_id, str(file))
 

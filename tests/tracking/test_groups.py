@@ -56,13 +56,16 @@ def test_a_group_that_breaks_says_so(tmp_path: Path, error: BaseException, statu
 def test_a_group_goes_on(tmp_path: Path) -> None:
     root = make_store(tmp_path)
     with pytest.raises(ArithmeticError), RunGroup("study", "bars", root, {"seeds": 2}) as first:
+        first.log({"test/accuracy": 0.75})
         raise ArithmeticError
     with RunGroup("study", "bars", root, {"seeds": 2}, run_id=first.run_id) as again:
         assert MlflowClient(first.logger.tracking_uri).get_run(first.run_id).info.status == "RUNNING"
+        again.log({"test/accuracy": 0.5})  # of more seeds
     run = MlflowClient(first.logger.tracking_uri).get_run(first.run_id)
     assert again.run_id == first.run_id
     assert run.info.status == "FINISHED"
     assert "ended_by" not in run.data.tags
+    assert run.data.metrics == {"test/accuracy": 0.5}
     with RunGroup("study", "bars", root, run_id="0" * 32) as other:
         assert other.run_id not in {first.run_id, "0" * 32}
 
