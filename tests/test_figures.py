@@ -290,3 +290,13 @@ def test_containers_of_cpu_and_gpu_did_not_differ() -> None:
         assert len(cases) >= 12
         assert {count for counts in cases.values() for count in counts.values()} == {0}
     assert set(found["recorded_containers"].values()) == {0}
+
+
+def test_the_serving_page_quotes_its_record() -> None:
+    page = " ".join((ROOT / "docs" / "serving.md").read_text().split())
+    found, latency = metrics("serve-cpu"), metrics("serve-cpu")["latency_ms"]
+    assert (found["clients"], found["errors"]) == (4, 0)
+    assert (
+        f"{found['requests']} requests, none refused or lost, {found['requests_per_s']:.0f} a second" in page
+    )
+    assert f"median {latency['median']:.0f} ms, 99 of 100 within {latency['p99']:.0f} ms" in page
