@@ -19,7 +19,7 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 
 def run_make(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "VENV"))
     }
     return subprocess.run(
         ["make", "--no-print-directory", *words],
