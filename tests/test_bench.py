@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 MISSING = ("pydicom", "tifffile", "monai", "nilearn", "mlflow", "albumentations", "cv2", "jsonargparse")
 """What a machine with a GPU need not have for it."""
@@ -26,6 +28,7 @@ bench.main()
 """
 
 
+@pytest.mark.slow
 def test_the_bench_runs_with_few_packages(tmp_path: Path) -> None:
     record = tmp_path / "throughput.json"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -273,6 +273,7 @@ def test_interrupt_is_an_interrupt(config: str, monkeypatch: pytest.MonkeyPatch)
     assert runs()[0].info.status == "KILLED"
 
 
+@pytest.mark.slow  # tests/test_distributed.py has two ranks of processes that start at once
 def test_two_processes_make_one_run(config: str) -> None:
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "2"]
     result = run_python("-m", "encdl", "fit", "--config", config, *two)
