@@ -87,7 +87,7 @@ test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-slow: $(READY)  ## run the tests that take minutes: fuzzing, kills, a cluster, a browser
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m slow --timeout=1800 $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow --timeout=1800 $(ARGS)
 
 lint: $(READY)  ## ruff, mypy --strict and import-linter
 	@$(BIN)/ruff check .

@@ -21,7 +21,7 @@ from encdl.sweep.plan import Sweep
 from tests.runs import DRAWING, points, runs
 from tests.stores import make_store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700), pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700)]
 SCRIPTS = Path(__file__).parents[1] / "slurm"
 TRAININGS, TIMES = 5, 4
 CPU = ("--cluster", "slurm", "--resume-every", "5", "--env", "OMP_NUM_THREADS=1")
