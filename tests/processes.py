@@ -71,6 +71,11 @@ def start_ranks(words: Sequence[str], folder: Path, ranks: int = 2) -> list[Base
     ]
 
 
+def log(folder: Path) -> str:
+    """The ends of what the processes in a folder printed."""
+    return "\n".join(file.read_text()[-3000:] for file in folder.glob("log*"))
+
+
 def _run(words: list[str], folder: str, log: str, environment: dict[str, str]) -> None:
     os.chdir(folder)
     os.environ.pop("MLFLOW_TRACKING_URI", None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import run, run_ranks
+from tests.processes import log, run, run_ranks
 from tests.runs import DRAWING, points, runs
 from tests.stores import make_store
 
@@ -39,10 +39,6 @@ TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 def folder(tmp_path: Path) -> Path:
     make_store(tmp_path / "runs")
     return tmp_path
-
-
-def log(folder: Path) -> str:
-    return "\n".join(file.read_text()[-3000:] for file in folder.glob("log*"))
 
 
 def test_two_processes_train_in_one_run_under_keys_of_their_own(folder: Path) -> None:

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.processes import run, run_ranks, start_ranks
+from tests.processes import log, run, run_ranks, start_ranks
 from tests.runs import DRAWING, points, runs
 from tests.stores import make_store
-from tests.test_distributed import CLASSIFY, ENCRYPT, JUDGED
+from tests.test_distributed import CLASSIFY, ENCRYPT, JUDGED, TWO
 
 pytestmark = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 ONE = ["--trainer.devices", "1"]
 ONE_STEP = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
 
@@ -28,10 +27,6 @@ def on_gpus(recipe: str) -> str:
 def folder(tmp_path: Path) -> Path:
     make_store(tmp_path / "runs")
     return tmp_path
-
-
-def log(folder: Path) -> str:
-    return "\n".join(file.read_text()[-3000:] for file in folder.glob("log*"))
 
 
 def close(one: list[tuple[int, float]], other: list[tuple[int, float]], relative: float = 1e-4) -> bool:

@@ -19,7 +19,7 @@ import pytest
 
 from encdl.interrupts import Held, held
 from encdl.stopping import Terminated, terminable
-from tests.processes import start, start_ranks
+from tests.processes import log, start, start_ranks
 from tests.runs import DRAWING, runs
 from tests.stores import make_store
 
@@ -51,10 +51,6 @@ def until_training(folder: Path, ranks: int = 1, seconds: float = 240) -> None:
     while not all((folder / f"keys-{rank}").is_file() for rank in range(ranks)):
         assert time.monotonic() < end, log(folder)
         time.sleep(0.05)
-
-
-def log(folder: Path) -> str:
-    return "\n".join(file.read_text()[-3000:] for file in folder.glob("log*"))
 
 
 def stop(process: BaseProcess, how: signal.Signals) -> int | None:

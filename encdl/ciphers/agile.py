@@ -100,12 +100,11 @@ class AgileCipher(Cipher):
         return image + self._mask_bytes(key_planes, lambda m0: image[..., ::2, ::2] + m0)
 
     def _decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
-        mask = self._mask(ciphertext, key_planes)
-        return ciphertext - mask if mask.dtype == torch.uint8 else wrap(ciphertext - mask)
+        return ciphertext - self._mask(ciphertext, key_planes)  # uint8 wraps at 256 by itself
 
     def _mask(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
         if not _on_bytes(ciphertext):
-            return self._mask_levels(ciphertext.float(), key_planes.float())
+            return self._mask_levels(ciphertext.float(), key_planes.float()).to(torch.uint8)
         return self._mask_bytes(key_planes, lambda _: ciphertext[..., ::2, ::2])
 
     # The masks as levels in float32, with gradients.
@@ -126,7 +125,7 @@ class AgileCipher(Cipher):
         return wrap(key_bytes + self.coupling(c0, m0))
 
     def _mask_bytes(self, key_planes: Tensor, masked: Callable[[Tensor], Tensor]) -> Tensor:
-        """The same as bytes, where uint8 wraps at 256 by itself; `masked` gives c0 for m0."""
+        """The same as bytes; `masked` gives c0 for m0."""
         mask = plane_bytes(key_planes)
         m0 = mask[..., ::2, ::2].add_(self.key_field.on_bytes(_bits_of_phases(key_planes, mask)))
         others = self.coupling.on_bytes(masked(m0), m0)
