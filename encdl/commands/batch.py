@@ -235,7 +235,7 @@ class Batch:
         done = [result for result in self._results if not result.there]
         there = len(self._results) - len(done)
         size = sum(result.size for result in done)
-        parts = [f"{_files(len(done))} {self._verb}"]
+        parts = [f"{counted(len(done))} {self._verb}"]
         if there:
             parts.append(f"{there} finished before")
         if self._failed:
@@ -265,7 +265,8 @@ def line(path: Path, error: Exception) -> str:
     return without_secrets(" ".join(message.split()))
 
 
-def _files(count: int) -> str:
+def counted(count: int) -> str:
+    """The number of files, in words."""
     return f"{count} file{'s' * (count != 1)}"
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from encdl import container, wrap
-from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, gather, is_batch, line
+from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, counted, gather, is_batch, line
 from encdl.container import Header
 from encdl.errors import ContainerError, EncdlError
 
@@ -50,7 +50,7 @@ def _many(args: argparse.Namespace) -> int:
             print()
     if not args.json:
         for kind, count in kinds.items():
-            print(f"{count} file{'s' * (count != 1)}: {kind}")
+            print(f"{counted(count)}: {kind}")
     if not failed:
         return 0
     return EXIT_SOME_FAILED if failed < len(sources) else EXIT_ALL_FAILED

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl import atomic, container
-from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, QUIET_S, Source, gather, line
+from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, QUIET_S, Source, counted, gather, line
 from encdl.commands.common import (
     add_cipher,
     add_key,
@@ -148,7 +148,7 @@ def _write_table(args: argparse.Namespace, reading: _Reading) -> None:
         return
     content = stream.getvalue().encode("utf-8", "backslashreplace")  # names may hold bytes of any kind
     atomic.write_bytes(args.output, content, force=args.force)
-    print(f"{args.output}: {_files(len(rows))}")
+    print(f"{args.output}: {counted(len(rows))}")
 
 
 def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[Path]) -> None:
@@ -173,11 +173,7 @@ def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[P
         written += 1
     if written:
         levels = ", ".join(f"{index} {name}" for index, name in enumerate(reading.predictor.classes))
-        print(f"{args.output}: masks of {_files(written)}, with the levels {levels}")
-
-
-def _files(count: int) -> str:
-    return f"{count} file{'s' * (count != 1)}"
+        print(f"{args.output}: masks of {counted(written)}, with the levels {levels}")
 
 
 def _mask_name(source: Source) -> Path:
