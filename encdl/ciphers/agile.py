@@ -19,7 +19,6 @@ The masks m follow from the ciphertext and the key alone, so a reader can undo t
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -27,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encdl.ciphers import agile_bytes
 from encdl.ciphers.agile_networks import WIDE_DILATIONS, ContentCoupling, KeyField
 from encdl.ciphers.base import Cipher, check_setting, plane_bytes
-from encdl.nn import eight_bit
 from encdl.nn.dilated import DILATIONS, DilatedNet
 from encdl.nn.integer import wrap
 from encdl.nn.phases import circle, from_phases, phases_of, to_phases
@@ -127,7 +126,7 @@ class AgileCipher(Cipher):
     def _mask_bytes(self, key_planes: Tensor, masked: Callable[[Tensor], Tensor]) -> Tensor:
         """The same as bytes; `masked` gives c0 for m0."""
         mask = plane_bytes(key_planes)
-        m0 = mask[..., ::2, ::2].add_(self.key_field.on_bytes(_bits_of_phases(key_planes, mask)))
+        m0 = mask[..., ::2, ::2].add_(self.key_field.on_bytes(key_planes))
         others = self.coupling.on_bytes(masked(m0), m0)
         for phase, (row, column) in enumerate(((0, 1), (1, 0), (1, 1))):
             part = mask[..., row::2, column::2]
@@ -161,21 +160,4 @@ class AgileCipher(Cipher):
 
 def _on_bytes(picture: Tensor) -> bool:
     """Whether masks are computed on bytes: on a CPU that can."""
-    return picture.device.type == "cpu" and eight_bit.available()
-
-
-def _bits_of_phases(key_planes: Tensor, spelled: Tensor) -> Tensor:
-    """The planes (N, P, H, W) of phases 1, 2 and 3, side by side and channels last: uint8 (N, 3P, h, w)."""
-    if key_planes.shape[1] != 8:
-        bits = torch.cat(phases_of(key_planes)[1:], dim=1)
-        return bits.contiguous(memory_format=torch.channels_last)
-    # Eight planes are what their bytes spell: one look a byte, and no planes to turn.
-    phases = torch.stack([phase[:, 0] for phase in phases_of(spelled)[1:]], dim=-1)
-    return _bit_table().take(phases.long()).view(torch.uint8).permute(0, 3, 1, 2)
-
-
-@functools.cache
-def _bit_table() -> Tensor:
-    """The eight bits of every byte, lowest first, as the eight bytes of an int64: (256,)."""
-    bits = torch.arange(256).unsqueeze(1).bitwise_right_shift(torch.arange(8)).bitwise_and(1)
-    return bits.to(torch.uint8).view(torch.int64).flatten()
+    return picture.device.type == "cpu" and agile_bytes.available()

@@ -1,17 +1,15 @@
 """The two networks of the `agile` cipher: the key field F and the content coupling E (see `encdl.ciphers.agile`).
 
 Each computes twice: `forward` on integers in float32, with gradients and on any device, and `on_bytes`, the same
-integers modulo 256 by a CPU's 8-bit convolutions (`encdl.nn.eight_bit`).
+integers modulo 256 by compiled code on a CPU (`encdl.ciphers.agile_bytes`).
 """
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor, nn
 
-from encdl.nn import eight_bit
+from encdl.ciphers import agile_bytes
 from encdl.nn.dilated import DILATIONS
 from encdl.nn.integer import EXACT_LIMIT, IntegerConv2d, IntegerDilatedStage, shift_clamp, triangle
 
@@ -37,13 +35,9 @@ class KeyField(nn.Module):
         out: Tensor = self.out(self.second(self.first(signs)))
         return out
 
-    def on_bytes(self, bits: Tensor) -> Tensor:
-        """F modulo 256 of planes uint8 (N, 3P, h, w) in {0, 1}: uint8 (N, 1, h, w)."""
-        doubled = (
-            bits.contiguous(memory_format=torch.channels_last) * 2
-        )  # the signs -1 and 1, less a zero of 1
-        hidden = self.second.on_bytes(self.first.on_bytes(doubled, zero=1))
-        return eight_bit.low_byte(eight_bit.convolve(self.out, hidden))
+    def on_bytes(self, key_planes: Tensor) -> Tensor:
+        """F modulo 256 for all planes of a picture, uint8 (N, P, H, W) in {0, 1}: uint8 (N, 1, h, w)."""
+        return agile_bytes.network(self, shift=0)(agile_bytes.signs(key_planes))
 
 
 class ContentCoupling(nn.Module):
@@ -70,11 +64,8 @@ class ContentCoupling(nn.Module):
 
     def on_bytes(self, masked: Tensor, mask: Tensor) -> Tensor:
         """E modulo 256 of two uint8 (N, 1, h, w): uint8 (N, 3, h, w)."""
-        pairs = masked.to(torch.int32).mul_(256).add_(mask)
-        batch, _, height, width = pairs.shape
-        rows = _feature_table().index_select(0, pairs.flatten()).view(batch, height, width, -1)
-        hidden = self.second.on_bytes(self.first.on_bytes(rows.permute(0, 3, 1, 2)))
-        return eight_bit.low_byte(eight_bit.convolve(self.out, hidden), self.OUTPUT_SHIFT)
+        pairs = agile_bytes.features(masked, mask, int(KEY_LEVEL))
+        return agile_bytes.network(self, self.OUTPUT_SHIFT)(pairs)
 
 
 def signed_features(masked: Tensor, mask: Tensor) -> Tensor:
@@ -85,13 +76,3 @@ def signed_features(masked: Tensor, mask: Tensor) -> Tensor:
     features = [shift_clamp(triangle(masked, offset), INPUT_SHIFT, -32, 32) for offset in (0, 64)]
     signed = signs * torch.cat(features, dim=1).repeat(1, 4, 1, 1)
     return torch.cat([signed, signs * KEY_LEVEL], dim=1)
-
-
-@functools.cache
-@torch.no_grad()
-def _feature_table() -> Tensor:
-    """`signed_features` of every pair of bytes, as bytes with 64 for zero: uint8 (65536, 16), row 256 masked + mask."""
-    levels = torch.arange(256.0)
-    masked, mask = torch.meshgrid(levels, levels, indexing="ij")
-    features = signed_features(masked[None, None], mask[None, None])
-    return (features + eight_bit.ZERO).to(torch.uint8).flatten(2)[0].t().contiguous()

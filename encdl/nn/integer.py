@@ -8,14 +8,9 @@ and Courville 2013, arXiv:1308.3432).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from encdl.nn import eight_bit
 
 WEIGHT_LIMIT = 7
 """Integer weights lie in -7..7: four bits with the sign."""
@@ -69,7 +64,6 @@ class IntegerConv2d(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
         super().__init__()
         self.dilation = dilation
-        self.packed: eight_bit.Packed | None = None
         # Uniform over the integers: a Gaussian start would round mostly to zero.
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3).uniform_(-3.5, 3.5))
         self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-8, 8))
@@ -117,9 +111,3 @@ class IntegerDilatedStage(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         y = torch.cat([branch(x) for branch in self.branches], dim=1)
         return shift_clamp(y, self.shift, self.LOW, self.HIGH, inplace=True)
-
-    def on_bytes(self, x: Tensor, zero: int = eight_bit.ZERO) -> Tensor:
-        """The same for integers as bytes, uint8 with `zero` for 0; gives bytes 0..127 with 64 for 0."""
-        branches = cast(Iterable[IntegerConv2d], self.branches)
-        y = torch.cat([eight_bit.convolve_shifted(branch, x, zero, self.shift) for branch in branches], dim=1)
-        return y.clamp_(max=self.HIGH + eight_bit.ZERO)  # the lower end is the byte 0

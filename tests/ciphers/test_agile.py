@@ -16,13 +16,12 @@ from torch import Tensor, nn
 
 from encdl import ciphers
 from encdl.attacks.tile import score, tile_attack
-from encdl.ciphers import AgileCipher, Cipher
+from encdl.ciphers import AgileCipher, Cipher, agile_bytes
 from encdl.ciphers.agile import MAX_PLANES, MAX_WIDTH
 from encdl.ciphers.agile_networks import KEY_LEVEL
 from encdl.keys.planes import LeakyExpansionWarning
 from encdl.metrics.quality import content_activity
 from encdl.metrics.statistics import chi_square, entropy_bits
-from encdl.nn import eight_bit
 from encdl.nn.integer import EXACT_LIMIT, INPUT_LIMIT, WEIGHT_LIMIT, IntegerConv2d, IntegerDilatedStage
 from encdl.nn.phases import from_phases, to_phases
 from tests.ciphers.support import EXACT, cipher, image_keys, noise, planes
@@ -144,7 +143,7 @@ def test_no_input_of_a_run_passes_its_bound(name: str) -> None:
 # ---- bytes give what floats give
 
 
-@pytest.mark.skipif(not eight_bit.available(), reason="this processor has no fast 8-bit convolution")
+@pytest.mark.skipif(not agile_bytes.available(), reason="this processor has no fast 8-bit convolution")
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from([*EXACT, "worst", "worst of 32 planes"]),
@@ -160,7 +159,7 @@ def test_bytes_give_what_floats_give(name: str, seed: int, batch: int, height: i
     bits = noise(batch, one.planes, height, width, seed=seed + 1) % 2
     on_bytes = one.encrypt(image, bits[:, None]), one.field(image, bits[:, None])
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(eight_bit, "available", lambda: False)
+        patch.setattr(agile_bytes, "available", lambda: False)
         on_floats = one.encrypt(image, bits[:, None]), one.field(image, bits[:, None])
         assert torch.equal(one.decrypt(on_bytes[0], bits[:, None]), image)
     assert torch.equal(on_bytes[0], on_floats[0])

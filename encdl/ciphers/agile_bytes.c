@@ -1,0 +1,270 @@
+/* The networks of the agile cipher on bytes: what `encdl.ciphers.agile_bytes` calls, and the layouts it keeps.
+
+   What goes into an integer layer fits in seven bits and its weights in four (`encdl.nn.integer`). So AVX2 multiplies
+   32 of them at a time (VPMADDUBSW) and adds in 16 bits, for as many channels as can never leave these (`group`), then
+   in 32. The sums are the very integers of the float layers.
+
+   Channels go in pairs, uint8 (N, height, pairs, stride, 2): a pixel's two channels side by side, and in each row MARGIN
+   pixels of zeros before and at least MARGIN behind its `width` pixels. The byte b stands for b - ZERO. */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { REVISION = 1 }; /* of the functions' form, as in `encdl.ciphers.agile_bytes` */
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+enum { ZERO = 64, TOP = 127, MARGIN = 16, STEP = 32, BLOCK = 6, MAX_BRANCHES = 4, MAX_CHANNELS = 1024 };
+
+#define AVX2 __attribute__((target("avx2")))
+#define INLINE static inline __attribute__((always_inline)) AVX2
+#define EACH(i, count) _Pragma("GCC unroll 8") for (int i = 0; i < (count); i++)
+
+/* Parallel dilated 3x3 convolutions of one input, as the fields of `encdl.ciphers.agile_bytes._Stage`. */
+typedef struct {
+    const int8_t *weights; /* (branches, pairs, 9 taps, outputs, 2) */
+    const int32_t *bias;   /* (branches, outputs), less what ZERO adds to a sum */
+    int32_t dilations[MAX_BRANCHES];
+    int32_t branches, outputs, pairs;
+    int32_t group; /* pairs whose sums are kept in 16 bits */
+    int32_t shift; /* bits that are taken off a sum */
+    int32_t last;  /* 0: clamp to seven bits and write pairs; 1: keep the low byte and write (channels, height, width) */
+} stage;
+
+EXPORT int encdl_agile_revision(void) { return __builtin_cpu_supports("avx2") ? REVISION : 0; }
+
+static ptrdiff_t stride_of(int width) { return (width + STEP - 1) / STEP * STEP + 2 * MARGIN; }
+
+/* Zeros around the pixels of a row of pairs. */
+static void surround(uint8_t *row, int width) {
+    memset(row, ZERO, 2 * MARGIN);
+    memset(row + 2 * (MARGIN + width), ZERO, 2 * (stride_of(width) - MARGIN - width));
+}
+
+/* ---- What goes into the networks: a row of it. */
+
+/* The planes (count, height, width) in {0, 1} of phases 1, 2 and 3 as -1 and 1; outside the picture they are 0. */
+static AVX2 void signs(const uint8_t *planes, uint8_t *y, int count, int height, int width, int row) {
+    static const uint8_t nothing[2] = {0, 0};
+    int w = (width + 1) / 2, channels = 3 * count;
+    for (int pair = 0; pair < (channels + 1) / 2; pair++, y += 2 * stride_of(w)) {
+        const uint8_t *from[2];
+        int step[2], right[2];
+        for (int half = 0; half < 2; half++) {
+            int channel = 2 * pair + half, phase = channel / count + 1, y0 = 2 * row + phase / 2;
+            int inside = channel < channels && y0 < height;
+            from[half] = inside ? planes + ((ptrdiff_t)(channel % count) * height + y0) * width : nothing;
+            step[half] = inside ? 2 : 0;
+            right[half] = phase % 2;
+        }
+        surround(y, w);
+        uint8_t *to = y + 2 * MARGIN;
+        for (int i = 0; i < width / 2; i++) {
+            uint16_t a, b; /* two neighbours: one of them is of the phase */
+            memcpy(&a, from[0] + i * step[0], 2);
+            memcpy(&b, from[1] + i * step[1], 2);
+            uint16_t both = (ZERO - 1) * 0x101 + 2 * (a >> 8 * right[0] & 1) + 0x200 * (b >> 8 * right[1] & 1);
+            memcpy(to + 2 * i, &both, 2);
+        }
+        if (width % 2) /* the last column has no right neighbour */
+            for (int half = 0; half < 2; half++)
+                to[width - 1 + half] = ZERO - 1 + 2 * (right[half] ? 0 : from[half][width / 2 * step[half]]);
+        if (2 * pair + 1 == channels) /* beside the last of an odd number */
+            for (int i = 0; i < w; i++) to[2 * i + 1] = ZERO;
+    }
+}
+
+/* Half the triangular wave of the circle of 256 levels, in -32..32. */
+INLINE int16_t wave(int16_t level) {
+    int16_t x = (level & 255) - 128;
+    return (int16_t)((x < 0 ? -x : x) - 64) >> 1;
+}
+
+/* Two bits of `mask` from `bit` on sign two numbers; as bytes. */
+INLINE uint16_t sign(int16_t mask, int bit, int16_t a, int16_t b) {
+    int16_t first = -(mask >> bit & 1), second = -(mask >> (bit + 1) & 1); /* all ones for the sign + */
+    first = (a ^ ~first) - ~first;
+    second = (b ^ ~second) - ~second;
+    return (uint16_t)(first + ZERO) | (uint16_t)(second + ZERO) << 8;
+}
+
+/* `encdl.ciphers.agile_networks.signed_features` of two (height, width); `level` stands for a bit of the mask. */
+static AVX2 void features(const uint8_t *masked, const uint8_t *mask, uint8_t *y, int level, int width) {
+    for (int pair = 0; pair < 4; pair++) {
+        uint8_t *waves = y + 2 * pair * stride_of(width), *bits = y + 2 * (pair + 4) * stride_of(width);
+        surround(waves, width);
+        surround(bits, width);
+        for (int i = 0; i < width; i++) {
+            uint16_t one = sign(mask[i], 2 * pair, wave(masked[i]), wave(masked[i] + 64));
+            uint16_t other = sign(mask[i], 2 * pair, level, level);
+            memcpy(waves + 2 * (MARGIN + i), &one, 2);
+            memcpy(bits + 2 * (MARGIN + i), &other, 2);
+        }
+    }
+}
+
+/* ---- The convolutions. */
+
+/* Add to `sums` those of `count` outputs at STEP pixels; `count` is known when this is compiled, and the sums of a
+   group of channels stay in the processor's registers. */
+INLINE void add_sums(int count, const stage *s, int branch, int output, const uint8_t *x, int height, ptrdiff_t stride,
+                     int row, int column, int32_t sums[BLOCK][STEP]) {
+    uint8_t outside[4 * MARGIN + 2 * STEP];
+    memset(outside, ZERO, sizeof outside);
+    int dilation = s->dilations[branch];
+    const int8_t *weights = s->weights + 2 * ((ptrdiff_t)branch * s->pairs * 9 * s->outputs + output);
+    for (int first = 0; first < s->pairs; first += s->group) {
+        __m256i part[BLOCK][2];
+        EACH(o, count) part[o][0] = part[o][1] = _mm256_setzero_si256();
+        for (int pair = first; pair < first + s->group && pair < s->pairs; pair++)
+            for (int tap_row = 0; tap_row < 3; tap_row++) {
+                int y0 = row + (tap_row - 1) * dilation;
+                const uint8_t *p = outside;
+                const int8_t *w = weights + 2 * (ptrdiff_t)(pair * 9 + tap_row * 3) * s->outputs;
+                if (y0 >= 0 && y0 < height)
+                    p = x + 2 * (((ptrdiff_t)y0 * s->pairs + pair) * stride + MARGIN + column - dilation);
+#pragma GCC unroll 1
+                for (int tap = 0; tap < 3; tap++, p += 2 * dilation, w += 2 * s->outputs) {
+                    __m256i left = _mm256_loadu_si256((const __m256i *)p);
+                    __m256i right = _mm256_loadu_si256((const __m256i *)(p + STEP));
+                    EACH(o, count) {
+                        int16_t two;
+                        memcpy(&two, w + 2 * o, 2);
+                        __m256i weight = _mm256_set1_epi16(two);
+                        part[o][0] = _mm256_add_epi16(part[o][0], _mm256_maddubs_epi16(left, weight));
+                        part[o][1] = _mm256_add_epi16(part[o][1], _mm256_maddubs_epi16(right, weight));
+                    }
+                }
+            }
+        EACH(o, count) EACH(half, 2) {
+            __m256i *sum = (__m256i *)(sums[o] + STEP / 2 * half);
+            __m256i low = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(part[o][half]));
+            __m256i high = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(part[o][half], 1));
+            _mm256_storeu_si256(sum, _mm256_add_epi32(_mm256_loadu_si256(sum), low));
+            _mm256_storeu_si256(sum + 1, _mm256_add_epi32(_mm256_loadu_si256(sum + 1), high));
+        }
+    }
+}
+
+/* The bytes of one output at STEP pixels. */
+static AVX2 void finish(const stage *s, const int32_t sums[STEP], uint8_t to[STEP]) {
+    for (int i = 0; i < STEP; i++) {
+        int32_t value = sums[i] >> s->shift;
+        int32_t byte = value < -ZERO ? 0 : value > TOP - ZERO ? TOP : value + ZERO;
+        to[i] = (uint8_t)(s->last ? value : byte);
+    }
+}
+
+/* Two channels at STEP pixels, side by side. */
+static AVX2 void interleave(const uint8_t one[STEP], const uint8_t other[STEP], uint8_t to[2 * STEP]) {
+    for (int i = 0; i < STEP; i++) {
+        uint16_t both = one[i] | other[i] << 8;
+        memcpy(to + 2 * i, &both, 2);
+    }
+}
+
+/* Have what the widest tap of the next columns reads come into the cache: so many rows are more than the processor
+   foresees by itself. */
+static void fetch(const stage *s, const uint8_t *x, int height, ptrdiff_t stride, int row, int column) {
+    int reach = 0;
+    for (int branch = 0; branch < s->branches; branch++)
+        if (s->dilations[branch] > reach) reach = s->dilations[branch];
+    ptrdiff_t below = row + reach < height ? row + reach : height - 1;
+    for (int pair = 0; pair < s->pairs; pair++) {
+        const uint8_t *p = x + 2 * ((below * s->pairs + pair) * stride + column + 2 * STEP);
+        __builtin_prefetch(p);
+        __builtin_prefetch(p + 2 * STEP);
+    }
+}
+
+/* Rows of a stage's result for a picture x; y: its pairs, or bytes (channels, height, width) of the last stage. */
+static AVX2 void convolve(const stage *s, const uint8_t *x, uint8_t *y, int height, int width, int top, int bottom) {
+    ptrdiff_t stride = stride_of(width);
+    int channels = s->branches * s->outputs, pairs = (channels + 1) / 2;
+    uint8_t bytes[MAX_CHANNELS + 1][STEP];
+    memset(bytes[channels], ZERO, STEP); /* beside the last of an odd number */
+    for (int row = top; row < bottom; row++)
+        for (int column = 0; column < width; column += STEP) {
+            int there = width - column < STEP ? width - column : STEP;
+            fetch(s, x, height, stride, row, column);
+            for (int branch = 0; branch < s->branches; branch++)
+                for (int output = 0, count; output < s->outputs; output += count) {
+                    int32_t sums[BLOCK][STEP];
+                    int left = s->outputs - output, first = branch * s->outputs + output;
+                    count = left >= 6 ? 6 : left >= 3 ? 3 : 1;
+                    for (int o = 0; o < count; o++)
+                        for (int i = 0; i < STEP; i++) sums[o][i] = s->bias[first + o];
+                    if (count == 6) add_sums(6, s, branch, output, x, height, stride, row, column, sums);
+                    if (count == 3) add_sums(3, s, branch, output, x, height, stride, row, column, sums);
+                    if (count == 1) add_sums(1, s, branch, output, x, height, stride, row, column, sums);
+                    for (int o = 0; o < count; o++) finish(s, sums[o], bytes[first + o]);
+                }
+            if (s->last)
+                for (int c = 0; c < channels; c++)
+                    memcpy(y + ((ptrdiff_t)c * height + row) * width + column, bytes[c], there);
+            else
+                for (int pair = 0; pair < pairs; pair++)
+                    interleave(bytes[2 * pair], bytes[2 * pair + 1],
+                               y + 2 * (((ptrdiff_t)row * pairs + pair) * stride + MARGIN + column));
+        }
+    if (!s->last)
+        for (ptrdiff_t line = (ptrdiff_t)top * pairs; line < (ptrdiff_t)bottom * pairs; line++)
+            surround(y + 2 * line * stride, width);
+}
+
+/* ---- The work on a batch, as the fields of `encdl.ciphers.agile_bytes._Work`: threads that call `encdl_work` with the
+   same one share it, band by band. */
+
+enum { SIGNS, FEATURES, STAGE };
+
+typedef struct {
+    int32_t kind;
+    int32_t next;                 /* the first band that nobody has taken */
+    int32_t rows;                 /* of a band, at the most */
+    int32_t batch, height, width; /* of the results */
+    const stage *stage;           /* of STAGE */
+    int32_t level;                /* of FEATURES */
+    int32_t planes, plane_height, plane_width; /* of SIGNS */
+    const uint8_t *x, *mask;
+    uint8_t *y;
+    int64_t x_step, y_step; /* bytes from picture to picture; `mask` steps as x */
+} work;
+
+static void do_band(const work *w, int picture, int top, int bottom) {
+    const uint8_t *x = w->x + picture * w->x_step, *mask = w->mask + picture * w->x_step;
+    uint8_t *y = w->y + picture * w->y_step;
+    if (w->kind == STAGE) {
+        convolve(w->stage, x, y, w->height, w->width, top, bottom);
+        return;
+    }
+    for (int row = top; row < bottom; row++) {
+        ptrdiff_t from = (ptrdiff_t)row * w->width, line = 2 * row * stride_of(w->width);
+        if (w->kind == SIGNS)
+            signs(x, y + (3 * w->planes + 1) / 2 * line, w->planes, w->plane_height, w->plane_width, row);
+        else
+            features(x + from, mask + from, y + 8 * line, w->level, w->width);
+    }
+}
+
+EXPORT void encdl_work(void *shared) {
+    work *w = shared;
+    int bands = (w->height + w->rows - 1) / w->rows, mine;
+    while ((mine = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED)) < w->batch * bands) {
+        int top = mine % bands * w->rows, bottom = top + w->rows;
+        do_band(w, mine / bands, top, bottom < w->height ? bottom : w->height);
+    }
+}
+
+#else /* another processor or compiler: the float layers work */
+
+EXPORT int encdl_agile_revision(void) { return 0; }
+
+#endif

@@ -1,0 +1,29 @@
+"""EncDL's few functions in C, where they were built: at installation, if there was a C compiler.
+
+Everything that they do is also done without them, by numpy or PyTorch and more slowly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+
+
+@functools.cache
+def library(revision_of: str, revision: int) -> ctypes.CDLL | None:
+    """The library, or None where it is not to be had.
+
+    Args:
+        revision_of: A function without arguments that tells the revision of what the caller uses, or 0 if that can't
+            run on this processor.
+        revision: The only one that the caller knows: a library of another was built from another EncDL.
+    """
+    spec = importlib.util.find_spec("encdl._compiled")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        found = ctypes.CDLL(spec.origin)
+        return found if getattr(found, revision_of)() == revision else None
+    except (OSError, AttributeError):  # built for another machine, or without that function
+        return None
