@@ -7,7 +7,7 @@ floor, so that any implementation of the same formula gives the same integers.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -35,15 +35,21 @@ class UnitMap(ABC):
         name: what users call it.
         centred: whether it takes its argument less 1/2, so that iterating it alone takes that off in between.
         parameters: random 64-bit control parameters that each lane takes from its seed.
+        code: the map's number in maps.c, if that has it.
     """
 
     name: ClassVar[str]
     centred: ClassVar[bool] = False
     parameters: ClassVar[int] = 0
+    code: ClassVar[int | None] = None
 
     @abstractmethod
     def prepare(self, parameters: Words, spare_a: Words, spare_b: Words) -> Evaluate:
         """Bind control parameters, (self.parameters, seeds, lanes), and two work arrays (seeds, lanes)."""
+
+    def constants(self, parameters: Words) -> Sequence[Words]:
+        """What maps.c makes of the parameters: arrays (1, seeds, lanes), none unless a map says so."""
+        return ()
 
 
 class Logistic(UnitMap):
@@ -56,6 +62,7 @@ class Logistic(UnitMap):
 
     name = "logistic"
     centred = True
+    code = 0
 
     def prepare(self, parameters: Words, spare_a: Words, spare_b: Words) -> Evaluate:
         """See `UnitMap.prepare`."""
@@ -77,6 +84,7 @@ class Chebyshev(UnitMap):
     """
 
     name = "chebyshev"
+    code = 1
 
     def prepare(self, parameters: Words, spare_a: Words, spare_b: Words) -> Evaluate:
         """See `UnitMap.prepare`."""
@@ -102,6 +110,7 @@ class SkewTent(UnitMap):
 
     name = "tent"
     parameters = 1
+    code = 2
 
     def prepare(self, parameters: Words, spare_a: Words, spare_b: Words) -> Evaluate:
         """See `UnitMap.prepare`."""
@@ -119,6 +128,10 @@ class SkewTent(UnitMap):
 
         return evaluate
 
+    def constants(self, parameters: Words) -> Sequence[Words]:
+        """See `UnitMap.constants`."""
+        return _Segments(parameters).constants()
+
 
 class PiecewiseLinear(UnitMap):
     """The piecewise linear chaotic map: for e = 1 - |1 - 2u|, e / q below a keyed q, then (e - q) / (1 - q).
@@ -131,6 +144,7 @@ class PiecewiseLinear(UnitMap):
 
     name = "piecewise_linear"
     parameters = 1
+    code = 3
 
     def prepare(self, parameters: Words, spare_a: Words, spare_b: Words) -> Evaluate:
         """See `UnitMap.prepare`."""
@@ -149,6 +163,10 @@ class PiecewiseLinear(UnitMap):
             multiply_slope(spare_a, spare_b, out, spare=spare_a)
 
         return evaluate
+
+    def constants(self, parameters: Words) -> Sequence[Words]:
+        """See `UnitMap.constants`."""
+        return _Segments(parameters).constants()
 
 
 _SMALLEST = constant(1 << 29)
@@ -175,3 +193,7 @@ class _Segments:
         self.break_point: Words = n << BITS_32
         self.right: Words = _SCALE // (_WHOLE - n)
         self.left_or_right: Words = (_SCALE // n) ^ self.right
+
+    def constants(self) -> tuple[Words, Words, Words]:
+        """Break points, slopes to their left, slopes to their right."""
+        return self.break_point, self.left_or_right ^ self.right, self.right

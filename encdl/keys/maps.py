@@ -28,6 +28,7 @@ which seeds the lanes, FIPS 202.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -38,6 +39,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
+from encdl import compiled
 from encdl.errors import UsageError
 from encdl.keys.chaos import Chebyshev, Logistic, PiecewiseLinear, SkewTent, UnitMap
 from encdl.keys.fixed_point import BITS_32, ONE, Words, constant, rotate_left
@@ -46,6 +48,9 @@ SEED_BYTES: Final = 32
 LANES: Final = 512
 WARM_UP: Final = 4
 """Steps that each lane takes before its first output."""
+
+REVISION: Final = 1
+"""Of the form of the functions in maps.c."""
 
 _DOMAIN: Final = b"encdl map v1"
 _STATE_WORDS: Final = 4
@@ -96,8 +101,22 @@ class CoupledMap:
 
     def _iterate(self, lanes: Words, out: Words) -> None:
         """Fill `out`, (seeds, steps, LANES), from the start values."""
+        lanes[_STATE_WORDS - 1] |= ONE
+        code = self.unit_map.code
+        library = compiled.library("encdl_maps_revision", REVISION) if code is not None else None
+        if library is None:
+            self._iterate_by_numpy(lanes, out)
+            return
+        state = np.concatenate([lanes[:_STATE_WORDS], *self.unit_map.constants(lanes[_STATE_WORDS:])])
+        seeds, steps, _ = out.shape
+        library.encdl_iterate(
+            code,
+            *(ctypes.c_void_p(each.ctypes.data) for each in (state, out)),
+            *(ctypes.c_int64(size) for size in (seeds, LANES, WARM_UP, steps)),
+        )
+
+    def _iterate_by_numpy(self, lanes: Words, out: Words) -> None:
         x, y, w, c = lanes[:_STATE_WORDS]
-        c |= ONE
         f = self.unit_map.prepare(lanes[_STATE_WORDS:], np.empty_like(x), np.empty_like(x))
         fx, spare = np.empty_like(x), np.empty_like(x)
         for step in range(-WARM_UP, out.shape[1]):

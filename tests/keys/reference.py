@@ -76,6 +76,13 @@ def step_back(f: Map, state: State, c: int, parameter: int) -> State:
     return x, y, (w - c) % WORD
 
 
+def output(state: State) -> int:
+    """What a lane gives in a state."""
+    x, y, _ = state
+    z = y * MULTIPLIER % WORD
+    return (x + (z ^ z >> 32)) % WORD
+
+
 def lane_outputs(name: str, seed: bytes, lane: int) -> Iterator[int]:
     """The 64-bit outputs of one lane."""
     words = 5 if name in {"tent", "piecewise_linear"} else 4
@@ -85,5 +92,4 @@ def lane_outputs(name: str, seed: bytes, lane: int) -> Iterator[int]:
     for index in range(1 << 62):
         state = step(REFERENCE[name], state, c, parameter)
         if index >= WARM_UP:
-            z = state[1] * MULTIPLIER % WORD
-            yield (state[0] + (z ^ z >> 32)) % WORD
+            yield output(state)

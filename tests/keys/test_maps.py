@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from encdl import compiled
 from encdl.errors import UsageError
-from encdl.keys.maps import LANES, MAPS, WARM_UP, byte_sequence, integer_sequence
+from encdl.keys.maps import LANES, MAPS, REVISION, WARM_UP, CoupledMap, byte_sequence, integer_sequence
 from tests.keys import reference
 
 CHAOTIC = tuple(reference.REFERENCE)
@@ -26,8 +27,18 @@ def bits(values: np.ndarray) -> np.ndarray:
     return np.unpackbits(np.ascontiguousarray(values).view(np.uint8), axis=-1)
 
 
+@pytest.fixture(params=["compiled", "numpy"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the lanes are iterated."""
+    if request.param == "numpy":
+        monkeypatch.setattr(compiled, "library", lambda *_: None)
+    elif compiled.library("encdl_maps_revision", REVISION) is None:
+        pytest.skip("no compiled code here: no C compiler")
+    return str(request.param)
+
+
 @every_chaotic_map
-def test_sequence_matches_the_reference(name: str) -> None:
+def test_sequence_matches_the_reference(name: str, way: str) -> None:
     (seed,) = seeds(1)
     steps = 6
     words = integer_sequence(name, [seed], steps * LANES * 2).astype(np.uint64).reshape(steps, LANES, 2)
@@ -36,6 +47,29 @@ def test_sequence_matches_the_reference(name: str) -> None:
         expected = list(itertools.islice(reference.lane_outputs(name, seed, lane), steps))
         assert outputs[:, lane].tolist() == expected
     assert (LANES, WARM_UP) == (reference.LANES, reference.WARM_UP)
+
+
+EDGES = tuple((edge + off) % reference.WORD for edge in (0, 1 << 32, 1 << 62, 1 << 63) for off in (-1, 0, 1))
+
+
+@every_chaotic_map
+def test_states_at_every_edge(name: str, way: str) -> None:
+    """Squares, slopes and break points at the ends of their ranges, two seeds of unlike lanes together."""
+    one = MAPS[name]
+    assert isinstance(one, CoupledMap)
+    draw = np.random.default_rng(0)
+    lanes = draw.choice(np.array(EDGES, dtype=np.uint64), (4 + one.unit_map.parameters, 2, LANES))
+    out = np.empty((2, 3, LANES), dtype=np.uint64)
+    one._iterate(lanes.copy(), out)
+    f = reference.REFERENCE[name]
+    for seed, lane in itertools.product((0, 1), range(0, LANES, 7)):
+        x, y, w, c, *parameter = (int(value) for value in lanes[:, seed, lane])
+        state = (x, y, w)
+        found = []
+        for _ in range(WARM_UP + 3):
+            state = reference.step(f, state, c | 1, *(parameter or [0]))
+            found.append(reference.output(state))
+        assert out[seed, :, lane].tolist() == found[WARM_UP:]
 
 
 @every_chaotic_map
