@@ -14,7 +14,8 @@ from torch import Tensor
 from encdl.container.array import Planes
 from encdl.errors import UsageError
 from encdl.keys.derive import ImageKeys
-from encdl.keys.planes import PlaneSpec, key_planes
+from encdl.keys.planes import PlaneSpec
+from encdl.nn.planes import plane_tensor
 
 if TYPE_CHECKING:
     from encdl.postprocess.base import PostProcess
@@ -124,9 +125,7 @@ class ChunkCipher:
         return torch.from_numpy(np.stack(chunks)).to(self._device)
 
     def _key_bits(self, images: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
-        channels, height, width = images.shape[1:]
-        bits = key_planes([key.planes for key in keys], self._planes, channels, height, width)
-        return torch.from_numpy(bits).to(self._device)
+        return plane_tensor([key.planes for key in keys], self._planes, images.shape[1:], self._device)
 
     def _by_channels(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         """Call `function` on as many channels at a time as bound its memory, which changes no result."""

@@ -21,10 +21,11 @@ from encdl.damage import DAMAGES
 from encdl.keys.derive import ImageKeys
 from encdl.keys.key import Key
 from encdl.keys.nonces import synthetic_nonce
-from encdl.keys.planes import PlaneSpec, key_planes
+from encdl.keys.planes import PlaneSpec
 from encdl.metrics.differential import npcr_pct, uaci_pct
 from encdl.metrics.quality import content_activity, mean_psnr_db
 from encdl.metrics.statistics import entropy_bits, mean_adjacent_correlation
+from encdl.nn.planes import plane_tensor
 from encdl.panels import cipher_columns, panel_png
 from encdl.records import summary
 
@@ -216,7 +217,7 @@ class Evaluation:
         return self.key.image_keys(synthetic_nonce(self.key, content, str(tuple(image.shape)).encode()))
 
     def _planes(self, keys: ImageKeys, image: Tensor) -> Tensor:
-        return torch.from_numpy(key_planes([keys.planes], self.spec, *image.shape[1:])).to(self.device)
+        return plane_tensor([keys.planes], self.spec, image.shape[1:], self.device)
 
 
 def per_seed(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from encdl.documents import content_of, grouped
 from encdl.errors import DataError
 from encdl.keys.derive import ImageKeys
 from encdl.keys.key import Key
-from encdl.keys.planes import PlaneSpec, key_planes
+from encdl.keys.planes import PlaneSpec
+from encdl.nn.planes import plane_tensor
 
 RESULTS = Path(__file__).parent / "results"
 REPEATS = {"cpu": 9, "cuda": 7}
@@ -140,8 +141,7 @@ def parts(codec: Codec, files: list[Path], settings: Settings, device: str) -> d
     tensors = [(torch.from_numpy(planes).to(codec.device), keys) for planes, keys in chunks]
 
     def planes_of(group: Any, keys: list[ImageKeys]) -> torch.Tensor:
-        found = key_planes([one.planes for one in keys], settings.planes, *group.shape[1:])
-        return torch.from_numpy(found).to(codec.device)
+        return plane_tensor([one.planes for one in keys], settings.planes, group.shape[1:], codec.device)
 
     bits = [planes_of(group, keys) for group, keys in chunks]
     steps: dict[str, Callable[[], object]] = {

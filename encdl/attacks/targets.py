@@ -19,7 +19,8 @@ from encdl.ciphers.base import Cipher
 from encdl.keys.derive import ImageKeys
 from encdl.keys.key import Key
 from encdl.keys.nonces import synthetic_nonce
-from encdl.keys.planes import LeakyExpansionWarning, PlaneSpec, key_planes
+from encdl.keys.planes import LeakyExpansionWarning, PlaneSpec
+from encdl.nn.planes import plane_tensor
 
 CHUNK: Final = 64
 """Pictures that are encrypted at a time, so that key planes fit into memory."""
@@ -110,8 +111,7 @@ class CipherTarget(Target):
     def _planes(self, keys: list[ImageKeys], images: Tensor) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LeakyExpansionWarning)  # what it warns of is measured here
-            planes = key_planes([one.planes for one in keys], self.spec, *images.shape[1:])
-        return torch.from_numpy(planes).to(images.device)
+            return plane_tensor([one.planes for one in keys], self.spec, images.shape[1:], images.device)
 
 
 MODES: Final[dict[str, dict[str, str]]] = {

@@ -25,8 +25,9 @@ from encdl.attacks.base import (
 from encdl.attacks.references import RepeatedKeyXor
 from encdl.attacks.targets import CipherTarget, FixedXor, Target
 from encdl.ciphers.agile import AgileCipher
-from encdl.keys.planes import LeakyExpansionWarning, key_planes
+from encdl.keys.planes import LeakyExpansionWarning
 from encdl.nn.phases import fold_channels
+from encdl.nn.planes import plane_tensor
 
 VICTIM = 10**6
 
@@ -217,8 +218,8 @@ def _opened(
 def _decrypted(target: CipherTarget, ciphertexts: Tensor, secrets: list[bytes]) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LeakyExpansionWarning)
-        planes = key_planes(secrets, target.spec, *ciphertexts.shape[1:])
-    return target.cipher.decrypt(ciphertexts, torch.from_numpy(planes).to(ciphertexts.device))
+        planes = plane_tensor(secrets, target.spec, ciphertexts.shape[1:], ciphertexts.device)
+    return target.cipher.decrypt(ciphertexts, planes)
 
 
 def _flipped(secret: bytes, bits: list[int]) -> bytes:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from encdl.attacks.targets import CipherTarget
-from encdl.keys.planes import KEY_BITS, key_bits, key_planes
+from encdl.keys.planes import KEY_BITS, key_bits
 from encdl.metrics.differential import npcr_pct
 from encdl.metrics.quality import mean_psnr_db
+from encdl.nn.planes import plane_tensor
 
 
 def sensitivity(target: CipherTarget, images: Tensor, seed: int) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def sensitivity(target: CipherTarget, images: Tensor, seed: int) -> dict[str, An
         _one_bit_off(one.planes, int(torch.randint(0, KEY_BITS, (1,), generator=generator))) for one in keys
     ]
     wrong = {
-        "seed_bit": torch.from_numpy(key_planes(near, target.spec, *images.shape[1:])).to(images.device),
+        "seed_bit": plane_tensor(near, target.spec, images.shape[1:], images.device),
         "plane_bit": planes.clone(),
     }
     flat = wrong["plane_bit"].flatten(1)

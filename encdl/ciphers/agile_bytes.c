@@ -4,7 +4,7 @@
    32 of them at a time (VPMADDUBSW) and adds in 16 bits, for as many channels as can never leave these (`group`), then
    in 32. The sums are the very integers of the float layers.
 
-   Channels go in pairs, uint8 (N, height, pairs, stride, 2): a pixel's two channels side by side, and in each row MARGIN
+   Channels go in pairs, uint8 (height, pairs, stride, 2): a pixel's two channels side by side, and in each row MARGIN
    pixels of zeros before and at least MARGIN behind its `width` pixels. The byte b stands for b - ZERO. */
 
 #include <stddef.h>
@@ -220,46 +220,42 @@ static AVX2 void convolve(const stage *s, const uint8_t *x, uint8_t *y, int heig
             surround(y + 2 * line * stride, width);
 }
 
-/* ---- The work on a batch, as the fields of `encdl.ciphers.agile_bytes._Work`: threads that call `encdl_work` with the
+/* ---- The work on a picture, as the fields of `encdl.ciphers.agile_bytes._Work`: threads that call `encdl_work` with the
    same one share it, band by band. */
 
 enum { SIGNS, FEATURES, STAGE };
 
 typedef struct {
     int32_t kind;
-    int32_t next;                 /* the first band that nobody has taken */
-    int32_t rows;                 /* of a band, at the most */
-    int32_t batch, height, width; /* of the results */
-    const stage *stage;           /* of STAGE */
-    int32_t level;                /* of FEATURES */
+    int32_t next;          /* the first band that nobody has taken */
+    int32_t rows;          /* of a band, at the most */
+    int32_t height, width; /* of the result */
+    int32_t level;         /* of FEATURES */
     int32_t planes, plane_height, plane_width; /* of SIGNS */
+    const stage *stage;    /* of STAGE */
     const uint8_t *x, *mask;
     uint8_t *y;
-    int64_t x_step, y_step; /* bytes from picture to picture; `mask` steps as x */
 } work;
 
-static void do_band(const work *w, int picture, int top, int bottom) {
-    const uint8_t *x = w->x + picture * w->x_step, *mask = w->mask + picture * w->x_step;
-    uint8_t *y = w->y + picture * w->y_step;
+static void do_band(const work *w, int top, int bottom) {
     if (w->kind == STAGE) {
-        convolve(w->stage, x, y, w->height, w->width, top, bottom);
+        convolve(w->stage, w->x, w->y, w->height, w->width, top, bottom);
         return;
     }
     for (int row = top; row < bottom; row++) {
         ptrdiff_t from = (ptrdiff_t)row * w->width, line = 2 * row * stride_of(w->width);
         if (w->kind == SIGNS)
-            signs(x, y + (3 * w->planes + 1) / 2 * line, w->planes, w->plane_height, w->plane_width, row);
+            signs(w->x, w->y + (3 * w->planes + 1) / 2 * line, w->planes, w->plane_height, w->plane_width, row);
         else
-            features(x + from, mask + from, y + 8 * line, w->level, w->width);
+            features(w->x + from, w->mask + from, w->y + 8 * line, w->level, w->width);
     }
 }
 
 EXPORT void encdl_work(void *shared) {
     work *w = shared;
-    int bands = (w->height + w->rows - 1) / w->rows, mine;
-    while ((mine = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED)) < w->batch * bands) {
-        int top = mine % bands * w->rows, bottom = top + w->rows;
-        do_band(w, mine / bands, top, bottom < w->height ? bottom : w->height);
+    for (int band; (band = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED)) < (w->height + w->rows - 1) / w->rows;) {
+        int top = band * w->rows, bottom = top + w->rows;
+        do_band(w, top, bottom < w->height ? bottom : w->height);
     }
 }
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
+import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,14 +32,19 @@ MAX_BRANCHES, MAX_CHANNELS = 4, 1024
 FEATURE_PAIRS = 8
 SIGNS, FEATURES, STAGE = range(3)
 """What the C code can do."""
+MAX_ROOM = 2**25
+"""Bytes of a buffer that a thread keeps: enough for 2048x2048 pixels."""
 WORTH_A_THREAD = 2**22
 """Products, about 0.1 ms of them, below which a second thread takes as long to wake as it saves."""
 
 
 class Pairs(NamedTuple):
-    """Channels two by two: uint8 (N, h, pairs, stride, 2), as agile_bytes.c says; a byte b stands for b - 64."""
+    """A picture's channels two by two: uint8 (h, pairs, stride, 2), as agile_bytes.c says; a byte b stands for b - 64.
 
-    bytes: Tensor
+    They lie in memory that the thread's next ones but one take over.
+    """
+
+    bytes: NDArray[np.uint8]
     width: int
 
 
@@ -45,18 +54,18 @@ def available() -> bool:
 
 
 def signs(key_planes: Tensor) -> Pairs:
-    """The planes uint8 (N, P, H, W) of phases 1, 2 and 3 as -1 and 1: 3P channels, phase after phase."""
-    batch, planes, *size = key_planes.shape
+    """The planes uint8 (P, H, W) of phases 1, 2 and 3 as -1 and 1: 3P channels, phase after phase."""
+    planes, *size = key_planes.shape
     height, width = (-(-side // 2) for side in size)
-    pairs = _room(batch, (3 * planes + 1) // 2, height, width)
-    _work(SIGNS, key_planes.contiguous(), pairs.bytes, height, width, planes=key_planes.shape[1:])
+    pairs = _room((3 * planes + 1) // 2, height, width)
+    _work(SIGNS, key_planes.contiguous(), pairs.bytes, height, width, planes=key_planes.shape)
     return pairs
 
 
 def features(masked: Tensor, mask: Tensor, level: int) -> Pairs:
-    """`encdl.ciphers.agile_networks.signed_features` of two uint8 (N, 1, h, w), 16 channels; a bit counts `level`."""
-    batch, _, height, width = masked.shape
-    pairs = _room(batch, FEATURE_PAIRS, height, width)
+    """`encdl.ciphers.agile_networks.signed_features` of two uint8 (h, w): 16 channels; a bit counts `level`."""
+    height, width = masked.shape
+    pairs = _room(FEATURE_PAIRS, height, width)
     _work(FEATURES, masked.contiguous(), pairs.bytes, height, width, level=level, mask=mask.contiguous())
     return pairs
 
@@ -75,14 +84,14 @@ class Network:
         self._out = _Stage([out], shift, last=True)
 
     def __call__(self, x: Pairs) -> Tensor:
-        """The low bytes of the last convolution, uint8 (N, channels, h, w)."""
-        batch, height = x.bytes.shape[:2]
+        """The low bytes of the last convolution, uint8 (channels, h, w)."""
+        height, width = len(x.bytes), x.width
         for stage in self._stages:
-            y = _room(batch, (stage.channels + 1) // 2, height, x.width)
-            _work(STAGE, x.bytes, y.bytes, height, x.width, stage=stage)
+            y = _room((stage.channels + 1) // 2, height, width)
+            _work(STAGE, x.bytes, y.bytes, height, width, stage=stage)
             x = y
-        out = torch.empty(batch, self._out.channels, height, x.width, dtype=torch.uint8)
-        _work(STAGE, x.bytes, out, height, x.width, stage=self._out)
+        out = torch.empty(self._out.channels, height, width, dtype=torch.uint8)
+        _work(STAGE, x.bytes, out, height, width, stage=self._out)
         return out
 
 
@@ -142,18 +151,17 @@ class _Work(ctypes.Structure):
     """The `work` of agile_bytes.c."""
 
     _fields_: ClassVar[Any] = [
-        *((name, ctypes.c_int32) for name in ("kind", "next", "rows", "batch", "height", "width")),
+        *((name, ctypes.c_int32) for name in ("kind", "next", "rows", "height", "width", "level")),
+        *((name, ctypes.c_int32) for name in ("planes", "plane_height", "plane_width")),
         ("stage", ctypes.POINTER(_Form)),
-        *((name, ctypes.c_int32) for name in ("level", "planes", "plane_height", "plane_width")),
         *((name, ctypes.c_void_p) for name in ("x", "mask", "y")),
-        *((name, ctypes.c_int64) for name in ("x_step", "y_step")),
     ]
 
 
 def _work(
     kind: int,
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | NDArray[np.uint8],
+    y: Tensor | NDArray[np.uint8],
     height: int,
     width: int,
     *,
@@ -162,22 +170,22 @@ def _work(
     planes: Sequence[int] = (0, 0, 0),
     mask: Tensor | None = None,
 ) -> None:
-    """Fill y (N, ...) from x (N, ...), both contiguous, in as many threads as PyTorch takes."""
-    products = y.numel() if stage is None else len(x) * height * width * stage.products
+    """Fill y from x, both contiguous, in as many threads as PyTorch takes."""
+    products = 16 * height * width if stage is None else height * width * stage.products
     threads = max(1, min(torch.get_num_threads(), products // WORTH_A_THREAD))
+    # A band of many rows, as neighbours share their input, but of so few that the threads end together.
+    rows = height if threads == 1 else max(8, -(-height // (6 * threads)))
     work = _Work(
-        *(kind, 0, _rows(len(x), height, threads), len(x), height, width),
+        *(kind, 0, rows, height, width, level),
+        *planes,
         None if stage is None else ctypes.pointer(stage.form),
-        *(level, *planes),
-        *(x.data_ptr(), None if mask is None else mask.data_ptr(), y.data_ptr()),
-        *(x.stride(0), y.stride(0)),
+        *(None if each is None else _address(each) for each in (x, mask, y)),
     )
     _run(ctypes.byref(work), threads)
 
 
-def _rows(batch: int, height: int, threads: int) -> int:
-    """The rows of a band: many, as neighbours share their input, but so few that the threads end together."""
-    return height if threads == 1 else max(8, -(-batch * height // (6 * threads)))
+def _address(array: Tensor | NDArray[np.uint8]) -> int:
+    return array.data_ptr() if isinstance(array, Tensor) else array.ctypes.data
 
 
 def _run(work: Any, threads: int) -> None:
@@ -208,9 +216,27 @@ def _group(paired: Tensor) -> int:
     return 1  # 18 weights of 7 are never too many
 
 
-def _room(batch: int, pairs: int, height: int, width: int) -> Pairs:
-    stride = -(-width // STEP) * STEP + 2 * MARGIN
-    return Pairs(torch.empty(batch, height, pairs, stride, 2, dtype=torch.uint8), width)
+class _Rooms(threading.local):
+    """Two buffers a thread, by turns: a system clears new memory page by page, which takes as long as a stage does."""
+
+    def __init__(self) -> None:
+        self.turn, self.buffers = 0, [np.empty(0, np.uint8)] * 2
+
+    def take(self, size: int) -> NDArray[np.uint8]:
+        if size > MAX_ROOM:
+            return np.empty(size, np.uint8)
+        self.turn = 1 - self.turn
+        if self.buffers[self.turn].size < size:
+            self.buffers[self.turn] = np.empty(size, np.uint8)
+        return self.buffers[self.turn][:size]
+
+
+_rooms = _Rooms()
+
+
+def _room(pairs: int, height: int, width: int) -> Pairs:
+    shape = (height, pairs, -(-width // STEP) * STEP + 2 * MARGIN, 2)
+    return Pairs(_rooms.take(math.prod(shape)).reshape(shape), width)
 
 
 def _compiled() -> ctypes.CDLL:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from encdl.ciphers.base import Cipher
-from encdl.keys.planes import PlaneSpec, key_planes
+from encdl.keys.planes import PlaneSpec
+from encdl.nn.planes import plane_tensor
 from encdl.readers import GatedStem, KeyedStem, PlainStem, Reader
 from encdl.study.timing import milliseconds, ratios, take_turns
 
@@ -68,7 +69,7 @@ def _times(readers: dict[str, Reader], cipher: Cipher, spec: PlaneSpec, picture:
     secrets = [hashlib.sha256(f"encdl timing key {index}".encode()).digest() for index in range(len(picture))]
 
     def planes() -> Tensor:
-        return torch.from_numpy(key_planes(secrets, spec, *picture.shape[1:])).to(picture.device)
+        return plane_tensor(secrets, spec, picture.shape[1:], picture.device)
 
     key = planes()
     mask = cipher.field(picture, key)

@@ -115,10 +115,15 @@ class CipherTask(LightningModule):
         return 0 if judging else self.global_rank
 
     def _planes(self, image: Tensor, purpose: str, step: int) -> Tensor:
-        planes = fresh_planes(
-            self.planes, image.shape, seed=self.seed, rank=self._draw_rank, purpose=purpose, step=step
+        return fresh_planes(
+            self.planes,
+            image.shape,
+            seed=self.seed,
+            rank=self._draw_rank,
+            purpose=purpose,
+            step=step,
+            device=image.device,
         )
-        return planes.to(image.device)
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:
         return fresh_generator(seed=self.seed, rank=self._draw_rank, purpose=purpose, step=step)

@@ -11,11 +11,19 @@ import hashlib
 import torch
 from torch import Tensor
 
-from encdl.keys.planes import PlaneSpec, key_planes
+from encdl.keys.planes import PlaneSpec
+from encdl.nn.planes import plane_tensor
 
 
 def fresh_planes(
-    spec: PlaneSpec, shape: torch.Size, *, seed: int, rank: int, purpose: str, step: int
+    spec: PlaneSpec,
+    shape: torch.Size,
+    *,
+    seed: int,
+    rank: int,
+    purpose: str,
+    step: int,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Key planes of one fresh key a picture.
 
@@ -26,14 +34,15 @@ def fresh_planes(
         rank: The process's rank.
         purpose: "train", "validate", …: purposes never share a key.
         step: Counts the draws of a purpose.
+        device: Where the planes are wanted.
 
     Returns:
-        (B, C, P, H, W) uint8 in {0, 1}, on the CPU.
+        (B, C, P, H, W) uint8 in {0, 1}.
     """
     origin = f"encdl training key/{seed}/{rank}/{purpose}/{step}".encode()
     secrets = hashlib.shake_256(origin).digest(32 * shape[0])
     subkeys = [secrets[i : i + 32] for i in range(0, len(secrets), 32)]
-    return torch.from_numpy(key_planes(subkeys, spec, shape[1], shape[2], shape[3]))
+    return plane_tensor(subkeys, spec, shape[1:], device)
 
 
 def fresh_generator(*, seed: int, rank: int, purpose: str, step: int) -> torch.Generator:
