@@ -10,6 +10,11 @@ import functools
 import importlib.util
 
 
+def built() -> bool:
+    """Whether there is a library; `library` says whether it is of use."""
+    return importlib.util.find_spec("encdl._compiled") is not None
+
+
 @functools.cache
 def library(revision_of: str, revision: int) -> ctypes.CDLL | None:
     """The library, or None where it is not to be had.

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from encdl import compiled
 from encdl.atomic import write_bytes
 
 LIBRARIES = (
@@ -59,8 +60,8 @@ def commit() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python's version and those of the libraries that are installed."""
-    found = {"python": platform.python_version()}
+    """Python's version and those of the libraries that are installed, and whether EncDL's compiled code is."""
+    found = {"python": platform.python_version(), "compiled": "yes" if compiled.built() else "no"}
     for name in LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)
