@@ -15,7 +15,7 @@ from encdl.nn.planes import plane_tensor
 from encdl.readers import GatedStem, KeyedStem, PlainStem, Reader
 from encdl.study.timing import milliseconds, ratios, take_turns
 
-ROUNDS = 15
+ROUNDS = 40
 RATIOS = (
     ("keyed", "plain"),
     ("gated", "plain"),
