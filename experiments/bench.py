@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from encdl import atomic, container, formats, images, postprocess, records, weights
+from encdl import atomic, compiled, container, formats, images, postprocess, records, weights
 from encdl.chunk_cipher import PIXELS_AT_ONCE
 from encdl.codec import Codec, Settings
 from encdl.data.embedded import axial_slice, volume
@@ -127,8 +128,13 @@ def groups(readers: list[container.Reader], at_once: int) -> list[tuple[Any, lis
     return found
 
 
-def parts(codec: Codec, files: list[Path], settings: Settings, device: str) -> dict[str, float]:
-    """Seconds of the steps of encryption, each by itself, over all chunks of the files."""
+def parts(
+    codec: Codec, files: list[Path], settings: Settings, device: str
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds of the steps of encryption, each by itself, over all chunks of the files.
+
+    And of those among them that compiled code does, without it.
+    """
     documents = [formats.load(path) for path in files]
     made = []
     for document in documents:
@@ -154,7 +160,10 @@ def parts(codec: Codec, files: list[Path], settings: Settings, device: str) -> d
         "post-processing": lambda: [process.apply(image, keys) for image, keys in tensors],
         "tags (read and verify)": lambda: [reader.verify() for reader in readers],
     }
-    return {name: seconds(step, device) for name, step in steps.items()}
+    found = {name: seconds(step, device) for name, step in steps.items()}
+    with mock.patch.object(compiled, "library", lambda *_: None):
+        without = {name: seconds(steps[name], device) for name in ("key planes", "network")}
+    return found, without
 
 
 def measure(device: str, folder: Path, small: list[Any]) -> dict[str, Any]:
@@ -183,12 +192,13 @@ def measure(device: str, folder: Path, small: list[Any]) -> dict[str, Any]:
             "AES-256-GCM decrypt": lambda files=files: aes_decrypt(files, out, key),  # type: ignore[misc]
         }
         rates = {row: size / 1e6 / seconds(work, device) for row, work in rows.items()}
-        steps = parts(codec, files, Settings(postprocess="diffusion"), device)
+        steps, without = parts(codec, files, Settings(postprocess="diffusion"), device)
         result[name] = {
             "array_mb": size / 1e6,
             "mb_per_s": rates,
             "aes_encrypt_to_encdl_encrypt": rates["AES-256-GCM encrypt"] / rates["encdl encrypt"],
             "seconds_of_steps": steps,
+            "seconds_without_compiled_code": without,
             "share_of_network": steps["network"] / sum(v for k, v in steps.items() if k != "post-processing"),
         }
     return result
@@ -214,6 +224,8 @@ def main() -> None:
             print(f"  {row:<40} {rate:10.2f} MB/s")
         for step, time_s in found["seconds_of_steps"].items():
             print(f"    {step:<38} {time_s * 1000:10.1f} ms")
+        for step, time_s in found["seconds_without_compiled_code"].items():
+            print(f"    {step + ', no compiled code':<38} {time_s * 1000:10.1f} ms")
     output = args.output or RESULTS / f"throughput-{args.device}.json"
     content = records.record(
         output.stem,

@@ -47,4 +47,5 @@ def test_the_bench_runs_with_few_packages(tmp_path: Path) -> None:
         assert {"AES-256-GCM encrypt", "AES-256-GCM decrypt"} < set(found["mb_per_s"])
         assert min(found["mb_per_s"].values()) > 0
         assert min(found["seconds_of_steps"].values()) > 0
+        assert min(found["seconds_without_compiled_code"].values()) > 0
         assert 0 < found["share_of_network"] < 1
