@@ -111,6 +111,33 @@ static AVX2 void features(const uint8_t *masked, const uint8_t *mask, uint8_t *y
     }
 }
 
+/* ---- What comes out: masks from the bytes that the planes spell, plane `bit % count` giving each bit. */
+
+/* A row of phase 0's mask: its bytes, and F on top. */
+static AVX2 void first_mask(const uint8_t *planes, const uint8_t *field, uint8_t *y, int count, int height, int width, int row) {
+    int w = (width + 1) / 2;
+    memcpy(y, field, w);
+    for (int bit = 0; bit < 8; bit++) {
+        const uint8_t *plane = planes + ((ptrdiff_t)(bit % count) * height + 2 * row) * width;
+        for (int i = 0; i < w; i++) y[i] += plane[2 * i] << bit;
+    }
+}
+
+/* Row `row` of the whole mask: the mask of phase 0, and of the others the bytes with E, (3, h, w), on top. */
+static AVX2 void whole_mask(const uint8_t *planes, const uint8_t *first, const uint8_t *others, uint8_t *y, int count,
+                            int height, int width, int row) {
+    int h = (height + 1) / 2, w = (width + 1) / 2, line = row / 2 * w;
+    const uint8_t *left = row % 2 ? others + (ptrdiff_t)h * w + line : first + line;
+    const uint8_t *right = others + (row % 2 ? 2 * (ptrdiff_t)h * w : 0) + line;
+    memset(y, 0, width);
+    for (int bit = 0; bit < 8; bit++) {
+        const uint8_t *plane = planes + ((ptrdiff_t)(bit % count) * height + row) * width;
+        for (int i = 0; i < width; i++) y[i] += plane[i] << bit;
+    }
+    for (int i = 0; i < w; i++) y[2 * i] = left[i] + (row % 2 ? y[2 * i] : 0);
+    for (int i = 0; i < width / 2; i++) y[2 * i + 1] += right[i];
+}
+
 /* ---- The convolutions. */
 
 /* Add to `sums` those of `count` outputs at STEP pixels; `count` is known when this is compiled, and the sums of a
@@ -223,7 +250,7 @@ static AVX2 void convolve(const stage *s, const uint8_t *x, uint8_t *y, int heig
 /* ---- The work on a picture, as the fields of `encdl.ciphers.agile_bytes._Work`: threads that call `encdl_work` with the
    same one share it, band by band. */
 
-enum { SIGNS, FEATURES, STAGE };
+enum { SIGNS, FEATURES, STAGE, FIRST_MASK, WHOLE_MASK };
 
 typedef struct {
     int32_t kind;
@@ -231,24 +258,28 @@ typedef struct {
     int32_t rows;          /* of a band, at the most */
     int32_t height, width; /* of the result */
     int32_t level;         /* of FEATURES */
-    int32_t planes, plane_height, plane_width; /* of SIGNS */
+    int32_t planes, plane_height, plane_width; /* of what takes key planes */
     const stage *stage;    /* of STAGE */
-    const uint8_t *x, *mask;
+    const uint8_t *x, *second, *third; /* pictures, in the order in which the functions above take them */
     uint8_t *y;
 } work;
 
+static void do_row(const work *w, int row) {
+    ptrdiff_t line = (ptrdiff_t)row * w->width, pairs = 2 * row * stride_of(w->width);
+    if (w->kind == SIGNS)
+        signs(w->x, w->y + (3 * w->planes + 1) / 2 * pairs, w->planes, w->plane_height, w->plane_width, row);
+    if (w->kind == FEATURES) features(w->x + line, w->second + line, w->y + 8 * pairs, w->level, w->width);
+    if (w->kind == FIRST_MASK)
+        first_mask(w->x, w->second + line, w->y + line, w->planes, w->plane_height, w->plane_width, row);
+    if (w->kind == WHOLE_MASK)
+        whole_mask(w->x, w->second, w->third, w->y + line, w->planes, w->plane_height, w->plane_width, row);
+}
+
 static void do_band(const work *w, int top, int bottom) {
-    if (w->kind == STAGE) {
+    if (w->kind == STAGE)
         convolve(w->stage, w->x, w->y, w->height, w->width, top, bottom);
-        return;
-    }
-    for (int row = top; row < bottom; row++) {
-        ptrdiff_t from = (ptrdiff_t)row * w->width, line = 2 * row * stride_of(w->width);
-        if (w->kind == SIGNS)
-            signs(w->x, w->y + (3 * w->planes + 1) / 2 * line, w->planes, w->plane_height, w->plane_width, row);
-        else
-            features(w->x + from, w->mask + from, w->y + 8 * line, w->level, w->width);
-    }
+    else
+        for (int row = top; row < bottom; row++) do_row(w, row);
 }
 
 EXPORT void encdl_work(void *shared) {

@@ -30,7 +30,7 @@ ZERO, TOP = 64, 127
 STEP, MARGIN = 32, 16
 MAX_BRANCHES, MAX_CHANNELS = 4, 1024
 FEATURE_PAIRS = 8
-SIGNS, FEATURES, STAGE = range(3)
+SIGNS, FEATURES, STAGE, FIRST_MASK, WHOLE_MASK = range(5)
 """What the C code can do."""
 MAX_ROOM = 2**25
 """Bytes of a buffer that a thread keeps: enough for 2048x2048 pixels."""
@@ -58,7 +58,7 @@ def signs(key_planes: Tensor) -> Pairs:
     planes, *size = key_planes.shape
     height, width = (-(-side // 2) for side in size)
     pairs = _room((3 * planes + 1) // 2, height, width)
-    _work(SIGNS, key_planes.contiguous(), pairs.bytes, height, width, planes=key_planes.shape)
+    _work(SIGNS, [key_planes.contiguous()], pairs.bytes, height, width, planes=key_planes.shape)
     return pairs
 
 
@@ -66,8 +66,24 @@ def features(masked: Tensor, mask: Tensor, level: int) -> Pairs:
     """`encdl.ciphers.agile_networks.signed_features` of two uint8 (h, w): 16 channels; a bit counts `level`."""
     height, width = masked.shape
     pairs = _room(FEATURE_PAIRS, height, width)
-    _work(FEATURES, masked.contiguous(), pairs.bytes, height, width, level=level, mask=mask.contiguous())
+    _work(FEATURES, [masked.contiguous(), mask.contiguous()], pairs.bytes, height, width, level=level)
     return pairs
+
+
+def first_mask(key_planes: Tensor, field: Tensor) -> Tensor:
+    """The mask of phase 0, uint8 (h, w): the bytes that the planes (P, H, W) spell there, and F (h, w) on top."""
+    y = torch.empty_like(field, memory_format=torch.contiguous_format)
+    arrays = [key_planes.contiguous(), field.contiguous()]
+    _work(FIRST_MASK, arrays, y, *y.shape, planes=key_planes.shape)
+    return y
+
+
+def whole_mask(key_planes: Tensor, first: Tensor, others: Tensor) -> Tensor:
+    """The mask uint8 (H, W): that of phase 0 (h, w), and of phases 1, 2 and 3 the bytes with E (3, h, w) on top."""
+    y = torch.empty(key_planes.shape[1:], dtype=torch.uint8)
+    arrays = [key_planes.contiguous(), first.contiguous(), others.contiguous()]
+    _work(WHOLE_MASK, arrays, y, *y.shape, planes=key_planes.shape)
+    return y
 
 
 class Network:
@@ -88,16 +104,17 @@ class Network:
         height, width = len(x.bytes), x.width
         for stage in self._stages:
             y = _room((stage.channels + 1) // 2, height, width)
-            _work(STAGE, x.bytes, y.bytes, height, width, stage=stage)
+            _work(STAGE, [x.bytes], y.bytes, height, width, stage=stage)
             x = y
         out = torch.empty(self._out.channels, height, width, dtype=torch.uint8)
-        _work(STAGE, x.bytes, out, height, width, stage=self._out)
+        _work(STAGE, [x.bytes], out, height, width, stage=self._out)
         return out
 
 
-def network(layers: nn.Module, shift: int) -> Network:
+def network(layers: Any, shift: int) -> Network:
     """The network of a module's `first`, `second` and `out`, packed once as long as their weights stay."""
-    weights = list(layers.parameters())
+    convolutions = (*layers.first.branches, *layers.second.branches, layers.out)
+    weights = [weight for layer in convolutions for weight in (layer.weight, layer.bias)]
     if any(weight.is_inference() for weight in weights):  # nothing counts the changes of such
         return _pack(layers, shift)
     made_of = (shift, *((weight.data_ptr(), weight._version) for weight in weights))
@@ -154,13 +171,13 @@ class _Work(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("kind", "next", "rows", "height", "width", "level")),
         *((name, ctypes.c_int32) for name in ("planes", "plane_height", "plane_width")),
         ("stage", ctypes.POINTER(_Form)),
-        *((name, ctypes.c_void_p) for name in ("x", "mask", "y")),
+        *((name, ctypes.c_void_p) for name in ("x", "second", "third", "y")),
     ]
 
 
 def _work(
     kind: int,
-    x: Tensor | NDArray[np.uint8],
+    x: Sequence[Tensor | NDArray[np.uint8]],
     y: Tensor | NDArray[np.uint8],
     height: int,
     width: int,
@@ -168,9 +185,8 @@ def _work(
     stage: _Stage | None = None,
     level: int = 0,
     planes: Sequence[int] = (0, 0, 0),
-    mask: Tensor | None = None,
 ) -> None:
-    """Fill y from x, both contiguous, in as many threads as PyTorch takes."""
+    """Fill y from what x holds, all contiguous, in as many threads as PyTorch takes."""
     products = 16 * height * width if stage is None else height * width * stage.products
     threads = max(1, min(torch.get_num_threads(), products // WORTH_A_THREAD))
     # A band of many rows, as neighbours share their input, but of so few that the threads end together.
@@ -179,12 +195,14 @@ def _work(
         *(kind, 0, rows, height, width, level),
         *planes,
         None if stage is None else ctypes.pointer(stage.form),
-        *(None if each is None else _address(each) for each in (x, mask, y)),
+        *(_address(each) for each in (*x, *[None] * (3 - len(x)), y)),
     )
     _run(ctypes.byref(work), threads)
 
 
-def _address(array: Tensor | NDArray[np.uint8]) -> int:
+def _address(array: Tensor | NDArray[np.uint8] | None) -> int | None:
+    if array is None:
+        return None
     return array.data_ptr() if isinstance(array, Tensor) else array.ctypes.data
 
 

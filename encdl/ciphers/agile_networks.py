@@ -36,9 +36,8 @@ class KeyField(nn.Module):
         return out
 
     def on_bytes(self, key_planes: Tensor) -> Tensor:
-        """F modulo 256 for all planes of a picture, uint8 (N, P, H, W) in {0, 1}: uint8 (N, 1, h, w)."""
-        network = agile_bytes.network(self, shift=0)
-        return torch.stack([network(agile_bytes.signs(planes)) for planes in key_planes])
+        """F modulo 256 for all planes of one picture, uint8 (P, H, W) in {0, 1}: uint8 (h, w)."""
+        return agile_bytes.network(self, shift=0)(agile_bytes.signs(key_planes))[0]
 
 
 class ContentCoupling(nn.Module):
@@ -64,10 +63,9 @@ class ContentCoupling(nn.Module):
         return shift_clamp(self.out(hidden), self.OUTPUT_SHIFT, -EXACT_LIMIT, EXACT_LIMIT)
 
     def on_bytes(self, masked: Tensor, mask: Tensor) -> Tensor:
-        """E modulo 256 of two uint8 (N, 1, h, w): uint8 (N, 3, h, w)."""
-        network = agile_bytes.network(self, self.OUTPUT_SHIFT)
-        pictures = zip(masked[:, 0], mask[:, 0], strict=True)
-        return torch.stack([network(agile_bytes.features(*each, int(KEY_LEVEL))) for each in pictures])
+        """E modulo 256 for one picture, two uint8 (h, w): uint8 (3, h, w)."""
+        pairs = agile_bytes.features(masked, mask, int(KEY_LEVEL))
+        return agile_bytes.network(self, self.OUTPUT_SHIFT)(pairs)
 
 
 def signed_features(masked: Tensor, mask: Tensor) -> Tensor:

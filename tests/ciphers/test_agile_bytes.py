@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from encdl import compiled
 from encdl.ciphers import AgileCipher, agile_bytes
 from encdl.ciphers.agile_networks import KEY_LEVEL, ContentCoupling, KeyField, signed_features
+from encdl.ciphers.base import plane_bytes
 from encdl.nn.integer import IntegerConv2d, IntegerDilatedStage
-from encdl.nn.phases import phases_of
+from encdl.nn.phases import from_phases, phases_of, to_phases
 
 needs_code = pytest.mark.skipif(
     not agile_bytes.available(), reason="no compiled code here: no C compiler, or no processor with AVX2"
@@ -146,31 +147,45 @@ def test_features_of_every_pair_of_bytes() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (37, 70), (1, 300), (300, 1)])
 def test_both_networks(size: tuple[int, int]) -> None:
     one = AgileCipher().requires_grad_(False)
-    bits = made(2, 8, *size, high=2)
+    bits = made(1, 8, *size, high=2)
     signs = torch.cat(phases_of(bits)[1:], dim=1).float() * 2 - 1
-    assert torch.equal(one.key_field.on_bytes(bits).float(), one.key_field(signs) % 256)
-    masked, mask = made(2, 1, *size, seed=1), made(2, 1, *size, seed=2)
-    assert torch.equal(
-        one.coupling.on_bytes(masked, mask).float(), one.coupling(masked.float(), mask.float()) % 256
-    )
+    assert torch.equal(one.key_field.on_bytes(bits[0]).float(), one.key_field(signs)[0, 0] % 256)
+    masked, mask = made(1, 1, *size, seed=1), made(1, 1, *size, seed=2)
+    found = one.coupling.on_bytes(masked[0, 0], mask[0, 0])
+    assert torch.equal(found.float(), one.coupling(masked.float(), mask.float())[0] % 256)
+
+
+@needs_code
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 40), st.integers(1, 80), st.integers(0, 2**32))
+def test_masks(planes: int, height: int, width: int, seed: int) -> None:
+    bits = made(planes, height, width, seed=seed, high=2)
+    field = made((height + 1) // 2, (width + 1) // 2, seed=seed + 1)
+    others = made(3, *field.shape, seed=seed + 2)
+    spelled = to_phases(plane_bytes(bits[None]).float())[0].to(torch.uint8)
+    first = agile_bytes.first_mask(bits, field)
+    assert torch.equal(first, spelled[0] + field)
+    wanted = from_phases(torch.cat([first[None], spelled[1:] + others])[None], height, width)[0, 0]
+    assert torch.equal(agile_bytes.whole_mask(bits, first, others), wanted)
 
 
 # ---- threads
 
 
 @needs_code
-@pytest.mark.parametrize("shape", [(1, 8, 300, 200), (5, 8, 130, 90), (40, 8, 34, 36)])
-def test_threads_share_a_batch(threads: None, shape: tuple[int, ...]) -> None:
-    field, bits = KeyField(8, 3).requires_grad_(False), made(*shape, high=2)
-    together = field.on_bytes(bits)
+@pytest.mark.parametrize("shape", [(300, 200), (130, 90), (34, 36), (1, 4000), (4000, 1)])
+def test_threads_share_a_picture(threads: None, shape: tuple[int, ...]) -> None:
+    one, image = AgileCipher().requires_grad_(False), made(1, 1, *shape)
+    bits = made(1, 1, 8, *shape, seed=1, high=2)
+    together = one.encrypt(image, bits)
     torch.set_num_threads(1)
-    assert torch.equal(field.on_bytes(bits), together)
+    assert torch.equal(one.encrypt(image, bits), together)
 
 
 @needs_code
 def test_many_callers_at_a_time(threads: None) -> None:
     coupling = ContentCoupling(6).requires_grad_(False)
-    inputs = [(made(1, 1, 90, 80, seed=seed), made(1, 1, 90, 80, seed=seed + 50)) for seed in range(40)]
+    inputs = [(made(90, 80, seed=seed), made(90, 80, seed=seed + 50)) for seed in range(40)]
     wanted = [coupling.on_bytes(*each) for each in inputs]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda each: coupling.on_bytes(*each), inputs))
@@ -179,7 +194,7 @@ def test_many_callers_at_a_time(threads: None) -> None:
 
 @needs_code
 def test_without_a_runtime_one_thread_does_it(threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    field, bits = KeyField(8, 3).requires_grad_(False), made(2, 8, 200, 200, high=2)
+    field, bits = KeyField(8, 3).requires_grad_(False), made(8, 200, 200, high=2)
     wanted = field.on_bytes(bits)
     monkeypatch.setattr(agile_bytes, "_openmp", lambda: None)
     assert torch.equal(field.on_bytes(bits), wanted)
@@ -221,7 +236,7 @@ def test_weights_of_inference_mode() -> None:
 @needs_code
 def test_packed_weights_are_no_part_of_the_network() -> None:
     """They would stop it from being copied and stored."""
-    field, bits = KeyField(8, 3).requires_grad_(False), made(1, 8, 20, 20, high=2)
+    field, bits = KeyField(8, 3).requires_grad_(False), made(8, 20, 20, high=2)
     before = field.state_dict().keys()
     wanted = field.on_bytes(bits)
     assert field.state_dict().keys() == before
