@@ -1,7 +1,8 @@
-"""The networks of the `agile` cipher on bytes, by compiled code: the same integers modulo 256, several times as fast.
+"""The steps of the `agile` cipher's networks on bytes, by compiled code: the same integers modulo 256, in less time.
 
-`agile_bytes.c` is for x86 processors with AVX2. Where it was not built (`encdl.compiled`) or the processor is another,
-`available` is false and the float layers work instead. No gradient takes this road.
+`encdl.ciphers.agile_packed` makes networks of them. `agile_bytes.c` is for x86 processors with AVX2. Where it was not
+built (`encdl.compiled`) or the processor is another, `available` is false and the float layers work instead. No gradient
+takes this road.
 """
 
 from __future__ import annotations
@@ -12,23 +13,20 @@ import math
 import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from encdl import compiled
-from encdl.nn.integer import IntegerConv2d, IntegerDilatedStage
 
 REVISION = 1
 """Of the C functions' form."""
 ZERO, TOP = 64, 127
 """The bytes of 0 and of the largest activation."""
 STEP, MARGIN = 32, 16
-MAX_BRANCHES, MAX_CHANNELS = 4, 1024
+MAX_BRANCHES = 4
 FEATURE_PAIRS = 8
 SIGNS, FEATURES, STAGE, FIRST_MASK, WHOLE_MASK = range(5)
 """What the C code can do."""
@@ -46,6 +44,22 @@ class Pairs(NamedTuple):
 
     bytes: NDArray[np.uint8]
     width: int
+
+
+class Stage(ctypes.Structure):
+    """The `stage` of agile_bytes.c: parallel convolutions, and where their weights lie."""
+
+    _fields_: ClassVar[Any] = [
+        ("weights", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("dilations", ctypes.c_int32 * MAX_BRANCHES),
+        *((name, ctypes.c_int32) for name in ("branches", "outputs", "pairs", "group", "shift", "last")),
+    ]
+
+    @property
+    def channels(self) -> int:
+        """Of the result."""
+        return int(self.branches * self.outputs)
 
 
 def available() -> bool:
@@ -70,6 +84,21 @@ def features(masked: Tensor, mask: Tensor, level: int) -> Pairs:
     return pairs
 
 
+def convolve(stage: Stage, x: Pairs) -> Pairs:
+    """The channels of a stage that is not the last, shifted and clamped to seven bits."""
+    height, width = len(x.bytes), x.width
+    pairs = _room((stage.channels + 1) // 2, height, width)
+    _work(STAGE, [x.bytes], pairs.bytes, height, width, stage=stage)
+    return pairs
+
+
+def convolve_last(stage: Stage, x: Pairs) -> Tensor:
+    """The low bytes of the last stage's shifted sums, uint8 (channels, h, w)."""
+    y = torch.empty(stage.channels, len(x.bytes), x.width, dtype=torch.uint8)
+    _work(STAGE, [x.bytes], y, *y.shape[1:], stage=stage)
+    return y
+
+
 def first_mask(key_planes: Tensor, field: Tensor) -> Tensor:
     """The mask of phase 0, uint8 (h, w): the bytes that the planes (P, H, W) spell there, and F (h, w) on top."""
     y = torch.empty_like(field, memory_format=torch.contiguous_format)
@@ -86,91 +115,13 @@ def whole_mask(key_planes: Tensor, first: Tensor, others: Tensor) -> Tensor:
     return y
 
 
-class Network:
-    """Stages and a last convolution, with the weights that they have now.
-
-    Args:
-        stages: Of at most four branches and 1024 channels each.
-        out: The last convolution.
-        shift: Bits taken off its sums.
-    """
-
-    def __init__(self, stages: Sequence[IntegerDilatedStage], out: IntegerConv2d, shift: int) -> None:
-        self._stages = [_Stage(list(stage.branches), stage.shift) for stage in stages]  # type: ignore[arg-type]
-        self._out = _Stage([out], shift, last=True)
-
-    def __call__(self, x: Pairs) -> Tensor:
-        """The low bytes of the last convolution, uint8 (channels, h, w)."""
-        height, width = len(x.bytes), x.width
-        for stage in self._stages:
-            y = _room((stage.channels + 1) // 2, height, width)
-            _work(STAGE, [x.bytes], y.bytes, height, width, stage=stage)
-            x = y
-        out = torch.empty(self._out.channels, height, width, dtype=torch.uint8)
-        _work(STAGE, [x.bytes], out, height, width, stage=self._out)
-        return out
-
-
-def network(layers: Any, shift: int) -> Network:
-    """The network of a module's `first`, `second` and `out`, packed once as long as their weights stay."""
-    convolutions = (*layers.first.branches, *layers.second.branches, layers.out)
-    weights = [weight for layer in convolutions for weight in (layer.weight, layer.bias)]
-    if any(weight.is_inference() for weight in weights):  # nothing counts the changes of such
-        return _pack(layers, shift)
-    made_of = (shift, *((weight.data_ptr(), weight._version) for weight in weights))
-    known = _packed.get(layers)
-    if known is None or known[0] != made_of:
-        known = _packed[layers] = (made_of, _pack(layers, shift))
-    return known[1]
-
-
-_packed: WeakKeyDictionary[nn.Module, tuple[object, Network]] = WeakKeyDictionary()
-
-
-@torch.no_grad()
-def _pack(layers: Any, shift: int) -> Network:
-    return Network((layers.first, layers.second), layers.out, shift)
-
-
-class _Stage:
-    """Parallel convolutions of one input; `last` keeps the low byte of a sum, and not what fits in seven bits."""
-
-    def __init__(self, layers: Sequence[IntegerConv2d], shift: int, last: bool = False) -> None:
-        weight = torch.stack([layer.integer_weight() for layer in layers]).int()
-        weight = F.pad(weight, (0, 0, 0, 0, 0, weight.shape[2] % 2))
-        bias = torch.stack([layer.integer_bias() for layer in layers]).int()
-        branches, outputs, inputs = weight.shape[:3]
-        self.products = weight.numel()
-        self.channels = branches * outputs
-        paired = weight.view(branches, outputs, inputs // 2, 2, 9).permute(0, 2, 4, 1, 3)
-        self._weights = paired.to(torch.int8).contiguous()
-        self._bias = (bias - ZERO * weight.sum(dim=(2, 3, 4))).int().contiguous()
-        self.form = _Form(
-            self._weights.data_ptr(),
-            self._bias.data_ptr(),
-            (ctypes.c_int32 * MAX_BRANCHES)(*(layer.dilation for layer in layers)),
-            *(branches, outputs, inputs // 2, _group(paired), shift, last),
-        )
-
-
-class _Form(ctypes.Structure):
-    """The `stage` of agile_bytes.c."""
-
-    _fields_: ClassVar[Any] = [
-        ("weights", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-        ("dilations", ctypes.c_int32 * MAX_BRANCHES),
-        *((name, ctypes.c_int32) for name in ("branches", "outputs", "pairs", "group", "shift", "last")),
-    ]
-
-
 class _Work(ctypes.Structure):
     """The `work` of agile_bytes.c."""
 
     _fields_: ClassVar[Any] = [
         *((name, ctypes.c_int32) for name in ("kind", "next", "rows", "height", "width", "level")),
         *((name, ctypes.c_int32) for name in ("planes", "plane_height", "plane_width")),
-        ("stage", ctypes.POINTER(_Form)),
+        ("stage", ctypes.POINTER(Stage)),
         *((name, ctypes.c_void_p) for name in ("x", "second", "third", "y")),
     ]
 
@@ -182,19 +133,19 @@ def _work(
     height: int,
     width: int,
     *,
-    stage: _Stage | None = None,
+    stage: Stage | None = None,
     level: int = 0,
     planes: Sequence[int] = (0, 0, 0),
 ) -> None:
     """Fill y from what x holds, all contiguous, in as many threads as PyTorch takes."""
-    products = 16 * height * width if stage is None else height * width * stage.products
+    products = height * width * (16 if stage is None else 18 * stage.pairs * stage.channels)
     threads = max(1, min(torch.get_num_threads(), products // WORTH_A_THREAD))
     # A band of many rows, as neighbours share their input, but of so few that the threads end together.
     rows = height if threads == 1 else max(8, -(-height // (6 * threads)))
     work = _Work(
         *(kind, 0, rows, height, width, level),
         *planes,
-        None if stage is None else ctypes.pointer(stage.form),
+        None if stage is None else ctypes.pointer(stage),
         *(_address(each) for each in (*x, *[None] * (3 - len(x)), y)),
     )
     _run(ctypes.byref(work), threads)
@@ -222,16 +173,6 @@ def _openmp() -> Any:
         return ctypes.CDLL(None).GOMP_parallel
     except (OSError, TypeError, AttributeError):  # another system's runtime: one thread does it all
         return None
-
-
-def _group(paired: Tensor) -> int:
-    """How many channel pairs of weights (branches, pairs, taps, outputs, 2) any bytes keep within 16 bits."""
-    up_and_down = torch.stack([paired.clamp(min=0), -paired.clamp(max=0)])
-    most = up_and_down.sum(dim=(3, 5))  # of a pair
-    for group in range(paired.shape[1], 1, -1):
-        if max(int(part.sum(dim=2).max()) for part in torch.split(most, group, dim=2)) * TOP < 2**15:
-            return group
-    return 1  # 18 weights of 7 are never too many
 
 
 class _Rooms(threading.local):

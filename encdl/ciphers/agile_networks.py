@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from encdl.ciphers import agile_bytes
+from encdl.ciphers import agile_bytes, agile_packed
 from encdl.nn.dilated import DILATIONS
 from encdl.nn.integer import EXACT_LIMIT, IntegerConv2d, IntegerDilatedStage, shift_clamp, triangle
 
@@ -37,7 +37,7 @@ class KeyField(nn.Module):
 
     def on_bytes(self, key_planes: Tensor) -> Tensor:
         """F modulo 256 for all planes of one picture, uint8 (P, H, W) in {0, 1}: uint8 (h, w)."""
-        return agile_bytes.network(self, shift=0)(agile_bytes.signs(key_planes))[0]
+        return agile_packed.network(self, shift=0)(agile_bytes.signs(key_planes))[0]
 
 
 class ContentCoupling(nn.Module):
@@ -65,7 +65,7 @@ class ContentCoupling(nn.Module):
     def on_bytes(self, masked: Tensor, mask: Tensor) -> Tensor:
         """E modulo 256 for one picture, two uint8 (h, w): uint8 (3, h, w)."""
         pairs = agile_bytes.features(masked, mask, int(KEY_LEVEL))
-        return agile_bytes.network(self, self.OUTPUT_SHIFT)(pairs)
+        return agile_packed.network(self, self.OUTPUT_SHIFT)(pairs)
 
 
 def signed_features(masked: Tensor, mask: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from encdl import compiled
-from encdl.ciphers import AgileCipher, agile_bytes
+from encdl.ciphers import AgileCipher, agile_bytes, agile_packed
 from encdl.ciphers.agile_networks import KEY_LEVEL, ContentCoupling, KeyField, signed_features
 from encdl.ciphers.base import plane_bytes
 from encdl.nn.integer import IntegerConv2d, IntegerDilatedStage
@@ -70,7 +70,7 @@ def run(net: Small, x: Tensor, shift: int) -> Tensor:
         inside[:, channel // 2, :, channel % 2] = x[channel].numpy()
     if channels % 2:
         inside[:, -1, :, 1] = 99  # its weights are 0
-    return agile_bytes.network(net, shift)(pairs).float()
+    return agile_packed.network(net, shift)(pairs).float()
 
 
 def unpaired(pairs: agile_bytes.Pairs, channels: int) -> Tensor:
@@ -212,7 +212,7 @@ def test_changed_weights_are_packed_again() -> None:
         return torch.equal(run(net, x, shift), wanted)
 
     assert same()
-    assert agile_bytes.network(net, 0) is agile_bytes.network(net, 0)
+    assert agile_packed.network(net, 0) is agile_packed.network(net, 0)
     net.out.weight.neg_()
     assert same()
     net.load_state_dict(Small(3, 2, 2, (1, 2), seed=1).state_dict())
