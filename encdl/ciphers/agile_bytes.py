@@ -1,8 +1,8 @@
 """The steps of the `agile` cipher's networks on bytes, by compiled code: the same integers modulo 256, in less time.
 
 `encdl.ciphers.agile_packed` makes networks of them. `agile_bytes.c` is for x86 processors with AVX2. Where it was not
-built (`encdl.compiled`) or the processor is another, `available` is false and the float layers work instead. No gradient
-takes this road.
+built (`encdl.compiled`) or the processor is another, `available` is false and the float layers work instead. Gradients
+need these, too.
 """
 
 from __future__ import annotations
