@@ -94,7 +94,7 @@ def convolve(stage: Stage, x: Pairs) -> Pairs:
 
 def convolve_last(stage: Stage, x: Pairs) -> Tensor:
     """The low bytes of the last stage's shifted sums, uint8 (channels, h, w)."""
-    y = torch.empty(stage.channels, len(x.bytes), x.width, dtype=torch.uint8)
+    y = torch.empty(stage.channels, len(x.bytes), x.width, dtype=torch.uint8, device="cpu")
     _work(STAGE, [x.bytes], y, *y.shape[1:], stage=stage)
     return y
 
@@ -109,7 +109,7 @@ def first_mask(key_planes: Tensor, field: Tensor) -> Tensor:
 
 def whole_mask(key_planes: Tensor, first: Tensor, others: Tensor) -> Tensor:
     """The mask uint8 (H, W): that of phase 0 (h, w), and of phases 1, 2 and 3 the bytes with E (3, h, w) on top."""
-    y = torch.empty(key_planes.shape[1:], dtype=torch.uint8)
+    y = torch.empty(key_planes.shape[1:], dtype=torch.uint8, device="cpu")
     arrays = [key_planes.contiguous(), first.contiguous(), others.contiguous()]
     _work(WHOLE_MASK, arrays, y, *y.shape, planes=key_planes.shape)
     return y

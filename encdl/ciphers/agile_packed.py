@@ -15,26 +15,28 @@ from encdl.ciphers.agile_bytes import MAX_BRANCHES, TOP, ZERO, Pairs, Stage, con
 from encdl.nn.integer import IntegerConv2d, IntegerDilatedStage
 
 
+@torch.no_grad()
 def network(layers: Any, shift: int) -> Network:
-    """The network of a module's `first`, `second` and `out`, packed once as long as their weights stay."""
+    """The network of a module's `first`, `second` and `out`, packed once as long as their weights stay.
+
+    The weights are compared with those that were packed: what PyTorch counts as changes leaves out those by fused
+    optimisers, through `.data` or NumPy, and by other processes that share them.
+    """
     convolutions = (*layers.first.branches, *layers.second.branches, layers.out)
     weights = [weight for layer in convolutions for weight in (layer.weight, layer.bias)]
-    if any(weight.is_inference() for weight in weights):  # nothing counts the changes of such
-        return _pack(layers, shift)
-    made_of = (shift, *((weight.data_ptr(), weight._version) for weight in weights))
     known = _packed.get(layers)
-    if known is None or known[0] != made_of:
-        kept = [
-            weight.detach() for weight in weights
-        ]  # so that no later weights can come to lie where these do
-        known = _packed[layers] = (made_of, _pack(layers, shift), kept)
-    return known[1]
+    if known is None or known[0] != shift or not all(map(_same, weights, known[1])):
+        known = _packed[layers] = (shift, [weight.clone() for weight in weights], _pack(layers, shift))
+    return known[2]
 
 
-_packed: WeakKeyDictionary[nn.Module, tuple[object, Network, list[Tensor]]] = WeakKeyDictionary()
+def _same(one: Tensor, other: Tensor) -> bool:
+    return (one.dtype, one.device) == (other.dtype, other.device) and torch.equal(one, other)
 
 
-@torch.no_grad()
+_packed: WeakKeyDictionary[nn.Module, tuple[int, list[Tensor], Network]] = WeakKeyDictionary()
+
+
 def _pack(layers: Any, shift: int) -> Network:
     return Network((layers.first, layers.second), layers.out, shift)
 
@@ -68,8 +70,8 @@ class _Packed:
         bias = torch.stack([layer.integer_bias() for layer in layers]).int()
         branches, outputs, inputs = weight.shape[:3]
         paired = weight.view(branches, outputs, inputs // 2, 2, 9).permute(0, 2, 4, 1, 3)
-        self._weights = paired.to(torch.int8).contiguous()
-        self._bias = (bias - ZERO * weight.sum(dim=(2, 3, 4))).int().contiguous()
+        self._weights = paired.to("cpu", torch.int8).contiguous()
+        self._bias = (bias - ZERO * weight.sum(dim=(2, 3, 4))).to("cpu", torch.int32).contiguous()
         self.stage = Stage(
             self._weights.data_ptr(),
             self._bias.data_ptr(),

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -222,6 +223,28 @@ def test_changed_weights_are_packed_again() -> None:
     net.out.bias.add_(1)
     assert same()
     assert same(shift=3)
+    assert same()
+    net.double()
+    assert torch.equal(run(net, x, 0), net.float()(x[None].float() - 64)[0] % 256)
+
+
+@needs_code
+@pytest.mark.parametrize("changed", ["data", "NumPy", "fused optimiser"])
+def test_changes_that_pytorch_does_not_count(changed: str) -> None:
+    net, x = Small(3, 2, 2, (1, 2)), made(3, 6, 6, high=128)
+    before, weight = run(net, x, shift=0), net.out.weight
+    if changed == "data":
+        weight.data.neg_()
+    if changed == "NumPy":
+        np.negative(weight.numpy(), out=weight.numpy())
+    if changed == "fused optimiser":
+        weight.requires_grad_(True)
+        weight.grad = torch.ones_like(weight)
+        torch.optim.AdamW([weight], lr=2.0, fused=True).step()
+        weight.requires_grad_(False)
+    after = run(net, x, shift=0)
+    assert torch.equal(after, net(x[None].float() - 64)[0] % 256)
+    assert not torch.equal(after, before)
 
 
 @needs_code
@@ -242,6 +265,20 @@ def test_packed_weights_are_no_part_of_the_network() -> None:
     assert field.state_dict().keys() == before
     for copied in (copy.deepcopy(field), pickle.loads(pickle.dumps(field))):
         assert torch.equal(copied.on_bytes(bits), wanted)
+
+
+# ---- whatever PyTorch is set to
+
+
+@needs_code
+def test_a_default_device_changes_nothing() -> None:
+    """Memory of an accelerator is none that C code on the processor may write."""
+    one, image = AgileCipher().requires_grad_(False), made(1, 1, 21, 30)
+    bits = made(1, 1, 8, 21, 30, seed=1, high=2)
+    ciphertext = one.encrypt(image, bits)
+    with torch.device("meta"):
+        found = copy.deepcopy(one).encrypt(image, bits)
+    assert torch.equal(found, ciphertext)
 
 
 # ---- machines without the code
