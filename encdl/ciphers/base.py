@@ -87,7 +87,7 @@ class Cipher(nn.Module, ABC):
         """Encrypt (B, C, H, W) uint8 under (B, C, P, H, W) key planes; gives (B, C, H, W) uint8.
 
         Raises:
-            UsageError: A shape or dtype does not fit.
+            UsageError: A shape, dtype or device does not fit.
         """
         return self._run(self._encrypt, image, key_planes)
 
@@ -163,6 +163,10 @@ class Cipher(nn.Module, ABC):
         expected = (*picture.shape[:2], self.planes, *picture.shape[2:])
         if tuple(key_planes.shape) != expected:
             raise UsageError(f"key planes must be {expected} for this picture, got {tuple(key_planes.shape)}")
+        if picture.device != key_planes.device:
+            raise UsageError(
+                f"key planes are on {key_planes.device}: bring them to the picture, on {picture.device}"
+            )
         if int(key_planes.max()) > 1:
             raise UsageError(f"key planes must hold 0 and 1 only, got a {int(key_planes.max())}")
 

@@ -270,6 +270,7 @@ class TestCipher:
             "too many planes": (image, torch.cat([bits, bits], dim=2)),
             "no planes": (image, bits[:, :, :0]),
             "planes that are no bits": (image, bits * 255),
+            "planes on another device": (image, bits.to("meta")),
         }
         for what, (picture, key_planes) in bad_pairs.items():
             for method in (one.encrypt, one.decrypt, one.field, one.restore):
