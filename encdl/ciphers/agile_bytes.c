@@ -126,9 +126,9 @@ static AVX2 void first_mask(const uint8_t *planes, const uint8_t *field, uint8_t
 /* Row `row` of the whole mask: the mask of phase 0, and of the others the bytes with E, (3, h, w), on top. */
 static AVX2 void whole_mask(const uint8_t *planes, const uint8_t *first, const uint8_t *others, uint8_t *y, int count,
                             int height, int width, int row) {
-    int h = (height + 1) / 2, w = (width + 1) / 2, line = row / 2 * w;
-    const uint8_t *left = row % 2 ? others + (ptrdiff_t)h * w + line : first + line;
-    const uint8_t *right = others + (row % 2 ? 2 * (ptrdiff_t)h * w : 0) + line;
+    ptrdiff_t h = (height + 1) / 2, w = (width + 1) / 2, line = row / 2 * w;
+    const uint8_t *left = row % 2 ? others + h * w + line : first + line;
+    const uint8_t *right = others + (row % 2 ? 2 * h * w : 0) + line;
     memset(y, 0, width);
     for (int bit = 0; bit < 8; bit++) {
         const uint8_t *plane = planes + ((ptrdiff_t)(bit % count) * height + row) * width;
