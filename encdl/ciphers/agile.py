@@ -95,7 +95,7 @@ class AgileCipher(Cipher):
     def _encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
         if not _on_bytes(image):
             return super()._encrypt(image, key_planes)
-        return image + self._mask_bytes(image, key_planes, encrypted=False)
+        return image + agile_bytes.masks(self.key_field, self.coupling, image, key_planes, clear=True)
 
     def _decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
         return ciphertext - self._mask(ciphertext, key_planes)  # uint8 wraps at 256 by itself
@@ -103,7 +103,7 @@ class AgileCipher(Cipher):
     def _mask(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
         if not _on_bytes(ciphertext):
             return self._mask_levels(ciphertext.float(), key_planes.float()).to(torch.uint8)
-        return self._mask_bytes(ciphertext, key_planes, encrypted=True)
+        return agile_bytes.masks(self.key_field, self.coupling, ciphertext, key_planes, clear=False)
 
     # The masks as levels in float32, with gradients.
 
@@ -121,16 +121,6 @@ class AgileCipher(Cipher):
 
     def _other_masks(self, c0: Tensor, m0: Tensor, key_bytes: Tensor) -> Tensor:
         return wrap(key_bytes + self.coupling(c0, m0))
-
-    def _mask_bytes(self, pictures: Tensor, key_planes: Tensor, encrypted: bool) -> Tensor:
-        """The same as bytes, uint8 (N, 1, H, W), picture by picture; `encrypted` tells what `pictures` are."""
-        masks = []
-        for picture, planes in zip(pictures[:, 0], key_planes, strict=True):
-            m0 = agile_bytes.first_mask(planes, self.key_field.on_bytes(planes))
-            x0 = picture[::2, ::2]
-            others = self.coupling.on_bytes(x0 if encrypted else x0 + m0, m0)
-            masks.append(agile_bytes.whole_mask(planes, m0, others))
-        return torch.stack(masks).unsqueeze(1)
 
     def logits(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Tensor:
         """What the restorer makes of a damaged ciphertext; see `Cipher.logits`."""

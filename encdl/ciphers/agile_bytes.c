@@ -1,4 +1,4 @@
-/* The networks of the agile cipher on bytes: what `encdl.ciphers.agile_bytes` calls, and the layouts it keeps.
+/* The masks of the agile cipher on bytes: what `encdl.ciphers.agile_bytes` calls.
 
    What goes into an integer layer fits in seven bits and its weights in four (`encdl.nn.integer`). So AVX2 multiplies
    32 of them at a time (VPMADDUBSW) and adds in 16 bits, for as many channels as can never leave these (`group`), then
@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { REVISION = 1 }; /* of the functions' form, as in `encdl.ciphers.agile_bytes` */
+enum { REVISION = 2 }; /* of the functions' form, as in `encdl.ciphers.agile_bytes` */
 
 #if defined(_WIN32)
 #define EXPORT __declspec(dllexport)
@@ -38,6 +38,13 @@ typedef struct {
     int32_t shift; /* bits that are taken off a sum */
     int32_t last;  /* 0: clamp to seven bits and write pairs; 1: keep the low byte and write (channels, height, width) */
 } stage;
+
+/* As the fields of `encdl.ciphers.agile_bytes._Networks`. */
+typedef struct {
+    stage field[3], coupling[3];
+    int32_t planes; /* of a pixel */
+    int32_t level;  /* of a key bit among the coupling's features */
+} networks;
 
 EXPORT int encdl_agile_revision(void) { return __builtin_cpu_supports("avx2") ? REVISION : 0; }
 
@@ -96,14 +103,16 @@ INLINE uint16_t sign(int16_t mask, int bit, int16_t a, int16_t b) {
     return (uint16_t)(first + ZERO) | (uint16_t)(second + ZERO) << 8;
 }
 
-/* `encdl.ciphers.agile_networks.signed_features` of two (height, width); `level` stands for a bit of the mask. */
-static AVX2 void features(const uint8_t *masked, const uint8_t *mask, uint8_t *y, int level, int width) {
+/* `encdl.ciphers.agile_networks.signed_features` of phase 0 of a picture, and of its mask; `level` stands for a bit. A
+   clear picture gets the mask on top first. */
+static AVX2 void features(const uint8_t *picture, const uint8_t *mask, uint8_t *y, int level, int clear, int width) {
     for (int pair = 0; pair < 4; pair++) {
         uint8_t *waves = y + 2 * pair * stride_of(width), *bits = y + 2 * (pair + 4) * stride_of(width);
         surround(waves, width);
         surround(bits, width);
         for (int i = 0; i < width; i++) {
-            uint16_t one = sign(mask[i], 2 * pair, wave(masked[i]), wave(masked[i] + 64));
+            uint8_t masked = picture[2 * i] + (clear ? mask[i] : 0);
+            uint16_t one = sign(mask[i], 2 * pair, wave(masked), wave(masked + 64));
             uint16_t other = sign(mask[i], 2 * pair, level, level);
             memcpy(waves + 2 * (MARGIN + i), &one, 2);
             memcpy(bits + 2 * (MARGIN + i), &other, 2);
@@ -247,47 +256,112 @@ static AVX2 void convolve(const stage *s, const uint8_t *x, uint8_t *y, int heig
             surround(y + 2 * line * stride, width);
 }
 
-/* ---- The work on a picture, as the fields of `encdl.ciphers.agile_bytes._Work`: threads that call `encdl_work` with the
-   same one share it, band by band. */
+/* ---- The work on a picture, step by step; threads that share a step take band by band of its rows. */
 
-enum { SIGNS, FEATURES, STAGE, FIRST_MASK, WHOLE_MASK };
+enum { SIGNS, FEATURES, CONVOLVE, FIRST_MASK, WHOLE_MASK };
+
+typedef void parallel(void (*function)(void *), void *data, unsigned threads, unsigned flags); /* GOMP_parallel's */
 
 typedef struct {
-    int32_t kind;
-    int32_t next;          /* the first band that nobody has taken */
-    int32_t rows;          /* of a band, at the most */
-    int32_t height, width; /* of the result */
-    int32_t level;         /* of FEATURES */
-    int32_t planes, plane_height, plane_width; /* of what takes key planes */
-    const stage *stage;    /* of STAGE */
-    const uint8_t *x, *second, *third; /* pictures, in the order in which the functions above take them */
+    const networks *net;
+    const uint8_t *planes, *picture; /* (count, height, width), (height, width) */
+    int height, width, h, w;         /* of the picture, of a phase */
+    int clear;                       /* whether the picture is no ciphertext */
+    parallel *together;
+    int threads;
+} job;
+
+typedef struct {
+    const job *of;
+    int kind;
+    int rows, row_count, next; /* of a band at the most, of the result, the first band that nobody has taken */
+    const stage *stage;        /* of CONVOLVE */
+    const uint8_t *x, *second; /* in the order in which the functions above take them */
     uint8_t *y;
-} work;
+} step;
 
-static void do_row(const work *w, int row) {
-    ptrdiff_t line = (ptrdiff_t)row * w->width, pairs = 2 * row * stride_of(w->width);
-    if (w->kind == SIGNS)
-        signs(w->x, w->y + (3 * w->planes + 1) / 2 * pairs, w->planes, w->plane_height, w->plane_width, row);
-    if (w->kind == FEATURES) features(w->x + line, w->second + line, w->y + 8 * pairs, w->level, w->width);
-    if (w->kind == FIRST_MASK)
-        first_mask(w->x, w->second + line, w->y + line, w->planes, w->plane_height, w->plane_width, row);
-    if (w->kind == WHOLE_MASK)
-        whole_mask(w->x, w->second, w->third, w->y + line, w->planes, w->plane_height, w->plane_width, row);
+static void do_row(const step *s, int row) {
+    const job *of = s->of;
+    int count = of->net->planes;
+    ptrdiff_t line = (ptrdiff_t)row * of->w, pairs = 2 * row * stride_of(of->w);
+    if (s->kind == SIGNS) signs(of->planes, s->y + (3 * count + 1) / 2 * pairs, count, of->height, of->width, row);
+    if (s->kind == FEATURES)
+        features(of->picture + 2 * (ptrdiff_t)row * of->width, s->x + line, s->y + 8 * pairs, of->net->level, of->clear, of->w);
+    if (s->kind == FIRST_MASK) first_mask(of->planes, s->x + line, s->y + line, count, of->height, of->width, row);
+    if (s->kind == WHOLE_MASK)
+        whole_mask(of->planes, s->x, s->second, s->y + (ptrdiff_t)row * of->width, count, of->height, of->width, row);
 }
 
-static void do_band(const work *w, int top, int bottom) {
-    if (w->kind == STAGE)
-        convolve(w->stage, w->x, w->y, w->height, w->width, top, bottom);
-    else
-        for (int row = top; row < bottom; row++) do_row(w, row);
-}
-
-EXPORT void encdl_work(void *shared) {
-    work *w = shared;
-    for (int band; (band = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED)) < (w->height + w->rows - 1) / w->rows;) {
-        int top = band * w->rows, bottom = top + w->rows;
-        do_band(w, top, bottom < w->height ? bottom : w->height);
+static void do_bands(void *shared) {
+    step *s = shared;
+    for (int top; (top = __atomic_fetch_add(&s->next, 1, __ATOMIC_RELAXED) * s->rows) < s->row_count;) {
+        int bottom = top + s->rows < s->row_count ? top + s->rows : s->row_count;
+        if (s->kind == CONVOLVE)
+            convolve(s->stage, s->x, s->y, s->of->h, s->of->w, top, bottom);
+        else
+            for (int row = top; row < bottom; row++) do_row(s, row);
     }
+}
+
+/* A second thread has to take over this many products, about 0.1 ms of them, or takes as long to wake as it saves. */
+#define WORTH_A_THREAD 4194304.0
+
+static void do_step(step s) {
+    const job *of = s.of;
+    double products = s.kind == CONVOLVE ? 18.0 * s.stage->pairs * s.stage->branches * s.stage->outputs : 16;
+    products *= (double)of->h * of->w;
+    int threads = products < of->threads * WORTH_A_THREAD ? (int)(products / WORTH_A_THREAD) : of->threads;
+    s.row_count = s.kind == WHOLE_MASK ? of->height : of->h;
+    s.rows = s.row_count;
+    if (threads < 2 || !of->together) {
+        do_bands(&s);
+        return;
+    }
+    /* Bands of many rows, as neighbours share their input, but of so few that the threads end together. */
+    s.rows = (s.row_count + 6 * threads - 1) / (6 * threads);
+    if (s.rows < 8) s.rows = 8;
+    of->together(do_bands, &s, threads, 0);
+}
+
+/* A network: from x in pairs to the bytes y, by way of the room at `other`. */
+static void do_network(const job *of, const stage *stages, uint8_t *x, uint8_t *other, uint8_t *y) {
+    do_step((step){.of = of, .kind = CONVOLVE, .stage = stages, .x = x, .y = other});
+    do_step((step){.of = of, .kind = CONVOLVE, .stage = stages + 1, .x = other, .y = x});
+    do_step((step){.of = of, .kind = CONVOLVE, .stage = stages + 2, .x = x, .y = y});
+}
+
+/* Bytes of one of the two rooms for pairs. */
+static int64_t room_of_pairs(const networks *net, int h, int w) {
+    int pairs = (3 * net->planes + 1) / 2 > 8 ? (3 * net->planes + 1) / 2 : 8;
+    for (int i = 0; i < 2; i++) {
+        int of_field = (net->field[i].branches * net->field[i].outputs + 1) / 2;
+        int of_coupling = (net->coupling[i].branches * net->coupling[i].outputs + 1) / 2;
+        pairs = of_field > pairs ? of_field : pairs;
+        pairs = of_coupling > pairs ? of_coupling : pairs;
+    }
+    return 2 * (int64_t)h * pairs * stride_of(w);
+}
+
+/* Bytes of `room` in encdl_mask. */
+EXPORT int64_t encdl_mask_room(const networks *net, int height, int width) {
+    int h = (height + 1) / 2, w = (width + 1) / 2;
+    return 2 * room_of_pairs(net, h, w) + 5 * (int64_t)h * w;
+}
+
+/* The mask (height, width) of a picture: `planes` are (count, height, width) in {0, 1}, and `clear` tells whether the
+   picture is no ciphertext. Up to `threads` threads share the work if there is a `together`. */
+EXPORT void encdl_mask(const networks *net, const uint8_t *planes, const uint8_t *picture, uint8_t *mask, int height,
+                       int width, int clear, uint8_t *room, parallel *together, int threads) {
+    int h = (height + 1) / 2, w = (width + 1) / 2;
+    job of = {net, planes, picture, height, width, h, w, clear, together, threads};
+    uint8_t *x = room, *other = x + room_of_pairs(net, h, w), *field = other + room_of_pairs(net, h, w);
+    uint8_t *first = field + (ptrdiff_t)h * w, *others = first + (ptrdiff_t)h * w;
+    do_step((step){.of = &of, .kind = SIGNS, .y = x});
+    do_network(&of, net->field, x, other, field);
+    do_step((step){.of = &of, .kind = FIRST_MASK, .x = field, .y = first});
+    do_step((step){.of = &of, .kind = FEATURES, .x = first, .y = x});
+    do_network(&of, net->coupling, x, other, others);
+    do_step((step){.of = &of, .kind = WHOLE_MASK, .x = first, .second = others, .y = mask});
 }
 
 #else /* another processor or compiler: the float layers work */

@@ -1,53 +1,77 @@
-"""The steps of the `agile` cipher's networks on bytes, by compiled code: the same integers modulo 256, in less time.
+"""The masks of the `agile` cipher by compiled code: the same bytes as from the float networks, several times as fast.
 
-`encdl.ciphers.agile_packed` makes networks of them. `agile_bytes.c` is for x86 processors with AVX2. Where it was not
-built (`encdl.compiled`) or the processor is another, `available` is false and the float layers work instead. Gradients
-need these, too.
+`agile_bytes.c` is for x86 processors with AVX2. Where it was not built (`encdl.compiled`) or the processor is another,
+`available` is false and the float layers work instead. Gradients need these, too.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import math
 import threading
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from encdl import compiled
+from encdl.ciphers.agile_networks import KEY_LEVEL, ContentCoupling, KeyField
+from encdl.nn.integer import IntegerConv2d
 
-REVISION = 1
+REVISION = 2
 """Of the C functions' form."""
 ZERO, TOP = 64, 127
 """The bytes of 0 and of the largest activation."""
-STEP, MARGIN = 32, 16
 MAX_BRANCHES = 4
-FEATURE_PAIRS = 8
-SIGNS, FEATURES, STAGE, FIRST_MASK, WHOLE_MASK = range(5)
-"""What the C code can do."""
-MAX_ROOM = 2**25
-"""Bytes of a buffer that a thread keeps: enough for 2048x2048 pixels."""
-WORTH_A_THREAD = 2**22
-"""Products, about 0.1 ms of them, below which a second thread takes as long to wake as it saves."""
+MAX_ROOM = 2**26
+"""Bytes of memory that a thread keeps: enough for 2048x2048 pixels."""
 
 
-class Pairs(NamedTuple):
-    """A picture's channels two by two: uint8 (h, pairs, stride, 2), as agile_bytes.c says; a byte b stands for b - 64.
+def available() -> bool:
+    """Whether the compiled code is here and runs on this processor."""
+    return _library() is not None
 
-    They lie in memory that the thread's next ones but one take over.
+
+def masks(
+    field: KeyField, coupling: ContentCoupling, pictures: Tensor, key_planes: Tensor, clear: bool
+) -> Tensor:
+    """The masks of pictures, in as many threads as PyTorch takes.
+
+    Args:
+        field: F.
+        coupling: E.
+        pictures: uint8 (N, 1, H, W).
+        key_planes: uint8 (N, P, H, W) in {0, 1}.
+        clear: Whether the pictures are no ciphertexts yet.
+
+    Returns:
+        uint8 (N, 1, H, W).
     """
+    library, packed = _library(), _packed(field, coupling)
+    assert library is not None
+    height, width = pictures.shape[2:]
+    pictures, key_planes = pictures.contiguous(), key_planes.contiguous()
+    found = torch.empty_like(pictures)
+    networks = ctypes.byref(packed.networks)
+    library.encdl_mask_room.restype = ctypes.c_int64
+    room = _rooms.take(library.encdl_mask_room(networks, height, width))
+    for picture, planes, mask in zip(pictures, key_planes, found, strict=True):
+        library.encdl_mask(
+            networks,
+            *(ctypes.c_void_p(each.data_ptr()) for each in (planes, picture, mask)),
+            *(height, width, clear, ctypes.c_void_p(room.ctypes.data)),
+            *(_openmp(), torch.get_num_threads()),
+        )
+    return found
 
-    bytes: NDArray[np.uint8]
-    width: int
 
-
-class Stage(ctypes.Structure):
-    """The `stage` of agile_bytes.c: parallel convolutions, and where their weights lie."""
+class _Stage(ctypes.Structure):
+    """The `stage` of agile_bytes.c."""
 
     _fields_: ClassVar[Any] = [
         ("weights", ctypes.c_void_p),
@@ -56,152 +80,125 @@ class Stage(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("branches", "outputs", "pairs", "group", "shift", "last")),
     ]
 
-    @property
-    def channels(self) -> int:
-        """Of the result."""
-        return int(self.branches * self.outputs)
 
-
-def available() -> bool:
-    """Whether the compiled code is here and runs on this processor."""
-    return _library() is not None
-
-
-def signs(key_planes: Tensor) -> Pairs:
-    """The planes uint8 (P, H, W) of phases 1, 2 and 3 as -1 and 1: 3P channels, phase after phase."""
-    planes, *size = key_planes.shape
-    height, width = (-(-side // 2) for side in size)
-    pairs = _room((3 * planes + 1) // 2, height, width)
-    _work(SIGNS, [key_planes.contiguous()], pairs.bytes, height, width, planes=key_planes.shape)
-    return pairs
-
-
-def features(masked: Tensor, mask: Tensor, level: int) -> Pairs:
-    """`encdl.ciphers.agile_networks.signed_features` of two uint8 (h, w): 16 channels; a bit counts `level`."""
-    height, width = masked.shape
-    pairs = _room(FEATURE_PAIRS, height, width)
-    _work(FEATURES, [masked.contiguous(), mask.contiguous()], pairs.bytes, height, width, level=level)
-    return pairs
-
-
-def convolve(stage: Stage, x: Pairs) -> Pairs:
-    """The channels of a stage that is not the last, shifted and clamped to seven bits."""
-    height, width = len(x.bytes), x.width
-    pairs = _room((stage.channels + 1) // 2, height, width)
-    _work(STAGE, [x.bytes], pairs.bytes, height, width, stage=stage)
-    return pairs
-
-
-def convolve_last(stage: Stage, x: Pairs) -> Tensor:
-    """The low bytes of the last stage's shifted sums, uint8 (channels, h, w)."""
-    y = torch.empty(stage.channels, len(x.bytes), x.width, dtype=torch.uint8, device="cpu")
-    _work(STAGE, [x.bytes], y, *y.shape[1:], stage=stage)
-    return y
-
-
-def first_mask(key_planes: Tensor, field: Tensor) -> Tensor:
-    """The mask of phase 0, uint8 (h, w): the bytes that the planes (P, H, W) spell there, and F (h, w) on top."""
-    y = torch.empty_like(field, memory_format=torch.contiguous_format)
-    arrays = [key_planes.contiguous(), field.contiguous()]
-    _work(FIRST_MASK, arrays, y, *y.shape, planes=key_planes.shape)
-    return y
-
-
-def whole_mask(key_planes: Tensor, first: Tensor, others: Tensor) -> Tensor:
-    """The mask uint8 (H, W): that of phase 0 (h, w), and of phases 1, 2 and 3 the bytes with E (3, h, w) on top."""
-    y = torch.empty(key_planes.shape[1:], dtype=torch.uint8, device="cpu")
-    arrays = [key_planes.contiguous(), first.contiguous(), others.contiguous()]
-    _work(WHOLE_MASK, arrays, y, *y.shape, planes=key_planes.shape)
-    return y
-
-
-class _Work(ctypes.Structure):
-    """The `work` of agile_bytes.c."""
+class _Networks(ctypes.Structure):
+    """The `networks` of agile_bytes.c."""
 
     _fields_: ClassVar[Any] = [
-        *((name, ctypes.c_int32) for name in ("kind", "next", "rows", "height", "width", "level")),
-        *((name, ctypes.c_int32) for name in ("planes", "plane_height", "plane_width")),
-        ("stage", ctypes.POINTER(Stage)),
-        *((name, ctypes.c_void_p) for name in ("x", "second", "third", "y")),
+        ("field", _Stage * 3),
+        ("coupling", _Stage * 3),
+        ("planes", ctypes.c_int32),
+        ("level", ctypes.c_int32),
     ]
 
 
-def _work(
-    kind: int,
-    x: Sequence[Tensor | NDArray[np.uint8]],
-    y: Tensor | NDArray[np.uint8],
-    height: int,
-    width: int,
-    *,
-    stage: Stage | None = None,
-    level: int = 0,
-    planes: Sequence[int] = (0, 0, 0),
-) -> None:
-    """Fill y from what x holds, all contiguous, in as many threads as PyTorch takes."""
-    products = height * width * (16 if stage is None else 18 * stage.pairs * stage.channels)
-    threads = max(1, min(torch.get_num_threads(), products // WORTH_A_THREAD))
-    # A band of many rows, as neighbours share their input, but of so few that the threads end together.
-    rows = height if threads == 1 else max(8, -(-height // (6 * threads)))
-    work = _Work(
-        *(kind, 0, rows, height, width, level),
-        *planes,
-        None if stage is None else ctypes.pointer(stage),
-        *(_address(each) for each in (*x, *[None] * (3 - len(x)), y)),
-    )
-    _run(ctypes.byref(work), threads)
+class _Packed:
+    """Both networks with the weights that they have now, in the order that the compiled code reads.
+
+    Attributes:
+        networks: What the compiled code takes.
+    """
+
+    def __init__(self, field: KeyField, coupling: ContentCoupling, weights: list[Tensor]) -> None:
+        self._made_of = [weight.clone() for weight in weights]
+        self._kept: list[Tensor] = []  # what the networks point into
+        self.networks = _Networks(
+            self._stages(field, 0),
+            self._stages(coupling, coupling.OUTPUT_SHIFT),
+            field.planes,
+            int(KEY_LEVEL),
+        )
+
+    def is_of(self, weights: list[Tensor]) -> bool:
+        """Whether these are still the weights.
+
+        They are compared: what PyTorch counts as changes leaves out those by fused optimisers, through `.data` or
+        NumPy, and by other processes that share them.
+        """
+        return all(map(_same, weights, self._made_of))
+
+    def _stages(self, network: Any, shift: int) -> Any:
+        first, second = network.first, network.second
+        return (_Stage * 3)(
+            self._stage(list(first.branches), first.shift, last=False),
+            self._stage(list(second.branches), second.shift, last=False),
+            self._stage([network.out], shift, last=True),
+        )
+
+    def _stage(self, layers: Sequence[IntegerConv2d], shift: int, last: bool) -> _Stage:
+        weight = torch.stack([layer.integer_weight() for layer in layers]).int()
+        weight = F.pad(weight, (0, 0, 0, 0, 0, weight.shape[2] % 2))
+        bias = torch.stack([layer.integer_bias() for layer in layers]).int()
+        branches, outputs, inputs = weight.shape[:3]
+        paired = weight.view(branches, outputs, inputs // 2, 2, 9).permute(0, 2, 4, 1, 3)
+        in_order = paired.to("cpu", torch.int8).contiguous()
+        less = ZERO * weight.sum(dim=(2, 3, 4))  # as zeros are the byte 64
+        shifted = (bias - less).to("cpu", torch.int32).contiguous()
+        self._kept += [in_order, shifted]
+        return _Stage(
+            in_order.data_ptr(),
+            shifted.data_ptr(),
+            (ctypes.c_int32 * MAX_BRANCHES)(*(layer.dilation for layer in layers)),
+            *(branches, outputs, inputs // 2, _group(paired), shift, last),
+        )
 
 
-def _address(array: Tensor | NDArray[np.uint8] | None) -> int | None:
-    if array is None:
-        return None
-    return array.data_ptr() if isinstance(array, Tensor) else array.ctypes.data
+def _group(paired: Tensor) -> int:
+    """How many channel pairs of weights (branches, pairs, taps, outputs, 2) any bytes keep within 16 bits."""
+    up_and_down = torch.stack([paired.clamp(min=0), -paired.clamp(max=0)])
+    most = up_and_down.sum(dim=(3, 5))  # of a pair
+    for group in range(paired.shape[1], 1, -1):
+        if max(int(part.sum(dim=2).max()) for part in torch.split(most, group, dim=2)) * TOP < 2**15:
+            return group
+    return 1  # 18 weights of 7 are never too many
 
 
-def _run(work: Any, threads: int) -> None:
-    """Let threads share the work: those of PyTorch's own OpenMP runtime, as two pools would be in each other's way."""
-    together = _openmp()
-    if threads == 1 or together is None:
-        _compiled().encdl_work(work)
-    else:
-        together(_compiled().encdl_work, work, threads, 0)
+_known: WeakKeyDictionary[nn.Module, _Packed] = WeakKeyDictionary()
 
 
-@functools.cache
-def _openmp() -> Any:
-    """GOMP_parallel(function, data, threads, flags), the entry to a parallel region in GCC's and Intel's runtimes."""
-    try:
-        return ctypes.CDLL(None).GOMP_parallel
-    except (OSError, TypeError, AttributeError):  # another system's runtime: one thread does it all
-        return None
+@torch.no_grad()
+def _packed(field: KeyField, coupling: ContentCoupling) -> _Packed:
+    """The networks, packed once as long as their weights stay."""
+    stages: list[Any] = [field.first, field.second, coupling.first, coupling.second]
+    layers = [*(layer for stage in stages for layer in stage.branches), field.out, coupling.out]
+    weights = [weight for layer in layers for weight in (layer.weight, layer.bias)]
+    known = _known.get(field)
+    if known is None or not known.is_of(weights):
+        known = _known[field] = _Packed(field, coupling, weights)
+    return known
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return (one.dtype, one.device) == (other.dtype, other.device) and torch.equal(one, other)
 
 
 class _Rooms(threading.local):
-    """Two buffers a thread, by turns: a system clears new memory page by page, which takes as long as a stage does."""
+    """Memory that a thread keeps: a system clears new memory page by page, which takes as long as a network does."""
 
     def __init__(self) -> None:
-        self.turn, self.buffers = 0, [np.empty(0, np.uint8)] * 2
+        self.room = np.empty(0, np.uint8)
 
     def take(self, size: int) -> NDArray[np.uint8]:
         if size > MAX_ROOM:
             return np.empty(size, np.uint8)
-        self.turn = 1 - self.turn
-        if self.buffers[self.turn].size < size:
-            self.buffers[self.turn] = np.empty(size, np.uint8)
-        return self.buffers[self.turn][:size]
+        if self.room.size < size:
+            self.room = np.empty(size, np.uint8)
+        return self.room
 
 
 _rooms = _Rooms()
 
 
-def _room(pairs: int, height: int, width: int) -> Pairs:
-    shape = (height, pairs, -(-width // STEP) * STEP + 2 * MARGIN, 2)
-    return Pairs(_rooms.take(math.prod(shape)).reshape(shape), width)
+@functools.cache
+def _openmp() -> ctypes.c_void_p:
+    """GOMP_parallel, the entry to a parallel region in GCC's and Intel's runtimes, of the one that PyTorch has loaded.
 
-
-def _compiled() -> ctypes.CDLL:
-    library = _library()
-    assert library is not None
-    return library
+    With threads of our own besides, the two pools would be in each other's way.
+    """
+    try:
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p)
+    except (OSError, TypeError, AttributeError):  # another system's runtime: one thread does it all
+        return ctypes.c_void_p(None)
 
 
 def _library() -> ctypes.CDLL | None:

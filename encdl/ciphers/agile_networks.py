@@ -1,7 +1,7 @@
 """The two networks of the `agile` cipher: the key field F and the content coupling E (see `encdl.ciphers.agile`).
 
-Each computes twice: `forward` on integers in float32, with gradients and on any device, and `on_bytes`, the same
-integers modulo 256 by compiled code on a CPU (`encdl.ciphers.agile_bytes`).
+`forward` computes on integers in float32, with gradients and on any device; without gradients, on a CPU, compiled code
+does the same on bytes (`encdl.ciphers.agile_bytes`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from encdl.ciphers import agile_bytes, agile_packed
 from encdl.nn.dilated import DILATIONS
 from encdl.nn.integer import EXACT_LIMIT, IntegerConv2d, IntegerDilatedStage, shift_clamp, triangle
 
@@ -26,6 +25,7 @@ class KeyField(nn.Module):
     def __init__(self, planes: int, width: int) -> None:
         super().__init__()
         hidden = width * len(DILATIONS)
+        self.planes = planes
         self.first = IntegerDilatedStage(3 * planes, width, DILATIONS, shift=0)
         self.second = IntegerDilatedStage(hidden, width, DILATIONS, shift=4)
         self.out = IntegerConv2d(hidden, 1)
@@ -34,10 +34,6 @@ class KeyField(nn.Module):
         """See the class."""
         out: Tensor = self.out(self.second(self.first(signs)))
         return out
-
-    def on_bytes(self, key_planes: Tensor) -> Tensor:
-        """F modulo 256 for all planes of one picture, uint8 (P, H, W) in {0, 1}: uint8 (h, w)."""
-        return agile_packed.network(self, shift=0)(agile_bytes.signs(key_planes))[0]
 
 
 class ContentCoupling(nn.Module):
@@ -61,11 +57,6 @@ class ContentCoupling(nn.Module):
         """See the class."""
         hidden = self.second(self.first(signed_features(masked, mask)))
         return shift_clamp(self.out(hidden), self.OUTPUT_SHIFT, -EXACT_LIMIT, EXACT_LIMIT)
-
-    def on_bytes(self, masked: Tensor, mask: Tensor) -> Tensor:
-        """E modulo 256 for one picture, two uint8 (h, w): uint8 (3, h, w)."""
-        pairs = agile_bytes.features(masked, mask, int(KEY_LEVEL))
-        return agile_packed.network(self, self.OUTPUT_SHIFT)(pairs)
 
 
 def signed_features(masked: Tensor, mask: Tensor) -> Tensor:
