@@ -183,8 +183,7 @@ def test_what_is_concluded_of_readers_is_in_their_records() -> None:
         assert f" by {difference}" in section
         assert f"{fixed:.3f} of {plain:.3f}" in section
         assert f"{fixed:.3f}" in README
-    for page in (section, README):
-        assert f"{span([hearts, tumours], 'ciphertext_to_plain', 1)} times" in page
+    assert f"{span([hearts, tumours], 'ciphertext_to_plain', 1)} times" in section
     for rows in (hearts, tumours):
         for row in ("ciphertext", "plaintext", "ciphertext_wrong_key"):
             assert f"{rows['leakage_psnr_db'][row]['stem']['mean']:.1f}" in section
@@ -222,6 +221,29 @@ def test_costs_from_files_are_those_of_their_record() -> None:
     )
     assert f"from files **{own[0]} and {own[1]}** of the processor's time" in section
     assert f"{wall[0]} and {wall[1]} of the clock's" in section
+    assert max(times["ciphertext_to_plain"] for times in rows["memory"].values()) <= 1.15
+
+
+def test_the_readme_tells_what_reading_costs() -> None:
+    cpu, gpu = ([{"cost": metrics(name)["memory"]}] for name in ("readers-cost", "readers-cost-cuda"))
+    text = " ".join(README.split())
+    assert (
+        f"takes {span(cpu, 'ciphertext_to_plain', 2)} times as long as the plaintext network on a CPU" in text
+    )
+    assert f"{span(gpu, 'ciphertext_to_plain', 1)} times on an [H200]" in text
+
+
+def test_costs_on_a_gpu_are_those_of_their_record() -> None:
+    rows = metrics("readers-cost-cuda")
+    section = " ".join(section_of("Three questions, and what answers them").split())
+    memory = [{"cost": rows["memory"]}]
+    assert f"takes {span(memory, 'ciphertext_to_plain', 2)} times the plain network, one and 32" in section
+    assert f"and {span(memory, 'ciphertext_to_decrypt_then_infer', 2)} times decrypting first ([" in section
+    for step, told in {"field": "{} to {} ms", "plain": "the plain network {} to {} ms"}.items():
+        times = [found[step] for found in rows["memory"].values()]
+        assert told.format(f"{min(times):.1f}", f"{max(times):.1f}") in section
+    files = [clocks["wall"]["ciphertext_to_decrypt_then_infer"] for clocks in rows["files"].values()]
+    assert f"it is {min(files):.2f} to {max(files):.2f} of decrypting first" in section
 
 
 def span(records: list[dict[str, Any]], ratio: str, digits: int) -> str:
