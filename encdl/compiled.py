@@ -1,7 +1,7 @@
 """EncDL's few functions in C, where they were built: at installation, if there was a C compiler.
 
-Everything that they do is also done without them, by numpy or PyTorch and more slowly. Who changes what a function takes
-or gives raises its file's revision, here and in Python: a library that an older EncDL built is then left alone.
+Everything that they do is also done without them, by numpy or PyTorch and more slowly. Who changes what a function
+takes or gives raises its file's revision, there and in Python: a library that an older EncDL built is then left alone.
 """
 
 from __future__ import annotations
