@@ -43,9 +43,15 @@ class BatchKeys:
         """Of one key for all pictures, in every stage and process."""
         one = torch.Size((1, *self.image.shape[1:]))
         planes = fresh_planes(
-            self.task.planes, one, seed=self.task.seed, rank=0, purpose=f"fixed {purpose}", step=0
+            self.task.planes,
+            one,
+            seed=self.task.seed,
+            rank=0,
+            purpose=f"fixed {purpose}",
+            step=0,
+            device=self.image.device,
         )
-        return planes.to(self.image.device).expand(len(self.image), -1, -1, -1, -1).contiguous()
+        return planes.expand(len(self.image), -1, -1, -1, -1).contiguous()
 
     def generator(self, purpose: str) -> torch.Generator:
         """Random numbers of this batch."""
