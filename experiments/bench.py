@@ -37,6 +37,8 @@ REPEATS = {"cpu": 9, "cuda": 7}
 SLICES = {"cpu": 2, "cuda": 16}
 """Of the volume: enough to fill a call of the network."""
 SIDE = 512
+COMPILED = ("key planes", "network", "post-processing")
+"""Steps that compiled code takes part in."""
 KEY = Key.generate()
 
 
@@ -162,7 +164,7 @@ def parts(
     }
     found = {name: seconds(step, device) for name, step in steps.items()}
     with mock.patch.object(compiled, "library", return_value=None):
-        without = {name: seconds(steps[name], device) for name in ("key planes", "network")}
+        without = {name: seconds(steps[name], device) for name in COMPILED}
     return found, without
 
 

@@ -140,12 +140,11 @@ class ChaCha20Stream:
 
     def words(self, seeds: Sequence[bytes], count: int) -> NDArray[np.uint32]:
         """The first `count` integers for each seed: uint32, (len(seeds), count)."""
-        out = np.empty((len(seeds), count), dtype=np.uint32)
+        out = np.empty((len(seeds), count), dtype="<u4")
         zeros = bytes(count * 4)
-        for row, seed in zip(out, seeds, strict=True):
-            stream = Cipher(ChaCha20(seed, bytes(16)), mode=None).encryptor().update(zeros)
-            row[:] = np.frombuffer(stream, dtype="<u4")
-        return out
+        for row, seed in zip(out.view(np.uint8), seeds, strict=True):
+            Cipher(ChaCha20(seed, bytes(16)), mode=None).encryptor().update_into(zeros, row.data)
+        return out.astype(np.uint32, copy=False)
 
 
 _UNIT_MAPS: Final[tuple[UnitMap, ...]] = (Logistic(), Chebyshev(), PiecewiseLinear(), SkewTent())

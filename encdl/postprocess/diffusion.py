@@ -18,18 +18,27 @@ and damage reaches 5 pixels along and 3 across.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from encdl import compiled
 from encdl.keys.derive import ImageKeys
 from encdl.keys.maps import byte_sequence
 from encdl.postprocess.base import PostProcess
 
+REVISION = 1
+"""Of the form of the function in diffusion.c."""
+
 _LEVELS = 256
+_PLACES = np.arange(_LEVELS, dtype=np.uint64)
+
+Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -51,20 +60,25 @@ _PASSES = (
 
 
 class Diffusion(PostProcess):
-    """Six keyed passes that spread every pixel over its whole image."""
+    """Six keyed passes that spread every pixel over its whole image; by compiled code where that was built."""
 
     name = "diffusion"
 
     def _apply(self, ciphertext: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
         boxes, streams = _key_material(keys, ciphertext)
-        for step, box, stream in zip(_PASSES, boxes, streams, strict=True):
+        if (library := _library()) is not None:
+            return _in_place(library, ciphertext, boxes, streams, undo=False)
+        for step, box, stream in zip(_PASSES, *_by_pass(boxes, streams, ciphertext), strict=True):
             lines = _lines(ciphertext, step)
             ciphertext = _image(_spread(lines, box, _lines(stream, step)), step, ciphertext)
         return ciphertext.contiguous()
 
     def _undo(self, ciphertext: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
         boxes, streams = _key_material(keys, ciphertext)
-        for step, box, stream in reversed(list(zip(_PASSES, boxes, streams, strict=True))):
+        if (library := _library()) is not None:
+            return _in_place(library, ciphertext, boxes, streams, undo=True)
+        every = zip(_PASSES, *_by_pass(boxes, streams, ciphertext), strict=True)
+        for step, box, stream in reversed(list(every)):
             lines = _lines(ciphertext, step)
             ciphertext = _image(_gather(lines, box, _lines(stream, step)), step, ciphertext)
         return ciphertext.contiguous()
@@ -76,19 +90,48 @@ class Diffusion(PostProcess):
         return lost.contiguous()
 
 
-def _key_material(keys: Sequence[ImageKeys], images: Tensor) -> tuple[Tensor, Tensor]:
-    """S-boxes uint8 (passes, B * 256), and keystream uint8 (passes, B, C, H, W)."""
-    secrets = [key.diffusion for key in keys]
+def _key_material(keys: Sequence[ImageKeys], images: Tensor) -> tuple[Bytes, Bytes]:
+    """S-boxes uint8 (B, passes, 256), and keystream uint8 (B, passes, C * H * W)."""
     head = len(_PASSES) * _LEVELS * 4
-    drawn = byte_sequence("chacha20", secrets, head + len(_PASSES) * images[0].numel())
+    drawn = byte_sequence(
+        "chacha20", [key.diffusion for key in keys], head + len(_PASSES) * images[0].numel()
+    )
     # The order of 256 random 32-bit words is a random permutation; a tie, one time in 10^5, goes by place.
     words = np.ascontiguousarray(drawn[:, :head]).view("<u4").reshape(len(keys), len(_PASSES), _LEVELS)
-    boxes = np.argsort(words, axis=2, kind="stable").astype(np.uint8).swapaxes(0, 1)
-    streams = drawn[:, head:].reshape(len(keys), len(_PASSES), *images.shape[1:]).swapaxes(0, 1)
-    return (
-        torch.from_numpy(boxes.reshape(len(_PASSES), -1)).to(images.device),
-        torch.from_numpy(streams).to(images.device),
-    )
+    boxes = np.sort(words.astype(np.uint64) * _LEVELS + _PLACES, axis=2).astype(np.uint8)
+    return boxes, drawn[:, head:].reshape(len(keys), len(_PASSES), -1)
+
+
+# By compiled code.
+
+
+def _in_place(library: ctypes.CDLL, ciphertext: Tensor, boxes: Bytes, streams: Bytes, undo: bool) -> Tensor:
+    """All passes over a copy, on the CPU: a pass is a long chain of small steps, of which a GPU makes little."""
+    found = ciphertext.to("cpu", copy=True).contiguous()
+    _, channels, height, width = found.shape
+    rows = channels * height
+    passes = np.array([((width >= rows) == step.along, step.backwards) for step in _PASSES], np.int32)
+    for image, box, stream in zip(found, boxes, streams, strict=True):
+        library.encdl_diffuse(
+            ctypes.c_void_p(image.data_ptr()),
+            *(ctypes.c_void_p(each.ctypes.data) for each in (box, stream, passes)),
+            *(len(passes), ctypes.c_int64(rows), ctypes.c_int64(width), undo),
+        )
+    return found.to(ciphertext.device)
+
+
+def _library() -> ctypes.CDLL | None:
+    return compiled.library("encdl_diffusion_revision", REVISION)
+
+
+# By PyTorch.
+
+
+def _by_pass(boxes: Bytes, streams: Bytes, images: Tensor) -> tuple[Tensor, Tensor]:
+    """S-boxes uint8 (passes, B * 256), and keystream uint8 (passes, B, C, H, W), where the images are."""
+    box = torch.from_numpy(boxes.swapaxes(0, 1).reshape(len(_PASSES), -1))
+    stream = torch.from_numpy(streams.swapaxes(0, 1).reshape(len(_PASSES), *images.shape))
+    return box.to(images.device), stream.to(images.device)
 
 
 def _lines(images: Tensor, step: _Pass) -> Tensor:

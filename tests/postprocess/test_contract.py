@@ -40,6 +40,7 @@ def test_names() -> None:
 
 
 @EVERY
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_round_trip(process: PostProcess, shape: tuple[int, int, int]) -> None:
     keys = image_keys(3)
@@ -72,6 +73,7 @@ def test_round_trip_with_derived_keys(process: PostProcess) -> None:
 
 
 @EVERY
+@pytest.mark.usefixtures("way")
 def test_an_image_does_not_depend_on_its_batch_or_memory_layout(process: PostProcess) -> None:
     image, keys = noise(4, 3, 12, 10), image_keys(4)
     together = process.apply(image, keys)
@@ -91,6 +93,7 @@ def test_the_wrong_key_does_not_undo(process: PostProcess) -> None:
 
 
 @EVERY
+@pytest.mark.usefixtures("way")
 def test_undo_lost_covers_exactly_what_a_loss_can_change(process: PostProcess) -> None:
     image, keys = noise(2, 2, 14, 11), image_keys(2)
     ciphertext = process.apply(image, keys)
@@ -128,6 +131,7 @@ def test_wrong_input_is_refused(process: PostProcess) -> None:
         process.undo_lost(image, keys)
 
 
+@pytest.mark.usefixtures("way")
 def test_golden() -> None:
     """A change here makes every file that was ever written with post-processing unreadable."""
     assert digests() == json.loads(Path(GOLDEN).read_text())

@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from encdl import compiled
 from encdl.metrics.differential import npcr_critical, npcr_pct, uaci_critical, uaci_pct
 from encdl.metrics.statistics import CHI_SQUARE_CRITICAL, chi_square, mean_adjacent_correlation
 from encdl.postprocess import Both, Diffusion, PostProcess
+from encdl.postprocess.diffusion import REVISION
 from tests.mni import mni_slice
 from tests.postprocess.support import image_keys, noise
 
@@ -111,3 +113,21 @@ def test_a_lost_block_stays_a_block() -> None:
     lost = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
     lost[..., :32, :32] = True
     assert Diffusion().undo_lost(lost, image_keys(1)).sum().item() == 33 * 34
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 3000), (1, 3000, 1), (1, 7, 9), (1, 8, 8), (1, 9, 7), (2, 17, 33), (5, 8, 40), (3, 257, 255)],
+    ids=str,
+)
+def test_compiled_code_does_what_pytorch_does(
+    shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines by eights and left over, one line, the longer side either way, several channels and images."""
+    if compiled.library("encdl_diffusion_revision", REVISION) is None:
+        pytest.skip("no compiled code here: no C compiler")
+    image, keys = noise(3, *shape), image_keys(3)
+    there, back = Diffusion().apply(image, keys), Diffusion().undo(image, keys)
+    monkeypatch.setattr(compiled, "library", lambda *_: None)
+    assert torch.equal(there, Diffusion().apply(image, keys))
+    assert torch.equal(back, Diffusion().undo(image, keys))
