@@ -19,6 +19,7 @@ The masks m follow from the ciphertext and the key alone, so a reader can undo t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -29,6 +30,7 @@ from encdl.ciphers import agile_bytes
 from encdl.ciphers.agile_networks import WIDE_DILATIONS, ContentCoupling, KeyField
 from encdl.ciphers.base import Cipher, check_setting, plane_bytes
 from encdl.nn.dilated import DILATIONS, DilatedNet
+from encdl.nn.graphs import played
 from encdl.nn.integer import wrap
 from encdl.nn.phases import circle, from_phases, phases_of, to_phases
 
@@ -94,7 +96,7 @@ class AgileCipher(Cipher):
 
     def _encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
         if not _on_bytes(image):
-            return super()._encrypt(image, key_planes)
+            return self._played(super()._encrypt, image, key_planes)
         return image + agile_bytes.masks(self.key_field, self.coupling, image, key_planes, clear=True)
 
     def _decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
@@ -102,8 +104,15 @@ class AgileCipher(Cipher):
 
     def _mask(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
         if not _on_bytes(ciphertext):
-            return self._mask_levels(ciphertext.float(), key_planes.float()).to(torch.uint8)
+            return self._played(self._mask_by_floats, ciphertext, key_planes)
         return agile_bytes.masks(self.key_field, self.coupling, ciphertext, key_planes, clear=False)
+
+    def _played(self, function: Callable[..., Tensor], picture: Tensor, key_planes: Tensor) -> Tensor:
+        weights = (weight for module in self.encryption_modules() for weight in module.parameters())
+        return played(self, weights, function, picture, key_planes)
+
+    def _mask_by_floats(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        return self._mask_levels(ciphertext.float(), key_planes.float()).to(torch.uint8)
 
     # The masks as levels in float32, with gradients.
 

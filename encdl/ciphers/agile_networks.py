@@ -62,8 +62,8 @@ class ContentCoupling(nn.Module):
 def signed_features(masked: Tensor, mask: Tensor) -> Tensor:
     """What the coupling sees of a pixel: levels (N, 1, h, w) in float32 to integers (N, 16, h, w) in -32..32."""
     with torch.no_grad():  # bits have no gradient, and the key has none to take
-        powers = torch.tensor([1 << bit for bit in range(8)], device=mask.device).view(1, 8, 1, 1)
-        signs = mask.detach().int().bitwise_and(powers).ne(0).float() * 2 - 1
+        places = torch.arange(8, dtype=torch.int32, device=mask.device).view(1, 8, 1, 1)
+        signs = mask.detach().int().bitwise_right_shift(places).bitwise_and_(1).float() * 2 - 1
     features = [shift_clamp(triangle(masked, offset), INPUT_SHIFT, -32, 32) for offset in (0, 64)]
     signed = signs * torch.cat(features, dim=1).repeat(1, 4, 1, 1)
     return torch.cat([signed, signs * KEY_LEVEL], dim=1)
