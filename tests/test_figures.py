@@ -91,9 +91,10 @@ def test_every_record_says_how_it_came_about_and_is_quoted(path: Path) -> None:
 
 def test_golden_ciphertexts_opened_without_a_differing_pixel() -> None:
     found = metrics("exactness-cuda")
-    assert len(found["differing_pixels"]) == 5
+    assert len(found["differing_pixels"]) == 6
     assert all(count == 0 for files in found["differing_pixels"].values() for count in files.values())
     assert set(found["exact_fraction"].values()) == {1.0}
+    assert found["worst_case_differing"] == 0
 
 
 def section_of(text: str) -> str:
@@ -239,11 +240,16 @@ def test_costs_on_a_gpu_are_those_of_their_record() -> None:
     memory = [{"cost": rows["memory"]}]
     assert f"takes {span(memory, 'ciphertext_to_plain', 2)} times the plain network, one and 32" in section
     assert f"and {span(memory, 'ciphertext_to_decrypt_then_infer', 2)} times decrypting first ([" in section
-    for step, told in {"field": "{} to {} ms", "plain": "the plain network {} to {} ms"}.items():
+    for step, told in {
+        "field": "The mask takes {} to {} ms",
+        "plain": "the plain network is soon done there ({} to {} ms)",
+    }.items():
         times = [found[step] for found in rows["memory"].values()]
         assert told.format(f"{min(times):.1f}", f"{max(times):.1f}") in section
     files = [clocks["wall"]["ciphertext_to_decrypt_then_infer"] for clocks in rows["files"].values()]
     assert f"it is {min(files):.2f} to {max(files):.2f} of decrypting first" in section
+    plain = [clocks["wall"]["ciphertext_to_plain"] for clocks in rows["files"].values()]
+    assert f"{min(plain):.2f} to {max(plain):.2f} times reading the plain pictures" in section
 
 
 def span(records: list[dict[str, Any]], ratio: str, digits: int) -> str:

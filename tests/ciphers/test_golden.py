@@ -128,6 +128,7 @@ def test_the_record_of_the_gpu_says_that_all_came_back() -> None:
     record = json.loads((RESULTS / "exactness-cuda.json").read_text())
     assert record["weights"] == weights.load("default").id
     metrics = record["metrics"]
-    assert set(metrics["exact_fraction"]) == {"float32", "tf32", "bfloat16", "float16", "benchmark"}
+    modes = {"float32", "medium", "tf32", "bfloat16", "float16", "benchmark"}
+    assert set(metrics["exact_fraction"]) == set(metrics["differing_pixels"]) == modes
     assert set(metrics["exact_fraction"].values()) == {1.0}
     assert all(set(row.values()) == {0} for row in metrics["differing_pixels"].values())
