@@ -70,6 +70,7 @@ def record(study: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 def test_the_record_has_every_row(record: dict[str, Any]) -> None:
     metrics = record["metrics"]
     assert set(metrics) >= ROWS | {"majority_class", "robustness", "leakage_psnr_db", "cost"}
@@ -95,12 +96,14 @@ def test_the_record_has_every_row(record: dict[str, Any]) -> None:
     assert record["dataset"] == "bars (NpzImages)"
 
 
+@pytest.mark.slow
 def test_plaintext_and_ciphertext_start_alike_and_stay_alike(record: dict[str, Any]) -> None:
     """Same seed, same weights, same order: reading ciphertext is reading plaintext, up to rounding."""
     plain, cipher = (record["metrics"][row]["auroc"]["mean"] for row in ("plaintext", "ciphertext"))
     assert plain == pytest.approx(cipher, abs=0.03)
 
 
+@pytest.mark.slow
 def test_an_ended_study_goes_on(
     study: Path, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,8 +126,14 @@ def test_an_ended_study_goes_on(
         (("--rows", "plaintext", "ciphers"), "no row ciphers"),
         (("--seeds", "0"), "--seeds must be at least 1, got 0"),
         (("--config", "gone.yaml"), "gone.yaml: no such recipe: see experiments/ (--config)"),
-        (("--data-dir", "gone", "--work", "{tmp}"), "gone/bars.npz: no such file"),
-        (("--set", "trainer.speed=9", "--work", "{tmp}"), "arguments: --trainer.speed=9"),
+        pytest.param(
+            ("--data-dir", "gone", "--work", "{tmp}"), "gone/bars.npz: no such file", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ("--set", "trainer.speed=9", "--work", "{tmp}"),
+            "arguments: --trainer.speed=9",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(
@@ -137,6 +146,7 @@ def test_mistakes_are_told_in_one_line(
     assert last.startswith("encdl: error: ")
 
 
+@pytest.mark.slow
 def test_a_record_is_not_overwritten(
     study: Path, capsys: pytest.CaptureFixture[str], record: dict[str, Any]
 ) -> None:

@@ -286,6 +286,7 @@ def test_two_processes_make_one_run(config: str) -> None:
     assert result.stdout.count("decrypted exactly") == 1
 
 
+@pytest.mark.slow
 def test_a_machine_without_mlflow_still_trains(config: str) -> None:
     code = (
         "import sys; from importlib.machinery import PathFinder\n"
