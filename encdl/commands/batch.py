@@ -240,8 +240,10 @@ class Batch:
             parts.append(f"{there} finished before")
         if self._failed:
             parts.append(f"{self._failed} failed")
-        rate = f", {size / 1e6 / seconds:.1f} MB/s" if done and seconds > 0 else ""
-        return f"{', '.join(parts)} ({size / 1e6:,.1f} MB in {seconds:.1f} s{rate})"
+        if not done:
+            return f"{', '.join(parts)} ({seconds:.1f} s)"
+        rate = f", {_amount(size / seconds)}/s" if seconds > 0 else ""
+        return f"{', '.join(parts)} ({_amount(size)} in {seconds:.1f} s{rate})"
 
 
 def single_progress(total: int) -> Any:
@@ -268,6 +270,11 @@ def line(path: Path, error: Exception) -> str:
 def counted(count: int) -> str:
     """The number of files, in words."""
     return f"{count} file{'s' * (count != 1)}"
+
+
+def _amount(count: float) -> str:
+    """A number of bytes in words; small ones not as 0.0 MB."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
 def _at_least_one(text: str) -> int:

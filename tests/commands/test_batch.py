@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_a_tree_there_and_back(verb: Verb, jobs: int) -> None:
     code, err = verb("encrypt", "in", "--output", "enc", "--jobs", jobs)
     assert code == 0
     assert err.startswith("encdl: warning: left alone, NOT encrypted, ")
-    assert ": in/readme.txt\nencdl: 4 files encrypted (0.0 MB in " in err
+    assert ": in/readme.txt\nencdl: 4 files encrypted (" in err
     assert names("enc") == [f"{name}.encdl" for name in PICTURES]
     assert contents("in") == before
     code, err = verb("decrypt", "enc", "--output", "dec", "--jobs", jobs)
@@ -272,6 +273,10 @@ def test_a_summary_counts(capsys: pytest.CaptureFixture[str]) -> None:
         assert "encdl: 3 files made, 1 finished before, 1 failed (3.0 MB in" in err
         assert "encdl: error: 3: broken" in err
         assert "encdl: warning: look" in err
+    assert Batch(sources[:1], 1, "made").run(work) == 0
+    assert re.fullmatch(r"encdl: 0 files made, 1 finished before \(\d+\.\d s\)\n", capsys.readouterr().err)
+    assert Batch(sources[1:2], 1, "made").run(lambda *_: Done(60_480)) == 0
+    assert "encdl: 1 file made (60.5 kB in" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):  # a mistake of ours is no bad file
         Batch(sources, 2, "made").run(lambda source, progress: Done(1 // 0))
 
