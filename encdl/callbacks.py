@@ -114,6 +114,49 @@ class ImagePanel(Callback):
         rank_zero_info(f"panel: {file}")
 
 
+class ProgressLines(Callback):
+    """Prints a line at the end of each epoch, and each minute: for logs, in which no bar can move.
+
+    Args:
+        every_s: Seconds after which a line comes within an epoch, too.
+    """
+
+    def __init__(self, every_s: float = 60.0) -> None:
+        self._every = every_s
+        self._started = self._told = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._started = self._told = time.monotonic()
+
+    def on_train_batch_end(  # Lightning's signature
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell how far it is, unless that was told a short time ago or the epoch's line comes next."""
+        if time.monotonic() - self._told >= self._every and not trainer.is_last_batch:
+            self._tell(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell how far it is; the validation, if there was one, is over."""
+        self._tell(trainer)
+
+    def _tell(self, trainer: Trainer) -> None:
+        self._told = time.monotonic()
+        if trainer.is_global_zero:
+            print(self._line(trainer), flush=True)
+
+    def _line(self, trainer: Trainer) -> str:
+        several = trainer.max_epochs is not None and trainer.max_epochs > 0
+        of = f" of {trainer.max_epochs}" if several else ""
+        losses = [
+            f", {label} {float(trainer.callback_metrics[name]):.4f}"
+            for name, label in (("train/loss", "training loss"), ("val/loss", "validation loss"))
+            if name in trainer.callback_metrics
+        ]
+        head = f"epoch {trainer.current_epoch + 1}{of}, step {trainer.global_step}"
+        return f"{head}, {_duration(self._told - self._started)}{''.join(losses)}"
+
+
 class ResultTable(Callback):
     """Prints, when training ends, what the last validation measured and where the weights and the run are."""
 
@@ -131,11 +174,14 @@ class ResultTable(Callback):
         bar = trainer.progress_bar_callback
         if bar is not None:  # it would draw its last line below the table
             bar.teardown(trainer, pl_module, stage)
-        minutes, seconds = divmod(round(time.monotonic() - self._started), 60)
-        heading = (
-            f"{_subject(trainer, pl_module)}: {trainer.global_step} steps in {minutes} min {seconds:02d} s"
-        )
+        took = _duration(time.monotonic() - self._started)
+        heading = f"{_subject(trainer, pl_module)}: {trainer.global_step} steps in {took}"
         print(result_table(heading, [*_results(trainer.callback_metrics), *_places(trainer)]), flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds:02d} s"
 
 
 def _subject(trainer: Trainer, task: LightningModule) -> str:
@@ -165,12 +211,16 @@ def _results(metrics: Mapping[str, Tensor]) -> list[tuple[str, str]]:
 
 def _places(trainer: Trainer) -> list[tuple[str, str]]:
     """Where the checkpoints and the run are."""
-    rows = []
-    for label, attribute in (("best checkpoint", "best_model_path"), ("last checkpoint", "last_model_path")):
-        # The first one is that which picks by a figure, if there is such a one.
-        paths = [path for each in trainer.checkpoint_callbacks if (path := getattr(each, attribute, ""))]
-        if paths:
-            rows.append((label, str(paths[0])))
+    rows: list[tuple[str, str]] = []
+    best: list[str] = []
+    last: list[str] = []
+    for each in trainer.checkpoint_callbacks:
+        path = getattr(each, "best_model_path", "")
+        # Without a figure to pick by, Lightning calls the newest one the best.
+        (best if getattr(each, "monitor", None) else last).append(path)
+        last.insert(0, getattr(each, "last_model_path", ""))
+    for label, paths in (("best checkpoint", best), ("last checkpoint", last)):
+        rows += [(label, str(path)) for path in paths if path][:1]
     logger = run_logger(trainer)
     if logger is not None:
         rows.append(("MLflow run", str(logger.run_id)))

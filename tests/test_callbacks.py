@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from encdl import callbacks
-from encdl.callbacks import ImagePanel, ResultTable
+from encdl.callbacks import ImagePanel, ProgressLines, ResultTable
 from encdl.data.lesions import SyntheticLesionMRI
 from encdl.errors import UsageError
 from encdl.panels import panel_png
@@ -134,7 +135,7 @@ def test_table_of_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         r"guessing the mean image +14\.6 dB",
         r"ciphertext entropy +7\.9972 of 8 bits",
         r"content activity +0\.610",
-        rf"best checkpoint +{tmp_path}/encdl/{logger.run_id}/checkpoints/\S+\.ckpt",
+        rf"last checkpoint +{tmp_path}/encdl/{logger.run_id}/checkpoints/\S+\.ckpt",
         rf"MLflow run +{logger.run_id}",
         rf"look at it +\S*mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow\.db",
     ):
@@ -144,7 +145,35 @@ def test_table_of_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_table_comes_after_the_progress_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(tmp_path, ResultTable(), max_epochs=1, enable_progress_bar=True)
     lines = capsys.readouterr().out.rstrip().splitlines()
-    assert lines[-1].strip().startswith("best checkpoint")
+    assert lines[-1].strip().startswith("last checkpoint")
+
+
+def test_best_is_what_a_figure_picked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path, [ResultTable(), ModelCheckpoint(save_last=True)], max_epochs=1)
+    table = capsys.readouterr().out
+    assert "best checkpoint" not in table
+    assert re.search(r"last checkpoint +\S+/last\.ckpt\n", table)
+    fit(
+        tmp_path / "picked",
+        [ResultTable(), ModelCheckpoint(save_last=True, monitor="val/loss")],
+        max_epochs=1,
+    )
+    table = capsys.readouterr().out
+    assert re.search(r"best checkpoint +\S+/epoch=0-step=2\S*\.ckpt\n", table)
+    assert re.search(r"last checkpoint +\S+/last\S*\.ckpt\n", table)
+
+
+@pytest.mark.parametrize(("every_s", "within"), [(60.0, False), (0.0, True)])
+def test_lines_for_a_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], every_s: float, within: bool
+) -> None:
+    fit(tmp_path, ProgressLines(every_s), max_epochs=2)
+    lines = capsys.readouterr().out.strip().splitlines()
+    expected = [(1, 1), (1, 2), (2, 3), (2, 4)] if within else [(1, 2), (2, 4)]
+    assert len(lines) == len(expected)
+    for line, (epoch, step) in zip(lines, expected, strict=True):
+        assert re.match(rf"epoch {epoch} of 2, step {step}, 0 min \d\d s", line), line
+    assert re.search(r", training loss \d+\.\d{4}, validation loss \d+\.\d{4}$", lines[-1])
 
 
 def test_no_table_after_validation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

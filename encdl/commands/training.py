@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import re
+import sys
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -21,11 +22,11 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from encdl.callbacks import ImagePanel, ResultTable
+from encdl.callbacks import ImagePanel, ProgressLines, ResultTable
 from encdl.data.base import ImageDataModule
 from encdl.errors import EncdlError, UsageError
 from encdl.places import CHECKPOINT, run_key
@@ -174,6 +175,11 @@ class TrainingCLI(LightningCLI):
         usual: list[Callback] = [RunRecord(), ResultTable(), SeededSteps(), LogReader()]
         if settings.get("enable_checkpointing") is not False and not settings.get("fast_dev_run"):
             usual.append(ModelCheckpoint(save_last=True))
+        bar = settings.get("enable_progress_bar")
+        own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if bar is None and not own_bar and not sys.stdout.isatty():
+            bar = False  # in a file it would show nothing until the end
+            usual.append(ProgressLines())
         if find_spec("matplotlib"):
             usual.append(ImagePanel())
         else:
@@ -186,6 +192,7 @@ class TrainingCLI(LightningCLI):
             callbacks.append(ResumePoint(folder, self._get(self.config, "resume_every")))
         changed = {
             "callbacks": callbacks,
+            "enable_progress_bar": bar,
             "plugins": _plugins(settings.get("plugins")),
             "sync_batchnorm": _synchronised(settings),
         }
