@@ -209,9 +209,11 @@ def _for_ciphertext(
     # Through a keyed stem a reader sees ciphertext minus mask, which under every exact cipher is the picture.
     same = isinstance(stem, KeyedStem) and trained_on.cipher.exact and cipher.cipher.exact
     if cipher.id != loaded.weights_id and not (plain or same):
+        inexact = [each.name for each in (trained_on, cipher) if not each.cipher.exact]
+        why = f"cipher {inexact[0]!r} is not exact" if inexact else type(stem).__name__
         raise WeightsError(
-            f"was trained on cipher weights {loaded.weights_id} and reads no others ({type(stem).__name__}), given "
-            f"are {cipher.id}: leave out --weights"
+            f"was trained on cipher weights {loaded.weights_id} and reads no others ({why}), given are {cipher.id}: "
+            "leave out --weights, and encrypt the pictures with the reader's"
         )
     return readers.keyed(loaded.reader) if plain else loaded.reader
 

@@ -111,7 +111,9 @@ def test_readers_that_cannot_serve(run: Run, files: list[Path], agile: Path) -> 
     failed(predict(gated, "--weights", agile), "reads no others (GatedStem)", "leave out --weights")
     plain = save_reader("plain.ckpt", tiny_reader(ResNet18, PlainStem), view="Plaintext")
     failed(predict(plain, "--weights", "thesis"), "cipher 'thesis' is not exact")
-    failed(predict("classifier.ckpt", "--weights", "thesis"), "reads no others (KeyedStem)")
+    failed(
+        predict("classifier.ckpt", "--weights", "thesis"), "reads no others (cipher 'thesis' is not exact)"
+    )
     wild = tiny_reader(ResNet18)
     wild.stem.convolution.weight.data.fill_(float("nan"))
     failed(predict(save_reader("wild.ckpt", wild)), "a.encdl: the reader's answer is no number")
