@@ -12,6 +12,7 @@ from encdl.report import plots
 from encdl.report.gather import RunData, groups, over_runs
 
 SYSTEM = "system/"
+EPOCH = "epoch"
 FROM_TAGS = (
     "task",
     "data",
@@ -40,7 +41,7 @@ def html(runs: Sequence[RunData], store: str) -> str:
         runs: What to compare, in the order of the columns.
         store: Address of the MLflow store, without a password.
     """
-    metrics = sorted({name for run in runs for name in run.curves if not name.startswith(SYSTEM)}, key=_order)
+    metrics = sorted(_metrics(runs), key=_order)
     settings = sorted({name for run in runs for name in run.params})
     differ = [name for name in settings if len({run.params.get(name) for run in runs}) > 1]
     return render(
@@ -59,6 +60,20 @@ def html(runs: Sequence[RunData], store: str) -> str:
         peaks=_peaks(runs),
         panels=[inline(run.panel) if run.panel else "" for run in runs],
     )
+
+
+def _metrics(runs: Sequence[RunData]) -> set[str]:
+    """All figures, without Lightning's count of epochs and without a short name for what a row says, too."""
+    names = {name for run in runs for name in run.curves if not name.startswith(SYSTEM) and name != EPOCH}
+
+    def again(short: str, name: str) -> bool:
+        return all(run.curves.get(short) == run.curves.get(name) for run in runs)
+
+    return {
+        short
+        for short in names
+        if not any(name.startswith(f"{short}/") and again(short, name) for name in names)
+    }
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -13,6 +13,8 @@ from mlflow import MlflowClient
 from encdl.callbacks import ImagePanel
 from encdl.cli import main
 from encdl.report import gather
+from encdl.report.gather import RunData
+from encdl.report.page import _metrics
 from encdl.tracking import RunGroup, RunLogger
 from tests.stores import make_store
 from tests.tiny_task import TinyTask
@@ -97,6 +99,7 @@ def test_the_page(page: str) -> None:
     metrics = {row[0]: row[1:] for row in found.tables["metrics"]}
     assert metrics["val/exact_fraction"] == ["", "1", "1", ""]
     assert metrics["val/loss"] == ["0.25", "0.25", "0.25", ""]
+    assert "epoch" not in metrics
     settings = {row[0]: [value.strip() for value in row[1:]] for row in found.tables["settings"]}
     assert settings["seed_everything"] == ["", "0", "1", ""]
     assert "ArithmeticError: oh no" in page
@@ -160,3 +163,16 @@ def test_a_step_that_was_logged_twice_counts_once(root: Path, monkeypatch: pytes
     logger.finalize()
     [run] = gather.gather(logger.experiment, ["resumed"])
     assert run.curves["train/loss"] == [(0, 1.0), (1, 2.5), (2, 3.0)]
+
+
+def test_a_figure_under_two_names_is_told_once() -> None:
+    def run(**curves: list[tuple[int, float]]) -> RunData:
+        named = {name.replace("__", "/"): curve for name, curve in curves.items()}
+        return RunData("1", "run", "FINISHED", 1.0, {}, {}, named)
+
+    one = run(
+        val__dice=[(1, 0.5)], val__dice__ciphertext=[(1, 0.5)], epoch=[(1, 0.0)], system__cpu=[(1, 9.0)]
+    )
+    two = run(val__dice=[(1, 0.6)], val__dice__ciphertext=[(1, 0.7)])
+    assert _metrics([one]) == {"val/dice/ciphertext"}
+    assert _metrics([one, two]) == {"val/dice", "val/dice/ciphertext"}
