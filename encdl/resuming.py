@@ -152,7 +152,8 @@ class ResumePoint(Checkpoint):
         self._save(trainer, asked=False)
 
     def _save(self, trainer: Trainer, asked: bool) -> None:
-        trainer.save_checkpoint(self.file)
+        # With None, the default, Lightning tells each time that it took False.
+        trainer.save_checkpoint(self.file, weights_only=False)
         self._owed, self._saved_at = False, time.monotonic()
         if asked:
             rank_zero_info(f"asked to make room: saved at step {trainer.global_step} in {self.file}")

@@ -102,7 +102,7 @@ def table(cipher: str, weights: str, metrics: dict[str, Any]) -> str:
             f"{metrics['wrong_key_psnr_db']:.1f} dB (the mean image: {metrics['mean_image_psnr_db']:.1f} dB)",
         ),
         *(
-            (f"restored after {name.replace('_', ' ')}", f"{value:.1f} dB")
+            (f"restored after {name.replace('_', ' ').replace('pct', ' %')}", f"{value:.1f} dB")
             for name, value in metrics["restored_psnr_db"].items()
         ),
         (

@@ -314,8 +314,7 @@ def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:
         warnings.filterwarnings("ignore", message)
     # Lightning uses what jsonargparse will change in its version 5; the dependency stays below that.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    # Advertisements for other products of Lightning's maker.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tips)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_telling)
     refuse_secrets(argv)
     try:
         return kind(argv)
@@ -404,5 +403,6 @@ def _raised_by_lightning(error: BaseException) -> bool:
     return bool(frames) and frames[-1].startswith("lightning.")
 
 
-def _no_tips(record: logging.LogRecord) -> Any:
-    return "Tip:" not in record.getMessage()
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Whether it is neither an advertisement of Lightning's maker nor about hardware that EncDL does not use."""
+    return not any(words in record.getMessage() for words in ("Tip:", "TPU available: False"))

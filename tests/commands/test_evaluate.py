@@ -76,7 +76,7 @@ def test_record(run: Run, agile: Path, npz: str) -> None:
     for words in (
         "decrypted exactly",
         "100.0% of images",
-        "restored after crop 25pct",
+        "restored after crop 25 %",
         "record: r.json",
         "NPCR",
     ):

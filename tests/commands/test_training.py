@@ -119,6 +119,19 @@ def test_the_same_command_goes_on_and_then_has_nothing_to_do(config: str) -> Non
     assert not any("resume" in name for name in run.data.params)
 
 
+def test_a_log_tells_of_the_training_and_nothing_else(
+    config: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["fit", "--config", config, "--resume", "place", "--trainer.enable_progress_bar", "null"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "epoch 1 of 1, step 2, 0 min 0" in out
+    assert "it/s" not in out  # no bar
+    told = " ".join(record.getMessage() for record in caplog.records)
+    assert "GPU available: False" in told
+    assert not any(noise in told for noise in ("weights_only", "TPU available: False", "Tip:"))
+
+
 def test_two_places_to_go_on_from_are_one_too_many(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["fit", "--config", config, "--trainer.logger", "false"])
     [last] = Path().rglob("last.ckpt")
