@@ -8,16 +8,11 @@
    pixels of zeros before and at least MARGIN behind its `width` pixels. The byte b stands for b - ZERO. */
 
 #include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
-enum { REVISION = 2 }; /* of the functions' form, as in `encdl.ciphers.agile_bytes` */
+#include "../compiled.h"
 
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
+enum { REVISION = 2 }; /* of the functions' form, as in `encdl.ciphers.agile_bytes` */
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>

@@ -35,13 +35,13 @@ class UnitMap(ABC):
         name: what users call it.
         centred: whether it takes its argument less 1/2, so that iterating it alone takes that off in between.
         parameters: random 64-bit control parameters that each lane takes from its seed.
-        code: the map's number in maps.c, if that has it.
+        code: the map's number in maps.c.
     """
 
     name: ClassVar[str]
     centred: ClassVar[bool] = False
     parameters: ClassVar[int] = 0
-    code: ClassVar[int | None] = None
+    code: ClassVar[int]
 
     @abstractmethod
     def prepare(self, parameters: Words, spare_a: Words, spare_b: Words) -> Evaluate:

@@ -1,12 +1,6 @@
 /* The lanes of `encdl.keys.maps.CoupledMap`: the formulas of its text and of `encdl.keys.chaos`, a lane at a time. */
 
-#include <stdint.h>
-
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
+#include "../compiled.h"
 
 #if defined(__SIZEOF_INT128__)
 

@@ -102,15 +102,14 @@ class CoupledMap:
     def _iterate(self, lanes: Words, out: Words) -> None:
         """Fill `out`, (seeds, steps, LANES), from the start values."""
         lanes[_STATE_WORDS - 1] |= ONE
-        code = self.unit_map.code
-        library = compiled.library("encdl_maps_revision", REVISION) if code is not None else None
+        library = compiled.library("encdl_maps_revision", REVISION)
         if library is None:
             self._iterate_by_numpy(lanes, out)
             return
         state = np.concatenate([lanes[:_STATE_WORDS], *self.unit_map.constants(lanes[_STATE_WORDS:])])
         seeds, steps, _ = out.shape
         library.encdl_iterate(
-            code,
+            self.unit_map.code,
             *(ctypes.c_void_p(each.ctypes.data) for each in (state, out)),
             *(ctypes.c_int64(size) for size in (seeds, LANES, WARM_UP, steps)),
         )

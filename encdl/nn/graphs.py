@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 MOST_ELEMENTS = 2**20
-"""Of the first tensor; with more, the kernels' own time counts, and a recording would hold their memory."""
+"""Of the first tensor. With more, the kernels' own time counts; a recording of so many pixels holds about 100 MB."""
 MOST_RECORDINGS = 8
 """Of a module; the one that was not played for the longest time goes first."""
 
@@ -48,8 +48,9 @@ class _Recording:
         self._inputs = [torch.empty_like(tensor).copy_(tensor) for tensor in inputs]
         function(*self._inputs)  # libraries choose their kernels before these are recorded
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads may go on using the GPU meanwhile.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        # A stream of this device, as PyTorch's own for recordings is of the first. Other threads may go on meanwhile.
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._output = function(*self._inputs)
 
     def play(self, inputs: tuple[Tensor, ...]) -> Tensor:

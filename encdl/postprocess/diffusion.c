@@ -1,12 +1,6 @@
 /* The passes of `encdl.postprocess.diffusion`: d[i] = p[i] + S[d[i-1] ^ k[i]] along every line, and p from d. */
 
-#include <stdint.h>
-
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
+#include "../compiled.h"
 
 enum { REVISION = 1, LEVELS = 256, TOGETHER = 8 }; /* the revision as in `encdl.postprocess.diffusion` */
 

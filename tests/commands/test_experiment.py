@@ -216,6 +216,7 @@ def test_whether_a_study_is_tracked(tmp_path: Path, logger: str, settings: list[
     assert _is_tracked(recipe, settings) is tracked
 
 
+@pytest.mark.slow
 def test_means_have_the_names_of_single_runs(record: dict[str, Any]) -> None:
     found = dict(means(record["metrics"]))
     assert found["test/accuracy/ciphertext"] == record["metrics"]["ciphertext"]["accuracy"]["mean"]

@@ -121,6 +121,18 @@ def test_other_streams_and_threads(scale: Scale) -> None:
     assert not wrong
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_each_gpu_has_recordings_of_its_own() -> None:
+    modules = [Scale().to(f"cuda:{index}") for index in (0, 1)]
+    for turn in range(4):
+        for index, module in enumerate(modules):
+            x = torch.full((4,), float(turn), device=f"cuda:{index}")
+            found = module(x, 100 * x)
+            assert found.device == x.device
+            assert found.tolist() == [102.0 * turn] * 4
+            assert torch.cuda.current_device() == 0
+
+
 @ON_A_GPU
 def test_in_a_recording_of_the_users_own(scale: Scale) -> None:
     x, y = pair()
