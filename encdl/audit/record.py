@@ -81,15 +81,22 @@ def write(folder: Path, content: Mapping[str, Any]) -> Path:
 
 
 def table(figures: Mapping[str, Any], checks: Sequence[Check]) -> str:
-    """The findings and what is not met, as aligned text."""
+    """The findings and what is not met, as aligned text; says of what is broken if that is as it must be."""
     lines = []
     for finding in figures["attacks"]:
         what = f"{finding['name']}: {finding['target']}, {finding['mode']}"
         score = f"{finding['score']:.4g} {finding['unit']}, baseline {finding['baseline']:.4g}"
-        leaks = "leaks" if finding["more"].get("leaks") else "no"
-        lines.append((what, score, "broken" if finding["broken"] else leaks))
+        lines.append((what, score, _outcome(finding)))
     widths = [max((len(line[column]) for line in lines), default=0) for column in (0, 1)]
     told = [f"  {what:<{widths[0]}}  {score:<{widths[1]}}  {outcome}" for what, score, outcome in lines]
     unmet = [f"not met: {check.what}: {check.figure}" for check in checks if not check.met]
     met = sum(check.met for check in checks)
     return "\n".join(["attacks", *told, *unmet, f"{met} of {len(checks)} checks are met"])
+
+
+def _outcome(finding: Mapping[str, Any]) -> str:
+    leaks = finding["more"].get("leaks")
+    outcome = "broken" if finding["broken"] else "leaks" if leaks else "not broken"
+    if finding["reference"]:
+        return f"{outcome} (reference)"
+    return f"{outcome} (reported only)" if finding["advisory"] else outcome

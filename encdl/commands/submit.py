@@ -148,7 +148,7 @@ def check_trials(job: Job) -> None:
     from encdl.cluster.grid import words  # noqa: PLC0415
     from encdl.commands.training import check  # noqa: PLC0415
 
-    progress(f"checking the settings of {len(job.trials)} trainings")
+    progress("checking the settings")
     for trial in job.trials:
         check(["fit", "--config", job.config, *words(job.settings), *words(trial)])
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from encdl.audit.record import table
 from encdl.audit.verdict import Check, checks, passed
 
 
@@ -111,3 +112,24 @@ def test_of_a_reference_fewer_rows_are_judged() -> None:
     content = metrics() | {"rows": {"network": row()}, "keystream": {}}
     assert unmet(content) == []
     assert len(checks(content)) == 2 + 4
+
+
+def test_the_table_says_what_is_broken_as_it_must_be() -> None:
+    found = [
+        finding(),
+        finding(more={"leaks": True}),
+        finding(broken=True),
+        finding(broken=True, advisory=True),
+        reference(),
+        reference(advisory=True, broken=False),
+    ]
+    lines = table({"attacks": found}, [Check("tile", "6 dB", False)]).splitlines()
+    assert [line.rpartition("  ")[2] for line in lines[1:7]] == [
+        "not broken",
+        "leaks",
+        "broken",
+        "broken (reported only)",
+        "broken (reference)",
+        "not broken (reference)",
+    ]
+    assert lines[7:] == ["not met: tile: 6 dB", "0 of 1 checks are met"]
