@@ -48,6 +48,10 @@ VERBS = {
         "show what a key or grant file is and opens, without its secret", "encdl.commands.keys:KeyInfo"
     ),
     "grant": Verb("derive a key for one study or one file only", "encdl.commands.keys:MakeGrant"),
+    "samples": Verb(
+        "write a few MRI slices as PNG to try things out on, half of them with a SYNTHETIC lesion",
+        "encdl.commands.samples",
+    ),
     "encrypt": Verb("encrypt images, or folders of them, into .encdl files", "encdl.commands.encrypt"),
     "decrypt": Verb("decrypt .encdl files back into what they were made from", "encdl.commands.decrypt"),
     "rekey": Verb("encrypt .encdl files anew under another key", "encdl.commands.rekey"),

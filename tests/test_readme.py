@@ -15,10 +15,10 @@ import pytest
 from encdl import images
 from encdl.cli import VERBS
 from encdl.cli import main as encdl
+from encdl.data.lesions import HEIGHT, WIDTH
 from encdl.readers import ResNet18
 from encdl.weights import SHIPPED
 from tests.audit.tiny import shrink
-from tests.mni import mni_slice
 from tests.reader_checkpoint import save_reader, tiny_reader
 from tests.test_makefile import TARGETS
 
@@ -79,19 +79,24 @@ def is_template(word: str) -> bool:
 COMMANDS = list(commands(README))
 MADE = [command for command in COMMANDS if command.words[0] == "make"]
 OURS = [command for command in COMMANDS if command.words[0] == "encdl"]
+PICTURES = [command for command in COMMANDS if command.words[0] == "cp" or command.words[1:2] == ["samples"]]
+"""What gives a reader pictures."""
 FITS = [command for command in OURS if command.words[1:2] == ["fit"]]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder with what a user of the README has: scans, a folder of images, trained weights, recipes."""
+    """A working folder with what a user of the README has: the pictures that it offers, a trained reader, recipes."""
     folder = tmp_path_factory.mktemp("readme")
-    slices = [mni_slice(index)[0, 0].numpy() for index in (110, 113, 116, 60)]
-    images.write(folder / "scan.png", slices[0])
-    (folder / "my" / "images").mkdir(parents=True)
-    for number, picture in enumerate(slices):
-        images.write(folder / "my" / "images" / f"{number}.png", picture)
-    save_reader(folder / "reader.ckpt", tiny_reader(ResNet18), size=list(slices[0].shape))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for command in PICTURES:
+            program, *words = command.words
+            if program == "cp":
+                shutil.copy(*words)
+            else:
+                assert encdl(words) == 0
+    save_reader(folder / "reader.ckpt", tiny_reader(ResNet18), size=[HEIGHT, WIDTH])
     shutil.copytree(ROOT / "experiments", folder / "experiments", ignore=shutil.ignore_patterns("results"))
     return folder
 
@@ -132,7 +137,7 @@ def test_commands_that_do_not_train(
     done = []
     for command in OURS:
         verb, *words = command.words[1:]
-        if verb in VERBS and VERBS[verb].whole:
+        if command in PICTURES or (verb in VERBS and VERBS[verb].whole):
             continue
         for word in words:
             if is_template(word) and "checkpoints" in word:

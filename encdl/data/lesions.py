@@ -69,7 +69,7 @@ class SyntheticLesionMRI(ImageDataModule):
     def samples(self, split: Split) -> Sequence[Sample]:
         """Training: each slice once a label, undrawn. Validation and test: finished pictures."""
         undrawn = [
-            {"image": half(t1), "label": label, SITES: half(white)[0] > 160}
+            {"image": half(t1), "label": label, SITES: sites_in(white)}
             for t1, white in self._slices[split]
             for label in range(len(CLASSES))
         ]
@@ -102,6 +102,12 @@ def half(picture: np.ndarray) -> np.ndarray:
     middle = picture[:, top : top + 2 * HEIGHT, left : left + 2 * WIDTH]
     means: np.ndarray = middle.reshape(-1, HEIGHT, 2, WIDTH, 2).mean((2, 4))
     return means.round().astype(np.uint8)
+
+
+def sites_in(white: np.ndarray) -> np.ndarray:
+    """Where a lesion may be centred: bool (96, 80), from a template slice's white matter, uint8 (1, 233, 197)."""
+    sites: np.ndarray = half(white)[0] > 160
+    return sites
 
 
 def draw_lesion(picture: np.ndarray, sites: np.ndarray, random: np.random.RandomState) -> np.ndarray:
