@@ -105,7 +105,7 @@ class Predictor:
             WeightsError: A file is missing, damaged or of another kind, or the two do not go together.
         """
         path = Path(checkpoint)
-        loaded = readers.load(path, device)
+        loaded = _reader_in(path, device)
         trained_on = weights.load(path, device)
         cipher = None if weights_of_files is None else weights.load(weights_of_files, device)
         try:
@@ -188,6 +188,21 @@ class Predictor:
                 f"{where}: is {_by((grid.height, grid.width))} pixels, the reader was trained on {_by(self.size)}: "
                 "encrypt it at that size, or --any-size reads it as it is, less reliably"
             )
+
+
+def _reader_in(path: Path, device: str) -> LoadedReader:
+    """The reader in a checkpoint; the error of one without says so if a cipher is all that it holds."""
+    try:
+        return readers.load(path, device)
+    except WeightsError as error:
+        try:
+            found = weights.load(path)
+        except WeightsError:
+            raise error from None
+        raise WeightsError(
+            f"{path}: holds a cipher ({found.cipher.name}, weights {found.id}) and no reader: give the checkpoint of a "
+            "classifier or segmenter as the reader, and this as the weights if the files were made with it"
+        ) from None
 
 
 def _for_ciphertext(

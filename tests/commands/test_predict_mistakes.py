@@ -121,8 +121,13 @@ def test_readers_that_cannot_serve(run: Run, files: list[Path], agile: Path) -> 
     failed(predict(save_reader("many.ckpt", many, classes=["x"] * 300)), "tells 300 classes, more than 256")
     torch.save([1], "list.ckpt")
     Path("empty.ckpt").touch()
-    for name in ("k.key", "a.png", "list.ckpt", "empty.ckpt", agile):
+    for name in ("k.key", "a.png", "list.ckpt", "empty.ckpt"):
         failed(predict(name), f"{name}: not a checkpoint of a reader")
+    failed(
+        predict(agile),
+        f"{agile}: holds a cipher (agile, weights {weights.load(agile).id}) and no reader: give the checkpoint of a "
+        "classifier or segmenter as the reader",
+    )
     failed(predict("gone.ckpt"), "gone.ckpt: no such checkpoint")
     failed(predict("."), "no such checkpoint")
     failed(predict("classifier.ckpt", "--weights", "gone.pt"), "gone.pt: no such weights file")
