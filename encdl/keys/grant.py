@@ -134,7 +134,7 @@ class Grant(Unpicklable):
             return derive.image_keys(derive.image_secret(self._secret, nonce), nonce)
         if nonce != self.nonce:
             raise WrongKeyError(
-                f"this grant opens {self._what()}, this file has {nonce.hex()}:"
+                f"this grant opens {self._what()} alone, and this is another file, with nonce {nonce.hex()}:"
                 " ask the key's owner for a grant for it"
             )
         return derive.image_keys(self._secret, nonce)
@@ -265,14 +265,15 @@ class Grant(Unpicklable):
         self.check_expiry()
         if derive.check_study(study) != self.study:
             raise WrongKeyError(
-                f"this grant opens {self._what()}, the file belongs to {_describe(study)}:"
+                f"this grant opens {self._what()} alone, and this file belongs to {_describe(study)}:"
                 " ask the key's owner for a grant for it"
             )
 
     def _what(self) -> str:
         if self.nonce is None:
             return _describe(self.study)
-        return f"the one file with nonce {self.nonce.hex()} of {_describe(self.study)}"
+        study = f" of {_describe(self.study)}" if self.study else ""
+        return f"the file with nonce {self.nonce.hex()}{study}"
 
     def __repr__(self) -> str:
         nonce = "" if self.nonce is None else f", nonce={self.nonce.hex()}"

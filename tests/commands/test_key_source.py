@@ -67,7 +67,7 @@ def test_a_key_out_of_the_environment(
     monkeypatch.setenv("GRANT", Path("f.grant").read_text())
     failed(
         run("decrypt", "c.encdl", "--key-env", "GRANT", *options, "-o", "e.png"),
-        "this grant opens the one file with nonce",
+        "this grant opens the file with nonce",
     )
 
 

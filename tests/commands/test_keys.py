@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from encdl import images
+from encdl.container import read_header
 from encdl.keys import grant as grants
 from encdl.keys.key import Grant, Key, load_opener
 from tests.commands.conftest import Run
@@ -60,7 +61,8 @@ def test_a_grant_for_a_file_opens_it_and_nothing_else(run: Run, scan: Path, agil
     assert run("decrypt", scan, "--key", "f.grant", *options, "-o", "b.png")[0] == 0
     failed(
         run("decrypt", "other.encdl", "--key", "f.grant", *options),
-        "other.encdl: this grant opens the one file",
+        f"other.encdl: this grant opens the file with nonce {read_header(scan).nonce} alone, and this is another file, "
+        f"with nonce {read_header('other.encdl').nonce}: ask",
     )
     failed(run("encrypt", "scan.png", "--key", "f.grant", *options, "-o", "c.encdl"), "cannot encrypt")
     failed(run("rekey", scan, "--key", "k.key", "--new-key", "f.grant", *options), "cannot encrypt")
@@ -133,7 +135,7 @@ def test_a_grant_that_ends(
 
 
 def scope_of(scope: str) -> str:
-    return "study 'S'" if scope == "study" else "the one file with nonce"
+    return "study 'S'" if scope == "study" else "the file with nonce"
 
 
 @pytest.mark.parametrize(

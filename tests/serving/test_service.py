@@ -110,7 +110,7 @@ def spoilt(good: Record, change: str, folder: Path, key: Key) -> Any:
 @pytest.mark.parametrize(
     ("change", "status", "said"),
     [
-        ("grant of another file", 403, "this grant opens the one file with nonce"),
+        ("grant of another file", 403, "this grant opens the file with nonce"),
         ("grant of another owner", 403, "was encrypted with key"),
         ("master key", 400, "is a master key: keep that to yourself"),
         ("mistyped grant", 400, "the grant is cut or altered"),
