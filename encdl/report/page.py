@@ -82,11 +82,11 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _curves(runs: Sequence[RunData], metrics: Sequence[str]) -> list[tuple[str, str]]:
-    """Pictures of those metrics that have more than one point."""
+    """Pictures of those metrics that changed within a run: of others the table says all."""
     found = []
     for name in metrics:
         by_run = {number: run.curves[name] for number, run in enumerate(runs) if name in run.curves}
-        if any(len(curve) > 1 for curve in by_run.values()):
+        if any(len({value for _, value in curve}) > 1 for curve in by_run.values()):
             found.append((name, inline(plots.curves(name, by_run))))
     return found
 

@@ -14,7 +14,7 @@ from encdl.callbacks import ImagePanel
 from encdl.cli import main
 from encdl.report import gather
 from encdl.report.gather import RunData
-from encdl.report.page import _metrics
+from encdl.report.page import _curves, _metrics
 from encdl.tracking import RunGroup, RunLogger
 from tests.stores import make_store
 from tests.tiny_task import TinyTask
@@ -165,14 +165,24 @@ def test_a_step_that_was_logged_twice_counts_once(root: Path, monkeypatch: pytes
     assert run.curves["train/loss"] == [(0, 1.0), (1, 2.5), (2, 3.0)]
 
 
-def test_a_figure_under_two_names_is_told_once() -> None:
-    def run(**curves: list[tuple[int, float]]) -> RunData:
-        named = {name.replace("__", "/"): curve for name, curve in curves.items()}
-        return RunData("1", "run", "FINISHED", 1.0, {}, {}, named)
+def run_with(**curves: list[tuple[int, float]]) -> RunData:
+    named = {name.replace("__", "/"): curve for name, curve in curves.items()}
+    return RunData("1", "run", "FINISHED", 1.0, {}, {}, named)
 
-    one = run(
+
+def test_a_figure_under_two_names_is_told_once() -> None:
+    one = run_with(
         val__dice=[(1, 0.5)], val__dice__ciphertext=[(1, 0.5)], epoch=[(1, 0.0)], system__cpu=[(1, 9.0)]
     )
-    two = run(val__dice=[(1, 0.6)], val__dice__ciphertext=[(1, 0.7)])
+    two = run_with(val__dice=[(1, 0.6)], val__dice__ciphertext=[(1, 0.7)])
     assert _metrics([one]) == {"val/dice/ciphertext"}
     assert _metrics([one, two]) == {"val/dice", "val/dice/ciphertext"}
+
+
+def test_what_kept_one_value_has_no_curve() -> None:
+    still = [(1, 0.5), (2, 0.5)]
+    one = run_with(val__accuracy=[(1, 0.5), (2, 0.75)], val__majority=still, test__accuracy=[(2, 0.75)])
+    two = run_with(val__accuracy=still, val__majority=[(1, 0.25), (2, 0.25)])
+    names = ["val/accuracy", "val/majority", "test/accuracy"]
+    assert [name for name, _ in _curves([one, two], names)] == ["val/accuracy"]
+    assert _curves([two], names) == []
