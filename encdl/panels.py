@@ -22,6 +22,8 @@ PLAIN, CIPHERTEXT = "plain", "ciphertext"
 MASKS = ("truth", "prediction", "prediction, wrong key")
 """Columns of masks drawn over pictures: their closeness to the picture says nothing."""
 INCHES_PER_PICTURE = 2.0
+DAMAGE, DAMAGED = "salt_pepper_5pct", "damaged (5 % salt-and-pepper)"
+"""What the ciphertext suffers in a panel of a cipher, and the column that shows it."""
 
 
 def panel_png(
@@ -80,17 +82,17 @@ def cipher_columns(
         image: uint8 (B, C, H, W).
         planes: The key planes, uint8 (B, C, P, H, W).
         wrong: Key planes of another key.
-        generator: Draws the damage: salt-and-pepper on 5 % of the ciphertext. `damaged` opens that ciphertext
+        generator: Draws the damage: salt-and-pepper on 5 % of the ciphertext. `DAMAGED` opens that ciphertext
             plainly, `restored` through the restorer.
     """
     ciphertext = cipher.encrypt(image, planes)
-    damaged, lost = DAMAGES["salt_pepper_5pct"](ciphertext, generator)
+    damaged, lost = DAMAGES[DAMAGE](ciphertext, generator)
     return {
         PLAIN: image,
         CIPHERTEXT: ciphertext,
         "decrypted": cipher.decrypt(ciphertext, planes),
         "wrong key": cipher.decrypt(ciphertext, wrong),
-        "damaged": cipher.decrypt(damaged, planes),
+        DAMAGED: cipher.decrypt(damaged, planes),
         "restored": cipher.restore(damaged, planes, lost),
     }
 

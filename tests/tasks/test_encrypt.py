@@ -80,7 +80,8 @@ def test_panel(trained: dict[str, Any]) -> None:
     task: EncryptTask = trained["task"]
     image = torch.cat([mni_slice(90, 33, 48), mni_slice(70, 33, 48)])
     panel = task.panel({"image": image})
-    assert list(panel) == ["plain", "ciphertext", "decrypted", "wrong key", "damaged", "restored"]
+    hurt = "damaged (5 % salt-and-pepper)"
+    assert list(panel) == ["plain", "ciphertext", "decrypted", "wrong key", hurt, "restored"]
     assert {(column.shape, column.dtype) for column in panel.values()} == {(image.shape, torch.uint8)}
     assert torch.equal(panel["decrypted"], image) == task.cipher.exact
     assert not torch.equal(panel["wrong key"], image)
