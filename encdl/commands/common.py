@@ -38,14 +38,18 @@ def add_key(parser: argparse.ArgumentParser, text: str = "key or grant file", pr
     add_key_options(parser, text, prefix)
 
 
-def add_cipher(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add `--weights` and `--device`."""
+def add_cipher(
+    parser: argparse.ArgumentParser,
+    default: str,
+    devices: str = "exact ciphers give the same bytes everywhere",
+) -> None:
+    """Add `--weights` and `--device`; `devices` tells how one device differs from another."""
     parser.add_argument("--weights", metavar="W", help=f"name or file of the cipher's weights ({default})")
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="where to compute (default: auto); exact ciphers give the same bytes everywhere",
+        help=f"where to compute (default: auto); {devices}",
     )
 
 

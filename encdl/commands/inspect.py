@@ -121,7 +121,10 @@ def _describe(path: Path, header: Header, size: int, complete: bool) -> list[tup
             f"version {header.version}, {size:,} bytes, {'complete' if complete else 'NOT COMPLETE'}",
         ),
         ("image", _image(header)),
-        ("chunks", f"{grid.count:,} of up to {grid.tile[0]}x{grid.tile[1]}, {grid.slices:,} slices"),
+        (
+            "chunks",
+            f"{grid.count:,} of up to {grid.tile[0]}x{grid.tile[1]}, {grid.slices:,} slice{'s' * (grid.slices != 1)}",
+        ),
         ("metadata", f"{header.sealed_bytes:,} bytes, sealed" if header.sealed_bytes else "none"),
         ("cipher", f"{header.cipher}, weights {header.weights}"),
         ("key", header.key_id),

@@ -68,7 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let a classifier read pictures of another size than it was trained on, less reliably",
     )
-    add_cipher(parser, "that the files were made with; default: that the reader was trained on")
+    add_cipher(
+        parser,
+        "that the files were made with; default: that the reader was trained on",
+        devices="a reader's answers differ between devices in their last digits",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

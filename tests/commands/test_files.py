@@ -364,7 +364,15 @@ def test_rekey_for_a_study_grant(run: Run, agile: Path) -> None:
 def test_inspect(run: Run, scan: Path) -> None:
     code, out, err = run("inspect", scan)
     assert (code, err) == (0, "")
-    for words in ("21x30 uint8", "version 2", "agile", Key.load("k.key").id, "complete", "not verified"):
+    for words in (
+        "21x30 uint8",
+        ", 1 slice\n",
+        "version 2",
+        "agile",
+        Key.load("k.key").id,
+        "complete",
+        "not verified",
+    ):
         assert words in out
     shown = json.loads(run("inspect", scan, "--json")[1])
     assert shown["shape"] == [21, 30]
