@@ -23,6 +23,7 @@ from encdl.commands.common import (
 )
 from encdl.errors import EncdlError, UsageError
 from encdl.keys.planes import LeakyExpansionWarning
+from encdl.lazy import without
 
 if TYPE_CHECKING:
     from encdl.keys.key import Opener
@@ -87,12 +88,14 @@ def run(args: argparse.Namespace) -> int:
     from encdl.prediction import Predictor  # noqa: PLC0415
 
     with one_line_warnings(ignore=LeakyExpansionWarning):  # too late to tell: the files are what they are
-        predictor = Predictor.load(
-            args.reader,
-            weights_of_files=args.weights,
-            device=usable_device(args.device),
-            any_size=args.any_size,
-        )
+        # MONAI imports whatever it finds; that takes longer than a picture does.
+        with without("mlflow", "matplotlib.pyplot", "pandas"):
+            predictor = Predictor.load(
+                args.reader,
+                weights_of_files=args.weights,
+                device=usable_device(args.device),
+                any_size=args.any_size,
+            )
         reading = _Reading(sources, predictor, opener)
         if predictor.per_pixel:
             _write_masks(args, reading, inputs)
