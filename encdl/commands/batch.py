@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from encdl.commands.common import progress, warn
-from encdl.errors import EncdlError, UsageError, explain, without_secrets
+from encdl.errors import EncdlError, UsageError, WrongKeyError, explain, without_secrets
 
 EXIT_SOME_FAILED = 1
 EXIT_ALL_FAILED = 2
+TOLD = 5
+"""Of the files that the key does not open, so many are told one by one."""
 QUIET_S = 2.0
 """A progress bar appears after this many seconds."""
 
@@ -162,6 +164,37 @@ def below(folder: Path, relative: Path) -> Path:
     return target
 
 
+class Failures:
+    """Tells of each file that fails, and of those that the key does not open only of the first few.
+
+    What is wrong with the others is in the file, and each has to be looked at; the key is wrong for all at once.
+
+    Attributes:
+        count: how many have failed.
+    """
+
+    def __init__(self) -> None:
+        self.count = self._unopened = 0
+
+    def tell(self, path: Path, error: Exception) -> None:
+        """Tell of one."""
+        from tqdm import tqdm  # noqa: PLC0415
+
+        self.count += 1
+        self._unopened += isinstance(error, WrongKeyError)
+        if not isinstance(error, WrongKeyError) or self._unopened <= TOLD:
+            tqdm.write(f"encdl: error: {line(path, error)}", file=sys.stderr)
+
+    def tell_rest(self) -> None:
+        """Tell how many are left untold."""
+        if self._unopened > TOLD:
+            rest = self._unopened - TOLD
+            progress(
+                f"encdl: error: {rest:,} more file{'s' * (rest != 1)} that the key does not open: `encdl inspect` "
+                "tells whose they are"
+            )
+
+
 class Batch:
     """Goes through files with a progress bar, tells of each that fails, and sums up.
 
@@ -175,7 +208,7 @@ class Batch:
         self._sources, self._jobs, self._verb = sources, min(jobs, len(sources)), verb
         self._stop = threading.Event()
         self._results: list[Done] = []
-        self._failed = 0
+        self._failures = Failures()
 
     def run(self, work: Work) -> int:
         """Work on every file; the exit code: 0, 1 if some failed, 2 if all did."""
@@ -193,10 +226,10 @@ class Batch:
                     if result.note:
                         tqdm.write(f"encdl: warning: {result.note}", file=sys.stderr)
                 else:
-                    self._failed += 1
-                    tqdm.write(f"encdl: error: {line(source.path, result)}", file=sys.stderr)
+                    self._failures.tell(source.path, result)
+        self._failures.tell_rest()
         progress(f"encdl: {self._summary(time.monotonic() - started)}")
-        if not self._failed:
+        if not self._failures.count:
             return 0
         return EXIT_SOME_FAILED if self._results else EXIT_ALL_FAILED
 
@@ -238,8 +271,8 @@ class Batch:
         parts = [f"{counted(len(done))} {self._verb}"]
         if there:
             parts.append(f"{there} finished before")
-        if self._failed:
-            parts.append(f"{self._failed} failed")
+        if self._failures.count:
+            parts.append(f"{self._failures.count} failed")
         if not done:
             return f"{', '.join(parts)} ({seconds:.1f} s)"
         rate = f", {_amount(size / seconds)}/s" if seconds > 0 else ""

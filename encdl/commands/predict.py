@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl import atomic, container
-from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, QUIET_S, Source, counted, gather, line
+from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, QUIET_S, Failures, Source, counted, gather
 from encdl.commands.common import (
     add_cipher,
     add_key,
@@ -108,7 +108,8 @@ class _Reading:
     """Goes through the files with a progress bar, tells of each that cannot be read, and counts them."""
 
     def __init__(self, sources: Sequence[Source], predictor: Predictor, opener: Opener) -> None:
-        self.sources, self.predictor, self.opener, self.failed = sources, predictor, opener, 0
+        self.sources, self.predictor, self.opener = sources, predictor, opener
+        self._failures = Failures()
 
     def __iter__(self) -> Iterator[tuple[Source, Answer]]:
         from tqdm import tqdm  # noqa: PLC0415
@@ -120,18 +121,19 @@ class _Reading:
             try:
                 answer = self.predictor.read(source.path, self.opener)
             except EncdlError as error:
-                self.failed += 1
-                tqdm.write(f"encdl: error: {line(source.path, error)}", file=sys.stderr)
+                self._failures.tell(source.path, error)
                 continue
             yield source, answer
 
     def end(self) -> int:
         """Sum up on stderr; the exit code."""
-        if self.failed and len(self.sources) > 1:
-            print(f"encdl: {self.failed} of {len(self.sources)} files could not be read", file=sys.stderr)
-        if not self.failed:
+        self._failures.tell_rest()
+        failed = self._failures.count
+        if failed and len(self.sources) > 1:
+            print(f"encdl: {failed} of {len(self.sources)} files could not be read", file=sys.stderr)
+        if not failed:
             return 0
-        return EXIT_SOME_FAILED if self.failed < len(self.sources) else EXIT_ALL_FAILED
+        return EXIT_SOME_FAILED if failed < len(self.sources) else EXIT_ALL_FAILED
 
 
 def _write_table(args: argparse.Namespace, reading: _Reading) -> None:

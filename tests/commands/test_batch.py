@@ -13,9 +13,9 @@ import pytest
 
 from encdl import container, images
 from encdl.cli import main
-from encdl.commands.batch import Batch, Done, Source, below, find
+from encdl.commands.batch import TOLD, Batch, Done, Source, below, find
 from encdl.container import Metadata
-from encdl.errors import ImageFileError, UsageError
+from encdl.errors import ContainerError, ImageFileError, UsageError, WrongKeyError
 from encdl.keys.key import Key
 
 WEIGHTS = str(Path(__file__).parents[1] / "golden" / "containers" / "tiny.pt")
@@ -279,6 +279,24 @@ def test_a_summary_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert "encdl: 1 file made (60.5 kB in" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):  # a mistake of ours is no bad file
         Batch(sources, 2, "made").run(lambda source, progress: Done(1 // 0))
+
+
+def test_a_wrong_key_is_told_of_a_few_files(capsys: pytest.CaptureFixture[str]) -> None:
+    sources = [Source(Path(f"{number}.encdl"), Path(f"{number}.encdl")) for number in range(20)]
+
+    def work(source: Source, progress: Callable[[int], None]) -> Done:
+        number = int(source.path.stem)
+        raise ContainerError("is cut") if number % 2 else WrongKeyError("give the right key")
+
+    for jobs in (1, 3):
+        assert Batch(sources, jobs, "opened").run(work) == 2
+        *files, rest, summary = capsys.readouterr().err.splitlines()
+        assert sum(line.endswith("give the right key") for line in files) == TOLD
+        assert {line for line in files if line.endswith("is cut")} == {
+            f"encdl: error: {number}.encdl: is cut" for number in range(1, 20, 2)
+        }
+        assert rest.startswith("encdl: error: 5 more files that the key does not open: `encdl inspect`")
+        assert ", 20 failed" in summary
 
 
 def test_an_interruption_ends_all_jobs() -> None:
