@@ -151,6 +151,13 @@ class ResumePoint(Checkpoint):
         """Save the end, so that the same command has nothing left to do."""
         self._save(trainer, asked=False)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say how to go on, if someone stopped the run."""
+        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == "fit":
+            kept = self.file.is_file()
+            how = f"goes on from {self.file}" if kept else "begins again, no place was kept"
+            rank_zero_info(f"stopped: the same command {how}")
+
     def _save(self, trainer: Trainer, asked: bool) -> None:
         # With None, the default, Lightning tells each time that it took False.
         trainer.save_checkpoint(self.file, weights_only=False)

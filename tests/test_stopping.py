@@ -27,6 +27,7 @@ WORDS = ["fit", "--config", "tiny.yaml", "--model.init_args.keys_file", "keys"]
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 SAID = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "Terminated: asked to end by SIGTERM"}
+TOLD = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
 HOWS = pytest.mark.parametrize("how", CODES, ids=["Ctrl-C", "SIGTERM"])
 TRIALS = 10
 
@@ -79,6 +80,25 @@ def test_in_a_batch_that_takes_minutes(tmp_path: Path, how: signal.Signals) -> N
     until_training(tmp_path)
     assert stop(process, how) == CODES[how], log(tmp_path)
     check_killed(tmp_path, how)
+    assert log(tmp_path).splitlines()[-1] == f"encdl: {TOLD[how]}"
+    assert "Detected KeyboardInterrupt" not in log(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_how_to_go_on(tmp_path: Path, kept: bool) -> None:
+    """From the place, if one was kept before."""
+    place = tmp_path / "place" / "last.ckpt"
+    process = start(
+        [*WORDS, "--resume", "place", "--resume_every", "1"], new_folder(tmp_path, 0.2 if kept else 600)
+    )
+    until_training(tmp_path)
+    end = time.monotonic() + 120
+    while kept and not place.is_file():
+        assert time.monotonic() < end, log(tmp_path)
+        time.sleep(0.05)
+    assert stop(process, signal.SIGTERM) == CODES[signal.SIGTERM], log(tmp_path)
+    said = f"goes on from {place}" if kept else "begins again, no place was kept"
+    assert f"stopped: the same command {said}" in log(tmp_path).splitlines()
 
 
 @pytest.mark.slow

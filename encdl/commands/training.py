@@ -27,6 +27,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from encdl.callbacks import ImagePanel, ProgressLines, ResultTable
+from encdl.commands.common import progress
 from encdl.data.base import ImageDataModule
 from encdl.errors import EncdlError, UsageError
 from encdl.places import CHECKPOINT, run_key
@@ -44,6 +45,9 @@ HARMLESS = (
     r".*The number of training batches .* is smaller than the logging interval.*",
 )
 """Warnings of libraries about themselves, or about what is right at this size of data."""
+
+REMARKS = ("Tip:", "TPU available: False", "Detected KeyboardInterrupt")
+"""What Lightning says of its maker's wares, of hardware that EncDL does not use, and of signals, which EncDL tells."""
 
 EXIT_TERMINATED = 128 + 15
 RESUME_SETTINGS = ("resume", "resume_every")
@@ -279,6 +283,7 @@ def _stopped(error: KeyboardInterrupt) -> int:
     if getattr(rank_zero_only, "rank", 0):
         return 0
     if isinstance(error, Terminated):
+        progress("encdl: ended by SIGTERM")
         return EXIT_TERMINATED
     raise error
 
@@ -404,5 +409,5 @@ def _raised_by_lightning(error: BaseException) -> bool:
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:
-    """Whether it is neither an advertisement of Lightning's maker nor about hardware that EncDL does not use."""
-    return not any(words in record.getMessage() for words in ("Tip:", "TPU available: False"))
+    """Whether it is none of `REMARKS`."""
+    return not any(words in record.getMessage() for words in REMARKS)
