@@ -10,13 +10,14 @@ import re
 import sys
 import traceback
 import warnings
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from jsonargparse import Namespace
+from jsonargparse import DefaultHelpFormatter, Namespace
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -49,6 +50,23 @@ HARMLESS = (
 REMARKS = ("Tip:", "TPU available: False", "Detected KeyboardInterrupt")
 """What Lightning says of its maker's wares, of hardware that EncDL does not use, and of signals, which EncDL tells."""
 
+USAGE = "encdl fit --config experiments/NAME.yaml [--SETTING VALUE ...]"
+OVERVIEW = """Train. What is set most often, over what the YAML says:
+
+  --resume FOLDER                          keep the run's place there; the same command goes on
+  --trainer.max_epochs N
+  --trainer.devices N --trainer.strategy ddp
+  --trainer.default_root_dir FOLDER        where runs go (default: runs)
+  --trainer.logger false                   nothing goes into MLflow
+  --data CLASS --data.init_args.NAME VALUE pictures, as in data/README.md
+  --data.init_args.batch_size N
+  --model.init_args.learning_rate X
+  --model.init_args.view CLASS             what a reader sees: Ciphertext, Plaintext, Keyless, FixedKey
+  --seed_everything N                      the first weights
+
+All there is, most of it Lightning's:
+"""
+
 EXIT_TERMINATED = 128 + 15
 RESUME_SETTINGS = ("resume", "resume_every")
 SEE_HELP = " (see `encdl fit --help`)"
@@ -60,6 +78,10 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what jsonargparse found, in one line."""
         raise UsageError(shorten(message) + SEE_HELP) from ex
+
+
+class Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps the lines of the description as they are."""
 
 
 class RecordConfig(SaveConfigCallback):
@@ -120,7 +142,11 @@ class TrainingCLI(LightningCLI):
             },
             seed_everything_default=0,
             parser_class=Parser,
-            parser_kwargs={"allow_abbrev": False},
+            parser_kwargs={
+                "allow_abbrev": False,
+                "formatter_class": Help,
+                "fit": {"usage": USAGE, "description": OVERVIEW},
+            },
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,

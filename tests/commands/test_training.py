@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from functools import partial
@@ -17,7 +18,7 @@ import torch
 from mlflow import MlflowClient
 
 from encdl.cli import main as encdl
-from encdl.commands.training import _synchronised, check, main, shorten
+from encdl.commands.training import OVERVIEW, _synchronised, check, main, shorten
 from encdl.errors import DataError, EncdlError, UsageError
 from tests.stores import make_store
 from tests.tiny_task import TinyData
@@ -260,6 +261,36 @@ def test_a_mistake_is_told_in_one_line(
 def test_without_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert encdl(["fit"]) == 2
     assert "required" in capsys.readouterr().err
+
+
+def test_help_begins_with_what_is_set_most_often(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        encdl(["fit", "--help"])
+    first = capsys.readouterr().out.splitlines()[: len(OVERVIEW.splitlines()) + 3]
+    assert first[0] == "usage: encdl fit --config experiments/NAME.yaml [--SETTING VALUE ...]"
+    assert OVERVIEW.splitlines() == first[2:-1]
+
+
+def test_what_help_names_are_settings() -> None:
+    values = {
+        "--resume": "place",
+        "--trainer.max_epochs": "2",
+        "--trainer.devices": "2",
+        "--trainer.strategy": "ddp",
+        "--trainer.default_root_dir": "mine",
+        "--trainer.logger": "false",
+        "--data": "encdl.data.classes.ClassFolder",
+        "--data.init_args.folder": "my/images",
+        "--data.init_args.batch_size": "8",
+        "--model.init_args.learning_rate": "1e-3",
+        "--model.init_args.view": "Plaintext",
+        "--seed_everything": "1",
+    }
+    assert re.findall(r"--[a-z_.]+", OVERVIEW.replace("NAME", "folder")) == list(values)
+    recipe = Path(__file__).parents[2] / "experiments" / "classifier-folder.yaml"
+    check(["fit", "--config", str(recipe), *(word for setting in values.items() for word in setting)])
+    with pytest.raises(UsageError):
+        check(["fit", "--config", str(recipe), "--model.init_args.none", "1"])
 
 
 def test_failure_of_the_data_fails_the_run(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
