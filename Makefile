@@ -69,10 +69,12 @@ evaluate: $(READY)  ## measure the shipped weights again, into the records under
 audit: $(READY)  ## attack the shipped cipher: statistics, attacks, a report (ARGS=--quick takes 3 minutes on 2 cores)
 	@$(BIN)/encdl audit --weights default --data embedded $(ARGS)
 
-mlflow-ui: $(READY)  ## look at the runs: http://127.0.0.1:5000 (PORT=5000; MLFLOW_TRACKING_URI is honoured)
+# Without its end MLflow opens as a tool for chat bots, whose pages show no training.
+PAGE = http://127.0.0.1:$(PORT)/\#/experiments?workflowType=machine_learning
+mlflow-ui: $(READY)  ## look at the runs in a browser (PORT=5000; MLFLOW_TRACKING_URI is honoured)
 	@case "$${MLFLOW_TRACKING_URI:-}" in \
 	  http://*|https://*) echo "the runs are on a server: open $$MLFLOW_TRACKING_URI in a browser" ;; \
-	  *) mkdir -p "$(RUNS)"; exec $(BIN)/mlflow server \
+	  *) mkdir -p "$(RUNS)"; echo "the runs will be at $(PAGE)"; exec $(BIN)/mlflow server \
 	     --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(RUNS))/mlflow.db}" \
 	     --default-artifact-root "file://$(abspath $(RUNS))/artifacts" \
 	     --host 127.0.0.1 --port $(PORT) --workers 1 $(ARGS) ;; \

@@ -182,7 +182,8 @@ def test_the_page_of_runs(
     if shown is None:
         assert told == "the runs are on a server: open http://host:5000 in a browser\n"
         return
-    words = told.splitlines()
+    said, *words = told.splitlines()
+    assert said == "the runs will be at http://127.0.0.1:7/#/experiments?workflowType=machine_learning"
     assert words[0] == "server"
     assert words[words.index("--backend-store-uri") + 1] == shown.format(tmp=tmp_path)
     assert words[words.index("--host") + 1] == "127.0.0.1"
