@@ -294,6 +294,23 @@ def test_the_container_page_quotes_the_throughput(record: str) -> None:
             assert found["share_of_network"] > 0.5
 
 
+def test_the_pages_tell_what_compiled_code_is_worth() -> None:
+    found = metrics("throughput-cpu").values()
+    page = " ".join((ROOT / "docs" / "ciphers.md").read_text().split())
+    for step, told in {
+        "network": "in {} times the time",
+        "key planes": "take {} times as long without",
+        "post-processing": "diffusion {} times (the volume",
+    }.items():
+        ratios = [one["seconds_without_compiled_code"][step] / one["seconds_of_steps"][step] for one in found]
+        assert told.format(f"{min(ratios):.1f} to {max(ratios):.1f}") in page
+    shares = [
+        one["seconds_of_steps"]["post-processing"] / one["seconds_of_steps"]["network"] for one in found
+    ]
+    page = " ".join((ROOT / "docs" / "container.md").read_text().split())
+    assert f"diffusion` takes {min(shares):.0%} to {max(shares):.0%} of the network's time" in page
+
+
 def test_the_container_page_tells_where_the_time_goes_on_a_gpu() -> None:
     page = " ".join((ROOT / "docs" / "container.md").read_text().split())
     found = metrics("throughput-cuda")["1 NPY, 16x512x512, 16 bit"]
