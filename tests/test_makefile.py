@@ -17,9 +17,15 @@ TARGETS = re.findall(r"^([a-z][a-z-]*):(?!=)", MAKEFILE, flags=re.MULTILINE)
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed here")
 
 
+VARIABLES = set(re.findall(r"\$\(([A-Z_]+)", MAKEFILE))
+"""What the Makefile reads: `make test ARGS=…` hands its own on to the tests."""
+
+
 def run_make(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "VENV"))
+        name: value
+        for name, value in os.environ.items()
+        if name not in VARIABLES and not name.startswith(("MAKE", "MFLAGS"))
     }
     return subprocess.run(
         ["make", "--no-print-directory", *words],
