@@ -2,7 +2,7 @@
 
 What a module does to tensors of some shapes is recorded when they come a second time, and played from then on
 (`torch.cuda.CUDAGraph`). A recording reads the weights where they lie: weights that change in their place are seen, and
-others in another place make a new recording.
+others in another place make a new recording. The last inputs stay in the GPU's memory, as what was freed there does.
 """
 
 from __future__ import annotations
@@ -68,11 +68,12 @@ class _Recordings:
 
     def play(self, weights: Iterable[Tensor], function: Function, inputs: tuple[Tensor, ...]) -> Tensor:
         device = inputs[0].device
+        stream = torch.cuda.current_stream(
+            device
+        ).cuda_stream  # of two, one would write what the other still reads
         call = (
             function.__name__,
-            torch.cuda.current_stream(
-                device
-            ).cuda_stream,  # of two, one would write what the other still reads
+            stream,
             *(getattr(torch.backends.cudnn, name) for name in ("allow_tf32", "benchmark", "deterministic")),
             *((tensor.shape, tensor.dtype) for tensor in inputs),
             *((weight.data_ptr(), weight.dtype) for weight in weights),
