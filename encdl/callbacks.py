@@ -230,4 +230,6 @@ def _places(trainer: Trainer) -> list[tuple[str, str]]:
                 f"{Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {shlex.quote(logger.tracking_uri)}",
             )
         )
+        # Without its end MLflow opens as a tool for chat bots, whose pages show no training.
+        rows.append(("and then open", "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"))
     return rows

@@ -138,6 +138,7 @@ def test_table_of_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         rf"last checkpoint +{tmp_path}/encdl/{logger.run_id}/checkpoints/\S+\.ckpt",
         rf"MLflow run +{logger.run_id}",
         rf"look at it +\S*mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow\.db",
+        r"and then open +http://127\.0\.0\.1:5000/#/experiments\?workflowType=machine_learning",
     ):
         assert re.search(row, table), row
 
