@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encdl import compiled
 from encdl.errors import UsageError
 from encdl.keys.maps import LANES, MAPS, REVISION, WARM_UP, CoupledMap, byte_sequence, integer_sequence
 from tests.keys import reference
+from tests.ways import take
 
 CHAOTIC = tuple(reference.REFERENCE)
 every_map = pytest.mark.parametrize("name", tuple(MAPS))
@@ -30,11 +30,7 @@ def bits(values: np.ndarray) -> np.ndarray:
 @pytest.fixture(params=["compiled", "numpy"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How the lanes are iterated."""
-    if request.param == "numpy":
-        monkeypatch.setattr(compiled, "library", lambda *_: None)
-    elif compiled.library("encdl_maps_revision", REVISION) is None:
-        pytest.skip("no compiled code here: no C compiler")
-    return str(request.param)
+    return take(request.param, "encdl_maps_revision", REVISION, monkeypatch)
 
 
 @every_chaotic_map
