@@ -65,29 +65,29 @@ class Diffusion(PostProcess):
     name = "diffusion"
 
     def _apply(self, ciphertext: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
-        boxes, streams = _key_material(keys, ciphertext)
-        if (library := _library()) is not None:
-            return _in_place(library, ciphertext, boxes, streams, undo=False)
-        for step, box, stream in zip(_PASSES, *_by_pass(boxes, streams, ciphertext), strict=True):
-            lines = _lines(ciphertext, step)
-            ciphertext = _image(_spread(lines, box, _lines(stream, step)), step, ciphertext)
-        return ciphertext.contiguous()
+        return _run(ciphertext, keys, undo=False)
 
     def _undo(self, ciphertext: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
-        boxes, streams = _key_material(keys, ciphertext)
-        if (library := _library()) is not None:
-            return _in_place(library, ciphertext, boxes, streams, undo=True)
-        every = zip(_PASSES, *_by_pass(boxes, streams, ciphertext), strict=True)
-        for step, box, stream in reversed(list(every)):
-            lines = _lines(ciphertext, step)
-            ciphertext = _image(_gather(lines, box, _lines(stream, step)), step, ciphertext)
-        return ciphertext.contiguous()
+        return _run(ciphertext, keys, undo=True)
 
     def _undo_lost(self, lost: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
         for step in reversed(_PASSES):
             lines = _lines(lost, step)
             lost = _image(lines | _previous(lines), step, lost)
         return lost.contiguous()
+
+
+def _run(ciphertext: Tensor, keys: Sequence[ImageKeys], undo: bool) -> Tensor:
+    """All passes, or their inverses in the opposite order."""
+    boxes, streams = _key_material(keys, ciphertext)
+    if (library := _library()) is not None:
+        return _in_place(library, ciphertext, boxes, streams, undo)
+    one_pass = _gather if undo else _spread
+    passes = list(zip(_PASSES, *_by_pass(boxes, streams, ciphertext), strict=True))
+    for step, box, stream in reversed(passes) if undo else passes:
+        lines = one_pass(_lines(ciphertext, step), box, _lines(stream, step))
+        ciphertext = _image(lines, step, ciphertext)
+    return ciphertext.contiguous()
 
 
 def _key_material(keys: Sequence[ImageKeys], images: Tensor) -> tuple[Bytes, Bytes]:
