@@ -18,8 +18,9 @@ from encdl import postprocess
 from encdl.ciphers.base import Cipher
 from encdl.keys.derive import ImageKeys
 from encdl.keys.key import Key
+from encdl.keys.maps import DEFAULT_MAP
 from encdl.keys.nonces import synthetic_nonce
-from encdl.keys.planes import LeakyExpansionWarning, PlaneSpec
+from encdl.keys.planes import PlaneSpec, WeakPlanesWarning
 from encdl.nn.planes import plane_tensor
 
 CHUNK: Final = 64
@@ -110,7 +111,7 @@ class CipherTarget(Target):
 
     def _planes(self, keys: list[ImageKeys], images: Tensor) -> Tensor:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LeakyExpansionWarning)  # what it warns of is measured here
+            warnings.simplefilter("ignore", WeakPlanesWarning)  # what it warns of is measured here
             return plane_tensor([one.planes for one in keys], self.spec, images.shape[1:], images.device)
 
 
@@ -131,7 +132,7 @@ PERIOD: Final = 16
 """Of the modes that repeat key planes, in pixels."""
 
 
-def cipher_target(cipher: Cipher, mode: str = "default", sequence: str = "logistic") -> CipherTarget:
+def cipher_target(cipher: Cipher, mode: str = "default", sequence: str = DEFAULT_MAP) -> CipherTarget:
     """A cipher in one of `MODES`, with key planes from the map `sequence`."""
     settings: dict[str, Any] = dict(MODES[mode])
     expansion = settings.pop("expansion", "full")

@@ -25,7 +25,7 @@ from encdl.attacks.base import (
 from encdl.attacks.references import RepeatedKeyXor
 from encdl.attacks.targets import CipherTarget, FixedXor, Target
 from encdl.ciphers.agile import AgileCipher
-from encdl.keys.planes import LeakyExpansionWarning
+from encdl.keys.planes import WeakPlanesWarning
 from encdl.nn.phases import fold_channels
 from encdl.nn.planes import plane_tensor
 
@@ -217,7 +217,7 @@ def _opened(
 
 def _decrypted(target: CipherTarget, ciphertexts: Tensor, secrets: list[bytes]) -> Tensor:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LeakyExpansionWarning)
+        warnings.simplefilter("ignore", WeakPlanesWarning)
         planes = plane_tensor(secrets, target.spec, ciphertexts.shape[1:], ciphertexts.device)
     return target.cipher.decrypt(ciphertexts, planes)
 

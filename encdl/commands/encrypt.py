@@ -23,6 +23,7 @@ from encdl.commands.codecs import Codecs
 from encdl.commands.common import (
     add_cipher,
     add_key,
+    add_map,
     add_output,
     different_files,
     one_line_warnings,
@@ -33,7 +34,6 @@ from encdl.container import Metadata
 from encdl.errors import ContainerError, OutputExistsError, WrongKeyError
 from encdl.keys.grant import study_for
 from encdl.keys.key import Opener
-from encdl.keys.maps import MAPS
 from encdl.keys.planes import EXPANSIONS, PlaneSpec
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random (default), or synthetic: from a keyed hash of the image, so that one changed pixel "
         "changes the whole ciphertext; equal images then give equal files",
     )
-    parser.add_argument("--map", choices=tuple(MAPS), help="chaotic map (default: logistic)")
+    add_map(parser, None)
     parser.add_argument("--expansion", choices=tuple(EXPANSIONS), help="of the key planes (default: full)")
     parser.add_argument("--period", type=int, metavar="N", help="of the expansions that repeat")
     parser.add_argument(

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from encdl.commands.common import add_cipher, load_cipher, progress
+from encdl.commands.common import add_cipher, add_map, load_cipher, progress
 from encdl.errors import UsageError
 
 
@@ -38,9 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="images of 10 sizes tried for exactness (default: 200)",
     )
-    parser.add_argument(
-        "--map", default="logistic", metavar="M", help="sequence behind the key planes (default: logistic)"
-    )
+    add_map(parser)
 
 
 def run(args: argparse.Namespace) -> int:
