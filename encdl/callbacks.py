@@ -132,9 +132,11 @@ class AveragedWeights(WeightAveraging):
 
     def __init__(self, decay: float = 0.998, start: int = 100) -> None:
         if not 0 <= decay < 1 or start < 0:
-            raise UsageError(f"AveragedWeights: decay is {decay}, start {start}: give 0 <= decay < 1, start >= 0")
+            raise UsageError(
+                f"AveragedWeights: decay is {decay}, start {start}: give 0 <= decay < 1, start >= 0"
+            )
         # All weights in one call: one by one, a GPU would wait for the CPU.
-        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
         self.start = start
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:

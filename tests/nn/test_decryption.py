@@ -142,4 +142,6 @@ def test_the_width_must_fit_the_dilations() -> None:
 
 def test_the_weights_fit_the_budget() -> None:
     """425,000 parameters at its default size: 1.7 MB in float32."""
-    assert sum(weight.numel() for weight in DecryptionNetwork().parameters()) == pytest.approx(425e3, rel=0.01)
+    assert sum(weight.numel() for weight in DecryptionNetwork().parameters()) == pytest.approx(
+        425e3, rel=0.01
+    )
