@@ -84,7 +84,10 @@ def _half(network: HalfNetwork) -> _Half:
     tables = torch.stack([_tables(layer) for layer in first])
     fields = [tables, _integers([layer.bias for layer in first])]
     for layers in (second, [network.out]):
-        fields += [torch.cat([_by_tap(layer) for layer in layers]), _integers([_bias(layer) for layer in layers])]
+        fields += [
+            torch.cat([_by_tap(layer) for layer in layers]),
+            _integers([_bias(layer) for layer in layers]),
+        ]
     filled = [
         kind(*field.flatten().int().tolist()) for (_, kind), field in zip(_Half._fields_, fields, strict=True)
     ]

@@ -62,10 +62,13 @@ class FixedConv2d(nn.Module):
         self.dilation = dilation
         size = (out_channels, in_channels, 3, 3)
         weights = [
-            next(numbers) % (2 * WEIGHT_LIMIT + 1) - WEIGHT_LIMIT for _ in range(9 * in_channels * out_channels)
+            next(numbers) % (2 * WEIGHT_LIMIT + 1) - WEIGHT_LIMIT
+            for _ in range(9 * in_channels * out_channels)
         ]
         biases = [next(numbers) - BIAS_LIMIT for _ in range(out_channels)]
-        self.register_buffer("weight", torch.tensor(weights, dtype=torch.float32).view(size), persistent=False)
+        self.register_buffer(
+            "weight", torch.tensor(weights, dtype=torch.float32).view(size), persistent=False
+        )
         self.register_buffer("bias", torch.tensor(biases, dtype=torch.float32), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
