@@ -63,7 +63,7 @@ class Settings:
     """
 
     planes: PlaneSpec = field(default_factory=PlaneSpec)
-    postprocess: str = "none"
+    postprocess: str = post.DEFAULT
     nonce: NonceMode = "random"
     study: str = ""
     wrap: Wrapping = "none"
