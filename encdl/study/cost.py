@@ -12,7 +12,7 @@ from torch import Tensor
 from encdl.ciphers.base import Cipher
 from encdl.keys.planes import PlaneSpec
 from encdl.nn.planes import plane_tensor
-from encdl.readers import GatedStem, KeyedStem, PlainStem, Reader
+from encdl.readers import KeyedStem, PlainStem, Reader
 from encdl.study.timing import milliseconds, ratios, take_turns
 
 ROUNDS = 40
@@ -53,7 +53,7 @@ def cost(
     channels, width = reader.stem.channels, reader.stem.width
     readers = {
         name: Reader(stem(channels, width), reader.backbone).eval().to(device)
-        for name, stem in (("plain", PlainStem), ("keyed", KeyedStem), ("gated", GatedStem))
+        for name, stem in (("plain", PlainStem), ("keyed", KeyedStem))
     }
     found = {}
     for size in sizes:

@@ -35,7 +35,6 @@ class ClassifyTask(ReadTask):
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         seed: Fixes the keys.
-        tune_cipher: Also train the cipher's encryption; see `ReadTask`.
     """
 
     per_pixel: ClassVar[bool] = False
@@ -51,9 +50,8 @@ class ClassifyTask(ReadTask):
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         seed: int = 0,
-        tune_cipher: bool = False,
     ) -> None:
-        super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed, tune_cipher)
+        super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed)
         self.balanced = balanced
         self.class_counts: Tensor
 

@@ -19,13 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from encdl import ciphers
-from encdl.ciphers import Cipher
+from encdl.ciphers import Cipher, KeystreamCipher
+from encdl.ciphers.mask_network import FixedConv2d
 from encdl.errors import WeightsError
 from encdl.nn.integer import IntegerConv2d
 
-FORMAT = 1
-SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "thesis": "thesis.pt"}
-"""Names that `load` takes instead of a path."""
+FORMAT = 2
+"""Format 1 was that of EncDL 0.1, whose ciphers this version does not have."""
+SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "keystream": "agile.pt", "thesis": "thesis.pt"}
+"""Names that `load` takes instead of a path. Damage is the same under `agile` and `keystream`: so is its repair."""
 
 SHIPPED_IDS = {"b2f6d002ab377c30": "default", "26dc3e6f74d06531": "thesis"}
 """Ids of the shipped weights, and the names to load them by."""
@@ -65,7 +67,7 @@ def weights_id(cipher: Cipher) -> str:
     """16 hex digits of the SHA-256 over everything that decides a ciphertext: cipher, revision, weights."""
     digest = hashlib.sha256(f"{cipher.name}/{cipher.revision}/{cipher.planes}".encode())
     for module in cipher.encryption_modules():
-        for name, tensor in _acting(module).items():
+        for name, tensor in (_acting(module) | _fixed(module)).items():
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -101,7 +103,10 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     elif CHECKPOINT_KEY in content:
         parts = _of_checkpoint(content)
     elif "format" in content and "cipher" in content:
-        raise WeightsError(f"{path}: weights of format {content['format']!r}: this version reads {FORMAT}")
+        made = " (EncDL 0.1's)" if content["format"] == 1 else ""
+        raise WeightsError(
+            f"{path}: weights of format {content['format']!r}{made}: this version reads {FORMAT}"
+        )
     else:
         raise WeightsError(
             f"{path}: not EncDL weights: give a file of `encdl export`, a checkpoint, or default"
@@ -109,6 +114,8 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     if parts is None:
         raise _damaged(path)
     cipher_name, config, state, training = parts
+    if name == KeystreamCipher.name:
+        cipher_name = name
     if not all(isinstance(value, Tensor) and not value.is_complex() for value in state.values()):
         raise _damaged(path)
     # float32 whatever torch's default type is at the moment: the sums are exact in it, and it is what `encrypt` uses.
@@ -150,6 +157,16 @@ def _acting(module: nn.Module) -> dict[str, Tensor]:
             state[f"{prefix}weight"] = layer.integer_weight().detach().to(torch.int8)
             state[f"{prefix}bias"] = layer.integer_bias().detach().to(torch.int8)
     return state
+
+
+def _fixed(module: nn.Module) -> dict[str, Tensor]:
+    """Integers that belong to the code and are in no weights file, by name, as int8."""
+    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, FixedConv2d)}
+    return {
+        f"{name}.{part}": buffer.to(torch.int8)
+        for name, layer in layers.items()
+        for part, buffer in layer.named_buffers()
+    }
 
 
 def _of_file(content: dict[str, Any]) -> Parts | None:
