@@ -16,6 +16,7 @@ CASES: dict[str, dict[str, Any]] = {
     "classes.ClassFolder": {"folder": "x", "group": "folder", "cache": False, "crop": 0},
     "npz.NpzImages": {"file": "x.npz", "class_names": ["a", "b"]},
     "medmnist.MedMNIST": {"name": "bloodmnist", "data_dir": "y", "size": 64},
+    "mixture.Mixture": {"parts": {"embedded": 0.5, "acdc": 1.0}, "data_dir": "y", "crop": 48, "smaller": 0.1},
     "mednist.MedNIST": {"data_dir": "y", "download": True},
     "decathlon.Decathlon": {
         "task": "Task02_Heart",
@@ -60,7 +61,8 @@ def test_unknown_setting(name: str) -> None:
 def test_what_is_fixed_cannot_be_set() -> None:
     for name, fixed in {
         "lesions.SyntheticLesionMRI": {"crop": 32},
-        "mednist.MedNIST": {"folder": "x"},
+        "mixture.Mixture": {"parts": {"embedded": 0.5, "acdc": 1.0}, "data_dir": "y", "crop": 48, "smaller": 0.1},
+    "mednist.MedNIST": {"folder": "x"},
         "medmnist.MedMNIST": {"name": "bloodmnist", "file": "x.npz"},
     }.items():
         with pytest.raises(ArgumentError, match=list(fixed)[-1]):
