@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from encdl.batch import ImageBatch
 from encdl.channel import stored
-from encdl.ciphers.base import Cipher
+from encdl.ciphers.base import Cipher, KeyedMaskCipher
 from encdl.damage import DAMAGES
 from encdl.keys.planes import PlaneSpec
 from encdl.losses import (
@@ -118,8 +118,7 @@ class EncryptTask(CipherTask):
         """One step: encrypt under fresh keys, damage, restore; the sum of the weighted losses."""
         image, step = batch["image"], self.training_draws
         with torch.autocast(self.device.type, enabled=False):
-            of = self._decryption_losses if self.cipher.keyed_mask else self._cipher_losses
-            losses = of(image, "train", step)
+            losses = self._losses(image, step)
         loss = self._sum(losses)
         # A value is brought to the CPU only where it is logged: waiting for it at each step would idle a GPU.
         self.log_dict(
@@ -128,18 +127,24 @@ class EncryptTask(CipherTask):
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
         return loss
 
+    def _losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
+        if isinstance(self.cipher, KeyedMaskCipher):
+            return self._decryption_losses(self.cipher, image, "train", step)
+        return self._cipher_losses(image, "train", step)
+
     def _sum(self, losses: dict[str, Tensor]) -> Tensor:
         return torch.stack([getattr(self.weights, name) * value for name, value in losses.items()]).sum()
 
-    def _decryption_losses(self, image: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
+    def _decryption_losses(
+        self, cipher: KeyedMaskCipher, image: Tensor, purpose: str, step: int
+    ) -> dict[str, Tensor]:
         """Of a cipher whose mask follows from the key alone: damage of the ciphertext is damage of the image."""
         generator = self._generator(purpose, step)
         mask = self._key_mask(image, purpose, step, generator)
         damaged, lost = self.damage(image + mask, generator)  # uint8 wraps at 256 by itself
         decrypted = fold_channels(damaged - mask).unsqueeze(1)
         lost = fold_channels(lost).unsqueeze(1)
-        [network] = (each for each in self.cipher.modules() if isinstance(each, DecryptionNetwork))
-        level, hit = network(decrypted, lost)
+        level, hit = cipher.decryption(decrypted, lost)
         return self._repair_losses(level, hit, decrypted, lost, fold_channels(image).unsqueeze(1))
 
     def _key_mask(self, image: Tensor, purpose: str, step: int, generator: torch.Generator) -> Tensor:
@@ -189,6 +194,7 @@ class EncryptTask(CipherTask):
         return losses
 
     def _restoration_losses(self, batch: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
+        """Those of `_cipher_losses` that are about damage."""
         image = fold_channels(batch).unsqueeze(1).float()
         planes = fold_channels(self._planes(batch, purpose, step)).unsqueeze(1)
         damaged, lost = self._damaged(self.cipher(image, planes)[0], self._generator(purpose, step))
@@ -260,8 +266,9 @@ class EncryptTask(CipherTask):
     def _judged_loss(self, image: Tensor, stage: str, step: int) -> Tensor:
         """What training minimises, of the decryption network alone."""
         with torch.autocast(self.device.type, enabled=False):
-            of = self._decryption_losses if self.cipher.keyed_mask else self._restoration_losses
-            return self._sum(of(image, f"{stage} loss", step))
+            if isinstance(self.cipher, KeyedMaskCipher):
+                return self._sum(self._decryption_losses(self.cipher, image, f"{stage} loss", step))
+            return self._sum(self._restoration_losses(image, f"{stage} loss", step))
 
     @torch.no_grad()
     def panel(self, batch: ImageBatch) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from encdl.batch import ImageBatch
+from encdl.channel import stored
 from encdl.damage import Damage
 from encdl.data.base import DataSpec, ImageDataModule
 from encdl.errors import DataError, UsageError
@@ -163,7 +164,7 @@ class ReadTask(CipherTask):
         image = batch["image"]
         keys = BatchKeys(self, image, "test", number)
         for name, damage in self.damages.items():
-            harm = partial(damage, generator=keys.generator(name))
+            harm = partial(stored, damage, generator=keys.generator(name))
             for row, sight in self.view.damaged(self.cipher, image, keys, harm).items():
                 self.measure("test", f"{row}/{name}", self.read(sight).float(), batch)
 
