@@ -21,6 +21,7 @@ RANDOM: dict[str, tuple[str, dict[str, int]]] = {
     "agile-4": ("agile", {"planes": 4, "width": 4, "blocks": 0}),
     "coupled-1": ("coupled", {"planes": 1, "width": 8, "blocks": 1}),
     "coupled-8": ("coupled", {"coupling_width": 9, "width": 8, "blocks": 1}),
+    "keystream-3": ("keystream", {"planes": 3, "width": 4, "blocks": 1}),
     "thesis-3": ("thesis", {"planes": 3, "width": 8, "blocks": 1}),
 }
 """Ciphers with random weights: name and settings."""

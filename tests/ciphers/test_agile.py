@@ -23,7 +23,15 @@ from tests.ciphers.support import cipher, image_keys, noise, planes
 from tests.mni import mni_slice
 
 NETWORK = MaskNetwork()
-SHAPES = ((1, 1, 1, 1), (2, 1, 1, 2), (1, 1, 2, 1), (3, 1, 5, 7), (1, 1, 40, 33), (2, 1, 64, 64), (1, 1, 70, 131))
+SHAPES = (
+    (1, 1, 1, 1),
+    (2, 1, 1, 2),
+    (1, 1, 2, 1),
+    (3, 1, 5, 7),
+    (1, 1, 40, 33),
+    (2, 1, 64, 64),
+    (1, 1, 70, 131),
+)
 
 
 def agile(name: str = "default") -> AgileCipher:
@@ -114,7 +122,11 @@ def test_bytes_give_what_floats_give(seed: int, batch: int, height: int, width: 
 @pytest.mark.skipif(not mask_bytes.available(), reason="no compiled code for this processor")
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 1, 512, 512), (2, 1, 301, 1)], ids=str)
 def test_bytes_give_what_floats_give_at_the_edges(shape: tuple[int, ...]) -> None:
-    for key_bytes in (noise(*shape), torch.zeros(shape, dtype=torch.uint8), torch.full(shape, 255, dtype=torch.uint8)):
+    for key_bytes in (
+        noise(*shape),
+        torch.zeros(shape, dtype=torch.uint8),
+        torch.full(shape, 255, dtype=torch.uint8),
+    ):
         assert torch.equal(mask_bytes.masks(key_bytes), NETWORK(key_bytes))
 
 
