@@ -142,9 +142,13 @@ class MaskNetwork(nn.Module):
 
 def _halves(image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
     """The halves of bytes (N, 1, H, W), each (N, 2, h, w), and for each where it lies inside the image (1, 2, h, w)."""
-    phases, inside = to_phases(image), to_phases(torch.ones_like(image[:1]))
-    a, b = (phases[:, list(half)] for half in HALVES)
-    return a, b, (inside[:, list(HALVES[0])], inside[:, list(HALVES[1])])
+    a, b = _split(to_phases(image))
+    return a, b, _split(to_phases(torch.ones_like(image[:1])))
+
+
+def _split(phases: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = (torch.stack([phases[:, phase] for phase in half], dim=1) for half in HALVES)
+    return a, b
 
 
 def _signs(half: Tensor, inside: Tensor) -> Tensor:
