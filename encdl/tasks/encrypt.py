@@ -150,12 +150,21 @@ class EncryptTask(CipherTask):
     def _key_mask(self, image: Tensor, purpose: str, step: int, generator: torch.Generator) -> Tensor:
         """Masks of fresh keys, uint8 of the image's shape."""
         if self.planes.planes == 8 and self.planes.expansion == "full":
-            seed = int(torch.randint(2**62, (), generator=generator))
-            source = torch.Generator(image.device).manual_seed(seed)
-            return torch.randint(
-                0, 256, image.shape, generator=source, device=image.device, dtype=torch.uint8
-            )
+            return self._uniform_bytes(image, generator)
         return self.cipher.field(image, self._planes(image, purpose, step))
+
+    def _key_planes(self, image: Tensor, purpose: str, step: int) -> Tensor:
+        """Key planes (N, 1, H, W) of fresh keys; planes that never repeat are drawn as the uniform bits they are."""
+        if self.planes.expansion != "full":
+            return fold_channels(self._planes(image, purpose, step)).unsqueeze(1)
+        drawn = self._uniform_bytes(image, self._generator(f"{purpose} planes", step))
+        return fold_channels(drawn >> 8 - self.planes.planes).unsqueeze(1)
+
+    def _uniform_bytes(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Drawn where the image is, from a seed that the generator draws."""
+        seed = int(torch.randint(2**62, (), generator=generator))
+        source = torch.Generator(image.device).manual_seed(seed)
+        return torch.randint(0, 256, image.shape, generator=source, device=image.device, dtype=torch.uint8)
 
     def _repair_losses(
         self, level: Tensor, hit: Tensor | None, decrypted: Tensor, lost: Tensor, image: Tensor
@@ -174,7 +183,7 @@ class EncryptTask(CipherTask):
     def _cipher_losses(self, batch: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
         """Of a cipher whose encryption is trained too."""
         image = fold_channels(batch).unsqueeze(1).float()
-        planes = fold_channels(self._planes(batch, purpose, step)).unsqueeze(1)
+        planes = self._key_planes(batch, purpose, step)
         ciphertext, mask = self.cipher(image, planes)
         damaged, lost = self._damaged(ciphertext, self._generator(purpose, step))
         losses = self._restoration(image, planes, damaged, lost)
@@ -196,7 +205,7 @@ class EncryptTask(CipherTask):
     def _restoration_losses(self, batch: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
         """Those of `_cipher_losses` that are about damage."""
         image = fold_channels(batch).unsqueeze(1).float()
-        planes = fold_channels(self._planes(batch, purpose, step)).unsqueeze(1)
+        planes = self._key_planes(batch, purpose, step)
         damaged, lost = self._damaged(self.cipher(image, planes)[0], self._generator(purpose, step))
         return self._restoration(image, planes, damaged, lost)
 
