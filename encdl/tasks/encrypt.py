@@ -18,6 +18,7 @@ from encdl.losses import (
     LEVEL_LOSSES,
     AdversaryLoss,
     AutocorrelationLoss,
+    BinaryLikelihoodLoss,
     ContentActivityLoss,
     UniformityLoss,
     WrongKeyLoss,
@@ -42,7 +43,8 @@ class LossWeights:
     (`coupled`, `thesis`) and are left out where the mask follows from the key alone.
 
     Attributes:
-        level: The loss of levels that the task's setting `loss` names, in units of its `near`.
+        level: The loss of levels that the task's setting `loss` names, scaled so that an error of three levels costs
+            what it does under the likelihood loss.
         hit: Binary cross-entropy of the pixels believed to be hit.
         miss: What each level that a pixel is off adds to its weight of 1 in `hit`: to miss a pixel that is far off
             costs most.
@@ -55,7 +57,7 @@ class LossWeights:
     """
 
     level: float = 1.0
-    hit: float = 100.0
+    hit: float = 0.03
     miss: float = 0.125
     unhit: float = 1.0
     activity: float = 0.0
@@ -174,13 +176,14 @@ class EncryptTask(CipherTask):
     ) -> dict[str, Tensor]:
         """Logits against the truth; the others are levels (N, 1, H, W), `lost` is bool."""
         exact = image.float()
+        scale = BinaryLikelihoodLoss.near / self.level.near
         if hit is None:
-            return {"level": self.level(level, exact) / self.level.near}
+            return {"level": self.level(level, exact) * scale}
         wrong = ((decrypted != image) | lost).float()
         weight = wrong + self.weights.unhit * (1.0 - wrong)
         costs = 1.0 + self.weights.miss * (decrypted.float() - exact).abs() * ~lost
         return {
-            "level": self.level(level, exact, weight) / self.level.near,
+            "level": self.level(level, exact, weight) * scale,
             "hit": F.binary_cross_entropy_with_logits(hit, wrong, costs),
         }
 
