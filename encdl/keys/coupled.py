@@ -48,7 +48,7 @@ LANES: Final = 512
 WARM_UP: Final = 4
 """Steps that each lane takes before its first output."""
 
-REVISION: Final = 2
+REVISION: Final = 3
 """Of the form of the functions in maps.c."""
 
 SEED_WORDS: Final = 8
