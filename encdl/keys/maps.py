@@ -110,7 +110,10 @@ MAPS: Final[Mapping[str, ByteSource]] = MappingProxyType(
 def check_map(name: str) -> None:
     """Raise `UsageError` unless `name` is one of `MAPS`."""
     if name not in MAPS:
-        raise UsageError(f"unknown map {name!r}: choose one of {', '.join(MAPS)}")
+        chaotic = ", ".join(unit_map.name for unit_map in _UNIT_MAPS)
+        raise UsageError(
+            f"unknown map {name!r}: choose chacha20, or one of {chaotic}, with +chacha20 or alone"
+        )
 
 
 def byte_sequence(name: str, seeds: Sequence[bytes], count: int) -> Bytes:
