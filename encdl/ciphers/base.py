@@ -26,6 +26,9 @@ class Cipher(nn.Module, ABC):
     exact: ClassVar[bool]
     """Whether `decrypt` gives back every pixel of an intact ciphertext."""
 
+    keyed_mask: ClassVar[bool] = False
+    """Whether the mask follows from the key alone."""
+
     revision: ClassVar[int] = 1
     """Counts changes of the arithmetic: the same weights under another revision are another cipher."""
 
