@@ -21,7 +21,8 @@ from encdl.cli import main as encdl
 from tests.stores import make_store
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-RECIPES = sorted(EXPERIMENTS.rglob("*.yaml"))
+RECIPES = sorted(path for path in EXPERIMENTS.rglob("*.yaml") if not path.name.startswith("evaluate-"))
+"""Of trainings."""
 
 
 def runnable(recipe: Path) -> Any:
