@@ -61,7 +61,7 @@ class Settings:
     """
 
     planes: PlaneSpec = field(default_factory=PlaneSpec)
-    postprocess: str = "none"
+    postprocess: str = post.DEFAULT
     nonce: NonceMode = "random"
     study: str = ""
     wrap: Wrapping = "none"

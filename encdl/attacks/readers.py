@@ -66,7 +66,7 @@ class OnReader(Attack):
     def sight(self, target: Target, pictures: Tensor, first: int) -> Sighted:
         """Ciphertexts with the mask that the right key gives; for a target without one, what lies on the picture."""
         ciphertext = target.encrypt(pictures, first)
-        if not isinstance(target, CipherTarget) or target.process != "none":
+        if not isinstance(target, CipherTarget) or not target.bare:
             return Sighted(ciphertext, ciphertext - pictures)
         masks = [
             target.cipher.field(ciphertext[start : start + CHUNK], target.planes(part, first + start))

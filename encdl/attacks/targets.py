@@ -63,7 +63,8 @@ class CipherTarget(Target):
         cipher: In evaluation mode, on its device.
         mode: See `MODES`.
         spec: Map and expansion of the key planes.
-        process: A name of `encdl.postprocess.NAMES`.
+        process: A name of `encdl.postprocess.NAMES`. What is undone without a key (`PostProcess.keyed`) is not left on
+            the ciphertexts that `encrypt` gives: the attacker has undone it.
         nonce: "random" (another for each number), "synthetic" (from the picture), or "reused" (one for all).
         owner: Whose master key.
     """
@@ -71,7 +72,7 @@ class CipherTarget(Target):
     cipher: Cipher
     mode: str
     spec: PlaneSpec
-    process: str = "none"
+    process: str = postprocess.DEFAULT
     nonce: str = "random"
     owner: int = 0
 
@@ -79,6 +80,11 @@ class CipherTarget(Target):
     def name(self) -> str:  # type: ignore[override]
         """The cipher's."""
         return self.cipher.name
+
+    @property
+    def bare(self) -> bool:
+        """Whether `encrypt` gives the network's own ciphertexts."""
+        return not postprocess.create(self.process).keyed
 
     def under(self, owner: int) -> CipherTarget:
         """See `Target.under`."""
@@ -91,7 +97,9 @@ class CipherTarget(Target):
             part = images[start : start + CHUNK]
             keys = self.image_keys(part, first + start)
             ciphertext = self.cipher.encrypt(part, self._planes(keys, part))
-            parts.append(postprocess.create(self.process).apply(ciphertext, keys))
+            parts.append(
+                ciphertext if self.bare else postprocess.create(self.process).apply(ciphertext, keys)
+            )
         return torch.cat(parts)
 
     def planes(self, images: Tensor, first: int = 0) -> Tensor:

@@ -61,7 +61,7 @@ class KeyPlaneRecovery(Attack):
         ciphertext = target.encrypt(known)
         planes, descended = _descended(target, known, ciphertext, steps, scene)
         explained = descended
-        if isinstance(target, CipherTarget) and target.process == "none" and solvable(target.cipher, known):
+        if isinstance(target, CipherTarget) and target.bare and solvable(target.cipher, known):
             assert isinstance(target.cipher, AgileCipher)
             planes = agile_planes(target.cipher, known, ciphertext)
             explained = float((target.cipher.encrypt(known, planes) == ciphertext).float().mean())

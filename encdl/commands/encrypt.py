@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from encdl.formats.base import Document
 
 # Kept here too, so that help needs no torch; a test compares them with `encdl.postprocess.NAMES`.
-POSTPROCESS = ("none", "confusion", "diffusion", "both")
+POSTPROCESS = ("interleave", "none", "confusion", "diffusion", "both")
 NONCES = ("random", "synthetic")
 WRAPPINGS = ("none", "aes")
 NAMED = 5
@@ -69,7 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--expansion", choices=tuple(EXPANSIONS), help="of the key planes (default: full)")
     parser.add_argument("--period", type=int, metavar="N", help="of the expansions that repeat")
     parser.add_argument(
-        "--postprocess", choices=POSTPROCESS, default="none", help="after the network (default: none)"
+        "--postprocess",
+        choices=POSTPROCESS,
+        default="interleave",
+        help="after the network: interleave (default) scatters what is lost in one piece, and needs no key to undo; "
+        "confusion and diffusion take the key, hide or spread more, and restore less",
     )
     parser.add_argument(
         "--wrap",

@@ -103,7 +103,7 @@ def test_confusion_moves_bytes_and_diffusion_changes_them() -> None:
 def test_the_default_mode_is_what_a_user_gets() -> None:
     target = agile()
     assert target.spec == PlaneSpec("logistic", "full", cipher().planes, 0)
-    assert (target.process, target.nonce) == ("none", "random")
+    assert (target.process, target.nonce) == ("interleave", "random")
     assert MODES["default"] == {}
 
 
