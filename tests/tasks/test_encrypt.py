@@ -112,7 +112,7 @@ def test_panel(trained: dict[str, Any]) -> None:
     assert list(panel) == [
         "plain", "ciphertext", "wrong key",
         hit, f"{hit}:\nmedian", f"{hit}:\nrestored",
-        lost, f"{lost}:\ninpainted", f"{lost}:\nrestored",
+        lost, f"{lost}:\nbiharmonic", f"{lost}:\nrestored",
     ]  # fmt: skip
     assert {(column.shape, column.dtype) for column in panel.values()} == {(image.shape, torch.uint8)}
     assert not torch.equal(panel["wrong key"], image)
@@ -120,7 +120,7 @@ def test_panel(trained: dict[str, Any]) -> None:
         same = (panel[hit] == image).float().mean()
         assert float(same) == pytest.approx(0.95, abs=0.02)
         assert mean_psnr_db(panel[f"{hit}:\nmedian"], image) > mean_psnr_db(panel[hit], image) + 3
-        assert mean_psnr_db(panel[f"{lost}:\ninpainted"], image) > mean_psnr_db(panel[lost], image) + 8
+        assert mean_psnr_db(panel[f"{lost}:\nbiharmonic"], image) > mean_psnr_db(panel[lost], image) + 8
     again = task.panel({"image": image})
     assert all(torch.equal(panel[name], again[name]) for name in panel)
 
