@@ -41,7 +41,7 @@ def agile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a small untrained cipher: exact all the same, and quick."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "agile.pt"
-    small = {"field_width": 1, "coupling_width": 1, "restorer_width": 4, "restorer_blocks": 1}
+    small = {"width": 4, "blocks": 1}
     weights.save(ciphers.create("agile", small), path)
     return path
 
@@ -168,7 +168,7 @@ def test_weights_are_loaded_once_and_anew_after_a_change(agile: Path, tmp_path: 
     first = api.load_codec(path, "cpu")
     assert api.load_codec(path, "cpu") is first
     torch.manual_seed(1)
-    weights.save(ciphers.create("agile", {"field_width": 1, "coupling_width": 1, "restorer_width": 8}), path)
+    weights.save(ciphers.create("agile", {"width": 8, "blocks": 0}), path)
     assert api.load_codec(path, "cpu").weights_id != first.weights_id
 
 

@@ -20,7 +20,7 @@ from encdl.errors import WeightsError
 from encdl.nn.integer import IntegerConv2d
 from encdl.weights import CHECKPOINT_KEY, SETTINGS_KEY, SHIPPED, weights_id
 
-SMALL = {"planes": 8, "field_width": 1, "coupling_width": 1, "restorer_width": 4, "restorer_blocks": 1}
+SMALL = {"planes": 8, "width": 4, "blocks": 1}
 DEFAULT_ID = "b2f6d002ab377c30"
 THESIS_ID = "26dc3e6f74d06531"
 
@@ -334,11 +334,11 @@ WRONG_PARTS: dict[str, tuple[dict[str, Any], str]] = {
     "no config": ({"config": None}, "damaged"),
     "list for a config": ({"config": [8]}, "damaged"),
     "wrong setting": ({"config": SMALL | {"planes": 0}}, "planes must be"),
-    "absurd setting": ({"config": SMALL | {"restorer_width": 4 * 10**9}}, "restorer_width must be"),
+    "absurd setting": ({"config": SMALL | {"width": 4 * 10**9}}, "width must be"),
     "wrong type": ({"config": SMALL | {"planes": "8"}}, "planes must be"),
     "unknown setting": ({"config": SMALL | {"colour": 1}}, "colour"),
     "number for a setting's name": ({"config": {1: 1}}, "does not take"),
-    "other sizes": ({"config": SMALL | {"field_width": 2}}, "do not fit"),
+    "other sizes": ({"config": SMALL | {"width": 8}}, "do not fit"),
     "default sizes": ({"config": {}}, "do not fit"),
     "no state": ({"state": None}, "damaged"),
     "empty state": ({"state": {}}, "do not fit"),

@@ -39,7 +39,7 @@ SHAPES = (
     (1, 233, 197),
     (3, 128, 90),
 )
-MAPS = ("logistic+chacha20", "chebyshev+chacha20", "piecewise_linear", "tent+chacha20", "chacha20")
+MAPS = ("logistic+chacha20", "chebyshev+chacha20", "piecewise_linear+chacha20", "tent+chacha20", "chacha20")
 
 
 def image(index: int) -> Tensor:

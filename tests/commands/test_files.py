@@ -93,6 +93,15 @@ def test_the_leaky_expansion_warns_once_and_only_on_encryption(run: Run, agile: 
     assert run("decrypt", "scan.encdl", *options, "-o", "b.png")[2] == ""
 
 
+def test_a_chaotic_map_alone_warns_once_and_only_on_encryption(run: Run, agile: Path) -> None:
+    options = ["--key", "k.key", "--weights", str(agile)]
+    code, _, err = run("encrypt", "scan.png", *options, "--map", "tent")
+    assert code == 0
+    assert err.startswith("encdl: warning: map 'tent' alone is worth 94 bits of the key's 256")
+    assert err.count("\n") == 1
+    assert run("decrypt", "scan.encdl", *options, "-o", "b.png")[2] == ""
+
+
 def test_the_synthetic_nonce_warns_that_equal_images_show(run: Run, agile: Path) -> None:
     options = ["scan.png", "--key", "k.key", "--weights", str(agile), "--nonce", "synthetic"]
     for name in ("a.encdl", "b.encdl"):
