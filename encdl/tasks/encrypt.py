@@ -18,7 +18,6 @@ from encdl.losses import (
     LEVEL_LOSSES,
     AdversaryLoss,
     AutocorrelationLoss,
-    BinaryLikelihoodLoss,
     ContentActivityLoss,
     UniformityLoss,
     WrongKeyLoss,
@@ -43,8 +42,8 @@ class LossWeights:
     (`coupled`, `thesis`) and are left out where the mask follows from the key alone.
 
     Attributes:
-        level: The loss of levels that the task's setting `loss` names, scaled so that an error of three levels costs
-            what it does under the likelihood loss.
+        level: The loss of levels that the task's setting `loss` names, in units of its `near`: 2.8e-4 here is the
+            likelihood loss itself.
         hit: Binary cross-entropy of the pixels believed to be hit.
         miss: What each level that a pixel is off adds to its weight of 1 in `hit`: to miss a pixel that is far off
             costs most.
@@ -57,7 +56,7 @@ class LossWeights:
     """
 
     level: float = 1.0
-    hit: float = 0.03
+    hit: float = 100.0
     miss: float = 0.125
     unhit: float = 1.0
     activity: float = 0.0
@@ -176,14 +175,13 @@ class EncryptTask(CipherTask):
     ) -> dict[str, Tensor]:
         """Logits against the truth; the others are levels (N, 1, H, W), `lost` is bool."""
         exact = image.float()
-        scale = BinaryLikelihoodLoss.near / self.level.near
         if hit is None:
-            return {"level": self.level(level, exact) * scale}
+            return {"level": self.level(level, exact) / self.level.near}
         wrong = ((decrypted != image) | lost).float()
         weight = wrong + self.weights.unhit * (1.0 - wrong)
         costs = 1.0 + self.weights.miss * (decrypted.float() - exact).abs() * ~lost
         return {
-            "level": self.level(level, exact, weight) * scale,
+            "level": self.level(level, exact, weight) / self.level.near,
             "hit": F.binary_cross_entropy_with_logits(hit, wrong, costs),
         }
 
