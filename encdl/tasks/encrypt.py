@@ -57,7 +57,7 @@ class LossWeights:
 
     level: float = 1.0
     hit: float = 100.0
-    miss: float = 0.125
+    miss: float = 0.05
     unhit: float = 1.0
     activity: float = 0.0
     uniformity: float = 0.0
