@@ -269,7 +269,7 @@ trainer:
   logger: false
   enable_progress_bar: false
   enable_model_summary: false
-  callbacks: [{class_path: encdl.callbacks.AveragedWeights, init_args: {decay: 0.5, start: 0}}]
+  callbacks: [{class_path: encdl.callbacks.AveragedWeights, init_args: {decay: 0.5}}]
 """
 
 
