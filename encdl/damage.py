@@ -192,28 +192,6 @@ def run_of(start: Tensor, length: Tensor | int, size: int) -> Tensor:
     return (place >= start) & (place < start + length)
 
 
-@dataclass(frozen=True)
-class LostRun(Damage):
-    """A run of `fraction` of each image's bytes in C order is lost: set to 0, and known to be lost.
-
-    It starts at a drawn place, from which it reaches its end inside the image.
-    """
-
-    fraction: float
-
-    def __post_init__(self) -> None:
-        _check_fraction("LostRun", self.fraction)
-
-    def _damage(self, ciphertext: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        count, size = len(ciphertext), ciphertext[0].numel() if len(ciphertext) else 0
-        length = round(self.fraction * size)
-        device = ciphertext.device if generator is None else generator.device
-        start = torch.randint(0, size - length + 1, (count, 1), generator=generator, device=device)
-        place = torch.arange(size, device=ciphertext.device) - start.to(ciphertext.device)
-        lost = ((place >= 0) & (place < length)).view(ciphertext.shape)
-        return ciphertext.masked_fill(lost, 0), lost
-
-
 DAMAGES: dict[str, Damage] = {
     "salt_pepper_1pct": SaltPepper(0.01),
     "salt_pepper_5pct": SaltPepper(0.05),

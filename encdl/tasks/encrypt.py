@@ -42,7 +42,8 @@ class LossWeights:
     (`coupled`, `thesis`) and are left out where the mask follows from the key alone.
 
     Attributes:
-        level: The loss of levels that the task's setting `loss` names, in units of its `near`.
+        level: The loss of levels that the task's setting `loss` names, in units of its `near`: 2.8e-4 here is the
+            likelihood loss itself.
         hit: Binary cross-entropy of the pixels believed to be hit.
         miss: What each level that a pixel is off adds to its weight of 1 in `hit`: to miss a pixel that is far off
             costs most.
@@ -56,7 +57,7 @@ class LossWeights:
 
     level: float = 1.0
     hit: float = 100.0
-    miss: float = 0.125
+    miss: float = 0.05
     unhit: float = 1.0
     activity: float = 0.0
     uniformity: float = 0.0
