@@ -2,7 +2,7 @@
 
 A weights file is a `torch.save` of plain values and tensors, `{"format", "cipher", "config", "state"}`, and is only
 ever read with `weights_only=True`: no file can run code. The *weights id* names the parts that decide a ciphertext;
-retraining a restorer does not change it, and files made before still open.
+training repair anew does not change it, and files made before still open.
 """
 
 from __future__ import annotations
