@@ -226,7 +226,7 @@ def test_a_cipher_that_does_not_come_with_encdl(run: Run, scan: Path) -> None:
         header, metadata = reader.header, reader.metadata
         assert metadata is not None
         bodies = [chunk.body for chunk in reader.chunks()]
-    foreign = dataclasses.replace(header, cipher="text.pt")
+    foreign = dataclasses.replace(header, cipher="text.pt", weights="0" * 16)
     with Path("f.encdl").open("wb") as stream:
         writer = container.Writer(stream, foreign, metadata, key.image_keys(header.nonce_bytes))
         for body in bodies:
