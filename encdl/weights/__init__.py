@@ -32,7 +32,7 @@ SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "keystream": "agile.pt", 
 SHIPPED_IDS = {"fddc91651b4ad8c6": "default", "85cba7871dc63a69": "keystream", "26dc3e6f74d06531": "thesis"}
 """Ids of what the shipped weights encrypt with, and the names to load them by.
 
-The first two are those of all weights of these ciphers: what encrypts there is fixed, and training changes repair alone.
+The first two are those of all weights of these ciphers: what encrypts there is fixed; training changes repair alone.
 """
 
 MALFORMED = (ValueError, TypeError, AttributeError)
