@@ -41,7 +41,7 @@ class Salvage:
     """What to do with damaged slices, and which they were.
 
     Attributes:
-        restore: guess them with the cipher's restorer; if not, what is damaged stays zero.
+        restore: guess them with the cipher's decryption network; if not, what is damaged stays zero.
         damaged: slices of which a part was damaged or missing, counted from 0; known once all slices were read.
     """
 

@@ -51,7 +51,7 @@ class BatchKeys:
             step=0,
             device=self.image.device,
         )
-        return planes.expand(len(self.image), -1, -1, -1, -1).contiguous()
+        return planes.expand(self.image.shape).contiguous()
 
     def generator(self, purpose: str) -> torch.Generator:
         """Random numbers of this batch."""
@@ -67,7 +67,7 @@ class ReadTask(CipherTask):
     Args:
         view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
         backbone: Makes the network behind the stem for a number of features and of classes.
-        weights: The cipher: `default`, `thesis`, or the path of a weights file or checkpoint.
+        weights: The cipher: `default`, `keystream`, `thesis`, or the path of a weights file or checkpoint.
         planes: Map and expansion of the keys.
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.

@@ -40,7 +40,7 @@ class SegmentTask(ReadTask):
     Args:
         view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
         backbone: Makes the network behind the stem for a number of features and of classes.
-        weights: The cipher: `default`, `thesis`, or the path of a weights file or checkpoint.
+        weights: The cipher: `default`, `keystream`, `thesis`, or the path of a weights file or checkpoint.
         planes: Map and expansion of the keys.
         balanced: Weigh the classes in the loss by the inverse square root of their share of the training pixels, which
             finds small structures sooner; the inverse itself would paint too much of them.

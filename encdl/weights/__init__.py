@@ -2,7 +2,7 @@
 
 A weights file is a `torch.save` of plain values and tensors, `{"format", "cipher", "config", "state"}`, and is only
 ever read with `weights_only=True`: no file can run code. The *weights id* names the parts that decide a ciphertext;
-retraining a restorer does not change it, and files made before still open.
+training repair anew does not change it, and files made before still open.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ FORMAT = 2
 SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "keystream": "agile.pt", "thesis": "thesis.pt"}
 """Names that `load` takes instead of a path. Damage is the same under `agile` and `keystream`: so is its repair."""
 
-SHIPPED_IDS = {"b2f6d002ab377c30": "default", "26dc3e6f74d06531": "thesis"}
-"""Ids of the shipped weights, and the names to load them by."""
+SHIPPED_IDS = {"fddc91651b4ad8c6": "default", "85cba7871dc63a69": "keystream", "26dc3e6f74d06531": "thesis"}
+"""Ids of what the shipped weights encrypt with, and the names to load them by.
+
+The first two are those of all weights of these ciphers: what encrypts there is fixed; training changes repair alone.
+"""
 
 MALFORMED = (ValueError, TypeError, AttributeError)
 """What `torch.load` raises, beside its own errors, at files of another kind."""
