@@ -13,6 +13,7 @@ from encdl.batch import ImageBatch
 from encdl.channel import stored
 from encdl.ciphers.base import Cipher, KeyedMaskCipher
 from encdl.damage import DAMAGES
+from encdl.errors import UsageError
 from encdl.keys.planes import PlaneSpec
 from encdl.losses import (
     LEVEL_LOSSES,
@@ -29,6 +30,7 @@ from encdl.nn.phases import fold_channels
 from encdl.panels import cipher_columns
 from encdl.tasks.base import CipherTask
 from encdl.tasks.damages import RandomDamage
+from encdl.weights import load
 
 FEW_HITS = "salt_pepper_1pct"
 """The damage after which it is counted how many pixels that were not hit stay as they are."""
@@ -45,8 +47,8 @@ class LossWeights:
         level: The loss of levels that the task's setting `loss` names, in units of its `near`: 2.8e-4 here is the
             likelihood loss itself.
         hit: Binary cross-entropy of the pixels believed to be hit.
-        miss: What each level that a pixel is off adds to its weight of 1 in `hit`: to miss a pixel that is far off
-            costs most.
+        miss: What each level that a pixel is off, on the circle, adds to its weight of 1 in `hit`: to miss a pixel
+            that is far off costs most.
         unhit: What a pixel that was not hit counts in `level`, beside one that was: it is kept in the end anyway.
         activity: `encdl.losses.ContentActivityLoss`.
         uniformity: `encdl.losses.UniformityLoss`.
@@ -56,7 +58,7 @@ class LossWeights:
     """
 
     level: float = 1.0
-    hit: float = 100.0
+    hit: float = 2.0
     miss: float = 0.05
     unhit: float = 1.0
     activity: float = 0.0
@@ -85,6 +87,8 @@ class EncryptTask(CipherTask):
         weight_decay: Of AdamW.
         precision: What the decryption network's convolutions are trained in: `32`, or `bf16` on a GPU. Ciphertexts do
             not depend on it, nor does what the network computes after training.
+        start: Weights to go on from, of the same cipher in the same size, as `encdl.weights.load` takes them; `None`:
+            those that the cipher has.
         seed: Fixes training keys and damage; the images are fixed by the data module's seed, the first weights by
             `seed_everything`.
     """
@@ -101,9 +105,12 @@ class EncryptTask(CipherTask):
         learning_rate: float = 5e-3,
         weight_decay: float = 0.0,
         precision: Literal["32", "bf16"] = "32",
+        start: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(cipher, planes, learning_rate, weight_decay=weight_decay, seed=seed)
+        if start is not None:
+            _continue_from(cipher, start)
         self.weights, self.damage = weights, damage
         self.level = LEVEL_LOSSES[loss]()
         self.activity = ContentActivityLoss(activity_target)
@@ -179,7 +186,8 @@ class EncryptTask(CipherTask):
             return {"level": self.level(level, exact) / self.level.near}
         wrong = ((decrypted != image) | lost).float()
         weight = wrong + self.weights.unhit * (1.0 - wrong)
-        costs = 1.0 + self.weights.miss * (decrypted.float() - exact).abs() * ~lost
+        away = (decrypted.float() - exact).abs()
+        costs = 1.0 + self.weights.miss * torch.minimum(away, 256.0 - away) * ~lost
         return {
             "level": self.level(level, exact, weight) / self.level.near,
             "hit": F.binary_cross_entropy_with_logits(hit, wrong, costs),
@@ -290,3 +298,17 @@ class EncryptTask(CipherTask):
         image = batch["image"]
         planes, wrong = self._planes(image, "panel", 0), self._planes(image, "panel wrong key", 0)
         return cipher_columns(self.cipher, image, planes, wrong, self._generator("panel", 0))
+
+
+def _continue_from(cipher: Cipher, start: str) -> None:
+    """Give a cipher the weights of a file.
+
+    Raises:
+        UsageError: They are of another cipher, or of another size.
+    """
+    found = load(start).cipher
+    if (found.name, found.config()) != (cipher.name, cipher.config()):
+        raise UsageError(
+            f"{start}: weights of {found.name} {found.config()}: set model.cipher alike, or leave out model.start"
+        )
+    cipher.load_state_dict(found.state_dict())
