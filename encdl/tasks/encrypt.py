@@ -97,7 +97,7 @@ class EncryptTask(CipherTask):
         self,
         cipher: Cipher,
         planes: PlaneSpec = PlaneSpec(),  # noqa: B008
-        loss: Literal["likelihood", "l1", "mse", "charbonnier"] = "likelihood",
+        loss: Literal["likelihood", "l1", "mse", "charbonnier"] = "charbonnier",
         weights: LossWeights = LossWeights(),
         damage: RandomDamage = RandomDamage(),  # noqa: B008
         activity_target: float = 0.6,
