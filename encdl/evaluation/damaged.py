@@ -85,7 +85,7 @@ class Storage:
             cipher: In evaluation mode.
             images: uint8 (C, H, W) each; the n-th has the n-th nonce, and damage that does not depend on the others.
             damage: What happens to the stored bytes.
-                seed: Of the damage.
+            seed: Of the damage.
             restore: Whether to repair.
         """
         process = postprocess.create(self.process)
