@@ -124,7 +124,7 @@ def encrypt(
     study: str | None = None,
     wrap: Wrapping = "none",
     nonce: NonceMode = "random",
-    postprocess: str = "none",
+    postprocess: str = Settings.postprocess,
     planes: PlaneSpec | None = None,
     layout: str | None = None,
     weights: str | os.PathLike[str] = "default",
@@ -196,7 +196,7 @@ def salvage(
     Args:
         data: what is left of a `.encdl` file.
         key: as `decrypt`.
-        restore: guess damaged slices with the cipher's restorer; if not, they stay zero.
+        restore: guess damaged slices with the cipher's decryption network; if not, they stay zero.
         weights: as `decrypt`.
         device: where to compute.
 
@@ -221,7 +221,7 @@ def encrypt_file(
     study: str | None = None,
     wrap: Wrapping = "none",
     nonce: NonceMode = "random",
-    postprocess: str = "none",
+    postprocess: str = Settings.postprocess,
     planes: PlaneSpec | None = None,
     weights: str | os.PathLike[str] = "default",
     device: str = "auto",

@@ -1,4 +1,4 @@
-"""Lightning callbacks that show what a run does: panels of pictures, and a table of results at its end."""
+"""Lightning callbacks: panels of images, a table of results at a run's end, averaged weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from encdl.batch import ImageBatch
 from encdl.data.base import ImageDataModule
+from encdl.errors import UsageError
 from encdl.panels import need_drawing, panel_png
 from encdl.tracking import run_logger
 
@@ -24,7 +27,9 @@ LABELS = {
     "val/exact_fraction": ("decrypted exactly", "{:.1%} of images"),
     "val/wrong_key_psnr_db": ("wrong key", "{:.1f} dB"),
     "val/mean_image_psnr_db": ("guessing the mean image", "{:.1f} dB"),
+    "val/unrestored_psnr_db/": ("decrypted after {}", "{:.1f} dB"),
     "val/restored_psnr_db/": ("restored after {}", "{:.1f} dB"),
+    "val/unhit_unchanged_fraction": ("left alone of pixels not hit", "{:.2%}"),
     "val/entropy_bits": ("ciphertext entropy", "{:.4f} of 8 bits"),
     "val/content_activity": ("content activity", "{:.3f} (0: pure keystream)"),
     "val/accuracy/": ("accuracy, {}", "{:.1%} of validation images"),
@@ -112,6 +117,31 @@ class ImagePanel(Callback):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png)
         rank_zero_info(f"panel: {file}")
+
+
+class AveragedWeights(WeightAveraging):
+    """Judges, keeps and exports an exponential moving average of the weights; training goes on from the last ones.
+
+    Args:
+        decay: Share of the average that stays at each step, 0..1.
+        start: Steps before the average begins, at the weights of then.
+
+    Raises:
+        UsageError: A number is out of its range.
+    """
+
+    def __init__(self, decay: float = 0.998, start: int = 100) -> None:
+        if not 0 <= decay < 1 or start < 0:
+            raise UsageError(
+                f"AveragedWeights: decay is {decay}, start {start}: give 0 <= decay < 1, start >= 0"
+            )
+        # All weights in one call: one by one, a GPU would wait for the CPU.
+        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+        self.start = start
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """After each step from the start on, and never at the end of an epoch."""
+        return step_idx is not None and step_idx >= self.start
 
 
 class ProgressLines(Callback):

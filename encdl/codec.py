@@ -30,6 +30,8 @@ from encdl.weights import how_to_get
 NonceMode = Literal["random", "synthetic"]
 Wrapping = Literal["none", "aes"]
 NONCE_MODES: tuple[NonceMode, ...] = ("random", "synthetic")
+FILE_PLANES = 8
+"""Key planes a pixel in a file: with fewer, a mask has fewer than 256 values, and the image shows through."""
 Progress = Callable[[int], object]
 """Is told how many bytes of the array more are done."""
 
@@ -39,7 +41,7 @@ class Salvage:
     """What to do with damaged slices, and which they were.
 
     Attributes:
-        restore: guess them with the cipher's restorer; if not, what is damaged stays zero.
+        restore: guess them with the cipher's decryption network; if not, what is damaged stays zero.
         damaged: slices of which a part was damaged or missing, counted from 0; known once all slices were read.
     """
 
@@ -61,7 +63,7 @@ class Settings:
     """
 
     planes: PlaneSpec = field(default_factory=PlaneSpec)
-    postprocess: str = "none"
+    postprocess: str = post.DEFAULT
     nonce: NonceMode = "random"
     study: str = ""
     wrap: Wrapping = "none"
@@ -123,7 +125,7 @@ class Codec:
 
         Raises:
             ImageFileError: the array has a shape or type that no file holds, or changed while it was read.
-            UsageError: an unknown setting, or a grant that cannot encrypt.
+            UsageError: an unknown setting, fewer than eight key planes, or a grant that cannot encrypt.
             WrongKeyError: a grant for another study.
         """
         settings = settings or Settings()
@@ -244,6 +246,11 @@ class Codec:
     def _header(self, document: Document, opener: Opener, settings: Settings, metadata: Metadata) -> Header:
         if isinstance(opener, Grant) and opener.scope == "file":
             raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
+        if settings.planes.planes != FILE_PLANES:
+            raise UsageError(
+                f"{settings.planes.planes} key planes a pixel would let the image show through: a file is encrypted "
+                f"with {FILE_PLANES}; fewer are for experiments with encdl.ciphers"
+            )
         check_document(document)
         post.create(settings.postprocess)
         study = check_study(settings.study)

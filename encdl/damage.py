@@ -115,7 +115,7 @@ class Scatter(Damage):
 class Erasure(Damage):
     """Each pixel is lost with probability `fraction`: set to 0, and known to be lost.
 
-    This is what confusion makes of a lost block.
+    This is what confusion, a keyed permutation, makes of a lost run.
     """
 
     fraction: float
@@ -161,15 +161,15 @@ class CropBlock(Damage):
             start = torch.randint(0, size - length + 1, (count, 1), generator=generator, device=source).to(
                 device
             )
-        place = torch.arange(size, device=device)
-        return (place >= start) & (place < start + length)
+        return run_of(start, length, size)
 
 
 @dataclass(frozen=True)
 class LostRun(Damage):
-    """A run of `fraction` of each image's bytes in C order is lost: set to 0, and known to be lost.
+    """A run of `fraction` of the image's bytes in file order is lost: set to 0, and known to be lost.
 
-    It starts at a drawn place, from which it reaches its end inside the image.
+    File order is C order, channel after channel and row after row. The run starts at a place drawn for each image,
+    and lies inside it: it does not wrap from the last byte to the first.
     """
 
     fraction: float
@@ -178,13 +178,18 @@ class LostRun(Damage):
         _check_fraction("LostRun", self.fraction)
 
     def _damage(self, ciphertext: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        count, size = len(ciphertext), ciphertext[0].numel() if len(ciphertext) else 0
-        length = round(self.fraction * size)
-        device = ciphertext.device if generator is None else generator.device
-        start = torch.randint(0, size - length + 1, (count, 1), generator=generator, device=device)
-        place = torch.arange(size, device=ciphertext.device) - start.to(ciphertext.device)
-        lost = ((place >= 0) & (place < length)).view(ciphertext.shape)
+        count, size = len(ciphertext), math.prod(ciphertext.shape[1:])
+        length = round(size * self.fraction)
+        source = ciphertext.device if generator is None else generator.device
+        start = torch.randint(0, size - length + 1, (count, 1), generator=generator, device=source)
+        lost = run_of(start.to(ciphertext.device), length, size).view(ciphertext.shape)
         return ciphertext.masked_fill(lost, 0), lost
+
+
+def run_of(start: Tensor, length: Tensor | int, size: int) -> Tensor:
+    """Bool (count, size), True on the `length` places from `start` on of each row; both (count, 1) or alike."""
+    place = torch.arange(size, device=start.device)
+    return (place >= start) & (place < start + length)
 
 
 DAMAGES: dict[str, Damage] = {
@@ -194,3 +199,4 @@ DAMAGES: dict[str, Damage] = {
     "gaussian_8": GaussianNoise(8.0),
     "quarter_lost": LostRun(0.25),
 }
+"""What a stored ciphertext suffers in every table; `encdl.channel` says how it is stored."""

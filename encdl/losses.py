@@ -7,7 +7,8 @@ A level v is taken as the angle 2*pi*v/256 wherever a loss must not see an edge 
 from __future__ import annotations
 
 import math
-from typing import Any
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,22 +20,97 @@ from encdl.nn.phases import circle, from_phases, to_phases
 TURN = 2.0 * math.pi / 256.0
 
 
-class BinaryLikelihoodLoss(nn.Module):
+class LevelLoss(nn.Module, ABC):
+    """How far the levels that logits stand for are from an image's.
+
+    Attributes:
+        near: What an error of three levels on every pixel of middle grey costs. A loss divided by it can stand beside
+            others with the same weight, whatever its own unit.
+    """
+
+    near: ClassVar[float]
+
+    @abstractmethod
+    def pixels(self, logits: Tensor, image: Tensor) -> Tensor:
+        """The loss of each pixel, >= 0; arguments and result of one shape."""
+
+    def forward(self, logits: Tensor, image: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Average over pixels.
+
+        Args:
+            logits: (N, 1, H, W) float32; 255 times their sigmoid is the image.
+            image: Levels 0..255 of the same shape, float32.
+            weight: What each pixel counts, >= 0, of the same shape; `None`: all alike.
+
+        Returns:
+            A scalar >= 0; 0 where no pixel counts.
+        """
+        loss = self.pixels(logits, image)
+        if weight is None:
+            return loss.mean()
+        return (loss * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+class BinaryLikelihoodLoss(LevelLoss):
     """Soft-label binary cross-entropy minus the target's own entropy, in nats a pixel; 0 is perfect, never below.
 
     The grey target v/255 is read as the likelihood of a binary image ("target image binary reduction" in the
     thesis's words): the loss is the Kullback-Leibler divergence of Bernoulli(sigmoid(logit)) from
-    Bernoulli(v/255), averaged over pixels. Its floor does not depend on the picture, unlike that of the plain
+    Bernoulli(v/255), averaged over pixels. Its floor does not depend on the image, unlike that of the plain
     cross-entropy.
     """
 
-    def forward(self, logits: Tensor, image: Tensor) -> Tensor:
-        """`logits` and `image` (levels 0..255) of one shape; a scalar >= 0."""
+    near: ClassVar[float] = 2.8e-4
+
+    def pixels(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Nats."""
         target = image / 255.0
         entropy = -(torch.xlogy(target, target) + torch.xlogy(1.0 - target, 1.0 - target))
-        cross = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        loss: Tensor = (cross - entropy).mean()
-        return loss
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none") - entropy
+
+
+class AbsoluteLoss(LevelLoss):
+    """Mean absolute error (L1), in parts of 255."""
+
+    near: ClassVar[float] = 3 / 255
+
+    def pixels(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Parts of 255."""
+        return (logits.sigmoid() - image / 255.0).abs()
+
+
+class SquaredLoss(LevelLoss):
+    """Mean squared error, in squares of parts of 255."""
+
+    near: ClassVar[float] = (3 / 255) ** 2
+
+    def pixels(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Squares of parts of 255."""
+        return (logits.sigmoid() - image / 255.0).square()
+
+
+class CharbonnierLoss(LevelLoss):
+    """sqrt(error^2 + epsilon^2) - epsilon, in parts of 255: squared near 0, absolute far off.
+
+    P. Charbonnier et al., Two deterministic half-quadratic regularization algorithms for computed imaging, ICIP 1994.
+    """
+
+    EPSILON = 1 / 255
+    near: ClassVar[float] = (10**0.5 - 1) / 255
+
+    def pixels(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Parts of 255."""
+        error = logits.sigmoid() - image / 255.0
+        return (error.square() + self.EPSILON**2).sqrt() - self.EPSILON
+
+
+LEVEL_LOSSES: dict[str, type[LevelLoss]] = {
+    "likelihood": BinaryLikelihoodLoss,
+    "l1": AbsoluteLoss,
+    "mse": SquaredLoss,
+    "charbonnier": CharbonnierLoss,
+}
+"""What a decryption network may be trained by, by the name in settings."""
 
 
 class UniformityLoss(nn.Module):

@@ -37,7 +37,7 @@ def runnable(recipe: Path) -> Any:
 
 RUNNABLE = [runnable(recipe) for recipe in RECIPES]
 SMALLER: dict[str, dict[str, int]] = {
-    "AgileCipher": {"restorer_width": 4, "restorer_blocks": 1},
+    "AgileCipher": {"width": 4, "blocks": 1},
     "ThesisCipher": {"width": 4, "blocks": 1},
 }
 SMALLER_READER: dict[str, dict[str, Any]] = {

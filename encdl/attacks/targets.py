@@ -18,8 +18,9 @@ from encdl import postprocess
 from encdl.ciphers.base import Cipher
 from encdl.keys.derive import ImageKeys
 from encdl.keys.key import Key
+from encdl.keys.maps import DEFAULT_MAP
 from encdl.keys.nonces import synthetic_nonce
-from encdl.keys.planes import LeakyExpansionWarning, PlaneSpec
+from encdl.keys.planes import PlaneSpec, WeakPlanesWarning
 from encdl.nn.planes import plane_tensor
 
 CHUNK: Final = 64
@@ -62,7 +63,8 @@ class CipherTarget(Target):
         cipher: In evaluation mode, on its device.
         mode: See `MODES`.
         spec: Map and expansion of the key planes.
-        process: A name of `encdl.postprocess.NAMES`.
+        process: A name of `encdl.postprocess.NAMES`. What is undone without a key (`PostProcess.keyed`) is not left on
+            the ciphertexts that `encrypt` gives: the attacker has undone it.
         nonce: "random" (another for each number), "synthetic" (from the picture), or "reused" (one for all).
         owner: Whose master key.
     """
@@ -70,7 +72,7 @@ class CipherTarget(Target):
     cipher: Cipher
     mode: str
     spec: PlaneSpec
-    process: str = "none"
+    process: str = postprocess.DEFAULT
     nonce: str = "random"
     owner: int = 0
 
@@ -78,6 +80,11 @@ class CipherTarget(Target):
     def name(self) -> str:  # type: ignore[override]
         """The cipher's."""
         return self.cipher.name
+
+    @property
+    def bare(self) -> bool:
+        """Whether `encrypt` gives the network's own ciphertexts."""
+        return not postprocess.create(self.process).keyed
 
     def under(self, owner: int) -> CipherTarget:
         """See `Target.under`."""
@@ -90,11 +97,13 @@ class CipherTarget(Target):
             part = images[start : start + CHUNK]
             keys = self.image_keys(part, first + start)
             ciphertext = self.cipher.encrypt(part, self._planes(keys, part))
-            parts.append(postprocess.create(self.process).apply(ciphertext, keys))
+            parts.append(
+                ciphertext if self.bare else postprocess.create(self.process).apply(ciphertext, keys)
+            )
         return torch.cat(parts)
 
     def planes(self, images: Tensor, first: int = 0) -> Tensor:
-        """The secret key planes behind `encrypt`, uint8 (B, C, P, H, W): what a white-box attack is judged by."""
+        """The secret key planes behind `encrypt`, packed, uint8 (B, C, H, W): what a white-box attack is judged by."""
         return self._planes(self.image_keys(images, first), images)
 
     def image_keys(self, images: Tensor, first: int = 0) -> list[ImageKeys]:
@@ -110,7 +119,7 @@ class CipherTarget(Target):
 
     def _planes(self, keys: list[ImageKeys], images: Tensor) -> Tensor:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LeakyExpansionWarning)  # what it warns of is measured here
+            warnings.simplefilter("ignore", WeakPlanesWarning)  # what it warns of is measured here
             return plane_tensor([one.planes for one in keys], self.spec, images.shape[1:], images.device)
 
 
@@ -131,7 +140,7 @@ PERIOD: Final = 16
 """Of the modes that repeat key planes, in pixels."""
 
 
-def cipher_target(cipher: Cipher, mode: str = "default", sequence: str = "logistic") -> CipherTarget:
+def cipher_target(cipher: Cipher, mode: str = "default", sequence: str = DEFAULT_MAP) -> CipherTarget:
     """A cipher in one of `MODES`, with key planes from the map `sequence`."""
     settings: dict[str, Any] = dict(MODES[mode])
     expansion = settings.pop("expansion", "full")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from encdl.keys.chaos import UnitMap
 from encdl.keys.fixed_point import HALF
-from encdl.keys.maps import MAPS, CoupledMap, byte_sequence
+from encdl.keys.maps import MAPS, ChaoticSequence, byte_sequence
 from encdl.metrics import randomness
 from encdl.metrics.cycles import growth, tail_and_cycle
 
@@ -63,12 +63,12 @@ def cycles_of(
         `log2_steps_measured` by n, `slope` (1/2 for a random map), `log2_steps_at_64_bits` (extrapolated), and
         `log2_state_period_at_least`, by construction.
     """
-    coupled = MAPS[sequence]
-    assert isinstance(coupled, CoupledMap)
+    chaotic = MAPS[sequence]
+    assert isinstance(chaotic, ChaoticSequence)
     draws = np.random.default_rng(0)
     means = []
     for width in widths:
-        table = _cut_map(coupled.unit_map, width, draws)
+        table = _cut_map(chaotic.unit_map, width, draws)
         followed = [sum(tail_and_cycle(table, int(draws.integers(len(table))))) for _ in range(starts)]
         means.append(float(np.mean(followed)))
     slope, intercept = growth(np.array(widths, dtype=np.float64), np.array(means))

@@ -12,6 +12,7 @@ from encdl.attacks.chosen import ChosenPlaintext
 from encdl.attacks.decoders import CiphertextOnlyDecoder, KnownPlaintextDecoder
 from encdl.attacks.distinguisher import DifferentialDistinguisher, EqualityDistinguisher
 from encdl.attacks.jigsaw import JigsawAttack
+from encdl.attacks.lanes import LaneRecovery
 from encdl.attacks.matching import ReIdentification
 from encdl.attacks.readers import MembershipInference, ReaderFeatures, ReaderGradients, ReaderWithoutKey
 from encdl.attacks.targets import Aes, Target
@@ -26,6 +27,7 @@ ATTACKS: Final[tuple[type[Attack], ...]] = (
     ChosenPlaintext,
     KeyPlaneRecovery,
     PartialKeySearch,
+    LaneRecovery,
     DifferentialDistinguisher,
     EqualityDistinguisher,
     JigsawAttack,

@@ -22,7 +22,7 @@ from encdl.attacks.base import Scene
 from encdl.attacks.targets import CipherTarget, Target, cipher_target
 from encdl.audit import keys, keystream, pictures, plan, robustness, statistics, timing
 from encdl.audit.subject import Subject, of_reference, of_weights
-from encdl.keys.maps import MAPS
+from encdl.keys.maps import DEFAULT_MAP, MAPS, ChaoticSequence
 from encdl.records import device_name
 
 Progress = Callable[[str], None]
@@ -80,7 +80,7 @@ class Order:
     device: str = "cpu"
     seed: int = 0
     quick: bool = False
-    sequence: str = "logistic"
+    sequence: str = DEFAULT_MAP
 
     @property
     def size(self) -> Size:
@@ -142,7 +142,12 @@ def parts(order: Order) -> list[Part]:
     found += [Part("row", row) for row in statistics.rows(subject.targets, thesis)]
     sequences = [order.sequence] if order.quick else list(MAPS)
     found += [Part("keystream", name) for name in sequences if not order.reference]
-    found += [Part("cycles", name) for name in sequences if not order.reference and name != "chacha20"]
+    chaotic = dict.fromkeys(name.partition("+")[0] for name in sequences)
+    found += [
+        Part("cycles", name)
+        for name in chaotic
+        if not order.reference and isinstance(MAPS[name], ChaoticSequence)
+    ]
     if subject.cipher is not None:
         found += [Part("keys", "keys"), Part("robustness", "robustness"), Part("timing", "timing")]
     return found

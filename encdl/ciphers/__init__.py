@@ -6,10 +6,14 @@ from typing import Any
 
 from encdl.ciphers.agile import AgileCipher
 from encdl.ciphers.base import Cipher
+from encdl.ciphers.coupled import CoupledCipher
+from encdl.ciphers.keystream import KeystreamCipher
 from encdl.ciphers.thesis import ThesisCipher
 from encdl.errors import WeightsError
 
-CIPHERS: dict[str, type[Cipher]] = {cipher.name: cipher for cipher in (AgileCipher, ThesisCipher)}
+CIPHERS: dict[str, type[Cipher]] = {
+    cipher.name: cipher for cipher in (AgileCipher, KeystreamCipher, CoupledCipher, ThesisCipher)
+}
 
 
 def create(name: str, config: dict[str, Any]) -> Cipher:
@@ -26,4 +30,12 @@ def create(name: str, config: dict[str, Any]) -> Cipher:
         raise WeightsError(f"cipher {name!r} does not take these settings: {error}") from None
 
 
-__all__ = ["CIPHERS", "AgileCipher", "Cipher", "ThesisCipher", "create"]
+__all__ = [
+    "CIPHERS",
+    "AgileCipher",
+    "Cipher",
+    "CoupledCipher",
+    "KeystreamCipher",
+    "ThesisCipher",
+    "create",
+]

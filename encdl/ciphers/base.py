@@ -9,15 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from encdl.errors import UsageError
+from encdl.nn.integer import wrap
 from encdl.nn.phases import fold_channels
+
+MAX_PLANES = 8
 
 
 class Cipher(nn.Module, ABC):
-    """A keyed map between pictures and ciphertexts of the same size and depth.
+    """A keyed map between images and ciphertexts of the same size and depth.
 
-    Pictures and ciphertexts are uint8 of shape (B, C, H, W); key planes are uint8 in {0, 1} of shape
-    (B, C, P, H, W), each channel with its own. Any height, width and channel count; every picture is enciphered by
-    itself, so that neither the batch nor the other channels change its ciphertext.
+    Images and ciphertexts are uint8 of shape (B, C, H, W). So are key planes, packed: bit p of a byte is plane p of
+    its pixel. Any height, width and channel count; every channel is enciphered by itself, so that neither the batch nor
+    the other channels change its ciphertext.
     """
 
     name: ClassVar[str]
@@ -27,13 +30,13 @@ class Cipher(nn.Module, ABC):
     """Whether `decrypt` gives back every pixel of an intact ciphertext."""
 
     keyed_mask: ClassVar[bool] = False
-    """Whether the mask follows from the key alone."""
+    """Whether the mask follows from the key planes alone: then `field` looks at no ciphertext."""
 
     revision: ClassVar[int] = 1
     """Counts changes of the arithmetic: the same weights under another revision are another cipher."""
 
     planes: int
-    """P, the number of key planes a pixel."""
+    """P, the number of key planes a pixel, 1 to 8."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -43,7 +46,7 @@ class Cipher(nn.Module, ABC):
     def encryption_modules(self) -> list[nn.Module]:
         """The parts that decide a ciphertext or its exact decryption; their weights are what a weights id names."""
 
-    # What training differentiates: single-channel pictures (N, 1, H, W), levels 0..255 as float32.
+    # What training differentiates: images of one channel (N, 1, H, W), levels 0..255 as float32; key planes stay bytes.
 
     @abstractmethod
     def forward(self, image: Tensor, key_planes: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,43 +54,51 @@ class Cipher(nn.Module, ABC):
 
         Args:
             image: (N, 1, H, W) float32 integers in 0..255.
-            key_planes: (N, P, H, W) float32 in {0, 1}.
+            key_planes: (N, 1, H, W) uint8, packed.
 
         Returns:
             Ciphertext and mask, each (N, 1, H, W), float32 integers in 0..255; ciphertext = image + mask mod 256.
         """
 
     @abstractmethod
-    def logits(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Tensor:
-        """The picture behind a possibly damaged ciphertext, as logits of a binary image, with gradients.
+    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The image behind a damaged ciphertext, with gradients.
 
         Args:
             ciphertext: (N, 1, H, W) float32 integers in 0..255.
-            key_planes: (N, P, H, W) float32 in {0, 1}.
+            key_planes: (N, 1, H, W) uint8, packed.
             lost: (N, 1, H, W) float32, 1 where the ciphertext pixel is known to be lost.
 
         Returns:
-            (N, 1, H, W) float32; 255 times their sigmoid is the picture.
+            Two (N, 1, H, W) float32. Logits of the levels: 255 times their sigmoid is the image. And logits of the
+            hits: above 0 where the decrypted pixel is taken to be wrong; None where every pixel is a guess.
         """
 
-    # What users call, on single-channel pictures (N, 1, H, W) and planes (N, P, H, W) in uint8, without gradients; the
-    # result holds levels 0..255 in any dtype.
+    # On images of one channel (N, 1, H, W) and planes (N, 1, H, W) in uint8, without gradients; levels in any dtype.
 
     def _encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
-        return self.forward(image.float(), key_planes.float())[0]
+        return self.forward(image.float(), key_planes)[0]
 
     @abstractmethod
     def _decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor: ...
 
     def _mask(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
         """For `field`: the bytes of the key planes, where a cipher knows no better."""
-        return plane_bytes(key_planes)
+        return self.spelled(key_planes)
+
+    def spelled(self, key_planes: Tensor) -> Tensor:
+        """The byte that the planes of a pixel spell, of the same shape: with fewer than eight planes they repeat."""
+        byte = key_planes
+        for filled in (1, 2, 4):  # doubling what is there, so that the planes repeat up to the eighth bit
+            if self.planes * filled < 8:
+                byte = byte | byte << self.planes * filled
+        return byte
 
     # What users call: uint8 in, uint8 out, no gradients, full precision whatever surrounds the call.
 
     @torch.no_grad()
     def encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
-        """Encrypt (B, C, H, W) uint8 under (B, C, P, H, W) key planes; gives (B, C, H, W) uint8.
+        """Encrypt (B, C, H, W) uint8 under key planes of that shape; gives (B, C, H, W) uint8.
 
         Raises:
             UsageError: A shape, dtype or device does not fit.
@@ -101,24 +112,20 @@ class Cipher(nn.Module, ABC):
 
     @torch.no_grad()
     def field(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
-        """What a ciphertext reader gates by: the mask that lies on each pixel, uint8 of the ciphertext's shape.
-
-        It follows from the ciphertext and the key planes alone; no pixel of the picture is formed on the way.
-        """
+        """The mask that lies on each pixel, uint8 of the ciphertext's shape; no pixel of the image is formed."""
         return self._run(self._mask, ciphertext, key_planes)
 
     @torch.no_grad()
     def restore(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor | None = None) -> Tensor:
-        """The best guess at the picture behind a damaged ciphertext.
+        """The best guess at the image behind a damaged ciphertext.
 
         Args:
             ciphertext: (B, C, H, W) uint8.
-            key_planes: (B, C, P, H, W) uint8.
+            key_planes: (B, C, H, W) uint8.
             lost: (B, C, H, W) bool, true where a ciphertext pixel is known to be lost; `None`: nothing is known.
 
         Returns:
-            (B, C, H, W) uint8. Where `lost` is true somewhere in a picture, all of that picture's damage is taken to
-            be known: pixels that no lost pixel reaches are decrypted, not guessed.
+            (B, C, H, W) uint8. Pixels that are neither lost nor taken to be hit are decrypted, not guessed.
 
         Raises:
             UsageError: A shape or dtype does not fit.
@@ -130,48 +137,89 @@ class Cipher(nn.Module, ABC):
             raise UsageError(
                 f"lost must have the ciphertext's shape {tuple(ciphertext.shape)}, got {tuple(known.shape)}"
             )
-        flat = fold_channels(known).unsqueeze(1).float()
+        flat = fold_channels(known).unsqueeze(1)
 
         def guess(c: Tensor, k: Tensor) -> Tensor:
-            return (self.logits(c.float(), k.float(), flat).sigmoid() * 255.0).round()
+            levels, hits = self.repair(c.float(), k, flat.float())
+            guessed = (levels.sigmoid() * 255.0).round().to(torch.uint8)
+            if hits is None:
+                return guessed
+            return torch.where((hits > 0) | flat, guessed, self._decrypt(c, k).to(torch.uint8))
 
-        restored = self._run(guess, ciphertext, key_planes)
-        if lost is None or not bool(lost.any()):
-            return restored
-        reached = self.reach(flat).view(ciphertext.shape)
-        unannounced = ~lost.flatten(1).any(1).view(
-            -1, 1, 1, 1
-        )  # pictures without a known loss: all is a guess
-        return torch.where(reached | unannounced, restored, self.decrypt(ciphertext, key_planes))
+        return self._run(guess, ciphertext, key_planes)
 
-    def reach(self, lost: Tensor) -> Tensor:
-        """Which pixels of the picture a loss can touch: (N, 1, H, W) float in {0, 1} -> bool, all by default."""
-        return lost.flatten(1).amax(1).bool().view(-1, 1, 1, 1).expand_as(lost)
+    def _run(self, function: Any, image: Tensor, key_planes: Tensor) -> Tensor:
+        self._check(image, key_planes)
+        with torch.autocast(image.device.type, enabled=False):
+            result: Tensor = function(*(fold_channels(each).unsqueeze(1) for each in (image, key_planes)))
+        return result.view(image.shape).to(torch.uint8)
 
-    def _run(self, function: Any, picture: Tensor, key_planes: Tensor) -> Tensor:
-        self._check(picture, key_planes)
-        with torch.autocast(picture.device.type, enabled=False):
-            result: Tensor = function(fold_channels(picture).unsqueeze(1), fold_channels(key_planes))
-        return result.view(picture.shape).to(torch.uint8)
-
-    def _check(self, picture: Tensor, key_planes: Tensor) -> None:
-        if picture.dtype != torch.uint8 or key_planes.dtype != torch.uint8:
+    def _check(self, image: Tensor, key_planes: Tensor) -> None:
+        if image.dtype != torch.uint8 or key_planes.dtype != torch.uint8:
+            raise UsageError(f"images and key planes must be uint8, got {image.dtype} and {key_planes.dtype}")
+        if image.ndim != 4 or 0 in image.shape:
+            raise UsageError(f"an image batch must be (B, C, H, W) and not empty, got {tuple(image.shape)}")
+        if key_planes.shape != image.shape:
             raise UsageError(
-                f"pictures and key planes must be uint8, got {picture.dtype} and {key_planes.dtype}"
+                f"key planes, packed, must be {tuple(image.shape)} as the image is, got {tuple(key_planes.shape)}"
             )
-        if picture.ndim != 4 or 0 in picture.shape:
+        if image.device != key_planes.device:
             raise UsageError(
-                f"a picture batch must be (B, C, H, W) and not empty, got {tuple(picture.shape)}"
+                f"key planes are on {key_planes.device}: bring them to the image, on {image.device}"
             )
-        expected = (*picture.shape[:2], self.planes, *picture.shape[2:])
-        if tuple(key_planes.shape) != expected:
-            raise UsageError(f"key planes must be {expected} for this picture, got {tuple(key_planes.shape)}")
-        if picture.device != key_planes.device:
+        if self.planes < 8 and int(key_planes.max()) >> self.planes:
             raise UsageError(
-                f"key planes are on {key_planes.device}: bring them to the picture, on {picture.device}"
+                f"key planes must hold {self.planes} bits a pixel, got the byte {int(key_planes.max())}"
             )
-        if int(key_planes.max()) > 1:
-            raise UsageError(f"key planes must hold 0 and 1 only, got a {int(key_planes.max())}")
+
+
+class AdditiveCipher(Cipher):
+    """A cipher whose ciphertext is image plus mask, modulo 256, repaired by a `DecryptionNetwork` behind the mask."""
+
+    exact: ClassVar[bool] = True
+
+    decryption: nn.Module
+    """(levels, lost) to logits of the levels and of the hits, all (N, 1, H, W) float32."""
+
+    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Take the mask off, and have the decryption network look at the rest; see `Cipher.repair`."""
+        levels, hits = self.decryption(wrap(ciphertext - self._mask_levels(ciphertext, key_planes)), lost)
+        return levels, hits
+
+    @abstractmethod
+    def _mask_levels(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        """The mask as float32 levels, with gradients where it has any."""
+
+    def _mask(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        return self._mask_levels(ciphertext.float(), key_planes).to(torch.uint8)
+
+    def _decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        return ciphertext - self._mask(ciphertext, key_planes)  # uint8 wraps at 256 by itself
+
+
+class KeyedMaskCipher(AdditiveCipher):
+    """An additive cipher whose mask follows from the key planes alone: subclasses say which in `key_mask`."""
+
+    keyed_mask: ClassVar[bool] = True
+
+    @abstractmethod
+    def key_mask(self, key_planes: Tensor) -> Tensor:
+        """The mask under key planes, both (N, 1, H, W) uint8."""
+
+    def forward(self, image: Tensor, key_planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the mask; see `Cipher.forward`."""
+        mask = self._mask_levels(image, key_planes)
+        return wrap(image + mask), mask
+
+    def _encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
+        return image + self.key_mask(key_planes)
+
+    def _mask(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        return self.key_mask(key_planes)
+
+    @torch.no_grad()
+    def _mask_levels(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        return self.key_mask(key_planes).float()
 
 
 def check_setting(name: str, value: int, low: int, high: int) -> None:
@@ -182,16 +230,3 @@ def check_setting(name: str, value: int, low: int, high: int) -> None:
     """
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
-
-
-def plane_bytes(key_planes: Tensor) -> Tensor:
-    """The bytes that the planes of a pixel spell: (N, P, H, W) in {0, 1} -> (N, 1, H, W) in 0..255, of its dtype.
-
-    Plane p is bit p. With fewer than eight planes they repeat; planes beyond the eighth spell nothing here.
-    """
-    count = key_planes.shape[1]
-    spelled = torch.zeros_like(key_planes[:, :1])
-    for plane in range(min(count, 8)):
-        worth = sum(1 << bit for bit in range(plane, 8, count))
-        spelled.add_(key_planes[:, plane : plane + 1], alpha=worth)
-    return spelled

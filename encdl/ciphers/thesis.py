@@ -12,17 +12,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from encdl.ciphers.base import Cipher, check_setting
+from encdl.ciphers.base import MAX_PLANES, Cipher, check_setting
 from encdl.nn.dilated import DilatedNet
 from encdl.nn.integer import straight_through, wrap
 from encdl.nn.phases import from_phases, to_phases
+from encdl.nn.planes import unpack
 
 
 class ThesisCipher(Cipher):
     """Encoder and decoder of `blocks` dilated blocks each, on phases.
 
     Args:
-        planes: P, key planes a pixel, 1..32.
+        planes: P, key planes a pixel, 1..8.
         width: Channels, a multiple of 4, up to 1024.
         blocks: Dilated blocks of the encoder, and of the decoder, up to 64.
     """
@@ -32,7 +33,7 @@ class ThesisCipher(Cipher):
 
     def __init__(self, planes: int = 8, width: int = 32, blocks: int = 3) -> None:
         super().__init__()
-        check_setting("planes", planes, 1, 32)
+        check_setting("planes", planes, 1, MAX_PLANES)
         check_setting("width", width, 4, 1024)
         check_setting("blocks", blocks, 0, 64)
         self.planes = planes
@@ -46,20 +47,24 @@ class ThesisCipher(Cipher):
 
     def forward(self, image: Tensor, key_planes: Tensor) -> tuple[Tensor, Tensor]:
         """Encrypt with gradients; the mask is what the network added. See `Cipher.forward`."""
-        x = torch.cat([to_phases(image) / 127.5 - 1.0, to_phases(key_planes) * 2 - 1], dim=1)
-        levels = from_phases(self.encoder(x), *image.shape[-2:]).sigmoid() * 255.0
+        levels = (
+            from_phases(self.encoder(self._inputs(image, key_planes)), *image.shape[-2:]).sigmoid() * 255.0
+        )
         ciphertext = straight_through(levels.detach().round(), levels)
         return ciphertext, wrap(ciphertext - image)
 
-    def logits(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Tensor:
-        """The decoder's reading; see `Cipher.logits`. What is known to be lost is shown to it as mid-grey."""
+    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> tuple[Tensor, None]:
+        """The decoder's reading; see `Cipher.repair`. What is known to be lost is shown to it as mid-grey."""
         shown = torch.where(lost > 0, 127.5, ciphertext)
-        x = torch.cat([to_phases(shown) / 127.5 - 1.0, to_phases(key_planes) * 2 - 1], dim=1)
-        return from_phases(self.decoder(x), *ciphertext.shape[-2:])
+        return from_phases(self.decoder(self._inputs(shown, key_planes)), *ciphertext.shape[-2:]), None
+
+    def _inputs(self, levels: Tensor, key_planes: Tensor) -> Tensor:
+        bits = unpack(key_planes[:, 0], self.planes).float()
+        return torch.cat([to_phases(levels) / 127.5 - 1.0, to_phases(bits) * 2 - 1], dim=1)
 
     def _decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
         levels = ciphertext.float()
-        return (self.logits(levels, key_planes.float(), torch.zeros_like(levels)).sigmoid() * 255.0).round()
+        return (self.repair(levels, key_planes, torch.zeros_like(levels))[0].sigmoid() * 255.0).round()
 
     def encryption_modules(self) -> list[torch.nn.Module]:
         """Both halves: a ciphertext of another encoder or decoder does not open."""

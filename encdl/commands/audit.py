@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encdl.commands.common import progress, usable_device, warn
+from encdl.commands.common import add_map, progress, usable_device, warn
 from encdl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=int, default=1, metavar="N", help="measurements at a time (default: 1)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (default: 0)")
-    parser.add_argument(
-        "--map", default="logistic", metavar="M", help="sequence behind the key planes (default: logistic)"
-    )
+    add_map(parser)
     parser.add_argument("--no-tracking", action="store_true", help="log nothing to MLflow")
 
 

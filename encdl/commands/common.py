@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from encdl.commands.key_source import KeySource, add_key_options
 from encdl.errors import EncdlError, UsageError, WeightsError
 from encdl.keys.key import Grant, Key
+from encdl.keys.maps import DEFAULT_MAP, MAPS
+from encdl.keys.planes import KEY_BITS
 
 if TYPE_CHECKING:
     from encdl.weights import LoadedCipher
@@ -50,6 +52,20 @@ def add_cipher(
         choices=("auto", "cpu", "cuda"),
         default="auto",
         help=f"where to compute (default: auto); {devices}",
+    )
+
+
+def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) -> None:
+    """Add `--map`, the sequence behind the key planes."""
+    weak = ", ".join(
+        f"{name} {source.attack_bits}" for name, source in MAPS.items() if source.attack_bits < KEY_BITS
+    )
+    parser.add_argument(
+        "--map",
+        choices=tuple(MAPS),
+        default=default,
+        help=f"sequence behind the key planes (default: {DEFAULT_MAP}); a chaotic map alone is worth fewer bits than "
+        f"the key's {KEY_BITS}: {weak}",
     )
 
 

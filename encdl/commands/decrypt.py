@@ -34,7 +34,7 @@ from encdl.commands.common import (
 from encdl.container import Reader
 from encdl.errors import ContainerError, EncdlError, OutputExistsError
 from encdl.keys.key import Opener
-from encdl.keys.planes import LeakyExpansionWarning
+from encdl.keys.planes import WeakPlanesWarning
 
 REPORT = ".salvage.json"
 
@@ -75,7 +75,7 @@ def _one(args: argparse.Namespace) -> int:
     opener = open_key(args.key)
     decrypting = _Decrypting(args, opener)
     # Too late to tell that key planes leak: the file is what it is.
-    with one_line_warnings(ignore=LeakyExpansionWarning), decrypting.opened(path) as reader:
+    with one_line_warnings(ignore=WeakPlanesWarning), decrypting.opened(path) as reader:
         output = args.output or names.original_name(path, reader)
         different_files(output, path, args.key)
         atomic.check_output(output, args.force)
@@ -106,7 +106,7 @@ def _many(args: argparse.Namespace) -> int:
             _, note = decrypting.write(reader, output, progress, force=args.force)
             return Done(size, note=note)
 
-    with one_line_warnings(ignore=LeakyExpansionWarning):
+    with one_line_warnings(ignore=WeakPlanesWarning):
         return Batch(sources, args.jobs, "decrypted").run(work)
 
 

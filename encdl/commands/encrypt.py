@@ -23,6 +23,7 @@ from encdl.commands.codecs import Codecs
 from encdl.commands.common import (
     add_cipher,
     add_key,
+    add_map,
     add_output,
     different_files,
     one_line_warnings,
@@ -33,7 +34,6 @@ from encdl.container import Metadata
 from encdl.errors import ContainerError, OutputExistsError, WrongKeyError
 from encdl.keys.grant import study_for
 from encdl.keys.key import Opener
-from encdl.keys.maps import MAPS
 from encdl.keys.planes import EXPANSIONS, PlaneSpec
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from encdl.formats.base import Document
 
 # Kept here too, so that help needs no torch; a test compares them with `encdl.postprocess.NAMES`.
-POSTPROCESS = ("none", "confusion", "diffusion", "both")
+POSTPROCESS = ("interleave", "none", "confusion", "diffusion", "both")
 NONCES = ("random", "synthetic")
 WRAPPINGS = ("none", "aes")
 NAMED = 5
@@ -65,11 +65,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random (default), or synthetic: from a keyed hash of the image, so that one changed pixel "
         "changes the whole ciphertext; equal images then give equal files",
     )
-    parser.add_argument("--map", choices=tuple(MAPS), help="chaotic map (default: logistic)")
+    add_map(parser, None)
     parser.add_argument("--expansion", choices=tuple(EXPANSIONS), help="of the key planes (default: full)")
     parser.add_argument("--period", type=int, metavar="N", help="of the expansions that repeat")
     parser.add_argument(
-        "--postprocess", choices=POSTPROCESS, default="none", help="after the network (default: none)"
+        "--postprocess",
+        choices=POSTPROCESS,
+        default="interleave",
+        help="after the network: interleave (default) scatters what is lost in one piece, and needs no key to undo; "
+        "confusion and diffusion take the key, hide or spread more, and restore less",
     )
     parser.add_argument(
         "--wrap",

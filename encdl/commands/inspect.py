@@ -10,8 +10,9 @@ from pathlib import Path
 
 from encdl import container, wrap
 from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, counted, gather, is_batch, line
-from encdl.container import Header
+from encdl.container import VERSION, Header
 from encdl.errors import ContainerError, EncdlError
+from encdl.keys.planes import key_bits, weakness
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,10 +73,11 @@ def _show(path: Path, as_json: bool) -> tuple[str, EncdlError | None]:
     if as_json:
         extra = {
             "file": str(path),
-            "version": header.version,
+            "version": VERSION,
             "file_bytes": size,
             "chunks": header.grid.count,
             "complete": problem is None,
+            "key_bits": key_bits(header.plane_spec(), header.grid.planes, *header.grid.tile),
         }
         print(json.dumps({**header.fields(), **extra}, sort_keys=True))
     else:
@@ -83,6 +85,12 @@ def _show(path: Path, as_json: bool) -> tuple[str, EncdlError | None]:
             "\n".join(f"{name:<14}{value}" for name, value in _describe(path, header, size, problem is None))
         )
     return f"{_image(header)}, key {header.key_id}, {_study(header.study)}", problem
+
+
+def _key_bits(header: Header) -> str:
+    spec = header.plane_spec()
+    bits = key_bits(spec, header.grid.planes, *header.grid.tile)
+    return "; ".join([f"{bits} in the planes of a chunk", *weakness(spec).values()])
 
 
 def _image(header: Header) -> str:
@@ -118,7 +126,7 @@ def _describe(path: Path, header: Header, size: int, complete: bool) -> list[tup
         ("file", str(path)),
         (
             "container",
-            f"version {header.version}, {size:,} bytes, {'complete' if complete else 'NOT COMPLETE'}",
+            f"version {VERSION}, {size:,} bytes, {'complete' if complete else 'NOT COMPLETE'}",
         ),
         ("image", _image(header)),
         (
@@ -131,6 +139,7 @@ def _describe(path: Path, header: Header, size: int, complete: bool) -> list[tup
         ("study", repr(header.study) if header.study else "none"),
         ("nonce", header.nonce),
         ("key planes", planes),
+        ("key bits", _key_bits(header)),
         ("postprocess", header.postprocess),
         ("note", "read without a key: not verified"),
     ]

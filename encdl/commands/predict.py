@@ -22,7 +22,7 @@ from encdl.commands.common import (
     usable_device,
 )
 from encdl.errors import EncdlError, UsageError
-from encdl.keys.planes import LeakyExpansionWarning
+from encdl.keys.planes import WeakPlanesWarning
 from encdl.lazy import without
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         different_files(args.output, *inputs)
     from encdl.prediction import Predictor  # noqa: PLC0415
 
-    with one_line_warnings(ignore=LeakyExpansionWarning):  # too late to tell: the files are what they are
+    with one_line_warnings(ignore=WeakPlanesWarning):  # too late to tell: the files are what they are
         # MONAI imports whatever it finds; that takes longer than a picture does.
         with without("mlflow", "matplotlib.pyplot", "pandas"):
             predictor = Predictor.load(

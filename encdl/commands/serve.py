@@ -10,7 +10,7 @@ from pathlib import Path
 
 from encdl.commands.common import add_cipher, one_line_warnings, progress, usable_device, warn
 from encdl.errors import UsageError
-from encdl.keys.planes import LeakyExpansionWarning
+from encdl.keys.planes import WeakPlanesWarning
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 MAX_MB = 1024
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         from encdl.serving.service import Service  # noqa: PLC0415
 
         checkpoint = _checkpoint(args.reader)
-        with one_line_warnings(ignore=LeakyExpansionWarning):
+        with one_line_warnings(ignore=WeakPlanesWarning):
             predictor = Predictor.load(
                 checkpoint,
                 weights_of_files=args.weights,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from encdl import postprocess, records
+from encdl.ciphers import KeystreamCipher
 from encdl.codec import Settings as CodecSettings
 from encdl.damage import DAMAGES
 from encdl.data.named import Images, images_to_judge
@@ -21,7 +22,7 @@ from encdl.evaluation.settings import Settings
 from encdl.keys.planes import PlaneSpec
 from encdl.repair import REPAIRS, available
 from encdl.repair.tuning import pool
-from encdl.weights import LoadedCipher
+from encdl.weights import LoadedCipher, as_keystream
 
 Progress = Callable[[str], None]
 Load = Callable[[str], LoadedCipher]
@@ -59,6 +60,8 @@ def load_rows(names: Sequence[str], load: Load) -> dict[str, list[LoadedCipher]]
     for name in names:
         label, _, file = name.rpartition("=") if not Path(name).is_file() else ("", "", name)
         loaded = load(file)
+        if label == KeystreamCipher.name:  # agile's weights in a row without its network
+            loaded = as_keystream(loaded)
         row = rows.setdefault(label or loaded.cipher.name, [])
         row.append(loaded)
         if loaded.cipher.name != row[0].cipher.name:

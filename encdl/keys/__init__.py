@@ -1,11 +1,19 @@
-"""Keys, grants and nonces; chaotic integer sequences; binary key planes. Free of torch."""
+"""Keys, grants and nonces; pseudo-random sequences; binary key planes. Free of torch."""
 
 from encdl.keys.derive import ImageKeys
 from encdl.keys.grant import Grant
 from encdl.keys.key import Key, Opener, load_opener
 from encdl.keys.maps import MAPS, byte_sequence, integer_sequence
 from encdl.keys.nonces import random_nonce, synthetic_nonce
-from encdl.keys.planes import EXPANSIONS, LeakyExpansionWarning, PlaneSpec, key_bits, key_planes
+from encdl.keys.planes import (
+    EXPANSIONS,
+    LeakyExpansionWarning,
+    PlaneSpec,
+    WeakMapWarning,
+    WeakPlanesWarning,
+    key_bits,
+    key_planes,
+)
 
 __all__ = [
     "EXPANSIONS",
@@ -16,6 +24,8 @@ __all__ = [
     "LeakyExpansionWarning",
     "Opener",
     "PlaneSpec",
+    "WeakMapWarning",
+    "WeakPlanesWarning",
     "byte_sequence",
     "integer_sequence",
     "key_bits",

@@ -1,4 +1,4 @@
-"""One-dimensional chaotic maps of the unit interval, in fixed point: the f that `encdl.keys.maps` couples.
+"""One-dimensional chaotic maps of the unit interval, in fixed point: the f that `encdl.keys.coupled` couples.
 
 A number u of [0, 1) is the integer floor(u * 2**64); values wrap at 1. Every product is exact before its one
 floor, so that any implementation of the same formula gives the same integers.
@@ -36,19 +36,21 @@ class UnitMap(ABC):
         centred: whether it takes its argument less 1/2, so that iterating it alone takes that off in between.
         parameters: random 64-bit control parameters that each lane takes from its seed.
         code: the map's number in maps.c.
+        attack_bits: the best attack known on a lane takes 2**attack_bits guesses (docs/keys.md).
     """
 
     name: ClassVar[str]
     centred: ClassVar[bool] = False
     parameters: ClassVar[int] = 0
     code: ClassVar[int]
+    attack_bits: ClassVar[int] = 64
 
     @abstractmethod
     def prepare(self, parameters: Words, spare_a: Words, spare_b: Words) -> Evaluate:
-        """Bind control parameters, (self.parameters, seeds, lanes), and two work arrays (seeds, lanes)."""
+        """Bind control parameters, (self.parameters, ...), and two work arrays (...): any shape, a map a number."""
 
     def constants(self, parameters: Words) -> Sequence[Words]:
-        """What maps.c makes of the parameters: arrays (1, seeds, lanes), none unless a map says so."""
+        """What maps.c makes of the parameters: arrays (1, ...), none unless a map says so."""
         return ()
 
 
@@ -111,6 +113,7 @@ class SkewTent(UnitMap):
     name = "tent"
     parameters = 1
     code = 2
+    attack_bits = 64 + 30
 
     def prepare(self, parameters: Words, spare_a: Words, spare_b: Words) -> Evaluate:
         """See `UnitMap.prepare`."""
@@ -145,6 +148,7 @@ class PiecewiseLinear(UnitMap):
     name = "piecewise_linear"
     parameters = 1
     code = 3
+    attack_bits = 64 + 30
 
     def prepare(self, parameters: Words, spare_a: Words, spare_b: Words) -> Evaluate:
         """See `UnitMap.prepare`."""
@@ -178,9 +182,9 @@ _BITS_34 = constant(34)
 class _Segments:
     """For each lane a break point q = n / 2**31, 2**29 <= n < 3 * 2**29, and slopes with 30 fractional bits.
 
-    n = 2**29 + floor(parameter / 2**34); the slopes are floor(2**61 / n) to the left of q and
-    floor(2**61 / (2**31 - n)) to its right. No piece overflows 64 bits: for all v < n * 2**33,
-    floor(2**61 / n) * v < 2**94.
+    n = 2**29 + floor(parameter / 2**34), so 30 bits of the parameter count; the slopes are
+    floor(2**61 / n) to the left of q and floor(2**61 / (2**31 - n)) to its right. No piece overflows 64 bits:
+    for all v < n * 2**33, floor(2**61 / n) * v < 2**94.
 
     Attributes:
         break_point: q as a fraction of 2**63.

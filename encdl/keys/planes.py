@@ -1,7 +1,7 @@
-"""Binary key planes: the key as the network sees it, one 0/1 image for each plane and channel.
+"""Binary key planes: the key as the network sees it, a 0/1 image for each plane and channel, packed in a byte a pixel.
 
-An expansion says how pseudo-random bits fill the planes; see `EXPANSIONS`. Bits are taken from the bytes of
-`encdl.keys.maps.byte_sequence`, lowest bit of each byte first, and fill the arrays named below in C order.
+Bit p of a pixel's key byte is its bit in plane p. An expansion says how the bytes of `encdl.keys.maps.byte_sequence`
+fill the planes; see `EXPANSIONS`.
 """
 
 from __future__ import annotations
@@ -12,26 +12,47 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encdl.errors import UsageError
-from encdl.keys.maps import byte_sequence, check_map
-
-Bits = NDArray[np.uint8]
+from encdl.keys.coupled import Bytes
+from encdl.keys.maps import DEFAULT_MAP, MAPS, byte_sequence, check_map
 
 KEY_BITS: Final = 256
-MAX_PLANES: Final = 64
+MAX_PLANES: Final = 8
 MAX_PERIOD: Final = 4096
+ALL_BITS: Final = 255
 
 
-class LeakyExpansionWarning(UserWarning):
-    """The chosen expansion repeats its planes, and one ciphertext is enough to see through it.
+class WeakPlanesWarning(UserWarning):
+    """The chosen key planes are worth less than the key.
 
     Python shows it once for each calling line, as its default is for warnings.
     """
+
+
+class LeakyExpansionWarning(WeakPlanesWarning):
+    """The chosen expansion repeats its planes, and one ciphertext is enough to see through it."""
+
+
+class WeakMapWarning(WeakPlanesWarning):
+    """The chosen sequence falls to an attack far cheaper than a search for the key."""
+
+
+class Tile(NamedTuple):
+    """Part of a channel's planes: a rectangle of bytes that is drawn, and repeated to the image's size.
+
+    Attributes:
+        bits: which bits of its bytes count, as a byte.
+        height: rows of the rectangle.
+        width: columns of it.
+    """
+
+    bits: int
+    height: int
+    width: int
 
 
 class Expansion(ABC):
@@ -48,18 +69,18 @@ class Expansion(ABC):
     leaky: ClassVar[bool] = False
 
     @abstractmethod
-    def tiles(self, planes: int, period: int, height: int, width: int) -> list[tuple[int, int, int]]:
-        """What is drawn for a channel, in order: (planes with tiles of one size, tile height, tile width)."""
+    def tiles(self, planes: int, period: int, height: int, width: int) -> list[Tile]:
+        """What is drawn for each channel, in this order; no two tiles have a bit in common."""
 
 
 class Full(Expansion):
-    """One bit for each plane and pixel: nothing repeats. Bits fill (C, P, H, W)."""
+    """A byte for each pixel: nothing repeats. The lowest P bits of each are its planes. Bytes fill (C, H, W)."""
 
     name = "full"
 
-    def tiles(self, planes: int, period: int, height: int, width: int) -> list[tuple[int, int, int]]:
+    def tiles(self, planes: int, period: int, height: int, width: int) -> list[Tile]:
         """See `Expansion.tiles`."""
-        return [(planes, height, width)]
+        return [Tile((1 << planes) - 1, height, width)]
 
 
 class Coprime(Expansion):
@@ -69,28 +90,28 @@ class Coprime(Expansion):
     by itself, and over a constant background its bits can be solved for from one ciphertext (docs/keys.md).
     Each n_p in turn is the free number nearest to the period (the smaller of two) that is at least 2 and co-prime
     to those before it.
-    Bits fill, for each channel, the tiles (n_0, n_0), (n_1, n_1), ... one after the other.
+    Bytes fill, for each channel, the tiles (n_0, n_0), (n_1, n_1), ... one after the other; of tile p bit p counts.
     """
 
     name = "coprime"
     smallest_period = 2
     leaky = True
 
-    def tiles(self, planes: int, period: int, height: int, width: int) -> list[tuple[int, int, int]]:
+    def tiles(self, planes: int, period: int, height: int, width: int) -> list[Tile]:
         """See `Expansion.tiles`."""
-        return [(1, side, side) for side in coprime_sides(planes, period)]
+        return [Tile(1 << plane, side, side) for plane, side in enumerate(coprime_sides(planes, period))]
 
 
 class Periodic(Expansion):
-    """Every plane repeats one period x period tile, as in the thesis. Bits fill (C, P, period, period)."""
+    """Every plane repeats one period x period tile, as in the thesis. Bytes fill (C, period, period), as for `Full`."""
 
     name = "periodic"
     smallest_period = 1
     leaky = True
 
-    def tiles(self, planes: int, period: int, height: int, width: int) -> list[tuple[int, int, int]]:
+    def tiles(self, planes: int, period: int, height: int, width: int) -> list[Tile]:
         """See `Expansion.tiles`."""
-        return [(planes, period, period)]
+        return [Tile((1 << planes) - 1, period, period)]
 
 
 EXPANSIONS: Final[Mapping[str, Expansion]] = MappingProxyType(
@@ -106,14 +127,14 @@ class PlaneSpec:
     Attributes:
         map: the pseudo-random sequence, a name in `encdl.keys.maps.MAPS`.
         expansion: a name in `EXPANSIONS`.
-        planes: binary planes for each channel, 1 to 64.
+        planes: binary planes for each channel, 1 to 8.
         period: side of the repeated tile in pixels, up to 4096; 0 for `full`, which repeats nothing.
 
     Raises:
         UsageError: on construction, if a value is out of its range or the period does not fit the expansion.
     """
 
-    map: str = "logistic"
+    map: str = DEFAULT_MAP
     expansion: str = "full"
     planes: int = 8
     period: int = 0
@@ -148,9 +169,7 @@ class PlaneSpec:
         return cls(**values)  # type: ignore[arg-type]  # each type was checked above
 
 
-def key_planes(
-    subkeys: Sequence[bytes], spec: PlaneSpec, channels: int, height: int, width: int
-) -> NDArray[np.uint8]:
+def key_planes(subkeys: Sequence[bytes], spec: PlaneSpec, channels: int, height: int, width: int) -> Bytes:
     """Binary key planes for a batch of images; each channel has its own.
 
     Args:
@@ -161,42 +180,62 @@ def key_planes(
         width: columns W, at least 1.
 
     Returns:
-        uint8 array (B, C, P, H, W) of 0 and 1.
+        uint8 array (B, C, H, W): bit p of a byte is plane p, bits from `spec.planes` on are 0. Eight planes of `full`
+        are the bytes of the sequence as they come.
 
     Raises:
         UsageError: a size below 1, or a sub-key that is not 32 bytes.
     """
     _check_sizes(channels, height, width)
-    expansion = EXPANSIONS[spec.expansion]
-    if expansion.leaky:
-        warnings.warn(
-            f"expansion {spec.expansion!r} repeats tiles of about {spec.period}x{spec.period}: one ciphertext gives"
-            " away the image; use it for experiments only, and 'full' (the default) for real images",
-            LeakyExpansionWarning,
-            stacklevel=2,
-        )
-    tiles = expansion.tiles(spec.planes, spec.period, height, width)
-    count = sum(math.prod(tile) for tile in tiles)
-    bits = _bits(spec.map, subkeys, channels * count).reshape(len(subkeys), channels, count)
-    parts, start = [], 0
-    for planes, rows, columns in tiles:
-        stop = start + planes * rows * columns
-        tile = bits[:, :, start:stop].reshape(len(subkeys), channels, planes, rows, columns)
-        parts.append(_repeat(tile, height, width))
+    _warn_of(spec)
+    tiles = EXPANSIONS[spec.expansion].tiles(spec.planes, spec.period, height, width)
+    count = sum(tile.height * tile.width for tile in tiles)
+    drawn = byte_sequence(spec.map, subkeys, channels * count).reshape(len(subkeys), channels, count)
+    planes: Bytes | None = None
+    start = 0
+    for bits, rows, columns in tiles:
+        stop = start + rows * columns
+        part = drawn[:, :, start:stop].reshape(len(subkeys), channels, rows, columns)
+        if bits != ALL_BITS:
+            part = part & np.uint8(bits)
+        part = _repeat(part, height, width)
+        planes = part if planes is None else np.bitwise_or(planes, part, out=planes)
         start = stop
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+    assert planes is not None
+    return planes
 
 
 def key_bits(spec: PlaneSpec, channels: int, height: int, width: int) -> int:
-    """True key bits in the planes of one image: the bits drawn that show in it, 256 (the key's) at the most.
+    """True key bits in the planes of one image: an attack on them takes no more than 2**key_bits steps.
+
+    That is the least of the bits drawn that show in the image, of those that the best attack known leaves to the
+    sequence (`ByteSource.attack_bits`), and of the key's 256.
 
     Raises:
         UsageError: a size below 1.
     """
     _check_sizes(channels, height, width)
     tiles = EXPANSIONS[spec.expansion].tiles(spec.planes, spec.period, height, width)
-    shown = sum(planes * min(rows, height) * min(columns, width) for planes, rows, columns in tiles)
-    return min(KEY_BITS, channels * shown)
+    shown = sum(bits.bit_count() * min(rows, height) * min(columns, width) for bits, rows, columns in tiles)
+    return min(KEY_BITS, MAPS[spec.map].attack_bits, channels * shown)
+
+
+def weakness(spec: PlaneSpec) -> dict[type[WeakPlanesWarning], str]:
+    """Why key planes of this kind are worth less than the key, in a sentence for each reason; {} for the defaults."""
+    found: dict[type[WeakPlanesWarning], str] = {}
+    if EXPANSIONS[spec.expansion].leaky:
+        found[LeakyExpansionWarning] = (
+            f"expansion {spec.expansion!r} repeats tiles of about {spec.period}x{spec.period}: one ciphertext gives"
+            " away the image; use it for experiments only, and 'full' (the default) for real images"
+        )
+    source = MAPS[spec.map]
+    if source.attack_bits < KEY_BITS:
+        found[WeakMapWarning] = (
+            f"map {spec.map!r} alone is worth {source.attack_bits} bits of the key's {KEY_BITS}: {source.attack}"
+            f" takes 2^{source.attack_bits} guesses; use it for experiments only, and '{spec.map}+chacha20' for real"
+            " images"
+        )
+    return found
 
 
 def coprime_sides(planes: int, period: int) -> list[int]:
@@ -211,13 +250,12 @@ def coprime_sides(planes: int, period: int) -> list[int]:
     return sides
 
 
-def _bits(name: str, subkeys: Sequence[bytes], count: int) -> Bits:
-    """The first `count` bits for each sub-key: uint8 (B, count)."""
-    packed = byte_sequence(name, subkeys, -(-count // 8))
-    return np.unpackbits(packed, axis=1, count=count, bitorder="little")
+def _warn_of(spec: PlaneSpec) -> None:
+    for category, message in weakness(spec).items():
+        warnings.warn(message, category, stacklevel=3)
 
 
-def _repeat(tile: Bits, height: int, width: int) -> Bits:
+def _repeat(tile: Bytes, height: int, width: int) -> Bytes:
     """Tile the last two axes to height x width, cut at the right and lower edge."""
     rows, columns = tile.shape[-2:]
     if (rows, columns) == (height, width):

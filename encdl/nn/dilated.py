@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
@@ -9,18 +11,25 @@ DILATIONS = (1, 2, 4, 8)
 
 
 class DilatedBlock(nn.Module):
-    """A residual block of parallel dilated 3x3 convolutions (dilations 1, 2, 4, 8): (N, width, H, W) to the same.
+    """A residual block of parallel dilated 3x3 convolutions: (N, width, H, W) to the same.
 
-    There is no normalisation over the batch: a picture's result must not depend on its neighbours in the batch.
+    There is no normalisation over the batch: an image's result must not depend on its neighbours in the batch.
     Source of the form: multi-scale context aggregation by dilated convolutions (Yu and Koltun 2016, arXiv:1511.07122).
+
+    Args:
+        width: Channels, a multiple of the number of dilations.
+        dilations: Of the parallel convolutions; each gives an equal share of the channels.
+
+    Raises:
+        ValueError: The width is no such multiple.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dilations: Sequence[int] = DILATIONS) -> None:
         super().__init__()
-        if width % len(DILATIONS):
-            raise ValueError(f"width must be a multiple of {len(DILATIONS)}, got {width}")
-        part = width // len(DILATIONS)
-        self.branches = nn.ModuleList(nn.Conv2d(width, part, 3, padding=d, dilation=d) for d in DILATIONS)
+        if width % len(dilations):
+            raise ValueError(f"width must be a multiple of {len(dilations)}, got {width}")
+        part = width // len(dilations)
+        self.branches = nn.ModuleList(nn.Conv2d(width, part, 3, padding=d, dilation=d) for d in dilations)
         self.fuse = nn.Conv2d(width, width, 1)
         # Starting near the identity lets a deep stack train without normalisation.
         nn.init.zeros_(self.fuse.weight)

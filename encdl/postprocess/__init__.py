@@ -1,4 +1,8 @@
-"""Keyed bijections after the network: confusion moves the bytes of a ciphertext, diffusion spreads them."""
+"""Bijections of a ciphertext's bytes after the network.
+
+The interleaver moves them in a public way, so that a contiguous loss is scattered; confusion moves them by the key, and
+diffusion spreads them by the key.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,16 @@ from encdl.keys.derive import ImageKeys
 from encdl.postprocess.base import Identity, PostProcess
 from encdl.postprocess.confusion import Confusion, keyed_permutation
 from encdl.postprocess.diffusion import Diffusion
+from encdl.postprocess.interleave import Interleave
 
 __all__ = [
+    "DEFAULT",
     "NAMES",
     "Both",
     "Confusion",
     "Diffusion",
     "Identity",
+    "Interleave",
     "PostProcess",
     "create",
     "keyed_permutation",
@@ -43,16 +50,21 @@ class Both(PostProcess):
         return self._confusion.undo_lost(self._diffusion.undo_lost(lost, keys), keys)
 
 
-_CLASSES: dict[str, type[PostProcess]] = {kind.name: kind for kind in (Identity, Confusion, Diffusion, Both)}
+_CLASSES: dict[str, type[PostProcess]] = {
+    kind.name: kind for kind in (Interleave, Identity, Confusion, Diffusion, Both)
+}
 
 NAMES: tuple[str, ...] = tuple(_CLASSES)
+
+DEFAULT = Interleave.name
+"""What a user gets without settings."""
 
 
 def create(name: str) -> PostProcess:
     """Make a post-processing by its name.
 
     Args:
-        name: one of `NAMES`: "none", "confusion", "diffusion" or "both".
+        name: one of `NAMES`: "interleave", "none", "confusion", "diffusion" or "both".
 
     Returns:
         the post-processing; it holds no state.

@@ -1,4 +1,4 @@
-"""What every post-processing does: an exact, keyed bijection of the ciphertext's bytes after the network."""
+"""What every post-processing does: an exact bijection of the ciphertext's bytes after the network."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from encdl.keys.derive import ImageKeys
 
 
 class PostProcess(ABC):
-    """A keyed bijection of a batch of ciphertexts, the same on every device and for every batch size."""
+    """A bijection of a batch of ciphertexts, the same on every device and for every batch size.
+
+    Attributes:
+        name: as in `encdl.postprocess.NAMES`.
+        keyed: whether undoing it takes a secret. If not, it hides nothing: whoever has the file undoes it.
+    """
 
     name: ClassVar[str]
+    keyed: ClassVar[bool] = True
 
     def apply(self, ciphertext: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
         """Post-process the network's output.
@@ -74,6 +80,7 @@ class Identity(PostProcess):
     """No post-processing: the network's output is the ciphertext."""
 
     name = "none"
+    keyed = False
 
     def _apply(self, ciphertext: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
         return ciphertext

@@ -7,33 +7,59 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from encdl.batch import ImageBatch
-from encdl.ciphers.base import Cipher
+from encdl.channel import stored
+from encdl.ciphers.base import Cipher, KeyedMaskCipher
 from encdl.damage import DAMAGES
 from encdl.keys.planes import PlaneSpec
 from encdl.losses import (
+    LEVEL_LOSSES,
     AdversaryLoss,
     AutocorrelationLoss,
-    BinaryLikelihoodLoss,
     ContentActivityLoss,
     UniformityLoss,
     WrongKeyLoss,
 )
 from encdl.metrics.quality import content_activity, mean_psnr_db
 from encdl.metrics.statistics import entropy_bits
+from encdl.nn.decryption import DecryptionNetwork
 from encdl.nn.phases import fold_channels
 from encdl.panels import cipher_columns
 from encdl.tasks.base import CipherTask
 from encdl.tasks.damages import RandomDamage
 
+FEW_HITS = "salt_pepper_1pct"
+"""The damage after which it is counted how many pixels that were not hit stay as they are."""
+
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each loss counts; 0 leaves it out."""
+    """What each loss counts; 0 leaves it out.
 
-    likelihood: float = 1.0
-    activity: float = 1.0
+    The first two train the decryption network. The others shape masks, so they act on ciphers whose masks are trained
+    (`coupled`, `thesis`) and are left out where the mask follows from the key alone.
+
+    Attributes:
+        level: The loss of levels that the task's setting `loss` names, in units of its `near`: 2.8e-4 here is the
+            likelihood loss itself.
+        hit: Binary cross-entropy of the pixels believed to be hit.
+        miss: What each level that a pixel is off adds to its weight of 1 in `hit`: to miss a pixel that is far off
+            costs most.
+        unhit: What a pixel that was not hit counts in `level`, beside one that was: it is kept in the end anyway.
+        activity: `encdl.losses.ContentActivityLoss`.
+        uniformity: `encdl.losses.UniformityLoss`.
+        autocorrelation: `encdl.losses.AutocorrelationLoss`.
+        adversary: `encdl.losses.AdversaryLoss`.
+        wrong_key: `encdl.losses.WrongKeyLoss`.
+    """
+
+    level: float = 1.0
+    hit: float = 100.0
+    miss: float = 0.05
+    unhit: float = 1.0
+    activity: float = 0.0
     uniformity: float = 0.0
     autocorrelation: float = 0.0
     adversary: float = 0.0
@@ -41,17 +67,25 @@ class LossWeights:
 
 
 class EncryptTask(CipherTask):
-    """Trains a cipher on pictures of any data set, under fresh keys for every picture and step.
+    """Trains a cipher on images of any data set, under fresh keys for every image and step.
+
+    Where the mask follows from the key alone (`agile`, `keystream`) there is only the decryption network to train.
+    Under eight key planes that never repeat, such a mask is uniform whatever the key (`encdl.ciphers.agile`): training
+    draws it as such instead of making key planes, at a hundredth of the time.
 
     Args:
         cipher: What to train.
         planes: Map and expansion of the training keys.
+        loss: Of the levels: `encdl.losses.LEVEL_LOSSES`.
         weights: What each loss counts.
-        damage: The damage that the restorer learns to undo.
+        damage: The damage that the decryption network learns to undo.
         activity_target: Content activity wanted over all pixels, 0..1.
         adversary_strength: Scale of the reversed gradient from the attacker network to the cipher.
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2019, arXiv:1708.07120).
-        seed: Fixes training keys and damage; the pictures are fixed by the data module's seed, the first weights by
+        weight_decay: Of AdamW.
+        precision: What the decryption network's convolutions are trained in: `32`, or `bf16` on a GPU. Ciphertexts do
+            not depend on it, nor does what the network computes after training.
+        seed: Fixes training keys and damage; the images are fixed by the data module's seed, the first weights by
             `seed_everything`.
     """
 
@@ -59,40 +93,105 @@ class EncryptTask(CipherTask):
         self,
         cipher: Cipher,
         planes: PlaneSpec = PlaneSpec(),  # noqa: B008
+        loss: Literal["likelihood", "l1", "mse", "charbonnier"] = "likelihood",
         weights: LossWeights = LossWeights(),
         damage: RandomDamage = RandomDamage(),  # noqa: B008
         activity_target: float = 0.6,
         adversary_strength: float = 0.1,
-        learning_rate: float = 4e-3,
+        learning_rate: float = 5e-3,
+        weight_decay: float = 0.0,
+        precision: Literal["32", "bf16"] = "32",
         seed: int = 0,
     ) -> None:
-        super().__init__(cipher, planes, learning_rate, weight_decay=0.0, seed=seed)
+        super().__init__(cipher, planes, learning_rate, weight_decay=weight_decay, seed=seed)
         self.weights, self.damage = weights, damage
-        self.likelihood = BinaryLikelihoodLoss()
+        self.level = LEVEL_LOSSES[loss]()
         self.activity = ContentActivityLoss(activity_target)
         self.uniformity = UniformityLoss()
         self.autocorrelation = AutocorrelationLoss()
         self.wrong_key = WrongKeyLoss()
-        self.adversary = AdversaryLoss(adversary_strength) if weights.adversary > 0 else None
+        trained_masks = not cipher.keyed_mask
+        self.adversary = (
+            AdversaryLoss(adversary_strength) if trained_masks and weights.adversary > 0 else None
+        )
+        for module in cipher.modules():
+            if isinstance(module, DecryptionNetwork):
+                module.trains_in_bfloat16 = precision == "bf16"
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """One step: encrypt under fresh keys, damage, restore; the sum of the weighted losses."""
-        step = self.training_draws
-        image = fold_channels(batch["image"]).unsqueeze(1).float()
-        planes = self._planes(batch["image"], "train", step)
+        image, step = batch["image"], self.training_draws
         with torch.autocast(self.device.type, enabled=False):
-            losses = self._losses(image, fold_channels(planes).float(), self._generator("train", step))
-        loss = torch.stack([getattr(self.weights, name) * value for name, value in losses.items()]).sum()
+            losses = self._losses(image, step)
+        loss = self._sum(losses)
+        # A value is brought to the CPU only where it is logged: waiting for it at each step would idle a GPU.
         self.log_dict(
             {f"train/{name}": value for name, value in losses.items()}, sync_dist=True, batch_size=len(image)
         )
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
         return loss
 
-    def _losses(self, image: Tensor, planes: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def _losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
+        if isinstance(self.cipher, KeyedMaskCipher):
+            return self._decryption_losses(self.cipher, image, "train", step)
+        return self._cipher_losses(image, "train", step)
+
+    def _sum(self, losses: dict[str, Tensor]) -> Tensor:
+        return torch.stack([getattr(self.weights, name) * value for name, value in losses.items()]).sum()
+
+    def _decryption_losses(
+        self, cipher: KeyedMaskCipher, image: Tensor, purpose: str, step: int
+    ) -> dict[str, Tensor]:
+        """Of a cipher whose mask follows from the key alone: damage of the ciphertext is damage of the image."""
+        generator = self._generator(purpose, step)
+        mask = self._key_mask(image, purpose, step, generator)
+        damaged, lost = self.damage(image + mask, generator)  # uint8 wraps at 256 by itself
+        decrypted = fold_channels(damaged - mask).unsqueeze(1)
+        lost = fold_channels(lost).unsqueeze(1)
+        level, hit = cipher.decryption(decrypted, lost)
+        return self._repair_losses(level, hit, decrypted, lost, fold_channels(image).unsqueeze(1))
+
+    def _key_mask(self, image: Tensor, purpose: str, step: int, generator: torch.Generator) -> Tensor:
+        """Masks of fresh keys, uint8 of the image's shape."""
+        if self.planes.planes == 8 and self.planes.expansion == "full":
+            return self._uniform_bytes(image, generator)
+        return self.cipher.field(image, self._planes(image, purpose, step))
+
+    def _key_planes(self, image: Tensor, purpose: str, step: int) -> Tensor:
+        """Key planes (N, 1, H, W) of fresh keys; planes that never repeat are drawn as the uniform bits they are."""
+        if self.planes.expansion != "full":
+            return fold_channels(self._planes(image, purpose, step)).unsqueeze(1)
+        drawn = self._uniform_bytes(image, self._generator(f"{purpose} planes", step))
+        return fold_channels(drawn >> 8 - self.planes.planes).unsqueeze(1)
+
+    def _uniform_bytes(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Drawn where the image is, from a seed that the generator draws."""
+        seed = int(torch.randint(2**62, (), generator=generator))
+        source = torch.Generator(image.device).manual_seed(seed)
+        return torch.randint(0, 256, image.shape, generator=source, device=image.device, dtype=torch.uint8)
+
+    def _repair_losses(
+        self, level: Tensor, hit: Tensor | None, decrypted: Tensor, lost: Tensor, image: Tensor
+    ) -> dict[str, Tensor]:
+        """Logits against the truth; the others are levels (N, 1, H, W), `lost` is bool."""
+        exact = image.float()
+        if hit is None:
+            return {"level": self.level(level, exact) / self.level.near}
+        wrong = ((decrypted != image) | lost).float()
+        weight = wrong + self.weights.unhit * (1.0 - wrong)
+        costs = 1.0 + self.weights.miss * (decrypted.float() - exact).abs() * ~lost
+        return {
+            "level": self.level(level, exact, weight) / self.level.near,
+            "hit": F.binary_cross_entropy_with_logits(hit, wrong, costs),
+        }
+
+    def _cipher_losses(self, batch: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
+        """Of a cipher whose encryption is trained too."""
+        image = fold_channels(batch).unsqueeze(1).float()
+        planes = self._key_planes(batch, purpose, step)
         ciphertext, mask = self.cipher(image, planes)
-        damaged, lost = self._damaged(ciphertext, generator)
-        losses = {"likelihood": self.likelihood(self.cipher.logits(damaged, planes, lost), image)}
+        damaged, lost = self._damaged(ciphertext, self._generator(purpose, step))
+        losses = self._restoration(image, planes, damaged, lost)
         if self.weights.activity > 0 and len(image) > 1:
             half = max(2, len(image) // 2)  # half the batch tells enough, at half the cost
             other = self.cipher(image[:half].roll(1, 0), planes[:half])[1]
@@ -102,11 +201,23 @@ class EncryptTask(CipherTask):
         if self.weights.autocorrelation > 0:
             losses["autocorrelation"] = self.autocorrelation(ciphertext)
         if self.weights.wrong_key > 0 and len(image) > 1:
-            wrong = self.cipher.logits(damaged, planes.roll(1, 0), lost)
+            wrong = self.cipher.repair(damaged, planes.roll(1, 0), lost)[0]
             losses["wrong_key"] = self.wrong_key(wrong, image)
         if self.adversary is not None:
             losses["adversary"] = self.adversary(ciphertext, image)
         return losses
+
+    def _restoration_losses(self, batch: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
+        """Those of `_cipher_losses` that are about damage."""
+        image = fold_channels(batch).unsqueeze(1).float()
+        planes = self._key_planes(batch, purpose, step)
+        damaged, lost = self._damaged(self.cipher(image, planes)[0], self._generator(purpose, step))
+        return self._restoration(image, planes, damaged, lost)
+
+    def _restoration(self, image: Tensor, planes: Tensor, damaged: Tensor, lost: Tensor) -> dict[str, Tensor]:
+        level, hit = self.cipher.repair(damaged, planes, lost)
+        decrypted = self.cipher.decrypt(damaged.detach().to(torch.uint8), planes)
+        return self._repair_losses(level, hit, decrypted, lost.bool(), image)
 
     def _damaged(self, ciphertext: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Damage with gradients where a pixel survived; float ciphertext and float known-lost mask."""
@@ -138,9 +249,8 @@ class EncryptTask(CipherTask):
         planes, wrong = self._planes(image, stage, step), self._planes(image, f"{stage} wrong key", step)
         ciphertext = self.cipher.encrypt(image, planes)
         mean = image.float().mean((2, 3), keepdim=True).round().to(torch.uint8).expand_as(image)
-        other = self.cipher.encrypt(image.flip(2, 3), planes)  # another picture, also in a batch of one
         figures = {
-            "loss": self._restored_loss(image, planes, stage, step),
+            "loss": self._judged_loss(image, stage, step),
             "exact_fraction": (self.cipher.decrypt(ciphertext, planes) == image)
             .flatten(1)
             .all(1)
@@ -149,20 +259,30 @@ class EncryptTask(CipherTask):
             "wrong_key_psnr_db": mean_psnr_db(self.cipher.decrypt(ciphertext, wrong), image),
             "mean_image_psnr_db": mean_psnr_db(mean, image),
             "entropy_bits": entropy_bits(ciphertext).mean(),
-            "content_activity": content_activity(ciphertext - image, other - image.flip(2, 3)).mean(),
         }
+        if not self.cipher.keyed_mask:
+            other = self.cipher.encrypt(image.flip(2, 3), planes)  # another image, also in a batch of one
+            figures["content_activity"] = content_activity(
+                ciphertext - image, other - image.flip(2, 3)
+            ).mean()
         for name, damage in DAMAGES.items():
-            damaged, lost = damage(ciphertext, self._generator(f"{stage} {name}", step))
+            damaged, lost = stored(damage, ciphertext, self._generator(f"{stage} {name}", step))
             restored = self.cipher.restore(damaged, planes, lost)
+            decrypted = self.cipher.decrypt(damaged, planes)
             figures[f"restored_psnr_db/{name}"] = mean_psnr_db(restored, image)
+            figures[f"unrestored_psnr_db/{name}"] = mean_psnr_db(decrypted, image)
+            if name == FEW_HITS and self.cipher.exact:
+                unhit = decrypted == image
+                changed = (unhit & (restored != image)).float().sum() / unhit.float().sum().clamp(min=1.0)
+                figures["unhit_unchanged_fraction"] = 1.0 - changed
         return {name: value.float() for name, value in figures.items()}
 
-    def _restored_loss(self, image: Tensor, planes: Tensor, stage: str, step: int) -> Tensor:
-        flat, keys = fold_channels(image).unsqueeze(1).float(), fold_channels(planes).float()
+    def _judged_loss(self, image: Tensor, stage: str, step: int) -> Tensor:
+        """What training minimises, of the decryption network alone."""
         with torch.autocast(self.device.type, enabled=False):
-            damaged, lost = self._damaged(self.cipher(flat, keys)[0], self._generator(f"{stage} loss", step))
-            loss: Tensor = self.likelihood(self.cipher.logits(damaged, keys, lost), flat)
-        return loss
+            if isinstance(self.cipher, KeyedMaskCipher):
+                return self._sum(self._decryption_losses(self.cipher, image, f"{stage} loss", step))
+            return self._sum(self._restoration_losses(image, f"{stage} loss", step))
 
     @torch.no_grad()
     def panel(self, batch: ImageBatch) -> dict[str, Tensor]:

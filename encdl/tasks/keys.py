@@ -1,4 +1,4 @@
-"""Fresh key planes for every picture of every step, from a seed and nothing else.
+"""Fresh key planes for every image of every step, from a seed and nothing else.
 
 A draw depends on (seed, rank, purpose, step) alone: no state to store, so a resumed run sees the keys that an
 uninterrupted one would, and no two ranks see the same. These are training keys: they protect nothing.
@@ -25,11 +25,11 @@ def fresh_planes(
     step: int,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Key planes of one fresh key a picture.
+    """Key planes of one fresh key an image.
 
     Args:
         spec: Map and expansion.
-        shape: (B, C, H, W) of the pictures.
+        shape: (B, C, H, W) of the images.
         seed: The run's seed.
         rank: The process's rank.
         purpose: "train", "validate", …: purposes never share a key.
@@ -37,7 +37,7 @@ def fresh_planes(
         device: Where the planes are wanted.
 
     Returns:
-        (B, C, P, H, W) uint8 in {0, 1}.
+        uint8 (B, C, H, W), bit p of a byte is plane p.
     """
     origin = f"encdl training key/{seed}/{rank}/{purpose}/{step}".encode()
     secrets = hashlib.shake_256(origin).digest(32 * shape[0])

@@ -79,16 +79,16 @@ def maps() -> list[dict[str, Any]]:
 
 
 def planes() -> list[dict[str, Any]]:
-    """Key planes of a 2 x 9 x 7 image: rows of 0 and 1 of its first and last plane, and a digest of all."""
+    """Packed key planes of a 2 x 9 x 7 image: its first and last rows in hexadecimal, and a digest of all."""
     records = []
     for spec in SPECS:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             array = key_planes([SEEDS[1]], spec, CHANNELS, HEIGHT, WIDTH)[0]
-        rows = [["".join(map(str, row)) for row in plane] for plane in (array[0, 0], array[-1, -1])]
         record = {"spec": spec.to_dict(), "subkey": SEEDS[1].hex(), "shape": list(array.shape)}
+        first, last = (array[0, 0].tobytes().hex(), array[-1, -1].tobytes().hex())
         records.append(
-            record | {"first": rows[0], "last": rows[1], "sha256": sha256(array.tobytes()).hexdigest()}
+            record | {"first_row": first, "last_row": last, "sha256": sha256(array.tobytes()).hexdigest()}
         )
     return records
 

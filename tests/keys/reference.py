@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hmac
 import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from hashlib import shake_256
 
 WORD = 1 << 64
 LANES = 512
@@ -83,13 +83,44 @@ def output(state: State) -> int:
     return (x + (z ^ z >> 32)) % WORD
 
 
+def quarter(state: list[int], a: int, b: int, c: int, d: int) -> None:
+    """RFC 8439, 2.1."""
+    for i, j, k, turn in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
+        state[i] = (state[i] + state[j]) % 2**32
+        mixed = state[k] ^ state[i]
+        state[k] = (mixed << turn | mixed >> 32 - turn) % 2**32
+
+
+def chacha20_block(key: bytes, nonce: bytes, number: int) -> bytes:
+    """RFC 8439, 2.3: 64 bytes of keystream."""
+    start = [*struct.unpack("<4I", b"expand 32-byte k"), *struct.unpack("<8I", key)]
+    start += [number, *struct.unpack("<3I", nonce)]
+    state = start.copy()
+    for _ in range(10):
+        for column in range(4):
+            quarter(state, column, column + 4, column + 8, column + 12)
+        for column in range(4):
+            quarter(state, column, (column + 1) % 4 + 4, (column + 2) % 4 + 8, (column + 3) % 4 + 12)
+    return struct.pack("<16I", *((a + b) % 2**32 for a, b in zip(state, start, strict=True)))
+
+
+def chacha20(key: bytes, count: int) -> bytes:
+    """The first bytes of the keystream, nonce and counter 0."""
+    return b"".join(chacha20_block(key, bytes(12), number) for number in range(-(-count // 64)))[:count]
+
+
+def subkey(seed: bytes, name: str, part: str) -> bytes:
+    """HKDF-Expand to 32 bytes (RFC 5869, 2.3), of a sequence of two parts."""
+    info = b"encdl sequence v2\0" + name.encode() + b"\0" + part.encode()
+    return hmac.digest(seed, info + b"\x01", "sha256")
+
+
 def lane_outputs(name: str, seed: bytes, lane: int) -> Iterator[int]:
     """The 64-bit outputs of one lane."""
-    words = 5 if name in {"tent", "piecewise_linear"} else 4
-    raw = shake_256(b"encdl map v1\0" + name.encode() + b"\0" + seed).digest(words * LANES * 8)
-    start = [struct.unpack_from("<Q", raw, 8 * (word * LANES + lane))[0] for word in range(words)]
-    state, c, parameter = (start[0], start[1], start[2]), start[3] | 1, start[-1]
+    nonce = (b"v2 " + name.encode() + bytes(12))[:12]
+    x, y, w, c, parameter, *_ = struct.unpack("<8Q", chacha20_block(seed, nonce, lane))
+    state = (x, y, w)
     for index in range(1 << 62):
-        state = step(REFERENCE[name], state, c, parameter)
+        state = step(REFERENCE[name], state, c | 1, parameter)
         if index >= WARM_UP:
             yield output(state)

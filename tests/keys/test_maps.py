@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from hashlib import sha256
 
 import numpy as np
@@ -9,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encdl.errors import UsageError
-from encdl.keys.maps import LANES, MAPS, REVISION, WARM_UP, CoupledMap, byte_sequence, integer_sequence
+from encdl.keys import coupled
+from encdl.keys.coupled import LANES, REVISION, SEED_WORDS, WARM_UP, _iteration, lane_seeds
+from encdl.keys.maps import MAPS, ChaoticSequence, MaskedSequence, byte_sequence, integer_sequence
 from tests.keys import reference
 from tests.ways import take
 
@@ -27,10 +30,12 @@ def bits(values: np.ndarray) -> np.ndarray:
     return np.unpackbits(np.ascontiguousarray(values).view(np.uint8), axis=-1)
 
 
-@pytest.fixture(params=["compiled", "numpy"])
+@pytest.fixture(params=["compiled", "compiled for AVX2", "compiled without vectors", "numpy"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How the lanes are iterated."""
-    return take(request.param, "encdl_maps_revision", REVISION, monkeypatch)
+    """How the lanes are iterated; a processor without such vectors takes the widest that it has."""
+    widest = {"compiled for AVX2": 1, "compiled without vectors": 0}.get(request.param, 2)
+    monkeypatch.setattr(coupled, "_VECTORS", widest)
+    return take(request.param.split()[0], "encdl_maps_revision", REVISION, monkeypatch)
 
 
 @every_chaotic_map
@@ -50,22 +55,59 @@ EDGES = tuple((edge + off) % reference.WORD for edge in (0, 1 << 32, 1 << 62, 1 
 
 @every_chaotic_map
 def test_states_at_every_edge(name: str, way: str) -> None:
-    """Squares, slopes and break points at the ends of their ranges, two seeds of unlike lanes together."""
+    """Squares, slopes and break points at the ends of their ranges, in a number of lanes that no vector divides."""
     one = MAPS[name]
-    assert isinstance(one, CoupledMap)
+    assert isinstance(one, ChaoticSequence)
     draw = np.random.default_rng(0)
-    lanes = draw.choice(np.array(EDGES, dtype=np.uint64), (4 + one.unit_map.parameters, 2, LANES))
-    out = np.empty((2, 3, LANES), dtype=np.uint64)
-    one._iterate(lanes.copy(), out)
+    lanes = draw.choice(np.array(EDGES, dtype=np.uint64), (4 + one.unit_map.parameters, 509))
+    lanes[3] |= np.uint64(1)
+    out = np.empty((5, 509), dtype=np.uint64)
+    iterate = _iteration(one.unit_map, lanes.copy())
+    iterate(out[:3])
+    iterate(out[3:])
     f = reference.REFERENCE[name]
-    for seed, lane in itertools.product((0, 1), range(0, LANES, 7)):
-        x, y, w, c, *parameter = (int(value) for value in lanes[:, seed, lane])
+    for lane in range(0, 509, 7):
+        x, y, w, c, *parameter = (int(value) for value in lanes[:, lane])
         state = (x, y, w)
-        found = []
-        for _ in range(WARM_UP + 3):
-            state = reference.step(f, state, c | 1, *(parameter or [0]))
-            found.append(reference.output(state))
-        assert out[seed, :, lane].tolist() == found[WARM_UP:]
+        for step in range(5):
+            state = reference.step(f, state, c, *(parameter or [0]))
+            assert out[step, lane] == reference.output(state)
+
+
+@every_chaotic_map
+def test_a_lane_seeds_by_itself(name: str) -> None:
+    (seed,) = seeds(1)
+    one = MAPS[name]
+    assert isinstance(one, ChaoticSequence)
+    drawn = lane_seeds(one.unit_map, seed, LANES)
+    nonce = (b"v2 " + name.encode() + bytes(12))[:12]
+    for lane in (0, 77, LANES - 1):
+        words = list(struct.unpack(f"<{SEED_WORDS}Q", reference.chacha20_block(seed, nonce, lane)))
+        words[3] |= 1
+        assert drawn[:, lane].tolist() == words[: len(drawn)]
+    np.testing.assert_array_equal(lane_seeds(one.unit_map, seed, 3), drawn[:, :3])
+
+
+@every_chaotic_map
+def test_both_together_are_the_xor_of_two_sub_keys(name: str, way: str) -> None:
+    (seed,) = seeds(1)
+    both = f"{name}+chacha20"
+    chaotic, conservative = (reference.subkey(seed, both, part) for part in ("chaotic", "chacha20"))
+    for count in (5, 4099, 140_001):  # a row cut short, one over a row, chunks and a rest
+        chaos = byte_sequence(name, [chaotic], count)
+        stream = byte_sequence("chacha20", [conservative], count)
+        np.testing.assert_array_equal(byte_sequence(both, [seed], count), chaos ^ stream)
+    one = MAPS[both]
+    assert isinstance(one, MaskedSequence)
+    assert one.subkeys(seed) == (chaotic, conservative)
+    assert reference.chacha20(conservative, 150) == stream[0, :150].tobytes()
+
+
+def test_what_each_sequence_is_worth() -> None:
+    bits = {name: source.attack_bits for name, source in MAPS.items()}
+    alone = {"logistic": 64, "chebyshev": 64, "piecewise_linear": 94, "tent": 94}
+    assert {name: value for name, value in bits.items() if value != 256} == alone
+    assert next(iter(MAPS)) == "logistic+chacha20"
 
 
 @every_chaotic_map
@@ -122,7 +164,9 @@ def test_no_seeds_and_no_integers(name: str) -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(UsageError, match="unknown map 'lorenz': choose one of logistic"):
+    with pytest.raises(
+        UsageError, match="unknown map 'lorenz': choose chacha20, or one of logistic, chebyshev"
+    ):
         integer_sequence("lorenz", seeds(1), 1)
     with pytest.raises(UsageError, match="32 bytes"):
         integer_sequence("logistic", [b"short"], 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,7 +13,17 @@ from hypothesis import strategies as st
 
 from encdl.errors import UsageError
 from encdl.keys import Key
-from encdl.postprocess import NAMES, Both, Confusion, Diffusion, Identity, PostProcess, create
+from encdl.postprocess import (
+    DEFAULT,
+    NAMES,
+    Both,
+    Confusion,
+    Diffusion,
+    Identity,
+    Interleave,
+    PostProcess,
+    create,
+)
 from tests.mni import mni_slice
 from tests.postprocess.golden import GOLDEN, digests
 from tests.postprocess.support import image_keys, noise
@@ -32,9 +43,11 @@ EVERY = pytest.mark.parametrize("process", [create(name) for name in NAMES], ids
 
 
 def test_names() -> None:
-    assert NAMES == ("none", "confusion", "diffusion", "both")
-    assert [type(create(name)) for name in NAMES] == [Identity, Confusion, Diffusion, Both]
-    with pytest.raises(UsageError, match="none, confusion, diffusion, both") as raised:
+    assert NAMES == ("interleave", "none", "confusion", "diffusion", "both")
+    assert [type(create(name)) for name in NAMES] == [Interleave, Identity, Confusion, Diffusion, Both]
+    assert [create(name).keyed for name in NAMES] == [False, False, True, True, True]
+    assert DEFAULT == "interleave"
+    with pytest.raises(UsageError, match="interleave, none, confusion, diffusion, both") as raised:
         create("blur")
     assert "\n" not in str(raised.value)
 
@@ -85,11 +98,13 @@ def test_an_image_does_not_depend_on_its_batch_or_memory_layout(process: PostPro
 
 
 @EVERY
-def test_the_wrong_key_does_not_undo(process: PostProcess) -> None:
+def test_the_wrong_key_undoes_only_what_has_no_key(process: PostProcess) -> None:
+    """As a reader without the key has the nonce, which is in the file."""
     image = mni_slice(height=64, width=64)
-    ciphertext = process.apply(image, image_keys(1))
-    wrong = process.undo(ciphertext, image_keys(1, seed=1))
-    assert torch.equal(wrong, image) == (process.name == "none")
+    (right,), (other,) = image_keys(1), image_keys(1, seed=1)
+    ciphertext = process.apply(image, [right])
+    wrong = process.undo(ciphertext, [dataclasses.replace(other, nonce=right.nonce)])
+    assert torch.equal(wrong, image) == (not process.keyed)
 
 
 @EVERY

@@ -1,7 +1,6 @@
-"""The two networks of the `agile` cipher: the key field F and the content coupling E (see `encdl.ciphers.agile`).
+"""The two networks of the `coupled` cipher: the key field F and the content coupling E (see `encdl.ciphers.coupled`).
 
-`forward` computes on integers in float32, with gradients and on any device; without gradients, on a CPU, compiled code
-does the same on bytes (`encdl.ciphers.agile_bytes`).
+They compute on integers in float32, with gradients and on any device.
 """
 
 from __future__ import annotations

@@ -1,0 +1,232 @@
+/* `encdl.ciphers.mask_network` on bytes, for x86 processors with AVX2: what `encdl.ciphers.mask_bytes` calls.
+
+   Both halves of a byte of four key planes each pick their share of a sum from a table of 16 (VPSHUFB), for 32 places at
+   a time: the first stage needs no bits. The second stage and the last convolution multiply bytes by weights in pairs of
+   channels (VPMADDUBSW). The sums are the very integers of the float layers, and none leaves 16 bits: at most
+   36 * 28 + 127 in the first stage, 36 * 7 * 64 + 127 behind it.
+
+   A byte b of an activation stands for b - ZERO. Rows have MARGIN places before and at least MARGIN behind their own. */
+
+#include <stddef.h>
+#include <string.h>
+
+#include "../compiled.h"
+
+enum { REVISION = 1 }; /* of the functions' form, as in `encdl.ciphers.mask_bytes` */
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+enum { ZERO = 64, MARGIN = 16, STEP = 32, BRANCHES = 4, TAPS = 9, NIBBLES = 4, PAIRS = 2, OUTPUTS = 2, OUTSIDE = 0x80 };
+
+#define AVX2 __attribute__((target("avx2")))
+#define INLINE static inline __attribute__((always_inline)) AVX2
+
+static const int DILATIONS[BRANCHES] = {1, 2, 4, 8};
+
+/* As the fields of `encdl.ciphers.mask_bytes._Half`. Biases are less what ZERO adds to a sum. */
+typedef struct {
+    int8_t tables[BRANCHES][TAPS][NIBBLES][16]; /* of the nibbles of both phases, the low one of each first */
+    int16_t first_bias[BRANCHES];
+    int8_t second[BRANCHES][TAPS][PAIRS][2];
+    int16_t second_bias[BRANCHES];
+    int8_t out[OUTPUTS][TAPS][PAIRS][2];
+    int16_t out_bias[OUTPUTS];
+} half;
+
+EXPORT int encdl_mask_revision(void) { return __builtin_cpu_supports("avx2") ? REVISION : 0; }
+
+static ptrdiff_t stride_of(ptrdiff_t width) { return (width + STEP - 1) / STEP * STEP + 2 * MARGIN; }
+
+/* The nibbles of a phase of an image (height, width): two rows of `stride` bytes for each row of the phase. */
+static AVX2 void nibbles(const uint8_t *image, ptrdiff_t height, ptrdiff_t width, int phase, uint8_t *to, ptrdiff_t h, ptrdiff_t stride) {
+    int down = phase / 2, right = phase % 2;
+    for (ptrdiff_t row = 0; row < h; row++, to += NIBBLES * stride) {
+        uint8_t *low = to + MARGIN, *high = low + stride;
+        const uint8_t *from = image + (2 * row + down) * width + right;
+        ptrdiff_t count = 2 * row + down < height ? (width - right + 1) / 2 : 0;
+        memset(to, OUTSIDE, 2 * stride);
+        for (ptrdiff_t x = 0; x < count; x++) {
+            uint8_t byte = from[2 * x];
+            low[x] = byte & 15;
+            high[x] = byte >> 4;
+        }
+    }
+}
+
+/* 32 sums of 16 bits, places 0..15 and 16..31, as activations. */
+INLINE __m256i activations(__m256i left, __m256i right) {
+    __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(left, right), 0xD8);
+    bytes = _mm256_min_epi8(_mm256_max_epi8(bytes, _mm256_set1_epi8(-ZERO)), _mm256_set1_epi8(ZERO - 1));
+    return _mm256_add_epi8(bytes, _mm256_set1_epi8(ZERO));
+}
+
+/* Two channels side by side. */
+INLINE void store_pair(uint8_t *to, __m256i one, __m256i other) {
+    __m256i a = _mm256_unpacklo_epi8(one, other), b = _mm256_unpackhi_epi8(one, other);
+    _mm256_storeu_si256((__m256i *)to, _mm256_permute2x128_si256(a, b, 0x20));
+    _mm256_storeu_si256((__m256i *)(to + STEP), _mm256_permute2x128_si256(a, b, 0x31));
+}
+
+INLINE __m256i load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+
+INLINE __m256i looked_up(const int8_t table[16], const uint8_t *p) {
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table)), load(p));
+}
+
+/* The first stage of a branch at 32 places. */
+INLINE __m256i first_branch(const half *net, int branch, const uint8_t *x, ptrdiff_t h, ptrdiff_t stride, ptrdiff_t row, ptrdiff_t column) {
+    ptrdiff_t dilation = DILATIONS[branch];
+    __m256i left = _mm256_set1_epi16(net->first_bias[branch]), right = left;
+    for (int down = 0; down < 3; down++) {
+        ptrdiff_t y = row + (down - 1) * dilation;
+        if (y < 0 || y >= h) continue; /* outside is 0 */
+        const uint8_t *p = x + y * NIBBLES * stride + MARGIN + column - dilation;
+        for (int tap = 3 * down; tap < 3 * down + 3; tap++, p += dilation) {
+            __m256i sum = looked_up(net->tables[branch][tap][0], p); /* at most 28 each: four of them fit a byte */
+            for (int n = 1; n < NIBBLES; n++) sum = _mm256_add_epi8(sum, looked_up(net->tables[branch][tap][n], p + n * stride));
+            left = _mm256_add_epi16(left, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(sum)));
+            right = _mm256_add_epi16(right, _mm256_cvtepi8_epi16(_mm256_extracti128_si256(sum, 1)));
+        }
+    }
+    return activations(left, right);
+}
+
+/* Sums of a convolution of pairs at 32 places. */
+INLINE void sums_of_pairs(const int8_t weights[TAPS][PAIRS][2], int16_t bias, ptrdiff_t dilation, const uint8_t *x, ptrdiff_t h,
+                          ptrdiff_t stride, ptrdiff_t row, ptrdiff_t column, __m256i *left, __m256i *right) {
+    static const uint8_t zeros[2 * (STEP + 2 * MARGIN)] = {[0 ... 2 * (STEP + 2 * MARGIN) - 1] = ZERO};
+    __m256i a = _mm256_set1_epi16(bias), b = a;
+    for (int down = 0; down < 3; down++) {
+        ptrdiff_t y = row + (down - 1) * dilation;
+        int inside = y >= 0 && y < h;
+        for (int pair = 0; pair < PAIRS; pair++) {
+            const uint8_t *p = inside ? x + 2 * ((y * PAIRS + pair) * stride + MARGIN + column - dilation) : zeros;
+            for (int tap = 3 * down; tap < 3 * down + 3; tap++, p += 2 * dilation) {
+                int16_t two;
+                memcpy(&two, weights[tap][pair], 2);
+                __m256i weight = _mm256_set1_epi16(two);
+                a = _mm256_add_epi16(a, _mm256_maddubs_epi16(load(p), weight));
+                b = _mm256_add_epi16(b, _mm256_maddubs_epi16(load(p + STEP), weight));
+            }
+        }
+    }
+    *left = a;
+    *right = b;
+}
+
+/* Zeros around the places of all rows of pairs. */
+static void surround(uint8_t *x, ptrdiff_t h, ptrdiff_t w, ptrdiff_t stride) {
+    for (ptrdiff_t line = 0; line < h * PAIRS; line++, x += 2 * stride) {
+        memset(x, ZERO, 2 * MARGIN);
+        memset(x + 2 * (MARGIN + w), ZERO, 2 * (stride - MARGIN - w));
+    }
+}
+
+static AVX2 void first_stage(const half *net, const uint8_t *x, uint8_t *y, ptrdiff_t h, ptrdiff_t w, ptrdiff_t stride) {
+    for (ptrdiff_t row = 0; row < h; row++)
+        for (ptrdiff_t column = 0; column < w; column += STEP) {
+            __m256i channels[BRANCHES];
+#pragma GCC unroll 4
+            for (int branch = 0; branch < BRANCHES; branch++) channels[branch] = first_branch(net, branch, x, h, stride, row, column);
+            uint8_t *to = y + 2 * (row * PAIRS * stride + MARGIN + column);
+            store_pair(to, channels[0], channels[1]);
+            store_pair(to + 2 * stride, channels[2], channels[3]);
+        }
+    surround(y, h, w, stride);
+}
+
+static AVX2 void second_stage(const half *net, const uint8_t *x, uint8_t *y, ptrdiff_t h, ptrdiff_t w, ptrdiff_t stride) {
+    for (ptrdiff_t row = 0; row < h; row++)
+        for (ptrdiff_t column = 0; column < w; column += STEP) {
+            __m256i channels[BRANCHES];
+#pragma GCC unroll 4
+            for (int branch = 0; branch < BRANCHES; branch++) {
+                __m256i left, right;
+                sums_of_pairs(net->second[branch], net->second_bias[branch], DILATIONS[branch], x, h, stride, row, column, &left, &right);
+                channels[branch] = activations(_mm256_srai_epi16(left, 4), _mm256_srai_epi16(right, 4));
+            }
+            uint8_t *to = y + 2 * (row * PAIRS * stride + MARGIN + column);
+            store_pair(to, channels[0], channels[1]);
+            store_pair(to + 2 * stride, channels[2], channels[3]);
+        }
+    surround(y, h, w, stride);
+}
+
+/* The last convolution, and its low bytes added to those of two phases of `keys`. */
+static AVX2 void last_stage(const half *net, const uint8_t *x, const uint8_t *keys, uint8_t *mask, const int phases[OUTPUTS],
+                            ptrdiff_t height, ptrdiff_t width, ptrdiff_t stride) {
+    ptrdiff_t h = (height + 1) / 2, w = (width + 1) / 2;
+    __m256i low = _mm256_set1_epi16(255);
+    for (int output = 0; output < OUTPUTS; output++) {
+        int down = phases[output] / 2, right_of = phases[output] % 2;
+        for (ptrdiff_t row = 0; row < h && 2 * row + down < height; row++)
+            for (ptrdiff_t column = 0; column < w; column += STEP) {
+                __m256i left, right;
+                uint8_t bytes[STEP];
+                sums_of_pairs(net->out[output], net->out_bias[output], 1, x, h, stride, row, column, &left, &right);
+                left = _mm256_packus_epi16(_mm256_and_si256(left, low), _mm256_and_si256(right, low));
+                _mm256_storeu_si256((__m256i *)bytes, _mm256_permute4x64_epi64(left, 0xD8));
+                ptrdiff_t start = (2 * row + down) * width + right_of + 2 * column;
+                ptrdiff_t count = (width - right_of + 1) / 2 - column;
+                if (count > STEP) count = STEP;
+                for (ptrdiff_t i = 0; i < count; i++) mask[start + 2 * i] = keys[start + 2 * i] + bytes[i];
+            }
+    }
+}
+
+/* Bytes of `room` in encdl_masks, for each thread. */
+EXPORT int64_t encdl_mask_room(int64_t height, int64_t width) {
+    return (NIBBLES + 2 * 2 * PAIRS) * ((height + 1) / 2) * stride_of((width + 1) / 2);
+}
+
+/* One round: network `net` reads two phases of `from`, and its numbers are added to two others of `keys`. */
+static void one_round(const half *net, const uint8_t *from, const int read[2], const uint8_t *keys, uint8_t *mask, const int written[2],
+                      ptrdiff_t height, ptrdiff_t width, uint8_t *room) {
+    ptrdiff_t h = (height + 1) / 2, w = (width + 1) / 2, stride = stride_of(w);
+    uint8_t *planes = room, *first = planes + NIBBLES * h * stride, *second = first + 2 * PAIRS * h * stride;
+    for (int i = 0; i < 2; i++) nibbles(from, height, width, read[i], planes + 2 * i * stride, h, stride);
+    first_stage(net, planes, first, h, w, stride);
+    second_stage(net, first, second, h, w, stride);
+    last_stage(net, second, keys, mask, written, height, width, stride);
+}
+
+typedef void parallel(void (*function)(void *), void *data, unsigned threads, unsigned flags); /* GOMP_parallel's */
+
+typedef struct {
+    const half *networks; /* F, G */
+    const uint8_t *keys;
+    uint8_t *masks, *room;
+    int64_t count, height, width;
+    int64_t next, threads_in; /* the first image that nobody has taken, and how many threads have come */
+} job;
+
+static void do_images(void *shared) {
+    static const int A[2] = {0, 3}, B[2] = {1, 2};
+    job *of = shared;
+    int64_t size = of->height * of->width;
+    uint8_t *room = of->room + __atomic_fetch_add(&of->threads_in, 1, __ATOMIC_RELAXED) * encdl_mask_room(of->height, of->width);
+    for (int64_t i; (i = __atomic_fetch_add(&of->next, 1, __ATOMIC_RELAXED)) < of->count;) {
+        const uint8_t *keys = of->keys + i * size;
+        uint8_t *mask = of->masks + i * size;
+        one_round(of->networks, keys, B, keys, mask, A, of->height, of->width, room);
+        one_round(of->networks + 1, mask, A, keys, mask, B, of->height, of->width, room);
+    }
+}
+
+/* The masks of `count` images of key bytes (count, height, width). Up to `threads` threads take image by image if there
+   is a `together`; `room` holds what each of them needs. */
+EXPORT void encdl_masks(const half *networks, const uint8_t *keys, uint8_t *masks, int64_t count, int64_t height, int64_t width,
+                        uint8_t *room, parallel *together, int threads) {
+    job work = {networks, keys, masks, room, count, height, width, 0, 0};
+    if (threads > 1 && count > 1 && together)
+        together(do_images, &work, threads, 0);
+    else
+        do_images(&work);
+}
+
+#else /* another processor or compiler: the float layers work */
+
+EXPORT int encdl_mask_revision(void) { return 0; }
+
+#endif

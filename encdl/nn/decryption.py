@@ -1,0 +1,127 @@
+"""The decryption network: repairs a damaged image once its mask has been taken off, and says which pixels were hit.
+
+It runs at half resolution (2x2 pixels become four channels) and is made of residual blocks of parallel dilated
+convolutions. A level is shown as a point of the circle of 256 levels, beside its height: noise of a masked pixel wraps
+at 256, so black may come as 253, and a network that saw the height alone would see an edge there.
+
+A pixel is believed to be hit where it lies far from what the network makes of it; how far is too far, the network says
+for each pixel. Without that comparison, which a convolution cannot make, it learns what a hit pixel was long before it
+learns that it was hit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from encdl.nn.dilated import DILATIONS, DilatedBlock
+from encdl.nn.phases import circle
+
+INPUTS = 4
+"""Channels a pixel: cosine, sine, height, lost."""
+OUTPUTS = 3
+"""Channels a pixel: level; for hits, an offset and a slope over the logarithm of the distance."""
+FIRST_OFFSET, FIRST_SLOPE = -4.0, 2.0
+"""Before training, a pixel more than exp(4 / 2) - 1 = 6.4 levels off is believed to be hit."""
+TILE = 1024
+"""Rows and columns of an image that are restored at a time, without gradients."""
+WHOLE_PIXELS = 1408**2
+"""Up to here nothing is cut into tiles: these many pixels take about 0.7 GB at the shipped width."""
+
+Place = tuple[slice, slice]
+"""Rows and columns."""
+
+
+class DecryptionNetwork(nn.Module):
+    """A damaged image to what it was, and to which of its pixels are wrong.
+
+    An image's result depends neither on the other images of the batch nor, beyond rounding of the last bits, on
+    whether it is computed whole or in tiles.
+
+    Args:
+        width: Channels, a multiple of the number of dilations.
+        blocks: Dilated residual blocks.
+        dilations: Of the parallel convolutions of each block.
+
+    Attributes:
+        trains_in_bfloat16: Whether training computes the convolutions in bfloat16; weights, losses and what is
+            computed after training stay in float32.
+
+    Raises:
+        ValueError: The width is no multiple of the number of dilations.
+    """
+
+    def __init__(self, width: int = 64, blocks: int = 10, dilations: Sequence[int] = DILATIONS) -> None:
+        super().__init__()
+        self.trains_in_bfloat16 = False
+        # Pixels that one output pixel depends on, to each side: one 3x3 convolution in, one out, and the blocks.
+        self.reach = 2 * (2 + blocks * max(dilations))
+        self.enter = nn.Conv2d(4 * INPUTS, width, 3, padding=1)
+        self.blocks = nn.Sequential(nn.GELU(), *(DilatedBlock(width, dilations) for _ in range(blocks)))
+        self.leave = nn.Conv2d(width, 4 * OUTPUTS, 3, padding=1)
+        assert self.leave.bias is not None
+        with torch.no_grad():
+            self.leave.weight[4:] *= 0.1
+            self.leave.bias[4:8] = FIRST_OFFSET
+            self.leave.bias[8:] = FIRST_SLOPE
+
+    def forward(self, levels: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
+        """Read a damaged image.
+
+        Without gradients, memory does not grow with the image: large ones are read in overlapping tiles.
+
+        Args:
+            levels: (N, 1, H, W), the damaged ciphertext with its mask taken off, 0..255, any real dtype; H and W of 1
+                and more, odd ones too. What stands in lost pixels does not matter.
+            lost: (N, 1, H, W), 1 where a pixel is known to be lost, 0 elsewhere.
+
+        Returns:
+            Level logits (255 times their sigmoid is the image) and hit logits (above 0 where the pixel is believed to
+            be wrong), each (N, 1, H, W) float32.
+        """
+        levels, lost = levels.float(), lost.float()
+        if levels.numel() == 0:
+            return torch.empty_like(levels), torch.empty_like(levels)
+        if torch.is_grad_enabled() or levels.numel() <= WHOLE_PIXELS:
+            return self._whole(levels, lost)
+        level, hit = torch.empty_like(levels), torch.empty_like(levels)
+        for tile, around, inside in self._tiles(*levels.shape[-2:]):
+            tiles = levels[(..., *around)], lost[(..., *around)]
+            several = max(1, WHOLE_PIXELS // tiles[0][0].numel())
+            for first in range(0, len(levels), several):
+                images = slice(first, first + several)
+                found = self._whole(tiles[0][images], tiles[1][images])
+                for target, part in zip((level, hit), found, strict=True):
+                    target[(images, slice(None), *tile)] = part[(..., *inside)]
+        return level, hit
+
+    def _whole(self, levels: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = levels.shape[-2:]
+        even = (0, width % 2, 0, height % 2)
+        shown, gone = (F.pad(x, even, mode="replicate") if any(even) else x for x in (levels, lost))
+        shown = torch.cat([circle(shown), shown / 255.0], dim=1) * (1.0 - gone)
+        # Channels last: a fifth faster on a CPU, and what tensor cores want.
+        x = F.pixel_unshuffle(torch.cat([shown, gone], dim=1), 2).contiguous(
+            memory_format=torch.channels_last
+        )
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.trains_in_bfloat16 and self.training):
+            x = self.leave(self.blocks(self.enter(x)))
+        x = F.pixel_shuffle(x.float(), 2)[..., :height, :width]
+        level, offset, slope = torch.split(x, 1, dim=1)
+        distance = (level.detach().sigmoid() * 255.0 - levels).abs() * (1.0 - lost)
+        return level.contiguous(), offset + slope * distance.log1p()
+
+    def _tiles(self, height: int, width: int) -> Iterator[tuple[Place, Place, Place]]:
+        """Rows and columns of each tile, those of the tile with its surroundings, and its place within these."""
+        for down, across in itertools.product(self._spans(height), self._spans(width)):
+            yield tuple(zip(down, across, strict=True))  # type: ignore[misc]  # three pairs
+
+    def _spans(self, size: int) -> Iterator[tuple[slice, slice, slice]]:
+        for start in range(0, size, TILE):
+            stop = min(start + TILE, size)
+            first, last = max(0, start - self.reach), min(size, stop + self.reach)  # `first` is even
+            yield slice(start, stop), slice(first, last), slice(start - first, stop - first)
