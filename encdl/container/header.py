@@ -6,7 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -138,11 +138,8 @@ class Header:
 
     def fields(self) -> dict[str, Any]:
         """What is stored, as plain values."""
-        return asdict(self) | {
-            "shape": list(self.shape),
-            "tile": list(self.tile),
-            "planes": dict(self.planes),
-        }
+        plain = {"shape": list(self.shape), "tile": list(self.tile), "planes": dict(self.planes)}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | plain
 
     def to_bytes(self) -> bytes:
         """The file's first bytes: magic, version, and the header as canonical JSON after its length.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -84,7 +85,7 @@ class Storage:
             cipher: In evaluation mode.
             images: uint8 (C, H, W) each; the n-th has the n-th nonce, and damage that does not depend on the others.
             damage: What happens to the stored bytes.
-            seed: Of the damage, 0 to 2^31 - 1.
+            seed: Of the damage.
             restore: Whether to repair.
         """
         process = postprocess.create(self.process)
@@ -94,10 +95,7 @@ class Storage:
             planes = plane_tensor([key.planes for key in keys], self.spec, plain.shape[1:], self.device)
             ciphertext = cipher.encrypt(plain, planes)
             stored = process.apply(ciphertext, keys)
-            parts = [
-                damage(stored[n : n + 1], torch.Generator().manual_seed((seed << 32) + index))
-                for n, index in enumerate(chosen)
-            ]
+            parts = [damage(stored[n : n + 1], _generator(seed, index)) for n, index in enumerate(chosen)]
             damaged, lost = (torch.cat(part) for part in zip(*parts, strict=True))
             damaged, lost = process.undo(damaged, keys), process.undo_lost(lost, keys)
             decrypted = cipher.decrypt(damaged, planes)
@@ -117,3 +115,9 @@ class Storage:
             batch.append(index)
         if batch:
             yield batch
+
+
+def _generator(seed: int, index: int) -> torch.Generator:
+    """Draws the damage of one image; of a seed PyTorch's generator takes 32 bits."""
+    name = hashlib.sha256(f"encdl evaluation damage {seed} {index}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(name[:4], "little"))

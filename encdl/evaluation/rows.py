@@ -24,7 +24,7 @@ NONE, RESTORED = "none", "restored"
 UNHIT = "salt_pepper_1pct"
 """The damage at which pixels that were not hit are counted."""
 
-VALIDATION_SEED = 2**31 - 1
+VALIDATION_SEED = -1
 """Of damage on validation images, so that it is not that of the test images."""
 
 AT_ONCE = 64

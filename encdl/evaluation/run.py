@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from encdl import records
+from encdl import postprocess, records
 from encdl.ciphers import KeystreamCipher
 from encdl.codec import Settings as CodecSettings
 from encdl.damage import DAMAGES
@@ -86,7 +86,6 @@ def evaluate(settings: Settings, load: Load, device: str, progress: Progress) ->
         WeightsError: Unknown names, or unreadable files.
     """
     images = images_to_judge(settings.data, settings.data_dir, settings.images, "test", settings.group)
-    progress(images.describe())
     validation = _validation(settings)
     ciphers = load_rows(settings.weights, load)
     specs = {one.cipher.planes for row in ciphers.values() for one in row}
@@ -96,6 +95,8 @@ def evaluate(settings: Settings, load: Load, device: str, progress: Progress) ->
         )
     spec = PlaneSpec(map=settings.map or PlaneSpec().map, planes=specs.pop())
     process = settings.postprocess or CodecSettings().postprocess
+    postprocess.create(process)  # an unknown name is told before any work
+    progress(images.describe())
     metrics: dict[str, Any] = {}
     rows: dict[str, Row] = {}
     with pool(settings.jobs or len(os.sched_getaffinity(0))) as run:

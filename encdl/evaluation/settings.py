@@ -14,8 +14,6 @@ from encdl.repair import KINDS, REPAIRS
 LEAST = {"images": 1, "exact_images": 1, "statistics_images": 1, "tune_images": 0, "jobs": 0, "seed": 0}
 """The smallest value of each number."""
 
-MOST_SEED = 2**31 - 2
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -66,8 +64,6 @@ class Settings:
                 raise UsageError(f"{option(name)} must be a whole number, got {value!r}")
             if value < least:
                 raise UsageError(f"{option(name)} must be at least {least}, got {value}")
-        if self.seed > MOST_SEED:
-            raise UsageError(f"--seed must be at most {MOST_SEED}, got {self.seed}")
         for name, allowed in {"group": get_args(Group), "device": ("auto", "cpu", "cuda")}.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(

@@ -3,10 +3,6 @@
 It runs at half resolution (2x2 pixels become four channels) and is made of residual blocks of parallel dilated
 convolutions. A level is shown as a point of the circle of 256 levels, beside its height: noise of a masked pixel wraps
 at 256, so black may come as 253, and a network that saw the height alone would see an edge there.
-
-A pixel is believed to be hit where it lies far from what the network makes of it; how far is too far, the network says
-for each pixel. Without that comparison, which a convolution cannot make, it learns what a hit pixel was long before it
-learns that it was hit.
 """
 
 from __future__ import annotations
@@ -23,10 +19,8 @@ from encdl.nn.phases import circle
 
 INPUTS = 4
 """Channels a pixel: cosine, sine, height, lost."""
-OUTPUTS = 3
-"""Channels a pixel: level; for hits, an offset and a slope over the logarithm of the distance."""
-FIRST_OFFSET, FIRST_SLOPE = -4.0, 2.0
-"""Before training, a pixel more than exp(4 / 2) - 1 = 6.4 levels off is believed to be hit."""
+OUTPUTS = 2
+"""Channels a pixel: level and hit."""
 TILE = 1024
 """Rows and columns of an image that are restored at a time, without gradients."""
 WHOLE_PIXELS = 1408**2
@@ -61,13 +55,8 @@ class DecryptionNetwork(nn.Module):
         # Pixels that one output pixel depends on, to each side: one 3x3 convolution in, one out, and the blocks.
         self.reach = 2 * (2 + blocks * max(dilations))
         self.enter = nn.Conv2d(4 * INPUTS, width, 3, padding=1)
-        self.blocks = nn.Sequential(nn.GELU(), *(DilatedBlock(width, dilations) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(DilatedBlock(width, dilations) for _ in range(blocks)))
         self.leave = nn.Conv2d(width, 4 * OUTPUTS, 3, padding=1)
-        assert self.leave.bias is not None
-        with torch.no_grad():
-            self.leave.weight[4:] *= 0.1
-            self.leave.bias[4:8] = FIRST_OFFSET
-            self.leave.bias[8:] = FIRST_SLOPE
 
     def forward(self, levels: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
         """Read a damaged image.
@@ -101,19 +90,19 @@ class DecryptionNetwork(nn.Module):
 
     def _whole(self, levels: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
         height, width = levels.shape[-2:]
-        even = (0, width % 2, 0, height % 2)
-        shown, gone = (F.pad(x, even, mode="replicate") if any(even) else x for x in (levels, lost))
-        shown = torch.cat([circle(shown), shown / 255.0], dim=1) * (1.0 - gone)
+        if height % 2 or width % 2:
+            levels, lost = (
+                F.pad(each, (0, width % 2, 0, height % 2), mode="replicate") for each in (levels, lost)
+            )
+        shown = torch.cat([circle(levels), levels / 255.0], dim=1) * (1.0 - lost)
         # Channels last: a fifth faster on a CPU, and what tensor cores want.
-        x = F.pixel_unshuffle(torch.cat([shown, gone], dim=1), 2).contiguous(
+        x = F.pixel_unshuffle(torch.cat([shown, lost], dim=1), 2).contiguous(
             memory_format=torch.channels_last
         )
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.trains_in_bfloat16 and self.training):
             x = self.leave(self.blocks(self.enter(x)))
-        x = F.pixel_shuffle(x.float(), 2)[..., :height, :width]
-        level, offset, slope = torch.split(x, 1, dim=1)
-        distance = (level.detach().sigmoid() * 255.0 - levels).abs() * (1.0 - lost)
-        return level.contiguous(), offset + slope * distance.log1p()
+        level, hit = F.pixel_shuffle(x.float(), 2)[..., :height, :width].unbind(1)
+        return level.unsqueeze(1), hit.unsqueeze(1)
 
     def _tiles(self, height: int, width: int) -> Iterator[tuple[Place, Place, Place]]:
         """Rows and columns of each tile, those of the tile with its surroundings, and its place within these."""

@@ -114,6 +114,8 @@ def _groups(guide: Floats, stage: Stage, block: int, step: int) -> Iterator[Indi
     for start in range(0, len(at_rows), at_once):
         chosen = at_rows[start : start + at_once]
         distances = _distances(guide, block, chosen, at_columns, down, right)
+        # A block is in its own group, even where as many as the group holds are equal to it: it covers its pixels.
+        distances[:, offsets == 0] = -1.0
         most = min(stage.group, len(offsets))
         nearest = np.argpartition(distances, most - 1, axis=1)[:, :most]
         near = np.take_along_axis(distances, nearest, 1)

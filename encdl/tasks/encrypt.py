@@ -47,8 +47,6 @@ class LossWeights:
         level: The loss of levels that the task's setting `loss` names, in units of its `near`: 2.8e-4 here is the
             likelihood loss itself.
         hit: Binary cross-entropy of the pixels believed to be hit.
-        miss: What each level that a pixel is off, on the circle, adds to its weight of 1 in `hit`: to miss a pixel
-            that is far off costs most.
         unhit: What a pixel that was not hit counts in `level`, beside one that was: it is kept in the end anyway.
         activity: `encdl.losses.ContentActivityLoss`.
         uniformity: `encdl.losses.UniformityLoss`.
@@ -58,8 +56,7 @@ class LossWeights:
     """
 
     level: float = 1.0
-    hit: float = 2.0
-    miss: float = 0.05
+    hit: float = 1.0
     unhit: float = 1.0
     activity: float = 0.0
     uniformity: float = 0.0
@@ -102,7 +99,7 @@ class EncryptTask(CipherTask):
         damage: RandomDamage = RandomDamage(),  # noqa: B008
         activity_target: float = 0.6,
         adversary_strength: float = 0.1,
-        learning_rate: float = 5e-3,
+        learning_rate: float = 2e-3,
         weight_decay: float = 0.0,
         precision: Literal["32", "bf16"] = "32",
         start: str | None = None,
@@ -186,11 +183,9 @@ class EncryptTask(CipherTask):
             return {"level": self.level(level, exact) / self.level.near}
         wrong = ((decrypted != image) | lost).float()
         weight = wrong + self.weights.unhit * (1.0 - wrong)
-        away = (decrypted.float() - exact).abs()
-        costs = 1.0 + self.weights.miss * torch.minimum(away, 256.0 - away) * ~lost
         return {
             "level": self.level(level, exact, weight) / self.level.near,
-            "hit": F.binary_cross_entropy_with_logits(hit, wrong, costs),
+            "hit": F.binary_cross_entropy_with_logits(hit, wrong),
         }
 
     def _cipher_losses(self, batch: Tensor, purpose: str, step: int) -> dict[str, Tensor]:

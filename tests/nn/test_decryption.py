@@ -61,7 +61,7 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
         for index in range(5):
             alone = net(x[index : index + 1], lost[index : index + 1])
             for one, whole in zip(alone, together, strict=True):
-                torch.testing.assert_close(one[0], whole[index], atol=1e-3, rtol=1e-3)
+                torch.testing.assert_close(one[0], whole[index], atol=1e-5, rtol=1e-5)
 
 
 def test_what_stands_in_lost_pixels_is_not_seen() -> None:
@@ -93,7 +93,7 @@ def test_tiles_are_seamless(monkeypatch: pytest.MonkeyPatch, size: tuple[int, in
             monkeypatch.setattr(decryption, "TILE", 32)
             monkeypatch.setattr(decryption, "WHOLE_PIXELS", most)
             for one, other in zip(net(x, lost), whole, strict=True):
-                torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+                torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 def test_reach() -> None:
@@ -107,25 +107,6 @@ def test_reach() -> None:
         lost = torch.zeros_like(x)
         differs = (net(x, lost)[0] != net(changed, lost)[0]).any(2).flatten().nonzero().flatten()
     assert 4 < int(differs.max()) <= 1 + net.reach
-
-
-def test_a_new_network_believes_in_hits_that_are_far_off() -> None:
-    torch.manual_seed(0)
-    net, x = DecryptionNetwork(8, 1).eval(), torch.full((1, 1, 16, 16), 128.0)
-    with torch.no_grad():
-        for off, believed in ((2.0, False), (40.0, True)):
-            bias = torch.full((4,), (128.0 - off) / 255)
-            net.leave.weight[:4] = 0
-            net.leave.bias[:4] = bias.logit()
-            assert bool((net(x, torch.zeros_like(x))[1] > 0).all()) is believed
-
-
-def test_the_hits_do_not_pull_at_the_levels() -> None:
-    net = network().train()
-    net(levels(1, 1, 12, 12), losses(1, 1, 12, 12))[1].sum().backward()
-    assert net.leave.weight.grad is not None
-    assert not bool(net.leave.weight.grad[:4].any())
-    assert bool(net.leave.weight.grad[4:].any())
 
 
 def test_gradients_reach_every_weight() -> None:

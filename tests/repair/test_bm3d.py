@@ -43,6 +43,13 @@ def test_the_second_stage_is_better_than_the_first() -> None:
     assert psnr_db(image, levels(bm3d(damaged, 15.0))) > psnr_db(image, levels(basic)) + 0.1
 
 
+@pytest.mark.parametrize("size", [(2, 9), (12, 12), (50, 41)], ids=str)
+@pytest.mark.parametrize("block", [4, 6, 8])
+def test_equal_blocks(size: tuple[int, int], block: int) -> None:
+    """More equal blocks than a group holds: every pixel is covered all the same."""
+    assert np.allclose(bm3d(np.full(size, 9.0), 2.0, block), 9.0, atol=0.1)
+
+
 def test_a_constant_image_comes_back() -> None:
     found = bm3d(noisy(np.full((48, 48), 128, np.uint8), 10.0), 10.0)
     assert np.abs(found - 128).mean() < 1.5
