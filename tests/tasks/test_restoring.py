@@ -10,6 +10,7 @@ from torch import Tensor
 from encdl import repair
 from encdl.channel import stored
 from encdl.ciphers import KeystreamCipher
+from encdl.ciphers.base import worth_guessing
 from encdl.damage import LostRun, Scatter
 from encdl.data.mixture import Mixture
 from encdl.keys.planes import PlaneSpec
@@ -57,7 +58,7 @@ def test_hits_are_repaired_better_than_by_a_median(trained: EncryptTask) -> None
     assert mean_psnr_db(restored, image) > mean_psnr_db(decrypted, image) + 3
     assert mean_psnr_db(restored, image) > mean_psnr_db(median, image) + 1
     unhit = decrypted == image
-    assert (restored == image)[unhit].float().mean() > 0.95
+    assert (restored == image)[unhit].float().mean() > 0.85
 
 
 def test_losses_are_repaired(trained: EncryptTask) -> None:
@@ -68,13 +69,16 @@ def test_losses_are_repaired(trained: EncryptTask) -> None:
     assert (restored == image)[~lost].float().mean() > 0.9
 
 
-def test_a_pixel_that_is_not_believed_hit_is_kept_bit_for_bit(trained: EncryptTask) -> None:
+def test_a_pixel_that_is_not_worth_guessing_is_kept_bit_for_bit(trained: EncryptTask) -> None:
     """Whatever the network makes of its level."""
     cipher, (image, planes) = trained.cipher, images()
     damaged, lost = stored(Scatter(0.05), cipher.encrypt(image, planes), torch.Generator().manual_seed(0))
-    hit = cipher.repair(damaged.float(), planes, lost.float())[1]
+    decrypted = cipher.decrypt(damaged, planes)
+    level, hit = cipher.repair(damaged.float(), planes, lost.float())
     assert hit is not None
-    kept = (hit <= 0) & ~lost
-    assert 0.5 < kept.float().mean() < 1
+    guess = (255 * level.sigmoid()).round()
+    guessed = worth_guessing(hit, guess - decrypted.float())
+    assert 0.02 < guessed.float().mean() < 0.2
     restored = cipher.restore(damaged, planes, lost)
-    assert torch.equal(restored[kept], cipher.decrypt(damaged, planes)[kept])
+    assert torch.equal(restored[~guessed], decrypted[~guessed])
+    assert torch.equal(restored[guessed], guess[guessed].to(torch.uint8))
