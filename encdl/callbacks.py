@@ -14,7 +14,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from encdl.batch import ImageBatch
 from encdl.data.base import ImageDataModule
@@ -122,26 +121,35 @@ class ImagePanel(Callback):
 class AveragedWeights(WeightAveraging):
     """Judges, keeps and exports an exponential moving average of the weights; training goes on from the last ones.
 
+    At step n the average keeps min(decay, (1 + n) / (10 + n)) of itself, so that the first weights are soon forgotten.
+
     Args:
-        decay: Share of the average that stays at each step, 0..1.
-        start: Steps before the average begins, at the weights of then.
+        decay: Share of the average that stays at each step in the end, 0..1.
 
     Raises:
-        UsageError: A number is out of its range.
+        UsageError: It is out of its range.
     """
 
-    def __init__(self, decay: float = 0.998, start: int = 100) -> None:
-        if not 0 <= decay < 1 or start < 0:
-            raise UsageError(
-                f"AveragedWeights: decay is {decay}, start {start}: give 0 <= decay < 1, start >= 0"
-            )
-        # All weights in one call: one by one, a GPU would wait for the CPU.
-        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
-        self.start = start
+    def __init__(self, decay: float = 0.998) -> None:
+        if not 0 <= decay < 1:
+            raise UsageError(f"AveragedWeights: decay is {decay}, it must be 0 or more and below 1")
+        self.decay = decay
+        self._kept = 0.0
+        super().__init__(multi_avg_fn=self._average)
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """After each step from the start on, and never at the end of an epoch."""
-        return step_idx is not None and step_idx >= self.start
+        """After each step, and never at the end of an epoch."""
+        if step_idx is None:
+            return False
+        self._kept = min(self.decay, (1 + step_idx) / (10 + step_idx))
+        return True
+
+    def _average(self, averaged: list[Tensor], current: list[Tensor], _: Tensor) -> None:
+        """All weights of a type in one call: one by one, a GPU would wait for the CPU."""
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1.0 - self._kept)
+        else:
+            torch._foreach_copy_(averaged, current)
 
 
 class ProgressLines(Callback):

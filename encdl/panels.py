@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from encdl import repair
 from encdl.channel import stored
 from encdl.ciphers.base import Cipher
 from encdl.damage import DAMAGES
 from encdl.lazy import need
 from encdl.masks import tinted
+from encdl.repair import Kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +25,11 @@ PLAIN, CIPHERTEXT = "plain", "ciphertext"
 MASKS = ("truth", "prediction", "prediction, wrong key")
 """Columns of masks drawn over pictures: their closeness to the picture says nothing."""
 INCHES_PER_PICTURE = 2.0
+SHOWN_DAMAGES: tuple[tuple[str, str, Kind, str], ...] = (
+    ("salt_pepper_5pct", "5 % hit", "hits", "median"),
+    ("quarter_lost", "a quarter lost", "losses", "biharmonic"),
+)
+"""What the stored ciphertext suffers in a panel of a cipher: name, words, kind, and the classical repair shown."""
 
 
 def panel_png(
@@ -86,42 +93,21 @@ def cipher_columns(
     """
     ciphertext = cipher.encrypt(image, planes)
     columns = {PLAIN: image, CIPHERTEXT: ciphertext, "wrong key": cipher.decrypt(ciphertext, wrong)}
-    for name, told, classical, repair in SHOWN_DAMAGES:
+    for name, told, kind, classical in SHOWN_DAMAGES:
         damaged, lost = stored(DAMAGES[name], ciphertext, generator)
         decrypted = cipher.decrypt(damaged, planes)
         columns[told] = decrypted
-        columns[f"{told}:\n{classical}"] = _of_each_channel(repair, decrypted, lost)
+        columns[f"{told}:\n{classical}"] = _classically(kind, classical, decrypted, lost)
         columns[f"{told}:\nrestored"] = cipher.restore(damaged, planes, lost)
     return columns
 
 
-def _median(levels: np.ndarray, lost: np.ndarray) -> np.ndarray:
-    """The median of the 3x3 pixels around each."""
-    found: np.ndarray = need("cv2", "drawing panels").medianBlur(levels, 3)
-    return found
-
-
-def _telea(levels: np.ndarray, lost: np.ndarray) -> np.ndarray:
-    """What is lost, filled from its edges (Telea, Journal of Graphics Tools 9, 2004)."""
-    cv2 = need("cv2", "drawing panels")
-    found: np.ndarray = cv2.inpaint(levels, lost.astype(np.uint8), 3, cv2.INPAINT_TELEA)
-    return found
-
-
-def _of_each_channel(
-    repair: Callable[[np.ndarray, np.ndarray], np.ndarray], levels: Tensor, lost: Tensor
-) -> Tensor:
-    """A repair of images (H, W) on a batch."""
-    pairs = zip(levels.flatten(0, 1).cpu().numpy(), lost.flatten(0, 1).cpu().numpy(), strict=True)
-    repaired = np.stack([repair(np.ascontiguousarray(one), gone) for one, gone in pairs])
-    return torch.from_numpy(repaired).view(levels.shape).to(levels.device)
-
-
-SHOWN_DAMAGES = (
-    ("salt_pepper_5pct", "5 % hit", "median", _median),
-    ("quarter_lost", "a quarter lost", "inpainted", _telea),
-)
-"""What the stored ciphertext suffers in a panel of a cipher: name, words, name of the classical repair, and that."""
+def _classically(kind: Kind, name: str, levels: Tensor, lost: Tensor) -> Tensor:
+    """A repair of `encdl.repair` without tuning, where it can run here: all uint8 (B, C, H, W), `lost` bool."""
+    if name not in repair.available(kind):
+        name = "median"
+    found = repair.repaired(kind, name, levels.cpu().numpy(), lost.cpu().numpy())
+    return torch.from_numpy(found).to(levels.device)
 
 
 def overlaid(image: Tensor, mask: Tensor, strength: float = 0.6) -> Tensor:

@@ -1,54 +1,95 @@
-"""The key planes of one picture by algebra, for whoever knows the picture and its ciphertext.
+"""The key planes of one image by algebra, for whoever knows the image and its ciphertext.
 
-With eight planes exactly one stack of them leads `agile` from a picture to a ciphertext (`encdl.ciphers.agile`): that
-is why a ciphertext alone tells nothing, and why a pair tells all planes of this picture. What they are worth for the
-next picture depends on the nonce.
+With eight planes exactly one stack of them leads `agile`, `keystream` and `coupled` from an image to a ciphertext: that
+is why a ciphertext alone tells nothing, and why a pair tells all planes of this image. What they are worth for the
+next image depends on the nonce.
+
+Each of these ciphers adds the key byte of a pixel to a number that the other pixels decide. Pixels of the *leading*
+phases get theirs from the masks of the others, those of the others from the planes of the leading ones. So both follow
+from masks by encrypting three times with planes of the attacker's choice, whatever the networks are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import torch
 from torch import Tensor
 
-from encdl.ciphers.agile import AgileCipher
-from encdl.ciphers.base import Cipher
-from encdl.nn.integer import wrap
-from encdl.nn.phases import from_phases, to_phases
+from encdl.ciphers.base import MAX_PLANES, Cipher
+
+LEADING: Final[Mapping[str, tuple[int, ...]]] = {
+    "agile": (1, 2),
+    "coupled": (1, 2, 3),
+    "keystream": (0, 1, 2, 3),
+}
+"""Phases (`encdl.nn.phases`) whose key bytes follow from the masks of the other phases, by cipher."""
 
 
-def solvable(cipher: Cipher, picture: Tensor) -> bool:
-    """Whether `agile_planes` serves: odd sizes are padded for the phases, and the margin's planes are not known."""
-    return (
-        isinstance(cipher, AgileCipher)
-        and cipher.planes == 8
-        and not any(side % 2 for side in picture.shape[2:])
+def solvable(cipher: Cipher) -> bool:
+    """Whether masks lead back to key planes: there is an algebra for this cipher, and it has all eight planes."""
+    return cipher.name in LEADING and cipher.planes == MAX_PLANES
+
+
+def leading(cipher: Cipher, image: Tensor) -> Tensor:
+    """Which pixels lie in the leading phases: bool (1, 1, H, W) on the image's device."""
+    height, width = image.shape[-2:]
+    rows, columns = (torch.arange(size, device=image.device) % 2 for size in (height, width))
+    phase = 2 * rows.unsqueeze(1) + columns
+    return torch.isin(phase, torch.tensor(LEADING[cipher.name], device=image.device)).view(
+        1, 1, height, width
     )
 
 
-@torch.no_grad()
-def agile_planes(cipher: AgileCipher, plaintext: Tensor, ciphertext: Tensor) -> Tensor:
-    """The one stack of eight key planes that leads from a picture to its ciphertext.
+def leading_bytes(cipher: Cipher, mask: Tensor, ciphertext: Tensor) -> Tensor:
+    """Key bytes, right in the leading phases wherever the masks of all pixels around are right.
 
     Args:
-        cipher: Of 8 planes.
-        plaintext: uint8 (B, C, H, W), H and W even.
+        cipher: A solvable one.
+        mask: uint8 (B, C, H, W).
+        ciphertext: uint8 of the same shape; of ciphers whose masks follow from the key alone it decides nothing.
+
+    Returns:
+        uint8 (B, C, H, W); what it holds in the other phases makes the mask there that was given.
+    """
+    first = leading(cipher, mask)
+    nothing = torch.zeros_like(mask)
+    others = torch.where(first, nothing, mask - cipher.field(ciphertext, nothing))
+    return torch.where(first, mask - cipher.field(ciphertext, others), others)
+
+
+def corrected(cipher: Cipher, mask: Tensor, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+    """The key bytes that give a mask, if those around a pixel are the ones given.
+
+    Right in the phases that do not lead if the leading ones are given; right everywhere the mask is if all are given.
+
+    Args:
+        cipher: A solvable one.
+        mask: uint8 (B, C, H, W).
+        ciphertext: See `leading_bytes`.
+        key_planes: uint8 (B, C, H, W).
+    """
+    return mask - cipher.field(ciphertext, key_planes) + key_planes
+
+
+def planes_of_pair(cipher: Cipher, image: Tensor, ciphertext: Tensor) -> Tensor:
+    """The one stack of eight key planes that leads from an image to its ciphertext.
+
+    Args:
+        cipher: A solvable one.
+        image: uint8 (B, C, H, W), any size.
         ciphertext: uint8 of the same shape.
 
     Returns:
-        uint8 (B, C, 8, H, W).
+        uint8 (B, C, H, W), packed.
     """
-    batch, channels, height, width = ciphertext.shape
-    x, c = (to_phases(each.reshape(-1, 1, height, width).float()) for each in (plaintext, ciphertext))
-    m0 = wrap(c[:, :1] - x[:, :1])
-    others = wrap(c[:, 1:] - x[:, 1:] - cipher.coupling(c[:, :1], m0))
-    spread = from_phases(torch.cat([torch.zeros_like(m0), others], 1), height, width)
-    signs = to_phases(bits(spread).float()) * 2 - 1  # plane p at channels 4p..4p+3
-    field = cipher.key_field(torch.cat([signs[:, phase::4] for phase in (1, 2, 3)], 1))
-    whole = from_phases(torch.cat([wrap(m0 - field), others], 1), height, width)
-    return bits(whole).view(batch, channels, 8, height, width)
+    mask = ciphertext - image
+    found = leading_bytes(cipher, mask, ciphertext)
+    return torch.where(leading(cipher, mask), found, corrected(cipher, mask, ciphertext, found))
 
 
-def bits(levels: Tensor) -> Tensor:
-    """Bit p of each byte as plane p: (N, 1, H, W), 0 to 255 of any type -> uint8 (N, 8, H, W)."""
-    shifts = torch.arange(8, device=levels.device).view(1, -1, 1, 1)
-    return ((levels.int() >> shifts) & 1).to(torch.uint8)
+def pack(bits: Tensor) -> Tensor:
+    """The inverse of `encdl.nn.planes.unpack`: uint8 (..., P, H, W) of 0 and 1 to (..., H, W)."""
+    places = torch.arange(bits.shape[-3], dtype=torch.uint8, device=bits.device)[:, None, None]
+    return bits.bitwise_left_shift(places).sum(-3, dtype=torch.uint8)

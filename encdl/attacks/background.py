@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from encdl.attacks.algebra import corrected, leading, leading_bytes, pack, solvable
 from encdl.attacks.base import Attack, Finding, Scene, mean_interval, reconstruction
 from encdl.attacks.references import RepeatedKeyXor
-from encdl.attacks.targets import CipherTarget, Target
-from encdl.attacks.tile import tile_attack
-from encdl.ciphers.agile import AgileCipher
+from encdl.attacks.targets import PERIOD, CipherTarget, Target
+from encdl.attacks.tile import TileGuess, tile_attack
+from encdl.ciphers.base import MAX_PLANES as PLANES
+from encdl.ciphers.base import Cipher
 from encdl.keys.planes import coprime_sides
-from encdl.nn.integer import wrap
-from encdl.nn.phases import from_phases, to_phases
+from encdl.nn.planes import unpack
 
-ROUNDS, AGREEING = 2, 0.7
-"""How often planes are voted for anew, and by which pixels: those of whose bits so many agree with the last vote."""
+ROUNDS: Final = 3
+"""How often the leading phases vote anew, each pixel with a weight of its own."""
+
+AGREEING: Final = 0.7
+"""A pixel is taken to be black where so many of its bits agree with the last vote."""
+
+ROUGH: Final = 50.0
+"""Mean difference of neighbours in levels from which an estimate is noise; that of uniform noise is 85."""
 
 ALL_MODES = (
     "default",
@@ -69,16 +78,18 @@ class TileEstimation(Attack):
 class CoprimeSolving(Attack):
     """Solves for the bits of key planes of which each repeats a tile of its own.
 
-    Where the picture is black, the ciphertext of `agile` is its mask, and the mask gives the key byte of a pixel:
-    b_i = c_i - E_i(c0, bits of m0) with m0 = c0 in phases 1 to 3, and b_0 = c0 - F(planes of these phases). Each bit
-    votes for its place in its plane's tile; over the picture itself the votes are noise. For a cipher of another
-    kind the ciphertext itself is taken for the key byte.
+    Where the image is black, the ciphertext is the mask, and masks lead to key bytes (`encdl.attacks.algebra`): at
+    first in the leading phases, where all is black as far as the network sees. Each bit votes for its place in its
+    plane's tile; over the image itself the votes are noise. The planes voted for then take the part of what the network
+    sees, so that every black pixel votes rightly. For a cipher of another kind the ciphertext itself is taken for the
+    key byte.
     """
 
     name = "coprime_solving"
     about = (
-        "Ciphertext only, one picture at a time: takes every pixel for black background, solves for the bits "
-        "of its key planes, and lets them vote for their place in planes that repeat with co-prime periods."
+        "Ciphertext only, one image at a time: takes every pixel for black background, solves for the bits "
+        "of its key planes, and lets them vote for their place in planes that repeat, by one period or by co-prime "
+        "ones."
     )
     modes: ClassVar[tuple[str, ...]] = (
         "default",
@@ -88,36 +99,28 @@ class CoprimeSolving(Attack):
         "coprime",
         "periodic",
     )
-    period: ClassVar[int] = 16
 
     def references(self) -> tuple[Target, ...]:
         """An XOR with a repeated key: a period that divides that of the votes."""
         return (RepeatedKeyXor(),)
 
     def run(self, target: Target, scene: Scene) -> Finding:
-        """Score: PSNR of the pictures that the voted planes open."""
-        cipher = (
-            target.cipher
-            if isinstance(target, CipherTarget) and isinstance(target.cipher, AgileCipher)
-            else None
-        )
-        planes = cipher.planes if cipher else 8
-        pictures = scene.test if scene.large is None else scene.large
-        ciphertexts = target.encrypt(pictures)
-        best: tuple[float, Tensor] | None = None
-        for sides in (coprime_sides(planes, self.period), [self.period] * planes):
-            estimates, agreement = _solve(cipher, ciphertexts, sides)
-            if best is None or agreement > best[0]:  # the attacker keeps the expansion whose votes agree
-                best = agreement, estimates
-        assert best is not None
+        """Score: PSNR of the images that the voted planes open."""
+        images = scene.test if scene.large is None else scene.large
+        ciphertexts = target.encrypt(images)
+        cipher = target.cipher if isinstance(target, CipherTarget) and solvable(target.cipher) else None
+        solve = _xored if cipher is None else partial(_through, cipher)
+        solved = [solve(ciphertexts, sides) for sides in (coprime_sides(PLANES, PERIOD), [PERIOD] * PLANES)]
+        # The attacker keeps the expansion whose votes agree.
+        estimates, agreement = max(solved, key=lambda found: found[1])
         return reconstruction(
             self,
             target,
             scene,
-            best[1],
-            f"one ciphertext of {tuple(pictures.shape[2:])} pixels, period {self.period} known, no training",
-            truth=pictures,
-            agreement_of_votes=best[0],
+            estimates,
+            f"one ciphertext of {tuple(images.shape[2:])} pixels, period {PERIOD} known, no training",
+            truth=images,
+            agreement_of_votes=agreement,
         )
 
 
@@ -128,81 +131,95 @@ def _best_estimate(ciphertext: Tensor) -> Tensor:
     """
     whole, phase = tile_attack(ciphertext), tile_attack(ciphertext[:, ::2, ::2].contiguous())
     if whole.confidence >= phase.confidence:
-        return whole.estimate
+        return _smoothest(ciphertext, whole)
     height, width = ciphertext.shape[1:]
-    return phase.estimate.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :height, :width]
+    found = _smoothest(ciphertext[:, ::2, ::2], phase)
+    return found.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :height, :width]
 
 
-def _solve(cipher: AgileCipher | None, ciphertexts: Tensor, sides: list[int]) -> tuple[Tensor, float]:
-    """Pictures opened by the voted planes, and how far the votes agree: 0.5 for noise to 1."""
-    height, width = ciphertexts.shape[2:]
-    flat = ciphertexts.view(-1, 1, height, width)
-    if cipher is None:
-        voted, agreement = _vote(_bits(flat, len(sides)), sides)
-        return (flat ^ _bytes(voted)).view_as(ciphertexts), agreement
-    voted, agreement = _vote_through(cipher, flat.float(), sides)
-    return cipher.decrypt(flat, voted.unsqueeze(1)).view_as(ciphertexts), agreement
+def _smoothest(ciphertext: Tensor, guess: TileGuess) -> Tensor:
+    """The tile taken off by subtraction or by XOR, and black where what is left is as rough as noise.
 
-
-@torch.no_grad()
-def _vote_through(cipher: AgileCipher, levels: Tensor, sides: list[int]) -> tuple[Tensor, float]:
-    """The planes behind ciphertexts (N, 1, H, W) of `agile`, if the picture were black, and the votes' agreement.
-
-    Phases 1 to 3 vote first; their planes give F, and so phase 0 its votes. Then only pixels vote that the planes so
-    far find black, which leaves the picture itself out.
+    That is near the border, where the mask of a network repeats not, though its planes do.
     """
-    height, width = levels.shape[2:]
-    c = to_phases(levels)
-    others = wrap(c[:, 1:] - cipher.coupling(c[:, :1], c[:, :1]))
-    black = torch.ones_like(levels)
-    black[..., ::2, ::2] = 0
-    key_bytes = from_phases(torch.cat([torch.zeros_like(c[:, :1]), others], 1), height, width)
-    voted, agreement = _vote(
-        _bits(key_bytes, len(sides)), sides, black
-    )  # agreement of all pixels: not yet chosen ones
+    height, width = ciphertext.shape[1:]
+    tile = guess.tile.repeat(1, -(-height // guess.period), -(-width // guess.period))[:, :height, :width]
+    estimates = [guess.estimate, ciphertext ^ tile]
+    roughness = [_roughness(each) for each in estimates]
+    best = min(range(2), key=lambda index: float(roughness[index].clamp(max=ROUGH).mean()))
+    return estimates[best].masked_fill(roughness[best] >= ROUGH, 0)
+
+
+def _roughness(estimate: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours in the square of 11 pixels around each one: float32 (C, H, W)."""
+    levels = estimate.float()
+    rough = torch.zeros_like(levels)
+    rough[:, :, 1:] += levels.diff(dim=2).abs() / 2
+    rough[:, 1:] += levels.diff(dim=1).abs() / 2
+    return F.avg_pool2d(rough, 11, 1, 5, count_include_pad=False)
+
+
+def _xored(ciphertexts: Tensor, sides: list[int]) -> tuple[Tensor, float]:
+    """Images opened by the voted planes as a keystream, and how far the votes agree: 0.5 for noise to 1."""
+    voted, agreement = _vote(unpack(ciphertexts, PLANES), sides)
+    return ciphertexts ^ pack(voted), agreement
+
+
+def _through(cipher: Cipher, ciphertexts: Tensor, sides: list[int]) -> tuple[Tensor, float]:
+    """The same through a solvable cipher."""
+    first = leading(cipher, ciphertexts)
+    begun = unpack(leading_bytes(cipher, ciphertexts, ciphertexts), PLANES)
+    voted, agreement = _vote(begun, sides, first)
     for _ in range(ROUNDS):
-        signs = to_phases(voted.float()) * 2 - 1  # plane p at channels 4p..4p+3
-        field = cipher.key_field(torch.cat([signs[:, phase::4] for phase in (1, 2, 3)], 1))
-        first = wrap(c[:, :1] - field)
-        key_bytes = from_phases(torch.cat([first, others], 1), height, width)
-        agreeing = to_phases(_bits(key_bytes, len(sides)).eq(voted).float().mean(1, keepdim=True))
-        # Of phase 0 nobody has voted yet where all periods are even: its neighbours tell whether it is black.
-        agreeing[:, :1] = agreeing[:, 1:].mean(1, keepdim=True)
-        black = (from_phases(agreeing, height, width) >= AGREEING).float()
-        if not black.any():
-            break
-        voted, _ = _vote(_bits(key_bytes, len(sides)), sides, black)
-    return voted, agreement
+        # Votes agree with the majority where all is black far and wide: those places count the more next time.
+        agreeing = _around(begun.eq(voted).float().mean(2), first)
+        above_noise = agreeing - agreeing.amin((1, 2, 3), keepdim=True)
+        voted, _ = _vote(begun, sides, first * above_noise.square())
+    for turn in range(2):
+        # Black pixels' own bits, whatever lies around them; the leading phases at first as before.
+        found = unpack(corrected(cipher, ciphertexts, ciphertexts, pack(voted)), PLANES)
+        if turn == 0:
+            found = torch.where(first.unsqueeze(2), begun, found)
+        agreeing = found.eq(voted).float().mean(2)
+        if turn == 0:  # nobody may have voted yet in the other phases: the neighbours stand for them
+            agreeing = _around(agreeing, first, 3)
+        voted, _ = _vote(found, sides, agreeing >= AGREEING)
+    return cipher.decrypt(ciphertexts, pack(voted)), agreement
+
+
+def _around(values: Tensor, known: Tensor, side: int = 9) -> Tensor:
+    """The mean of the known values in the square around each pixel: (B, C, H, W), `known` (1, 1, H, W)."""
+    weight = known.float()
+    total, count = (F.avg_pool2d(each, side, 1, side // 2) for each in (values * weight, weight))
+    return total / count.clamp(min=1e-6)
 
 
 def _vote(bits: Tensor, sides: list[int], counted: Tensor | None = None) -> tuple[Tensor, float]:
-    """The majority at each place of each plane's tile, repeated over the picture: uint8 (N, P, H, W)."""
-    count, _, height, width = bits.shape
-    votes = bits.float() * 2 - 1
-    weight = torch.ones_like(votes[:, :1]) if counted is None else counted.float()
+    """The majority at each place of each plane's tile, repeated over the image, and how far the votes agree.
+
+    Args:
+        bits: uint8 (B, C, P, H, W).
+        sides: Of the tile of each plane.
+        counted: How much each pixel's votes count, of a shape that fits (B, C, H, W); None for all alike.
+
+    Returns:
+        uint8 (B, C, P, H, W), and the mean over planes and images of the majorities: 0.5 for noise to 1.
+    """
+    batch, channels, _, height, width = bits.shape
+    votes = (bits.float() * 2 - 1).flatten(0, 1)
+    weight = votes.new_ones(1) if counted is None else counted.float()
+    weight = weight.expand(batch, channels, height, width).flatten(2).flatten(0, 1)
     rows, columns = (torch.arange(size, device=bits.device) for size in (height, width))
     voted, agreement = [], []
     for plane, side in enumerate(sides):
         place = ((rows % side).unsqueeze(1) * side + columns % side).flatten()
-        total = torch.zeros(count, side * side, device=bits.device)
+        total = torch.zeros(len(votes), side * side, device=bits.device)
         cast = total.clone()
-        total.index_add_(1, place, (votes[:, plane] * weight[:, 0]).flatten(1))
-        cast.index_add_(1, place, weight[:, 0].flatten(1))
-        agreement.append((total.abs().sum(1) / cast.sum(1)).mean())
-        voted.append((total > 0)[:, place].view(count, height, width))
-    return torch.stack(voted, 1).to(torch.uint8), 0.5 + float(torch.stack(agreement).mean()) / 2
-
-
-def _bits(levels: Tensor, planes: int) -> Tensor:
-    """Bit p of each byte as plane p; planes beyond the eighth, of which a byte says nothing, are 0."""
-    shifts = torch.arange(planes, device=levels.device).view(1, -1, 1, 1)
-    found = (levels.int() >> shifts.clamp(max=31)) & 1
-    return found.to(torch.uint8)
-
-
-def _bytes(planes: Tensor) -> Tensor:
-    powers = (1 << torch.arange(planes.shape[1], device=planes.device)).view(1, -1, 1, 1)
-    return (planes.int() * powers).sum(1, keepdim=True).to(torch.uint8)
+        total.index_add_(1, place, votes[:, plane].flatten(1) * weight)
+        cast.index_add_(1, place, weight)
+        agreement.append((total.abs().sum(1) / cast.sum(1).clamp(min=1e-6)).mean())
+        voted.append((total > 0)[:, place].view(batch, channels, height, width))
+    return torch.stack(voted, 2).to(torch.uint8), 0.5 + float(torch.stack(agreement).mean()) / 2
 
 
 def _correlation(estimates: Tensor, pictures: Tensor) -> Tensor:

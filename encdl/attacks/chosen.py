@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from encdl.attacks.algebra import agile_planes
 from encdl.attacks.base import Attack, Finding, Scene, reconstruction
+from encdl.attacks.known_pair import Opener, openers
 from encdl.attacks.references import RepeatedKeyXor
-from encdl.attacks.targets import CipherTarget, FixedXor, Target
-from encdl.ciphers.agile import AgileCipher
+from encdl.attacks.targets import FixedXor, Target
 
 LEVEL = 128
 """What a chosen pixel is set to beside black: under any mask its ciphertext then changes."""
 
 VICTIM = 10**6
 """Number of the first picture under attack: no nonce of a chosen picture, if nonces are fresh."""
-
-Opener = Callable[[Tensor], Tensor]
 
 
 class ChosenPlaintext(Attack):
@@ -54,7 +50,8 @@ class ChosenPlaintext(Attack):
         black, checks = answers[:1], slice(len(queries) - 8, len(queries))
         readings: dict[str, Opener] = {}
         for name, places in {"": None, " of a permutation": permutation(answers[: len(queries) - 8])}.items():
-            for reading, opener in _readings(target, _placed(black, places)).items():
+            placed = _placed(black, places)
+            for reading, opener in openers(target, torch.zeros_like(placed), placed).items():
                 readings[reading + name] = lambda c, o=opener, p=places: o(_placed(c, p))  # type: ignore[misc]
         right = {
             name: float((opener(answers[checks]) == queries[checks]).float().mean())
@@ -103,26 +100,6 @@ def permutation(answers: Tensor) -> Tensor | None:
         return None
     places[code] = torch.arange(len(places), device=flat.device)
     return places if bool((places >= 0).all()) else None
-
-
-def _readings(target: Target, black: Tensor) -> dict[str, Opener]:
-    """Ways to open ciphertexts that the ciphertext of black suggests."""
-    readings: dict[str, Opener] = {
-        "XOR with a keystream": lambda c: c ^ black,
-        "addition of a mask": lambda c: c - black,
-    }
-    cipher = target.cipher if isinstance(target, CipherTarget) else None
-    # Odd sizes are padded for the phases, where the planes of the margin are not known.
-    if (
-        isinstance(cipher, AgileCipher)
-        and cipher.planes == 8
-        and not any(side % 2 for side in black.shape[2:])
-    ):
-        planes = agile_planes(cipher, torch.zeros_like(black), black)
-        readings["key planes of agile"] = lambda c: cipher.decrypt(
-            c, planes.expand(len(c), -1, -1, -1, -1).contiguous()
-        )
-    return readings
 
 
 def _placed(ciphertext: Tensor, places: Tensor | None) -> Tensor:

@@ -48,8 +48,11 @@ class LinearProbe:
         self._products = products if self._products is None else self._products + products
         self._map = None
 
-    def judge(self, features: Tensor, picture: Tensor) -> None:
-        """Take the probe's error on one batch of other pictures into its score.
+    def judge(self, features: Tensor, picture: Tensor) -> Tensor:
+        """Take the probe's error on one batch of other images into its score.
+
+        Returns:
+            The mean squared error of each image, its levels taken as 0..1: float64 (B,).
 
         Raises:
             UsageError: The shapes do not belong together, or nothing has been learnt.
@@ -62,8 +65,10 @@ class LinearProbe:
             self._map = torch.linalg.solve(damped, self._products)
         inputs, patches, inside = self._rows(features, picture)
         off = (inputs @ self._map).clamp(0, 1) - patches
-        self._error += float((off.square() * inside).sum())
-        self._pixels += int(inside.sum())
+        errors = (off.square() * inside).view(len(picture), -1).sum(1)
+        self._error += float(errors.sum())
+        self._pixels += picture.numel()
+        return errors / picture[0].numel()
 
     @property
     def psnr_db(self) -> float:

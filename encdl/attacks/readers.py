@@ -12,7 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.attacks.base import Attack, Finding, Scene, guessing, mean_interval, reconstruction
+from encdl.attacks.base import (
+    Attack,
+    Finding,
+    Scene,
+    auroc,
+    auroc_interval,
+    guessing,
+    mean_interval,
+    reconstruction,
+    share_interval,
+)
+from encdl.attacks.known_pair import openers
 from encdl.attacks.probe import LinearProbe
 from encdl.attacks.targets import CHUNK, CipherTarget, FixedXor, Target
 from encdl.readers.stems import KeyedStem, PlainStem
@@ -102,9 +113,10 @@ class ReaderWithoutKey(OnReader):
 
     name = "reader_without_key"
     about = (
-        "The attacker has a trained reader and ciphertexts, and no key: he gives it another key's masks, "
-        "none, or the masks of a known pair of the victim's, whichever serves best on pictures of his own. "
-        "Broken: better than the commonest class."
+        "The attacker has a trained reader, ciphertexts and one known pair of the victim's, and no key. He gives the "
+        "reader another key's masks, none, or those that the pair leads to: its keystream, its mask, the masks of its "
+        "key planes; whichever serves best when he plays the victim under a key of his own. Broken: better than the "
+        "commonest class."
     )
     modes: ClassVar[tuple[str, ...]] = ("default", "synthetic_nonce", "reused_nonce")
 
@@ -115,43 +127,34 @@ class ReaderWithoutKey(OnReader):
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: accuracy; baseline: of the commonest class."""
         reader = self.trained(target, scene, scene.train, scene.train_labels, scene.budget(80, 1500))
-        own, other = (
-            self.sight(target, scene.train[:256], 0),
-            self.sight(target.under(1), scene.train[:256], 0),
-        )
+        practice, labels = scene.train[:256], scene.train_labels[:256]
+        known = scene.train[:1]
+        other = self.sight(target.under(2), known, 0).mask
+
+        def answers(victim: Target, ciphertexts: Tensor) -> dict[str, Tensor]:
+            masks = {"another key's": other, "none": torch.zeros_like(other)}
+            found = {name: mask.expand_as(ciphertexts) for name, mask in masks.items()}
+            for name, opener in openers(victim, known, victim.encrypt(known)).items():
+                found[f"{name} of a known pair"] = ciphertexts - opener(ciphertexts)
+            return {name: _answers(reader, ciphertexts, mask) for name, mask in found.items()}
+
+        rehearsed = target.under(1)
+        tried = answers(rehearsed, rehearsed.encrypt(practice, VICTIM))
+        best = max(tried, key=lambda name: float((tried[name] == labels).float().mean()))
         asked = self.sight(target, scene.test, VICTIM)
-        opened = (own.ciphertext - own.mask)[:1]
-        known = own.ciphertext[:1] ^ opened  # of one known pair: the keystream, if there is one
-
-        def masks(shown: Sighted, numbers: int) -> dict[str, Tensor]:
-            return {
-                "another key's": other.mask[:1].expand_as(shown.mask),
-                "none": torch.zeros_like(shown.mask),
-                "added mask of a known pair": own.mask[:1].expand_as(shown.mask),
-                "keystream of a known pair": shown.ciphertext - (shown.ciphertext ^ known),
-            }
-
-        with torch.no_grad():
-            right = float(
-                (reader(asked.ciphertext, asked.mask).argmax(1) == scene.test_labels).float().mean()
-            )
-            practice = {
-                name: float(
-                    (reader(own.ciphertext, mask).argmax(1) == scene.train_labels[:256]).float().mean()
-                )
-                for name, mask in masks(own, 0).items()
-            }
-            best = max(practice, key=lambda name: practice[name])
-            answers = reader(asked.ciphertext, masks(asked, VICTIM)[best]).argmax(1)
-        hits = int((answers == scene.test_labels).sum())
-        commonest = float(torch.bincount(scene.test_labels).max() / len(scene.test_labels))
-        found = guessing(self, target, hits, len(answers), commonest, f"a trained reader; mask used: {best}")
-        found.more["accuracy_with_the_key"] = right
+        guessed = answers(target, asked.ciphertext)[best]
+        hits, trials = int((guessed == scene.test_labels).sum()), len(guessed)
+        commonest = float(torch.bincount(scene.test_labels).max() / trials)
+        right = int((_answers(reader, asked.ciphertext, asked.mask) == scene.test_labels).sum())
+        budget = f"a trained reader, one known pair; mask used: {best}"
+        found = guessing(self, target, hits, trials, commonest, budget)
+        found.more["accuracy_with_the_key"] = right / trials
+        found.more["accuracy_with_the_key_interval"] = share_interval(right, trials)
         return found
 
 
 class ReaderFeatures(OnReader):
-    """Reads pictures off the stem's features with a linear probe: with a wrong key, and with the right one."""
+    """Reads images off the stem's features with a linear probe: with a wrong key, and with the right one."""
 
     name = "reader_features"
     about = (
@@ -168,6 +171,7 @@ class ReaderFeatures(OnReader):
         """Score: PSNR of a probe on features under a wrong key; baseline: of the best constant picture."""
         reader = self.trained(target, scene, scene.train, scene.train_labels, scene.budget(20, 200))
         probes = {name: LinearProbe() for name in ("wrong", "right", "mean")}
+        errors: dict[str, Tensor] = {}
         for purpose, pictures, first in (("learn", scene.train[:256], 0), ("judge", scene.test, VICTIM)):
             own, other = self.sight(target, pictures, first), self.sight(target.under(1), pictures, first)
             with torch.no_grad():
@@ -177,16 +181,21 @@ class ReaderFeatures(OnReader):
                     "mean": torch.zeros_like(pictures[:, :1, :1, :1], dtype=torch.float),
                 }
             for name, probe in probes.items():
-                getattr(probe, purpose)(features[name], pictures)
-        score, baseline = probes["wrong"].psnr_db, probes["mean"].psnr_db
+                errors[name] = getattr(probe, purpose)(features[name], pictures)
+        psnr = {name: -10 * error.clamp(min=1e-10).log10() for name, error in errors.items()}
+        score, low, high = mean_interval(psnr["wrong"])
+        advantage, least, most = mean_interval(psnr["wrong"] - psnr["mean"])
         return self.finding(
             target,
             score,
-            baseline,
+            float(psnr["mean"].mean()),
             "dB",
-            score > baseline,
+            least > 0,
             "linear probe on 256 pictures with their features",
-            psnr_db_with_the_key=probes["right"].psnr_db,
+            interval=(low, high),
+            advantage_db=advantage,
+            advantage_interval=(least, most),
+            psnr_db_with_the_key=float(psnr["right"].mean()),
         )
 
 
@@ -255,7 +264,7 @@ class MembershipInference(OnReader):
 
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: area under the ROC curve of members against others; baseline: of guessing."""
-        count = min(len(scene.test), 64)
+        count = min(len(scene.train) // 2, 64 if scene.quick else 256)
         members, others = slice(0, count), slice(count, 2 * count)
         areas = []
         for victim in (target, None):
@@ -272,18 +281,26 @@ class MembershipInference(OnReader):
                         shown = self.sight(victim, pictures, VICTIM + int(part.start))
                         logits = reader(shown.ciphertext, shown.mask)
                 losses.append(F.cross_entropy(logits, scene.train_labels[part], reduction="none"))
-            areas.append((losses[0].unsqueeze(1) < losses[1]).float().mean(1))
-        score, low, high = mean_interval(areas[0])
+            areas.append(auroc(-losses[0], -losses[1]))
+        low, high = auroc_interval(areas[0], count, count)
         return self.finding(
             target,
-            score,
+            areas[0],
             0.5,
             "AUROC",
             low > 0.5,
             f"{count} members, {count} others, right keys and classes",
             interval=(low, high),
-            plaintext_auroc=float(areas[1].mean()),
+            plaintext_auroc=areas[1],
+            plaintext_auroc_interval=auroc_interval(areas[1], count, count),
         )
+
+
+@torch.no_grad()
+def _answers(reader: SmallReader, ciphertexts: Tensor, masks: Tensor) -> Tensor:
+    """The classes that a reader sees, int64 (B,)."""
+    found = [reader(c, m).argmax(1) for c, m in zip(ciphertexts.split(256), masks.split(256), strict=True)]
+    return torch.cat(found)
 
 
 def _matched(

@@ -103,7 +103,7 @@ class CipherTarget(Target):
         return torch.cat(parts)
 
     def planes(self, images: Tensor, first: int = 0) -> Tensor:
-        """The secret key planes behind `encrypt`, uint8 (B, C, P, H, W): what a white-box attack is judged by."""
+        """The secret key planes behind `encrypt`, packed, uint8 (B, C, H, W): what a white-box attack is judged by."""
         return self._planes(self.image_keys(images, first), images)
 
     def image_keys(self, images: Tensor, first: int = 0) -> list[ImageKeys]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encdl.attacks.algebra import agile_planes, solvable
+from encdl.attacks.algebra import pack, planes_of_pair, solvable
 from encdl.attacks.base import (
     Attack,
     Finding,
@@ -24,10 +24,10 @@ from encdl.attacks.base import (
 )
 from encdl.attacks.references import RepeatedKeyXor
 from encdl.attacks.targets import CipherTarget, FixedXor, Target
-from encdl.ciphers.agile import AgileCipher
+from encdl.ciphers.thesis import ThesisCipher
 from encdl.keys.planes import WeakPlanesWarning
-from encdl.nn.phases import fold_channels
-from encdl.nn.planes import plane_tensor
+from encdl.nn.phases import fold_channels, to_phases
+from encdl.nn.planes import plane_tensor, unpack
 
 VICTIM = 10**6
 
@@ -38,15 +38,14 @@ SHARPENING = 9.0
 class KeyPlaneRecovery(Attack):
     """Finds key planes that explain a known pair, and opens another ciphertext with them.
 
-    By gradient descent on relaxed planes; for `agile` by algebra too, as exactly one stack explains a pair. What the
-    planes of a known picture are is then no secret: the question is what they tell about the next picture.
+    By algebra where exactly one stack explains a pair (`encdl.attacks.algebra`), else by gradient descent on relaxed
+    planes. What the planes of a known image are is then no secret: the question is what they tell about the next one.
     """
 
     name = "key_plane_recovery"
     about = (
-        "White box, one known pair: key planes that explain it, by gradient descent through the network on "
-        "relaxed planes or by algebra, whichever explains more; they then have to open other ciphertexts "
-        "under the same key."
+        "White box, one known pair: key planes that explain it, by algebra through the network or by gradient descent "
+        "on relaxed planes; they then have to open other ciphertexts under the same key."
     )
     modes: ClassVar[tuple[str, ...]] = ("default", "synthetic_nonce", "reused_nonce")
 
@@ -55,35 +54,30 @@ class KeyPlaneRecovery(Attack):
         return (FixedXor(), RepeatedKeyXor())
 
     def run(self, target: Target, scene: Scene) -> Finding:
-        """Score: PSNR of the other pictures, opened with the planes found."""
-        steps = scene.budget(150, 1000)
+        """Score: PSNR of the other images, opened with the planes found."""
         known = scene.train[:1]
         ciphertext = target.encrypt(known)
-        planes, descended = _descended(target, known, ciphertext, steps, scene)
-        explained = descended
-        if isinstance(target, CipherTarget) and target.bare and solvable(target.cipher, known):
-            assert isinstance(target.cipher, AgileCipher)
-            planes = agile_planes(target.cipher, known, ciphertext)
-            explained = float((target.cipher.encrypt(known, planes) == ciphertext).float().mean())
         others = target.encrypt(scene.test, VICTIM)
-        if isinstance(target, CipherTarget):
-            estimates = target.cipher.decrypt(others, planes.expand(len(others), -1, -1, -1, -1).contiguous())
-            truth = target.planes(known)
-            right = float((planes == truth).float().mean())
+        budget, more = "one known pair", dict[str, float]()
+        cipher = target.cipher if isinstance(target, CipherTarget) else None
+        planes: Tensor | None = None
+        if cipher is not None and solvable(cipher):
+            planes = planes_of_pair(cipher, known, ciphertext)
+        elif isinstance(cipher, ThesisCipher):
+            steps = scene.budget(150, 1000)
+            planes = descended(cipher, known, ciphertext, steps, scene.generator())
+            budget += f", {steps} steps of Adam on {known.numel() * cipher.planes:,} relaxed bits"
+        if cipher is None:
+            estimates = others ^ known ^ ciphertext
+        elif planes is None:  # fewer than eight planes: of them the mask alone is found
+            estimates = others - (ciphertext - known)
         else:
-            estimates = others ^ _bytes(planes)
-            right = float((_bytes(planes) == ciphertext ^ known).float().mean())
-        budget = f"one known pair, {steps} steps of Adam on {planes.numel():,} relaxed bits"
-        return reconstruction(
-            self,
-            target,
-            scene,
-            estimates,
-            budget,
-            pixels_explained_by_descent=descended,
-            pixels_explained=explained,
-            plane_bits_recovered=right,
-        )
+            assert isinstance(target, CipherTarget)
+            estimates = cipher.decrypt(others, planes.expand_as(others).contiguous())
+            wrong = unpack(planes ^ target.planes(known), cipher.planes)
+            more["pixels_explained"] = float((cipher.encrypt(known, planes) == ciphertext).float().mean())
+            more["plane_bits_recovered"] = 1 - float(wrong.float().mean())
+        return reconstruction(self, target, scene, estimates, budget, **more)
 
 
 class PartialKeySearch(Attack):
@@ -147,47 +141,35 @@ class PartialKeySearch(Attack):
         return replace(finding, broken=True) if climbs else finding
 
 
-def _descended(
-    target: Target, known: Tensor, ciphertext: Tensor, steps: int, scene: Scene
-) -> tuple[Tensor, float]:
-    """Planes uint8 (1, C, P, H, W) that explain a pair, and the share of pixels that they explain."""
-    count = target.cipher.planes if isinstance(target, CipherTarget) else 8
-    shape = (1, known.shape[1], count, *known.shape[2:])
-    start = torch.randn(shape, generator=scene.generator()) * 0.1
-    logits = start.to(known.device).requires_grad_()
+def descended(
+    cipher: ThesisCipher, image: Tensor, ciphertext: Tensor, steps: int, generator: torch.Generator
+) -> Tensor:
+    """Key planes that explain a pair, by gradient descent on relaxed ones: this cipher takes bits as numbers.
+
+    Args:
+        cipher: In evaluation mode.
+        image: uint8 (1, C, H, W).
+        ciphertext: uint8 of the same shape.
+        steps: Of Adam.
+        generator: Draws where the descent begins.
+
+    Returns:
+        uint8 (1, C, H, W), packed.
+    """
+    x, c = (to_phases(fold_channels(each.float()).unsqueeze(1)) for each in (image, ciphertext))
+    start = torch.randn((len(x), cipher.planes, *image.shape[2:]), generator=generator) * 0.1
+    logits = start.to(image.device).requires_grad_()
     optimiser = torch.optim.Adam([logits], 0.3)
     for step in range(steps):
         relaxed = (logits * (1 + SHARPENING * step / steps)).sigmoid()
-        loss = _unlikeness(target, known, relaxed, ciphertext)
+        found = (
+            cipher.encoder(torch.cat([x / 127.5 - 1.0, to_phases(relaxed) * 2 - 1], dim=1)).sigmoid() * 255.0
+        )
+        loss = (1 - ((found - c) * (2 * math.pi / 256)).cos()).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    planes = (logits.detach() > 0).to(torch.uint8)
-    again = (
-        target.cipher.encrypt(known, planes) if isinstance(target, CipherTarget) else known ^ _bytes(planes)
-    )
-    return planes, float((again == ciphertext).float().mean())
-
-
-def _unlikeness(target: Target, image: Tensor, planes: Tensor, ciphertext: Tensor) -> Tensor:
-    """How badly relaxed planes explain a pair, with gradients: by the cipher itself, or by an XOR with eight planes."""
-    if isinstance(target, CipherTarget):
-        flat, keys = fold_channels(image.float()).unsqueeze(1), fold_channels(planes)
-        found = target.cipher.forward(flat, keys)[0].view(image.shape)
-        return (1 - ((found - ciphertext) * (2 * math.pi / 256)).cos()).mean()
-    plain, wanted = (_bits(each) for each in (image, ciphertext))
-    return (plain + planes - 2 * plain * planes - wanted).square().mean()
-
-
-def _bits(levels: Tensor) -> Tensor:
-    """(B, C, H, W) uint8 to (B, C, 8, H, W) float32, plane p the bit p."""
-    powers = (1 << torch.arange(8, device=levels.device)).view(1, 1, 8, 1, 1)
-    return (levels.int().unsqueeze(2) // powers % 2).float()
-
-
-def _bytes(planes: Tensor) -> Tensor:
-    powers = (1 << torch.arange(8, device=planes.device)).view(1, 1, 8, 1, 1)
-    return (planes.int() * powers).sum(2).to(torch.uint8)
+    return pack((logits.detach() > 0).to(torch.uint8)).view_as(image)
 
 
 def _flips(count: int, distance: int, generator: torch.Generator) -> list[list[int]]:

@@ -40,7 +40,8 @@ def sensitivity(target: CipherTarget, images: Tensor, seed: int) -> dict[str, An
     }
     flat = wrong["plane_bit"].flatten(1)
     places = torch.randint(0, flat.shape[1], (len(flat), 1), generator=generator).to(flat.device)
-    flat.scatter_(1, places, 1 - flat.gather(1, places))
+    bits = 1 << torch.randint(0, target.cipher.planes, (len(flat), 1), generator=generator)
+    flat.scatter_(1, places, flat.gather(1, places) ^ bits.to(flat.device, torch.uint8))
     mean = images.float().mean(0).round().to(torch.uint8).expand_as(images)
     found: dict[str, Any] = {"mean_image_psnr_db": float(mean_psnr_db(mean, images))}
     for name, other in wrong.items():

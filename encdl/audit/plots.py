@@ -91,14 +91,14 @@ def robustness(by_mode: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]
     labels = {
         "salt_pepper": "share of pixels salted or peppered",
         "gaussian": "noise: deviation in levels",
-        "crop": "share of the picture lost",
+        "lost_run": "share of the file lost in one run",
     }
     for place, damage in zip(axes, damages, strict=True):
         for colour, (mode, curves) in zip(COLOURS, by_mode.items(), strict=False):
             curve = curves[damage]
             place.plot(curve["strength"], curve["restored"], "o-", color=colour, markersize=3, label=mode)
             place.plot(curve["strength"], curve["decrypted"], "--", color=colour, linewidth=1)
-        if damage != "crop":
+        if damage != "lost_run":
             place.set_xscale("log")
         place.set_xlabel(labels.get(damage, damage), fontsize=8)
         place.grid(alpha=0.3)

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from encdl import postprocess
 from encdl.attacks.targets import CipherTarget
-from encdl.damage import CropBlock, Damage, GaussianNoise, SaltPepper
+from encdl.damage import Damage, GaussianNoise, LostRun, SaltPepper
 from encdl.metrics.quality import mean_psnr_db
 
 CURVES: Final[dict[str, tuple[Callable[[float], Damage], tuple[float, ...]]]] = {
     "salt_pepper": (SaltPepper, (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)),
     "gaussian": (GaussianNoise, (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)),
-    "crop": (CropBlock, (0.05, 0.1, 0.25, 0.5)),
+    "lost_run": (LostRun, (0.05, 0.1, 0.25, 0.5)),
 }
-"""Damages with their strengths: share of pixels, deviation in levels, share of the picture."""
+"""Damages with their strengths: share of pixels, deviation in levels, share of the file that is lost in one run."""
 
 
 def curves(target: CipherTarget, images: Tensor, seed: int) -> dict[str, dict[str, list[float]]]:

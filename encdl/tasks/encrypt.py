@@ -13,6 +13,7 @@ from encdl.batch import ImageBatch
 from encdl.channel import stored
 from encdl.ciphers.base import Cipher, KeyedMaskCipher
 from encdl.damage import DAMAGES
+from encdl.errors import UsageError
 from encdl.keys.planes import PlaneSpec
 from encdl.losses import (
     LEVEL_LOSSES,
@@ -29,6 +30,7 @@ from encdl.nn.phases import fold_channels
 from encdl.panels import cipher_columns
 from encdl.tasks.base import CipherTask
 from encdl.tasks.damages import RandomDamage
+from encdl.weights import load
 
 FEW_HITS = "salt_pepper_1pct"
 """The damage after which it is counted how many pixels that were not hit stay as they are."""
@@ -42,7 +44,8 @@ class LossWeights:
     (`coupled`, `thesis`) and are left out where the mask follows from the key alone.
 
     Attributes:
-        level: The loss of levels that the task's setting `loss` names, in units of its `near`.
+        level: The loss of levels that the task's setting `loss` names, in units of its `near`: 2.8e-4 here is the
+            likelihood loss itself.
         hit: Binary cross-entropy of the pixels believed to be hit.
         unhit: What a pixel that was not hit counts in `level`, beside one that was: it is kept in the end anyway.
         activity: `encdl.losses.ContentActivityLoss`.
@@ -81,6 +84,8 @@ class EncryptTask(CipherTask):
         weight_decay: Of AdamW.
         precision: What the decryption network's convolutions are trained in: `32`, or `bf16` on a GPU. Ciphertexts do
             not depend on it, nor does what the network computes after training.
+        start: Weights to go on from, of the same cipher in the same size, as `encdl.weights.load` takes them; `None`:
+            those that the cipher has.
         seed: Fixes training keys and damage; the images are fixed by the data module's seed, the first weights by
             `seed_everything`.
     """
@@ -89,7 +94,7 @@ class EncryptTask(CipherTask):
         self,
         cipher: Cipher,
         planes: PlaneSpec = PlaneSpec(),  # noqa: B008
-        loss: Literal["likelihood", "l1", "mse", "charbonnier"] = "likelihood",
+        loss: Literal["likelihood", "l1", "mse", "charbonnier"] = "charbonnier",
         weights: LossWeights = LossWeights(),
         damage: RandomDamage = RandomDamage(),  # noqa: B008
         activity_target: float = 0.6,
@@ -97,9 +102,12 @@ class EncryptTask(CipherTask):
         learning_rate: float = 2e-3,
         weight_decay: float = 0.0,
         precision: Literal["32", "bf16"] = "32",
+        start: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(cipher, planes, learning_rate, weight_decay=weight_decay, seed=seed)
+        if start is not None:
+            _continue_from(cipher, start)
         self.weights, self.damage = weights, damage
         self.level = LEVEL_LOSSES[loss]()
         self.activity = ContentActivityLoss(activity_target)
@@ -285,3 +293,17 @@ class EncryptTask(CipherTask):
         image = batch["image"]
         planes, wrong = self._planes(image, "panel", 0), self._planes(image, "panel wrong key", 0)
         return cipher_columns(self.cipher, image, planes, wrong, self._generator("panel", 0))
+
+
+def _continue_from(cipher: Cipher, start: str) -> None:
+    """Give a cipher the weights of a file.
+
+    Raises:
+        UsageError: They are of another cipher, or of another size.
+    """
+    found = load(start).cipher
+    if (found.name, found.config()) != (cipher.name, cipher.config()):
+        raise UsageError(
+            f"{start}: weights of {found.name} {found.config()}: set model.cipher alike, or leave out model.start"
+        )
+    cipher.load_state_dict(found.state_dict())

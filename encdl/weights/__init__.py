@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from encdl import ciphers
-from encdl.ciphers import Cipher, KeystreamCipher
+from encdl.ciphers import AgileCipher, Cipher, KeystreamCipher
 from encdl.ciphers.mask_network import FixedConv2d
 from encdl.errors import WeightsError
 from encdl.nn.integer import IntegerConv2d
@@ -32,7 +32,7 @@ SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "keystream": "agile.pt", 
 SHIPPED_IDS = {"fddc91651b4ad8c6": "default", "85cba7871dc63a69": "keystream", "26dc3e6f74d06531": "thesis"}
 """Ids of what the shipped weights encrypt with, and the names to load them by.
 
-The first two are those of all weights of these ciphers: what encrypts there is fixed, and training changes repair alone.
+The first two are those of all weights of these ciphers: what encrypts there is fixed; training changes repair alone.
 """
 
 MALFORMED = (ValueError, TypeError, AttributeError)
@@ -117,8 +117,6 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     if parts is None:
         raise _damaged(path)
     cipher_name, config, state, training = parts
-    if name == KeystreamCipher.name:
-        cipher_name = name
     if not all(isinstance(value, Tensor) and not value.is_complex() for value in state.values()):
         raise _damaged(path)
     # float32 whatever torch's default type is at the moment: the sums are exact in it, and it is what `encrypt` uses.
@@ -130,7 +128,24 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     if not all(bool(value.isfinite().all()) for value in cipher.state_dict().values()):
         raise WeightsError(f"{path}: the weights hold NaN or infinity: the training run diverged")
     cipher.eval().requires_grad_(False)
-    return LoadedCipher(cipher.to(device), weights_id(cipher), name, training)
+    loaded = LoadedCipher(cipher.to(device), weights_id(cipher), name, training)
+    return as_keystream(loaded) if name == KeystreamCipher.name else loaded
+
+
+def as_keystream(loaded: LoadedCipher) -> LoadedCipher:
+    """The `keystream` cipher with the decryption network of `agile`: damage is the same under both, so is its repair.
+
+    Raises:
+        WeightsError: It is another cipher.
+    """
+    if not isinstance(loaded.cipher, AgileCipher | KeystreamCipher):
+        raise WeightsError(
+            f"{loaded.name}: holds a {loaded.cipher.name} cipher: keystream takes agile's decryption network"
+        )
+    cipher = KeystreamCipher(**loaded.cipher.config())
+    cipher.load_state_dict(loaded.cipher.state_dict())
+    cipher = cipher.eval().requires_grad_(False).to(next(loaded.cipher.parameters()).device)
+    return LoadedCipher(cipher, weights_id(cipher), loaded.name, loaded.training)
 
 
 def save(cipher: Cipher, path: str | Path, training: dict[str, Any] | None = None) -> str:

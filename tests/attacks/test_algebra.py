@@ -4,45 +4,80 @@ import pytest
 import torch
 
 from encdl import ciphers
-from encdl.attacks.algebra import agile_planes, bits, solvable
-from tests.attacks.support import agile, cipher, scene
+from encdl.attacks.algebra import corrected, leading, leading_bytes, pack, planes_of_pair, solvable
+from encdl.attacks.targets import cipher_target
+from encdl.nn.planes import unpack
+from tests.attacks.support import SMALL, cipher, scene
+
+SOLVABLE = ("agile", "keystream", "coupled")
 
 
-def test_a_pair_gives_all_planes_of_its_picture() -> None:
-    target, images = agile(), scene(16).test[:5]
-    found = agile_planes(target.cipher, images, target.encrypt(images, 3))
+def noise(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("name", SOLVABLE)
+def test_a_pair_gives_all_planes_of_its_image(name: str) -> None:
+    target, images = cipher_target(cipher(name)), scene(16).test[:5]
+    found = planes_of_pair(target.cipher, images, target.encrypt(images, 3))
     assert torch.equal(found, target.planes(images, 3))
 
 
-def test_some_stack_leads_from_any_picture_to_any_ciphertext() -> None:
+@pytest.mark.parametrize("size", [(8, 10), (7, 9), (1, 1), (1, 6), (40, 33)], ids=str)
+@pytest.mark.parametrize("name", SOLVABLE)
+def test_some_stack_leads_from_any_image_to_any_ciphertext(name: str, size: tuple[int, int]) -> None:
     """Hence a ciphertext alone tells nothing, if the planes are uniform."""
-    generator = torch.Generator().manual_seed(1)
-    image, wanted = (
-        torch.randint(0, 256, (3, 2, 8, 10), generator=generator, dtype=torch.uint8) for _ in range(2)
+    image, wanted = noise(3, 2, *size), noise(3, 2, *size, seed=2)
+    planes = planes_of_pair(cipher(name), image, wanted)
+    assert torch.equal(cipher(name).encrypt(image, planes), wanted)
+    assert torch.equal(cipher(name).decrypt(wanted, planes), image)
+
+
+def test_it_agrees_with_the_inverse_of_the_mask_network() -> None:
+    mask = noise(2, 1, 21, 30)
+    assert torch.equal(
+        planes_of_pair(cipher(), torch.zeros_like(mask), mask), cipher().encryption.key_bytes(mask)
     )
-    planes = agile_planes(cipher(), image, wanted)
-    assert planes.shape == (3, 2, 8, 8, 10)
-    assert torch.equal(cipher().encrypt(image, planes), wanted)
-    assert torch.equal(cipher().decrypt(wanted, planes), image)
 
 
-def test_trained_weights_too() -> None:
-    from encdl import weights
+@pytest.mark.parametrize("name", SOLVABLE)
+def test_leading_bytes_need_masks_around_alone(name: str) -> None:
+    """One wrong mask far away spoils nothing here, and of ciphers with a network something near it."""
+    keys = noise(1, 1, 128, 128)
+    ciphertext = cipher(name).encrypt(torch.zeros_like(keys), keys)
+    wrong = ciphertext.clone()
+    wrong[..., 64, 64] ^= 85
+    right = leading_bytes(cipher(name), wrong, wrong) == keys
+    first = leading(cipher(name), keys)
+    assert right[..., :12, :12][first[..., :12, :12]].all()
+    assert not right[..., 50:80, 50:80][first[..., 50:80, 50:80]].all()
 
-    trained, images = weights.load("default").cipher, scene(16).test[:2]
-    wanted = torch.flip(images, (3,)) ^ 91
-    assert torch.equal(trained.encrypt(images, agile_planes(trained, images, wanted)), wanted)
+
+@pytest.mark.parametrize("name", SOLVABLE)
+def test_right_planes_are_not_corrected(name: str) -> None:
+    keys = noise(1, 1, 20, 20)
+    ciphertext = cipher(name).encrypt(torch.zeros_like(keys), keys)
+    assert torch.equal(corrected(cipher(name), ciphertext, ciphertext, keys), keys)
+    spoilt = torch.where(leading(cipher(name), keys), keys, keys ^ 85)
+    found = corrected(cipher(name), ciphertext, ciphertext, spoilt)
+    assert torch.equal(found[~leading(cipher(name), keys)], keys[~leading(cipher(name), keys)])
 
 
 @pytest.mark.parametrize(
-    ("planes", "shape", "expected"),
-    [(8, (8, 8), True), (8, (7, 8), False), (8, (8, 7), False), (4, (8, 8), False)],
+    ("name", "planes", "expected"),
+    [
+        ("agile", 8, True),
+        ("keystream", 8, True),
+        ("coupled", 8, True),
+        ("agile", 4, False),
+        ("thesis", 8, False),
+    ],
 )
-def test_when_it_serves(planes: int, shape: tuple[int, int], expected: bool) -> None:
-    small = ciphers.create("agile", {"planes": planes, "restorer_width": 4, "restorer_blocks": 0})
-    assert solvable(small, torch.zeros(1, 1, *shape)) is expected
-    assert not solvable(ciphers.create("thesis", {}), torch.zeros(1, 1, 8, 8))
+def test_when_it_serves(name: str, planes: int, expected: bool) -> None:
+    assert solvable(ciphers.create(name, SMALL | {"planes": planes})) is expected
 
 
-def test_bits_by_hand() -> None:
-    assert bits(torch.tensor([[[[6.0, 255.0]]]]))[0, :, 0].T.tolist() == [[0, 1, 1, 0, 0, 0, 0, 0], [1] * 8]
+@pytest.mark.parametrize("planes", [1, 3, 8])
+def test_packing(planes: int) -> None:
+    packed = noise(2, 3, 5, 4) & (1 << planes) - 1
+    assert torch.equal(pack(unpack(packed, planes)), packed)

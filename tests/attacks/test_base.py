@@ -11,6 +11,8 @@ from scipy import stats
 from encdl.attacks.base import (
     Attack,
     Scene,
+    auroc,
+    auroc_interval,
     guessing,
     image_psnr,
     mean_interval,
@@ -75,6 +77,45 @@ def test_means_agree_with_scipy() -> None:
     mean, low, high = mean_interval(values)
     assert (low, high) == pytest.approx(stats.norm.interval(0.999, loc=mean, scale=error), rel=1e-6)
     assert mean == pytest.approx(values.double().mean().item())
+
+
+def test_an_area_counts_pairs() -> None:
+    scores = torch.tensor([3.0, 2.0, 2.0, 0.0])
+    assert auroc(scores, torch.tensor([2.0, 1.0])) == pytest.approx((2 + 1.5 + 1.5 + 0) / 8)
+    assert auroc(scores + 9, scores) == 1
+    assert auroc(scores, scores) == 0.5
+
+
+@pytest.mark.parametrize("area", [0.0, 0.01, 0.3, 0.5, 0.984375, 1.0])
+@pytest.mark.parametrize("counts", [(64, 64), (5, 200)], ids=str)
+def test_areas_have_intervals_of_some_width(area: float, counts: tuple[int, int]) -> None:
+    """The old one had none where each member lay above the same 63 of 64 others."""
+    low, high = auroc_interval(area, *counts)
+    assert 0 <= low <= area <= high <= 1
+    assert high - low > 0.01
+    assert auroc_interval(1 - area, *counts) == pytest.approx((1 - high, 1 - low), abs=0.03)
+
+
+def test_an_interval_shrinks_with_counts() -> None:
+    widths = []
+    for count in (10, 100, 1000):
+        low, high = auroc_interval(0.9, count, count)
+        widths.append(high - low)
+    assert widths[0] > 2 * widths[1] > 4 * widths[2]
+    assert auroc_interval(1.0, 10**4, 10**4)[0] > 0.99
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 3.0])
+def test_intervals_of_areas_hold_the_truth(shift: float) -> None:
+    """Of normal scores so far apart: 2,000 times, at most a few outside at 99.9 %."""
+    draws = torch.Generator().manual_seed(3)
+    true = float(stats.norm.cdf(shift / math.sqrt(2)))
+    missed = 0
+    for _ in range(2000):
+        area = auroc(torch.randn(40, generator=draws) + shift, torch.randn(40, generator=draws))
+        low, high = auroc_interval(area, 40, 40)
+        missed += not low <= true <= high
+    assert missed <= 8
 
 
 def test_psnr_of_estimates() -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from encdl.attacks.chosen import ChosenPlaintext, coded_pictures, permutation
-from tests.attacks.support import agile, scene
+from encdl.attacks.targets import cipher_target
+from tests.attacks.support import agile, cipher, scene
 
 CPU = torch.device("cpu")
 
@@ -46,13 +47,14 @@ def test_answers_under_fresh_nonces_show_no_permutation() -> None:
 
 
 @pytest.mark.parametrize("mode", ["reused_nonce", "reused_nonce_confusion"])
-def test_a_reused_nonce_gives_key_planes_and_permutation_away(mode: str) -> None:
-    few = scene(16)
-    finding = ChosenPlaintext().run(agile(mode), few)
+@pytest.mark.parametrize("name", ["agile", "keystream", "coupled"])
+def test_a_reused_nonce_gives_masks_and_permutation_away(name: str, mode: str) -> None:
+    finding = ChosenPlaintext().run(cipher_target(cipher(name), mode), scene(16))
     assert finding.broken
     assert finding.score == 100
     assert finding.more["chosen_pixels_explained"] == 1
-    assert finding.more["reading"].startswith("key planes of agile")
+    reading = "key planes of coupled" if name == "coupled" else "addition of a mask"
+    assert finding.more["reading"].removesuffix(" of a permutation") == reading
     assert finding.more["reading"].endswith("of a permutation") is (mode == "reused_nonce_confusion")
 
 

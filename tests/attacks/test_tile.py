@@ -67,10 +67,8 @@ def test_a_grey_background_only_shifts_the_estimate() -> None:
 
 
 def keystream(spec: PlaneSpec, height: int, width: int) -> torch.Tensor:
-    """The key planes read as the bits of a byte: the simplest cipher that uses them."""
-    planes = torch.from_numpy(key_planes([bytes(range(32))], spec, 1, height, width))[0]
-    weights = 2 ** torch.arange(8).view(1, 8, 1, 1)
-    return (planes * weights).sum(1).to(torch.uint8)
+    """The bytes of packed key planes: the simplest cipher that uses them."""
+    return torch.from_numpy(key_planes([bytes(range(32))], spec, 1, height, width))[0]
 
 
 @pytest.mark.filterwarnings("ignore::encdl.keys.LeakyExpansionWarning")

@@ -199,7 +199,11 @@ def test_wrong_inputs_of_decrypt(run: Run, scan: Path, agile: Path) -> None:
     failed(decrypt("new.encdl"), "version 4", "update EncDL")
     for version in (1, 2):
         Path("old.encdl").write_bytes(data[:8] + bytes([version]) + data[9:])
-        failed(decrypt("old.encdl"), f"made by EncDL 0.1 (container version {version})", "decrypt it with EncDL 0.1")
+        failed(
+            decrypt("old.encdl"),
+            f"made by EncDL 0.1 (container version {version})",
+            "decrypt it with EncDL 0.1",
+        )
 
 
 def test_wrong_weights(run: Run, folder: Path, coupled: Path) -> None:
@@ -211,7 +215,9 @@ def test_wrong_weights(run: Run, folder: Path, coupled: Path) -> None:
     made_with = container.read_header(scan).weights
     assert made_with not in weights.SHIPPED_IDS
     options = ["--key", "k.key", "-o", "b.png"]
-    failed(run("decrypt", scan, *options), made_with, "which do not come with EncDL", "give it with --weights")
+    failed(
+        run("decrypt", scan, *options), made_with, "which do not come with EncDL", "give it with --weights"
+    )
     failed(run("decrypt", scan, *options, "--weights", "default"), made_with, "give it with --weights")
     failed(run("decrypt", scan, *options, "--weights", "other.pt"), made_with, other_id, "--weights")
     failed(run("decrypt", scan, *options, "--weights", "none.pt"), "none.pt: no such weights file")

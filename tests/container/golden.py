@@ -1,7 +1,7 @@
 """Golden containers: made once, opened by every version after.
 
-`python -m tests.container.golden` writes those of the present version (tests/golden/containers/v3-*.encdl). EncDL 0.1 made
-old-1.encdl and old-2.encdl, of container versions 1 and 2, which this version names and does not open.
+`python -m tests.container.golden` writes those of the present version (tests/golden/containers/v3-*.encdl). EncDL
+0.1 made old-1.encdl and old-2.encdl, of container versions 1 and 2, which this version names and does not open.
 """
 
 from __future__ import annotations

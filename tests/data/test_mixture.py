@@ -122,6 +122,14 @@ def test_whole_images_are_judged_at_their_own_size(folder: Path) -> None:
     assert torch.equal(next(iter(everything.test_dataloader()))["image"][:, 0], expected)
 
 
+def test_every_data_set_by_itself(folder: Path) -> None:
+    each = mixture(folder, judged_images=2, seed=5).each()
+    assert list(each) == ["small", "large", "wide"]
+    for name, data in each.items():
+        assert (data.name, data.seed, data.judged_images, data.data_dir) == (name, 5, 2, str(folder))
+        assert [len(batch["image"]) for batch in data.test_dataloader()] == [2]
+
+
 def test_what_is_told_of_it(folder: Path) -> None:
     data = mixture(folder)
     assert (data.spec.channels, data.spec.height, data.spec.width) == (1, 40, 64)

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from encdl import weights
+from encdl import ciphers, weights
 from encdl.ciphers import ThesisCipher
 from encdl.damage import DAMAGES
 from encdl.errors import UsageError
@@ -112,7 +112,7 @@ def test_panel(trained: dict[str, Any]) -> None:
     assert list(panel) == [
         "plain", "ciphertext", "wrong key",
         hit, f"{hit}:\nmedian", f"{hit}:\nrestored",
-        lost, f"{lost}:\ninpainted", f"{lost}:\nrestored",
+        lost, f"{lost}:\nbiharmonic", f"{lost}:\nrestored",
     ]  # fmt: skip
     assert {(column.shape, column.dtype) for column in panel.values()} == {(image.shape, torch.uint8)}
     assert not torch.equal(panel["wrong key"], image)
@@ -120,7 +120,7 @@ def test_panel(trained: dict[str, Any]) -> None:
         same = (panel[hit] == image).float().mean()
         assert float(same) == pytest.approx(0.95, abs=0.02)
         assert mean_psnr_db(panel[f"{hit}:\nmedian"], image) > mean_psnr_db(panel[hit], image) + 3
-        assert mean_psnr_db(panel[f"{lost}:\ninpainted"], image) > mean_psnr_db(panel[lost], image) + 8
+        assert mean_psnr_db(panel[f"{lost}:\nbiharmonic"], image) > mean_psnr_db(panel[lost], image) + 8
     again = task.panel({"image": image})
     assert all(torch.equal(panel[name], again[name]) for name in panel)
 
@@ -269,3 +269,15 @@ def test_a_run_without_an_end_is_refused(tmp_path: Path) -> None:
     endless = trainer(tmp_path, -1, max_epochs=-1, val_check_interval=1)
     with pytest.raises(UsageError, match=r"set trainer\.max_steps or trainer\.max_epochs"):
         endless.fit(tiny_task(), FewSlices())
+
+
+def test_weights_to_go_on_from(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    trained = ciphers.create("agile", tiny_cipher().config())
+    weights.save(trained, tmp_path / "trained.pt")
+    task = tiny_task(start=str(tmp_path / "trained.pt"))
+    for name, value in trained.state_dict().items():
+        assert torch.equal(task.cipher.state_dict()[name], value), name
+    assert all(parameter.requires_grad for parameter in task.cipher.parameters())
+    with pytest.raises(UsageError, match=r"weights of agile .*: set model\.cipher alike"):
+        tiny_task("keystream", start=str(tmp_path / "trained.pt"))
