@@ -149,7 +149,7 @@ class Codec:
         for group in grouped(chunks_of(document, header.grid, check), work.at_once):
             own = [container.chunk_keys(keys, start + offset) for offset in range(len(group))]
             for body in work.encrypt(group, own):
-                writer.chunk(body.tobytes())
+                writer.chunk(body.reshape(-1).data)
             start += len(group)
             _tell(progress, group)
         if check is not None and check.digest() != content:
