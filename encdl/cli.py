@@ -12,6 +12,7 @@ from typing import Any, NoReturn, cast
 
 from encdl import __version__
 from encdl.errors import EncdlError, explain, without_secrets
+from encdl.waiting import wait_briefly
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -141,6 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for an error told in one line on stderr, 130 when interrupted.
     """
+    wait_briefly()
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")  # a file's name may hold bytes that the terminal cannot show
