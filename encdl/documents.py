@@ -38,7 +38,7 @@ def array_of(document: Document) -> Array:
 
 
 def held(document: Document) -> Document:
-    """The same document with its slices in memory: they are read once, and whoever owns them can change them no more."""
+    """The same document with its slices in memory: read once, and changed no more by whoever owns them."""
     slices = [part.copy() if part.flags.writeable else part for part in document.slices()]
     return dataclasses.replace(document, slices=lambda: iter(slices))
 

@@ -2,14 +2,21 @@
 
 Writes experiments/results/throughput-cpu.json (or throughput-cuda.json). Times compare only within one record. Of the
 formats it needs PNG and NumPy alone, so that it runs without pydicom, tifffile and monai; the brain slices come from
-nilearn's wheel, and where that is missing, pictures of the same size are drawn, as the record then says.
+nilearn's wheel, and where that is missing, images of the same size are drawn, as the record then says.
+
+`--beside CHECKOUT` also times the encryption of an image in memory by another version of EncDL, in turns with this one
+(`experiments/bench_image.py`); its C code has to be built there.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
+import os
 import secrets
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,7 +32,7 @@ from encdl import atomic, compiled, container, formats, images, postprocess, rec
 from encdl.chunk_cipher import PIXELS_AT_ONCE
 from encdl.codec import Codec, Settings
 from encdl.data.embedded import axial_slice, volume
-from encdl.documents import content_of, grouped
+from encdl.documents import chunks_of, content_of, grouped, held
 from encdl.errors import DataError
 from encdl.keys.derive import ImageKeys
 from encdl.keys.key import Key
@@ -37,13 +44,18 @@ REPEATS = {"cpu": 9, "cuda": 7}
 SLICES = {"cpu": 2, "cuda": 16}
 """Of the volume: enough to fill a call of the network."""
 SIDE = 512
-COMPILED = ("key planes", "network", "post-processing")
+COMPILED = ("key planes", "mask network", "interleaver", "diffusion")
 """Steps that compiled code takes part in."""
+OPTIONS = ("diffusion",)
+"""Steps that the default leaves out."""
+TURNS = 3
+"""Of the versions that are compared in memory."""
+ROOT = Path(__file__).parents[1]
 KEY = Key.generate()
 
 
 def pictures() -> tuple[str, list[Any]]:
-    """Four 8-bit pictures of 233x197, and what they are."""
+    """Four 8-bit images of 233x197, and what they are."""
     try:
         voxels = volume("t1")
     except DataError:
@@ -56,7 +68,7 @@ def pictures() -> tuple[str, list[Any]]:
 
 
 def make_files(folder: Path, small: list[Any], slices: int) -> dict[str, list[Path]]:
-    """The files, by what they are: small pictures, and a volume of 16-bit noise, which no format makes smaller."""
+    """The files, by what they are: small images, and a volume of 16-bit noise, which no format makes smaller."""
     paths = [folder / f"slice-{number}.png" for number in range(len(small))]
     for path, picture in zip(paths, small, strict=True):
         images.write(path, picture)
@@ -130,14 +142,42 @@ def groups(readers: list[container.Reader], at_once: int) -> list[tuple[Any, lis
     return found
 
 
-def parts(
-    codec: Codec, files: list[Path], settings: Settings, device: str
-) -> tuple[dict[str, float], dict[str, float]]:
+def image_in_memory(beside: Path | None) -> dict[str, Any]:
+    """Milliseconds for one image of 512x512 in memory, keystream included, by this version and another: in turns."""
+    checkouts = {"this": ROOT} | ({} if beside is None else {"beside": beside.resolve()})
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
+    for _ in range(TURNS):
+        for name, folder in checkouts.items():
+            done = subprocess.run(
+                [sys.executable, str(ROOT / "experiments" / "bench_image.py")],
+                capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(folder)},
+            )  # fmt: skip
+            found[name].append(json.loads(done.stdout))
+    best = {
+        name: {each: min(turn[each] for turn in turns) for each in turns[0]} for name, turns in found.items()
+    }
+    result: dict[str, Any] = dict(best["this"])
+    if beside is not None:
+        result["beside"] = best["beside"] | {"commit": _commit(beside)}
+        result["beside_to_this"] = best["beside"]["encrypt_ms"] / best["this"]["encrypt_ms"]
+    return result
+
+
+def _commit(folder: Path) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), "rev-parse", "HEAD"],  # noqa: S607
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or "unknown"
+
+
+def parts(codec: Codec, files: list[Path], device: str) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds of the steps of encryption, each by itself, over all chunks of the files.
 
     And of those among them that compiled code does, without it.
     """
-    documents = [formats.load(path) for path in files]
+    settings = Settings()
+    documents = [held(formats.load(path)) for path in files]
     made = []
     for document in documents:
         stream = io.BytesIO()
@@ -145,21 +185,24 @@ def parts(
         made.append(stream.getvalue())
     readers = [container.Reader(io.BytesIO(data), KEY) for data in made]
     chunks = groups(readers, PIXELS_AT_ONCE[device])
-    process = postprocess.create(settings.postprocess)
+    interleave, diffusion = (postprocess.create(name) for name in (settings.postprocess, "diffusion"))
     tensors = [(torch.from_numpy(planes).to(codec.device), keys) for planes, keys in chunks]
 
     def planes_of(group: Any, keys: list[ImageKeys]) -> torch.Tensor:
         return plane_tensor([one.planes for one in keys], settings.planes, group.shape[1:], codec.device)
 
+    cut = [(document, reader.header.grid) for document, reader in zip(documents, readers, strict=True)]
     bits = [planes_of(group, keys) for group, keys in chunks]
     steps: dict[str, Callable[[], object]] = {
         "read and decode the files": lambda: [list(formats.load(path).slices()) for path in files],
         "digest of the content": lambda: [content_of(document) for document in documents],
+        "byte planes": lambda: [list(chunks_of(document, grid, None)) for document, grid in cut],
         "key planes": lambda: [planes_of(group, keys) for group, keys in chunks],
-        "network": lambda: [
+        "mask network": lambda: [
             codec.cipher.encrypt(image, planes) for (image, _), planes in zip(tensors, bits, strict=True)
         ],
-        "post-processing": lambda: [process.apply(image, keys) for image, keys in tensors],
+        "interleaver": lambda: [interleave.apply(image, keys) for image, keys in tensors],
+        "diffusion": lambda: [diffusion.apply(image, keys) for image, keys in tensors],
         "tags (read and verify)": lambda: [reader.verify() for reader in readers],
     }
     found = {name: seconds(step, device) for name, step in steps.items()}
@@ -194,14 +237,16 @@ def measure(device: str, folder: Path, small: list[Any]) -> dict[str, Any]:
             "AES-256-GCM decrypt": lambda files=files: aes_decrypt(files, out, key),  # type: ignore[misc]
         }
         rates = {row: size / 1e6 / seconds(work, device) for row, work in rows.items()}
-        steps, without = parts(codec, files, Settings(postprocess="diffusion"), device)
+        steps, without = parts(codec, files, device)
         result[name] = {
             "array_mb": size / 1e6,
             "mb_per_s": rates,
             "aes_encrypt_to_encdl_encrypt": rates["AES-256-GCM encrypt"] / rates["encdl encrypt"],
+            "aes_decrypt_to_encdl_decrypt": rates["AES-256-GCM decrypt"] / rates["encdl decrypt"],
             "seconds_of_steps": steps,
             "seconds_without_compiled_code": without,
-            "share_of_network": steps["network"] / sum(v for k, v in steps.items() if k != "post-processing"),
+            "share_of_network": steps["mask network"]
+            / sum(time_s for step, time_s in steps.items() if step not in OPTIONS),
         }
     return result
 
@@ -213,14 +258,21 @@ def main() -> None:
     parser.add_argument(
         "-o", "--output", type=Path, help="record to write, in the place of the project's own"
     )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="CHECKOUT",
+        help="time an image in memory by this version of EncDL, too",
+    )
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device here, or torch was built without CUDA")
     started = time.monotonic()
     what, small = pictures()
     with tempfile.TemporaryDirectory() as folder:
-        metrics = measure(args.device, Path(folder), small)
-    for name, found in metrics.items():
+        metrics: dict[str, Any] = {"files": measure(args.device, Path(folder), small)}
+    metrics["image_512x512_8bit_cpu"] = in_memory = image_in_memory(args.beside)
+    for name, found in metrics["files"].items():
         print(name)
         for row, rate in found["mb_per_s"].items():
             print(f"  {row:<40} {rate:10.2f} MB/s")
@@ -228,6 +280,9 @@ def main() -> None:
             print(f"    {step:<38} {time_s * 1000:10.1f} ms")
         for step, time_s in found["seconds_without_compiled_code"].items():
             print(f"    {step + ', no compiled code':<38} {time_s * 1000:10.1f} ms")
+    print(f"1 image in memory, 512x512, 8 bit, CPU: {in_memory['encrypt_ms']:.2f} ms, keystream included")
+    if "beside" in in_memory:
+        print(f"  {args.beside}: {in_memory['beside']['encrypt_ms']:.2f} ms")
     output = args.output or RESULTS / f"throughput-{args.device}.json"
     content = records.record(
         output.stem,

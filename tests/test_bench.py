@@ -24,6 +24,7 @@ bench.REPEATS["cpu"], bench.SIDE = 1, 24
 what, small = bench.pictures()
 assert [picture.shape for picture in small] == [(233, 197)] * 4
 bench.pictures = lambda: (what, [picture[80:96, 80:100] for picture in small])
+bench.TURNS = 1
 bench.main()
 """
 
@@ -33,14 +34,18 @@ def test_the_bench_runs_with_few_packages(tmp_path: Path) -> None:
     record = tmp_path / "throughput.json"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", SMALL, "-o", str(record)],
+        [sys.executable, "-c", SMALL, "-o", str(record), "--beside", str(ROOT)],
         capture_output=True, text=True, check=False, cwd=ROOT, env=environment, timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     content = json.loads(record.read_text())
     assert content["dataset"] == "drawn slices, and uniform noise of 16 bit"
-    assert list(content["metrics"]) == ["4 PNG, 233x197, 8 bit", "1 NPY, 2x24x24, 16 bit"]
-    for found in content["metrics"].values():
+    files, image = content["metrics"]["files"], content["metrics"]["image_512x512_8bit_cpu"]
+    assert list(files) == ["4 PNG, 233x197, 8 bit", "1 NPY, 2x24x24, 16 bit"]
+    assert set(image) == {"encrypt_ms", "decrypt_ms", "beside", "beside_to_this"}
+    assert set(image["beside"]) == {"encrypt_ms", "decrypt_ms", "commit"}
+    assert image["beside_to_this"] == image["beside"]["encrypt_ms"] / image["encrypt_ms"]
+    for found in files.values():
         assert {"encdl encrypt", "encdl decrypt", "encdl encrypt, wrap aes", "encdl decrypt, wrap aes"} < set(
             found["mb_per_s"]
         )
@@ -49,3 +54,18 @@ def test_the_bench_runs_with_few_packages(tmp_path: Path) -> None:
         assert min(found["seconds_of_steps"].values()) > 0
         assert min(found["seconds_without_compiled_code"].values()) > 0
         assert 0 < found["share_of_network"] < 1
+    assert files["1 NPY, 2x24x24, 16 bit"]["array_mb"] == pytest.approx(2 * 24 * 24 * 2 / 1e6)
+
+
+def test_an_image_in_memory_is_timed_without_other_packages() -> None:
+    script = str(ROOT / "experiments" / "bench_image.py")
+    missing = f"import sys, runpy; sys.modules.update(dict.fromkeys({MISSING!r})); "
+    missing += f"runpy.run_path({script!r}, run_name='__main__')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", missing], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert set(found) == {"encrypt_ms", "decrypt_ms"}
+    assert min(found.values()) > 0
