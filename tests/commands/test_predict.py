@@ -171,9 +171,7 @@ def test_the_picture_is_never_formed(run: Run, files: list[Path], view: str) -> 
     key = Key.load("k.key")
     with Watch(smooth()) as watch:
         predictor.read("a.encdl", key)
-    assert (
-        watch.seen > 40
-    )  # key bytes, ciphertext, mask and features
+    assert watch.seen > 40  # key bytes, ciphertext, mask and features
     assert watch.formed == 0
     with watch:  # what decryption does is noticed
         predictor.codec.decrypt_array(Path("a.encdl").read_bytes(), key)
