@@ -7,7 +7,7 @@ import itertools
 import time
 from pathlib import Path
 
-from encdl.commands.common import load_cipher, progress, usable_device, warn
+from encdl.commands.common import load_cipher, one_line_warnings, progress, usable_device, warn
 from encdl.errors import UsageError
 
 
@@ -103,7 +103,8 @@ def run(args: argparse.Namespace) -> int:
     device = usable_device(settings.device)
     for name in evaluation.missing_repairs():
         warn(f"{name} is left out of the repairs: it needs scikit-image, which is not installed here")
-    result = evaluation.evaluate(settings, lambda name: load_cipher(name, device), device, progress)
+    with one_line_warnings():
+        result = evaluation.evaluate(settings, lambda name: load_cipher(name, device), device, progress)
     print(f"{result.images.describe()}; PSNR in dB, 95 % intervals\n\n{evaluation.tables(result.metrics)}")
     if args.figure is not None:
         write_bytes(

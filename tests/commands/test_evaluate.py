@@ -74,6 +74,7 @@ def test_record(run: Run, agile: Path, npz: str) -> None:
         assert words_ in out
     assert "small.npz, test split: 1 images" in err
     assert "agile: gaussian_8: 1 images, weights 1 of 1" in err
+    assert err.count("encdl: warning: map 'tent' alone is worth 94 bits") == 1
 
 
 def test_a_file_of_settings(run: Run, agile: Path, npz: str) -> None:

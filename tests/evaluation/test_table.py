@@ -16,16 +16,21 @@ from encdl.evaluation.table import DAMAGE_WORDS, REPAIR_WORDS, markdown
 from encdl.repair import KINDS, REPAIRS
 from encdl.weights import LoadedCipher
 from tests.additive import AdditiveCipher
+from tests.mni import mni_slice
 
 
 @pytest.fixture(scope="module")
-def result() -> Result:
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    file = tmp_path_factory.mktemp("images") / "few.npz"
+    few = np.stack([mni_slice(index, 48, 40)[0, 0].numpy() for index in (80, 90)])
+    np.savez(file, train_images=few, val_images=few, test_images=few)
+
     def load(name: str) -> LoadedCipher:
         return LoadedCipher(AdditiveCipher(), name, name)  # type: ignore[arg-type]
 
     settings = Settings(
         weights=["default", "other=default"],
-        images=3,
+        data=str(file),
         tune_images=0,
         exact_images=1,
         statistics_images=1,
