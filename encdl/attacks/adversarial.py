@@ -50,12 +50,12 @@ class Generator(nn.Module):
 
 
 class GanInversion(Attack):
-    """A generator that has to fool a discriminator, and to come near the pictures of known pairs."""
+    """A generator that has to fool a discriminator, and to come near the images of known pairs."""
 
     name = "gan_inversion"
     about = (
-        "Known plaintext: a generator turns ciphertexts into pictures that a discriminator cannot tell from "
-        "real ones, and that come near the known pictures of the victim's pairs."
+        "Known plaintext: a generator turns ciphertexts into images that a discriminator cannot tell from "
+        "real ones, and that come near the known images of the victim's pairs."
     )
     modes: ClassVar[tuple[str, ...]] = (
         "default",
@@ -66,7 +66,7 @@ class GanInversion(Attack):
     )
 
     def references(self) -> tuple[Target, ...]:
-        """Block scrambling under one key for all pictures."""
+        """Block scrambling under one key for all images."""
         return (BlockScrambling("fixed_key"),)
 
     def run(self, target: Target, scene: Scene) -> Finding:

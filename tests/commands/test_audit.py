@@ -49,8 +49,9 @@ class Audited:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small() -> Iterator[pytest.MonkeyPatch]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
+        tiny.ship(patch, tmp_path_factory.mktemp("weights"))
         tiny.shrink(patch)
         yield patch
     tiny.clear()
@@ -176,7 +177,7 @@ def test_the_page_needs_nothing_beside_it(name: str, request: pytest.FixtureRequ
         assert kind.name.replace("_", " ") in page
 
 
-def test_plots_are_pictures(default: Audited) -> None:
+def test_plots_are_images(default: Audited) -> None:
     plots = sorted((default.folder / "plots").glob("*.png"))
     assert {"ciphertexts", "robustness", "attacks-dB", "attacks-AUROC"} == {path.stem for path in plots}
     assert all(cv2.imread(str(path)) is not None for path in plots)
@@ -312,10 +313,10 @@ def test_refusals(run: Run, folder: Path, words: list[str], message: str) -> Non
     assert message in err.splitlines()[-1]
 
 
-def test_an_unreadable_picture(run: Run, folder: Path) -> None:
+def test_an_unreadable_image(run: Run, folder: Path) -> None:
     (folder / "bad").mkdir()
     for name in "abcd":
-        (folder / "bad" / f"{name}.png").write_bytes(b"no picture")
+        (folder / "bad" / f"{name}.png").write_bytes(b"no image")
     code, _, err = run("audit", "--quick", "--no-tracking", "--reference", "fixed_xor", "--data", "bad")
     assert code == 2
     assert ".png" in err.splitlines()[-1]
@@ -327,19 +328,19 @@ def test_an_unreadable_picture(run: Run, folder: Path) -> None:
     [((40, 50), np.uint8), ((1, 1), np.uint8), ((300, 280, 3), np.uint8), ((64, 64), np.uint16)],
     ids=str,
 )
-def test_pictures_of_ones_own(
+def test_images_of_ones_own(
     folder: Path, capfd: pytest.CaptureFixture[str], shape: tuple[int, ...], dtype: type
 ) -> None:
     """Small, a single pixel, colour and 16 bit."""
     (folder / "mine").mkdir()
     random = np.random.default_rng(0)
     for number in range(8):
-        picture = random.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
-        images.write(folder / "mine" / f"{number}.png", picture)
+        image = random.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+        images.write(folder / "mine" / f"{number}.png", image)
     found = audit(folder, capfd, "--reference", "fixed_xor", "--no-tracking", "--data", "mine")
     assert found.code == 1, found.err
     assert found.record["dataset"] == "mine"
-    assert "brighter or darker" in found.record["labels"]
+    assert "brighter or darker" in found.record["data"]["labels"]
 
 
 @pytest.mark.usefixtures("undrawn")
