@@ -73,11 +73,11 @@ class GanInversion(Attack):
         """Score: PSNR of what the generator makes of the victim's other ciphertexts."""
         steps = scene.budget(80, 2000)
         batch, width = (32, 12) if scene.quick else (128, 32)
-        ciphertexts = target.encrypt(scene.train)
+        ciphertexts = scene.ciphertexts(target, scene.train)
         generator = _trained(scene, ciphertexts, steps, batch, width)
         with torch.no_grad():
             found = torch.cat(
-                [generator(part) for part in torch.split(target.encrypt(scene.test, VICTIM), 256)]
+                [generator(part) for part in torch.split(scene.ciphertexts(target, scene.test, VICTIM), 256)]
             )
         estimates = ((found + 1) * 127.5).clamp(0, 255)
         size = sum(parameter.numel() for parameter in generator.parameters())

@@ -57,7 +57,7 @@ class TileEstimation(Attack):
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: absolute correlation of estimate and image; baseline: of the estimates with other images."""
         images = scene.test if scene.large is None else scene.large
-        ciphertexts = target.encrypt(images)
+        ciphertexts = scene.ciphertexts(target, images)
         estimates = torch.stack([_best_estimate(one) for one in ciphertexts])
         own, others = (_correlation(estimates.roll(shift, 0), images) for shift in (0, len(images) // 2))
         score, low, high = mean_interval(own)
@@ -109,7 +109,7 @@ class CoprimeSolving(Attack):
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: PSNR of the images that the voted planes open."""
         images = scene.test if scene.large is None else scene.large
-        ciphertexts = target.encrypt(images)
+        ciphertexts = scene.ciphertexts(target, images)
         cipher = target.cipher if isinstance(target, CipherTarget) and solvable(target.cipher) else None
         solve = _xored if cipher is None else partial(_through, cipher)
         solved = [solve(ciphertexts, sides) for sides in (coprime_sides(PLANES, PERIOD), [PERIOD] * PLANES)]

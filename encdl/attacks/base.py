@@ -18,6 +18,10 @@ Z: Final = 3.290527
 which at 95 % a few would look broken by chance."""
 
 
+MOST_KEPT: Final = 2**30
+"""Bytes of ciphertexts that a scene keeps."""
+
+
 @dataclass(frozen=True)
 class Scene:
     """What an attack works with.
@@ -33,6 +37,7 @@ class Scene:
         patience: How many times the small budget's steps and queries an attacker gets who has no GPU but time.
         large: Test images of 128 pixels or more with their background, uint8 (L, C, T, T), for attacks that live on
             repetition within an image; None: `test` has to do.
+        kept: What `ciphertexts` has made so far; a scene with another seed goes on with it.
 
     Raises:
         ValueError: Too few images.
@@ -47,6 +52,9 @@ class Scene:
     quick: bool = True
     patience: int = 1
     large: Tensor | None = None
+    kept: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if len(self.train) < 1 or len(self.test) < 2:
@@ -58,6 +66,24 @@ class Scene:
     def budget(self, small: int, large: int) -> int:
         """Steps or queries: the small budget times `patience` if `quick`, else the large one."""
         return small * self.patience if self.quick else large
+
+    def ciphertexts(self, target: Target, images: Tensor, first: int = 0) -> Tensor:
+        """What `target.encrypt` gives; kept, as attacks with other seeds and other attacks ask for the same.
+
+        Args:
+            target: See `Target`.
+            images: Some of the scene's; they must not change.
+            first: See `Target.encrypt`.
+        """
+        key = (target, first, images.data_ptr(), images.shape)
+        if key not in self.kept:
+            self.kept[key] = (
+                images,
+                target.encrypt(images, first),
+            )  # the images too: while they live, none lie there
+            while sum(each.numel() for _, each in self.kept.values()) > MOST_KEPT and len(self.kept) > 1:
+                del self.kept[next(iter(self.kept))]
+        return self.kept[key][1]
 
     def generator(self) -> torch.Generator:
         """A fresh CPU generator of the attacker's draws."""

@@ -59,7 +59,7 @@ class ChosenPlaintext(Attack):
             for name, opener in readings.items()
         }
         best = max(right, key=lambda name: right[name])
-        victim = target.encrypt(scene.test, VICTIM)
+        victim = scene.ciphertexts(target, scene.test, VICTIM)
         return reconstruction(
             self,
             target,

@@ -87,7 +87,7 @@ class LearnedDecoder(Attack):
             batch,
             scene,
         )
-        estimates = decoded(network, guesses, target.encrypt(scene.test, VICTIM))
+        estimates = decoded(network, guesses, scene.ciphertexts(target, scene.test, VICTIM))
         size = sum(parameter.numel() for parameter in network.parameters())
         budget = f"{len(plaintexts)} pairs, {steps} steps of {batch}, {size:,} parameters"
         return reconstruction(self, target, scene, estimates, budget)
@@ -119,7 +119,9 @@ class CiphertextOnlyDecoder(LearnedDecoder):
     def pairs(self, target: Target, scene: Scene) -> Tensor:
         """Under `keys` keys in turn, a share of the images each."""
         shares = scene.train.tensor_split(self.keys)
-        return torch.cat([target.under(1 + owner).encrypt(share) for owner, share in enumerate(shares)])
+        return torch.cat(
+            [scene.ciphertexts(target.under(1 + owner), share) for owner, share in enumerate(shares)]
+        )
 
 
 class KnownPlaintextDecoder(LearnedDecoder):
@@ -149,7 +151,7 @@ class KnownPlaintextDecoder(LearnedDecoder):
 
     def pairs(self, target: Target, scene: Scene) -> Tensor:
         """Under the victim's key."""
-        return target.encrypt(scene.train)
+        return scene.ciphertexts(target, scene.train)
 
 
 @torch.no_grad()

@@ -159,11 +159,12 @@ def _hits(
     """How often the own partner is the likest of `CANDIDATES`, and how often that was asked."""
     table = likeness(*views)  # type: ignore[operator]
     count, hits = len(table), 0
+    own = torch.arange(count).unsqueeze(1)
     for _ in range(rounds):
-        for own in range(count):
-            others = torch.randperm(count - 1, generator=generator)[: CANDIDATES - 1]
-            others = (others + (others >= own)).to(table.device)
-            hits += int(bool((table[own, own] > table[own, others]).all()))
+        drawn = [torch.randperm(count - 1, generator=generator)[: CANDIDATES - 1] for _ in range(count)]
+        others = torch.stack(drawn)
+        others = (others + (others >= own)).to(table.device)
+        hits += int((table.diagonal().unsqueeze(1) > table.gather(1, others)).all(1).sum())
     return hits, count * rounds
 
 

@@ -1,4 +1,4 @@
-"""Attacks on readers of ciphertext: use without a key, what features and gradients show, who was in the training set.
+"""Attacks on readers of ciphertext: use without a key, and what features show. What others on readers share.
 
 Each trains a small reader of its own on the scene's classes, in the same way for every target.
 """
@@ -16,11 +16,8 @@ from encdl.attacks.base import (
     Attack,
     Finding,
     Scene,
-    auroc,
-    auroc_interval,
     guessing,
     mean_interval,
-    reconstruction,
     share_interval,
 )
 from encdl.attacks.known_pair import openers
@@ -199,103 +196,6 @@ class ReaderFeatures(OnReader):
         )
 
 
-class ReaderGradients(OnReader):
-    """Reads an image out of the gradient that training on it alone gives the stem.
-
-    The stem's features are those of a plaintext network with the same weights, so its gradients are too: what leaks
-    from a plaintext network's gradients (L. Zhu, Z. Liu, S. Han, "Deep leakage from gradients", NeurIPS 2019) leaks
-    from these, without a key. The attack descends on an image whose gradient through the plain twin is that one.
-    """
-
-    name = "reader_gradients"
-    about = (
-        "The attacker sees the gradients of a training step on one image, as federated learning shares "
-        "them, and no key. He descends on an image that gives the plain twin of the reader the same "
-        "gradients. Gradients are as private as those of a plaintext network: do not share them."
-    )
-    advisory: ClassVar[bool] = True
-
-    def references(self) -> tuple[Target, ...]:
-        """Any target whose mask is right leaks alike; this one is known to be weak."""
-        return (FixedXor(),)
-
-    def run(self, target: Target, scene: Scene) -> Finding:
-        """Score: PSNR of images descended on from gradients."""
-        steps, count = (150, 8) if scene.quick else (500, 24)
-        reader = self.trained(target, scene, scene.train, scene.train_labels, 10)
-        classes = int(scene.train_labels.max()) + 1
-        twin = SmallReader(scene.train.shape[1], classes, keyed=False).to(scene.test.device)
-        twin.load_state_dict(reader.state_dict())
-        twin.eval()
-        images, labels = scene.test[:count], scene.test_labels[:count]
-        shown = self.sight(target, images, VICTIM)
-        found = []
-        for index in range(count):
-            one = slice(index, index + 1)
-            loss = F.cross_entropy(reader(shown.ciphertext[one], shown.mask[one]), labels[one])
-            wanted = torch.autograd.grad(loss, [reader.stem.convolution.weight, *reader.body.parameters()])
-            found.append(_matched(twin, wanted, labels[one], scene, steps))
-        estimates = torch.cat(found) * 255
-        return reconstruction(
-            self,
-            target,
-            scene,
-            estimates,
-            f"gradients of one image and its class, {steps} steps",
-            truth=images,
-        )
-
-
-class MembershipInference(OnReader):
-    """Tells training images by their loss, on a reader that was trained on few (S. Yeom et al., CSF 2018)."""
-
-    name = "membership_inference"
-    about = (
-        "The attacker asks an overfitted reader about an image with its right key and class, and takes a low "
-        "loss for a sign that it was trained on. A reader gives its training set away as far as a plaintext "
-        "network of the same training does."
-    )
-    modes: ClassVar[tuple[str, ...]] = ("default",)
-    advisory: ClassVar[bool] = True
-
-    def references(self) -> tuple[Target, ...]:
-        """Any target whose mask is right: what is attacked is the overfitted network."""
-        return (FixedXor(),)
-
-    def run(self, target: Target, scene: Scene) -> Finding:
-        """Score: area under the ROC curve of members against others; baseline: of guessing."""
-        count = min(len(scene.train) // 2, 64 if scene.quick else 256)
-        members, others = slice(0, count), slice(count, 2 * count)
-        areas = []
-        for victim in (target, None):
-            reader = self.trained(
-                victim, scene, scene.train[members], scene.train_labels[members], scene.budget(60, 600)
-            )
-            losses = []
-            for part in (members, others):
-                images = scene.train[part]
-                with torch.no_grad():
-                    if victim is None:
-                        logits = reader(images)
-                    else:
-                        shown = self.sight(victim, images, VICTIM + int(part.start))
-                        logits = reader(shown.ciphertext, shown.mask)
-                losses.append(F.cross_entropy(logits, scene.train_labels[part], reduction="none"))
-            areas.append(auroc(-losses[0], -losses[1]))
-        low, high = auroc_interval(areas[0], count, count)
-        return self.finding(
-            target,
-            areas[0],
-            0.5,
-            "AUROC",
-            low > 0.5,
-            f"{count} members, {count} others, right keys and classes",
-            interval=(low, high),
-            plaintext_auroc=areas[1],
-            plaintext_auroc_interval=auroc_interval(areas[1], count, count),
-        )
-
-
 @torch.no_grad()
 def _answers(reader: SmallReader, ciphertexts: Tensor, masks: Tensor) -> Tensor:
     """The classes that a reader sees, int64 (B,)."""
@@ -304,29 +204,3 @@ def _answers(reader: SmallReader, ciphertexts: Tensor, masks: Tensor) -> Tensor:
         for c, m in zip(torch.split(ciphertexts, 256), torch.split(masks, 256), strict=True)
     ]
     return torch.cat(found)
-
-
-def _matched(
-    twin: SmallReader, wanted: tuple[Tensor, ...], label: Tensor, scene: Scene, steps: int
-) -> Tensor:
-    """An image with such gradients: float32 (1, C, S, S), 0..1."""
-    logits = torch.zeros((1, *scene.test.shape[1:]), device=scene.test.device)
-    logits.copy_((scene.mean_image.float()[None] / 255).clamp(0.02, 0.98).logit())
-    logits.requires_grad_()
-    optimiser = torch.optim.Adam([logits], 0.1)
-    kernel = twin.stem.convolution.weight
-    for _ in range(steps):
-        image = logits.sigmoid()
-        features = F.relu(twin.stem.norm(F.conv2d(image - 0.5, kernel, padding=1)))
-        loss = F.cross_entropy(twin.body(features), label)
-        given = torch.autograd.grad(loss, [kernel, *twin.body.parameters()], create_graph=True)
-        apart = torch.stack(
-            [
-                (a - b).square().sum() / b.square().sum().clamp(min=1e-12)
-                for a, b in zip(given, wanted, strict=True)
-            ]
-        )
-        optimiser.zero_grad()
-        apart.mean().backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    return logits.detach().sigmoid()

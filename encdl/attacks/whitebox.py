@@ -57,7 +57,7 @@ class KeyPlaneRecovery(Attack):
         """Score: PSNR of the other images, opened with the planes found."""
         known = scene.train[:1]
         ciphertext = target.encrypt(known)
-        others = target.encrypt(scene.test, VICTIM)
+        others = scene.ciphertexts(target, scene.test, VICTIM)
         budget, more = "one known pair", dict[str, Any]()
         cipher = target.cipher if isinstance(target, CipherTarget) else None
         planes: Tensor | None = None
@@ -106,7 +106,7 @@ class PartialKeySearch(Attack):
             return reconstruction(
                 self, target, scene, near.to(scene.test.device), "not applicable: a stream cipher"
             )
-        ciphertexts = target.encrypt(scene.test, VICTIM)
+        ciphertexts = scene.ciphertexts(target, scene.test, VICTIM)
         generator = scene.generator()
         by_distance = {}
         for distance in (1, 2, 4, 16, 64):

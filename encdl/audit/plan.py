@@ -11,9 +11,11 @@ from encdl.attacks.base import Attack
 from encdl.attacks.chosen import ChosenPlaintext
 from encdl.attacks.decoders import CiphertextOnlyDecoder, KnownPlaintextDecoder
 from encdl.attacks.distinguisher import DifferentialDistinguisher, EqualityDistinguisher
+from encdl.attacks.gradients import ReaderGradients
 from encdl.attacks.jigsaw import JigsawAttack
 from encdl.attacks.matching import ReIdentification
-from encdl.attacks.readers import MembershipInference, ReaderFeatures, ReaderGradients, ReaderWithoutKey
+from encdl.attacks.membership import MembershipInference
+from encdl.attacks.readers import ReaderFeatures, ReaderWithoutKey
 from encdl.attacks.targets import Aes, Target
 from encdl.attacks.whitebox import KeyPlaneRecovery, PartialKeySearch
 from encdl.audit.subject import Subject

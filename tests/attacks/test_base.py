@@ -145,6 +145,20 @@ def test_a_scene_needs_two_test_images() -> None:
         scene(some_images(1))
 
 
+def test_ciphertexts_are_kept_by_target_number_and_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = scene(some_images(4))
+    found = seen.ciphertexts(Aes(), seen.test, 3)
+    assert torch.equal(found, Aes().encrypt(seen.test, 3))
+    assert replace(seen, seed=1).ciphertexts(Aes(), seen.test, 3) is found
+    assert seen.ciphertexts(Aes(owner=1), seen.test, 3) is not found
+    assert not torch.equal(seen.ciphertexts(Aes(), seen.test, 4), found)
+    assert len(seen.ciphertexts(Aes(), seen.test[:2], 3)) == 2
+    assert torch.equal(seen.ciphertexts(Aes(), seen.test[1:], 4), found[1:])
+    monkeypatch.setattr("encdl.attacks.base.MOST_KEPT", 1000)
+    seen.ciphertexts(Aes(owner=2), seen.test)
+    assert len(seen.kept) == 1
+
+
 def test_budgets() -> None:
     quick = scene(some_images(2))
     assert quick.budget(60, 1200) == 60

@@ -9,7 +9,7 @@ import pytest
 
 from encdl import weights
 from encdl.attacks.chosen import ChosenPlaintext
-from encdl.attacks.readers import MembershipInference
+from encdl.attacks.membership import MembershipInference
 from encdl.attacks.whitebox import KeyPlaneRecovery
 from encdl.audit import measures, plan, report, robustness, scenes, settings
 from encdl.audit.order import Order
