@@ -143,6 +143,18 @@ def test_the_record(default: Audited) -> None:
     }  # fmt: skip
 
 
+def test_the_record_says_what_was_asked_and_of_which_images(default: Audited) -> None:
+    content = default.record
+    assert content["config"] is None
+    assert content["settings"]["budget"] == "quick"
+    assert content["settings"]["weights"] == "default"
+    assert content["budget"]["side"] == tiny.BUDGET.side
+    assert content["data"]["train_images"] == tiny.BUDGET.train
+    assert content["data"]["test_images"] == tiny.BUDGET.test
+    assert re.fullmatch("[0-9a-f]{32}", content["data"]["digest"])
+    assert content["seeds"] == [0]
+
+
 def test_the_default_mode_stands_and_references_fall(default: Audited) -> None:
     broken = {(each["name"], each["target"]): each["broken"] for each in default.record["metrics"]["attacks"]}
     for name in ("chosen_plaintext", "key_plane_recovery"):
@@ -301,6 +313,11 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--reference", "rot13"], "there are aes_256_ctr, fixed_xor"),
         (["--reference", "fixed_xor", "--weights", "thesis"], "not allowed with"),
         (["--device", "tpu"], "invalid choice: 'tpu'"),
+        (["--budget", "cpu"], "not allowed with argument --quick"),
+        (["--size", "18"], "--size must be a multiple of 4, got 18"),
+        (["--images", "8"], "--images must be at least 64, got 8"),
+        (["--attacker-seeds", "0"], "--attacker-seeds must be at least 1, got 0"),
+        (["--config", "none.yaml"], "none.yaml: no such file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -341,6 +358,30 @@ def test_images_of_ones_own(
     assert found.code == 1, found.err
     assert found.record["dataset"] == "mine"
     assert "brighter or darker" in found.record["data"]["labels"]
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", ["keystream", "coupled", "thesis"])
+def test_every_cipher_is_audited_by_one_setting(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    found = audit(tmp_path, capfd, "--weights", name, "--no-tracking")
+    assert found.record["cipher"] == name
+    assert found.code == (0 if found.record["passed"] else 1)
+    assert ("thesis" in found.record["metrics"]["rows"]) is (name != "thesis")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_settings_of_a_file_and_several_seeds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.yaml").write_text("reference: fixed_xor\nattacker_seeds: 2\nsize: 20\n")
+    found = audit(tmp_path, capfd, "--config", "mine.yaml", "--images", "72", "--no-tracking")
+    assert found.code == 1, found.err
+    content = found.record
+    assert content["config"] == "mine.yaml"
+    assert content["seeds"] == [0, 1]
+    assert (content["budget"]["side"], content["budget"]["train"]) == (20, 72)
+    seeds = {each["name"]: each["attacker_seeds"] for each in content["metrics"]["attacks"]}
+    assert seeds == {"chosen_plaintext": 1, "key_plane_recovery": 2, "membership_inference": 2}
 
 
 @pytest.mark.usefixtures("undrawn")
