@@ -9,6 +9,7 @@ PORT ?= 5000
 READER ?=
 DATA ?= embedded
 DATA_DIR ?= data
+EVALUATED ?= embedded pneumoniamnist brain_tumor acdc
 export NO_ALBUMENTATIONS_UPDATE = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
@@ -60,11 +61,10 @@ ciphertext-readers: $(READY)  ## compare readers of ciphertext with plaintext, w
 	@for recipe in classifier-pneumoniamnist classifier-brain_tumor segmenter-acdc; do \
 	  $(BIN)/encdl experiment ciphertext-readers --config experiments/$$recipe.yaml --data-dir $(DATA_DIR) $(ARGS) || exit; done
 
-evaluate: $(READY)  ## measure the shipped weights again, into the records under experiments/results
-	@$(BIN)/encdl evaluate --weights default --data embedded --output experiments/results/evaluate-agile.json --force $(ARGS)
-	@cp experiments/results/evaluate-agile.json encdl/weights/agile.json
-	@$(BIN)/encdl evaluate --weights thesis --data embedded --output experiments/results/evaluate-thesis.json --force $(ARGS)
-	@cp experiments/results/evaluate-thesis.json encdl/weights/thesis.json
+evaluate: $(READY)  ## repair by every cipher beside classical repair, into the records (EVALUATED=embedded, DATA_DIR=data)
+	@for data in $(EVALUATED); do \
+	  case $$data in embedded) set -- ;; *) set -- --data-dir "$(DATA_DIR)" ;; esac; \
+	  $(BIN)/encdl evaluate --config experiments/evaluate-$$data.yaml "$$@" --output experiments/results/evaluate-$$data.json --force $(ARGS) || exit; done
 
 audit: $(READY)  ## attack the shipped cipher: statistics, attacks, a report (ARGS=--quick takes 3 minutes on 2 cores)
 	@$(BIN)/encdl audit --weights default --data embedded $(ARGS)

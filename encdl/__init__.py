@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from encdl.keys.key import Grant, Key
     from encdl.pipeline import Decrypt, Decryptd, EncdlReader, Encrypt, Encryptd, KeyRef
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "Decrypt",

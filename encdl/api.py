@@ -196,7 +196,7 @@ def salvage(
     Args:
         data: what is left of a `.encdl` file.
         key: as `decrypt`.
-        restore: guess damaged slices with the cipher's restorer; if not, they stay zero.
+        restore: guess damaged slices with the cipher's decryption network; if not, they stay zero.
         weights: as `decrypt`.
         device: where to compute.
 

@@ -1,4 +1,4 @@
-"""Lightning callbacks that show what a run does: panels of pictures, and a table of results at its end."""
+"""Lightning callbacks: panels of images, a table of results at a run's end, averaged weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from encdl.batch import ImageBatch
 from encdl.data.base import ImageDataModule
+from encdl.errors import UsageError
 from encdl.panels import need_drawing, panel_png
 from encdl.tracking import run_logger
 
@@ -24,7 +26,9 @@ LABELS = {
     "val/exact_fraction": ("decrypted exactly", "{:.1%} of images"),
     "val/wrong_key_psnr_db": ("wrong key", "{:.1f} dB"),
     "val/mean_image_psnr_db": ("guessing the mean image", "{:.1f} dB"),
+    "val/unrestored_psnr_db/": ("decrypted after {}", "{:.1f} dB"),
     "val/restored_psnr_db/": ("restored after {}", "{:.1f} dB"),
+    "val/unhit_unchanged_fraction": ("left alone of pixels not hit", "{:.2%}"),
     "val/entropy_bits": ("ciphertext entropy", "{:.4f} of 8 bits"),
     "val/content_activity": ("content activity", "{:.3f} (0: pure keystream)"),
     "val/accuracy/": ("accuracy, {}", "{:.1%} of validation images"),
@@ -112,6 +116,40 @@ class ImagePanel(Callback):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png)
         rank_zero_info(f"panel: {file}")
+
+
+class AveragedWeights(WeightAveraging):
+    """Judges, keeps and exports an exponential moving average of the weights; training goes on from the last ones.
+
+    At step n the average keeps min(decay, (1 + n) / (10 + n)) of itself, so that the first weights are soon forgotten.
+
+    Args:
+        decay: Share of the average that stays at each step in the end, 0..1.
+
+    Raises:
+        UsageError: It is out of its range.
+    """
+
+    def __init__(self, decay: float = 0.998) -> None:
+        if not 0 <= decay < 1:
+            raise UsageError(f"AveragedWeights: decay is {decay}, it must be 0 or more and below 1")
+        self.decay = decay
+        self._kept = 0.0
+        super().__init__(multi_avg_fn=self._average)
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """After each step, and never at the end of an epoch."""
+        if step_idx is None:
+            return False
+        self._kept = min(self.decay, (1 + step_idx) / (10 + step_idx))
+        return True
+
+    def _average(self, averaged: list[Tensor], current: list[Tensor], _: Tensor) -> None:
+        """All weights of a type in one call: one by one, a GPU would wait for the CPU."""
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1.0 - self._kept)
+        else:
+            torch._foreach_copy_(averaged, current)
 
 
 class ProgressLines(Callback):

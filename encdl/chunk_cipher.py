@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from encdl.postprocess.base import PostProcess
 
 PIXELS_AT_ONCE = {"cpu": 2**20, "cuda": 2**23}
-"""Bytes that a call of the network takes: some 300 of working memory for each."""
+"""Bytes that a call of the network takes."""
 
 
 class CipherLike(Protocol):
     """What is needed of a cipher; every `encdl.ciphers.Cipher` has it.
 
-    Pictures and ciphertexts are uint8 (B, C, H, W), key planes uint8 (B, C, P, H, W), lost bool (B, C, H, W).
+    Images, ciphertexts and key planes, packed, are uint8 (B, C, H, W); lost is bool (B, C, H, W).
     Each channel must be treated by itself: a large picture is handed over some channels at a time.
     """
 
@@ -89,7 +89,7 @@ class ChunkCipher:
             return _array(self._by_channels(self._cipher.decrypt, ciphertext, key_bits))
 
     def unprocessed(self, bodies: Sequence[Planes], keys: Sequence[ImageKeys]) -> tuple[Tensor, Tensor]:
-        """The network's ciphertexts, uint8 (B, C, h, w), and their key planes, uint8 (B, C, P, h, w)."""
+        """The network's ciphertexts, and their key planes, both uint8 (B, C, h, w)."""
         ciphertext = self._process.undo(self._tensor(bodies), keys)
         return ciphertext, self._key_bits(ciphertext, keys)
 
@@ -105,21 +105,13 @@ class ChunkCipher:
         Args:
             body: uint8 (planes, h, w), the ciphertext.
             keys: of the chunk.
-            lost: bool of the same shape, true where a byte is known to be missing. If none is, any may be damaged.
+            lost: bool of the same shape, true where a byte is known to be missing. Any other may be damaged.
         """
         with device_errors(self._device):
             ciphertext, key_bits = self.unprocessed([body], [keys])
-            if not lost.any():
-                return _array(self._by_channels(self._cipher.restore, ciphertext, key_bits)[0])
             missing = torch.from_numpy(np.ascontiguousarray(lost)[None]).to(self._device)
             reached = self._process.undo_lost(missing, [keys])
-            return _array(self._by_channels(self._restore_known, ciphertext, key_bits, reached)[0])
-
-    def _restore_known(self, ciphertext: Tensor, key_bits: Tensor, lost: Tensor) -> Tensor:
-        """Restore channels where some of the damage is known to be; channels without any are decrypted."""
-        if bool(lost.any()):
-            return self._cipher.restore(ciphertext, key_bits, lost)
-        return self._cipher.decrypt(ciphertext, key_bits)
+            return _array(self._by_channels(self._cipher.restore, ciphertext, key_bits, reached)[0])
 
     def _tensor(self, chunks: Sequence[Planes]) -> Tensor:
         return torch.from_numpy(np.stack(chunks)).to(self._device)

@@ -80,7 +80,10 @@ VERBS = {
     "audit": Verb(
         "attack a cipher as an attacker would: statistics, attacks, a report", "encdl.commands.audit"
     ),
-    "evaluate": Verb("measure a cipher: quality, statistics, robustness, speed", "encdl.commands.evaluate"),
+    "evaluate": Verb(
+        "measure ciphers: repair of damage beside classical repair, exactness, statistics",
+        "encdl.commands.evaluate",
+    ),
 }
 
 

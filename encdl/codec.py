@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, cast
@@ -17,7 +18,7 @@ from encdl import postprocess as post
 from encdl.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.container import Chunk, Grid, Header, Metadata, Reader, Writer
 from encdl.container.array import Array, Planes, paste
-from encdl.documents import array_of, check_document, chunks_of, content_of, document_of, grouped
+from encdl.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
 from encdl.errors import ContainerError, ImageFileError, UsageError, WeightsError
 from encdl.formats.base import Document, slice_shape
 from encdl.formats.content import Content
@@ -30,6 +31,10 @@ from encdl.weights import how_to_get
 NonceMode = Literal["random", "synthetic"]
 Wrapping = Literal["none", "aes"]
 NONCE_MODES: tuple[NonceMode, ...] = ("random", "synthetic")
+FILE_PLANES = 8
+"""Key planes a pixel in a file: with fewer, a mask has fewer than 256 values, and the image shows through."""
+HELD_BYTES = 2**26
+"""An array up to this size is read once and held in memory, a larger one read twice: its digest precedes its pixels."""
 Progress = Callable[[int], object]
 """Is told how many bytes of the array more are done."""
 
@@ -39,7 +44,7 @@ class Salvage:
     """What to do with damaged slices, and which they were.
 
     Attributes:
-        restore: guess them with the cipher's restorer; if not, what is damaged stays zero.
+        restore: guess them with the cipher's decryption network; if not, what is damaged stays zero.
         damaged: slices of which a part was damaged or missing, counted from 0; known once all slices were read.
     """
 
@@ -115,7 +120,7 @@ class Codec:
             stream: where to write.
             settings: how to encrypt; see `Settings`.
             suffix: ending of the original file's name, kept among the secret metadata; the format's own by default.
-            content: the array's digest, if it is known (`content_of`); otherwise all slices are read twice.
+            content: the array's digest, if it is known (`content_of`); otherwise a large array is read twice.
             progress: is told how many more bytes of the array are done.
 
         Returns:
@@ -123,10 +128,14 @@ class Codec:
 
         Raises:
             ImageFileError: the array has a shape or type that no file holds, or changed while it was read.
-            UsageError: an unknown setting, or a grant that cannot encrypt.
+            UsageError: an unknown setting, fewer than eight key planes, or a grant that cannot encrypt.
             WrongKeyError: a grant for another study.
         """
         settings = settings or Settings()
+        check_document(document)
+        small = math.prod(document.shape) * document.dtype.itemsize <= HELD_BYTES
+        if kept := small and not (content or document.content):
+            document = held(document)
         content = content or content_of(document)
         suffix = formats.suffix_of(document.format) if suffix is None else suffix
         metadata = Metadata(document.format, suffix, content.hex(), document.rest)
@@ -135,15 +144,15 @@ class Codec:
         wrapping = _wrapping(stream, settings, keys, header)
         writer = Writer(stream if wrapping is None else cast(BinaryIO, wrapping), header, metadata, keys)
         work = self._chunk_cipher(header)
-        check = Content(document.shape, document.layout, header.dtype)
+        check = None if kept else Content(document.shape, document.layout, header.dtype)
         start = 0
         for group in grouped(chunks_of(document, header.grid, check), work.at_once):
             own = [container.chunk_keys(keys, start + offset) for offset in range(len(group))]
             for body in work.encrypt(group, own):
-                writer.chunk(body.tobytes())
+                writer.chunk(body.reshape(-1).data)
             start += len(group)
             _tell(progress, group)
-        if check.digest() != content:
+        if check is not None and check.digest() != content:
             raise ImageFileError("the pixels changed while they were read: try again")
         writer.close()
         if wrapping is not None:
@@ -244,6 +253,11 @@ class Codec:
     def _header(self, document: Document, opener: Opener, settings: Settings, metadata: Metadata) -> Header:
         if isinstance(opener, Grant) and opener.scope == "file":
             raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
+        if settings.planes.planes != FILE_PLANES:
+            raise UsageError(
+                f"{settings.planes.planes} key planes a pixel would let the image show through: a file is encrypted "
+                f"with {FILE_PLANES}; fewer are for experiments with encdl.ciphers"
+            )
         check_document(document)
         post.create(settings.postprocess)
         study = check_study(settings.study)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -36,6 +37,12 @@ def array_of(document: Document) -> Array:
     return array
 
 
+def held(document: Document) -> Document:
+    """The same document with its slices in memory: they are read once, and whoever owns them can change them no more."""
+    slices = [part.copy() if part.flags.writeable else part for part in document.slices()]
+    return dataclasses.replace(document, slices=lambda: iter(slices))
+
+
 def content_of(document: Document) -> bytes:
     """The digest of a document's array: 32 bytes. Reads all slices, unless the document knows it."""
     check_document(document)
@@ -63,8 +70,8 @@ def check_document(document: Document) -> None:
         raise ImageFileError(f"array: {error}") from None
 
 
-def chunks_of(document: Document, grid: Grid, check: Content) -> Iterator[Planes]:
-    """The byte planes of every chunk, in order; what was read goes into `check`."""
+def chunks_of(document: Document, grid: Grid, check: Content | None) -> Iterator[Planes]:
+    """The byte planes of every chunk, in order; what was read goes into `check`, if there is one."""
     tiles = grid.count // grid.slices
     for number, part in enumerate(document.slices()):
         if part.dtype.newbyteorder("=") != document.dtype.newbyteorder("=") or part.size * grid.slices != int(
@@ -73,7 +80,8 @@ def chunks_of(document: Document, grid: Grid, check: Content) -> Iterator[Planes
             raise ImageFileError(
                 f"slice {number + 1} is {part.shape} {part.dtype}: it fits no {document.shape}"
             )
-        check.update(part)
+        if check is not None:
+            check.update(part)
         whole = as_slice(part, grid)
         for index in range(tiles):
             yield cut(whole, grid.place(index))

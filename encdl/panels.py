@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from encdl import repair
+from encdl.channel import stored
 from encdl.ciphers.base import Cipher
 from encdl.damage import DAMAGES
 from encdl.lazy import need
 from encdl.masks import tinted
+from encdl.repair import Kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +25,11 @@ PLAIN, CIPHERTEXT = "plain", "ciphertext"
 MASKS = ("truth", "prediction", "prediction, wrong key")
 """Columns of masks drawn over pictures: their closeness to the picture says nothing."""
 INCHES_PER_PICTURE = 2.0
-DAMAGE, DAMAGED = "salt_pepper_5pct", "damaged (5 % salt-and-pepper)"
-"""What the ciphertext suffers in a panel of a cipher, and the column that shows it."""
+SHOWN_DAMAGES: tuple[tuple[str, str, Kind, str], ...] = (
+    ("salt_pepper_5pct", "5 % hit", "hits", "median"),
+    ("quarter_lost", "a quarter lost", "losses", "biharmonic"),
+)
+"""What the stored ciphertext suffers in a panel of a cipher: name, words, kind, and the classical repair shown."""
 
 
 def panel_png(
@@ -80,21 +86,28 @@ def cipher_columns(
     Args:
         cipher: In evaluation mode.
         image: uint8 (B, C, H, W).
-        planes: The key planes, uint8 (B, C, P, H, W).
+        planes: The key planes, uint8 (B, C, H, W).
         wrong: Key planes of another key.
-        generator: Draws the damage: salt-and-pepper on 5 % of the ciphertext. `DAMAGED` opens that ciphertext
-            plainly, `restored` through the restorer.
+        generator: On the CPU, draws the damage of the stored ciphertexts: each of `SHOWN_DAMAGES`, decrypted, repaired
+            in the classical way, and by the cipher.
     """
     ciphertext = cipher.encrypt(image, planes)
-    damaged, lost = DAMAGES[DAMAGE](ciphertext, generator)
-    return {
-        PLAIN: image,
-        CIPHERTEXT: ciphertext,
-        "decrypted": cipher.decrypt(ciphertext, planes),
-        "wrong key": cipher.decrypt(ciphertext, wrong),
-        DAMAGED: cipher.decrypt(damaged, planes),
-        "restored": cipher.restore(damaged, planes, lost),
-    }
+    columns = {PLAIN: image, CIPHERTEXT: ciphertext, "wrong key": cipher.decrypt(ciphertext, wrong)}
+    for name, told, kind, classical in SHOWN_DAMAGES:
+        damaged, lost = stored(DAMAGES[name], ciphertext, generator)
+        decrypted = cipher.decrypt(damaged, planes)
+        columns[told] = decrypted
+        columns[f"{told}:\n{classical}"] = _classically(kind, classical, decrypted, lost)
+        columns[f"{told}:\nrestored"] = cipher.restore(damaged, planes, lost)
+    return columns
+
+
+def _classically(kind: Kind, name: str, levels: Tensor, lost: Tensor) -> Tensor:
+    """A repair of `encdl.repair` without tuning, where it can run here: all uint8 (B, C, H, W), `lost` bool."""
+    if name not in repair.available(kind):
+        name = "median"
+    found = repair.repaired(kind, name, levels.cpu().numpy(), lost.cpu().numpy())
+    return torch.from_numpy(found).to(levels.device)
 
 
 def overlaid(image: Tensor, mask: Tensor, strength: float = 0.6) -> Tensor:

@@ -23,7 +23,7 @@ from encdl.codec import Codec
 from encdl.container import Header
 from encdl.errors import ContainerError, UsageError, WeightsError
 from encdl.keys.key import Opener
-from encdl.readers import KeyedStem, LoadedReader, PlainStem, Reader
+from encdl.readers import LoadedReader, PlainStem, Reader
 
 MAX_MASK_CLASSES = 256
 
@@ -222,13 +222,11 @@ def _for_ciphertext(
             "ciphertext"
         )
     # Through a keyed stem a reader sees ciphertext minus mask, which under every exact cipher is the picture.
-    same = isinstance(stem, KeyedStem) and trained_on.cipher.exact and cipher.cipher.exact
-    if cipher.id != loaded.weights_id and not (plain or same):
-        inexact = [each.name for each in (trained_on, cipher) if not each.cipher.exact]
-        why = f"cipher {inexact[0]!r} is not exact" if inexact else type(stem).__name__
+    inexact = [each.name for each in (trained_on, cipher) if not each.cipher.exact]
+    if cipher.id != loaded.weights_id and inexact and not plain:
         raise WeightsError(
-            f"was trained on cipher weights {loaded.weights_id} and reads no others ({why}), given are {cipher.id}: "
-            "leave out --weights, and encrypt the pictures with the reader's"
+            f"was trained on cipher weights {loaded.weights_id} and reads no others (cipher {inexact[0]!r} is not "
+            f"exact), given are {cipher.id}: leave out --weights, and encrypt the pictures with the reader's"
         )
     return readers.keyed(loaded.reader) if plain else loaded.reader
 

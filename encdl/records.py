@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import re
 import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,9 @@ LIBRARIES = (
     "monai",
     "albumentations",
     "numpy",
+    "scipy",
+    "opencv-python-headless",
+    "scikit-image",
     "nilearn",
     "mlflow",
 )
@@ -88,7 +92,7 @@ def record(
     name: str,
     task: str,
     *,
-    config: str | None,
+    config: str | Mapping[str, Any] | None,
     dataset: str,
     seeds: Sequence[int],
     metrics: Mapping[str, Any],
@@ -101,7 +105,7 @@ def record(
     Args:
         name: What the result is called; the file's name without its ending.
         task: What was done ("encrypt", "evaluate", …).
-        config: Path of the settings that anyone can run again, if there is one.
+        config: The settings that anyone can run again: the path of their file, or themselves.
         dataset: What it was measured on.
         seeds: The seeds that the figures are over.
         metrics: The figures.
@@ -125,11 +129,20 @@ def record(
     }
 
 
+def rows_of_numbers(text: str) -> str:
+    """Indented JSON with each list of numbers, names or other plain values in one line."""
+    # No text holds a raw line break, so that what begins with a bracket and one is a list.
+    plain = re.compile(r"\[\n([^][{}]*)\]")
+    return plain.sub(
+        lambda found: f"[{' '.join(line.strip() for line in found[1].strip().splitlines())}]", text
+    )
+
+
 def write(path: str | Path, content: Mapping[str, Any], force: bool = False) -> None:
     """Write a record as JSON, whole or not at all.
 
     Raises:
         OutputExistsError: The file is there and `force` is not set.
     """
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    text = rows_of_numbers(json.dumps(content, indent=2, allow_nan=False)) + "\n"
     write_bytes(path, text.encode(), force=force)

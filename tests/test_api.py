@@ -31,6 +31,7 @@ from encdl.errors import (
     WrongKeyError,
 )
 from encdl.keys import locked
+from encdl.keys.planes import PlaneSpec
 
 KEY = encdl.Key(bytes(range(32)))
 OTHER = encdl.Key(bytes(32))
@@ -41,8 +42,17 @@ def agile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a small untrained cipher: exact all the same, and quick."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "agile.pt"
-    small = {"field_width": 1, "coupling_width": 1, "restorer_width": 4, "restorer_blocks": 1}
+    small = {"width": 4, "blocks": 1}
     weights.save(ciphers.create("agile", small), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def coupled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that do not come with EncDL, and decide the ciphertext."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "coupled.pt"
+    weights.save(ciphers.create("coupled", {"width": 4, "blocks": 1}), path)
     return path
 
 
@@ -150,10 +160,34 @@ def test_wrong_keys_and_damage(agile: Path) -> None:
             encdl.decrypt(bad, KEY, weights=agile)
 
 
-def test_weights_that_are_not_there(agile: Path) -> None:
-    data = encdl.encrypt(picture(8, 9), KEY, weights=agile)
+@pytest.mark.parametrize("name", ["agile", "keystream", "thesis"])
+def test_a_container_names_weights_that_come_with_encdl(name: str) -> None:
+    image = picture(8, 9)
+    data = encdl.encrypt(image, KEY, weights=name)
+    assert encdl.decrypt(data, KEY).shape == image.shape
+    assert name == "thesis" or same(encdl.decrypt(data, KEY), image)
+
+
+def test_any_weights_of_agile_open_its_containers(agile: Path) -> None:
+    """Its mask is fixed: what training changes is the repair of damage."""
+    image = picture(8, 9)
+    data = encdl.encrypt(image, KEY, weights=agile)
+    assert same(encdl.decrypt(data, KEY), image)
+    assert same(encdl.decrypt(encdl.encrypt(image, KEY), KEY, weights=agile), image)
+
+
+def test_fewer_than_eight_planes_are_refused(agile: Path, tmp_path: Path) -> None:
+    settings_ = {"planes": 3, "width": 4, "blocks": 1}
+    weights.save(ciphers.create("agile", settings_), tmp_path / "three.pt")
+    for extra in ({"planes": PlaneSpec(planes=7)}, {"weights": tmp_path / "three.pt"}):
+        with pytest.raises(UsageError, match="key planes a pixel would let the image show through"):
+            encdl.encrypt(picture(8, 9), KEY, **{"weights": agile, **extra})  # type: ignore[arg-type]
+
+
+def test_weights_that_are_not_there(coupled: Path) -> None:
+    data = encdl.encrypt(picture(8, 9), KEY, weights=coupled)
     with pytest.raises(
-        WeightsError, match=f"needs cipher 'agile' with weights {weights.load(agile).id}.*ask who"
+        WeightsError, match=f"needs cipher 'coupled' with weights {weights.load(coupled).id}.*ask who"
     ):
         encdl.decrypt(data, KEY)
     with pytest.raises(WeightsError, match="these are not the weights of the file"):
@@ -168,8 +202,10 @@ def test_weights_are_loaded_once_and_anew_after_a_change(agile: Path, tmp_path: 
     first = api.load_codec(path, "cpu")
     assert api.load_codec(path, "cpu") is first
     torch.manual_seed(1)
-    weights.save(ciphers.create("agile", {"field_width": 1, "coupling_width": 1, "restorer_width": 8}), path)
-    assert api.load_codec(path, "cpu").weights_id != first.weights_id
+    weights.save(ciphers.create("agile", {"width": 8, "blocks": 0}), path)
+    again = api.load_codec(path, "cpu").cipher
+    assert isinstance(again, ciphers.Cipher)
+    assert again.config()["width"] == 8
 
 
 def test_salvage(agile: Path) -> None:

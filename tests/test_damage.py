@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encdl.damage import DAMAGES, CropBlock, Damage, GaussianNoise, SaltPepper, Scatter
+from encdl.damage import DAMAGES, CropBlock, Damage, GaussianNoise, LostRun, SaltPepper, Scatter
 from encdl.errors import UsageError
 
 
@@ -32,7 +32,7 @@ def test_contract(damage: Damage) -> None:
     again, lost_again = damage(x, generator())
     assert torch.equal(damaged, again)
     assert torch.equal(lost, lost_again)
-    assert bool(lost.any()) == isinstance(damage, CropBlock)
+    assert bool(lost.any()) == isinstance(damage, CropBlock | LostRun)
 
 
 @settings(max_examples=20, deadline=None)
@@ -45,7 +45,8 @@ def test_any_shape(batch: int, channels: int, height: int, width: int) -> None:
 
 def test_random_damage_differs_by_seed_and_by_image() -> None:
     x = noise(1, 1, 32, 32).repeat(2, 1, 1, 1)
-    for damage in (SaltPepper(0.2), GaussianNoise(5.0), Scatter(0.2), CropBlock(0.2, random_place=True)):
+    places = (CropBlock(0.2, random_place=True), LostRun(0.2))
+    for damage in (SaltPepper(0.2), GaussianNoise(5.0), Scatter(0.2), *places):
         damaged, _ = damage(x, generator(1))
         assert not torch.equal(damaged[0], damaged[1])
         assert not torch.equal(damaged, damage(x, generator(2))[0])
@@ -100,6 +101,20 @@ def test_crop_anywhere_keeps_its_size_and_stays_inside() -> None:
     assert bool(lost.any(3).any(0).all() & lost.any(2).any(0).all())
 
 
+def test_a_lost_run_is_one_run_in_file_order() -> None:
+    x = noise(64, 3, 7, 10)
+    damaged, lost = LostRun(0.25)(x, generator())
+    assert torch.equal(damaged, x.masked_fill(lost, 0))
+    starts = set()
+    for image in lost.flatten(1):
+        places = image.nonzero().flatten().tolist()
+        assert len(places) == round(210 / 4)
+        assert places == list(range(places[0], places[-1] + 1))
+        starts.add(places[0])
+    assert len(starts) > 30
+    assert max(starts) > 130
+
+
 def test_scatter_hits_its_fraction() -> None:
     x = noise(1, 1, 256, 256)
     damaged, _ = Scatter(0.25)(x, generator())
@@ -108,13 +123,14 @@ def test_scatter_hits_its_fraction() -> None:
 
 def test_nothing_and_everything() -> None:
     x = noise(1, 1, 8, 8)
-    for damage in (SaltPepper(0.0), GaussianNoise(0.0), Scatter(0.0), CropBlock(0.0)):
+    for damage in (SaltPepper(0.0), GaussianNoise(0.0), Scatter(0.0), CropBlock(0.0), LostRun(0.0)):
         assert torch.equal(damage(x, generator())[0], x)
     assert set(SaltPepper(1.0)(x, generator())[0].unique().tolist()) <= {0, 255}
     assert bool(CropBlock(1.0, random_place=True)(x, generator())[1].all())
+    assert bool(LostRun(1.0)(x, generator())[1].all())
 
 
-@pytest.mark.parametrize("make", [SaltPepper, Scatter, CropBlock])
+@pytest.mark.parametrize("make", [SaltPepper, Scatter, CropBlock, LostRun])
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
 def test_fractions_are_checked(make: type[SaltPepper], fraction: float) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):

@@ -17,7 +17,7 @@ model:
   init_args:
     cipher:
       class_path: encdl.ciphers.AgileCipher
-      init_args: {restorer_width: 8, restorer_blocks: 1}
+      init_args: {width: 8, blocks: 1}
 """
 CLASSIFY = """
 model:

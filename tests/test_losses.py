@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from encdl.losses import (
+    LEVEL_LOSSES,
+    AbsoluteLoss,
     AdversaryLoss,
     AutocorrelationLoss,
     BinaryLikelihoodLoss,
+    CharbonnierLoss,
     ContentActivityLoss,
+    SquaredLoss,
     UniformityLoss,
     WrongKeyLoss,
 )
@@ -44,7 +48,7 @@ def gradient(loss: nn.Module, *inputs: Tensor) -> Tensor:
 
 
 ALL = {
-    "likelihood": (BinaryLikelihoodLoss(), 2),
+    **{name: (kind(), 2) for name, kind in LEVEL_LOSSES.items()},
     "uniformity": (UniformityLoss(), 1),
     "autocorrelation": (AutocorrelationLoss(), 1),
     "activity": (ContentActivityLoss(2.0), 2),
@@ -59,7 +63,7 @@ def test_every_loss_is_a_finite_scalar_with_a_gradient(name: str) -> None:
     smooth = brain()
     for seed in range(3):
         first = smooth + 0.1 * noise(1, 1, 64, 64, seed=seed)
-        if name in ("likelihood", "wrong key"):
+        if name in (*LEVEL_LOSSES, "wrong key"):
             first = (first - 128) / 50  # logits, not levels
         inputs = [first, smooth][:arguments]
         value = loss(*inputs)
@@ -76,6 +80,45 @@ def test_constant_pictures_give_no_nan(name: str, level: float) -> None:
     flat = torch.full((2, 1, 16, 16), level)
     assert bool(loss(*[flat] * arguments).isfinite())
     gradient(loss, *[flat] * arguments)
+
+
+# ---- levels
+
+
+@pytest.mark.parametrize("name", LEVEL_LOSSES)
+def test_losses_of_levels_are_least_at_the_image_and_none_below(name: str) -> None:
+    loss, image = LEVEL_LOSSES[name](), brain()
+    assert loss(logit(image), image).item() == pytest.approx(0.0, abs=2e-6)
+    errors = [loss(logit((image + far).clamp(0, 255)), image).item() for far in (3.0, 10.0, 60.0)]
+    assert 0 < errors[0] < errors[1] < errors[2]
+
+
+@pytest.mark.parametrize("name", LEVEL_LOSSES)
+def test_an_error_of_three_levels_of_middle_grey_costs_what_near_says(name: str) -> None:
+    grey = torch.full((1, 1, 4, 4), 127.5)
+    loss = LEVEL_LOSSES[name]()
+    assert loss(logit(grey + 3), grey).item() == pytest.approx(loss.near, rel=0.02)
+
+
+@pytest.mark.parametrize("name", LEVEL_LOSSES)
+def test_a_pixel_counts_as_much_as_its_weight(name: str) -> None:
+    loss, image = LEVEL_LOSSES[name](), brain(16)
+    logits = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    pixels, weight = loss.pixels(logits, image), noise(1, 1, 16, 16)
+    expected = (pixels * weight).sum() / weight.sum()
+    torch.testing.assert_close(loss(logits, image, weight), expected)
+    torch.testing.assert_close(loss(logits, image, torch.ones_like(image)), loss(logits, image))
+    assert loss(logits, image, torch.zeros_like(image)).item() == 0
+
+
+def test_losses_of_levels_by_hand() -> None:
+    """A logit of 0 says 127.5: 25.5 from 153, a tenth of 255."""
+    logits, image = torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 153.0)
+    assert AbsoluteLoss()(logits, image).item() == pytest.approx(0.1)
+    assert SquaredLoss()(logits, image).item() == pytest.approx(0.01)
+    epsilon = 1 / 255
+    by_hand = math.sqrt(0.01 + epsilon**2) - epsilon
+    assert CharbonnierLoss()(logits, image).item() == pytest.approx(by_hand, rel=1e-5)
 
 
 # ---- binary likelihood

@@ -162,9 +162,10 @@ def test_what_the_other_targets_run() -> None:
     assert "python -m pytest -n 2" in dry("test")[0]
     assert dry("test", "ARGS=-k keys")[0].endswith("-k keys")
     assert len(dry("lint")) == 4
-    evaluating = [line for line in dry("evaluate") if " evaluate --weights " in line]
-    assert len(evaluating) == 2
-    assert all("--force" in line for line in evaluating)
+    evaluating = "\n".join(dry("evaluate", "DATA_DIR=sets"))
+    assert "for data in embedded pneumoniamnist brain_tumor acdc" in evaluating
+    assert "--force" in evaluating
+    assert '--data-dir "sets"' in evaluating
 
 
 @needs_make

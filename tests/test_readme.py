@@ -31,7 +31,10 @@ TRAINING = [
     "--data.crop", "32", "--data.num_workers", "0",
 ]  # fmt: skip
 """What turns a training command into one step."""
-QUICK = {"evaluate": ["--seeds", "1", "--images", "1", "--exact-images", "1"], "audit": ["--no-tracking"]}
+QUICK = {
+    "evaluate": ["--images", "1", "--exact-images", "1", "--tune-images", "0", "--jobs", "1"],
+    "audit": ["--no-tracking"],
+}
 
 
 @dataclass(frozen=True)

@@ -124,3 +124,19 @@ def test_the_records_of_the_project_are_records(path: Path) -> None:
     assert content["name"] == path.stem
     assert content["config"] is None or (path.parents[2] / content["config"]).is_file()
     assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", content["commit"])
+
+
+def test_lists_of_plain_values_take_one_line(tmp_path: Path) -> None:
+    content = {
+        "numbers": [1, 2.5, None],
+        "texts": ["a [b]", "c, d", 'e "f"\n'],
+        "nested": [[1, 2], [3]],
+        "empty": [],
+        "of dictionaries": [{"a": [True, False]}],
+    }
+    records.write(tmp_path / "r.json", content)
+    text = (tmp_path / "r.json").read_text()
+    assert json.loads(text) == content
+    assert '"numbers": [1, 2.5, null]' in text
+    assert "[1, 2]" in text
+    assert '"a": [true, false]' in text

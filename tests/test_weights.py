@@ -20,14 +20,23 @@ from encdl.errors import WeightsError
 from encdl.nn.integer import IntegerConv2d
 from encdl.weights import CHECKPOINT_KEY, SETTINGS_KEY, SHIPPED, weights_id
 
-SMALL = {"planes": 8, "field_width": 1, "coupling_width": 1, "restorer_width": 4, "restorer_blocks": 1}
-DEFAULT_ID = "b2f6d002ab377c30"
+SMALL = {"planes": 8, "width": 4, "blocks": 1}
+DEFAULT_ID = "fddc91651b4ad8c6"
+KEYSTREAM_ID = "85cba7871dc63a69"
 THESIS_ID = "26dc3e6f74d06531"
 
 
-def small(seed: int = 0) -> Cipher:
+def small(seed: int = 0, name: str = "agile") -> Cipher:
     torch.manual_seed(seed)
-    return ciphers.create("agile", dict(SMALL))
+    return ciphers.create(name, dict(SMALL))
+
+
+def small_keystream() -> Cipher:
+    return small(name="keystream")
+
+
+def small_coupled(seed: int = 0) -> Cipher:
+    return small(seed, "coupled")
 
 
 def small_thesis() -> Cipher:
@@ -73,7 +82,7 @@ def refused(path: Path | str) -> str:
 # ---- round trips
 
 
-@pytest.mark.parametrize("make", [small, small_thesis])
+@pytest.mark.parametrize("make", [small, small_keystream, small_coupled, small_thesis])
 def test_what_is_saved_is_loaded(make: Callable[[], Cipher], tmp_path: Path) -> None:
     cipher, path = make(), tmp_path / "w.pt"
     written = weights.save(cipher, path, {"steps": 5, "commit": "abc", "settings": {"lr": 0.1}})
@@ -91,9 +100,10 @@ def test_what_is_saved_is_loaded(make: Callable[[], Cipher], tmp_path: Path) -> 
         assert torch.equal(value, content(again)["state"][key])
 
 
-def test_integer_layers_are_stored_as_int8(saved: Path) -> None:
-    state = content(saved)["state"]
-    cipher = small()
+def test_integer_layers_are_stored_as_int8(tmp_path: Path) -> None:
+    cipher = small_coupled()
+    weights.save(cipher, tmp_path / "w.pt")
+    state = content(tmp_path / "w.pt")["state"]
     integer = [name for name, layer in cipher.named_modules() if isinstance(layer, IntegerConv2d)]
     assert len(integer) == 18
     for name in integer:
@@ -107,7 +117,7 @@ def test_integer_layers_are_stored_as_int8(saved: Path) -> None:
 
 def test_extreme_integers_survive(tmp_path: Path) -> None:
     """What acts is stored, so that what a run learnt outside -7..7 or -127..127 does not overflow an int8."""
-    cipher = small()
+    cipher = small_coupled()
     layer = next(layer for layer in cipher.modules() if isinstance(layer, IntegerConv2d))
     with torch.no_grad():
         layer.bias.fill_(1000.0)
@@ -120,20 +130,28 @@ def test_extreme_integers_survive(tmp_path: Path) -> None:
     assert other.weight.unique().tolist() == [-7]
 
 
+def test_what_is_fixed_is_in_no_file(saved: Path) -> None:
+    assert {key.partition(".")[0] for key in content(saved)["state"]} == {"decryption"}
+
+
 def test_saving_replaces_and_changes_nothing(saved: Path) -> None:
     cipher = small(1)
     before = {key: value.clone() for key, value in cipher.state_dict().items()}
     weights.save(cipher, saved)
-    assert weights.load(saved).id == weights_id(cipher)
     assert weights.load(saved).training == {}
+    state = weights.load(saved).cipher.state_dict()
+    assert all(torch.equal(value, before[key]) for key, value in state.items())
     assert all(torch.equal(value, before[key]) for key, value in cipher.state_dict().items())
 
 
 def test_a_checkpoint_is_loaded_without_its_training_code(tmp_path: Path) -> None:
-    cipher, path = small(), tmp_path / "last.ckpt"
+    cipher, path = small_coupled(), tmp_path / "last.ckpt"
     torch.save(checkpoint(cipher), path)
     loaded = weights.load(path)
     assert loaded.id == weights_id(cipher)
+    kept = loaded.cipher.get_submodule("decryption").state_dict()
+    wanted = cipher.get_submodule("decryption").state_dict()
+    assert all(torch.equal(value, wanted[key]) for key, value in kept.items())
     assert loaded.training == {"steps": 7, "files": ["a.yaml"]}
     whole = checkpoint(cipher)
     del whole[SETTINGS_KEY]
@@ -148,12 +166,33 @@ def test_a_name_may_be_a_path_or_a_text(saved: Path) -> None:
 # ---- the id
 
 
-def test_the_id_is_that_of_the_encryption_weights() -> None:
+@pytest.mark.parametrize(("name", "id_"), [("agile", DEFAULT_ID), ("keystream", KEYSTREAM_ID)])
+def test_the_id_is_that_of_all_weights_of_a_cipher_whose_mask_is_fixed(name: str, id_: str) -> None:
+    for seed in range(2):
+        assert weights_id(small(seed, name)) == id_
+    assert weights_id(ciphers.create(name, {})) == id_
+    assert weights_id(ciphers.create(name, SMALL | {"planes": 7})) != id_
+
+
+def test_every_integer_of_the_mask_network_is_in_the_id() -> None:
+    """None of them is in a weights file: they belong to the code, and another code is another cipher."""
     cipher = small()
+    buffers = [buffer for module in cipher.encryption_modules() for buffer in module.buffers()]
+    assert sum(buffer.numel() for buffer in buffers) == 2 * (4 * 9 * 16 + 4 + 4 * 9 * 4 + 4 + 9 * 4 * 2 + 2)
+    for buffer in buffers:
+        kept = buffer.clone()
+        buffer.view(-1)[-1] += 1
+        assert weights_id(cipher) != DEFAULT_ID
+        buffer.copy_(kept)
+    assert weights_id(cipher) == DEFAULT_ID
+
+
+def test_the_id_is_that_of_the_encryption_weights() -> None:
+    cipher = small_coupled()
     before = weights_id(cipher)
-    assert before != weights_id(small(1))
+    assert before != weights_id(small_coupled(1))
     with torch.no_grad():
-        for parameter in cipher.get_submodule("restorer").parameters():
+        for parameter in cipher.get_submodule("decryption").parameters():
             parameter.add_(1.0)
     assert weights_id(cipher) == before
     for module in cipher.encryption_modules():
@@ -173,7 +212,7 @@ def test_the_id_is_that_of_the_encryption_weights() -> None:
 
 
 def test_a_change_that_does_not_act_keeps_the_id() -> None:
-    cipher = small()
+    cipher = small_coupled()
     before = weights_id(cipher)
     with torch.no_grad():
         for layer in cipher.modules():
@@ -195,7 +234,7 @@ def test_every_weight_of_the_baseline_is_in_its_id() -> None:
 def test_a_change_of_the_arithmetic_is_another_id(monkeypatch: pytest.MonkeyPatch) -> None:
     cipher = small()
     before = weights_id(cipher)
-    monkeypatch.setattr(type(cipher), "revision", 2)
+    monkeypatch.setattr(type(cipher), "revision", type(cipher).revision + 1)
     assert weights_id(cipher) != before
 
 
@@ -205,19 +244,35 @@ def test_a_change_of_the_arithmetic_is_another_id(monkeypatch: pytest.MonkeyPatc
 def test_the_shipped_weights_are_those_that_files_were_made_with() -> None:
     """A change here makes files unreadable that were written before."""
     assert weights.load().id == weights.load("default").id == weights.load("agile").id == DEFAULT_ID
+    assert weights.load("keystream").id == KEYSTREAM_ID
     assert weights.load("thesis").id == THESIS_ID
 
 
+def test_keystream_has_the_decryption_network_of_agile() -> None:
+    """Damage is the same under both, and so is its repair."""
+    loaded = {name: weights.load(name) for name in ("agile", "keystream")}
+    assert loaded["keystream"].cipher.name == "keystream"
+    agile, keystream = (each.cipher.get_submodule("decryption").state_dict() for each in loaded.values())
+    assert agile.keys() == keystream.keys()
+    assert all(torch.equal(value, keystream[key]) for key, value in agile.items())
+    assert loaded["keystream"].training == loaded["agile"].training
+
+
 def test_how_to_get_weights() -> None:
-    assert {DEFAULT_ID: "default", THESIS_ID: "thesis"} == weights.SHIPPED_IDS
+    names = {DEFAULT_ID: "default", KEYSTREAM_ID: "keystream", THESIS_ID: "thesis"}
+    assert names == weights.SHIPPED_IDS
+    assert all(weights.load(name).id == id_ for id_, name in names.items())
     assert weights.how_to_get("thesis", THESIS_ID).endswith("come with EncDL: give --weights thesis")
-    other = weights.how_to_get("agile", "0" * 16)
-    assert "cipher 'agile' with weights 0000000000000000" in other
+    other = weights.how_to_get("coupled", "0" * 16)
+    assert "cipher 'coupled' with weights 0000000000000000" in other
     assert "`encdl export`" in other
 
 
-@pytest.mark.parametrize("name", ["default", "thesis"])
-def test_the_shipped_weights_say_how_they_were_trained(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("default", "encdl.data.mixture.Mixture"), ("thesis", "encdl.data.embedded.EmbeddedMRI")],
+)
+def test_the_shipped_weights_say_how_they_were_trained(name: str, data: str) -> None:
     training = weights.load(name).training
     assert training["steps"] >= 1000
     assert re.fullmatch("[0-9a-f]{40}", training["commit"])
@@ -226,14 +281,14 @@ def test_the_shipped_weights_say_how_they_were_trained(name: str) -> None:
     assert re.match(r"\d{4}-\d\d-\d\dT", training["date"])
     cipher = training["settings"]["model"]["init_args"]["cipher"]["init_args"]
     assert cipher == weights.load(name).cipher.config()
-    assert training["settings"]["data"]["class_path"] == "encdl.data.embedded.EmbeddedMRI"
+    assert training["settings"]["data"]["class_path"] == data
 
 
 def test_the_shipped_weights_are_small() -> None:
     folder = Path(weights.__file__).parent
     files = sorted(folder.glob("*.pt"))
     assert {path.name for path in files} == set(SHIPPED.values())
-    assert sum(path.stat().st_size for path in files) < 2e6
+    assert sum(path.stat().st_size for path in files) < 4e6
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -266,7 +321,7 @@ def test_no_file_can_run_code(kind: str, tmp_path: Path, saved: Path) -> None:
     elif kind == "torch":
         torch.save(bomb, path)
     elif kind == "in the state":
-        torch.save(whole | {"state": whole["state"] | {"restorer.0.bias": bomb}}, path)
+        torch.save(whole | {"state": whole["state"] | {"decryption.enter.bias": bomb}}, path)
     else:
         torch.save(whole | {"training": {"commit": bomb}}, path)
     refused(path)
@@ -324,21 +379,29 @@ def test_other_contents_are_refused(tmp_path: Path) -> None:
         torch.save(other, path)
         assert "not EncDL weights" in refused(path)
     torch.save({"format": weights.FORMAT + 1, "cipher": "agile"}, path)
-    assert "this version reads 1" in refused(path)
+    assert refused(path).endswith("weights of format 3: this version reads 2")
+
+
+def test_weights_of_version_0_1_are_refused_by_that_name(tmp_path: Path) -> None:
+    path = tmp_path / "old.pt"
+    config = {"planes": 8, "field_width": 3, "coupling_width": 6, "restorer_width": 32, "restorer_blocks": 4}
+    torch.save({"format": 1, "cipher": "agile", "config": config, "state": {}, "training": {}}, path)
+    assert refused(path).endswith("weights of format 1 (EncDL 0.1's): this version reads 2")
 
 
 WRONG_PARTS: dict[str, tuple[dict[str, Any], str]] = {
     "no cipher": ({"cipher": None}, "damaged"),
     "unknown cipher": ({"cipher": "caesar"}, "unknown cipher 'caesar'"),
-    "another cipher": ({"cipher": "thesis"}, "does not take"),
+    "another cipher": ({"cipher": "thesis"}, "do not fit"),
     "no config": ({"config": None}, "damaged"),
     "list for a config": ({"config": [8]}, "damaged"),
     "wrong setting": ({"config": SMALL | {"planes": 0}}, "planes must be"),
-    "absurd setting": ({"config": SMALL | {"restorer_width": 4 * 10**9}}, "restorer_width must be"),
+    "absurd setting": ({"config": SMALL | {"width": 4 * 10**9}}, "width must be"),
     "wrong type": ({"config": SMALL | {"planes": "8"}}, "planes must be"),
     "unknown setting": ({"config": SMALL | {"colour": 1}}, "colour"),
+    "setting of another cipher": ({"config": SMALL | {"field_width": 3}}, "does not take"),
     "number for a setting's name": ({"config": {1: 1}}, "does not take"),
-    "other sizes": ({"config": SMALL | {"field_width": 2}}, "do not fit"),
+    "other sizes": ({"config": SMALL | {"width": 8}}, "do not fit"),
     "default sizes": ({"config": {}}, "do not fit"),
     "no state": ({"state": None}, "damaged"),
     "empty state": ({"state": {}}, "do not fit"),
@@ -364,9 +427,10 @@ WRONG_TENSORS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
 
 
 @pytest.mark.parametrize("what", WRONG_TENSORS)
-@pytest.mark.parametrize("key", ["restorer.0.bias", "key_field.out.bias"])
+@pytest.mark.parametrize("key", ["decryption.enter.bias", "key_field.out.bias"])
 def test_wrong_tensors_are_refused(what: str, key: str, saved: Path) -> None:
     change, message = WRONG_TENSORS[what]
+    weights.save(small_coupled(), saved)
     whole = content(saved)
     whole["state"][key] = change(whole["state"][key].float())
     torch.save(whole, saved)
@@ -377,7 +441,8 @@ def test_missing_and_extra_tensors_are_refused(saved: Path) -> None:
     whole = content(saved)
     state = whole["state"]
     for wrong in (
-        {key: value for key, value in state.items() if key != "key_field.out.bias"},
+        {key: value for key, value in state.items() if key != "decryption.leave.bias"},
+        state | {"encryption.f.out.bias": torch.zeros(2)},
         state | {"extra": torch.zeros(1)},
         state | {1: torch.zeros(1)},
     ):

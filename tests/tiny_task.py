@@ -103,9 +103,7 @@ class DrawingTask(CipherTask):
         tag: str = "",
         keys_file: str | None = None,
     ) -> None:
-        super().__init__(
-            AgileCipher(8, 1, 1, restorer_width=4, restorer_blocks=1), PlaneSpec(), learning_rate, 0.1, seed
-        )
+        super().__init__(AgileCipher(width=4, blocks=1), PlaneSpec(), learning_rate, 0.1, seed)
         self.cipher.requires_grad_(False)
         self.pause_s, self.tag, self.keys_file = pause_s, tag, keys_file
         self.net = nn.Sequential(

@@ -13,6 +13,7 @@ from encdl.attacks.decoders import CiphertextOnlyDecoder, KnownPlaintextDecoder
 from encdl.attacks.distinguisher import DifferentialDistinguisher, EqualityDistinguisher
 from encdl.attacks.gradients import ReaderGradients
 from encdl.attacks.jigsaw import JigsawAttack
+from encdl.attacks.lanes import LaneRecovery
 from encdl.attacks.matching import ReIdentification
 from encdl.attacks.membership import MembershipInference
 from encdl.attacks.readers import ReaderFeatures, ReaderWithoutKey
@@ -28,6 +29,7 @@ ATTACKS: Final[tuple[type[Attack], ...]] = (
     ChosenPlaintext,
     KeyPlaneRecovery,
     PartialKeySearch,
+    LaneRecovery,
     DifferentialDistinguisher,
     EqualityDistinguisher,
     JigsawAttack,

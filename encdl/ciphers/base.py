@@ -13,6 +13,8 @@ from encdl.nn.integer import wrap
 from encdl.nn.phases import fold_channels
 
 MAX_PLANES = 8
+GUESS_ERROR = 3.0
+"""Levels by which a guess is off, about, where the pixel was not hit; chosen on validation images."""
 
 
 class Cipher(nn.Module, ABC):
@@ -71,7 +73,7 @@ class Cipher(nn.Module, ABC):
 
         Returns:
             Two (N, 1, H, W) float32. Logits of the levels: 255 times their sigmoid is the image. And logits of the
-            hits: above 0 where the decrypted pixel is taken to be wrong; None where every pixel is a guess.
+            hits: of the probability that the decrypted pixel is wrong; None where every pixel is a guess.
         """
 
     # On images of one channel (N, 1, H, W) and planes (N, 1, H, W) in uint8, without gradients; levels in any dtype.
@@ -125,7 +127,7 @@ class Cipher(nn.Module, ABC):
             lost: (B, C, H, W) bool, true where a ciphertext pixel is known to be lost; `None`: nothing is known.
 
         Returns:
-            (B, C, H, W) uint8. Pixels that are neither lost nor taken to be hit are decrypted, not guessed.
+            (B, C, H, W) uint8. Pixels that are neither lost nor `worth_guessing` are decrypted, not guessed.
 
         Raises:
             UsageError: A shape or dtype does not fit.
@@ -141,10 +143,11 @@ class Cipher(nn.Module, ABC):
 
         def guess(c: Tensor, k: Tensor) -> Tensor:
             levels, hits = self.repair(c.float(), k, flat.float())
-            guessed = (levels.sigmoid() * 255.0).round().to(torch.uint8)
+            guessed = (levels.sigmoid() * 255.0).round()
             if hits is None:
                 return guessed
-            return torch.where((hits > 0) | flat, guessed, self._decrypt(c, k).to(torch.uint8))
+            decrypted = self._decrypt(c, k).float()
+            return torch.where(flat | worth_guessing(hits, guessed - decrypted), guessed, decrypted)
 
         return self._run(guess, ciphertext, key_planes)
 
@@ -220,6 +223,24 @@ class KeyedMaskCipher(AdditiveCipher):
     @torch.no_grad()
     def _mask_levels(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
         return self.key_mask(key_planes).float()
+
+
+def worth_guessing(hits: Tensor, distance: Tensor) -> Tensor:
+    """Whether to put the network's guess in the place of a decrypted pixel.
+
+    It is where the pixel is more likely hit than not, and where guessing costs less on average: with the probability p
+    that the pixel was hit, the squared distance between guess and pixel is lost p times if the pixel is kept, and the
+    guess's own squared error, of `GUESS_ERROR` levels, 1 - p times if it is not.
+
+    Args:
+        hits: Logits of p.
+        distance: Guess less decrypted level, of one shape with `hits`.
+
+    Returns:
+        bool of that shape.
+    """
+    odds = 2.0 * (distance.abs() / GUESS_ERROR).clamp(min=1.0).log()
+    return hits + odds > 0
 
 
 def check_setting(name: str, value: int, low: int, high: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -80,15 +81,18 @@ def _networks() -> Any:
 
 
 def _half(network: HalfNetwork) -> _Half:
-    first, second = ([layer for layer in stage] for stage in (network.first, network.second))  # noqa: C416
-    tables = torch.stack([_tables(layer) for layer in first])
-    fields = [tables, _integers([layer.bias for layer in first])]
-    for layers in (second, [network.out]):
-        fields += [torch.cat([_by_tap(layer) for layer in layers]), _integers([_bias(layer) for layer in layers])]
-    filled = [
-        kind(*field.flatten().int().tolist()) for (_, kind), field in zip(_Half._fields_, fields, strict=True)
-    ]
-    return _Half(*filled)
+    first, second, out = network.branches(0), network.branches(1), [network.out]
+    fields = (
+        torch.stack([_tables(layer) for layer in first]),
+        torch.cat([layer.bias for layer in first]),
+        *(part(layers) for layers in (second, out) for part in (_by_tap, _biases)),
+    )
+    return _Half(
+        *(
+            kind(*field.flatten().int().tolist())
+            for (_, kind), field in zip(_Half._fields_, fields, strict=True)
+        )
+    )
 
 
 def _tables(layer: FixedConv2d) -> Tensor:
@@ -97,18 +101,14 @@ def _tables(layer: FixedConv2d) -> Tensor:
     return torch.einsum("nbt,vb->tnv", layer.weight.view(4, 4, 9), signs.float())
 
 
-def _by_tap(layer: FixedConv2d) -> Tensor:
-    """Weights (out, taps, in)."""
-    return layer.weight.flatten(2).transpose(1, 2)
+def _by_tap(layers: Sequence[FixedConv2d]) -> Tensor:
+    """Weights (outputs of all layers, taps, in)."""
+    return torch.cat([layer.weight.flatten(2).transpose(1, 2) for layer in layers])
 
 
-def _bias(layer: FixedConv2d) -> Tensor:
+def _biases(layers: Sequence[FixedConv2d]) -> Tensor:
     """Less what ZERO adds to a sum."""
-    return layer.bias - ZERO * layer.weight.sum(dim=(1, 2, 3))
-
-
-def _integers(biases: list[Tensor]) -> Tensor:
-    return torch.cat(biases)
+    return torch.cat([layer.bias - ZERO * layer.weight.sum(dim=(1, 2, 3)) for layer in layers])
 
 
 class _Rooms(threading.local):

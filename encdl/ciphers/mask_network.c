@@ -70,49 +70,71 @@ INLINE void store_pair(uint8_t *to, __m256i one, __m256i other) {
 
 INLINE __m256i load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 
-INLINE __m256i looked_up(const int8_t table[16], const uint8_t *p) {
-    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table)), load(p));
-}
-
-/* The first stage of a branch at 32 places. */
-INLINE __m256i first_branch(const half *net, int branch, const uint8_t *x, ptrdiff_t h, ptrdiff_t stride, ptrdiff_t row, ptrdiff_t column) {
+/* The first stage of a branch at `count` times 32 places. The share of a tap fits a byte; sums of odd places gather in
+   `odd`, and in `both` those of even places, with 256 times those of odd ones on top. */
+INLINE void first_branch(const half *net, int branch, const uint8_t *x, ptrdiff_t h, ptrdiff_t stride, ptrdiff_t row, ptrdiff_t column,
+                         int count, __m256i *found) {
+    const __m256i middle = _mm256_set1_epi8(-128);
     ptrdiff_t dilation = DILATIONS[branch];
-    __m256i left = _mm256_set1_epi16(net->first_bias[branch]), right = left;
+    __m256i both[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()}, odd[2] = {both[0], both[0]};
+    int bias = net->first_bias[branch];
     for (int down = 0; down < 3; down++) {
         ptrdiff_t y = row + (down - 1) * dilation;
         if (y < 0 || y >= h) continue; /* outside is 0 */
+        bias -= 3 * 128;
         const uint8_t *p = x + y * NIBBLES * stride + MARGIN + column - dilation;
         for (int tap = 3 * down; tap < 3 * down + 3; tap++, p += dilation) {
-            __m256i sum = looked_up(net->tables[branch][tap][0], p); /* at most 28 each: four of them fit a byte */
-            for (int n = 1; n < NIBBLES; n++) sum = _mm256_add_epi8(sum, looked_up(net->tables[branch][tap][n], p + n * stride));
-            left = _mm256_add_epi16(left, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(sum)));
-            right = _mm256_add_epi16(right, _mm256_cvtepi8_epi16(_mm256_extracti128_si256(sum, 1)));
+            __m256i sum[2] = {middle, middle}; /* 128, and at most 28 for each nibble */
+#pragma GCC unroll 4
+            for (int n = 0; n < NIBBLES; n++) {
+                __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)net->tables[branch][tap][n]));
+#pragma GCC unroll 2
+                for (int i = 0; i < count; i++)
+                    sum[i] = _mm256_add_epi8(sum[i], _mm256_shuffle_epi8(table, load(p + n * stride + i * STEP)));
+            }
+#pragma GCC unroll 2
+            for (int i = 0; i < count; i++) {
+                both[i] = _mm256_add_epi16(both[i], sum[i]);
+                odd[i] = _mm256_add_epi16(odd[i], _mm256_srli_epi16(sum[i], 8));
+            }
         }
     }
-    return activations(left, right);
+    __m256i low = _mm256_set1_epi16(-ZERO), high = _mm256_set1_epi16(ZERO - 1), less = _mm256_set1_epi16(bias);
+#pragma GCC unroll 2
+    for (int i = 0; i < count; i++) {
+        __m256i even = _mm256_add_epi16(_mm256_sub_epi16(both[i], _mm256_slli_epi16(odd[i], 8)), less);
+        __m256i other = _mm256_add_epi16(odd[i], less);
+        even = _mm256_min_epi16(_mm256_max_epi16(even, low), high);
+        other = _mm256_min_epi16(_mm256_max_epi16(other, low), high);
+        even = _mm256_and_si256(even, _mm256_set1_epi16(255));
+        found[i] = _mm256_add_epi8(_mm256_or_si256(even, _mm256_slli_epi16(other, 8)), _mm256_set1_epi8(ZERO));
+    }
 }
 
-/* Sums of a convolution of pairs at 32 places. */
-INLINE void sums_of_pairs(const int8_t weights[TAPS][PAIRS][2], int16_t bias, ptrdiff_t dilation, const uint8_t *x, ptrdiff_t h,
-                          ptrdiff_t stride, ptrdiff_t row, ptrdiff_t column, __m256i *left, __m256i *right) {
+/* Sums of a convolution of pairs at 32 places, with the weights of `outputs` outputs. */
+INLINE void sums_of_pairs(const int8_t weights[][TAPS][PAIRS][2], const int16_t *biases, int outputs, ptrdiff_t dilation, const uint8_t *x,
+                          ptrdiff_t h, ptrdiff_t stride, ptrdiff_t row, ptrdiff_t column, __m256i (*sums)[2]) {
     static const uint8_t zeros[2 * (STEP + 2 * MARGIN)] = {[0 ... 2 * (STEP + 2 * MARGIN) - 1] = ZERO};
-    __m256i a = _mm256_set1_epi16(bias), b = a;
+#pragma GCC unroll 2
+    for (int i = 0; i < outputs; i++) sums[i][0] = sums[i][1] = _mm256_set1_epi16(biases[i]);
     for (int down = 0; down < 3; down++) {
         ptrdiff_t y = row + (down - 1) * dilation;
         int inside = y >= 0 && y < h;
         for (int pair = 0; pair < PAIRS; pair++) {
             const uint8_t *p = inside ? x + 2 * ((y * PAIRS + pair) * stride + MARGIN + column - dilation) : zeros;
             for (int tap = 3 * down; tap < 3 * down + 3; tap++, p += 2 * dilation) {
-                int16_t two;
-                memcpy(&two, weights[tap][pair], 2);
-                __m256i weight = _mm256_set1_epi16(two);
-                a = _mm256_add_epi16(a, _mm256_maddubs_epi16(load(p), weight));
-                b = _mm256_add_epi16(b, _mm256_maddubs_epi16(load(p + STEP), weight));
+                __m256i left = load(p), right = load(p + STEP);
+#pragma GCC unroll 2
+                for (int i = 0; i < outputs; i++) {
+                    int16_t two;
+                    memcpy(&two, weights[i][tap][pair], 2);
+                    __m256i weight = _mm256_set1_epi16(two);
+                    sums[i][0] = _mm256_add_epi16(sums[i][0], _mm256_maddubs_epi16(left, weight));
+                    sums[i][1] = _mm256_add_epi16(sums[i][1], _mm256_maddubs_epi16(right, weight));
+                }
             }
         }
     }
-    *left = a;
-    *right = b;
 }
 
 /* Zeros around the places of all rows of pairs. */
@@ -123,16 +145,24 @@ static void surround(uint8_t *x, ptrdiff_t h, ptrdiff_t w, ptrdiff_t stride) {
     }
 }
 
-static AVX2 void first_stage(const half *net, const uint8_t *x, uint8_t *y, ptrdiff_t h, ptrdiff_t w, ptrdiff_t stride) {
-    for (ptrdiff_t row = 0; row < h; row++)
-        for (ptrdiff_t column = 0; column < w; column += STEP) {
-            __m256i channels[BRANCHES];
+INLINE void first_places(const half *net, const uint8_t *x, uint8_t *y, ptrdiff_t h, ptrdiff_t stride, ptrdiff_t row, ptrdiff_t column,
+                         int count) {
+    __m256i channels[BRANCHES][2];
 #pragma GCC unroll 4
-            for (int branch = 0; branch < BRANCHES; branch++) channels[branch] = first_branch(net, branch, x, h, stride, row, column);
-            uint8_t *to = y + 2 * (row * PAIRS * stride + MARGIN + column);
-            store_pair(to, channels[0], channels[1]);
-            store_pair(to + 2 * stride, channels[2], channels[3]);
-        }
+    for (int branch = 0; branch < BRANCHES; branch++) first_branch(net, branch, x, h, stride, row, column, count, channels[branch]);
+    for (int i = 0; i < count; i++) {
+        uint8_t *to = y + 2 * (row * PAIRS * stride + MARGIN + column + i * STEP);
+        store_pair(to, channels[0][i], channels[1][i]);
+        store_pair(to + 2 * stride, channels[2][i], channels[3][i]);
+    }
+}
+
+static AVX2 void first_stage(const half *net, const uint8_t *x, uint8_t *y, ptrdiff_t h, ptrdiff_t w, ptrdiff_t stride) {
+    for (ptrdiff_t row = 0; row < h; row++) {
+        ptrdiff_t column = 0;
+        for (; column + STEP < w; column += 2 * STEP) first_places(net, x, y, h, stride, row, column, 2);
+        if (column < w) first_places(net, x, y, h, stride, row, column, 1);
+    }
     surround(y, h, w, stride);
 }
 
@@ -142,9 +172,9 @@ static AVX2 void second_stage(const half *net, const uint8_t *x, uint8_t *y, ptr
             __m256i channels[BRANCHES];
 #pragma GCC unroll 4
             for (int branch = 0; branch < BRANCHES; branch++) {
-                __m256i left, right;
-                sums_of_pairs(net->second[branch], net->second_bias[branch], DILATIONS[branch], x, h, stride, row, column, &left, &right);
-                channels[branch] = activations(_mm256_srai_epi16(left, 4), _mm256_srai_epi16(right, 4));
+                __m256i sums[1][2];
+                sums_of_pairs(net->second + branch, net->second_bias + branch, 1, DILATIONS[branch], x, h, stride, row, column, sums);
+                channels[branch] = activations(_mm256_srai_epi16(sums[0][0], 4), _mm256_srai_epi16(sums[0][1], 4));
             }
             uint8_t *to = y + 2 * (row * PAIRS * stride + MARGIN + column);
             store_pair(to, channels[0], channels[1]);
@@ -153,26 +183,32 @@ static AVX2 void second_stage(const half *net, const uint8_t *x, uint8_t *y, ptr
     surround(y, h, w, stride);
 }
 
-/* The last convolution, and its low bytes added to those of two phases of `keys`. */
+/* The last convolution, and its low bytes added to those of two phases of `keys`: `mask` gets whole rows, in which the
+   other two phases are as they are in `keys`. Of the two, one lies in even rows and one in odd ones. */
 static AVX2 void last_stage(const half *net, const uint8_t *x, const uint8_t *keys, uint8_t *mask, const int phases[OUTPUTS],
                             ptrdiff_t height, ptrdiff_t width, ptrdiff_t stride) {
     ptrdiff_t h = (height + 1) / 2, w = (width + 1) / 2;
     __m256i low = _mm256_set1_epi16(255);
-    for (int output = 0; output < OUTPUTS; output++) {
-        int down = phases[output] / 2, right_of = phases[output] % 2;
-        for (ptrdiff_t row = 0; row < h && 2 * row + down < height; row++)
-            for (ptrdiff_t column = 0; column < w; column += STEP) {
-                __m256i left, right;
-                uint8_t bytes[STEP];
-                sums_of_pairs(net->out[output], net->out_bias[output], 1, x, h, stride, row, column, &left, &right);
-                left = _mm256_packus_epi16(_mm256_and_si256(left, low), _mm256_and_si256(right, low));
-                _mm256_storeu_si256((__m256i *)bytes, _mm256_permute4x64_epi64(left, 0xD8));
-                ptrdiff_t start = (2 * row + down) * width + right_of + 2 * column;
-                ptrdiff_t count = (width - right_of + 1) / 2 - column;
-                if (count > STEP) count = STEP;
-                for (ptrdiff_t i = 0; i < count; i++) mask[start + 2 * i] = keys[start + 2 * i] + bytes[i];
+    for (ptrdiff_t row = 0; row < h; row++)
+        for (ptrdiff_t column = 0; column < w; column += STEP) {
+            __m256i sums[OUTPUTS][2];
+            sums_of_pairs(net->out, net->out_bias, OUTPUTS, 1, x, h, stride, row, column, sums);
+            for (int output = 0; output < OUTPUTS; output++) {
+                ptrdiff_t line = 2 * row + phases[output] / 2, start = line * width + 2 * column, count = width - 2 * column;
+                if (line >= height) continue;
+                __m256i left = _mm256_and_si256(sums[output][0], low), right = _mm256_and_si256(sums[output][1], low);
+                if (phases[output] % 2) left = _mm256_slli_epi16(left, 8), right = _mm256_slli_epi16(right, 8);
+                if (count >= 2 * STEP) {
+                    _mm256_storeu_si256((__m256i *)(mask + start), _mm256_add_epi8(left, load(keys + start)));
+                    _mm256_storeu_si256((__m256i *)(mask + start + STEP), _mm256_add_epi8(right, load(keys + start + STEP)));
+                } else {
+                    uint8_t bytes[2 * STEP];
+                    _mm256_storeu_si256((__m256i *)bytes, left);
+                    _mm256_storeu_si256((__m256i *)(bytes + STEP), right);
+                    for (ptrdiff_t i = 0; i < count; i++) mask[start + i] = keys[start + i] + bytes[i];
+                }
             }
-    }
+        }
 }
 
 /* Bytes of `room` in encdl_masks, for each thread. */
@@ -210,7 +246,7 @@ static void do_images(void *shared) {
         const uint8_t *keys = of->keys + i * size;
         uint8_t *mask = of->masks + i * size;
         one_round(of->networks, keys, B, keys, mask, A, of->height, of->width, room);
-        one_round(of->networks + 1, mask, A, keys, mask, B, of->height, of->width, room);
+        one_round(of->networks + 1, mask, A, mask, mask, B, of->height, of->width, room);
     }
 }
 

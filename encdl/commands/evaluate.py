@@ -1,123 +1,120 @@
-"""`encdl evaluate`: the figures of a cipher on a data set, as a result record."""
+"""`encdl evaluate`: the figures of ciphers on a data set, beside classical repair, as a result record."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from pathlib import Path
-from typing import Any
 
-from encdl.commands.common import add_cipher, add_map, load_cipher, progress
+from encdl.commands.common import load_cipher, progress, usable_device, warn
 from encdl.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the verb's arguments."""
-    add_cipher(parser, "default: the weights that come with EncDL")
+    """Declare the verb's arguments. Those that are settings have no default here, so that a file may give them."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="YAML",
+        help="settings, by the names of these options; options go before it",
+    )
+    parser.add_argument(
+        "--weights",
+        action="extend",
+        nargs="+",
+        metavar="W",
+        help="names or files of weights (default: those that come with EncDL); several of one cipher are its training "
+        "seeds, ROW=W puts one into a row of another name",
+    )
     parser.add_argument(
         "--data",
-        default="embedded",
         metavar="D",
-        help="embedded (MNI152 brain slices, the default), a folder of images, or an .npz file",
+        help="embedded (MNI152 brain slices, the default), brain_tumor, acdc, a set of MedMNIST such as "
+        "pneumoniamnist, a folder of images (all of them, each at its own size), or an .npz file",
+    )
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="folder of a set that is not embedded (default: data)"
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        help="test images at the most, spread over patients (default: all of a folder, 100 of a set)",
+    )
+    parser.add_argument(
+        "--group",
+        choices=("file", "prefix", "folder"),
+        help="what belongs together in a folder: nothing but the file (default), names alike up to the first _, "
+        "sub-folders; intervals are over these",
+    )
+    parser.add_argument(
+        "--tune-images",
+        type=int,
+        metavar="N",
+        help="validation images that classical repair is tuned on (default: 12; 0: no tuning; a folder has none)",
+    )
+    parser.add_argument(
+        "--repairs",
+        nargs="+",
+        metavar="R",
+        help="classical repairs: median, decision_median, bm3d, telea, biharmonic (default: all)",
+    )
+    parser.add_argument(
+        "--exact-images", type=int, metavar="N", help="images of 10 sizes tried for exactness (default: 200)"
+    )
+    parser.add_argument(
+        "--statistics-images", type=int, metavar="N", help="images that the statistics are over (default: 20)"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of keys and damage (default: 0)")
+    parser.add_argument(
+        "--map", metavar="M", help="sequence behind the key planes (default: that of encryption)"
+    )
+    parser.add_argument("--postprocess", metavar="P", help="after the network (default: that of encryption)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes for classical repair (default: 0, one a core)"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="where to write the record (JSON)")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw all means with their intervals")
     parser.add_argument(
-        "--panel", type=Path, metavar="PNG", help="draw what the cipher does to three test images"
+        "--panel", type=Path, metavar="PNG", help="draw one image after every damage and repair"
     )
-    parser.add_argument("--force", action="store_true", help="replace the output if it exists")
-    parser.add_argument(
-        "--seeds", type=int, default=3, metavar="N", help="how many sets of keys (default: 3)"
-    )
-    parser.add_argument(
-        "--images", type=int, default=10, metavar="N", help="test images at the most (default: 10)"
-    )
-    parser.add_argument(
-        "--exact-images",
-        type=int,
-        default=200,
-        metavar="N",
-        help="images of 10 sizes tried for exactness (default: 200)",
-    )
-    add_map(parser)
+    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print a table, write the record."""
+    """Measure, print tables, write the record."""
     from encdl import evaluation, records  # noqa: PLC0415
     from encdl.atomic import check_output, write_bytes  # noqa: PLC0415
-    from encdl.data.named import test_images  # noqa: PLC0415
-    from encdl.keys.planes import PlaneSpec  # noqa: PLC0415
 
-    for name in ("seeds", "images", "exact_images"):
-        if getattr(args, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
-    for output in (args.output, args.panel):
+    names = set(evaluation.Settings.__dataclass_fields__)
+    settings = evaluation.read(
+        args.config, {name: value for name, value in vars(args).items() if name in names}
+    )
+    outputs = {"record": args.output, "figure": args.figure, "panel": args.panel}
+    for output in outputs.values():
         if output is not None:
             check_output(output, args.force)
-    if args.output and args.panel and args.output.absolute() == args.panel.absolute():
-        raise UsageError(f"{args.output}: is named twice, for the record and for the panel: give two names")
+    for (one, first), (other, second) in itertools.combinations(outputs.items(), 2):
+        if first and second and first.absolute() == second.absolute():
+            raise UsageError(f"{second}: is named twice, for the {one} and for the {other}: give two names")
     started = time.monotonic()
-    loaded = load_cipher(args.weights or "default", args.device)
-    device = str(next(loaded.cipher.parameters()).device)
-    spec = PlaneSpec(map=args.map, planes=loaded.cipher.planes)
-    images = test_images(args.data, args.images)
-    figures = [
-        evaluation.Evaluation(loaded.cipher, spec, device, seed).figures(images, args.exact_images, progress)
-        for seed in range(args.seeds)
-    ]
-    metrics = evaluation.per_seed(figures)
-    print(table(loaded.cipher.name, loaded.id, metrics))
+    device = usable_device(settings.device)
+    for name in evaluation.missing_repairs():
+        warn(f"{name} is left out of the repairs: it needs scikit-image, which is not installed here")
+    result = evaluation.evaluate(settings, lambda name: load_cipher(name, device), device, progress)
+    print(f"{result.images.describe()}; PSNR in dB, 95 % intervals\n\n{evaluation.tables(result.metrics)}")
+    if args.figure is not None:
+        write_bytes(
+            args.figure, evaluation.figure_png(result.metrics, result.images.describe()), force=args.force
+        )
+        print(f"figure: {args.figure}")
     if args.panel is not None:
-        drawn = evaluation.Evaluation(loaded.cipher, spec, device, seed=0).panel(images)
-        write_bytes(args.panel, drawn, force=args.force)
+        write_bytes(args.panel, evaluation.panel(result, settings.seed), force=args.force)
         print(f"panel: {args.panel}")
     if args.output is not None:
-        content = records.record(
-            args.output.stem,
-            "evaluate",
-            config=None,
-            dataset=f"{args.data}, {len(images)} test images",
-            seeds=range(args.seeds),
-            metrics=metrics,
-            wall_s=time.monotonic() - started,
-            device=device,
-            cipher=loaded.cipher.name,
-            weights=loaded.id,
-            planes=spec.to_dict(),
-            training=loaded.training,
-        )
+        content = evaluation.record(result, settings, args.config, args.output.stem, device, started)
         records.write(args.output, content, args.force)
         print(f"record: {args.output}")
     return 0
-
-
-def table(cipher: str, weights: str, metrics: dict[str, Any]) -> str:
-    """The figures as aligned text."""
-    rows = [
-        ("decrypted exactly", f"{metrics['exact_fraction']:.1%} of images"),
-        (
-            "wrong key",
-            f"{metrics['wrong_key_psnr_db']:.1f} dB (the mean image: {metrics['mean_image_psnr_db']:.1f} dB)",
-        ),
-        *(
-            (f"restored after {name.replace('_', ' ').replace('pct', ' %')}", f"{value:.1f} dB")
-            for name, value in metrics["restored_psnr_db"].items()
-        ),
-        (
-            "content activity",
-            f"{metrics['content_activity']:.3f} (neighbouring images {metrics['content_activity_neighbour']:.3f}, "
-            f"unrelated ones {metrics['content_activity_unrelated']:.3f}; 0: a pure keystream)",
-        ),
-    ]
-    for name, value in metrics["entropy_bits"].items():
-        rows.append(
-            (
-                f"{name.replace('_', ' ')}",
-                f"entropy {value:.4f} bits, correlation {metrics['adjacent_correlation'][name]:.4f}, "
-                f"NPCR {metrics['npcr_pct'][name]:.2f} %, UACI {metrics['uaci_pct'][name]:.2f} %",
-            )
-        )
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(
-        [f"{cipher} (weights {weights})", *(f"  {label:<{width}}  {value}" for label, value in rows)]
-    )

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from encdl.study.parts import Part
     from encdl.tracking import RunGroup
 
-GROUP_FILE = "mlflow-run"
-"""Below a study's folder: the id of its run in MLflow."""
+Write = Callable[..., dict[str, Any]]
+"""Makes the metrics of a study's trainings, and writes its record."""
 
 GROUP_FILE = "mlflow-run"
 """Below a study's folder: the id of its run in MLflow."""
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=Path,
             required=True,
             metavar="YAML",
-            help="recipe of a reader, as for `encdl fit`",
+            help="recipe of a reader, or of a cipher for `losses`, as for `encdl fit`",
         )
         declare(study)
         study.set_defaults(run_study=do)
@@ -56,14 +56,28 @@ def run(args: argparse.Namespace) -> int:
 
 def _declare_readers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data-dir", metavar="DIR", help="where the data set's files are (default: the recipe's)"
-    )
-    parser.add_argument(
         "--rows",
         nargs="+",
         metavar="ROW",
         help="train these alone: plaintext, which must be there, and any of ciphertext, keyless, fixed_key, hardened, "
         "hardened_plaintext (default: all)",
+    )
+    _declare_trainings(parser, "experiments/results/readers-DATA.json")
+
+
+def _declare_losses(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        metavar="LOSS",
+        help="train these alone: likelihood, l1, mse, charbonnier (default: all)",
+    )
+    _declare_trainings(parser, "experiments/results/losses.json")
+
+
+def _declare_trainings(parser: argparse.ArgumentParser, output: str) -> None:
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="where the data set's files are (default: the recipe's)"
     )
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="trainings of each row (default: 3)"
@@ -78,7 +92,7 @@ def _declare_readers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="keeps finished trainings (default: runs/STUDY/RECIPE)"
     )
-    add_output(parser, "the record (default: experiments/results/readers-DATA.json)")
+    add_output(parser, f"the record (default: {output})")
     parser.add_argument(
         "--set",
         action="append",
@@ -90,20 +104,43 @@ def _declare_readers(parser: argparse.ArgumentParser) -> None:
 
 def _run_readers(args: argparse.Namespace) -> int:
     """Train what is missing, measure costs, write the record."""
-    from encdl.atomic import check_output  # noqa: PLC0415
-    from encdl.study.parts import Part  # noqa: PLC0415
+    from encdl.study.parts import ReaderPart  # noqa: PLC0415
     from encdl.study.rows import VIEWS  # noqa: PLC0415
+
+    rows = _rows(args, VIEWS)
+    if "plaintext" not in rows:
+        raise UsageError("--rows: plaintext must be there: it is what the others are compared with")
+    data = args.config.stem.partition("-")[2] or args.config.stem
+    return _run_trainings(args, ReaderPart, rows, data, RECORDS / f"readers-{data}.json", _write_readers)
+
+
+def _run_losses(args: argparse.Namespace) -> int:
+    """Train what is missing with each loss, write the record."""
+    from encdl.study.losses import LOSSES, LossPart  # noqa: PLC0415
+
+    return _run_trainings(
+        args, LossPart, _rows(args, LOSSES), args.config.stem, RECORDS / "losses.json", _write_losses
+    )
+
+
+def _rows(args: argparse.Namespace, known: Iterable[str]) -> list[str]:
+    """Those asked for, all by default."""
+    rows = list(dict.fromkeys(args.rows or known))
+    if unknown := [row for row in rows if row not in known]:
+        raise UsageError(f"--rows: no row {', '.join(unknown)}: there are {', '.join(known)}")
+    return rows
+
+
+def _run_trainings(
+    args: argparse.Namespace, kind: type[Part], rows: Sequence[str], data: str, output: Path, write: Write
+) -> int:
+    """Train every row with every seed, as far as that is missing, and write the record."""
+    from encdl.atomic import check_output  # noqa: PLC0415
 
     for name in ("seeds", "jobs"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} must be at least 1, got {getattr(args, name)}")
-    rows = list(dict.fromkeys(args.rows or VIEWS))
-    if unknown := [row for row in rows if row not in VIEWS]:
-        raise UsageError(f"--rows: no row {', '.join(unknown)}: there are {', '.join(VIEWS)}")
-    if "plaintext" not in rows:
-        raise UsageError("--rows: plaintext must be there: it is what the others are compared with")
-    data = args.config.stem.partition("-")[2] or args.config.stem
-    output = args.output or RECORDS / f"readers-{data}.json"
+    output = args.output or output
     check_output(output, args.force)
     folder = args.work or Path("runs", args.study, args.config.stem)
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,14 +150,14 @@ def _run_readers(args: argparse.Namespace) -> int:
     if not find_spec("mlflow"):
         settings += ["--trainer.logger", "false"]
     parts = [
-        Part(str(args.config), row, seed, str(folder), tuple(settings))
+        kind(str(args.config), row, seed, str(folder), tuple(settings))
         for seed in range(args.seeds)
         for row in rows
     ]
     started = time.monotonic()
     with _group(args, data, folder) as group:
         contents = _train(parts, args.jobs)
-        metrics = _write(output, data, parts, contents, time.monotonic() - started, args.set, args.force)
+        metrics = write(output, data, parts, contents, time.monotonic() - started, args)
         if group is not None:
             group.log(dict(means(metrics)), output)
     return 0
@@ -217,16 +254,15 @@ def train_part(part: Part) -> dict[str, Any]:
         raise EncdlError(f"training {part.name} failed: {error}: see {log}") from None
 
 
-def _write(
+def _write_readers(
     output: Path,
     data: str,
     parts: Sequence[Part],
     contents: Sequence[dict[str, Any]],
     wall_s: float,
-    settings: Sequence[str],
-    force: bool,
+    args: argparse.Namespace,
 ) -> dict[str, Any]:
-    from encdl import ciphers, readers, records  # noqa: PLC0415
+    from encdl import ciphers, readers  # noqa: PLC0415
     from encdl.keys.planes import PlaneSpec  # noqa: PLC0415
     from encdl.study.cost import cost  # noqa: PLC0415
     from encdl.study.rows import assemble, table  # noqa: PLC0415
@@ -243,32 +279,71 @@ def _write(
     # Random weights cost what trained ones do.
     cipher = ciphers.create(first["cipher"]["name"], first["cipher"]["config"]).to(device).eval()
     metrics["cost"] = cost(reader, cipher, spec, device, reader_cost.SIZES, reader_cost.batches(device))
+    more = {"cipher": first["cipher"]["name"], "weights": first["cipher"]["id"], "planes": spec.to_dict()}
+    _write(output, f"{data} ({first['dataset']})", parts, contents, metrics, wall_s, args, device, more)
+    return metrics
+
+
+def _write_losses(
+    output: Path,
+    data: str,
+    parts: Sequence[Part],
+    contents: Sequence[dict[str, Any]],
+    wall_s: float,
+    args: argparse.Namespace,
+) -> dict[str, Any]:
+    from encdl.study.losses import assemble, best, table  # noqa: PLC0415
+
+    metrics, first = assemble(contents), contents[0]
+    print(f"{first['dataset']}, {len({part.seed for part in parts})} seeds\n{table(metrics)}")
+    more = {
+        "best": best(metrics),
+        "cipher": first["cipher"]["name"],
+        "config_of_cipher": first["cipher"]["config"],
+    }
+    _write(output, first["dataset"], parts, contents, metrics, wall_s, args, usable_device("auto"), more)
+    return metrics
+
+
+def _write(
+    output: Path,
+    dataset: str,
+    parts: Sequence[Part],
+    contents: Sequence[dict[str, Any]],
+    metrics: dict[str, Any],
+    wall_s: float,
+    args: argparse.Namespace,
+    device: str,
+    more: dict[str, Any],
+) -> None:
+    """The record of a study of trainings."""
+    from encdl import records  # noqa: PLC0415
+
     record = records.record(
         output.stem,
-        "ciphertext-readers",
+        args.study,
         config=parts[0].config,
-        dataset=f"{data} ({first['dataset']})",
+        dataset=dataset,
         seeds=sorted({part.seed for part in parts}),
         metrics=metrics,
         wall_s=wall_s,
         device=device,
-        settings=list(settings),  # but not where the data lie: that is this machine's alone
-        steps=first["steps"],
-        cipher=first["cipher"]["name"],
-        weights=first["cipher"]["id"],
-        planes=spec.to_dict(),
-        training_device=first["device"],
+        settings=list(args.set),  # but not where the data lie: that is this machine's alone
+        steps=contents[0]["steps"],
+        training_device=contents[0]["device"],
         training_s={part.name: content["wall_s"] for part, content in zip(parts, contents, strict=True)},
+        **more,
     )
     output.parent.mkdir(parents=True, exist_ok=True)
-    records.write(output, record, force)
+    records.write(output, record, args.force)
     print(f"record: {output}")
-    return metrics
 
 
 def _told(content: dict[str, Any]) -> str:
-    figures = content["figures"][content["row"]]
-    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+    figures = content["figures"].get(content["row"]) or next(iter(content["figures"].values()))
+    plain = {name: value for name, value in figures.items() if isinstance(value, float)}
+    nested = next((value for value in figures.values() if isinstance(value, dict)), {})
+    return ", ".join(f"{name} {value:.3f}" for name, value in {**plain, **nested}.items())
 
 
 STUDIES = {
@@ -276,6 +351,11 @@ STUDIES = {
         "train readers of ciphertext beside plaintext, wrong key, no key and fixed key",
         _declare_readers,
         _run_readers,
+    ),
+    "losses": (
+        "train a cipher's decryption network by each loss, and judge each on the test images",
+        _declare_losses,
+        _run_losses,
     ),
     "reader-cost": (
         "time reading ciphertext beside reading plaintext and decrypting first, in memory and from files",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from encdl import container, wrap
 from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, counted, gather, is_batch, line
-from encdl.container import Header
+from encdl.container import VERSION, Header
 from encdl.errors import ContainerError, EncdlError
 from encdl.keys.planes import key_bits, weakness
 
@@ -73,7 +73,7 @@ def _show(path: Path, as_json: bool) -> tuple[str, EncdlError | None]:
     if as_json:
         extra = {
             "file": str(path),
-            "version": header.version,
+            "version": VERSION,
             "file_bytes": size,
             "chunks": header.grid.count,
             "complete": problem is None,
@@ -126,7 +126,7 @@ def _describe(path: Path, header: Header, size: int, complete: bool) -> list[tup
         ("file", str(path)),
         (
             "container",
-            f"version {header.version}, {size:,} bytes, {'complete' if complete else 'NOT COMPLETE'}",
+            f"version {VERSION}, {size:,} bytes, {'complete' if complete else 'NOT COMPLETE'}",
         ),
         ("image", _image(header)),
         (

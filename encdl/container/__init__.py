@@ -1,9 +1,9 @@
-"""The `.encdl` file, version 2: header, sealed metadata, and the ciphertext in chunks. See docs/container.md.
+"""The `.encdl` file, version 3: header, sealed metadata, and the ciphertext in chunks. See docs/container.md.
 
-    magic 8 | version 2 | header length 4 | header (JSON) | tag 32 | sealed metadata | (chunk | tag 32)... | tag 32
+    magic 8 | version 3 | header length 4 | header (JSON) | tag 32 | sealed metadata | (chunk | tag 32)... | tag 32
 
 Nothing of a chunk is handed out before its tag, HMAC-SHA256 under a sub-key of the file's key, is found right, except
-by a `Reader` that is told to be `tolerant`. Version 1 is still read. No torch is needed here.
+by a `Reader` that is told to be `tolerant`. No torch is needed here.
 """
 
 from encdl.container.files import (

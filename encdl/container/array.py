@@ -15,6 +15,8 @@ from encdl.container.grid import Grid, Place
 
 Array = npt.NDArray[Any]
 Planes = npt.NDArray[np.uint8]
+LARGEST_WORD = 8
+"""Bytes of the largest integer that values are taken apart as."""
 
 
 def as_slice(array: Array, grid: Grid) -> Array:
@@ -26,15 +28,27 @@ def as_slice(array: Array, grid: Grid) -> Array:
 def cut(array: Array, place: Place) -> Planes:
     """The byte planes of one tile of a slice from `as_slice`: uint8 (planes, height, width)."""
     tile = array[place.top : place.top + place.height, place.left : place.left + place.width]
-    values = np.ascontiguousarray(tile)
-    octets = values.view(np.uint8).reshape(*values.shape, values.dtype.itemsize)
-    planes = octets.transpose(3, 2, 0, 1)
-    return np.ascontiguousarray(planes).reshape(-1, place.height, place.width)
+    values, itemsize = np.ascontiguousarray(tile), array.dtype.itemsize
+    if itemsize > LARGEST_WORD:
+        octets = values.view(np.uint8).reshape(*values.shape, itemsize)
+        return np.ascontiguousarray(octets.transpose(3, 2, 0, 1)).reshape(-1, place.height, place.width)
+    words = values.view(f"<u{itemsize}")
+    planes = np.empty((itemsize, values.shape[2], place.height, place.width), np.uint8)
+    for number, plane in enumerate(planes):  # the low byte of each shifted word: several times as fast as by strides
+        plane[:] = (words >> (8 * number)).transpose(2, 0, 1)
+    return planes.reshape(-1, place.height, place.width)
 
 
 def paste(array: Array, place: Place, planes: Planes) -> None:
     """Undo `cut`: put the byte planes of a tile into a slice, (height, width, channels) and little-endian."""
-    channels, itemsize = array.shape[2], array.dtype.itemsize
-    octets = planes.reshape(itemsize, channels, place.height, place.width).transpose(2, 3, 1, 0)
-    values = np.ascontiguousarray(octets).view(array.dtype)[..., 0]
+    itemsize = array.dtype.itemsize
+    octets = planes.reshape(itemsize, array.shape[2], place.height, place.width)
+    if itemsize > LARGEST_WORD:
+        values = np.ascontiguousarray(octets.transpose(2, 3, 1, 0)).view(array.dtype)[..., 0]
+    else:
+        words = octets[-1].astype(f"<u{itemsize}")
+        for plane in octets[-2::-1]:
+            words <<= 8
+            words |= plane
+        values = words.transpose(1, 2, 0).view(array.dtype)
     array[place.top : place.top + place.height, place.left : place.left + place.width] = values

@@ -6,7 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,8 @@ from encdl.keys.derive import check_study
 from encdl.keys.planes import PlaneSpec
 
 MAGIC = b"\x89ENCDL\r\n"
-VERSION = 2
+VERSION = 3
+"""Versions 1 and 2 were those of EncDL 0.1, whose cipher this version does not have."""
 PREFIX = struct.Struct("<8sHI")
 MAX_HEADER_BYTES = 64 * 1024
 MAX_SEALED_BYTES = 2**26
@@ -53,8 +54,7 @@ class Header:
         study: name of the study, "" for none.
         key_id: id of the master key, 16 hex digits; says nothing about the key itself.
         tile: rows and columns of a chunk.
-        sealed_bytes: length of the sealed metadata; 0 in version 1, which has none.
-        version: of the container; says in which form the header is stored, and is no field of it.
+        sealed_bytes: length of the sealed metadata.
     """
 
     cipher: str
@@ -69,7 +69,6 @@ class Header:
     key_id: str
     tile: tuple[int, int]
     sealed_bytes: int
-    version: int = VERSION
 
     def __post_init__(self) -> None:
         """Check every field; raise `ContainerError` on the first that is wrong."""
@@ -81,8 +80,7 @@ class Header:
             raise bad_field("dtype", self.dtype)
         self._check_study()
         self._check_shape()
-        if self.version == VERSION:
-            self._check_chunks()
+        self._check_chunks()
         self.plane_spec()
 
     def _check_study(self) -> None:
@@ -140,9 +138,8 @@ class Header:
 
     def fields(self) -> dict[str, Any]:
         """What is stored, as plain values."""
-        values = asdict(self)
-        del values["version"]
-        return values | {"shape": list(self.shape), "tile": list(self.tile), "planes": dict(self.planes)}
+        plain = {"shape": list(self.shape), "tile": list(self.tile), "planes": dict(self.planes)}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | plain
 
     def to_bytes(self) -> bytes:
         """The file's first bytes: magic, version, and the header as canonical JSON after its length.
@@ -164,7 +161,7 @@ class Header:
         Raises:
             ContainerError: not canonical JSON; or a field is missing, unknown, of a wrong type or range.
         """
-        names = [field.name for field in fields(cls) if field.name != "version"]
+        names = [field.name for field in fields(cls)]
         values = exact_fields(parse_canonical(encoded), names)
         return cls(**{**values, "shape": tupled(values["shape"]), "tile": tupled(values["tile"])})
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from encdl import wrap
-from encdl.container import first
 from encdl.container.header import MAGIC, MAX_HEADER_BYTES, PREFIX, TAG_BYTES, VERSION, Header
 from encdl.container.metadata import Metadata, unseal
-from encdl.container.tags import ChunkTags, Tags, WholeTag, chunk_keys, sealing_key
+from encdl.container.tags import ChunkTags, chunk_keys, sealing_key
 from encdl.errors import ContainerError, EncdlError
 from encdl.keys.derive import ImageKeys
 from encdl.keys.key import Opener, keys_for
 
 COPY = "get an intact copy"
+OLD_VERSIONS = (1, 2)
 _NAMED_SLICES = 20
 
 
@@ -45,33 +45,26 @@ class Head:
 
     Attributes:
         header: what it says.
-        metadata: what a version without a sealed section says in the clear; `None` where there is one.
         raw: the bytes themselves, which all tags cover.
     """
 
     header: Header
-    metadata: Metadata | None
     raw: bytes
-
-    @property
-    def extra_tags(self) -> int:
-        """Bytes of the tag behind the header, and of the one at the end."""
-        return 0 if self.header.version == first.VERSION else TAG_BYTES
 
     @property
     def chunks_start(self) -> int:
         """Where the first chunk begins."""
-        return len(self.raw) + self.extra_tags + self.header.sealed_bytes
+        return len(self.raw) + TAG_BYTES + self.header.sealed_bytes
 
     @property
     def file_bytes(self) -> int:
         """How long the whole file is."""
         header = self.header
-        return self.chunks_start + header.body_bytes + TAG_BYTES * header.grid.count + self.extra_tags
+        return self.chunks_start + header.body_bytes + TAG_BYTES * (header.grid.count + 1)
 
 
 class Reader:
-    """An opened container, of any version, and also in a wrapping of AES-256-GCM (`encdl.wrap`).
+    """An opened container, also in a wrapping of AES-256-GCM (`encdl.wrap`).
 
     Args:
         stream: a binary stream that can seek; the container begins at its start.
@@ -107,17 +100,17 @@ class Reader:
         self._keys = keys_for(
             self.where, "encrypted", opener, header.key_id, header.nonce_bytes, header.study
         )
-        self._tags: Tags = (WholeTag if head.extra_tags == 0 else ChunkTags)(self._keys, head.raw)
-        if not hmac.compare_digest(stream.read(head.extra_tags), self._tags.header()):
+        self._tags = ChunkTags(self._keys, head.raw)
+        if not hmac.compare_digest(stream.read(TAG_BYTES), self._tags.header()):
             self._problem("its header was changed after it was written")
             check_length(self.where, head, size_of(stream))  # else a few bytes could ask for a terabyte
         self._sealed = stream.read(head.header.sealed_bytes)
-        self.metadata: Metadata | None = head.metadata or self._unseal()
+        self.metadata: Metadata | None = self._unseal()
         """What the file holds beside its pixels; `None` if that is damaged, in a tolerant reader."""
 
     def keys(self, index: int) -> ImageKeys:
         """The sub-keys of chunk `index`."""
-        return self._keys if self.header.version == first.VERSION else chunk_keys(self._keys, index)
+        return chunk_keys(self._keys, index)
 
     def chunks(self) -> Iterator[Chunk]:
         """Every chunk in order, from the first one each time this is called.
@@ -136,7 +129,7 @@ class Reader:
                 raise self._damaged(index)
             tags.update(tag)
             yield chunk
-        end = self._stream.read(self._head.extra_tags)
+        end = self._stream.read(TAG_BYTES)
         if not hmac.compare_digest(end, self._tags.end(grid.count, self._sealed, tags.digest())):
             self._problem("its end was changed after it was written")
 
@@ -230,15 +223,18 @@ def read_head(stream: BinaryIO, where: str) -> Head:
         raise ContainerError(
             f"{where}: is of container version {version}, this EncDL reads up to {VERSION}: update EncDL"
         )
-    if version < 1 or not 1 <= length <= MAX_HEADER_BYTES:
+    if version in OLD_VERSIONS:
+        raise ContainerError(
+            f"{where}: was made by EncDL 0.1 (container version {version}), which this version does not open: decrypt "
+            "it with EncDL 0.1, and encrypt it again"
+        )
+    if version < VERSION or not 1 <= length <= MAX_HEADER_BYTES:
         raise ContainerError(f"{where}: the header is damaged (version {version}, {length:,} bytes): {COPY}")
     encoded = stream.read(length)
     if len(encoded) < length:
         raise ContainerError(f"{where}: is cut in its header ({len(encoded)} of {length:,} bytes): {COPY}")
     try:
-        if version == first.VERSION:
-            return Head(*first.parse(encoded), prefix + encoded)
-        return Head(Header.from_bytes(encoded), None, prefix + encoded)
+        return Head(Header.from_bytes(encoded), prefix + encoded)
     except EncdlError as error:
         raise ContainerError(f"{where}: {error}: it is damaged: {COPY}") from None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import hmac
-from typing import Protocol
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -19,39 +18,23 @@ from encdl.keys.derive import SECRET_BYTES, ImageKeys
 Buffer = bytes | bytearray | memoryview
 
 
-class Tags(Protocol):
-    """What authenticates a file of one version."""
-
-    def header(self) -> bytes:
-        """The tag behind the header; empty where there is none."""
-        ...
-
-    def chunk(self, index: int, body: Buffer) -> bytes:
-        """The tag behind chunk `index`."""
-        ...
-
-    def end(self, count: int, sealed: Buffer, tags: bytes) -> bytes:
-        """The tag at the end: of the number of chunks, the sealed section, and SHA-256 of all chunks' tags."""
-        ...
-
-
 class ChunkTags:
-    """HMAC-SHA256 over what a part is, the whole header, and the part itself (version 2)."""
+    """HMAC-SHA256 over what a part is, the whole header, and the part itself ."""
 
     def __init__(self, keys: ImageKeys, head: bytes) -> None:
         self._key = _expand(keys.authentication, b"encdl container tags")
         self._head = hashlib.sha256(head).digest()
 
     def header(self) -> bytes:
-        """See `Tags`."""
+        """The tag behind the header."""
         return self._tag(b"header")
 
     def chunk(self, index: int, body: Buffer) -> bytes:
-        """See `Tags`."""
+        """The tag behind chunk `index`."""
         return self._tag(b"chunk", _number(index), body)
 
     def end(self, count: int, sealed: Buffer, tags: bytes) -> bytes:
-        """See `Tags`."""
+        """The tag at the end: of the number of chunks, the sealed section, and SHA-256 of all chunks' tags."""
         return self._tag(b"end", _number(count), hashlib.sha256(sealed).digest(), tags)
 
     def _tag(self, part: bytes, *content: Buffer) -> bytes:
@@ -59,27 +42,6 @@ class ChunkTags:
         for piece in content:
             mac.update(piece)
         return mac.digest()
-
-
-class WholeTag:
-    """One HMAC-SHA256 over header and body (version 1)."""
-
-    def __init__(self, keys: ImageKeys, head: bytes) -> None:
-        self._keys, self._head = keys, head
-
-    def header(self) -> bytes:
-        """None."""
-        return b""
-
-    def chunk(self, index: int, body: Buffer) -> bytes:
-        """The tag of the file."""
-        mac = hmac.new(self._keys.authentication, self._head, hashlib.sha256)
-        mac.update(body)
-        return mac.digest()
-
-    def end(self, count: int, sealed: Buffer, tags: bytes) -> bytes:
-        """None."""
-        return b""
 
 
 def sealing_key(keys: ImageKeys) -> bytes:

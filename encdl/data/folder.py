@@ -180,16 +180,32 @@ class ReadPicture:
                 f"{path}: is {height} x {width} pixels, smaller than the training crop of {self.least}: "
                 "remove it, or set data.init_args.crop lower"
             )
-        planes = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-        if len(planes) > 4:
-            raise DataError(f"{path}: has {len(planes)} channels: training takes grey, RGB and RGBA")
-        planes = _to_bytes(planes[: 1 if len(planes) < 3 else 3])
-        if len(planes) == self.channels:
-            return np.array(planes, order="C")  # what was read may be read-only
-        if self.channels == 3:
-            return np.repeat(planes, 3, axis=0)
-        grey: np.ndarray = np.tensordot(np.asarray(LUMINANCE), planes.astype(np.float64), axes=1)
-        return grey.round().astype(np.uint8)[None]
+        return _converted(path, array, self.channels)
+
+
+def read_as_it_is(path: Path) -> np.ndarray:
+    """Read a file as uint8 (1, H, W) if it is grey, (3, H, W) if it has colour.
+
+    Raises:
+        ImageFileError: It is no readable picture.
+        DataError: It has neither grey nor colour.
+    """
+    array: np.ndarray = images.read(path)
+    return _converted(path, array, 3 if array.ndim == 3 and array.shape[2] >= 3 else 1)
+
+
+def _converted(path: Path, array: np.ndarray, channels: int) -> np.ndarray:
+    """An array (H, W) or (H, W, C) as uint8 (channels, H, W)."""
+    planes = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+    if len(planes) > 4:
+        raise DataError(f"{path}: has {len(planes)} channels: training takes grey, RGB and RGBA")
+    planes = _to_bytes(planes[: 1 if len(planes) < 3 else 3])
+    if len(planes) == channels:
+        return np.array(planes, order="C")  # what was read may be read-only
+    if channels == 3:
+        return np.repeat(planes, 3, axis=0)
+    grey: np.ndarray = np.tensordot(np.asarray(LUMINANCE), planes.astype(np.float64), axes=1)
+    return grey.round().astype(np.uint8)[None]
 
 
 def _to_bytes(planes: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -95,6 +95,10 @@ class Mixture(ImageDataModule):
     def raw(self, split: Split) -> Sequence[Sample]:
         """What `samples` gives."""
         return self.samples(split)
+
+    def each(self) -> dict[str, Mixture]:
+        """Every data set by itself, with the settings of the mixture."""
+        return {name: replace(self, parts={name: 1.0}) for name in self.parts}
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Batches of random crops."""

@@ -92,6 +92,14 @@ class NpzImages(ImageDataModule):
                     sample["volume"] = int(part.volumes[index])
         return samples
 
+    def groups(self, split: Split) -> list[str] | None:
+        """The patient or the cluster of near-duplicates of each picture of a split; None where the file has neither."""
+        arrays, number = self._arrays, SPLITS.index(split)
+        names = [name for name in GROUPS if name in arrays]
+        if not names or NAMED_SPLITS not in arrays:
+            return None
+        return [str(name) for name in arrays[names[0]][arrays["split"] == number]]
+
     @cached_property
     def parts(self) -> dict[Split, Part]:
         """The checked arrays of each split.

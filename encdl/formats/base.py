@@ -189,15 +189,16 @@ def one_line(where: object, kind: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet(*loggers: str) -> Iterator[None]:
+    """Let nothing out of loggers and those below them; their levels would take a walk through all loggers there are."""
     found = [logging.getLogger(name) for name in loggers]
-    levels = [logger.level for logger in found]
+    before = [(logger.handlers, logger.propagate) for logger in found]
     for logger in found:
-        logger.setLevel(logging.CRITICAL + 1)
+        logger.handlers, logger.propagate = [logging.NullHandler()], False
     try:
         yield
     finally:
-        for logger, level in zip(found, levels, strict=True):
-            logger.setLevel(level)
+        for logger, (handlers, propagate) in zip(found, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
 
 
 @contextlib.contextmanager

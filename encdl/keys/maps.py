@@ -6,6 +6,7 @@ ChaCha20 under a sub-key of its own to it, by XOR: who can compute one of the tw
 
 from __future__ import annotations
 
+import hmac
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -14,8 +15,6 @@ from typing import Final
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from numpy.typing import NDArray
 
 from encdl.errors import UsageError
@@ -88,9 +87,10 @@ class MaskedSequence(ByteSource):
 
     def subkeys(self, seed: bytes) -> tuple[bytes, bytes]:
         """The keys of the chaotic map and of ChaCha20, 32 bytes each."""
+        info = b"\0".join((_INFO, self.name.encode(), b""))
+        # One block of HKDF-Expand is one HMAC, which costs a small image less than an object of its own.
         chaotic, conservative = (
-            HKDFExpand(SHA256(), SEED_BYTES, b"\0".join((_INFO, self.name.encode(), part))).derive(seed)
-            for part in (b"chaotic", b"chacha20")
+            hmac.digest(seed, info + part + b"\x01", "sha256") for part in (b"chaotic", b"chacha20")
         )
         return chaotic, conservative
 
@@ -110,7 +110,10 @@ MAPS: Final[Mapping[str, ByteSource]] = MappingProxyType(
 def check_map(name: str) -> None:
     """Raise `UsageError` unless `name` is one of `MAPS`."""
     if name not in MAPS:
-        raise UsageError(f"unknown map {name!r}: choose one of {', '.join(MAPS)}")
+        chaotic = ", ".join(unit_map.name for unit_map in _UNIT_MAPS)
+        raise UsageError(
+            f"unknown map {name!r}: choose chacha20, or one of {chaotic}, with +chacha20 or alone"
+        )
 
 
 def byte_sequence(name: str, seeds: Sequence[bytes], count: int) -> Bytes:

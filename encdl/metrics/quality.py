@@ -13,8 +13,8 @@ from encdl.metrics.statistics import LEVELS, check_pair
 SSIM_LEAST = 6
 """Pixels on a side: the window's reach, which the images are mirrored by, has to be shorter."""
 
-PSNR_CAP_DB = 100.0
-"""Identical images have no finite PSNR; a mean over images takes this for them."""
+PSNR_CAP_DB = 60.0
+"""Of one image in a mean over images: nearly equal images would decide it, and equal ones have no finite PSNR."""
 
 
 def psnr_db(a: Tensor, b: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Networks that read ciphertext (and what they are compared with), usable from plain PyTorch."""
 
 from encdl.readers.backbones import Backbone, DenseNet, ResNet18
-from encdl.readers.circle import GatedStem, KeylessStem, PositionalStem
+from encdl.readers.circle import KeylessStem, PositionalStem
 from encdl.readers.reader import READER_KEY, LoadedReader, Reader, create, keyed, load
 from encdl.readers.segmenters import BasicUNet, SwinUNETR, UNet
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
@@ -12,7 +12,6 @@ __all__ = [
     "Backbone",
     "BasicUNet",
     "DenseNet",
-    "GatedStem",
     "KeyedStem",
     "KeylessStem",
     "LoadedReader",

@@ -1,27 +1,15 @@
-"""Stems that read levels as points on a circle, on which addition modulo 256 is a turn.
-
-The gated stem is another way to read a ciphertext with its key, kept to compare: with c the ciphertext, m the mask and
-x = c - m the picture as angles, it multiplies points of c by points of m,
-
-    cos x = cos c cos m + sin c sin m        sin x = sin c cos m - cos c sin m
-
-and likewise for multiples of the angle. It takes no carry [c < m], but the levels 0 and 255 are neighbours on the
-circle, and black is what most of a scan is.
-"""
+"""Stems that read levels as points on a circle, on which addition modulo 256 is a turn."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from encdl.errors import UsageError
 from encdl.readers.stems import Stem
-
-PRODUCTS = 4
-"""Products a channel and multiple: cos c cos m, sin c sin m, sin c cos m, cos c sin m."""
 
 
 def harmonics_of(levels: Tensor, count: int) -> Tensor:
@@ -121,75 +109,6 @@ class PositionalStem(KeylessStem):
         ]
         result: Tensor = self.convolution(torch.cat(turned, dim=1))
         return result
-
-
-class GatedStem(Stem):
-    """Gates the ciphertext by its mask; see the module's text.
-
-    The products of one pixel are kept apart, and sums over them are taken inside the convolution.
-
-    Args:
-        channels: C of the pictures.
-        width: Channels of the result.
-        harmonics: Multiples of the angle.
-        free: Gates that start at random, beside those that start at the identity.
-    """
-
-    keyed: ClassVar[bool] = True
-
-    def __init__(self, channels: int, width: int = 16, harmonics: int = 2, free: int = 0) -> None:
-        _check_harmonics(harmonics)
-        if free < 0:
-            raise UsageError(f"a gated stem cannot have {free} free gates: give 0 or more")
-        points, products = 2 * harmonics * channels, PRODUCTS * harmonics * channels
-        super().__init__(channels, products + free, width)
-        self.harmonics, self.free = harmonics, free
-        self.content = nn.Conv2d(points, products + free, 1, bias=False)
-        self.key = nn.Conv2d(points, products + free, 1, bias=False)
-        self._start_at_identity()
-
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments but `channels`."""
-        return {"width": self.width, "harmonics": self.harmonics, "free": self.free}
-
-    def convolved(self, picture: Tensor, mask: Tensor | None) -> Tensor:
-        """The convolution of the 4 * harmonics * C + free products."""
-        assert mask is not None
-        content, key = harmonics_of(picture, self.harmonics), harmonics_of(mask, self.harmonics)
-        result: Tensor = self.convolution(self.content(content) * self.key(key))
-        return result
-
-    @torch.no_grad()
-    def _start_at_identity(self) -> None:
-        """Let the gates give the four products, and the convolution take levels and cosines from them."""
-        pairs = self.harmonics * self.channels
-        for gate in (self.content, self.key):
-            gate.weight[: PRODUCTS * pairs] = 0.0
-        for pair in range(pairs):
-            cosine, sine = 2 * pair, 2 * pair + 1
-            for product, (of_content, of_key) in enumerate(
-                [(cosine, cosine), (sine, sine), (sine, cosine), (cosine, sine)]
-            ):
-                self.content.weight[PRODUCTS * pair + product, of_content] = 1.0
-                self.key.weight[PRODUCTS * pair + product, of_key] = 1.0
-        levels = torch.empty(self.width, self.channels, 3, 3)
-        cosines = torch.empty(self.width, self.channels, 3, 3)
-        for kernel in (levels, cosines):
-            nn.init.kaiming_uniform_(kernel, a=math.sqrt(5))
-        weight = self.convolution.weight
-        for channel in range(self.channels):
-            for multiple in range(1, self.harmonics + 1):
-                first = PRODUCTS * (channel * self.harmonics + multiple - 1)
-                sine_kernel = _sawtooth(multiple, self.harmonics) * levels[:, channel]
-                cosine_kernel = 0.25 * cosines[:, channel] / multiple
-                weight[:, first] = weight[:, first + 1] = cosine_kernel
-                weight[:, first + 2], weight[:, first + 3] = sine_kernel, -sine_kernel
-
-
-def _sawtooth(multiple: int, harmonics: int) -> float:
-    """Weight of sin(k x) in the sawtooth, smoothed by Lanczos's factor against ringing."""
-    share = multiple / (harmonics + 1)
-    return -math.sin(math.pi * share) / (math.pi * share) / (math.pi * multiple)
 
 
 def _check_harmonics(harmonics: int) -> None:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from encdl.errors import EncdlError, UsageError, WeightsError
 from encdl.keys.planes import PlaneSpec
 from encdl.readers.backbones import Backbone, DenseNet, ResNet18
-from encdl.readers.circle import GatedStem, KeylessStem, PositionalStem
+from encdl.readers.circle import KeylessStem, PositionalStem
 from encdl.readers.segmenters import BasicUNet, SwinUNETR, UNet
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
 
-STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem | GatedStem]] = {
-    stem.__name__: stem for stem in (PlainStem, KeyedStem, KeylessStem, PositionalStem, GatedStem)
+STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem]] = {
+    stem.__name__: stem for stem in (PlainStem, KeyedStem, KeylessStem, PositionalStem)
 }
 """Stems by the name that a checkpoint keeps."""
 

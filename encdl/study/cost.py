@@ -12,13 +12,12 @@ from torch import Tensor
 from encdl.ciphers.base import Cipher
 from encdl.keys.planes import PlaneSpec
 from encdl.nn.planes import plane_tensor
-from encdl.readers import GatedStem, KeyedStem, PlainStem, Reader
+from encdl.readers import KeyedStem, PlainStem, Reader
 from encdl.study.timing import milliseconds, ratios, take_turns
 
 ROUNDS = 40
 RATIOS = (
     ("keyed", "plain"),
-    ("gated", "plain"),
     ("ciphertext", "plain"),
     ("ciphertext", "decrypt_then_infer"),
 )
@@ -45,15 +44,15 @@ def cost(
         batches: Pictures a batch.
 
     Returns:
-        For each size and batch (`128px_batch1`), times in ms: `key_planes`, `field`, `decrypt` (planes given), `plain`,
-        `keyed` and `gated` (the reader with each stem, field given), `decrypt_then_infer` and `ciphertext` (everything
-        from ciphertext and key on); ratios: `keyed_to_plain`, `gated_to_plain`, `ciphertext_to_plain` and
-        `ciphertext_to_decrypt_then_infer`, each with its quartiles (see `encdl.study.timing.ratios`).
+        For each size and batch (`128px_batch1`), times in ms: `key_planes`, `field`, `decrypt` (planes given), `plain`
+        and `keyed` (the reader with each stem, field given), `decrypt_then_infer` and `ciphertext` (everything from
+        ciphertext and key on); ratios: `keyed_to_plain`, `ciphertext_to_plain` and `ciphertext_to_decrypt_then_infer`,
+        each with its quartiles (see `encdl.study.timing.ratios`).
     """
     channels, width = reader.stem.channels, reader.stem.width
     readers = {
         name: Reader(stem(channels, width), reader.backbone).eval().to(device)
-        for name, stem in (("plain", PlainStem), ("keyed", KeyedStem), ("gated", GatedStem))
+        for name, stem in (("plain", PlainStem), ("keyed", KeyedStem))
     }
     found = {}
     for size in sizes:
@@ -79,7 +78,6 @@ def _times(readers: dict[str, Reader], cipher: Cipher, spec: PlaneSpec, picture:
         "decrypt": lambda: cipher.decrypt(picture, key),
         "plain": lambda: readers["plain"](picture),
         "keyed": lambda: readers["keyed"](picture, mask),
-        "gated": lambda: readers["gated"](picture, mask),
         "decrypt_then_infer": lambda: readers["plain"](cipher.decrypt(picture, planes())),
         "ciphertext": lambda: readers["keyed"](picture, cipher.field(picture, planes())),
     }

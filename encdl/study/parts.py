@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +36,12 @@ class Trained(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(ABC):
     """One row and seed of a study.
 
     Attributes:
         config: The recipe, a YAML file.
-        row: One of `encdl.study.rows.VIEWS`.
+        row: What of the study it is about; subclasses say more.
         seed: Of weights, keys, order and augmentation alike.
         folder: The study's folder; files of this part begin with `name`.
         settings: Further words for `encdl fit`, the same for all parts.
@@ -72,15 +73,20 @@ class Part:
         origin = [Path(self.config).read_text(), self.row, self.seed, self.settings, records.commit()]
         return hashlib.sha256(json.dumps(origin).encode()).hexdigest()[:16]
 
+    @abstractmethod
     def words(self) -> list[str]:
         """The command line of `encdl` that trains it."""
-        seed = str(self.seed)
-        return [
-            *("fit", "--config", self.config, "--seed_everything", seed),
-            *("--model.init_args.view", VIEWS[self.row], "--model.init_args.seed", seed),
-            *("--data.init_args.seed", seed, "--trainer.default_root_dir", str(Path(self.folder, self.name))),
-            *self.settings,
-        ]
+
+    @abstractmethod
+    def run(self, fit: Callable[[list[str]], Trained]) -> dict[str, Any]:
+        """Train, judge and keep.
+
+        Args:
+            fit: Runs a command line of `encdl fit`.
+
+        Returns:
+            `row`, `seed`, `figures` and how they came about.
+        """
 
     def known(self) -> dict[str, Any] | None:
         """Its figures, if it has been run as it is now."""
@@ -89,6 +95,45 @@ class Part:
         except (OSError, ValueError):
             return None
         return content if content.get("digest") == self.digest() else None
+
+    def keep(self, content: dict[str, Any], started: float) -> dict[str, Any]:
+        """Write what `known` finds.
+
+        Args:
+            content: What was found.
+            started: Since when, by the monotonic clock.
+
+        Returns:
+            The content, with what is known of every part.
+        """
+        whole = {
+            "row": self.row,
+            "seed": self.seed,
+            **content,
+            "wall_s": round(time.monotonic() - started, 1),
+            "commit": records.commit(),
+            "digest": self.digest(),
+        }
+        write_bytes(self.result, json.dumps(whole, indent=1).encode(), force=True)
+        return whole
+
+    def fitting(self, *words: str) -> list[str]:
+        """The command line of `encdl fit` with the recipe, the seed, these words and the settings of all parts."""
+        seed = str(self.seed)
+        return [
+            *("fit", "--config", self.config, "--seed_everything", seed),
+            *("--model.init_args.seed", seed, "--data.init_args.seed", seed),
+            *("--trainer.default_root_dir", str(Path(self.folder, self.name)), *words, *self.settings),
+        ]
+
+
+@dataclass(frozen=True)
+class ReaderPart(Part):
+    """One training of a reader; the row is one of `encdl.study.rows.VIEWS`."""
+
+    def words(self) -> list[str]:
+        """The command line of `encdl` that trains it."""
+        return self.fitting("--model.init_args.view", VIEWS[self.row])
 
     def run(self, fit: Callable[[list[str]], Trained]) -> dict[str, Any]:
         """Train, judge and keep.
@@ -112,8 +157,6 @@ class Part:
         figures, damaged = by_row(logged, self.row)
         trainer.save_checkpoint(self.checkpoint, weights_only=True)
         content = {
-            "row": self.row,
-            "seed": self.seed,
             "figures": figures,
             "damaged": damaged,
             "leakage_psnr_db": _leakage(task, data),
@@ -127,14 +170,10 @@ class Part:
             "planes": task.planes.to_dict(),
             "steps": steps,
             "fit_s": round(fit_s, 1),
-            "wall_s": round(time.monotonic() - started, 1),
             "device": records.device_name(str(device)),
             "dataset": type(data).__name__,
-            "commit": records.commit(),
-            "digest": self.digest(),
         }
-        write_bytes(self.result, json.dumps(content, indent=1).encode(), force=True)
-        return content
+        return self.keep(content, started)
 
 
 def _leakage(task: ReadTask, data: ImageDataModule) -> dict[str, dict[str, float]]:

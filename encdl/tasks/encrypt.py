@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from encdl.batch import ImageBatch
 from encdl.channel import stored
-from encdl.ciphers.base import Cipher
+from encdl.ciphers.base import Cipher, KeyedMaskCipher
 from encdl.damage import DAMAGES
+from encdl.errors import UsageError
 from encdl.keys.planes import PlaneSpec
 from encdl.losses import (
     LEVEL_LOSSES,
@@ -29,6 +30,7 @@ from encdl.nn.phases import fold_channels
 from encdl.panels import cipher_columns
 from encdl.tasks.base import CipherTask
 from encdl.tasks.damages import RandomDamage
+from encdl.weights import load
 
 FEW_HITS = "salt_pepper_1pct"
 """The damage after which it is counted how many pixels that were not hit stay as they are."""
@@ -42,7 +44,8 @@ class LossWeights:
     (`coupled`, `thesis`) and are left out where the mask follows from the key alone.
 
     Attributes:
-        level: The loss of levels that the task's setting `loss` names, in units of its `near`.
+        level: The loss of levels that the task's setting `loss` names, in units of its `near`: 2.8e-4 here is the
+            likelihood loss itself.
         hit: Binary cross-entropy of the pixels believed to be hit.
         unhit: What a pixel that was not hit counts in `level`, beside one that was: it is kept in the end anyway.
         activity: `encdl.losses.ContentActivityLoss`.
@@ -81,6 +84,8 @@ class EncryptTask(CipherTask):
         weight_decay: Of AdamW.
         precision: What the decryption network's convolutions are trained in: `32`, or `bf16` on a GPU. Ciphertexts do
             not depend on it, nor does what the network computes after training.
+        start: Weights to go on from, of the same cipher in the same size, as `encdl.weights.load` takes them; `None`:
+            those that the cipher has.
         seed: Fixes training keys and damage; the images are fixed by the data module's seed, the first weights by
             `seed_everything`.
     """
@@ -89,7 +94,7 @@ class EncryptTask(CipherTask):
         self,
         cipher: Cipher,
         planes: PlaneSpec = PlaneSpec(),  # noqa: B008
-        loss: Literal["likelihood", "l1", "mse", "charbonnier"] = "likelihood",
+        loss: Literal["likelihood", "l1", "mse", "charbonnier"] = "charbonnier",
         weights: LossWeights = LossWeights(),
         damage: RandomDamage = RandomDamage(),  # noqa: B008
         activity_target: float = 0.6,
@@ -97,9 +102,12 @@ class EncryptTask(CipherTask):
         learning_rate: float = 2e-3,
         weight_decay: float = 0.0,
         precision: Literal["32", "bf16"] = "32",
+        start: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(cipher, planes, learning_rate, weight_decay=weight_decay, seed=seed)
+        if start is not None:
+            _continue_from(cipher, start)
         self.weights, self.damage = weights, damage
         self.level = LEVEL_LOSSES[loss]()
         self.activity = ContentActivityLoss(activity_target)
@@ -118,8 +126,7 @@ class EncryptTask(CipherTask):
         """One step: encrypt under fresh keys, damage, restore; the sum of the weighted losses."""
         image, step = batch["image"], self.training_draws
         with torch.autocast(self.device.type, enabled=False):
-            of = self._decryption_losses if self.cipher.keyed_mask else self._cipher_losses
-            losses = of(image, "train", step)
+            losses = self._losses(image, step)
         loss = self._sum(losses)
         # A value is brought to the CPU only where it is logged: waiting for it at each step would idle a GPU.
         self.log_dict(
@@ -128,29 +135,44 @@ class EncryptTask(CipherTask):
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
         return loss
 
+    def _losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
+        if isinstance(self.cipher, KeyedMaskCipher):
+            return self._decryption_losses(self.cipher, image, "train", step)
+        return self._cipher_losses(image, "train", step)
+
     def _sum(self, losses: dict[str, Tensor]) -> Tensor:
         return torch.stack([getattr(self.weights, name) * value for name, value in losses.items()]).sum()
 
-    def _decryption_losses(self, image: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
+    def _decryption_losses(
+        self, cipher: KeyedMaskCipher, image: Tensor, purpose: str, step: int
+    ) -> dict[str, Tensor]:
         """Of a cipher whose mask follows from the key alone: damage of the ciphertext is damage of the image."""
         generator = self._generator(purpose, step)
         mask = self._key_mask(image, purpose, step, generator)
         damaged, lost = self.damage(image + mask, generator)  # uint8 wraps at 256 by itself
         decrypted = fold_channels(damaged - mask).unsqueeze(1)
         lost = fold_channels(lost).unsqueeze(1)
-        [network] = (each for each in self.cipher.modules() if isinstance(each, DecryptionNetwork))
-        level, hit = network(decrypted, lost)
+        level, hit = cipher.decryption(decrypted, lost)
         return self._repair_losses(level, hit, decrypted, lost, fold_channels(image).unsqueeze(1))
 
     def _key_mask(self, image: Tensor, purpose: str, step: int, generator: torch.Generator) -> Tensor:
         """Masks of fresh keys, uint8 of the image's shape."""
         if self.planes.planes == 8 and self.planes.expansion == "full":
-            seed = int(torch.randint(2**62, (), generator=generator))
-            source = torch.Generator(image.device).manual_seed(seed)
-            return torch.randint(
-                0, 256, image.shape, generator=source, device=image.device, dtype=torch.uint8
-            )
+            return self._uniform_bytes(image, generator)
         return self.cipher.field(image, self._planes(image, purpose, step))
+
+    def _key_planes(self, image: Tensor, purpose: str, step: int) -> Tensor:
+        """Key planes (N, 1, H, W) of fresh keys; planes that never repeat are drawn as the uniform bits they are."""
+        if self.planes.expansion != "full":
+            return fold_channels(self._planes(image, purpose, step)).unsqueeze(1)
+        drawn = self._uniform_bytes(image, self._generator(f"{purpose} planes", step))
+        return fold_channels(drawn >> 8 - self.planes.planes).unsqueeze(1)
+
+    def _uniform_bytes(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Drawn where the image is, from a seed that the generator draws."""
+        seed = int(torch.randint(2**62, (), generator=generator))
+        source = torch.Generator(image.device).manual_seed(seed)
+        return torch.randint(0, 256, image.shape, generator=source, device=image.device, dtype=torch.uint8)
 
     def _repair_losses(
         self, level: Tensor, hit: Tensor | None, decrypted: Tensor, lost: Tensor, image: Tensor
@@ -169,7 +191,7 @@ class EncryptTask(CipherTask):
     def _cipher_losses(self, batch: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
         """Of a cipher whose encryption is trained too."""
         image = fold_channels(batch).unsqueeze(1).float()
-        planes = fold_channels(self._planes(batch, purpose, step)).unsqueeze(1)
+        planes = self._key_planes(batch, purpose, step)
         ciphertext, mask = self.cipher(image, planes)
         damaged, lost = self._damaged(ciphertext, self._generator(purpose, step))
         losses = self._restoration(image, planes, damaged, lost)
@@ -189,8 +211,9 @@ class EncryptTask(CipherTask):
         return losses
 
     def _restoration_losses(self, batch: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
+        """Those of `_cipher_losses` that are about damage."""
         image = fold_channels(batch).unsqueeze(1).float()
-        planes = fold_channels(self._planes(batch, purpose, step)).unsqueeze(1)
+        planes = self._key_planes(batch, purpose, step)
         damaged, lost = self._damaged(self.cipher(image, planes)[0], self._generator(purpose, step))
         return self._restoration(image, planes, damaged, lost)
 
@@ -260,8 +283,9 @@ class EncryptTask(CipherTask):
     def _judged_loss(self, image: Tensor, stage: str, step: int) -> Tensor:
         """What training minimises, of the decryption network alone."""
         with torch.autocast(self.device.type, enabled=False):
-            of = self._decryption_losses if self.cipher.keyed_mask else self._restoration_losses
-            return self._sum(of(image, f"{stage} loss", step))
+            if isinstance(self.cipher, KeyedMaskCipher):
+                return self._sum(self._decryption_losses(self.cipher, image, f"{stage} loss", step))
+            return self._sum(self._restoration_losses(image, f"{stage} loss", step))
 
     @torch.no_grad()
     def panel(self, batch: ImageBatch) -> dict[str, Tensor]:
@@ -269,3 +293,17 @@ class EncryptTask(CipherTask):
         image = batch["image"]
         planes, wrong = self._planes(image, "panel", 0), self._planes(image, "panel wrong key", 0)
         return cipher_columns(self.cipher, image, planes, wrong, self._generator("panel", 0))
+
+
+def _continue_from(cipher: Cipher, start: str) -> None:
+    """Give a cipher the weights of a file.
+
+    Raises:
+        UsageError: They are of another cipher, or of another size.
+    """
+    found = load(start).cipher
+    if (found.name, found.config()) != (cipher.name, cipher.config()):
+        raise UsageError(
+            f"{start}: weights of {found.name} {found.config()}: set model.cipher alike, or leave out model.start"
+        )
+    cipher.load_state_dict(found.state_dict())

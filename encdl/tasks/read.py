@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from encdl.batch import ImageBatch
+from encdl.channel import stored
 from encdl.damage import Damage
 from encdl.data.base import DataSpec, ImageDataModule
 from encdl.errors import DataError, UsageError
@@ -20,7 +21,6 @@ from encdl.keys.planes import PlaneSpec
 from encdl.readers import READER_KEY, Backbone, Reader
 from encdl.tasks.base import CipherTask
 from encdl.tasks.keys import fresh_planes
-from encdl.tasks.tuning import check_tunable, free_encryption, tuned_sight
 from encdl.tasks.views import Sight, View
 from encdl.weights import load as load_cipher
 from encdl.weights import weights_id
@@ -51,7 +51,7 @@ class BatchKeys:
             step=0,
             device=self.image.device,
         )
-        return planes.expand(len(self.image), -1, -1, -1, -1).contiguous()
+        return planes.expand(self.image.shape).contiguous()
 
     def generator(self, purpose: str) -> torch.Generator:
         """Random numbers of this batch."""
@@ -61,19 +61,17 @@ class BatchKeys:
 class ReadTask(CipherTask):
     """Trains a reader on what its view shows of each picture, and judges it on all rows of the view.
 
-    The cipher is frozen unless `tune_cipher`. Every picture gets a fresh key and nonce in every epoch, so that the
+    The cipher is frozen. Every picture gets a fresh key and nonce in every epoch, so that the
     reader works with any key.
 
     Args:
         view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
         backbone: Makes the network behind the stem for a number of features and of classes.
-        weights: The cipher: `default`, `thesis`, or the path of a weights file or checkpoint.
+        weights: The cipher: `default`, `keystream`, `thesis`, or the path of a weights file or checkpoint.
         planes: Map and expansion of the keys.
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         seed: Fixes the keys.
-        tune_cipher: Also train the cipher's encryption, which makes it another cipher: files that other weights
-            encrypted are not for it. The checkpoint holds the tuned one. See `encdl.tasks.tuning`.
     """
 
     per_pixel: ClassVar[bool]
@@ -90,14 +88,11 @@ class ReadTask(CipherTask):
         learning_rate: float,
         weight_decay: float,
         seed: int,
-        tune_cipher: bool,
     ) -> None:
         loaded = load_cipher(weights)
-        if tune_cipher:
-            free_encryption(loaded.cipher)
-        # Mostly frozen, yet in training mode, which changes nothing in a cipher: Lightning would warn of another.
+        # Frozen, yet in training mode, which changes nothing in a cipher: Lightning would warn of another.
         super().__init__(loaded.cipher.train(), planes, learning_rate, weight_decay, seed)
-        self.view, self.backbone, self.tune_cipher = view, backbone, tune_cipher
+        self.view, self.backbone = view, backbone
         self.classes: tuple[str, ...] = ()
         self.reader: Reader
         self.size: tuple[int, int]
@@ -121,7 +116,7 @@ class ReadTask(CipherTask):
 
         Raises:
             DataError: The data set has no classes.
-            UsageError: The backbone is for another task, or view and stem do not fit `tune_cipher`.
+            UsageError: The backbone is for another task.
         """
         if self.classes:
             return
@@ -139,26 +134,20 @@ class ReadTask(CipherTask):
         """An untrained reader for the pictures and classes of a data set.
 
         Raises:
-            UsageError: The backbone is for another task, or view and stem do not fit `tune_cipher`.
+            UsageError: The backbone is for another task.
         """
         stem = self.view.stem_for(spec)
-        if self.tune_cipher:
-            check_tunable(self.view, stem)
         backbone = self.backbone(stem.width, len(spec.classes))
         if backbone.per_pixel != self.per_pixel:
             raise UsageError(f"model.backbone {type(backbone).__name__} {self.wanted}")
         return Reader(stem, backbone)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """The loss of the main row, and that of decryption while the cipher is tuned."""
+        """The loss of the main row."""
         image = batch["image"]
         keys = BatchKeys(self, image, "train", self.training_draws)
-        if self.tune_cipher:
-            sight, decryption = tuned_sight(self.cipher, image, keys.fresh("key"))
-            loss = self.loss(self.reader(sight.picture, sight.mask), batch) + decryption
-        else:
-            sight = self.view.train(self.cipher, image, keys)
-            loss = self.loss(self.reader(sight.picture, sight.mask), batch)
+        sight = self.view.train(self.cipher, image, keys)
+        loss = self.loss(self.reader(sight.picture, sight.mask), batch)
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
         return loss
 
@@ -175,7 +164,7 @@ class ReadTask(CipherTask):
         image = batch["image"]
         keys = BatchKeys(self, image, "test", number)
         for name, damage in self.damages.items():
-            harm = partial(damage, generator=keys.generator(name))
+            harm = partial(stored, damage, generator=keys.generator(name))
             for row, sight in self.view.damaged(self.cipher, image, keys, harm).items():
                 self.measure("test", f"{row}/{name}", self.read(sight).float(), batch)
 

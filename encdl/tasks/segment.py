@@ -40,14 +40,13 @@ class SegmentTask(ReadTask):
     Args:
         view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
         backbone: Makes the network behind the stem for a number of features and of classes.
-        weights: The cipher: `default`, `thesis`, or the path of a weights file or checkpoint.
+        weights: The cipher: `default`, `keystream`, `thesis`, or the path of a weights file or checkpoint.
         planes: Map and expansion of the keys.
         balanced: Weigh the classes in the loss by the inverse square root of their share of the training pixels, which
             finds small structures sooner; the inverse itself would paint too much of them.
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         seed: Fixes the keys.
-        tune_cipher: Also train the cipher's encryption; see `ReadTask`.
     """
 
     per_pixel: ClassVar[bool] = True
@@ -63,9 +62,8 @@ class SegmentTask(ReadTask):
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         seed: int = 0,
-        tune_cipher: bool = False,
     ) -> None:
-        super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed, tune_cipher)
+        super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed)
         self.balanced = balanced
         self.criterion: nn.Module
         self.spacing: tuple[float, float] | None = None

@@ -35,7 +35,7 @@ class Sight:
 
 
 class Keys(Protocol):
-    """Key planes for one batch, uint8 (B, C, P, H, W)."""
+    """Key planes for one batch, packed: uint8 (B, C, H, W)."""
 
     def fresh(self, purpose: str) -> Tensor:
         """Of another key for each picture of each batch."""

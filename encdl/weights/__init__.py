@@ -2,7 +2,7 @@
 
 A weights file is a `torch.save` of plain values and tensors, `{"format", "cipher", "config", "state"}`, and is only
 ever read with `weights_only=True`: no file can run code. The *weights id* names the parts that decide a ciphertext;
-retraining a restorer does not change it, and files made before still open.
+training repair anew does not change it, and files made before still open.
 """
 
 from __future__ import annotations
@@ -19,16 +19,21 @@ import torch
 from torch import Tensor, nn
 
 from encdl import ciphers
-from encdl.ciphers import Cipher
+from encdl.ciphers import AgileCipher, Cipher, KeystreamCipher
+from encdl.ciphers.mask_network import FixedConv2d
 from encdl.errors import WeightsError
 from encdl.nn.integer import IntegerConv2d
 
-FORMAT = 1
-SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "thesis": "thesis.pt"}
-"""Names that `load` takes instead of a path."""
+FORMAT = 2
+"""Format 1 was that of EncDL 0.1, whose ciphers this version does not have."""
+SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "keystream": "agile.pt", "thesis": "thesis.pt"}
+"""Names that `load` takes instead of a path. Damage is the same under `agile` and `keystream`: so is its repair."""
 
-SHIPPED_IDS = {"b2f6d002ab377c30": "default", "26dc3e6f74d06531": "thesis"}
-"""Ids of the shipped weights, and the names to load them by."""
+SHIPPED_IDS = {"fddc91651b4ad8c6": "default", "85cba7871dc63a69": "keystream", "26dc3e6f74d06531": "thesis"}
+"""Ids of what the shipped weights encrypt with, and the names to load them by.
+
+The first two are those of all weights of these ciphers: what encrypts there is fixed; training changes repair alone.
+"""
 
 MALFORMED = (ValueError, TypeError, AttributeError)
 """What `torch.load` raises, beside its own errors, at files of another kind."""
@@ -65,7 +70,7 @@ def weights_id(cipher: Cipher) -> str:
     """16 hex digits of the SHA-256 over everything that decides a ciphertext: cipher, revision, weights."""
     digest = hashlib.sha256(f"{cipher.name}/{cipher.revision}/{cipher.planes}".encode())
     for module in cipher.encryption_modules():
-        for name, tensor in _acting(module).items():
+        for name, tensor in (_acting(module) | _fixed(module)).items():
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -101,7 +106,10 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     elif CHECKPOINT_KEY in content:
         parts = _of_checkpoint(content)
     elif "format" in content and "cipher" in content:
-        raise WeightsError(f"{path}: weights of format {content['format']!r}: this version reads {FORMAT}")
+        made = " (EncDL 0.1's)" if content["format"] == 1 else ""
+        raise WeightsError(
+            f"{path}: weights of format {content['format']!r}{made}: this version reads {FORMAT}"
+        )
     else:
         raise WeightsError(
             f"{path}: not EncDL weights: give a file of `encdl export`, a checkpoint, or default"
@@ -120,7 +128,24 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     if not all(bool(value.isfinite().all()) for value in cipher.state_dict().values()):
         raise WeightsError(f"{path}: the weights hold NaN or infinity: the training run diverged")
     cipher.eval().requires_grad_(False)
-    return LoadedCipher(cipher.to(device), weights_id(cipher), name, training)
+    loaded = LoadedCipher(cipher.to(device), weights_id(cipher), name, training)
+    return as_keystream(loaded) if name == KeystreamCipher.name else loaded
+
+
+def as_keystream(loaded: LoadedCipher) -> LoadedCipher:
+    """The `keystream` cipher with the decryption network of `agile`: damage is the same under both, so is its repair.
+
+    Raises:
+        WeightsError: It is another cipher.
+    """
+    if not isinstance(loaded.cipher, AgileCipher | KeystreamCipher):
+        raise WeightsError(
+            f"{loaded.name}: holds a {loaded.cipher.name} cipher: keystream takes agile's decryption network"
+        )
+    cipher = KeystreamCipher(**loaded.cipher.config())
+    cipher.load_state_dict(loaded.cipher.state_dict())
+    cipher = cipher.eval().requires_grad_(False).to(next(loaded.cipher.parameters()).device)
+    return LoadedCipher(cipher, weights_id(cipher), loaded.name, loaded.training)
 
 
 def save(cipher: Cipher, path: str | Path, training: dict[str, Any] | None = None) -> str:
@@ -150,6 +175,16 @@ def _acting(module: nn.Module) -> dict[str, Tensor]:
             state[f"{prefix}weight"] = layer.integer_weight().detach().to(torch.int8)
             state[f"{prefix}bias"] = layer.integer_bias().detach().to(torch.int8)
     return state
+
+
+def _fixed(module: nn.Module) -> dict[str, Tensor]:
+    """Integers that belong to the code and are in no weights file, by name, as int8."""
+    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, FixedConv2d)}
+    return {
+        f"{name}.{part}": buffer.to(torch.int8)
+        for name, layer in layers.items()
+        for part, buffer in layer.named_buffers()
+    }
 
 
 def _of_file(content: dict[str, Any]) -> Parts | None:

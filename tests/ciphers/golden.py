@@ -39,11 +39,11 @@ SHAPES = (
     (1, 233, 197),
     (3, 128, 90),
 )
-MAPS = ("logistic", "chebyshev", "piecewise_linear", "chacha20")
+MAPS = ("logistic+chacha20", "chebyshev+chacha20", "piecewise_linear+chacha20", "tent+chacha20", "chacha20")
 
 
 def image(index: int) -> Tensor:
-    """Golden picture `index`, uint8 (1, C, H, W): noise, or a brain slice where the size allows one."""
+    """Golden image `index`, uint8 (1, C, H, W): noise, or a brain slice where the size allows one."""
     shape = SHAPES[index]
     if min(shape[1:]) < 32:
         noise = hashlib.shake_256(f"golden {index}".encode()).digest(int(np.prod(shape)))
@@ -54,7 +54,7 @@ def image(index: int) -> Tensor:
 
 
 def planes(index: int) -> Tensor:
-    """Its key planes, uint8 (1, C, P, H, W)."""
+    """Its key planes, packed, uint8 (1, C, H, W)."""
     key = Key(hashlib.sha256(b"golden key").digest())
     subkey = key.image_keys(hashlib.sha256(f"golden nonce {index}".encode()).digest()[:16]).planes
     spec = PlaneSpec(map=MAPS[index % len(MAPS)])

@@ -17,15 +17,16 @@ from encdl.keys.planes import PlaneSpec, key_planes
 from encdl.postprocess import PostProcess
 
 RANDOM: dict[str, tuple[str, dict[str, int]]] = {
-    "agile-1": ("agile", {"planes": 1, "restorer_width": 8, "restorer_blocks": 1}),
-    "agile-4": ("agile", {"planes": 4, "field_width": 1, "coupling_width": 1, "restorer_blocks": 0}),
-    "agile-8": ("agile", {"planes": 8, "coupling_width": 9, "restorer_width": 8, "restorer_blocks": 1}),
-    "agile-9": ("agile", {"planes": 9, "field_width": 5, "restorer_width": 4, "restorer_blocks": 1}),
+    "agile-1": ("agile", {"planes": 1, "width": 8, "blocks": 1}),
+    "agile-4": ("agile", {"planes": 4, "width": 4, "blocks": 0}),
+    "coupled-1": ("coupled", {"planes": 1, "width": 8, "blocks": 1}),
+    "coupled-8": ("coupled", {"coupling_width": 9, "width": 8, "blocks": 1}),
+    "keystream-3": ("keystream", {"planes": 3, "width": 4, "blocks": 1}),
     "thesis-3": ("thesis", {"planes": 3, "width": 8, "blocks": 1}),
 }
 """Ciphers with random weights: name and settings."""
 
-SHIPPED = ("default", "thesis")
+SHIPPED = ("default", "keystream", "thesis")
 EVERY = (*RANDOM, *SHIPPED)
 EXACT = tuple(name for name in EVERY if "thesis" not in name)
 
@@ -52,7 +53,7 @@ def image_keys(count: int, seed: int = 0) -> list[ImageKeys]:
 def planes(
     one: Cipher, image: Tensor, keys: list[ImageKeys], expansion: str = "full", period: int = 0
 ) -> Tensor:
-    """Key planes for a batch of pictures, uint8 (B, C, P, H, W)."""
+    """Key planes for a batch of images, packed: uint8 (B, C, H, W)."""
     spec = PlaneSpec(expansion=expansion, period=period, planes=one.planes)
     return torch.from_numpy(key_planes([key.planes for key in keys], spec, *image.shape[1:]))
 

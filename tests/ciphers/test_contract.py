@@ -14,6 +14,7 @@ from torch import Tensor
 
 from encdl import ciphers, weights
 from encdl.ciphers import Cipher
+from encdl.ciphers.base import AdditiveCipher
 from encdl.damage import DAMAGES, Damage
 from encdl.errors import UsageError, WeightsError
 from encdl.metrics.quality import psnr_db
@@ -34,7 +35,7 @@ SHAPES = [
     (1, 7, 6, 5),
 ]
 
-OPENS_TO_ANY_KEY = "[thesis+none"
+OPENS_TO_ANY_KEY = ("[thesis+none", "[thesis+interleave")
 """A known weakness of the shipped baseline; post-processing covers it."""
 
 PIPELINES = [(name, process) for name in EVERY for process in NAMES]
@@ -80,7 +81,7 @@ class TestContract:
     def test_a_wrong_key_tells_no_more_than_the_mean(
         self, pipeline: Pipeline, request: pytest.FixtureRequest
     ) -> None:
-        if OPENS_TO_ANY_KEY in request.node.name:
+        if any(name in request.node.name for name in OPENS_TO_ANY_KEY):
             reason = "the baseline hides the background, and shows tissue under any key"
             request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
         image = mni_slice(80, 96, 96)  # tissue only
@@ -119,22 +120,28 @@ class TestContract:
         lost[0, 0, 3, 4] = True
         assert torch.equal(pipeline.restore(damaged, keys, lost)[1], before[1])
 
-    def test_nothing_outside_the_reach_of_a_loss_is_touched(self, pipeline: Pipeline) -> None:
+    def test_what_is_neither_lost_nor_taken_to_be_hit_is_decrypted(
+        self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not isinstance(pipeline.cipher, AdditiveCipher):
+            pytest.skip("all that the thesis cipher gives is a guess")
         image, keys = noise(2, 2, 40, 39), image_keys(2)
         ciphertext = pipeline.encrypt(image, keys)
+        hit = noise(2, 2, 40, 39, seed=2) < 5
+
+        def told(levels: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
+            assert bool(((lost == 0) | (lost == 1)).all())
+            return torch.full_like(levels, -100.0), hit.view(levels.shape).float() - 0.5
+
+        monkeypatch.setattr(pipeline.cipher.decryption, "forward", told)
         lost = noise(2, 2, 40, 39, seed=1) < 1
         lost[1] = False
         lost[0, 1, :10, 30:] = True
-        right = pipeline.decrypt(ciphertext, keys)
-        after = pipeline.process.undo_lost(lost, keys)
-        reached = pipeline.cipher.reach(after.flatten(0, 1).unsqueeze(1).float()).view(lost.shape)
-        assert (reached.dtype, bool(reached[after].all())) == (torch.bool, True)
-        assert not bool(reached[1].any())
-        for seed in range(3):
-            filled = torch.where(lost, noise(2, 2, 40, 39, seed=10 + seed), ciphertext)
-            assert torch.equal(pipeline.decrypt(filled, keys)[~reached], right[~reached])
-            kept = ~reached[:1]  # picture 0 says what it lost, so the rest of it is decrypted
-            assert torch.equal(pipeline.restore(filled, keys, lost)[:1][kept], right[:1][kept])
+        guessed = hit | pipeline.process.undo_lost(lost, keys)
+        filled = torch.where(lost, noise(2, 2, 40, 39, seed=10), ciphertext)
+        restored = pipeline.restore(filled, keys, lost)
+        assert torch.equal(restored[~guessed], pipeline.decrypt(filled, keys)[~guessed])
+        assert not bool(restored[guessed].any())  # a likelihood of nearly 0
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -156,7 +163,7 @@ class TestCipher:
     def test_ciphertext_is_image_plus_mask(self, name: str) -> None:
         one, image = cipher(name), noise(2, 1, 13, 14)
         bits = planes(one, image, image_keys(2))
-        ciphertext, mask = one(image.float(), bits[:, 0].float())
+        ciphertext, mask = one(image.float(), bits)
         assert torch.equal(torch.remainder(image + mask, 256), ciphertext)
         assert torch.equal(ciphertext.to(torch.uint8), one.encrypt(image, bits))
         assert float(mask.min()) >= 0
@@ -165,14 +172,19 @@ class TestCipher:
         assert (field.dtype, field.shape) == (torch.uint8, image.shape)
         assert torch.equal(field, mask.to(torch.uint8)) or not one.exact
 
-    def test_training_reaches_the_encryption_weights(self, name: str) -> None:
+    def test_training_reaches_every_weight(self, name: str) -> None:
+        """Those of encryption too, where it has any."""
         one = copy.deepcopy(cipher(name)).train().requires_grad_(True)
-        image, bits = noise(1, 1, 16, 16).float(), noise(1, one.planes, 16, 16).float().fmod(2)
+        image = noise(1, 1, 16, 16).float()
+        bits = planes(one, image, image_keys(1))
         ciphertext, mask = one(image, bits)
-        one.logits(ciphertext + mask / 2, bits, torch.zeros_like(image)).square().sum().backward()
-        gradients = [p.grad for module in one.encryption_modules() for p in module.parameters()]
+        levels, hits = one.repair(ciphertext + mask / 2, bits, torch.zeros_like(image))
+        (levels.square().sum() + (0.0 if hits is None else hits.square().sum())).backward()
+        gradients = [parameter.grad for parameter in one.parameters()]
         assert all(g is not None and bool(g.isfinite().all()) for g in gradients)
-        assert any(bool(g.any()) for g in gradients if g is not None)
+        trained = [p for module in one.encryption_modules() for p in module.parameters()]
+        assert bool(trained) != one.keyed_mask
+        assert not trained or any(bool(p.grad.any()) for p in trained if p.grad is not None)
 
     @pytest.mark.usefixtures("threads")
     def test_threads_change_nothing(self, name: str) -> None:
@@ -226,7 +238,9 @@ class TestCipher:
         assert not last.is_contiguous()
         for other in (last, strided):
             assert torch.equal(one.encrypt(other, bits), ciphertext)
-        assert torch.equal(one.encrypt(image, bits.flip(-1).flip(-1).transpose(-1, -2).mT), ciphertext)
+        assert torch.equal(
+            one.encrypt(image, bits.flip(-1).flip(-1).transpose(-1, -2).contiguous().mT), ciphertext
+        )
         back = one.decrypt(ciphertext.to(memory_format=torch.channels_last), bits)
         assert torch.equal(back, one.decrypt(ciphertext, bits))
         assert ciphertext.numpy().tobytes() == ciphertext.contiguous().numpy().tobytes()
@@ -250,7 +264,7 @@ class TestCipher:
         again = ciphers.create(one.name, settings)
         assert again.config() == settings
         assert again.state_dict().keys() == one.state_dict().keys()
-        settings["planes"] = 31
+        settings["planes"] = 7
         assert one.config()["planes"] == one.planes
 
     def test_wrong_input_is_refused_in_one_line(self, name: str) -> None:
@@ -262,6 +276,7 @@ class TestCipher:
             "dtype of the planes": (image, bits.bool()),
             "no batch": (image[0], bits[0]),
             "five dimensions": (image[None], bits[None]),
+            "planes that are not packed": (image, bits[:, :, None]),
             "nothing": (image[:0], bits[:0]),
             "no rows": (image[:, :, :0], bits[..., :0, :]),
             "planes of another size": (image, bits[..., :5, :]),
@@ -269,7 +284,6 @@ class TestCipher:
             "planes of one channel": (image, bits[:, :1]),
             "too many planes": (image, torch.cat([bits, bits], dim=2)),
             "no planes": (image, bits[:, :, :0]),
-            "planes that are no bits": (image, bits * 255),
             "planes on another device": (image, bits.to("meta")),
         }
         for what, (picture, key_planes) in bad_pairs.items():
@@ -282,6 +296,15 @@ class TestCipher:
             with pytest.raises(UsageError, match="lost must") as raised:
                 one.restore(image, bits, wrong)
             assert "\n" not in str(raised.value)
+
+    def test_bits_beyond_the_planes_are_refused(self, name: str) -> None:
+        one, image = cipher(name), noise(1, 1, 4, 4)
+        bits = planes(one, image, image_keys(1))
+        if one.planes == 8:
+            assert torch.equal(one.encrypt(image, bits), one.encrypt(image, bits & 255))
+            return
+        with pytest.raises(UsageError, match=f"hold {one.planes} bits a pixel"):
+            one.encrypt(image, bits | 128)
 
     def test_nothing_lost_is_as_good_as_nothing_known(self, name: str) -> None:
         one, ciphertext = cipher(name), noise(2, 1, 12, 12)
@@ -303,34 +326,6 @@ def test_any_picture_comes_back(name: str, process: str, seed: int, shape: tuple
     assert torch.equal(pipeline.decrypt(pipeline.encrypt(image, keys), keys), image)
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    st.sampled_from(EXACT),
-    st.integers(0, 2**32),
-    st.tuples(st.integers(1, 70), st.integers(1, 70)),
-    st.floats(0.0, 0.3),
-)
-def test_reach_is_never_too_small(name: str, seed: int, size: tuple[int, int], share: float) -> None:
-    one, image = cipher(name), noise(1, 1, *size, seed=seed)
-    bits = planes(one, image, image_keys(1, seed=seed))
-    ciphertext = one.encrypt(image, bits)
-    lost = noise(1, 1, *size, seed=seed + 1).float() < 256 * share**3
-    filled = torch.where(lost, noise(1, 1, *size, seed=seed + 2), ciphertext)
-    changed = one.decrypt(filled, bits) != image
-    assert bool(one.reach(lost.float())[changed].all())
-
-
-def test_the_reach_of_a_pixel_is_its_neighbourhood() -> None:
-    """Conservative is not enough: a lost corner must not cost the whole picture."""
-    lost = torch.zeros(1, 1, 200, 200)
-    lost[..., 100, 100] = 1.0  # phase 0: coupled into its surroundings
-    reached = cipher("default").reach(lost)[0, 0].nonzero()
-    assert (reached.min(), reached.max()) == (50, 151)
-    lost = torch.zeros(1, 1, 200, 200)
-    lost[..., 101, 100] = 1.0
-    assert cipher("default").reach(lost).sum() == 1
-
-
 def test_a_picture_of_1024_pixels_a_side_comes_back() -> None:
     pipeline = Pipeline(cipher("default"), create("none"))
     image, keys = noise(1, 1, 1024, 1023), image_keys(1)
@@ -348,7 +343,7 @@ def test_shipped_ciphers_open_a_brain(name: str) -> None:
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_the_shipped_restorer_repairs(damage: Damage) -> None:
     """Better than plain decryption, and enough to see the brain by."""
-    pipeline = Pipeline(cipher("default"), create("none"))
+    pipeline = Pipeline(cipher("default"), create("interleave"))
     image, keys = mni_slice(85, 160, 160), image_keys(1)
     damaged, lost = damage(pipeline.encrypt(image, keys), torch.Generator().manual_seed(0))
     restored = psnr_db(pipeline.restore(damaged, keys, lost), image).item()
@@ -360,16 +355,18 @@ def test_the_shipped_restorer_repairs(damage: Damage) -> None:
     ("name", "settings"),
     [
         ("agile", {"planes": 0}),
-        ("agile", {"planes": 33}),
+        ("agile", {"planes": 9}),
         ("agile", {"planes": 8.0}),
         ("agile", {"planes": True}),
-        ("agile", {"field_width": -1}),
-        ("agile", {"coupling_width": 0}),
-        ("agile", {"coupling_width": 257}),
-        ("agile", {"restorer_width": 6}),
-        ("agile", {"restorer_width": 10**8}),
-        ("agile", {"restorer_blocks": -1}),
-        ("agile", {"width": 8}),
+        ("agile", {"width": 6}),
+        ("agile", {"width": 10**8}),
+        ("agile", {"blocks": -1}),
+        ("agile", {"restorer_width": 8}),
+        ("keystream", {"planes": 0}),
+        ("keystream", {"blocks": 65}),
+        ("coupled", {"field_width": -1}),
+        ("coupled", {"coupling_width": 0}),
+        ("coupled", {"coupling_width": 257}),
         ("agile", {8: 8}),
         ("thesis", {"planes": "8"}),
         ("thesis", {"width": 0}),

@@ -28,7 +28,16 @@ def agile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of an untrained cipher: exact all the same."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "agile.pt"
-    weights.save(ciphers.create("agile", {}), path)
+    weights.save(ciphers.create("agile", {"width": 4, "blocks": 1}), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def coupled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that do not come with EncDL, and decide the ciphertext; exact too."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "coupled.pt"
+    weights.save(ciphers.create("coupled", {"width": 4, "blocks": 1}), path)
     return path
 
 

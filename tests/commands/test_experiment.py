@@ -253,3 +253,52 @@ def test_the_seeds_of_a_study_are_runs_below_one(
     mean = record["metrics"]["ciphertext"]["accuracy"]["mean"]
     assert parent.data.metrics["test/accuracy/ciphertext"] == pytest.approx(mean)
     assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["readers-bars.json"]
+
+
+LOSSES_RECIPE = """
+model:
+  class_path: encdl.tasks.encrypt.EncryptTask
+  init_args:
+    cipher: {class_path: encdl.ciphers.AgileCipher, init_args: {width: 4, blocks: 1}}
+data:
+  class_path: encdl.data.mixture.Mixture
+  init_args: {parts: {bars: 1.0, dots: 1.0}, data_dir: DIR, batch_size: 2, crop: 16, batches: 2}
+trainer:
+  max_epochs: 1
+  accelerator: cpu
+  logger: false
+  enable_progress_bar: false
+  enable_model_summary: false
+  callbacks: [{class_path: encdl.callbacks.AveragedWeights, init_args: {decay: 0.5}}]
+"""
+
+
+@pytest.mark.slow
+def test_a_study_of_losses(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name, size in (("bars", 16), ("dots", 20)):
+        images = np.random.default_rng(0).integers(0, 256, (6, size, size), dtype=np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images=images, split=np.arange(6) % 3)
+    (tmp_path / "losses.yaml").write_text(LOSSES_RECIPE)
+    command = ["experiment", "losses", "--config", str(tmp_path / "losses.yaml"), "--data-dir", str(tmp_path)]
+    command += ["--rows", "l1", "likelihood", "--seeds", "2", "--work", str(tmp_path / "work")]
+    assert main([*command, "--output", str(tmp_path / "losses.json")]) == 0
+    record = json.loads((tmp_path / "losses.json").read_text())
+    assert (record["task"], record["seeds"], record["best"] in {"l1", "likelihood"}) == (
+        "losses",
+        [0, 1],
+        True,
+    )
+    assert record["dataset"] == "Mixture bars+dots"
+    for loss in ("l1", "likelihood"):
+        assert set(record["metrics"][loss]) == {"bars", "dots"}
+        for sets in record["metrics"][loss].values():
+            assert set(sets["restored_psnr_db"]) == set(DAMAGES)
+            assert len(sets["restored_psnr_db"]["quarter_lost"]["values"]) == 2
+    assert "best over all cells" in capfd.readouterr().out
+
+
+def test_a_loss_that_there_is_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "losses.yaml").write_text(LOSSES_RECIPE)
+    words = ["experiment", "losses", "--config", str(tmp_path / "losses.yaml"), "--rows", "l2"]
+    assert main(words) == 2
+    assert "no row l2: there are likelihood, l1, mse, charbonnier" in capfd.readouterr().err

@@ -50,8 +50,8 @@ def test_what_the_export_keeps(run: Run, trained: Path) -> None:
     checkpoint, small = weights.load(trained), weights.load("small.pt")
     assert small.training["steps"] == 2
     assert Path("small.pt").stat().st_size < 0.5 * trained.stat().st_size
-    for key, value in small.cipher.restorer.state_dict().items():  # type: ignore[union-attr]
-        assert torch.equal(value, checkpoint.cipher.restorer.state_dict()[key])  # type: ignore[union-attr]
+    for key, value in small.cipher.decryption.state_dict().items():  # type: ignore[union-attr]
+        assert torch.equal(value, checkpoint.cipher.decryption.state_dict()[key])  # type: ignore[union-attr]
 
 
 def test_files_open_with_either(run: Run, trained: Path) -> None:

@@ -93,6 +93,15 @@ def test_the_leaky_expansion_warns_once_and_only_on_encryption(run: Run, agile: 
     assert run("decrypt", "scan.encdl", *options, "-o", "b.png")[2] == ""
 
 
+def test_a_chaotic_map_alone_warns_once_and_only_on_encryption(run: Run, agile: Path) -> None:
+    options = ["--key", "k.key", "--weights", str(agile)]
+    code, _, err = run("encrypt", "scan.png", *options, "--map", "tent")
+    assert code == 0
+    assert err.startswith("encdl: warning: map 'tent' alone is worth 94 bits of the key's 256")
+    assert err.count("\n") == 1
+    assert run("decrypt", "scan.encdl", *options, "-o", "b.png")[2] == ""
+
+
 def test_the_synthetic_nonce_warns_that_equal_images_show(run: Run, agile: Path) -> None:
     options = ["scan.png", "--key", "k.key", "--weights", str(agile), "--nonce", "synthetic"]
     for name in ("a.encdl", "b.encdl"):
@@ -186,16 +195,30 @@ def test_wrong_inputs_of_decrypt(run: Run, scan: Path, agile: Path) -> None:
         failed(decrypt("cut.encdl"), "cut.encdl: ", words)
     Path("bad.encdl").write_bytes(data[:-50] + b"\0\0" + data[-48:])
     failed(decrypt("bad.encdl"), "changed after it was written", "--salvage")
-    Path("new.encdl").write_bytes(data[:8] + b"\3" + data[9:])
-    failed(decrypt("new.encdl"), "version 3", "update EncDL")
+    Path("new.encdl").write_bytes(data[:8] + b"\4" + data[9:])
+    failed(decrypt("new.encdl"), "version 4", "update EncDL")
+    for version in (1, 2):
+        Path("old.encdl").write_bytes(data[:8] + bytes([version]) + data[9:])
+        failed(
+            decrypt("old.encdl"),
+            f"made by EncDL 0.1 (container version {version})",
+            "decrypt it with EncDL 0.1",
+        )
 
 
-def test_wrong_weights(run: Run, scan: Path, tmp_path: Path, agile: Path) -> None:
+def test_wrong_weights(run: Run, folder: Path, coupled: Path) -> None:
     torch.manual_seed(1)
-    other_id = weights.save(weights.ciphers.create("agile", {}), tmp_path / "other.pt")
+    other_id = weights.save(weights.ciphers.create("coupled", {"width": 4, "blocks": 1}), "other.pt")
     Path("text.pt").write_text("hello")
+    assert run("encrypt", "scan.png", "--key", "k.key", "--weights", coupled)[0] == 0
+    scan = Path("scan.encdl")
     made_with = container.read_header(scan).weights
+    assert made_with not in weights.SHIPPED_IDS
     options = ["--key", "k.key", "-o", "b.png"]
+    failed(
+        run("decrypt", scan, *options), made_with, "which do not come with EncDL", "give it with --weights"
+    )
+    failed(run("decrypt", scan, *options, "--weights", "default"), made_with, "give it with --weights")
     failed(run("decrypt", scan, *options, "--weights", "other.pt"), made_with, other_id, "--weights")
     failed(run("decrypt", scan, *options, "--weights", "none.pt"), "none.pt: no such weights file")
     failed(run("decrypt", scan, *options, "--weights", "text.pt"), "text.pt: not a weights file")
@@ -209,7 +232,7 @@ def test_a_cipher_that_does_not_come_with_encdl(run: Run, scan: Path) -> None:
         header, metadata = reader.header, reader.metadata
         assert metadata is not None
         bodies = [chunk.body for chunk in reader.chunks()]
-    foreign = dataclasses.replace(header, cipher="text.pt")
+    foreign = dataclasses.replace(header, cipher="text.pt", weights="0" * 16)
     with Path("f.encdl").open("wb") as stream:
         writer = container.Writer(stream, foreign, metadata, key.image_keys(header.nonce_bytes))
         for body in bodies:
@@ -367,7 +390,7 @@ def test_inspect(run: Run, scan: Path) -> None:
     for words in (
         "21x30 uint8",
         ", 1 slice\n",
-        "version 2",
+        "version 3",
         "agile",
         Key.load("k.key").id,
         "complete",

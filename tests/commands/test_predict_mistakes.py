@@ -14,7 +14,7 @@ from encdl import images, readers, weights
 from encdl.cli import main
 from encdl.keys.key import Key
 from encdl.prediction import Predictor
-from encdl.readers import GatedStem, KeyedStem, KeylessStem, PlainStem, Reader, ResNet18, UNet
+from encdl.readers import KeyedStem, KeylessStem, PlainStem, Reader, ResNet18, UNet
 from tests.commands.conftest import KEYED, Run, rows
 from tests.commands.test_files import failed, noise
 from tests.reader_checkpoint import SIZE, save_reader, smooth, tiny_reader
@@ -106,9 +106,6 @@ def test_readers_that_cannot_serve(run: Run, files: list[Path], agile: Path) -> 
     failed(predict(keyless), "keyless.ckpt: was trained without the key (view Keyless, KeylessStem)")
     odd = save_reader("odd.ckpt", tiny_reader(ResNet18, PlainStem), view="Keyless")
     failed(predict(odd), "trained without the key (view Keyless, PlainStem)")
-    gated = save_reader("gated.ckpt", tiny_reader(ResNet18, GatedStem))
-    assert predict(gated)[0] == 0
-    failed(predict(gated, "--weights", agile), "reads no others (GatedStem)", "leave out --weights")
     plain = save_reader("plain.ckpt", tiny_reader(ResNet18, PlainStem), view="Plaintext")
     failed(predict(plain, "--weights", "thesis"), "cipher 'thesis' is not exact")
     failed(

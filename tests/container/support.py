@@ -34,7 +34,7 @@ def header(metadata: Metadata = METADATA, **changes: Any) -> Header:
         "layout": "SHW",
         "nonce": NONCE.hex(),
         "postprocess": "none",
-        "planes": PlaneSpec("logistic", "full", 8, 0).to_dict(),
+        "planes": PlaneSpec("logistic+chacha20", "full", 8, 0).to_dict(),
         "study": "",
         "key_id": KEY.id,
         "tile": (3, 5),
@@ -92,7 +92,7 @@ def resign(
     values = json.loads(head[PREFIX.size :])
     values = change(values) or values
     encoded = values if isinstance(values, bytes) else canonical(values)
-    head = PREFIX.pack(container.MAGIC, 2, len(encoded)) + encoded
+    head = PREFIX.pack(container.MAGIC, container.VERSION, len(encoded)) + encoded
     keys = key.image_keys(NONCE)
     tags = ChunkTags(keys, head)
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM

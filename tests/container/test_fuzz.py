@@ -43,11 +43,11 @@ class Corpus:
 
 def corpus() -> Corpus:
     made = Corpus()
-    for recorded in (*golden.FIRST, *golden.SECOND):
+    for recorded in golden.RECORDED:
         made.add(recorded.path.read_bytes(), golden.KEY)
     made.add(make(), KEY)
     made.add(make(header(shape=(9, 2, 2), tile=(2, 2), nonce="ab" * 16)), KEY)
-    wrapped = Codec(StubCipher(), "0" * 16).encrypt_array(golden.SECOND[1].array, KEY, How(wrap="aes"))
+    wrapped = Codec(StubCipher(), "0" * 16).encrypt_array(golden.RECORDED[1].array, KEY, How(wrap="aes"))
     made.add(wrapped, KEY)
     return made
 

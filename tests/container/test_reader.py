@@ -53,7 +53,7 @@ def test_the_layout_is_the_documented_one() -> None:
         "cipher", "weights", "dtype", "layout", "nonce", "postprocess", "planes", "study", "key_id", "sealed_bytes",
     )}  # fmt: skip
     encoded = canonical(fields | {"shape": [3, 4, 5], "tile": [3, 5]})
-    head = b"\x89ENCDL\r\n" + struct.pack("<HI", 2, len(encoded)) + encoded
+    head = b"\x89ENCDL\r\n" + struct.pack("<HI", 3, len(encoded)) + encoded
     authentication = KEY.image_keys(NONCE).authentication
     of_tags, of_head = expand(authentication, b"encdl container tags"), hashlib.sha256(head).digest()
 
@@ -73,7 +73,7 @@ def test_the_layout_is_the_documented_one() -> None:
 
 def test_a_file_written_once_is_read_for_ever() -> None:
     assert (
-        hashlib.sha256(DATA).hexdigest() == "dce013d8da972632064c07c443c73469a73b924e0093aaa30b71f632bbd74243"
+        hashlib.sha256(DATA).hexdigest() == "d2a35a8f50cb6de85f23b6e37038112a5ad44f61b776a9f97bc5661dafb1bedd"
     )
 
 
@@ -245,9 +245,9 @@ def test_a_few_bytes_cannot_ask_a_tolerant_reader_for_terabytes() -> None:
 def test_other_files() -> None:
     refused(b"\x89PNG\r\n\x1a\n" + DATA[8:], "is not an EncDL file")
     refused(DATA.replace(b"\r\n", b"\n"), "copied as text")
-    refused(DATA[:8] + struct.pack("<H", 3) + DATA[10:], "version 3, this EncDL reads up to 2: update EncDL")
+    refused(DATA[:8] + struct.pack("<H", 4) + DATA[10:], "version 4, this EncDL reads up to 3: update EncDL")
     refused(DATA[:8] + struct.pack("<H", 0) + DATA[10:], "header is damaged")
-    refused(DATA[:8] + struct.pack("<H", 1) + DATA[10:], "is missing")
+    refused(DATA[:8] + struct.pack("<H", 1) + DATA[10:], "was made by EncDL 0.1")
 
 
 def test_names_that_cannot_be_read(tmp_path: Path) -> None:

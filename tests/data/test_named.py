@@ -63,6 +63,25 @@ def test_labelled_kinds(tmp_path: Path) -> None:
         named.open_data("medmnist:unknown")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("brain_tumor", NpzImages), ("acdc", NpzImages), ("breastmnist", MedMNIST)]
+)
+@pytest.mark.parametrize(("folder", "title"), [("sets", "{}"), (None, "{}@sets"), ("other", "{}@sets")])
+def test_sets_by_name_and_folder(name: str, kind: type[NpzImages], folder: str | None, title: str) -> None:
+    opened = named.open_data(title.format(name), folder)
+    assert type(opened) is kind
+    assert opened.path == Path("sets", f"{name}.npz")
+    by_default = named.open_data(name)
+    assert isinstance(by_default, NpzImages)
+    assert by_default.path == Path("data", f"{name}.npz")
+
+
+@pytest.mark.parametrize("name", ["embedded", "a.npz", "pictures", ""])
+def test_a_folder_for_data_that_has_none(name: str) -> None:
+    with pytest.raises(UsageError, match="--data-dir says where sets such as brain_tumor are"):
+        named.open_data(name, "sets")
+
+
 def test_opening_imports_no_large_library() -> None:
     code = (
         "import sys; import encdl.data.named as n; n.open_data('mednist');"
@@ -86,7 +105,8 @@ def test_names_are_relative_to_the_working_folder(tmp_path: Path, monkeypatch: p
 def test_nothing_of_that_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        DataError, match=r"no such data: give embedded, lesions, tissue, a folder .*decathlon:TASK"
+        DataError,
+        match=r"no such data: give embedded, lesions, tissue, brain_tumor, acdc, .*decathlon:TASK.* \.npz file",
     ):
         named.open_data(name)
 
@@ -129,3 +149,89 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="has no pictures in its test split"):
         named.test_images(str(tmp_path / "no-test.npz"), 3)
+
+
+def column(path: Path, name: str, groups: list[int], split: int = 2) -> str:
+    """Pictures whose level is their number, with a column of patients or clusters."""
+    count = len(groups)
+    numbers = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1)
+    np.savez(
+        path,
+        images=np.broadcast_to(numbers, (count, 4, 5)),
+        split=np.full(count, split),
+        **{name: np.array(groups)},
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["patient", "group"])
+def test_images_of_a_set_are_spread_over_groups(tmp_path: Path, name: str) -> None:
+    file = column(tmp_path / "a.npz", name, [7] * 6 + [8] * 2 + [9] * 4)
+    found = named.images_to_judge(file, most=6)
+    assert found.groups == ("7", "7", "8", "8", "9", "9")
+    assert [int(image.max()) for image in found.images] == [0, 3, 6, 7, 8, 10]
+    assert found.describe() == f"{file}, test split: 6 images (of 12) of 3 patients or clusters"
+    assert len(named.images_to_judge(file).images) == 12
+
+
+def test_a_hundred_of_a_set(tmp_path: Path) -> None:
+    file = column(tmp_path / "a.npz", "group", list(range(130)))
+    found = named.images_to_judge(file)
+    assert (len(found.images), len(set(found.groups)), found.of) == (100, 100, 130)
+    assert len(named.images_to_judge(file, most=120).images) == 120
+
+
+def test_a_folder_is_all_its_images_at_their_own_size(tmp_path: Path) -> None:
+    shapes = [(5, 7), (31, 2), (1, 1), (300, 280), (9, 9, 3), (8, 6, 4), (12, 12)]
+    places = ["a.png", "b.png", "c.png", "deep/er/d.png", "e.png", "test/f.png", "train/g.tif"]
+    for place, shape in zip(places, shapes, strict=True):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        images.write(tmp_path / place, np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    found = named.images_to_judge(str(tmp_path))
+    assert found.describe() == f"{tmp_path}: 7 images"
+    sizes = [(1 if len(shape) == 2 else 3, *shape[:2]) for shape in shapes]
+    assert [tuple(image.shape) for image in found.images] == sizes
+    for place, image in zip(places, found.images, strict=True):
+        array = images.read(tmp_path / place)
+        expected = array[None] if array.ndim == 2 else np.moveaxis(array[..., :3], -1, 0)
+        assert np.array_equal(image.numpy(), expected)
+    assert len(named.images_to_judge(str(tmp_path), most=3).images) == 3
+    grouped = named.images_to_judge(str(tmp_path), group="folder")
+    assert grouped.groups == (".", ".", ".", "deep/er", ".", "test", "train")
+
+
+def test_the_digest_is_of_the_images(tmp_path: Path) -> None:
+    file = put_npz(tmp_path / "a.npz")
+    first, again, other = (named.images_to_judge(file, most=most) for most in (3, 3, 4))
+    assert first.digest == again.digest != other.digest
+
+
+def test_reading_arrays_needs_no_large_library(tmp_path: Path) -> None:
+    code = (
+        "import sys; import encdl.data.named as n; n.images_to_judge(sys.argv[1]);"
+        "print(*{'mlflow', 'monai', 'albumentations', 'nilearn', 'nibabel', 'medmnist'} & set(sys.modules))"
+    )
+    words = [sys.executable, "-c", code, put_npz(tmp_path / "a.npz")]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
+
+
+def test_classes_and_validation_images(tmp_path: Path) -> None:
+    for kind in ("x", "y"):
+        (tmp_path / "c" / kind).mkdir(parents=True)
+        for number in range(6):
+            images.write(tmp_path / "c" / kind / f"{number}.png", np.full((5, 6), number, np.uint8))
+    found = named.images_to_judge(f"classes:{tmp_path / 'c'}", split="val")
+    assert found.dataset.endswith("val split")
+    assert 1 <= len(found.images) <= 4
+
+
+def test_nothing_to_judge_by(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no pictures"):
+        named.images_to_judge(str(tmp_path / "empty"))
+    with pytest.raises(DataError, match=r"brain_tumor\.npz: no such file"):
+        named.images_to_judge("brain_tumor", str(tmp_path))
+    file = column(tmp_path / "train.npz", "group", [1, 2], split=0)
+    with pytest.raises(DataError, match="has no pictures in its test split"):
+        named.images_to_judge(file)

@@ -16,6 +16,7 @@ CASES: dict[str, dict[str, Any]] = {
     "classes.ClassFolder": {"folder": "x", "group": "folder", "cache": False, "crop": 0},
     "npz.NpzImages": {"file": "x.npz", "class_names": ["a", "b"]},
     "medmnist.MedMNIST": {"name": "bloodmnist", "data_dir": "y", "size": 64},
+    "mixture.Mixture": {"parts": {"embedded": 0.5, "acdc": 1.0}, "data_dir": "y", "crop": 48, "smaller": 0.1},
     "mednist.MedNIST": {"data_dir": "y", "download": True},
     "decathlon.Decathlon": {
         "task": "Task02_Heart",

@@ -12,6 +12,7 @@ from pathlib import Path
 from encdl.keys import derive
 from encdl.keys.derive import ImageKeys
 from encdl.keys.key import Grant, Key
+from encdl.keys.maps import DEFAULT_MAP, MAPS, MaskedSequence
 
 
 def spellings(secret: bytes) -> dict[str, bytes]:
@@ -69,6 +70,11 @@ def secrets_of(opener: Key | Grant, name: str, nonces: list[tuple[bytes, str]]) 
         found[f"{name}, image {nonce.hex()}"] = of_image
         for field, value in secret_fields(derive.image_keys(of_image, nonce)).items():
             found[f"{name}, {field} of {nonce.hex()}"] = value
+            if field == "planes":
+                sequence = MAPS[DEFAULT_MAP]
+                assert isinstance(sequence, MaskedSequence)
+                parts = sequence.subkeys(value)
+                found |= {f"{name}, part {i} of the planes of {nonce.hex()}": parts[i] for i in (0, 1)}
     return found
 
 

@@ -60,7 +60,7 @@ CONFIG = """
 model:
   class_path: encdl.tasks.encrypt.EncryptTask
   init_args:
-    cipher: {class_path: encdl.ciphers.AgileCipher, init_args: {restorer_width: 4, restorer_blocks: 1}}
+    cipher: {class_path: encdl.ciphers.AgileCipher, init_args: {width: 4, blocks: 1}}
 data:
   class_path: tests.tasks.support.FewSlices
 trainer: {accelerator: cpu, max_steps: 1, enable_progress_bar: false, num_sanity_val_steps: 0}

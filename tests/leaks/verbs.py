@@ -78,7 +78,7 @@ BROKEN: list[tuple[list[str], str]] = [
     (["encrypt", "scan.png", *KEYED, "-o", "b.encdl"], "encdl.ciphers.agile:AgileCipher._encrypt"),
     (["encrypt", "scan.png", *KEYED, "-o", "b.encdl", "--nonce", "synthetic"], "encdl.atomic:os.fsync"),
     (["decrypt", "scan.encdl", *KEYED, "-o", "b.png"], "encdl.ciphers.agile:AgileCipher._decrypt"),
-    (["decrypt", "bad.encdl", *KEYED, "-o", "b.png", "--salvage"], "encdl.ciphers.agile:AgileCipher.logits"),
+    (["decrypt", "bad.encdl", *KEYED, "-o", "b.png", "--salvage"], "encdl.ciphers.agile:AgileCipher.repair"),
     (["decrypt", "scan.encdl", "--key", "study.grant", "-o", "b.png"], "encdl.formats:write"),
     (["rekey", "scan.encdl", *KEYED, "--new-key", "new.key"], "encdl.container:Writer.close"),
     (["grant", *KEYED, "--study", "T", "-o", "b.grant"], "encdl.keys.grant:Grant.save"),

@@ -16,7 +16,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Weights of a small untrained cipher: exact all the same, and quick."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "small.pt"
-    settings = {"field_width": 1, "coupling_width": 1, "restorer_width": 4, "restorer_blocks": 1}
+    settings = {"width": 4, "blocks": 1}
     weights.save(ciphers.create("agile", settings), path)
     return str(path)
 

@@ -13,7 +13,6 @@ from encdl.readers import (
     Backbone,
     BasicUNet,
     DenseNet,
-    GatedStem,
     KeyedStem,
     KeylessStem,
     PlainStem,
@@ -23,7 +22,7 @@ from encdl.readers import (
     UNet,
 )
 
-STEMS = [PlainStem, KeylessStem, KeyedStem, GatedStem]
+STEMS = [PlainStem, KeylessStem, KeyedStem]
 SMALL: list[tuple[type[Any], dict[str, Any]]] = [
     (ResNet18, {"width": 4}),
     (ResNet18, {"width": 4, "stride": 1, "pool": False}),

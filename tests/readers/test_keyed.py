@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from encdl.errors import UsageError
-from encdl.readers import GatedStem, KeyedStem, KeylessStem, PlainStem, Reader, ResNet18, UNet, keyed
+from encdl.readers import KeyedStem, KeylessStem, PlainStem, Reader, ResNet18, UNet, keyed
 from tests.reader_checkpoint import tiny_reader
 
 
@@ -33,7 +33,7 @@ def test_it_shares_parameters_and_mode(training: bool) -> None:
     assert isinstance(plain.stem, PlainStem)
 
 
-@pytest.mark.parametrize("stem", [KeyedStem, KeylessStem, GatedStem])
+@pytest.mark.parametrize("stem", [KeyedStem, KeylessStem])
 def test_other_readers_have_none(stem: type[Any]) -> None:
     reader: Reader = tiny_reader(ResNet18, stem)
     with pytest.raises(UsageError, match=f"a {stem.__name__} has no keyed twin"):

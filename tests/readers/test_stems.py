@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from encdl.errors import UsageError
-from encdl.readers import GatedStem, KeyedStem, KeylessStem, PlainStem, PositionalStem
-from encdl.readers.circle import PRODUCTS, harmonics_of
+from encdl.readers import KeyedStem, KeylessStem, PlainStem, PositionalStem
+from encdl.readers.circle import harmonics_of
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -84,32 +84,9 @@ def test_a_fixed_mask_shows_in_the_mean_of_its_place() -> None:
         stem(noise(1, 1, 8, 8))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_gates_start_on_the_unmasked_angle(channels: int) -> None:
-    """Its result depends on ciphertext minus mask alone, although no feature holds that difference."""
-    torch.manual_seed(0)
-    stem = GatedStem(channels, harmonics=3, free=0).eval()
-    image, mask, other = (noise(2, channels, 9, 8, seed=seed) for seed in range(3))
-    shown = stem(image + mask, mask)
-    assert torch.allclose(shown, stem(image + other, other), atol=1e-5)
-    assert not torch.allclose(shown, stem(image + mask, other), atol=1e-2)
-
-
-def test_the_gates_start_close_to_one_of_the_levels() -> None:
-    torch.manual_seed(0)
-    stem = GatedStem(1, width=1, harmonics=8, free=0)
-    with torch.no_grad():  # leave the sines, and one pixel of the kernel
-        stem.convolution.weight.view(8, PRODUCTS, 9)[:, :2] = 0
-        kernel = stem.convolution.weight.view(8, PRODUCTS, 9)
-        kernel[..., :4] = kernel[..., 5:] = 0
-    image, mask = torch.arange(16, 240, dtype=torch.uint8).view(1, 1, 1, -1), noise(1, 1, 1, 224)
-    line = stem.convolved(image + mask, mask)
-    assert torch.corrcoef(torch.stack([image.float().flatten(), line.detach().flatten()]))[0, 1].abs() > 0.999
-
-
 @pytest.mark.parametrize(
     "stem",
-    [PlainStem(2), KeyedStem(2), KeylessStem(2), PositionalStem(2, (6, 11)), GatedStem(2)],
+    [PlainStem(2), KeyedStem(2), KeylessStem(2), PositionalStem(2, (6, 11))],
     ids=lambda stem: type(stem).__name__,
 )
 def test_shapes(stem: Any) -> None:
@@ -133,10 +110,8 @@ def test_masks_go_to_keyed_stems_only() -> None:
 
 def test_settings_out_of_range() -> None:
     with pytest.raises(UsageError, match="harmonics must be from 1 to 16, not 0"):
-        GatedStem(1, harmonics=0)
+        KeylessStem(1, harmonics=0)
     with pytest.raises(UsageError, match="harmonics must be from 1 to 16, not 99"):
         KeylessStem(1, harmonics=99)
-    with pytest.raises(UsageError, match="-1 free gates"):
-        GatedStem(1, free=-1)
     with pytest.raises(UsageError, match="not 0 and width 16"):
         PlainStem(0)

@@ -54,7 +54,7 @@ def test_what_follows_the_test_is_done_where_training_was(
     monkeypatch.setattr(parts, "_leakage", lambda task, data: {"plaintext": {"probed on": str(task.device)}})
     monkeypatch.setattr(parts.records, "device_name", "the device {}".format)
     (tmp_path / "recipe.yaml").touch()
-    part = parts.Part(str(tmp_path / "recipe.yaml"), "plaintext", 0, str(tmp_path))
+    part = parts.ReaderPart(str(tmp_path / "recipe.yaml"), "plaintext", 0, str(tmp_path))
     content = part.run(lambda words: SimpleNamespace(trainer=trainer, model=task, datamodule=None))
     assert content["device"] == "the device cuda:0"
     assert content["leakage_psnr_db"] == {"plaintext": {"probed on": "cuda:0"}}

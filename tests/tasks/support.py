@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from encdl.ciphers import AgileCipher, ThesisCipher
+from encdl import ciphers
 from encdl.ciphers.base import Cipher
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.tasks.encrypt import EncryptTask, LossWeights
@@ -51,13 +51,12 @@ class Losses(Callback):
 
 def tiny_cipher(name: str = "agile", planes: int = 8) -> Cipher:
     torch.manual_seed(0)
-    if name == "thesis":
-        return ThesisCipher(planes, width=8, blocks=1)
-    return AgileCipher(planes, 1, 1, restorer_width=8, restorer_blocks=1)
+    more = {"field_width": 1, "coupling_width": 1} if name == "coupled" else {}
+    return ciphers.create(name, {"planes": planes, "width": 8, "blocks": 1, **more})
 
 
 def tiny_task(name: str = "agile", **settings: Any) -> EncryptTask:
-    weights = LossWeights(likelihood=1.0, activity=0.0 if name == "thesis" else 1.0)
+    weights = LossWeights(activity=1.0 if name == "coupled" else 0.0)
     return EncryptTask(tiny_cipher(name), **{"weights": weights, **settings})
 
 

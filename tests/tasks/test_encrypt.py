@@ -10,12 +10,14 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
 
-from encdl import weights
+from encdl import ciphers, weights
 from encdl.ciphers import ThesisCipher
 from encdl.damage import DAMAGES
 from encdl.errors import UsageError
-from encdl.keys.planes import PlaneSpec
+from encdl.keys.planes import LeakyExpansionWarning, PlaneSpec
+from encdl.losses import LEVEL_LOSSES
 from encdl.metrics.quality import PSNR_CAP_DB, mean_psnr_db
 from encdl.tasks.encrypt import EncryptTask, LossWeights
 from tests.mni import mni_slice
@@ -27,11 +29,28 @@ FIGURES = {
     "wrong_key_psnr_db",
     "mean_image_psnr_db",
     "entropy_bits",
-    "content_activity",
     *(f"restored_psnr_db/{name}" for name in DAMAGES),
+    *(f"unrestored_psnr_db/{name}" for name in DAMAGES),
 }
 ALL_LOSSES = LossWeights(*(1.0 for _ in dataclasses.fields(LossWeights)))
-NAMES = ["agile", "thesis"]
+NAMES = ["agile", "keystream", "coupled", "thesis"]
+KEYED = {"agile", "keystream"}
+
+
+def figures_of(name: str) -> set[str]:
+    """What is measured of a cipher."""
+    more = FIGURES if name in KEYED else FIGURES | {"content_activity"}
+    return more if name == "thesis" else more | {"unhit_unchanged_fraction"}
+
+
+def losses_of(name: str, pairs: bool = True) -> set[str]:
+    """The losses that a cipher can be trained by, without those that compare two images if there is one."""
+    if name in KEYED:
+        return {"level", "hit"}
+    shaping = {"activity", "uniformity", "autocorrelation", "adversary", "wrong_key"}
+    if not pairs:
+        shaping -= {"activity", "wrong_key"}
+    return shaping | ({"level"} if name == "thesis" else {"level", "hit"})
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -48,31 +67,40 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_loss_falls(trained: dict[str, Any]) -> None:
     losses: Losses = trained["losses"]
-    for name in ("train/loss", "train/likelihood"):
+    for name in ("train/loss", "train/level"):
         assert losses.mean(name, slice(-8, None)) < 0.75 * losses.mean(name, slice(8)), name
 
 
 def test_validation_logs_the_agreed_figures(trained: dict[str, Any]) -> None:
-    metrics = trained["metrics"]
-    assert {name.removeprefix("val/") for name in metrics if name.startswith("val/")} == FIGURES
-    assert metrics["val/exact_fraction"] == float(trained["task"].cipher.exact)
+    metrics, cipher = trained["metrics"], trained["task"].cipher
+    found = {name.removeprefix("val/") for name in metrics if name.startswith("val/")}
+    assert found == figures_of(cipher.name)
+    assert metrics["val/exact_fraction"] == float(cipher.exact)
     assert 0 <= metrics["val/entropy_bits"] <= 8
-    assert 0 <= metrics["val/content_activity"] <= 2
+    assert 0 <= metrics.get("val/content_activity", 0.0) <= 2
+    assert 0 <= metrics.get("val/unhit_unchanged_fraction", 0.0) <= 1
     assert all(0 < metrics[f"val/restored_psnr_db/{name}"] <= PSNR_CAP_DB for name in DAMAGES)
     assert metrics["val/wrong_key_psnr_db"] < PSNR_CAP_DB
 
 
 def test_only_losses_that_count_are_taken(trained: dict[str, Any]) -> None:
-    losses = {name for name in trained["losses"].steps[0] if name.startswith("train/")}
-    assert losses == {"train/loss", "train/likelihood"} | (
-        {"train/activity"} if trained["task"].weights.activity else set()
-    )
+    name = trained["task"].cipher.name
+    losses = {each.removeprefix("train/") for each in trained["losses"].steps[0] if each.startswith("train/")}
+    expected = losses_of(name) & ({"level", "hit"} | ({"activity"} if name == "coupled" else set()))
+    assert losses == {"loss"} | expected
+
+
+def test_encryption_is_trained_only_where_it_can_be(trained: dict[str, Any]) -> None:
+    task: EncryptTask = trained["task"]
+    fresh = tiny_cipher(task.cipher.name)
+    changed = weights.weights_id(task.cipher) != weights.weights_id(fresh)
+    assert changed == (task.cipher.name not in KEYED)
 
 
 def test_figures_of_the_test_split(trained: dict[str, Any], tmp_path: Path) -> None:
     testing = trainer(tmp_path, 1)
     [figures] = testing.test(trained["task"], FewSlices(), verbose=False)
-    assert set(figures) == {f"test/{name}" for name in FIGURES}
+    assert set(figures) == {f"test/{name}" for name in figures_of(trained["task"].cipher.name)}
     assert [figures] == trainer(tmp_path, 1).test(trained["task"], FewSlices(), verbose=False)
 
 
@@ -80,11 +108,19 @@ def test_panel(trained: dict[str, Any]) -> None:
     task: EncryptTask = trained["task"]
     image = torch.cat([mni_slice(90, 33, 48), mni_slice(70, 33, 48)])
     panel = task.panel({"image": image})
-    hurt = "damaged (5 % salt-and-pepper)"
-    assert list(panel) == ["plain", "ciphertext", "decrypted", "wrong key", hurt, "restored"]
+    hit, lost = "5 % hit", "a quarter lost"
+    assert list(panel) == [
+        "plain", "ciphertext", "wrong key",
+        hit, f"{hit}:\nmedian", f"{hit}:\nrestored",
+        lost, f"{lost}:\nbiharmonic", f"{lost}:\nrestored",
+    ]  # fmt: skip
     assert {(column.shape, column.dtype) for column in panel.values()} == {(image.shape, torch.uint8)}
-    assert torch.equal(panel["decrypted"], image) == task.cipher.exact
     assert not torch.equal(panel["wrong key"], image)
+    if task.cipher.keyed_mask:  # a hit pixel hits no other
+        same = (panel[hit] == image).float().mean()
+        assert float(same) == pytest.approx(0.95, abs=0.02)
+        assert mean_psnr_db(panel[f"{hit}:\nmedian"], image) > mean_psnr_db(panel[hit], image) + 3
+        assert mean_psnr_db(panel[f"{lost}:\nbiharmonic"], image) > mean_psnr_db(panel[lost], image) + 8
     again = task.panel({"image": image})
     assert all(torch.equal(panel[name], again[name]) for name in panel)
 
@@ -98,14 +134,14 @@ def test_checkpoint_is_a_weights_file(trained: dict[str, Any]) -> None:
     assert not loaded.cipher.training
     assert loaded.training["steps"] == 60
     assert {"commit", "versions", "device", "date"} <= set(loaded.training)
-    image, planes = mni_slice(90, 31, 45), torch.ones(1, 1, 8, 31, 45, dtype=torch.uint8)
+    image, planes = mni_slice(90, 31, 45), torch.full((1, 1, 31, 45), 255, dtype=torch.uint8)
     assert torch.equal(loaded.cipher.encrypt(image, planes), task.cipher.encrypt(image, planes))
     assert torch.equal(loaded.cipher.restore(image, planes), task.cipher.restore(image, planes))
 
 
 def test_checkpoint_with_an_attacker_is_a_weights_file(tmp_path: Path) -> None:
     fitting = trainer(tmp_path, 1)
-    fitting.fit(tiny_task(weights=ALL_LOSSES), FewSlices())
+    fitting.fit(tiny_task("coupled", weights=ALL_LOSSES), FewSlices())
     fitting.save_checkpoint(tmp_path / "last.ckpt")
     assert any("attacker" in name for name in fitting.model.state_dict())  # type: ignore[union-attr]
     state = weights.load(tmp_path / "last.ckpt").cipher.state_dict()
@@ -158,13 +194,49 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path, name: st
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_every_loss_and_any_batch(tmp_path: Path, name: str, batch_size: int) -> None:
     losses, task = Losses(), tiny_task(name, weights=ALL_LOSSES)
-    before = {key: value.clone() for key, value in task.cipher.state_dict().items()}
+    before = {key: value.clone() for key, value in task.cipher.named_parameters()}
     trainer(tmp_path, 3, losses).fit(task, FewSlices(batch_size=batch_size, eval_batch_size=1))
     taken = {one.removeprefix("train/") for one in losses.steps[0]} - {"loss"}
-    alone = {"activity", "wrong_key"} if batch_size == 1 else set()  # they compare two pictures
-    assert taken == {field.name for field in dataclasses.fields(LossWeights)} - alone
-    changed = [key for key, value in task.cipher.state_dict().items() if not torch.equal(value, before[key])]
+    assert taken == losses_of(name, pairs=batch_size > 1)
+    changed = [key for key, value in task.cipher.named_parameters() if not torch.equal(value, before[key])]
     assert len(changed) > len(before) / 2
+
+
+@pytest.mark.parametrize("loss", LEVEL_LOSSES)
+def test_losses_of_levels_by_name(tmp_path: Path, loss: str) -> None:
+    losses, task = Losses(), tiny_task(loss=loss)
+    assert type(task.level) is LEVEL_LOSSES[loss]
+    trainer(tmp_path, 2, losses).fit(task, FewSlices())
+    assert losses.steps[-1]["train/level"] > 0
+
+
+def test_masks_of_other_planes_are_made_from_keys() -> None:
+    """Eight full planes make uniform masks, which are drawn; four leave 16 levels, periodic ones repeat."""
+    image = torch.zeros(2, 1, 16, 16, dtype=torch.uint8)
+
+    def mask(spec: PlaneSpec) -> Tensor:
+        task = EncryptTask(tiny_cipher("keystream", spec.planes), spec)
+        return task._key_mask(image, "train", 0, task._generator("train", 0))
+
+    assert len(mask(PlaneSpec()).unique()) > 200
+    assert len(mask(PlaneSpec(planes=4)).unique()) <= 16
+    with pytest.warns(LeakyExpansionWarning):
+        repeated = mask(PlaneSpec(expansion="periodic", period=8))
+    assert torch.equal(repeated[..., :8, :8], repeated[..., 8:, 8:])
+
+
+def test_pixels_that_were_not_hit_do_not_pull_where_they_do_not_count() -> None:
+    image = torch.full((1, 1, 8, 8), 100, dtype=torch.uint8)
+    wrong, none = image.clone(), torch.zeros_like(image, dtype=torch.bool)
+    wrong[..., 0, 0] = 7
+    level = torch.full((1, 1, 8, 8), 100 / 155).log()
+    level[..., 0, 0] += 1.0  # an error where it was hit, and nowhere else
+    of = {
+        unhit: tiny_task(weights=LossWeights(unhit=unhit))._repair_losses(level, level, wrong, none, image)
+        for unhit in (0.0, 1.0)
+    }
+    assert float(of[0.0]["level"]) == pytest.approx(64 * float(of[1.0]["level"]), rel=1e-3)
+    assert float(of[0.0]["hit"]) == float(of[1.0]["hit"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -175,7 +247,7 @@ def test_figures_of_odd_pictures_are_numbers(name: str, shape: tuple[int, ...], 
     image = drawn if level is None else torch.full(shape, level, dtype=torch.uint8)
     task = tiny_task(name)
     figures = task._figures(image, "val", 0)
-    assert set(figures) == FIGURES
+    assert set(figures) == figures_of(name)
     assert all(bool(value.isfinite()) for value in figures.values())
     assert float(figures["exact_fraction"]) == 1.0 or not task.cipher.exact
 
@@ -197,3 +269,15 @@ def test_a_run_without_an_end_is_refused(tmp_path: Path) -> None:
     endless = trainer(tmp_path, -1, max_epochs=-1, val_check_interval=1)
     with pytest.raises(UsageError, match=r"set trainer\.max_steps or trainer\.max_epochs"):
         endless.fit(tiny_task(), FewSlices())
+
+
+def test_weights_to_go_on_from(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    trained = ciphers.create("agile", tiny_cipher().config())
+    weights.save(trained, tmp_path / "trained.pt")
+    task = tiny_task(start=str(tmp_path / "trained.pt"))
+    for name, value in trained.state_dict().items():
+        assert torch.equal(task.cipher.state_dict()[name], value), name
+    assert all(parameter.requires_grad for parameter in task.cipher.parameters())
+    with pytest.raises(UsageError, match=r"weights of agile .*: set model\.cipher alike"):
+        tiny_task("keystream", start=str(tmp_path / "trained.pt"))

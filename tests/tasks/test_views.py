@@ -39,7 +39,7 @@ class TestKeys:
         return torch.Generator().manual_seed(len(purpose))
 
     def fixed(self, purpose: str) -> Tensor:
-        return self.fresh(purpose)[:1].expand(len(self.image), -1, -1, -1, -1).contiguous()
+        return self.fresh(purpose)[:1].expand(self.image.shape).contiguous()
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def image() -> Tensor:
     return torch.cat([mni_slice(index, 33, 26) for index in (80, 90, 100)])
 
 
-@pytest.fixture(scope="module", params=["agile", "default", "thesis"])
+@pytest.fixture(scope="module", params=["agile", "default", "keystream", "coupled", "thesis"])
 def cipher(request: pytest.FixtureRequest) -> Cipher:
     return weights.load("default").cipher if request.param == "default" else tiny_cipher(request.param)
 

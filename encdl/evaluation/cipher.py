@@ -1,4 +1,4 @@
-"""What a cipher does to pictures, in figures: exactness, restoration, statistics, differential figures."""
+"""One cipher's figures without damage: exactness, wrong keys, statistics, differential figures, content activity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from encdl import postprocess
 from encdl.ciphers.base import Cipher
-from encdl.damage import DAMAGES
+from encdl.data.selection import evenly
 from encdl.keys.derive import ImageKeys
 from encdl.keys.key import Key
 from encdl.keys.nonces import synthetic_nonce
@@ -26,7 +26,6 @@ from encdl.metrics.differential import npcr_pct, uaci_pct
 from encdl.metrics.quality import content_activity, mean_psnr_db
 from encdl.metrics.statistics import entropy_bits, mean_adjacent_correlation
 from encdl.nn.planes import plane_tensor
-from encdl.panels import cipher_columns, panel_png
 from encdl.records import summary
 
 SIZES = (
@@ -44,7 +43,7 @@ SIZES = (
 """Heights and widths at which exactness is tried, odd ones among them."""
 
 ROWS = {"network": "none", "confusion": "confusion", "diffusion": "diffusion", "synthetic_nonce": "none"}
-"""Rows of the statistics, and the post-processing of each; the last one takes its nonce from the picture."""
+"""Rows of the statistics, and the post-processing of each; the last one takes its nonce from the image."""
 
 REFERENCES = ("aes_256_ctr", "fixed_xor")
 """Rows of the statistics that do not depend on the cipher: what to compare with."""
@@ -53,7 +52,7 @@ Progress = Callable[[str], None]
 
 
 class Evaluation:
-    """Measures one cipher on given pictures, under keys that no training has seen.
+    """Measures one cipher on given images, under keys that no training has seen.
 
     Args:
         cipher: In evaluation mode, on its device.
@@ -68,27 +67,35 @@ class Evaluation:
         self.key = Key(hashlib.sha256(f"encdl evaluation key {seed}".encode()).digest())
         self.wrong_key = Key(hashlib.sha256(f"encdl evaluation wrong key {seed}".encode()).digest())
 
-    def figures(self, images: Sequence[Tensor], exact_images: int, progress: Progress) -> dict[str, Any]:
-        """All figures of one seed.
+    def figures(
+        self, images: Sequence[Tensor], exact_images: int, statistics_images: int, progress: Progress
+    ) -> dict[str, Any]:
+        """All figures.
 
         Args:
             images: uint8 (C, H, W) each.
-            exact_images: How many pictures, of sizes in turn from `SIZES`, exactness is tried on.
+            exact_images: How many images, of sizes in turn from `SIZES`, exactness is tried on.
+            statistics_images: How many of the images, evenly spread, the statistics and activity are over.
             progress: Told in a few words what comes next.
         """
-        progress(f"seed {self.seed}: exactness on {exact_images} pictures of {len(SIZES)} sizes")
-        result: dict[str, Any] = self.exactness(images, exact_images)
-        progress(f"seed {self.seed}: damage and restoration")
-        result |= self.quality(images) | self.activity(images)
+        few = evenly(images, min(statistics_images, len(images)))
+        progress(f"exactness on {exact_images} images of {len(SIZES)} sizes")
+        result: dict[str, Any] = self.exactness(images, exact_images) | self.without_the_key(images)
+        if not self.cipher.keyed_mask:
+            result |= self.activity(few)
+        progress(f"statistics of {len(few)} images")
         for row in ROWS:
-            progress(f"seed {self.seed}: statistics, {row}")
-            for name, value in self.statistics(images, row).items():
+            for name, value in self.statistics(few, row).items():
                 result.setdefault(name, {})[row] = value
-        result["references"] = {row: self.statistics(images, row) for row in REFERENCES}
         return result
 
+    def references(self, images: Sequence[Tensor], statistics_images: int) -> dict[str, dict[str, float]]:
+        """The statistics of what every cipher is compared with."""
+        few = evenly(images, min(statistics_images, len(images)))
+        return {row: self.statistics(few, row) for row in REFERENCES}
+
     def exactness(self, images: Sequence[Tensor], count: int) -> dict[str, float]:
-        """`exact_fraction`: pictures that come back without one wrong pixel; `exact_pixel_fraction`: pixels."""
+        """`exact_fraction`: images that come back without one wrong pixel; `exact_pixel_fraction`: pixels."""
         whole, pixels = [], []
         for index in range(count):
             size = SIZES[index % len(SIZES)]
@@ -99,29 +106,16 @@ class Evaluation:
             pixels.append(float(same.float().mean()))
         return {"exact_fraction": _mean(whole), "exact_pixel_fraction": _mean(pixels)}
 
-    def quality(self, images: Sequence[Tensor]) -> dict[str, Any]:
-        """PSNR in dB with a wrong key, of the mean picture and after each damage, with and without the restorer."""
-        rows: dict[str, list[float]] = {}
-
-        def note(name: str, value: Tensor | float) -> None:
-            rows.setdefault(name, []).append(float(value))
-
+    def without_the_key(self, images: Sequence[Tensor]) -> dict[str, float]:
+        """PSNR in dB with a wrong key, and of each image's mean level."""
+        wrong_key, mean_image = [], []
         for index, image in enumerate(self._batches(images)):
-            planes = self._planes(self._keys(index), image)
-            ciphertext = self.cipher.encrypt(image, planes)
-            wrong = self._planes(self.wrong_key.image_keys(_nonce(index)), image)
-            note("wrong_key_psnr_db", mean_psnr_db(self.cipher.decrypt(ciphertext, wrong), image))
+            ciphertext = self.cipher.encrypt(image, self._planes(self._keys(index), image))
+            wrong = self._planes(self.wrong_key.image_keys(nonce(index)), image)
+            wrong_key.append(float(mean_psnr_db(self.cipher.decrypt(ciphertext, wrong), image)))
             mean = image.float().mean((2, 3), keepdim=True).round().to(torch.uint8)
-            note("mean_image_psnr_db", mean_psnr_db(mean.expand_as(image), image))
-            for name, damage in DAMAGES.items():
-                generator = torch.Generator().manual_seed(1000 * self.seed + index)
-                damaged, lost = damage(ciphertext, generator)
-                restored = self.cipher.restore(damaged, planes, lost)
-                note(f"restored_psnr_db/{name}", mean_psnr_db(restored, image))
-                note(f"unrestored_psnr_db/{name}", mean_psnr_db(self.cipher.decrypt(damaged, planes), image))
-                if bool(lost.any()):
-                    note(f"{name}_exact_of_rest", (restored == image)[~lost].float().mean())
-        return _nested({name: _mean(values) for name, values in rows.items()})
+            mean_image.append(float(mean_psnr_db(mean.expand_as(image), image)))
+        return {"wrong_key_psnr_db": _mean(wrong_key), "mean_image_psnr_db": _mean(mean_image)}
 
     def statistics(self, images: Sequence[Tensor], row: str) -> dict[str, float]:
         """Entropy (bits) and adjacent correlation of ciphertexts; NPCR and UACI (%) for one changed pixel.
@@ -144,25 +138,10 @@ class Evaluation:
                 figures.setdefault("uaci_pct", []).append(uaci_pct(ciphertext, other))
         return {name: float(torch.cat(values).mean()) for name, values in figures.items()}
 
-    def panel(self, images: Sequence[Tensor]) -> bytes:
-        """A PNG that shows what the cipher makes of up to three pictures of the first one's size."""
-        alike = [image for image in images if image.shape == images[0].shape]
-        batch = torch.stack(
-            [alike[index * len(alike) // min(3, len(alike))] for index in range(min(3, len(alike)))]
-        )
-        batch = batch.to(self.device)
-        planes, wrong = (
-            torch.cat([self._planes(key.image_keys(_nonce(i)), batch[i : i + 1]) for i in range(len(batch))])
-            for key in (self.key, self.wrong_key)
-        )
-        generator = torch.Generator().manual_seed(self.seed)
-        columns = cipher_columns(self.cipher, batch, planes, wrong, generator)
-        return panel_png(columns, f"the {self.cipher.name} cipher", len(batch))
-
     def activity(self, images: Sequence[Tensor]) -> dict[str, float]:
-        """Content activity under one key, by which pictures are compared.
+        """Content activity under one key, by which images are compared.
 
-        `content_activity`: the mean over all pairs of different pictures of the first one's size;
+        `content_activity`: the mean over all pairs of different images of the first one's size;
         `content_activity_neighbour`: over pairs that follow one another in the data set, which may be
         near-duplicates that share most of their content; `content_activity_unrelated`: over pairs of which one is
         turned by half a turn.
@@ -177,7 +156,7 @@ class Evaluation:
             "content_activity_neighbour": [(upright[i], upright[i + 1]) for i in count[:-1]],
             "content_activity_unrelated": [(upright[i], turned[i - 1]) for i in count],
         }
-        fallback = pairs["content_activity_unrelated"]  # one picture alone: compared with itself, turned
+        fallback = pairs["content_activity_unrelated"]  # one image alone: compared with itself, turned
         return {
             name: _mean([float(content_activity(*pair)) for pair in of or fallback])
             for name, of in pairs.items()
@@ -203,14 +182,14 @@ class Evaluation:
         return _xor_stream(image, AESCipher(AES(keys.planes), CTR(keys.nonce)))
 
     def _fixed_xor(self, index: int, image: Tensor) -> Tensor:
-        """The weak reference: one keystream for every picture."""
+        """The weak reference: one keystream for every image."""
         return self._aes(0, image)
 
     def _keys(self, index: int) -> ImageKeys:
-        return self.key.image_keys(_nonce(index))
+        return self.key.image_keys(nonce(index))
 
     def _row_keys(self, row: str, index: int, image: Tensor) -> ImageKeys:
-        """Same nonce for picture and changed picture, except where the nonce comes from the picture."""
+        """Same nonce for image and changed image, except where the nonce comes from the image."""
         if row != "synthetic_nonce":
             return self._keys(index)
         content = image.cpu().contiguous().numpy().tobytes()
@@ -241,7 +220,8 @@ def _xor_stream(image: Tensor, cipher: AESCipher[CTR]) -> Tensor:
     return torch.frombuffer(bytearray(secret), dtype=torch.uint8).view(image.shape).to(image.device)
 
 
-def _nonce(index: int) -> bytes:
+def nonce(index: int) -> bytes:
+    """The public nonce of an image by its number: reproducible, and with a test key no risk."""
     return hashlib.sha256(f"encdl evaluation nonce {index}".encode()).digest()[:16]
 
 
