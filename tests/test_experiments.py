@@ -22,7 +22,9 @@ from encdl.data.named import EMBEDDED
 from tests.stores import make_store
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-RECIPES = sorted(path for path in EXPERIMENTS.rglob("*.yaml") if not path.name.startswith("evaluate-"))
+RECIPES = sorted(
+    path for path in EXPERIMENTS.rglob("*.yaml") if not path.name.startswith(("evaluate-", "audit"))
+)
 """Of trainings."""
 
 

@@ -50,12 +50,12 @@ class Generator(nn.Module):
 
 
 class GanInversion(Attack):
-    """A generator that has to fool a discriminator, and to come near the pictures of known pairs."""
+    """A generator that has to fool a discriminator, and to come near the images of known pairs."""
 
     name = "gan_inversion"
     about = (
-        "Known plaintext: a generator turns ciphertexts into pictures that a discriminator cannot tell from "
-        "real ones, and that come near the known pictures of the victim's pairs."
+        "Known plaintext: a generator turns ciphertexts into images that a discriminator cannot tell from "
+        "real ones, and that come near the known images of the victim's pairs."
     )
     modes: ClassVar[tuple[str, ...]] = (
         "default",
@@ -66,18 +66,18 @@ class GanInversion(Attack):
     )
 
     def references(self) -> tuple[Target, ...]:
-        """Block scrambling under one key for all pictures."""
+        """Block scrambling under one key for all images."""
         return (BlockScrambling("fixed_key"),)
 
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: PSNR of what the generator makes of the victim's other ciphertexts."""
         steps = scene.budget(80, 2000)
         batch, width = (32, 12) if scene.quick else (128, 32)
-        ciphertexts = target.encrypt(scene.train)
+        ciphertexts = scene.ciphertexts(target, scene.train)
         generator = _trained(scene, ciphertexts, steps, batch, width)
         with torch.no_grad():
             found = torch.cat(
-                [generator(part) for part in torch.split(target.encrypt(scene.test, VICTIM), 256)]
+                [generator(part) for part in torch.split(scene.ciphertexts(target, scene.test, VICTIM), 256)]
             )
         estimates = ((found + 1) * 127.5).clamp(0, 255)
         size = sum(parameter.numel() for parameter in generator.parameters())

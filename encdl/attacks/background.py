@@ -44,9 +44,10 @@ class TileEstimation(Attack):
 
     name = "tile_estimation"
     about = (
-        "Ciphertext only, one picture at a time: finds the period of a repeated mask, takes the most common "
+        "Ciphertext only, one image at a time: finds the period of a repeated mask, takes the most common "
         "value at each place of the tile for the mask over black background, and takes it off."
     )
+    seeded: ClassVar[bool] = False
     modes: ClassVar[tuple[str, ...]] = ALL_MODES
 
     def references(self) -> tuple[Target, ...]:
@@ -54,11 +55,11 @@ class TileEstimation(Attack):
         return (RepeatedKeyXor(),)
 
     def run(self, target: Target, scene: Scene) -> Finding:
-        """Score: absolute correlation of estimate and picture; baseline: of the estimates with other pictures."""
-        pictures = scene.test if scene.large is None else scene.large
-        ciphertexts = target.encrypt(pictures)
+        """Score: absolute correlation of estimate and image; baseline: of the estimates with other images."""
+        images = scene.test if scene.large is None else scene.large
+        ciphertexts = scene.ciphertexts(target, images)
         estimates = torch.stack([_best_estimate(one) for one in ciphertexts])
-        own, others = (_correlation(estimates.roll(shift, 0), pictures) for shift in (0, len(pictures) // 2))
+        own, others = (_correlation(estimates.roll(shift, 0), images) for shift in (0, len(images) // 2))
         score, low, high = mean_interval(own)
         advantage, least, most = mean_interval(own - others)
         return self.finding(
@@ -67,7 +68,7 @@ class TileEstimation(Attack):
             float(others.mean()),
             "correlation",
             least > 0,
-            f"one ciphertext of {tuple(pictures.shape[2:])} pixels, all periods, no training",
+            f"one ciphertext of {tuple(images.shape[2:])} pixels, all periods, no training",
             interval=(low, high),
             advantage=advantage,
             advantage_interval=(least, most),
@@ -91,6 +92,7 @@ class CoprimeSolving(Attack):
         "of its key planes, and lets them vote for their place in planes that repeat, by one period or by co-prime "
         "ones."
     )
+    seeded: ClassVar[bool] = False
     modes: ClassVar[tuple[str, ...]] = (
         "default",
         "confusion",
@@ -107,7 +109,7 @@ class CoprimeSolving(Attack):
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: PSNR of the images that the voted planes open."""
         images = scene.test if scene.large is None else scene.large
-        ciphertexts = target.encrypt(images)
+        ciphertexts = scene.ciphertexts(target, images)
         cipher = target.cipher if isinstance(target, CipherTarget) and solvable(target.cipher) else None
         solve = _xored if cipher is None else partial(_through, cipher)
         solved = [solve(ciphertexts, sides) for sides in (coprime_sides(PLANES, PERIOD), [PERIOD] * PLANES)]
@@ -222,9 +224,9 @@ def _vote(bits: Tensor, sides: list[int], counted: Tensor | None = None) -> tupl
     return torch.stack(voted, 2).to(torch.uint8), 0.5 + float(torch.stack(agreement).mean()) / 2
 
 
-def _correlation(estimates: Tensor, pictures: Tensor) -> Tensor:
+def _correlation(estimates: Tensor, images: Tensor) -> Tensor:
     """Absolute Pearson correlation of each pair; 0 where one is constant: float64 (B,)."""
-    a, b = (each.flatten(1).double() for each in (estimates, pictures))
+    a, b = (each.flatten(1).double() for each in (estimates, images))
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     scale = (a.square().sum(1) * b.square().sum(1)).sqrt()
     found: Tensor = ((a * b).sum(1).abs() / scale.clamp(min=1e-12)).clamp(max=1.0)

@@ -18,24 +18,29 @@ Z: Final = 3.290527
 which at 95 % a few would look broken by chance."""
 
 
+MOST_KEPT: Final = 2**30
+"""Bytes of ciphertexts that a scene keeps."""
+
+
 @dataclass(frozen=True)
 class Scene:
     """What an attack works with.
 
     Attributes:
-        train: Pictures of the kind that the attacker knows to expect, uint8 (N, C, S, S).
-        test: Pictures under attack, from slices or patients of which none is in `train`; uint8 (M, C, S, S).
-        train_labels: Class of each training picture, int64 (N,).
-        test_labels: Class of each test picture, int64 (M,).
+        train: Images of the kind that the attacker knows to expect, uint8 (N, C, S, S).
+        test: Images under attack, from slices or patients of which none is in `train`; uint8 (M, C, S, S).
+        train_labels: Class of each training image, int64 (N,).
+        test_labels: Class of each test image, int64 (M,).
         device: Where to compute.
         seed: Fixes all draws of the attacker.
         quick: The attacker has a small budget: seconds on two CPU cores for each target, instead of minutes on a GPU.
         patience: How many times the small budget's steps and queries an attacker gets who has no GPU but time.
-        large: Test pictures of 128 pixels or more with their background, uint8 (L, C, T, T), for attacks that live on
-            repetition within a picture; None: `test` has to do.
+        large: Test images of 128 pixels or more with their background, uint8 (L, C, T, T), for attacks that live on
+            repetition within an image; None: `test` has to do.
+        kept: What `ciphertexts` has made so far; a scene with another seed goes on with it.
 
     Raises:
-        ValueError: Too few pictures.
+        ValueError: Too few images.
     """
 
     train: Tensor
@@ -47,11 +52,14 @@ class Scene:
     quick: bool = True
     patience: int = 1
     large: Tensor | None = None
+    kept: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if len(self.train) < 1 or len(self.test) < 2:
             raise ValueError(
-                "an attack needs at least 1 training and at least 2 test pictures, "
+                "an attack needs at least 1 training and at least 2 test images, "
                 f"got {len(self.train)} and {len(self.test)}"
             )
 
@@ -59,13 +67,31 @@ class Scene:
         """Steps or queries: the small budget times `patience` if `quick`, else the large one."""
         return small * self.patience if self.quick else large
 
+    def ciphertexts(self, target: Target, images: Tensor, first: int = 0) -> Tensor:
+        """What `target.encrypt` gives; kept, as attacks with other seeds and other attacks ask for the same.
+
+        Args:
+            target: See `Target`.
+            images: Some of the scene's; they must not change.
+            first: See `Target.encrypt`.
+        """
+        key = (target, first, images.data_ptr(), images.shape)
+        if key not in self.kept:
+            self.kept[key] = (
+                images,
+                target.encrypt(images, first),
+            )  # the images too: while they live, none lie there
+            while sum(each.numel() for _, each in self.kept.values()) > MOST_KEPT and len(self.kept) > 1:
+                del self.kept[next(iter(self.kept))]
+        return self.kept[key][1]
+
     def generator(self) -> torch.Generator:
         """A fresh CPU generator of the attacker's draws."""
         return torch.Generator().manual_seed(self.seed)
 
     @property
     def mean_image(self) -> Tensor:
-        """The attacker's best guess without any ciphertext: the mean of the training pictures, uint8 (C, S, S)."""
+        """The attacker's best guess without any ciphertext: the mean of the training images, uint8 (C, S, S)."""
         return self.train.float().mean(0).round().to(torch.uint8)
 
 
@@ -110,12 +136,14 @@ class Attack(ABC):
         about: One sentence: what the attacker has and wants.
         modes: Modes of a cipher that it is tried on, of `encdl.attacks.targets.MODES`.
         advisory: Its figure is reported, and an audit's verdict does not hang on it.
+        seeded: Whether its result depends on the attacker's draws: only then is it worth repeating with other seeds.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
     modes: ClassVar[tuple[str, ...]] = ("default",)
     advisory: ClassVar[bool] = False
+    seeded: ClassVar[bool] = True
 
     @abstractmethod
     def run(self, target: Target, scene: Scene) -> Finding:
@@ -123,7 +151,7 @@ class Attack(ABC):
 
         Args:
             target: The victim's black box.
-            scene: Pictures, device and budget.
+            scene: Images, device and budget.
         """
 
     def references(self) -> tuple[Target, ...]:
@@ -165,9 +193,9 @@ def auroc(positives: Tensor, negatives: Tensor) -> float:
 def auroc_interval(area: float, positives: int, negatives: int) -> tuple[float, float]:
     """99.9 % confidence interval of an area under the ROC curve.
 
-    The areas from which the one found lies less than `Z` of their own standard errors away, by the variance of Hanley
-    and McNeil (Radiology 143, 1982) with the mean of both counts, as Wilson's interval does for shares: method 5 of R. G.
-    Newcombe, Statistics in Medicine 25, 2006. It stays within 0..1 and has a width at 0 and 1 too.
+    The areas from which the one found lies less than `Z` of their own standard errors away, as Wilson's interval does
+    for shares: method 5 of R. G. Newcombe, Statistics in Medicine 25, 2006, by the variance of J. A. Hanley and B. J.
+    McNeil, Radiology 143, 1982. It stays within 0..1 and has a width at 0 and 1 too.
 
     Args:
         area: The estimate, 0 to 1.
@@ -205,19 +233,19 @@ def reconstruction(
     truth: Tensor | None = None,
     **more: Any,
 ) -> Finding:
-    """The finding of an attack that guesses pictures.
+    """The finding of an attack that guesses images.
 
     It has broken the target if two things hold: its guesses are better than the mean image, and each fits its own
-    picture better than the guesses from other pictures' ciphertexts do. The second alone is information that leaks:
+    image better than the guesses from other images' ciphertexts do. The second alone is information that leaks:
     it is in `more` as `advantage_db` with its interval, and `leaks`.
 
     Args:
         attack: Whose finding.
         target: What was attacked.
-        scene: Its training pictures make the mean image.
+        scene: Its training images make the mean image.
         estimates: Levels 0..255, float or uint8 (M, C, H, W).
         budget: See `Finding`.
-        truth: The pictures that were to be found, uint8 of the same shape; the scene's test pictures if None.
+        truth: The images that were to be found, uint8 of the same shape; the scene's test images if None.
         more: Further figures.
     """
     truth = (scene.test if truth is None else truth).to(estimates.device)

@@ -1,4 +1,4 @@
-"""Chosen plaintexts: what a few pictures of the attacker's choice tell about the keystream and the permutation."""
+"""Chosen plaintexts: what a few images of the attacker's choice tell about the keystream and the permutation."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ LEVEL = 128
 """What a chosen pixel is set to beside black: under any mask its ciphertext then changes."""
 
 VICTIM = 10**6
-"""Number of the first picture under attack: no nonce of a chosen picture, if nonces are fresh."""
+"""Number of the first image under attack: no nonce of a chosen image, if nonces are fresh."""
 
 
 class ChosenPlaintext(Attack):
-    """Recovers permutation, masks and key planes from black, constant and coded pictures, if nonces are reused."""
+    """Recovers permutation, masks and key planes from black, constant and coded images, if nonces are reused."""
 
     name = "chosen_plaintext"
     about = (
-        "The victim encrypts a black picture, pictures that code the place of each pixel in binary, and a few "
+        "The victim encrypts a black image, images that code the place of each pixel in binary, and a few "
         "more of the attacker's choice. From these: the permutation, the masks, and for a known network all "
         "key planes; with them the attacker opens other ciphertexts under the same key."
     )
+    seeded: ClassVar[bool] = False
     modes: ClassVar[tuple[str, ...]] = (
         "default",
         "confusion",
@@ -43,9 +44,9 @@ class ChosenPlaintext(Attack):
         return (FixedXor(), RepeatedKeyXor())
 
     def run(self, target: Target, scene: Scene) -> Finding:
-        """Score: PSNR of the test pictures that the best of several readings of the answers opens."""
+        """Score: PSNR of the test images that the best of several readings of the answers opens."""
         shape = scene.test.shape[1:]
-        queries = torch.cat([coded_pictures(shape, scene.test.device), scene.train[:8]])
+        queries = torch.cat([coded_images(shape, scene.test.device), scene.train[:8]])
         answers = target.encrypt(queries)
         black, checks = answers[:1], slice(len(queries) - 8, len(queries))
         readings: dict[str, Opener] = {}
@@ -58,20 +59,20 @@ class ChosenPlaintext(Attack):
             for name, opener in readings.items()
         }
         best = max(right, key=lambda name: right[name])
-        victim = target.encrypt(scene.test, VICTIM)
+        victim = scene.ciphertexts(target, scene.test, VICTIM)
         return reconstruction(
             self,
             target,
             scene,
             readings[best](victim),
-            f"{len(queries)} chosen pictures under the victim's key",
+            f"{len(queries)} chosen images under the victim's key",
             reading=best,
             chosen_pixels_explained=right[best],
         )
 
 
-def coded_pictures(shape: torch.Size, device: torch.device) -> Tensor:
-    """A black picture; for each of two families of pixels, one with it bright, and one for each bit of their places.
+def coded_images(shape: torch.Size, device: torch.device) -> Tensor:
+    """A black image; for each of two families of pixels, one with it bright, and one for each bit of their places.
 
     Families: the pixels of odd row or column, then those of even row and column, which a network on 2 x 2 phases may
     let reach others. uint8 (1 + 2 * (1 + bits), C, H, W).
@@ -80,15 +81,15 @@ def coded_pictures(shape: torch.Size, device: torch.device) -> Tensor:
     place = torch.arange(pixels, device=device).view(shape)
     even = torch.zeros(shape, dtype=torch.bool, device=device)
     even[:, ::2, ::2] = True
-    pictures = [torch.zeros(shape, dtype=torch.bool, device=device)]
+    images = [torch.zeros(shape, dtype=torch.bool, device=device)]
     for family in (~even, even):
-        pictures.append(family)
-        pictures += [family & ((place >> bit) & 1).bool() for bit in range((pixels - 1).bit_length())]
-    return torch.stack(pictures).to(torch.uint8) * LEVEL
+        images.append(family)
+        images += [family & ((place >> bit) & 1).bool() for bit in range((pixels - 1).bit_length())]
+    return torch.stack(images).to(torch.uint8) * LEVEL
 
 
 def permutation(answers: Tensor) -> Tensor | None:
-    """Where each pixel went, read off the answers to `coded_pictures`: int64 (pixels,), or None if nowhere clear."""
+    """Where each pixel went, read off the answers to `coded_images`: int64 (pixels,), or None if nowhere clear."""
     flat = answers.flatten(1)
     changed = flat[1:] != flat[:1]
     bits = len(changed) // 2 - 1

@@ -1,4 +1,4 @@
-"""Learned decoders: networks trained on pairs to turn ciphertexts into pictures."""
+"""Learned decoders: networks trained on pairs to turn ciphertexts into images."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from encdl.attacks.references import ByteShift
 from encdl.attacks.targets import FixedXor, Target
 
 VICTIM = 10**6
-"""Number of the first picture under attack: no nonce of a training pair, if nonces are fresh."""
+"""Number of the first image under attack: no nonce of a training pair, if nonces are fresh."""
 
 
 class Decoder(nn.Module):
-    """Convolutions at three scales, a global branch, and a picture of its own that it starts from: the mean.
+    """Convolutions at three scales, a global branch, and an image of its own that it starts from: the mean.
 
     Args:
         channels: Of the features.
@@ -29,28 +29,32 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: int, mean: Tensor, width: int) -> None:
         super().__init__()
-        pictures, side = mean.shape[0], mean.shape[1]
+        images, side = mean.shape[0], mean.shape[1]
         level = (mean.float() / 255.0).clamp(0.02, 0.98)
         self.start = nn.Parameter(level.logit())
         self.first = _convolutions(channels, width)
         self.second = _convolutions(width, 2 * width, stride=2)
         self.third = _convolutions(2 * width, 2 * width, stride=2)
-        spread = nn.Linear(128, pictures * side * side)
+        self.narrow = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for _ in range(2))
+        spread = nn.Linear(128, images * side * side)
         nn.init.zeros_(spread.weight)
         self.overall = nn.Sequential(nn.Linear(2 * width * (side // 4) ** 2, 128), nn.ReLU(), spread)
-        self.leave = _convolutions(5 * width, width)
-        self.out = nn.Conv2d(width, pictures, 1)
+        self.leave = _convolutions(3 * width, width)
+        self.out = nn.Conv2d(width, images, 1)
         nn.init.zeros_(self.out.weight)
+        # A quarter faster on a CPU, and what a GPU's tensor cores want.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, features: Tensor) -> Tensor:
         """Float32 (B, channels, S, S) to levels 0..1 (B, C, S, S)."""
-        whole = self.first(features)
+        whole = self.first(features.contiguous(memory_format=torch.channels_last))
         half = self.second(whole)
         quarter = self.third(half)
-        size = features.shape[2:]
-        scales = [whole, *(F.interpolate(each, size, mode="bilinear") for each in (half, quarter))]
+        size, coarse = features.shape[2:], zip(self.narrow, (half, quarter), strict=True)
+        scales = [whole, *(F.interpolate(narrow(each), size, mode="bilinear") for narrow, each in coarse)]
         local = self.out(self.leave(torch.cat(scales, 1)))
-        found: Tensor = (self.start + local + self.overall(quarter.flatten(1)).view_as(local)).sigmoid()
+        spread = self.overall(quarter.flatten(1)).view(local.shape)
+        found: Tensor = (self.start + local + spread).sigmoid()
         return found
 
 
@@ -59,14 +63,14 @@ class LearnedDecoder(Attack):
 
     @abstractmethod
     def pairs(self, target: Target, scene: Scene) -> Tensor:
-        """Ciphertexts of the scene's training pictures, as the attacker comes by them."""
+        """Ciphertexts of the scene's training images, as the attacker comes by them."""
 
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: PSNR of what the network makes of the victim's ciphertexts."""
         plaintexts, ciphertexts = scene.train, self.pairs(target, scene)
         half, eighth = len(plaintexts) // 2, len(plaintexts) // 8
         guesses = Guesses(plaintexts[:half], ciphertexts[:half])
-        steps = scene.budget(60, 1200)
+        steps = scene.budget(72, 1200)
         batch, width = (32, 16) if scene.quick else (64, 32)
         with torch.random.fork_rng(devices=[0] if scene.device.startswith("cuda") else []):
             torch.manual_seed(scene.seed)
@@ -83,7 +87,7 @@ class LearnedDecoder(Attack):
             batch,
             scene,
         )
-        estimates = decoded(network, guesses, target.encrypt(scene.test, VICTIM))
+        estimates = decoded(network, guesses, scene.ciphertexts(target, scene.test, VICTIM))
         size = sum(parameter.numel() for parameter in network.parameters())
         budget = f"{len(plaintexts)} pairs, {steps} steps of {batch}, {size:,} parameters"
         return reconstruction(self, target, scene, estimates, budget)
@@ -94,7 +98,7 @@ class CiphertextOnlyDecoder(LearnedDecoder):
 
     name = "ciphertext_only_decoder"
     about = (
-        "Ciphertext only: the attacker, who has the software, encrypts pictures under keys of his own, trains "
+        "Ciphertext only: the attacker, who has the software, encrypts images under keys of his own, trains "
         "a network to decode them, and sets it on the victim's ciphertexts."
     )
     modes: ClassVar[tuple[str, ...]] = (
@@ -109,13 +113,15 @@ class CiphertextOnlyDecoder(LearnedDecoder):
     keys: ClassVar[int] = 8
 
     def references(self) -> tuple[Target, ...]:
-        """A keystream that no key changes, and a key of one byte a picture."""
+        """A keystream that no key changes, and a key of one byte an image."""
         return (FixedXor(), ByteShift())
 
     def pairs(self, target: Target, scene: Scene) -> Tensor:
-        """Under `keys` keys in turn, a share of the pictures each."""
+        """Under `keys` keys in turn, a share of the images each."""
         shares = scene.train.tensor_split(self.keys)
-        return torch.cat([target.under(1 + owner).encrypt(share) for owner, share in enumerate(shares)])
+        return torch.cat(
+            [scene.ciphertexts(target.under(1 + owner), share) for owner, share in enumerate(shares)]
+        )
 
 
 class KnownPlaintextDecoder(LearnedDecoder):
@@ -123,7 +129,7 @@ class KnownPlaintextDecoder(LearnedDecoder):
 
     name = "known_plaintext_decoder"
     about = (
-        "Known plaintext: the attacker has pictures of the victim's with their ciphertexts under the victim's "
+        "Known plaintext: the attacker has images of the victim's with their ciphertexts under the victim's "
         "key, trains a network on them, and sets it on other ciphertexts under that key. With a reused nonce "
         "it is expected to succeed."
     )
@@ -145,12 +151,12 @@ class KnownPlaintextDecoder(LearnedDecoder):
 
     def pairs(self, target: Target, scene: Scene) -> Tensor:
         """Under the victim's key."""
-        return target.encrypt(scene.train)
+        return scene.ciphertexts(target, scene.train)
 
 
 @torch.no_grad()
 def decoded(network: nn.Module, guesses: Guesses, ciphertexts: Tensor) -> Tensor:
-    """The network's pictures as levels 0..255: float32 (B, C, S, S)."""
+    """The network's images as levels 0..255: float32 (B, C, S, S)."""
     network.eval()
     return torch.cat([network(guesses(part)) for part in torch.split(ciphertexts, 256)]) * 255.0
 

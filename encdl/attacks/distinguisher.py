@@ -1,4 +1,4 @@
-"""Telling ciphertexts of two chosen pictures apart: the game behind indistinguishability under chosen plaintexts."""
+"""Telling ciphertexts of two chosen images apart: the game behind indistinguishability under chosen plaintexts."""
 
 from __future__ import annotations
 
@@ -36,40 +36,41 @@ class Distinguisher(nn.Module):
             nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=8, dilation=8),
         )
+        self.local.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
         self.overall = nn.Linear(2 * width, 1)
 
     def forward(self, ciphertexts: Tensor) -> Tensor:
-        """Logits (B,) of the second picture; uint8 (B, C, H, W) in."""
+        """Logits (B,) of the second image; uint8 (B, C, H, W) in."""
         bits = torch.cat([((ciphertexts >> bit) & 1).float() * 2 - 1 for bit in range(8)], 1)
-        found = self.local(bits).flatten(2)
+        found = self.local(bits.contiguous(memory_format=torch.channels_last)).flatten(2)
         moments = torch.cat([found.mean(2), found.std(2)], 1)
         logits: Tensor = self.by_place(bits.flatten(1)) + self.overall(moments)
         return logits[:, 0]
 
 
-class TwoPictures(Attack):
-    """What both games share; a picture that was seen before under the same ciphertext is recognised first."""
+class TwoImages(Attack):
+    """What both games share; an image that was seen before under the same ciphertext is recognised first."""
 
     @abstractmethod
-    def drawn(self, pictures: Tensor, which: Tensor, generator: torch.Generator) -> Tensor:
-        """The pictures to encrypt: uint8 (B, C, H, W), for `which` of the two, 0 or 1, each."""
+    def drawn(self, images: Tensor, which: Tensor, generator: torch.Generator) -> Tensor:
+        """The images to encrypt: uint8 (B, C, H, W), for `which` of the two, 0 or 1, each."""
 
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: share of right answers."""
         practice, trials = scene.budget(384, 4096), scene.budget(400, 4000)
         steps, width = scene.budget(60, 800), 16 if scene.quick else 48
         black = torch.zeros_like(scene.train[:1])
-        pictures = torch.cat([black, scene.train[:1]])
+        images = torch.cat([black, scene.train[:1]])
         generator = scene.generator()
 
         def game(count: int, first: int) -> tuple[Tensor, Tensor]:
             which = torch.randint(0, 2, (count,), generator=generator)
-            plaintexts = self.drawn(pictures, which, generator)
+            plaintexts = self.drawn(images, which, generator)
             parts = [
                 target.encrypt(part, first + CHUNK * i)
                 for i, part in enumerate(torch.split(plaintexts, CHUNK))
             ]
-            return torch.cat(parts), which.to(pictures.device)
+            return torch.cat(parts), which.to(images.device)
 
         seen, known = game(practice, 0)
         asked, truth = game(trials, VICTIM)
@@ -89,12 +90,12 @@ class TwoPictures(Attack):
         return guessing(self, target, hits, trials, 0.5, budget)
 
 
-class DifferentialDistinguisher(TwoPictures):
-    """The two pictures with other noise in the two lowest bits each time, so that no picture comes twice."""
+class DifferentialDistinguisher(TwoImages):
+    """The two images with other noise in the two lowest bits each time, so that no image comes twice."""
 
     name = "differential_distinguisher"
     about = (
-        "Chosen plaintext: the victim encrypts one of two pictures of the attacker's choice, with a little "
+        "Chosen plaintext: the victim encrypts one of two images of the attacker's choice, with a little "
         "noise so that none comes twice; a network trained on ciphertexts of both under the victim's key "
         "tells which it was."
     )
@@ -114,20 +115,20 @@ class DifferentialDistinguisher(TwoPictures):
         """A keystream that repeats."""
         return (FixedXor(), RepeatedKeyXor())
 
-    def drawn(self, pictures: Tensor, which: Tensor, generator: torch.Generator) -> Tensor:
+    def drawn(self, images: Tensor, which: Tensor, generator: torch.Generator) -> Tensor:
         """With random two lowest bits."""
-        shape = (len(which), *pictures.shape[1:])
-        noise = torch.randint(0, 4, shape, generator=generator, dtype=torch.uint8).to(pictures.device)
-        return (pictures[which.to(pictures.device)] & 252) | noise
+        shape = (len(which), *images.shape[1:])
+        noise = torch.randint(0, 4, shape, generator=generator, dtype=torch.uint8).to(images.device)
+        return (images[which.to(images.device)] & 252) | noise
 
 
-class EqualityDistinguisher(TwoPictures):
-    """The same two pictures each time: whoever encrypts deterministically shows that a picture came back."""
+class EqualityDistinguisher(TwoImages):
+    """The same two images each time: whoever encrypts deterministically shows that an image came back."""
 
     name = "equality_distinguisher"
     about = (
-        "As before with the very same two pictures each time. A synthetic nonce makes encryption "
-        "deterministic: equal pictures give equal files, which shows that they are equal, and nothing else. "
+        "As before with the very same two images each time. A synthetic nonce makes encryption "
+        "deterministic: equal images give equal files, which shows that they are equal, and nothing else. "
         "That is what it is for."
     )
     modes: ClassVar[tuple[str, ...]] = (
@@ -142,9 +143,9 @@ class EqualityDistinguisher(TwoPictures):
         """A keystream that repeats."""
         return (FixedXor(),)
 
-    def drawn(self, pictures: Tensor, which: Tensor, generator: torch.Generator) -> Tensor:
+    def drawn(self, images: Tensor, which: Tensor, generator: torch.Generator) -> Tensor:
         """As they are."""
-        return pictures[which.to(pictures.device)]
+        return images[which.to(images.device)]
 
 
 def _trained(seen: Tensor, known: Tensor, steps: int, width: int, scene: Scene) -> Distinguisher:

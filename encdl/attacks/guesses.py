@@ -13,7 +13,7 @@ LEVELS = 256
 class Guesses:
     """Readings of ciphertexts as features.
 
-    From known pairs, the most common c XOR x and c - x at each position: one keystream for all pictures shows there. In
+    From known pairs, the most common c XOR x and c - x at each position: one keystream for all images shows there. In
     each ciphertext by itself, its most common byte, which may be black under a byte that is added everywhere. And the
     ciphertext as it is: circle and bits.
 
@@ -27,9 +27,9 @@ class Guesses:
         self.added = _most_common(ciphertexts - plaintexts)
 
     @staticmethod
-    def channels(pictures: int) -> int:
-        """Channels of the features for so many channels of the picture."""
-        return 13 * pictures
+    def channels(images: int) -> int:
+        """Channels of the features for so many channels of the image."""
+        return 13 * images
 
     def __call__(self, ciphertexts: Tensor) -> Tensor:
         """Float32 (B, 13 C, H, W), of the order of 1."""

@@ -1,4 +1,4 @@
-"""The jigsaw attack on block scrambling: every block laid where it fits its neighbours and what pictures look like.
+"""The jigsaw attack on block scrambling: every block laid where it fits its neighbours and what images look like.
 
 T. Chuman, H. Kiya, "A jigsaw puzzle solver-based attack on image encryption using vision transformer for
 privacy-preserving DNNs", Information 14, 2023, attack the same schemes.
@@ -18,7 +18,7 @@ from encdl.attacks.targets import Target
 
 NOISE, EDGE_NOISE, PRIOR_WEIGHT, MOST = 40.0, 40.0, 0.6, 50.0
 """Deviations in levels that fits and edges are measured in, the weight of fits beside edges, and an edge's largest
-cost. Picked on 24 scrambled test pictures of the embedded data, where they laid most blocks right."""
+cost. Picked on 24 scrambled test images of the embedded data, where they laid most blocks right."""
 
 WAYS: Final = 16
 """A block lies in one of eight turns, positive or negative."""
@@ -32,9 +32,10 @@ class JigsawAttack(Attack):
 
     name = "jigsaw"
     about = (
-        "Ciphertext only, one picture at a time: cuts the ciphertext into blocks and lays them, turned, "
-        "mirrored and negated as need be, where edges go on and where pictures of the kind look like that."
+        "Ciphertext only, one image at a time: cuts the ciphertext into blocks and lays them, turned, "
+        "mirrored and negated as need be, where edges go on and where images of the kind look like that."
     )
+    seeded: ClassVar[bool] = False
     modes: ClassVar[tuple[str, ...]] = (
         "default",
         "confusion",
@@ -45,19 +46,19 @@ class JigsawAttack(Attack):
     )
 
     def references(self) -> tuple[Target, ...]:
-        """Block scrambling under a fresh key for each picture."""
+        """Block scrambling under a fresh key for each image."""
         return (BlockScrambling(),)
 
     def run(self, target: Target, scene: Scene) -> Finding:
-        """Score: PSNR of the laid pictures. Broken also if more blocks lie at their place than chance would have."""
+        """Score: PSNR of the laid images. Broken also if more blocks lie at their place than chance would have."""
         width, count = (200, 48) if scene.quick else (500, 64)
-        pictures = scene.test[:count]
-        side, block = pictures.shape[2], block_side(pictures)
+        images = scene.test[:count]
+        side, block = images.shape[2], block_side(images)
         places = _places(to_blocks(scene.train, block).float())
         laid = torch.stack(
-            [_laid(blocks, places, width) for blocks in to_blocks(target.encrypt(pictures), block).float()]
+            [_laid(blocks, places, width) for blocks in to_blocks(target.encrypt(images), block).float()]
         )
-        off = (laid - to_blocks(pictures, block).float()).abs().flatten(2).mean(2)
+        off = (laid - to_blocks(images, block).float()).abs().flatten(2).mean(2)
         right = int((off < SAME).sum())
         low, high = share_interval(right, off.numel())
         finding = reconstruction(
@@ -65,8 +66,8 @@ class JigsawAttack(Attack):
             target,
             scene,
             from_blocks(laid, side),
-            f"one ciphertext of {BLOCKS**2} blocks, prior from {len(scene.train)} pictures, {width} puzzles kept",
-            truth=pictures,
+            f"one ciphertext of {BLOCKS**2} blocks, prior from {len(scene.train)} images, {width} puzzles kept",
+            truth=images,
             blocks_right=right / off.numel(),
             blocks_right_interval=(low, high),
         )
@@ -75,7 +76,7 @@ class JigsawAttack(Attack):
 
 @dataclass(frozen=True)
 class _Place:
-    """What blocks at one place of a picture look like: a normal distribution.
+    """What blocks at one place of an image look like: a normal distribution.
 
     Attributes:
         mean: (pixels,).
@@ -89,7 +90,7 @@ class _Place:
 
 
 def _places(blocks: Tensor) -> list[_Place]:
-    """From training pictures' blocks, float32 (N, places, C, b, b)."""
+    """From training images' blocks, float32 (N, places, C, b, b)."""
     found = []
     for seen in blocks.flatten(2).unbind(1):
         mean = seen.mean(0)
@@ -132,7 +133,7 @@ def _laid(blocks: Tensor, places: list[_Place], width: int) -> Tensor:
 
 
 def _outwards() -> list[tuple[int, int]]:
-    """All places, those in the middle first: there pictures differ most, and edges tell."""
+    """All places, those in the middle first: there images differ most, and edges tell."""
     middle = (BLOCKS - 1) / 2
     grid = [(row, column) for row in range(BLOCKS) for column in range(BLOCKS)]
     return sorted(grid, key=lambda place: (place[0] - middle) ** 2 + (place[1] - middle) ** 2)

@@ -1,4 +1,4 @@
-"""What one image and its ciphertext tell about other ciphertexts of that size, if they were made under the same nonce."""
+"""What one image and its ciphertext tell about other ciphertexts of that size under the same nonce."""
 
 from __future__ import annotations
 

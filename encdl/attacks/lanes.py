@@ -97,6 +97,7 @@ class LaneRecovery(Attack):
         "computes the others, and foretells the rest of the lane. Of a cipher's own sequence he is given the key "
         "planes over these pixels and all but 16 bits of each guess."
     )
+    seeded: ClassVar[bool] = False
     modes: ClassVar[tuple[str, ...]] = ("default",)
 
     def references(self) -> tuple[Target, ...]:

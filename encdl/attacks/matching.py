@@ -24,7 +24,7 @@ CANDIDATES = 8
 
 @dataclass(frozen=True)
 class FixedEncoder(Target):
-    """A secret, random, fixed network on patches, shuffled for each picture, in the spirit of NeuraCrypt.
+    """A secret, random, fixed network on patches, shuffled for each image, in the spirit of NeuraCrypt.
 
     A. Yala et al., "NeuraCrypt: hiding private health data via random neural networks for public training", 2021.
     """
@@ -35,7 +35,7 @@ class FixedEncoder(Target):
     patch: ClassVar[int] = 4
 
     def encrypt(self, images: Tensor, first: int = 0) -> Tensor:
-        """See `Target.encrypt`; pictures are square, of sides that patches divide."""
+        """See `Target.encrypt`; images are square, of sides that patches divide."""
         secret = audit_key(self.owner).image_keys(audit_nonce(0)).planes
         weights = torch.Generator().manual_seed(int.from_bytes(secret[:7], "little"))
         blocks = to_blocks(images, self.patch)
@@ -60,13 +60,13 @@ class FixedEncoder(Target):
 
 
 class ReIdentification(Attack):
-    """Matches two views of one picture by their ciphertexts, by simple likenesses and by a trained one."""
+    """Matches two views of one image by their ciphertexts, by simple likenesses and by a trained one."""
 
     name = "re_identification"
     about = (
-        "Two views of one picture, a little shifted and of other brightness, are encrypted apart. The "
+        "Two views of one image, a little shifted and of other brightness, are encrypted apart. The "
         "attacker has the one and has to find the other among eight ciphertexts: by equal bytes, by like "
-        "histograms, or by a network that was trained on pairs of other pictures under the victim's key, "
+        "histograms, or by a network that was trained on pairs of other images under the victim's key, "
         "whichever does best on those."
     )
     modes: ClassVar[tuple[str, ...]] = (
@@ -98,7 +98,7 @@ class ReIdentification(Attack):
         best = max(found, key=lambda name: found[name][0])
         asked = _encrypted_views(target, scene.test, VICTIM, generator)
         hits, trials = _hits(likenesses[best], asked, generator, rounds)
-        # Rounds ask about the same pictures among other candidates: they count once each for the interval.
+        # Rounds ask about the same images among other candidates: they count once each for the interval.
         hits, trials = round(hits / rounds), trials // rounds
         budget = f"{practice} pairs of views under the victim's key, {steps} steps; used: {best}"
         return guessing(self, target, hits, trials, 1 / CANDIDATES, budget)
@@ -132,24 +132,24 @@ class _Embedding(nn.Module):
 
 
 def _encrypted_views(
-    target: Target, pictures: Tensor, first: int, generator: torch.Generator
+    target: Target, images: Tensor, first: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Ciphertexts of two views of each picture, under numbers of their own."""
+    """Ciphertexts of two views of each image, under numbers of their own."""
     return (
-        target.encrypt(_view(pictures, generator), first),
-        target.encrypt(_view(pictures, generator), first + len(pictures)),
+        target.encrypt(_view(images, generator), first),
+        target.encrypt(_view(images, generator), first + len(images)),
     )
 
 
-def _view(pictures: Tensor, generator: torch.Generator) -> Tensor:
+def _view(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each shifted by up to 3 % of its side and made up to 5 % brighter or darker."""
-    count = len(pictures)
+    count = len(images)
     shift, gain = (torch.rand((count, size), generator=generator) * 2 - 1 for size in (2, 1))
     maps = torch.eye(2, 3).repeat(count, 1, 1)
     maps[:, :, 2] = shift * 0.06  # of half the side
-    grid = F.affine_grid(maps, list(pictures.shape), align_corners=False).to(pictures.device)
-    moved = F.grid_sample(pictures.float(), grid, align_corners=False)
-    brighter = moved * (1 + 0.05 * gain).view(-1, 1, 1, 1).to(pictures.device)
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False).to(images.device)
+    moved = F.grid_sample(images.float(), grid, align_corners=False)
+    brighter = moved * (1 + 0.05 * gain).view(-1, 1, 1, 1).to(images.device)
     return brighter.round().clamp(0, 255).to(torch.uint8)
 
 
@@ -159,11 +159,12 @@ def _hits(
     """How often the own partner is the likest of `CANDIDATES`, and how often that was asked."""
     table = likeness(*views)  # type: ignore[operator]
     count, hits = len(table), 0
+    own = torch.arange(count).unsqueeze(1)
     for _ in range(rounds):
-        for own in range(count):
-            others = torch.randperm(count - 1, generator=generator)[: CANDIDATES - 1]
-            others = (others + (others >= own)).to(table.device)
-            hits += int(bool((table[own, own] > table[own, others]).all()))
+        drawn = [torch.randperm(count - 1, generator=generator)[: CANDIDATES - 1] for _ in range(count)]
+        others = torch.stack(drawn)
+        others = (others + (others >= own)).to(table.device)
+        hits += int((table.diagonal().unsqueeze(1) > table.gather(1, others)).all(1).sum())
     return hits, count * rounds
 
 

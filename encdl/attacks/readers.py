@@ -1,4 +1,4 @@
-"""Attacks on readers of ciphertext: use without a key, what features and gradients show, who was in the training set.
+"""Attacks on readers of ciphertext: use without a key, and what features show. What others on readers share.
 
 Each trains a small reader of its own on the scene's classes, in the same way for every target.
 """
@@ -16,11 +16,8 @@ from encdl.attacks.base import (
     Attack,
     Finding,
     Scene,
-    auroc,
-    auroc_interval,
     guessing,
     mean_interval,
-    reconstruction,
     share_interval,
 )
 from encdl.attacks.known_pair import openers
@@ -35,7 +32,7 @@ class SmallReader(nn.Module):
     """A stem and a few convolutions: the smallest reader that learns the scene's classes.
 
     Args:
-        channels: Of the pictures.
+        channels: Of the images.
         classes: How many.
         keyed: Whether it takes a mask.
     """
@@ -55,9 +52,9 @@ class SmallReader(nn.Module):
             nn.Linear(1024, classes),
         )
 
-    def forward(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits of uint8 pictures, or of ciphertexts and masks."""
-        logits: Tensor = self.body(self.stem(picture, mask))
+    def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits of uint8 images, or of ciphertexts and masks."""
+        logits: Tensor = self.body(self.stem(image, mask))
         return logits
 
 
@@ -74,32 +71,32 @@ class OnReader(Attack):
 
     modes: ClassVar[tuple[str, ...]] = ("default", "reused_nonce")
 
-    def sight(self, target: Target, pictures: Tensor, first: int) -> Sighted:
-        """Ciphertexts with the mask that the right key gives; for a target without one, what lies on the picture."""
-        ciphertext = target.encrypt(pictures, first)
+    def sight(self, target: Target, images: Tensor, first: int) -> Sighted:
+        """Ciphertexts with the mask that the right key gives; for a target without one, what lies on the image."""
+        ciphertext = target.encrypt(images, first)
         if not isinstance(target, CipherTarget) or not target.bare:
-            return Sighted(ciphertext, ciphertext - pictures)
+            return Sighted(ciphertext, ciphertext - images)
         masks = [
             target.cipher.field(ciphertext[start : start + CHUNK], target.planes(part, first + start))
-            for start, part in zip(range(0, len(pictures), CHUNK), torch.split(pictures, CHUNK), strict=True)
+            for start, part in zip(range(0, len(images), CHUNK), torch.split(images, CHUNK), strict=True)
         ]
         return Sighted(ciphertext, torch.cat(masks))
 
     def trained(
-        self, target: Target | None, scene: Scene, pictures: Tensor, labels: Tensor, steps: int
+        self, target: Target | None, scene: Scene, images: Tensor, labels: Tensor, steps: int
     ) -> SmallReader:
         """A reader of the target's ciphertexts; of plaintext if there is no target."""
         with torch.random.fork_rng(devices=[0] if scene.device.startswith("cuda") else []):
             torch.manual_seed(scene.seed)
-            reader = SmallReader(pictures.shape[1], int(scene.train_labels.max()) + 1, target is not None)
-        reader.to(pictures.device)
-        seen = None if target is None else self.sight(target, pictures, 0)
+            reader = SmallReader(images.shape[1], int(scene.train_labels.max()) + 1, target is not None)
+        reader.to(images.device)
+        seen = None if target is None else self.sight(target, images, 0)
         optimiser = torch.optim.AdamW(reader.parameters(), 3e-3, weight_decay=1e-4)
         draws = scene.generator()
         for _ in range(steps):
-            index = torch.randint(0, len(pictures), (32,), generator=draws).to(pictures.device)
+            index = torch.randint(0, len(images), (32,), generator=draws).to(images.device)
             logits = (
-                reader(pictures[index]) if seen is None else reader(seen.ciphertext[index], seen.mask[index])
+                reader(images[index]) if seen is None else reader(seen.ciphertext[index], seen.mask[index])
             )
             loss = F.cross_entropy(logits, labels[index])
             optimiser.zero_grad()
@@ -121,7 +118,7 @@ class ReaderWithoutKey(OnReader):
     modes: ClassVar[tuple[str, ...]] = ("default", "synthetic_nonce", "reused_nonce")
 
     def references(self) -> tuple[Target, ...]:
-        """A keystream that repeats: the mask of one picture serves for all."""
+        """A keystream that repeats: the mask of one image serves for all."""
         return (FixedXor(),)
 
     def run(self, target: Target, scene: Scene) -> Finding:
@@ -158,8 +155,8 @@ class ReaderFeatures(OnReader):
 
     name = "reader_features"
     about = (
-        "A linear probe reads pictures off the features of a reader's stem. With a wrong key it must find "
-        "nothing. With the right key it finds the picture, as in a plaintext network: whoever runs a reader "
+        "A linear probe reads images off the features of a reader's stem. With a wrong key it must find "
+        "nothing. With the right key it finds the image, as in a plaintext network: whoever runs a reader "
         "with the key is trusted."
     )
 
@@ -168,20 +165,20 @@ class ReaderFeatures(OnReader):
         return (FixedXor(),)
 
     def run(self, target: Target, scene: Scene) -> Finding:
-        """Score: PSNR of a probe on features under a wrong key; baseline: of the best constant picture."""
+        """Score: PSNR of a probe on features under a wrong key; baseline: of the best constant image."""
         reader = self.trained(target, scene, scene.train, scene.train_labels, scene.budget(20, 200))
         probes = {name: LinearProbe() for name in ("wrong", "right", "mean")}
         errors: dict[str, Tensor] = {}
-        for purpose, pictures, first in (("learn", scene.train[:256], 0), ("judge", scene.test, VICTIM)):
-            own, other = self.sight(target, pictures, first), self.sight(target.under(1), pictures, first)
+        for purpose, images, first in (("learn", scene.train[:256], 0), ("judge", scene.test, VICTIM)):
+            own, other = self.sight(target, images, first), self.sight(target.under(1), images, first)
             with torch.no_grad():
                 features = {
                     "right": reader.stem(own.ciphertext, own.mask),
                     "wrong": reader.stem(own.ciphertext, other.mask),
-                    "mean": torch.zeros_like(pictures[:, :1, :1, :1], dtype=torch.float),
+                    "mean": torch.zeros_like(images[:, :1, :1, :1], dtype=torch.float),
                 }
             for name, probe in probes.items():
-                errors[name] = getattr(probe, purpose)(features[name], pictures)
+                errors[name] = getattr(probe, purpose)(features[name], images)
         psnr = {name: -10 * error.clamp(min=1e-10).log10() for name, error in errors.items()}
         score, low, high = mean_interval(psnr["wrong"])
         advantage, least, most = mean_interval(psnr["wrong"] - psnr["mean"])
@@ -191,7 +188,7 @@ class ReaderFeatures(OnReader):
             float(psnr["mean"].mean()),
             "dB",
             least > 0,
-            "linear probe on 256 pictures with their features",
+            "linear probe on 256 images with their features",
             interval=(low, high),
             advantage_db=advantage,
             advantage_interval=(least, most),
@@ -199,131 +196,11 @@ class ReaderFeatures(OnReader):
         )
 
 
-class ReaderGradients(OnReader):
-    """Reads a picture out of the gradient that training on it alone gives the stem.
-
-    The stem's features are those of a plaintext network with the same weights, so its gradients are too: what leaks
-    from a plaintext network's gradients (L. Zhu, Z. Liu, S. Han, "Deep leakage from gradients", NeurIPS 2019) leaks
-    from these, without a key. The attack descends on a picture whose gradient through the plain twin is that one.
-    """
-
-    name = "reader_gradients"
-    about = (
-        "The attacker sees the gradients of a training step on one picture, as federated learning shares "
-        "them, and no key. He descends on a picture that gives the plain twin of the reader the same "
-        "gradients. Gradients are as private as those of a plaintext network: do not share them."
-    )
-    advisory: ClassVar[bool] = True
-
-    def references(self) -> tuple[Target, ...]:
-        """Any target whose mask is right leaks alike; this one is known to be weak."""
-        return (FixedXor(),)
-
-    def run(self, target: Target, scene: Scene) -> Finding:
-        """Score: PSNR of pictures descended on from gradients."""
-        steps, count = (150, 8) if scene.quick else (500, 24)
-        reader = self.trained(target, scene, scene.train, scene.train_labels, 10)
-        classes = int(scene.train_labels.max()) + 1
-        twin = SmallReader(scene.train.shape[1], classes, keyed=False).to(scene.test.device)
-        twin.load_state_dict(reader.state_dict())
-        twin.eval()
-        pictures, labels = scene.test[:count], scene.test_labels[:count]
-        shown = self.sight(target, pictures, VICTIM)
-        found = []
-        for index in range(count):
-            one = slice(index, index + 1)
-            loss = F.cross_entropy(reader(shown.ciphertext[one], shown.mask[one]), labels[one])
-            wanted = torch.autograd.grad(loss, [reader.stem.convolution.weight, *reader.body.parameters()])
-            found.append(_matched(twin, wanted, labels[one], scene, steps))
-        estimates = torch.cat(found) * 255
-        return reconstruction(
-            self,
-            target,
-            scene,
-            estimates,
-            f"gradients of one picture and its class, {steps} steps",
-            truth=pictures,
-        )
-
-
-class MembershipInference(OnReader):
-    """Tells training pictures by their loss, on a reader that was trained on few (S. Yeom et al., CSF 2018)."""
-
-    name = "membership_inference"
-    about = (
-        "The attacker asks an overfitted reader about a picture with its right key and class, and takes a low "
-        "loss for a sign that it was trained on. A reader gives its training set away as far as a plaintext "
-        "network of the same training does."
-    )
-    modes: ClassVar[tuple[str, ...]] = ("default",)
-    advisory: ClassVar[bool] = True
-
-    def references(self) -> tuple[Target, ...]:
-        """Any target whose mask is right: what is attacked is the overfitted network."""
-        return (FixedXor(),)
-
-    def run(self, target: Target, scene: Scene) -> Finding:
-        """Score: area under the ROC curve of members against others; baseline: of guessing."""
-        count = min(len(scene.train) // 2, 64 if scene.quick else 256)
-        members, others = slice(0, count), slice(count, 2 * count)
-        areas = []
-        for victim in (target, None):
-            reader = self.trained(
-                victim, scene, scene.train[members], scene.train_labels[members], scene.budget(60, 600)
-            )
-            losses = []
-            for part in (members, others):
-                pictures = scene.train[part]
-                with torch.no_grad():
-                    if victim is None:
-                        logits = reader(pictures)
-                    else:
-                        shown = self.sight(victim, pictures, VICTIM + int(part.start))
-                        logits = reader(shown.ciphertext, shown.mask)
-                losses.append(F.cross_entropy(logits, scene.train_labels[part], reduction="none"))
-            areas.append(auroc(-losses[0], -losses[1]))
-        low, high = auroc_interval(areas[0], count, count)
-        return self.finding(
-            target,
-            areas[0],
-            0.5,
-            "AUROC",
-            low > 0.5,
-            f"{count} members, {count} others, right keys and classes",
-            interval=(low, high),
-            plaintext_auroc=areas[1],
-            plaintext_auroc_interval=auroc_interval(areas[1], count, count),
-        )
-
-
 @torch.no_grad()
 def _answers(reader: SmallReader, ciphertexts: Tensor, masks: Tensor) -> Tensor:
     """The classes that a reader sees, int64 (B,)."""
-    found = [reader(c, m).argmax(1) for c, m in zip(ciphertexts.split(256), masks.split(256), strict=True)]
+    found = [
+        reader(c, m).argmax(1)
+        for c, m in zip(torch.split(ciphertexts, 256), torch.split(masks, 256), strict=True)
+    ]
     return torch.cat(found)
-
-
-def _matched(
-    twin: SmallReader, wanted: tuple[Tensor, ...], label: Tensor, scene: Scene, steps: int
-) -> Tensor:
-    """A picture with such gradients: float32 (1, C, S, S), 0..1."""
-    logits = torch.zeros((1, *scene.test.shape[1:]), device=scene.test.device)
-    logits.copy_((scene.mean_image.float()[None] / 255).clamp(0.02, 0.98).logit())
-    logits.requires_grad_()
-    optimiser = torch.optim.Adam([logits], 0.1)
-    kernel = twin.stem.convolution.weight
-    for _ in range(steps):
-        picture = logits.sigmoid()
-        features = F.relu(twin.stem.norm(F.conv2d(picture - 0.5, kernel, padding=1)))
-        loss = F.cross_entropy(twin.body(features), label)
-        given = torch.autograd.grad(loss, [kernel, *twin.body.parameters()], create_graph=True)
-        apart = torch.stack(
-            [
-                (a - b).square().sum() / b.square().sum().clamp(min=1e-12)
-                for a, b in zip(given, wanted, strict=True)
-            ]
-        )
-        optimiser.zero_grad()
-        apart.mean().backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    return logits.detach().sigmoid()

@@ -13,7 +13,7 @@ from encdl.attacks.targets import Target, audit_key, audit_nonce
 
 @dataclass(frozen=True)
 class RepeatedKeyXor(Target):
-    """A key of 16 x 16 bytes, repeated over every picture and XORed to it: one master key, no nonce."""
+    """A key of 16 x 16 bytes, repeated over every image and XORed to it: one master key, no nonce."""
 
     mode: str = "default"
     owner: int = 0
@@ -40,7 +40,7 @@ class RepeatedKeyXor(Target):
 
 @dataclass(frozen=True)
 class ByteShift(Target):
-    """One secret byte a picture, added to every pixel modulo 256: a fresh key each time, and only 256 of them."""
+    """One secret byte an image, added to every pixel modulo 256: a fresh key each time, and only 256 of them."""
 
     mode: str = "default"
     owner: int = 0
@@ -62,8 +62,8 @@ class BlockScrambling(Target):
     """Block scrambling as in encryption-then-compression: blocks are moved, turned, mirrored and negated.
 
     T. Chuman, W. Sirichotedumrong, H. Kiya, "Encryption-then-compression systems using grayscale-based image
-    encryption for JPEG images", IEEE TIFS 14, 2019. Blocks are squares of a quarter of the picture's side. In mode
-    `default` the key is fresh for every picture, in `fixed_key` it is one for all.
+    encryption for JPEG images", IEEE TIFS 14, 2019. Blocks are squares of a quarter of the image's side. In mode
+    `default` the key is fresh for every image, in `fixed_key` it is one for all.
     """
 
     mode: str = "default"
@@ -71,7 +71,7 @@ class BlockScrambling(Target):
     name = "block_scrambling"
 
     def encrypt(self, images: Tensor, first: int = 0) -> Tensor:
-        """See `Target.encrypt`; pictures are square, of sides that `BLOCKS` divides.
+        """See `Target.encrypt`; images are square, of sides that `BLOCKS` divides.
 
         Raises:
             ValueError: They are not.
@@ -100,14 +100,14 @@ class BlockScrambling(Target):
 
 
 BLOCKS = 4
-"""Blocks along a side of a scrambled picture."""
+"""Blocks along a side of a scrambled image."""
 
 
 def block_side(images: Tensor) -> int:
-    """Side of a block of pictures (B, C, S, S) in pixels.
+    """Side of a block of images (B, C, S, S) in pixels.
 
     Raises:
-        ValueError: The pictures are no squares that blocks fill.
+        ValueError: The images are no squares that blocks fill.
     """
     height, width = images.shape[2:]
     if height != width or height % BLOCKS:

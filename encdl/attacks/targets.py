@@ -1,4 +1,4 @@
-"""What is attacked: black boxes that encrypt pictures, ours in each mode and the references beside them."""
+"""What is attacked: black boxes that encrypt images, ours in each mode and the references beside them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from encdl.keys.planes import PlaneSpec, WeakPlanesWarning
 from encdl.nn.planes import plane_tensor
 
 CHUNK: Final = 64
-"""Pictures that are encrypted at a time, so that key planes fit into memory."""
+"""Images that are encrypted at a time, so that key planes fit into memory."""
 
 
 class Target(ABC):
-    """A black box that encrypts; pictures are numbered, and the number fixes the nonce, so that runs repeat.
+    """A black box that encrypts; images are numbered, and the number fixes the nonce, so that runs repeat.
 
     Attributes:
         name: Of the cipher: "agile", "aes_256_ctr", …
@@ -40,7 +40,7 @@ class Target(ABC):
 
     @abstractmethod
     def encrypt(self, images: Tensor, first: int = 0) -> Tensor:
-        """Encrypt pictures number `first` and on.
+        """Encrypt images number `first` and on.
 
         Args:
             images: uint8 (B, C, H, W).
@@ -65,7 +65,7 @@ class CipherTarget(Target):
         spec: Map and expansion of the key planes.
         process: A name of `encdl.postprocess.NAMES`. What is undone without a key (`PostProcess.keyed`) is not left on
             the ciphertexts that `encrypt` gives: the attacker has undone it.
-        nonce: "random" (another for each number), "synthetic" (from the picture), or "reused" (one for all).
+        nonce: "random" (another for each number), "synthetic" (from the image), or "reused" (one for all).
         owner: Whose master key.
     """
 
@@ -150,7 +150,7 @@ def cipher_target(cipher: Cipher, mode: str = "default", sequence: str = DEFAULT
 
 @dataclass(frozen=True)
 class Aes(Target):
-    """AES-256 in counter mode under a fresh nonce for every picture: what no attack here should break."""
+    """AES-256 in counter mode under a fresh nonce for every image: what no attack here should break."""
 
     mode: str = "default"
     owner: int = 0
@@ -172,7 +172,7 @@ class Aes(Target):
 
 @dataclass(frozen=True)
 class FixedXor(Target):
-    """One keystream for every picture and every key: fixed planes, as if they were part of the software."""
+    """One keystream for every image and every key: fixed planes, as if they were part of the software."""
 
     mode: str = "default"
     name = "fixed_xor"

@@ -57,8 +57,8 @@ class KeyPlaneRecovery(Attack):
         """Score: PSNR of the other images, opened with the planes found."""
         known = scene.train[:1]
         ciphertext = target.encrypt(known)
-        others = target.encrypt(scene.test, VICTIM)
-        budget, more = "one known pair", dict[str, float]()
+        others = scene.ciphertexts(target, scene.test, VICTIM)
+        budget, more = "one known pair", dict[str, Any]()
         cipher = target.cipher if isinstance(target, CipherTarget) else None
         planes: Tensor | None = None
         if cipher is not None and solvable(cipher):
@@ -81,32 +81,32 @@ class KeyPlaneRecovery(Attack):
 
 
 class PartialKeySearch(Attack):
-    """How far a nearly right key opens a picture, and how long the rest of the key takes to search.
+    """How far a nearly right key opens an image, and how long the rest of the key takes to search.
 
     Whoever knows all bits but k finds them by trying 2^k keys, whatever the cipher. What must not be is that a key with
-    one wrong bit opens part of the picture: then a search could climb.
+    one wrong bit opens part of the image: then a search could climb.
     """
 
     name = "partial_key_search"
     about = (
-        "White box, partly known key: pictures opened with keys of which one bit is wrong, which must show "
-        "nothing; a climb that takes each unknown bit as the opened picture is smoother, which must guess no "
+        "White box, partly known key: images opened with keys of which one bit is wrong, which must show "
+        "nothing; a climb that takes each unknown bit as the opened image is smoother, which must guess no "
         "better than a coin; and an exhaustive search, which finds few bits and no more."
     )
     modes: ClassVar[tuple[str, ...]] = ("default", "coprime", "periodic")
 
     def references(self) -> tuple[Target, ...]:
-        """A key repeated over the picture: one wrong bit spoils one pixel in 256."""
+        """A key repeated over the image: one wrong bit spoils one pixel in 256."""
         return (RepeatedKeyXor(),)
 
     def run(self, target: Target, scene: Scene) -> Finding:
-        """Score: PSNR of pictures opened with a key one bit off."""
+        """Score: PSNR of images opened with a key one bit off."""
         if not isinstance(target, CipherTarget | RepeatedKeyXor):
             near = torch.randint(0, 256, scene.test.shape, generator=scene.generator(), dtype=torch.uint8)
             return reconstruction(
                 self, target, scene, near.to(scene.test.device), "not applicable: a stream cipher"
             )
-        ciphertexts = target.encrypt(scene.test, VICTIM)
+        ciphertexts = scene.ciphertexts(target, scene.test, VICTIM)
         generator = scene.generator()
         by_distance = {}
         for distance in (1, 2, 4, 16, 64):
@@ -167,18 +167,18 @@ def descended(
         )
         loss = (1 - ((found - c) * (2 * math.pi / 256)).cos()).mean()
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
     return pack((logits.detach() > 0).to(torch.uint8)).view_as(image)
 
 
 def _flips(count: int, distance: int, generator: torch.Generator) -> list[list[int]]:
-    """Which of 256 key bits are wrong, for each picture."""
+    """Which of 256 key bits are wrong, for each image."""
     return [torch.randperm(256, generator=generator)[:distance].tolist() for _ in range(count)]
 
 
 def _opened(
-    target: CipherTarget | RepeatedKeyXor, ciphertexts: Tensor, pictures: Tensor, flips: list[list[int]]
+    target: CipherTarget | RepeatedKeyXor, ciphertexts: Tensor, images: Tensor, flips: list[list[int]]
 ) -> Tensor:
     """Ciphertexts opened with keys in which these bits are wrong."""
     if isinstance(target, RepeatedKeyXor):
@@ -191,7 +191,7 @@ def _opened(
         return ciphertexts ^ stream[:, :, : ciphertexts.shape[2], : ciphertexts.shape[3]].to(
             ciphertexts.device
         )
-    keys = target.image_keys(pictures, VICTIM)
+    keys = target.image_keys(images, VICTIM)
     secrets = [_flipped(one.planes, bits) for one, bits in zip(keys, flips, strict=True)]
     with torch.no_grad():
         return _decrypted(target, ciphertexts, secrets)
@@ -212,38 +212,38 @@ def _flipped(secret: bytes, bits: list[int]) -> bytes:
 
 
 def _searched(
-    target: CipherTarget | RepeatedKeyXor, ciphertext: Tensor, picture: Tensor, unknown: int
+    target: CipherTarget | RepeatedKeyXor, ciphertext: Tensor, image: Tensor, unknown: int
 ) -> tuple[bool, float]:
-    """Try all values of the first `unknown` key bits; whether the smoothest picture is right, and keys a second."""
+    """Try all values of the first `unknown` key bits; whether the smoothest image is right, and keys a second."""
     started = time.perf_counter()
     rough = []
     for guess in range(1 << unknown):
         wrong = [bit for bit in range(unknown) if guess >> bit & 1]
-        rough.append(_roughness(target, ciphertext, picture, wrong))
+        rough.append(_roughness(target, ciphertext, image, wrong))
     return int(np.argmin(rough)) == 0, (1 << unknown) / (time.perf_counter() - started)
 
 
 def _climbed(
     target: CipherTarget | RepeatedKeyXor,
     ciphertext: Tensor,
-    picture: Tensor,
+    image: Tensor,
     unknown: int,
     generator: torch.Generator,
 ) -> float:
-    """Share of so many unknown key bits that are right after each was set to what opens the smoother picture."""
+    """Share of so many unknown key bits that are right after each was set to what opens the smoother image."""
     drawn = torch.randint(0, 2, (unknown,), generator=generator)
     wrong = {bit for bit in range(unknown) if drawn[bit]}
-    least = _roughness(target, ciphertext, picture, sorted(wrong))
+    least = _roughness(target, ciphertext, image, sorted(wrong))
     for bit in range(unknown):
-        found = _roughness(target, ciphertext, picture, sorted(wrong ^ {bit}))
+        found = _roughness(target, ciphertext, image, sorted(wrong ^ {bit}))
         if found < least:
             least, wrong = found, wrong ^ {bit}
     return 1 - len(wrong) / unknown
 
 
 def _roughness(
-    target: CipherTarget | RepeatedKeyXor, ciphertext: Tensor, picture: Tensor, wrong: list[int]
+    target: CipherTarget | RepeatedKeyXor, ciphertext: Tensor, image: Tensor, wrong: list[int]
 ) -> float:
     """Mean absolute difference between neighbours in what a key with these wrong bits opens, in levels."""
-    opened = _opened(target, ciphertext, picture, [wrong]).float()
+    opened = _opened(target, ciphertext, image, [wrong]).float()
     return float((opened[..., 1:] - opened[..., :-1]).abs().mean())

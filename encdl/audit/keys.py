@@ -24,7 +24,7 @@ def sensitivity(target: CipherTarget, images: Tensor, seed: int) -> dict[str, An
 
     Returns:
         For one bit of the sub-key that seeds the key planes, and for one bit of one key plane: `npcr_pct` between the
-        ciphertexts, and `psnr_db` of the picture that the wrong key opens; `mean_image_psnr_db` beside them. One bit
+        ciphertexts, and `psnr_db` of the image that the wrong key opens; `mean_image_psnr_db` beside them. One bit
         of a plane is no key that anyone could hold: it shows how far the network alone spreads it.
     """
     keys = target.image_keys(images)
@@ -53,7 +53,7 @@ def sensitivity(target: CipherTarget, images: Tensor, seed: int) -> dict[str, An
 
 
 def space(target: CipherTarget, side: int, channels: int) -> dict[str, Any]:
-    """Key bits of a mode at a picture's size: the master key's, and those of the planes, which a period may cap."""
+    """Key bits of a mode at an image's size: the master key's, and those of the planes, which a period may cap."""
     return {"master_key_bits": KEY_BITS, "true_bits": key_bits(target.spec, channels, side, side)}
 
 

@@ -11,10 +11,12 @@ from encdl.attacks.base import Attack
 from encdl.attacks.chosen import ChosenPlaintext
 from encdl.attacks.decoders import CiphertextOnlyDecoder, KnownPlaintextDecoder
 from encdl.attacks.distinguisher import DifferentialDistinguisher, EqualityDistinguisher
+from encdl.attacks.gradients import ReaderGradients
 from encdl.attacks.jigsaw import JigsawAttack
 from encdl.attacks.lanes import LaneRecovery
 from encdl.attacks.matching import ReIdentification
-from encdl.attacks.readers import MembershipInference, ReaderFeatures, ReaderGradients, ReaderWithoutKey
+from encdl.attacks.membership import MembershipInference
+from encdl.attacks.readers import ReaderFeatures, ReaderWithoutKey
 from encdl.attacks.targets import Aes, Target
 from encdl.attacks.whitebox import KeyPlaneRecovery, PartialKeySearch
 from encdl.audit.subject import Subject
@@ -65,22 +67,22 @@ class Bout:
         return f"{self.attack}/{self.target}/{self.mode}"
 
 
-def bouts(subject: Subject, thesis: Target | None, quick: bool) -> list[tuple[Bout, Attack, Target]]:
+def bouts(subject: Subject, thesis: Target | None, every_mode: bool) -> list[tuple[Bout, Attack, Target]]:
     """Every attack on each target that is meant for it.
 
     Args:
         subject: What is audited: in each of the attack's modes.
         thesis: The cipher of the thesis, in its default mode, or None.
-        quick: The default mode and one reference alone.
+        every_mode: Whether all modes and references are tried, or the default mode and one reference alone.
     """
     found: list[tuple[Bout, Attack, Target]] = []
     for kind in ATTACKS:
         attack = kind()
-        modes = ("default",) if quick else attack.modes
+        modes = attack.modes if every_mode else ("default",)
         listed = [(subject.targets[mode], "audited") for mode in modes if mode in subject.targets]
-        weak = attack.references()[: 1 if quick else None]
+        weak = attack.references()[: None if every_mode else 1]
         listed += [(each, "reference") for each in weak]
-        if not quick:
+        if every_mode:
             listed += [(each, "beside") for each in (Aes(), thesis) if each is not None]
         bout_of: dict[str, tuple[Bout, Attack, Target]] = {}
         for target, role in listed:

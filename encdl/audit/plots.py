@@ -1,4 +1,4 @@
-"""The pictures of a report, drawn without a display: PNG files as bytes."""
+"""The images of a report, drawn without a display: PNG files as bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POINTS = 3000
 
 
 def ciphertexts(plain: Tensor, by_row: Mapping[str, Tensor]) -> bytes:
-    """A picture and its ciphertexts, and below each its histogram and its pixels against three neighbours.
+    """An image and its ciphertexts, and below each its histogram and its pixels against three neighbours.
 
     Args:
         plain: uint8 (C, H, W); the first channel is drawn.
@@ -29,8 +29,8 @@ def ciphertexts(plain: Tensor, by_row: Mapping[str, Tensor]) -> bytes:
     size = (1.9 * len(columns), 1.8 * (2 + len(DIRECTIONS)))
     figure = need_drawing().Figure(figsize=size, dpi=110, layout="constrained")
     axes = figure.subplots(2 + len(DIRECTIONS), len(columns), squeeze=False)
-    for column, (name, picture) in enumerate(columns.items()):
-        pixels = picture[0].cpu().numpy()
+    for column, (name, image) in enumerate(columns.items()):
+        pixels = image[0].cpu().numpy()
         top, middle, *scatters = axes[:, column]
         top.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         top.set_title(name.replace("_", " "), fontsize=9)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from encdl import records
-from encdl.audit.run import Order
+from encdl.audit.order import Order
+from encdl.audit.scenes import Cuts
+from encdl.audit.settings import Settings
 from encdl.audit.verdict import Check
 
 RECORD = "audit.json"
@@ -39,34 +41,48 @@ def metrics(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def record(
-    order: Order, figures: Mapping[str, Any], checks: Sequence[Check], labels: str, wall_s: float
+    order: Order,
+    settings: Settings,
+    config: Path | None,
+    figures: Mapping[str, Any],
+    checks: Sequence[Check],
+    cuts: Cuts,
+    wall_s: float,
 ) -> dict[str, Any]:
     """The record.
 
     Args:
         order: What was audited.
+        settings: What asked for it.
+        config: Their file, if they came from one.
         figures: What `metrics` gave.
         checks: The verdict.
-        labels: Where the labels of the attacked pictures come from.
+        cuts: What was attacked.
         wall_s: Seconds that this call took; parts that were there already cost none.
     """
-    subject = order.subject()
+    subject, scene = order.subject(), cuts.scene
     measured = [*figures["attacks"], *figures["rows"].values()]
     content = records.record(
         f"audit-{subject.name}",
         "audit",
-        config=None,
+        config=str(config) if config else None,
         dataset=order.data,
-        seeds=[order.seed],
+        seeds=[order.seed + turn for turn in range(order.budget.attacker_seeds)],
         metrics=figures,
         wall_s=wall_s,
         device=order.device,
+        settings=settings.to_dict(),
         cipher=subject.name,
         weights=subject.weights,
         sequence=order.sequence,
-        quick=order.quick,
-        sizes=asdict(order.size),
-        labels=labels,
+        budget=asdict(order.budget),
+        data={
+            "dataset": order.data,
+            "train_images": len(scene.train),
+            "test_images": len(scene.test),
+            "labels": cuts.labels,
+            "digest": cuts.digest,
+        },
         passed=all(check.met for check in checks),
         checks=[asdict(check) for check in checks],
     )

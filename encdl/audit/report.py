@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from encdl.audit import plots
+from encdl.audit.order import Order
 from encdl.audit.plan import ATTACKS
-from encdl.audit.run import Order
 from encdl.audit.statistics import rows as statistic_rows
 from encdl.pages import render
 
@@ -41,12 +41,12 @@ def draw(order: Order, metrics: Mapping[str, Any]) -> dict[str, bytes]:
         order: What was audited.
         metrics: The record's.
     """
-    picture = order.statistic_pictures()[0]
+    image = order.statistic_images()[0]
     targets = statistic_rows(order.subject().targets, order.thesis())
     drawn = {
-        name: target.encrypt(picture[None])[0] for name, target in targets.items() if name != "fresh_nonce"
+        name: target.encrypt(image[None])[0] for name, target in targets.items() if name != "fresh_nonce"
     }
-    found = {"ciphertexts": plots.ciphertexts(picture, drawn)}
+    found = {"ciphertexts": plots.ciphertexts(image, drawn)}
     for unit in dict.fromkeys(finding["unit"] for finding in metrics["attacks"]):
         found[f"attacks-{unit.replace(' ', '-')}"] = plots.attacks(metrics["attacks"], unit)
     if "robustness" in metrics:
@@ -79,7 +79,7 @@ def html(record: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
         row_figures=ROW_FIGURES,
         glcm_figures=list(first["glcm"]),
         others={name: metrics.get(name) for name in ("keys", "keystream", "cycles", "timing")},
-        size=record["sizes"],
+        size=record["budget"],
         plots={
             "ciphertexts": encoded["ciphertexts"],
             "robustness": encoded.get("robustness"),

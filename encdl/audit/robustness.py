@@ -1,4 +1,4 @@
-"""How the picture fares when its ciphertext is damaged, by the strength of the damage."""
+"""How the image fares when its ciphertext is damaged, by the strength of the damage."""
 
 from __future__ import annotations
 

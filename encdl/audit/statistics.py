@@ -30,7 +30,7 @@ from encdl.metrics.statistics import (
 )
 
 BATCH: Final = 50
-"""Pictures that are encrypted and measured at a time."""
+"""Images that are encrypted and measured at a time."""
 
 PLACES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Where the one pixel lies that is changed, by one level, for NPCR and UACI: from the first to the last."""
@@ -42,17 +42,17 @@ OWN_ROWS: Final = {
     "synthetic_nonce": "synthetic_nonce",
     "fresh_nonce": "default",
 }
-"""Rows of the audited cipher and the mode of each. In `network`, `confusion` and `diffusion` picture and changed
-picture share a nonce, as only someone who forces it encrypts them; in the other two they are encrypted as users do."""
+"""Rows of the audited cipher and the mode of each. In `network`, `confusion` and `diffusion` image and changed
+image share a nonce, as only someone who forces it encrypts them; in the other two they are encrypted as users do."""
 
 RENUMBERED: Final = ("fresh_nonce", "aes_256_ctr_fresh", "uniform_noise")
-"""Rows whose changed picture gets a nonce of its own."""
+"""Rows whose changed image gets a nonce of its own."""
 
 NOISE_PASSES: Final = 0.95
 """Share of uniform noise that each test passes: all are at the significance .05."""
 
 LOCAL_BLOCKS: Final = 30
-"""Wu's number of blocks, of his 1936 pixels or, in small pictures, of the largest square that fits so often."""
+"""Wu's number of blocks, of his 1936 pixels or, in small images, of the largest square that fits so often."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Noise(Target):
     name = "uniform_noise"
 
     def encrypt(self, images: Tensor, first: int = 0) -> Tensor:
-        """See `Target.encrypt`; the pictures decide nothing."""
+        """See `Target.encrypt`; the images decide nothing."""
         generators = (torch.Generator().manual_seed(first + index) for index in range(len(images)))
         noise = [
             torch.randint(0, 256, images.shape[1:], generator=one, dtype=torch.uint8) for one in generators
@@ -91,16 +91,16 @@ def statistics(row: str, target: Target, images: Tensor, seed: int) -> dict[str,
     """The figures of one row.
 
     Args:
-        row: Its name; decides which nonce a changed picture gets.
+        row: Its name; decides which nonce a changed image gets.
         target: What encrypts.
         images: uint8 (N, C, H, W).
         seed: Of the places of local entropy's blocks.
 
     Returns:
-        Means over pictures, and shares in percent of pictures that pass: `entropy_bits`, `local_entropy_bits`,
+        Means over images, and shares in percent of images that pass: `entropy_bits`, `local_entropy_bits`,
         `chi2_pass_pct`, `adjacent_correlation` (mean absolute value over three directions), `npcr_pct`,
-        `npcr_pass_pct`, `uaci_pct`, `uaci_pass_pct` (of pictures and places), `npcr_images_pass_pct`,
-        `uaci_images_pass_pct` (of pictures, by the mean over places), `psnr_db`, `ssim`, `glcm`, and more of the
+        `npcr_pass_pct`, `uaci_pct`, `uaci_pass_pct` (of images and places), `npcr_images_pass_pct`,
+        `uaci_images_pass_pct` (of images, by the mean over places), `psnr_db`, `ssim`, `glcm`, and more of the
         same kind. `intervals` holds the 99.9 % confidence interval of each share of passes.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -16,7 +16,7 @@ REPEATS: Final = 5
 
 
 def timing(targets: dict[str, Target], images: Tensor) -> dict[str, Any]:
-    """Median milliseconds a picture of each row, measured in turns, and of AES as the unit beside them.
+    """Median milliseconds an image of each row, measured in turns, and of AES as the unit beside them.
 
     Args:
         targets: By name of the row.

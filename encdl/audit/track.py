@@ -21,8 +21,10 @@ def track(record: Mapping[str, Any], folder: Path) -> None:
         UsageError: MLflow is not installed, or its store cannot be opened.
     """
     logger = RunLogger("audit", run_name=f"{record['cipher']} {record['date']}")
-    told = ("cipher", "weights", "dataset", "sequence", "quick", "commit", "device", "passed")
-    logger.log_hyperparams({name: record[name] for name in told} | {"seed": record["seeds"][0]})
+    told = ("cipher", "weights", "dataset", "sequence", "commit", "device", "passed")
+    budget = {f"budget/{name}": value for name, value in record["budget"].items()}
+    origin = {"seed": record["seeds"][0], "data_digest": record["data"]["digest"]}
+    logger.log_hyperparams({name: record[name] for name in told} | origin | budget)
     logger.log_metrics(dict(_figures(record["metrics"])))
     for file in (folder / RECORD, folder / "report.html", folder / "plots"):
         logger.experiment.log_artifact(logger.run_id, str(file))

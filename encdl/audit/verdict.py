@@ -61,7 +61,7 @@ def _attacks(findings: Sequence[Mapping[str, Any]]) -> list[Check]:
     found = []
     for name in dict.fromkeys(finding["name"] for finding in findings):
         own = [finding for finding in findings if finding["name"] == name]
-        fallen = [each for each in own if each["reference"] and each["broken"]]
+        fallen = [each for each in own if each["reference"] and each.get("always_broken", each["broken"])]
         told = ", ".join(f"{each['target']} {each['mode']}" for each in fallen)
         found.append(Check(f"attack {name} breaks a reference", told or "none", bool(fallen)))
         for finding in own:
@@ -78,7 +78,7 @@ def _differential(rows: Mapping[str, Mapping[str, Any]]) -> list[Check]:
     return [
         Check(
             f"{row}: one changed pixel changes all ({name.partition('_')[0].upper()})",
-            f"{rows[row][name]:.1f} % of pictures pass, mean {rows[row][name.partition('_')[0] + '_pct']:.3f} %",
+            f"{rows[row][name]:.1f} % of images pass, mean {rows[row][name.partition('_')[0] + '_pct']:.3f} %",
             rows[row][name] >= 100 * NOISE_PASSES,
         )
         for row in DIFFERENTIAL_ROWS

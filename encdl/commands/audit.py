@@ -11,20 +11,26 @@ from encdl.commands.common import add_map, progress, usable_device, warn
 from encdl.errors import UsageError
 
 if TYPE_CHECKING:
-    from encdl.audit.run import Order
+    from encdl.audit.order import Order
+    from encdl.audit.settings import Settings
 
 EXIT_FAILED = 1
 """The audit was carried out, and the cipher failed it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the verb's arguments."""
+    """Declare the verb's arguments. Those that are settings have no default here, so that a file may give them."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="YAML",
+        help="settings, by the names of these options; options go before it",
+    )
     audited = parser.add_mutually_exclusive_group()
     audited.add_argument(
         "--weights",
-        default="default",
         metavar="W",
-        help="name or file of the cipher's weights (default: default)",
+        help="name (default, agile, thesis, ...) or file of the cipher's weights (default: default)",
     )
     audited.add_argument(
         "--reference",
@@ -33,9 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--data",
-        default="embedded",
         metavar="D",
-        help="pictures to attack: embedded (MNI152 brain slices, the default), a folder of images, or an .npz file",
+        help="images to attack: embedded (MNI152 brain slices, the default), brain_tumor, acdc, a set of MedMNIST, a "
+        "folder of images, or an .npz file; several sets with + between them",
+    )
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="folder of sets that are not embedded (default: data)"
     )
     parser.add_argument(
         "-o",
@@ -45,55 +54,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for audit.json, report.html and plots (default: runs/audit/CIPHER); an audit that was ended goes "
         "on there",
     )
-    parser.add_argument("--quick", action="store_true", help="small budgets: about 3 minutes on 2 CPU cores")
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)"
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument(
+        "--budget",
+        choices=("quick", "cpu", "accelerator"),
+        help="what the attackers have: minutes on 2 cores and the default mode alone; half an hour on a core; minutes "
+        "on a GPU of a data centre (default: by the device)",
+    )
+    budget.add_argument(
+        "--quick", action="store_const", const="quick", dest="budget", help="the same as --budget quick"
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="measurements at a time (default: 1)"
+        "--size", type=int, metavar="N", help="height and width of attacked images (default: by the budget)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws (default: 0)")
-    add_map(parser)
+    parser.add_argument(
+        "--images", type=int, metavar="N", help="the attackers' training images (default: by the budget)"
+    )
+    parser.add_argument(
+        "--attacker-seeds",
+        type=int,
+        metavar="N",
+        help="how often each attack that draws is carried out (default: by the budget)",
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="measurements at a time (default: 1)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of all draws (default: 0)")
+    add_map(parser, None)
     parser.add_argument("--no-tracking", action="store_true", help="log nothing to MLflow")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, judge, write; exit code 1 if the cipher fails."""
-    from encdl.audit.run import Order  # noqa: PLC0415
-    from encdl.keys.maps import check_map  # noqa: PLC0415
+    from encdl.audit.order import Order  # noqa: PLC0415
+    from encdl.audit.settings import Settings, read  # noqa: PLC0415
 
-    for name, least in (("jobs", 1), ("seed", 0)):
-        if getattr(args, name) < least:
-            raise UsageError(f"--{name} must be at least {least}, got {getattr(args, name)}")
-    check_map(args.map)
-    order = Order(
-        args.reference or args.weights,
-        args.reference is not None,
-        args.data,
-        usable_device(args.device),
-        args.seed,
-        args.quick,
-        args.map,
-    )
-    subject = order.subject()
-    folder = args.output or Path("runs", "audit", subject.name)
+    names = set(Settings.__dataclass_fields__)
+    settings = read(args.config, {name: value for name, value in vars(args).items() if name in names})
+    order = Order.of(settings, usable_device(settings.device))
+    folder = args.output or Path("runs", "audit", order.subject().name)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file: give a folder (--output)")
-    return _audit(order, folder, args.jobs, tracked=not args.no_tracking)
+    return _audit(order, settings, args.config, folder, tracked=not args.no_tracking)
 
 
-def _audit(order: Order, folder: Path, jobs: int, tracked: bool) -> int:
+def _audit(order: Order, settings: Settings, config: Path | None, folder: Path, tracked: bool) -> int:
     from encdl.atomic import write_bytes  # noqa: PLC0415
     from encdl.audit import record, report, verdict  # noqa: PLC0415
-    from encdl.audit.run import labels  # noqa: PLC0415
+    from encdl.audit.measures import cuts  # noqa: PLC0415
     from encdl.audit.run import run as measure  # noqa: PLC0415
 
     started = time.monotonic()
-    origin = labels(order)  # before the folder is made: data that cannot be read leave nothing behind
-    progress(f"pictures read: {order.data}")
-    metrics = record.metrics(measure(order, folder / "parts", jobs, progress))
+    attacked = cuts(order)  # before the folder is made: data that cannot be read leave nothing behind
+    progress(f"images read: {order.data}")
+    metrics = record.metrics(measure(order, folder / "parts", settings.jobs, progress))
     checks = verdict.checks(metrics)
-    content = record.record(order, metrics, checks, origin, time.monotonic() - started)
+    wall_s = time.monotonic() - started
+    content = record.record(order, settings, config, metrics, checks, attacked, wall_s)
     record.write(folder, content)
     progress("plots and report")
     drawn = report.draw(order, metrics)

@@ -49,9 +49,9 @@ def scene(side: int = 16, train: int = TRAIN, test: int = TEST) -> Scene:
 
 @functools.cache
 def wide_scene(count: int = 6) -> Scene:
-    """The small scene with pictures of 256 pixels, within a wide black margin.
+    """The small scene with images of 256 pixels, within a wide black margin.
 
-    The dilated convolutions of `agile` see so far that the masks of background near the picture do not follow from
+    The dilated convolutions of `agile` see so far that the masks of background near the image do not follow from
     ciphertext alone.
     """
     slices = torch.cat([mni_slice(index, 256, 256)[..., ::2, ::2] for index in range(60, 60 + 8 * count, 8)])
@@ -59,14 +59,14 @@ def wide_scene(count: int = 6) -> Scene:
 
 
 def _cuts(slices: range, count: int, side: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    pictures, labels = [], []
+    images, labels = [], []
     for number in range(count):
         index = slices[number % len(slices)]
         left, top = random.integers(0, 24, 2)
         cut = mni_slice(index, 216, 216)[0, 0].numpy()[top : top + 192, left : left + 192]
-        pictures.append(torch.from_numpy(cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA)))
+        images.append(torch.from_numpy(cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA)))
         labels.append(int(index >= 100))
-    return torch.stack(pictures)[:, None].contiguous(), torch.tensor(labels)
+    return torch.stack(images)[:, None].contiguous(), torch.tensor(labels)
 
 
 class Noise(Target):

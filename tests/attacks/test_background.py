@@ -71,7 +71,7 @@ def test_planes_that_do_not_repeat_stand(mode: str) -> None:
         assert not finding.more["leaks"]
 
 
-def test_a_tile_shows_the_picture() -> None:
+def test_a_tile_shows_the_image() -> None:
     finding = TileEstimation().run(agile("periodic"), wide_scene())
     assert finding.broken
     assert finding.more["advantage_interval"][0] > 0

@@ -23,7 +23,7 @@ from encdl.attacks.targets import Aes, FixedXor, Target
 from encdl.metrics.quality import psnr_db
 
 
-def pictures(count: int = 6, side: int = 12) -> torch.Tensor:
+def some_images(count: int = 6, side: int = 12) -> torch.Tensor:
     generator = torch.Generator().manual_seed(5)
     return torch.randint(0, 256, (count, 1, side, side), generator=generator, dtype=torch.uint8)
 
@@ -41,8 +41,8 @@ class Blind(Attack):
         raise NotImplementedError
 
 
-def test_a_reconstruction_is_broken_only_by_pictures_own_estimates() -> None:
-    truth = pictures(40)
+def test_a_reconstruction_is_broken_only_by_images_own_estimates() -> None:
+    truth = some_images(40)
     seen = scene(truth)
     near = (truth.float() + 3).clamp(0, 255)
     found = reconstruction(Blind(), FixedXor(), seen, near, "none")
@@ -58,7 +58,7 @@ def test_a_reconstruction_is_broken_only_by_pictures_own_estimates() -> None:
 
 
 def test_perfect_and_infinite_figures_are_json() -> None:
-    truth = pictures(2)
+    truth = some_images(2)
     found = reconstruction(Blind(), FixedXor(), scene(truth), truth, "none")
     content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert content["score"] == 100
@@ -120,7 +120,7 @@ def test_intervals_of_areas_hold_the_truth(shift: float) -> None:
 
 def test_psnr_of_estimates() -> None:
     """As the metric for whole levels, and capped where nothing is wrong; fractions of a level count too."""
-    truth = pictures(3)
+    truth = some_images(3)
     estimates = truth.clone()
     estimates[1, 0, 0, 0] ^= 1
     estimates[2] = 255 - estimates[2]
@@ -140,13 +140,27 @@ def test_mean_interval_of_one_value_knows_nothing() -> None:
     assert mean_interval(torch.tensor([1.0, 1.0])) == (1.0, 1.0, 1.0)
 
 
-def test_a_scene_needs_two_test_pictures() -> None:
+def test_a_scene_needs_two_test_images() -> None:
     with pytest.raises(ValueError, match="at least 2"):
-        scene(pictures(1))
+        scene(some_images(1))
+
+
+def test_ciphertexts_are_kept_by_target_number_and_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = scene(some_images(4))
+    found = seen.ciphertexts(Aes(), seen.test, 3)
+    assert torch.equal(found, Aes().encrypt(seen.test, 3))
+    assert replace(seen, seed=1).ciphertexts(Aes(), seen.test, 3) is found
+    assert seen.ciphertexts(Aes(owner=1), seen.test, 3) is not found
+    assert not torch.equal(seen.ciphertexts(Aes(), seen.test, 4), found)
+    assert len(seen.ciphertexts(Aes(), seen.test[:2], 3)) == 2
+    assert torch.equal(seen.ciphertexts(Aes(), seen.test[1:], 4), found[1:])
+    monkeypatch.setattr("encdl.attacks.base.MOST_KEPT", 1000)
+    seen.ciphertexts(Aes(owner=2), seen.test)
+    assert len(seen.kept) == 1
 
 
 def test_budgets() -> None:
-    quick = scene(pictures(2))
+    quick = scene(some_images(2))
     assert quick.budget(60, 1200) == 60
     assert replace(quick, patience=4).budget(60, 1200) == 240
     assert replace(quick, quick=False, patience=4).budget(60, 1200) == 1200

@@ -3,16 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from encdl.attacks.chosen import ChosenPlaintext, coded_pictures, permutation
+from encdl.attacks.chosen import ChosenPlaintext, coded_images, permutation
 from encdl.attacks.targets import cipher_target
 from tests.attacks.support import agile, cipher, scene
 
 CPU = torch.device("cpu")
 
 
-def test_coded_pictures() -> None:
+def test_coded_images() -> None:
     shape = torch.Size((1, 4, 6))
-    coded = coded_pictures(shape, CPU)
+    coded = coded_images(shape, CPU)
     assert coded.shape == (1 + 2 * (1 + 5), *shape)  # 24 places take 5 bits
     assert set(coded.unique().tolist()) == {0, 128}
     assert not coded[0].any()
@@ -32,7 +32,7 @@ def test_a_known_permutation_is_found(keystream: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(60, generator=generator)
     stream = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8) * keystream
-    answers = (coded_pictures(shape, CPU) ^ stream).flatten(1)[:, order].view(-1, *shape)
+    answers = (coded_images(shape, CPU) ^ stream).flatten(1)[:, order].view(-1, *shape)
     places = permutation(answers)
     assert places is not None
     assert torch.equal(order[places], torch.arange(60))

@@ -20,7 +20,7 @@ UNITS = {"dB", "accuracy", "correlation", "AUROC"}
 LEAKY = ("reader_gradients", "membership_inference")
 """They attack the network behind a right mask, and so break every target: see their text."""
 SIDES = {"re_identification": 16, "reader_gradients": 16}
-"""Pixels of the pictures, where 8 are too few for the attack."""
+"""Pixels of the images, where 8 are too few for the attack."""
 SLOW = ("reader_gradients", "known_plaintext_decoder")
 """Long, or the same code as another attack."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from encdl.attacks.known_pair import openers
-from encdl.attacks.readers import MembershipInference, ReaderFeatures, ReaderWithoutKey
+from encdl.attacks.membership import MembershipInference
+from encdl.attacks.readers import ReaderFeatures, ReaderWithoutKey
 from encdl.attacks.targets import FixedXor, cipher_target
 from tests.attacks.support import agile, cipher, scene
 from tests.attacks.test_contract import drawn_labels

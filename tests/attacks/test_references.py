@@ -19,12 +19,12 @@ from encdl.attacks.references import (
 from tests.attacks.support import scene
 
 
-def pictures(*shape: int) -> torch.Tensor:
+def some_images(*shape: int) -> torch.Tensor:
     return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
 
 
-def test_the_repeated_key_is_one_tile_for_all_pictures() -> None:
-    images = pictures(2, 1, 40, 35)
+def test_the_repeated_key_is_one_tile_for_all_images() -> None:
+    images = some_images(2, 1, 40, 35)
     target = RepeatedKeyXor()
     stream = target.encrypt(images) ^ images
     assert torch.equal(stream[0], stream[1])
@@ -35,8 +35,8 @@ def test_the_repeated_key_is_one_tile_for_all_pictures() -> None:
     assert not torch.equal(target.under(1).key, target.key)
 
 
-def test_the_byte_shift_adds_one_byte_a_picture() -> None:
-    images = pictures(40, 1, 5, 5)
+def test_the_byte_shift_adds_one_byte_an_image() -> None:
+    images = some_images(40, 1, 5, 5)
     shifts = (ByteShift().encrypt(images, 3) - images).flatten(1)
     assert torch.equal(shifts, shifts[:, :1].expand_as(shifts))
     assert len(shifts[:, 0].unique()) > 20
@@ -45,7 +45,7 @@ def test_the_byte_shift_adds_one_byte_a_picture() -> None:
 
 
 def test_blocks_there_and_back() -> None:
-    images = pictures(2, 3, 24, 24)
+    images = some_images(2, 3, 24, 24)
     blocks = to_blocks(images, 6)
     assert blocks.shape == (2, 16, 3, 6, 6)
     assert torch.equal(blocks[1, 5], images[1, :, 6:12, 6:12])
@@ -77,7 +77,7 @@ def test_block_scrambling_moves_turns_and_negates_blocks(mode: str) -> None:
 def test_block_scrambling_wants_squares_that_blocks_fill() -> None:
     for shape in ((1, 1, 12, 16), (1, 1, 14, 14)):
         with pytest.raises(ValueError, match=f"squares of a side that {BLOCKS} divides"):
-            BlockScrambling().encrypt(pictures(*shape))
+            BlockScrambling().encrypt(some_images(*shape))
 
 
 def test_the_fixed_encoder_codes_patches_alike_wherever_they_lie() -> None:

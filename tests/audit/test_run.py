@@ -12,13 +12,20 @@ import pytest
 
 from encdl import records
 from encdl.attacks.targets import MODES, Aes, FixedXor, cipher_target
-from encdl.audit import plan, run
-from encdl.audit.run import FULL, Order, Part
+from encdl.audit import measures, plan, run
+from encdl.audit.measures import Part
+from encdl.audit.order import Order
+from encdl.audit.settings import BUDGETS, Settings
 from encdl.audit.subject import Subject, of_reference
 from encdl.errors import UsageError
 from encdl.keys.maps import MAPS
 from tests.attacks.support import cipher
 from tests.audit import tiny
+
+
+@pytest.fixture(autouse=True)
+def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    tiny.ship(monkeypatch, tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture
@@ -42,7 +49,7 @@ def go(folder: Path, order: Order = tiny.WEAK) -> dict[str, dict[str, Any]]:
 
 def test_a_second_run_measures_nothing(tmp_path: Path, measured: list[str]) -> None:
     first = go(tmp_path)
-    assert len(first) == len(measured) == len(run.parts(tiny.WEAK)) > 10
+    assert len(first) == len(measured) == len(measures.parts(tiny.WEAK)) > 10
     assert go(tmp_path) == first
     assert len(measured) == len(first)
 
@@ -50,7 +57,7 @@ def test_a_second_run_measures_nothing(tmp_path: Path, measured: list[str]) -> N
 def test_an_audit_that_was_ended_goes_on(
     tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count, wanted = 0, len(run.parts(tiny.WEAK))
+    count, wanted = 0, len(measures.parts(tiny.WEAK))
 
     def killed(_: str) -> None:
         nonlocal count
@@ -70,7 +77,14 @@ def test_an_audit_that_was_ended_goes_on(
 
 @pytest.mark.parametrize(
     "changed",
-    [{"seed": 1}, {"quick": False}, {"weights": "aes_256_ctr"}, {"data": "tissue"}, {"sequence": "tent"}],
+    [
+        {"seed": 1},
+        {"budget": replace(tiny.BUDGET, every_mode=True)},
+        {"budget": replace(tiny.BUDGET, attacker_seeds=2)},
+        {"weights": "aes_256_ctr"},
+        {"data": "tissue"},
+        {"sequence": "tent"},
+    ],
     ids=str,
 )
 def test_another_order_is_measured_anew(tmp_path: Path, measured: list[str], changed: dict[str, Any]) -> None:
@@ -78,12 +92,12 @@ def test_another_order_is_measured_anew(tmp_path: Path, measured: list[str], cha
     before = len(measured)
     other = replace(tiny.WEAK, **changed)
     go(tmp_path, other)
-    assert len(measured) == before + len(run.parts(other))
+    assert len(measured) == before + len(measures.parts(other))
 
 
 @pytest.mark.usefixtures("measured")
 def test_the_device_does_not_matter() -> None:
-    assert run._digest(tiny.WEAK) == run._digest(replace(tiny.WEAK, device="cuda"))
+    assert tiny.WEAK.digest() == replace(tiny.WEAK, device="cuda").digest()
 
 
 def test_other_code_is_measured_anew(
@@ -98,7 +112,7 @@ def test_other_code_is_measured_anew(
         assert len(measured) == turn * wanted
 
 
-def test_other_pictures_in_a_folder_are_measured_anew(tmp_path: Path, measured: list[str]) -> None:
+def test_other_images_in_a_folder_are_measured_anew(tmp_path: Path, measured: list[str]) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "a.png").write_bytes(b"1")
@@ -130,7 +144,7 @@ def test_a_part_says_how_long_it_took(tmp_path: Path, measured: list[str]) -> No
 
 def test_the_parts_of_a_full_audit() -> None:
     subject = Subject("agile", "id", {mode: cipher_target(cipher(), mode) for mode in MODES})
-    bouts = plan.bouts(subject, FixedXor(), quick=False)
+    bouts = plan.bouts(subject, FixedXor(), every_mode=True)
     assert len({bout.name for bout, _, _ in bouts}) == len(bouts)
     for kind in plan.ATTACKS:
         own = [bout for bout, _, _ in bouts if bout.attack == kind.name]
@@ -138,7 +152,7 @@ def test_the_parts_of_a_full_audit() -> None:
         weak = {(bout.target, bout.mode) for bout in own if bout.reference}
         assert weak == {(each.name, each.mode) for each in kind().references()}
         assert any(bout.target == "aes_256_ctr" and bout.role == "beside" for bout in own)
-    found = run.parts(Order(quick=False))
+    found = measures.parts(Order())
     kinds = {part.kind for part in found}
     assert kinds == {"attack", "row", "keystream", "cycles", "keys", "robustness", "timing"}
     assert [part.name for part in found if part.kind == "keystream"] == list(MAPS)
@@ -147,22 +161,44 @@ def test_the_parts_of_a_full_audit() -> None:
 
 def test_a_quick_audit_tries_every_attack_on_the_default_mode() -> None:
     subject = Subject("agile", "id", {mode: cipher_target(cipher(), mode) for mode in MODES})
-    bouts = [bout for bout, _, _ in plan.bouts(subject, None, quick=True)]
+    bouts = [bout for bout, _, _ in plan.bouts(subject, None, every_mode=False)]
     for kind in plan.ATTACKS:
         own = [bout for bout in bouts if bout.attack == kind.name]
         assert [bout.role for bout in own] == ["audited", "reference"]
         assert own[0].mode == "default"
 
 
-def test_the_full_audit_measures_what_it_should() -> None:
-    """At least 100 pictures and 100 sequences, and on a GPU attackers with larger networks."""
-    for size in (FULL, run.PATIENT, run.QUICK):
-        assert size.statistic_images >= 100
-        assert size.sequences >= 100
-    assert Order(device="cuda").size is FULL
-    assert Order().size is run.PATIENT
-    assert not FULL.small
-    assert Order(device="cuda", quick=True).size is run.QUICK
+def test_budgets_measure_what_they_should() -> None:
+    """At least 100 images and 100 sequences; on a GPU attackers with larger networks, more images and three seeds."""
+    for budget in BUDGETS.values():
+        assert budget.statistic_images >= 100
+        assert budget.sequences >= 100
+    assert Settings().chosen_budget("cuda") is not Settings().chosen_budget("cpu")
+    large = Settings().chosen_budget("cuda")
+    assert (large.side, large.train, large.attacker_seeds, large.small) == (64, 8192, 3, False)
+    assert Settings(budget="quick").chosen_budget("cuda") == BUDGETS["quick"]
+
+
+def test_what_is_set_goes_before_the_budget() -> None:
+    chosen = Settings(budget="accelerator", size=48, images=100, attacker_seeds=2).chosen_budget("cpu")
+    assert chosen == replace(BUDGETS["accelerator"], side=48, train=100, attacker_seeds=2)
+
+
+def test_attacks_that_draw_are_repeated_with_other_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "ATTACKS", tiny.ATTACKS)
+    order = replace(tiny.WEAK, budget=replace(tiny.BUDGET, attacker_seeds=3))
+    tiny.clear()
+    figures = measures.measure(order, Part("attack", "membership_inference/fixed_xor/default"))
+    assert figures["attacker_seeds"] == 3
+    scores = figures["more"]["scores_by_seed"]
+    assert len(set(scores)) > 1
+    assert figures["score"] == pytest.approx(sum(scores) / 3)
+    low, high = figures["more"]["interval_over_seeds"]
+    assert low < figures["score"] < high
+    once = measures.measure(order, Part("attack", "chosen_plaintext/fixed_xor/default"))
+    assert once["attacker_seeds"] == 1
+    assert "scores_by_seed" not in once["more"]
+    tiny.clear()
 
 
 def test_references_are_audited_like_a_cipher() -> None:

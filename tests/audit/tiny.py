@@ -1,36 +1,54 @@
-"""Audits of seconds: few pictures, few attacks, all kinds of parts."""
+"""Audits of seconds: few images, few attacks, all kinds of parts, untrained weights."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from encdl import weights
 from encdl.attacks.chosen import ChosenPlaintext
-from encdl.attacks.readers import MembershipInference
+from encdl.attacks.membership import MembershipInference
 from encdl.attacks.whitebox import KeyPlaneRecovery
-from encdl.audit import pictures, plan, report, robustness, run
-from encdl.audit.run import Order, Size
+from encdl.audit import measures, plan, report, robustness, scenes, settings
+from encdl.audit.order import Order
+from encdl.audit.settings import Budget
+from tests.attacks.support import cipher
 
-SIZE = Size(
+BUDGET = Budget(
+    every_mode=False,
     side=16,
     train=64,
     test=24,
+    attacker_seeds=1,
+    small=True,
+    patience=1,
     statistic_side=32,
     statistic_images=12,
     sequences=20,
     sequence_bits=1024,
-    small=True,
-    patience=1,
 )
 ATTACKS = (ChosenPlaintext, KeyPlaneRecovery, MembershipInference)
 """Two of the quickest, and one that is advisory."""
 
 
+def ship(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Have the names of shipped weights stand for untrained ones."""
+    files = {}
+    for name in ("agile", "coupled", "thesis"):
+        weights.save(cipher(name), folder / f"{name}.pt")
+        files[name] = str(folder / f"{name}.pt")
+    same = {"default": files["agile"], "keystream": files["agile"]}
+    monkeypatch.setattr(weights, "SHIPPED", files | same)
+
+
 def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `--quick` tiny."""
-    monkeypatch.setattr(run, "QUICK", SIZE)
+    monkeypatch.setitem(settings.BUDGETS, "quick", BUDGET)
     for module in (plan, report):
         monkeypatch.setattr(module, "ATTACKS", ATTACKS)
-    monkeypatch.setattr(pictures, "LARGE_SIDE", 160)
+    monkeypatch.setattr(scenes, "LARGE_SIDE", 160)
     few = {name: (kind, strengths[:2]) for name, (kind, strengths) in robustness.CURVES.items()}
     monkeypatch.setattr(robustness, "CURVES", few)
     clear()
@@ -38,10 +56,15 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def clear() -> None:
     """Forget what a process keeps of the last order."""
-    run._scene.cache_clear()
-    run._prepared.cache_clear()
-    run._statistic_pictures.cache_clear()
+    for kept in (
+        measures.cuts,
+        measures._prepared,
+        measures._statistic_images,
+        scenes._source,
+        scenes._test_images,
+    ):
+        kept.cache_clear()
 
 
-ORDER = Order(quick=True)
-WEAK = Order(weights="fixed_xor", reference=True, quick=True)
+ORDER = Order(budget=BUDGET)
+WEAK = replace(ORDER, weights="fixed_xor", reference=True)

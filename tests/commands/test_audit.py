@@ -49,8 +49,9 @@ class Audited:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small() -> Iterator[pytest.MonkeyPatch]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
+        tiny.ship(patch, tmp_path_factory.mktemp("weights"))
         tiny.shrink(patch)
         yield patch
     tiny.clear()
@@ -142,6 +143,18 @@ def test_the_record(default: Audited) -> None:
     }  # fmt: skip
 
 
+def test_the_record_says_what_was_asked_and_of_which_images(default: Audited) -> None:
+    content = default.record
+    assert content["config"] is None
+    assert content["settings"]["budget"] == "quick"
+    assert content["settings"]["weights"] == "default"
+    assert content["budget"]["side"] == tiny.BUDGET.side
+    assert content["data"]["train_images"] == tiny.BUDGET.train
+    assert content["data"]["test_images"] == tiny.BUDGET.test
+    assert re.fullmatch("[0-9a-f]{32}", content["data"]["digest"])
+    assert content["seeds"] == [0]
+
+
 def test_the_default_mode_stands_and_references_fall(default: Audited) -> None:
     broken = {(each["name"], each["target"]): each["broken"] for each in default.record["metrics"]["attacks"]}
     for name in ("chosen_plaintext", "key_plane_recovery"):
@@ -176,7 +189,7 @@ def test_the_page_needs_nothing_beside_it(name: str, request: pytest.FixtureRequ
         assert kind.name.replace("_", " ") in page
 
 
-def test_plots_are_pictures(default: Audited) -> None:
+def test_plots_are_images(default: Audited) -> None:
     plots = sorted((default.folder / "plots").glob("*.png"))
     assert {"ciphertexts", "robustness", "attacks-dB", "attacks-AUROC"} == {path.stem for path in plots}
     assert all(cv2.imread(str(path)) is not None for path in plots)
@@ -300,6 +313,11 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--reference", "rot13"], "there are aes_256_ctr, fixed_xor"),
         (["--reference", "fixed_xor", "--weights", "thesis"], "not allowed with"),
         (["--device", "tpu"], "invalid choice: 'tpu'"),
+        (["--budget", "cpu"], "not allowed with argument --quick"),
+        (["--size", "18"], "--size must be a multiple of 4, got 18"),
+        (["--images", "8"], "--images must be at least 64, got 8"),
+        (["--attacker-seeds", "0"], "--attacker-seeds must be at least 1, got 0"),
+        (["--config", "none.yaml"], "none.yaml: no such file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -312,10 +330,10 @@ def test_refusals(run: Run, folder: Path, words: list[str], message: str) -> Non
     assert message in err.splitlines()[-1]
 
 
-def test_an_unreadable_picture(run: Run, folder: Path) -> None:
+def test_an_unreadable_image(run: Run, folder: Path) -> None:
     (folder / "bad").mkdir()
     for name in "abcd":
-        (folder / "bad" / f"{name}.png").write_bytes(b"no picture")
+        (folder / "bad" / f"{name}.png").write_bytes(b"no image")
     code, _, err = run("audit", "--quick", "--no-tracking", "--reference", "fixed_xor", "--data", "bad")
     assert code == 2
     assert ".png" in err.splitlines()[-1]
@@ -327,19 +345,43 @@ def test_an_unreadable_picture(run: Run, folder: Path) -> None:
     [((40, 50), np.uint8), ((1, 1), np.uint8), ((300, 280, 3), np.uint8), ((64, 64), np.uint16)],
     ids=str,
 )
-def test_pictures_of_ones_own(
+def test_images_of_ones_own(
     folder: Path, capfd: pytest.CaptureFixture[str], shape: tuple[int, ...], dtype: type
 ) -> None:
     """Small, a single pixel, colour and 16 bit."""
     (folder / "mine").mkdir()
     random = np.random.default_rng(0)
     for number in range(8):
-        picture = random.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
-        images.write(folder / "mine" / f"{number}.png", picture)
+        image = random.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+        images.write(folder / "mine" / f"{number}.png", image)
     found = audit(folder, capfd, "--reference", "fixed_xor", "--no-tracking", "--data", "mine")
     assert found.code == 1, found.err
     assert found.record["dataset"] == "mine"
-    assert "brighter or darker" in found.record["labels"]
+    assert "brighter or darker" in found.record["data"]["labels"]
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", ["keystream", "coupled", "thesis"])
+def test_every_cipher_is_audited_by_one_setting(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    found = audit(tmp_path, capfd, "--weights", name, "--no-tracking")
+    assert found.record["cipher"] == name
+    assert found.code == (0 if found.record["passed"] else 1)
+    assert ("thesis" in found.record["metrics"]["rows"]) is (name != "thesis")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_settings_of_a_file_and_several_seeds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.yaml").write_text("reference: fixed_xor\nattacker_seeds: 2\nsize: 20\n")
+    found = audit(tmp_path, capfd, "--config", "mine.yaml", "--images", "72", "--no-tracking")
+    assert found.code == 1, found.err
+    content = found.record
+    assert content["config"] == "mine.yaml"
+    assert content["seeds"] == [0, 1]
+    assert (content["budget"]["side"], content["budget"]["train"]) == (20, 72)
+    seeds = {each["name"]: each["attacker_seeds"] for each in content["metrics"]["attacks"]}
+    assert seeds == {"chosen_plaintext": 1, "key_plane_recovery": 2, "membership_inference": 2}
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -1,0 +1,88 @@
+"""The images of an audit: named sets, several at a time, and what their digest depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from encdl.audit import scenes
+from encdl.errors import DataError
+from tests.audit import tiny
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    tiny.clear()
+    yield
+    tiny.clear()
+
+
+def write(
+    file: Path, level: int, *, size: int = 20, labels: bool = True, channels: tuple[int, ...] = ()
+) -> None:
+    random = np.random.default_rng(level)
+    arrays: dict[str, np.ndarray] = {}
+    for split in ("train", "val", "test"):
+        images = random.integers(0, 20, (6, size, size, *channels), dtype=np.uint8) + level
+        arrays[f"{split}_images"] = images.astype(np.uint8)
+        if labels:
+            arrays[f"{split}_labels"] = np.arange(6)[:, None] % 2
+    np.savez(file, **arrays)
+
+
+def cut(folder: Path, name: str, train: int = 16, seed: int = 0) -> scenes.Cuts:
+    return scenes.cuts(name, str(folder), 16, train, 8, "cpu", seed, True)
+
+
+def test_a_set_by_its_name_in_a_folder(tmp_path: Path) -> None:
+    write(tmp_path / "mine.npz", 100)
+    found = cut(tmp_path, "mine")
+    assert found.scene.train.shape == (16, 1, 16, 16)
+    assert found.scene.test.shape == (8, 1, 16, 16)
+    assert found.scene.large is not None
+    assert found.scene.large.shape[2:] == (scenes.LARGE_SIDE, scenes.LARGE_SIDE)
+    assert found.labels.startswith("classes of the data set")
+    assert 90 < float(found.scene.train.float().mean()) < 130
+
+
+def test_several_sets_have_equal_shares(tmp_path: Path) -> None:
+    write(tmp_path / "dark.npz", 0)
+    write(tmp_path / "bright.npz", 200, size=28)
+    found = cut(tmp_path, "dark+bright")
+    bright = found.scene.train.float().flatten(1).mean(1) > 100
+    assert int(bright.sum()) == 8
+    assert "brighter or darker" in found.labels
+    assert torch.equal(found.scene.train_labels, bright.long())
+
+
+def test_grey_and_colour_do_not_mix(tmp_path: Path) -> None:
+    write(tmp_path / "grey.npz", 0)
+    write(tmp_path / "colour.npz", 0, channels=(3,))
+    with pytest.raises(DataError, match="in colour"):
+        cut(tmp_path, "grey+colour")
+
+
+def test_the_digest_follows_images_and_labels(tmp_path: Path) -> None:
+    write(tmp_path / "mine.npz", 100)
+    first = cut(tmp_path, "mine").digest
+    assert cut(tmp_path, "mine").digest == first
+    assert cut(tmp_path, "mine", seed=1).digest != first
+    write(tmp_path / "mine.npz", 100, labels=False)
+    tiny.clear()
+    assert cut(tmp_path, "mine").digest != first
+
+
+def test_no_set_of_that_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        cut(tmp_path, "none")
+
+
+def test_files_of_a_folder_of_sets(tmp_path: Path) -> None:
+    write(tmp_path / "mine.npz", 100)
+    (found,) = scenes.files_of("mine", str(tmp_path))
+    assert found[0] == str(tmp_path / "mine.npz")
+    assert scenes.files_of("embedded", None) == []
