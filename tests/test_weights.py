@@ -23,7 +23,7 @@ from encdl.weights import CHECKPOINT_KEY, SETTINGS_KEY, SHIPPED, weights_id
 SMALL = {"planes": 8, "width": 4, "blocks": 1}
 DEFAULT_ID = "fddc91651b4ad8c6"
 KEYSTREAM_ID = "85cba7871dc63a69"
-THESIS_ID = "26dc3e6f74d06531"
+THESIS_ID = "b0ec59c805815e26"
 
 
 def small(seed: int = 0, name: str = "agile") -> Cipher:
