@@ -20,7 +20,7 @@ from encdl.nn.planes import plane_tensor
 if TYPE_CHECKING:
     from encdl.postprocess.base import PostProcess
 
-PIXELS_AT_ONCE = {"cpu": 2**20, "cuda": 2**23}
+PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**23}
 """Bytes that a call of the network takes."""
 
 

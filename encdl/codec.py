@@ -6,7 +6,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from encdl import container, formats, wrap
 from encdl import postprocess as post
+from encdl.background import Background
 from encdl.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.container import Chunk, Grid, Header, Metadata, Reader, Writer
 from encdl.container.array import Array, Planes, paste
@@ -35,6 +36,9 @@ FILE_PLANES = 8
 """Key planes a pixel in a file: with fewer, a mask has fewer than 256 values, and the image shows through."""
 HELD_BYTES = 2**26
 """An array up to this size is read once and held in memory, a larger one read twice: its digest precedes its pixels."""
+THREADED_BYTES = 2**19
+"""From this size on hashing, tags and files are a thread's: it costs as much as hashing a tenth of that."""
+CONTENT_BYTES = 32
 Progress = Callable[[int], object]
 """Is told how many bytes of the array more are done."""
 
@@ -136,24 +140,42 @@ class Codec:
         small = math.prod(document.shape) * document.dtype.itemsize <= HELD_BYTES
         if kept := small and not (content or document.content):
             document = held(document)
-        content = content or content_of(document)
+        # A random nonce leaves time for the digest: its length is all that the header tells of it.
+        later = kept and settings.nonce == "random"
+        content = content or (bytes(CONTENT_BYTES) if later else content_of(document))
         suffix = formats.suffix_of(document.format) if suffix is None else suffix
         metadata = Metadata(document.format, suffix, content.hex(), document.rest)
         header = self._header(document, opener, settings, metadata)
         keys = opener.image_keys(header.nonce_bytes, header.study)
-        wrapping = _wrapping(stream, settings, keys, header)
-        writer = Writer(stream if wrapping is None else cast(BinaryIO, wrapping), header, metadata, keys)
         work = self._chunk_cipher(header)
         check = None if kept else Content(document.shape, document.layout, header.dtype)
-        start = 0
-        for group in grouped(chunks_of(document, header.grid, check), work.at_once):
-            own = [container.chunk_keys(keys, start + offset) for offset in range(len(group))]
-            for body in work.encrypt(group, own):
-                writer.chunk(body.reshape(-1).data)
-            start += len(group)
-            _tell(progress, group)
+
+        def begun() -> tuple[Writer, wrap.Writer | None]:
+            known = replace(metadata, content=content_of(document).hex()) if later else metadata
+            wrapping = _wrapping(stream, settings, keys, header)
+            inner = stream if wrapping is None else cast(BinaryIO, wrapping)
+            return Writer(inner, header, known, keys), wrapping
+
+        with Background(header.body_bytes >= THREADED_BYTES) as background:
+            output = background.call(begun)
+
+            def write(bodies: Planes) -> None:
+                for body in bodies:
+                    output.result()[0].chunk(body.reshape(-1).data)
+
+            def count(part: Array) -> None:
+                if check is not None:
+                    background.call(check.update, part)
+
+            start = 0
+            for group in grouped(chunks_of(document, header.grid, count), work.at_once):
+                own = [container.chunk_keys(keys, start + offset) for offset in range(len(group))]
+                background.call(write, work.encrypt(group, own))
+                start += len(group)
+                _tell(progress, group)
         if check is not None and check.digest() != content:
             raise ImageFileError("the pixels changed while they were read: try again")
+        writer, wrapping = output.result()
         writer.close()
         if wrapping is not None:
             wrapping.finish()
@@ -286,17 +308,19 @@ class Codec:
         if salvage is not None:
             salvage.damaged.clear()
         current, tiles = np.empty(0, little), 0
-        for chunk, planes in self._opened(reader, work, salvage):
-            place = grid.place(chunk.index)
-            if tiles == 0:
-                current = np.empty(shape, little)
-            paste(current, place, planes)
-            tiles = (tiles + 1) % (grid.count // grid.slices)
-            if progress is not None:
-                progress(planes.size)
-            if tiles == 0:
-                check.update(current)
-                yield _native(current, grid)
+        with Background(header.body_bytes >= THREADED_BYTES) as background:
+            for chunk, planes in self._opened(reader, background.ahead(reader.chunks()), work, salvage):
+                place = grid.place(chunk.index)
+                if tiles == 0:
+                    current = np.empty(shape, little)
+                paste(current, place, planes)
+                tiles = (tiles + 1) % (grid.count // grid.slices)
+                if progress is not None:
+                    progress(planes.size)
+                if tiles == 0:
+                    current.flags.writeable = False  # it is still read when whoever gets it goes on
+                    background.call(check.update, current)
+                    yield _native(current, grid)
         told = reader.metadata.content if reader.metadata else ""
         intact = salvage is None or not salvage.damaged
         if self.cipher.exact and intact and told and told != check.digest().hex():
@@ -306,9 +330,9 @@ class Codec:
             )
 
     def _opened(
-        self, reader: Reader, work: ChunkCipher, salvage: Salvage | None
+        self, reader: Reader, chunks: Iterator[Chunk], work: ChunkCipher, salvage: Salvage | None
     ) -> Iterator[tuple[Chunk, Planes]]:
-        """Every chunk with its byte planes, decrypted or restored."""
+        """Every chunk of the reader with its byte planes, decrypted or restored."""
         grid = reader.header.grid
         group: list[Chunk] = []
 
@@ -318,7 +342,7 @@ class Codec:
             yield from zip(tuple(group), opened, strict=True)
             group.clear()
 
-        for chunk in reader.chunks():
+        for chunk in chunks:
             fits = not group or len(chunk.body) == len(group[0].body)
             if not fits or not chunk.intact or (len(group) + 1) * len(chunk.body) > work.at_once:
                 yield from flush()

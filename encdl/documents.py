@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -70,8 +70,8 @@ def check_document(document: Document) -> None:
         raise ImageFileError(f"array: {error}") from None
 
 
-def chunks_of(document: Document, grid: Grid, check: Content | None) -> Iterator[Planes]:
-    """The byte planes of every chunk, in order; what was read goes into `check`, if there is one."""
+def chunks_of(document: Document, grid: Grid, check: Callable[[Array], object]) -> Iterator[Planes]:
+    """The byte planes of every chunk, in order; `check` is called with each slice that was read."""
     tiles = grid.count // grid.slices
     for number, part in enumerate(document.slices()):
         if part.dtype.newbyteorder("=") != document.dtype.newbyteorder("=") or part.size * grid.slices != int(
@@ -80,8 +80,7 @@ def chunks_of(document: Document, grid: Grid, check: Content | None) -> Iterator
             raise ImageFileError(
                 f"slice {number + 1} is {part.shape} {part.dtype}: it fits no {document.shape}"
             )
-        if check is not None:
-            check.update(part)
+        check(part)
         whole = as_slice(part, grid)
         for index in range(tiles):
             yield cut(whole, grid.place(index))

@@ -196,7 +196,7 @@ def parts(codec: Codec, files: list[Path], device: str) -> tuple[dict[str, float
     steps: dict[str, Callable[[], object]] = {
         "read and decode the files": lambda: [list(formats.load(path).slices()) for path in files],
         "digest of the content": lambda: [content_of(document) for document in documents],
-        "byte planes": lambda: [list(chunks_of(document, grid, None)) for document, grid in cut],
+        "byte planes": lambda: [list(chunks_of(document, grid, lambda part: None)) for document, grid in cut],
         "key planes": lambda: [planes_of(group, keys) for group, keys in chunks],
         "mask network": lambda: [
             codec.cipher.encrypt(image, planes) for (image, _), planes in zip(tensors, bits, strict=True)

@@ -34,9 +34,7 @@ def cut(array: Array, place: Place) -> Planes:
         return np.ascontiguousarray(octets.transpose(3, 2, 0, 1)).reshape(-1, place.height, place.width)
     words = values.view(f"<u{itemsize}")
     planes = np.empty((itemsize, values.shape[2], place.height, place.width), np.uint8)
-    for number, plane in enumerate(
-        planes
-    ):  # the low byte of each shifted word: several times as fast as by strides
+    for number, plane in enumerate(planes):  # each word's low byte, several times as fast as by strides
         plane[:] = (words >> (8 * number)).transpose(2, 0, 1)
     return planes.reshape(-1, place.height, place.width)
 
