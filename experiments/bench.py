@@ -40,7 +40,7 @@ from encdl.keys.planes import PlaneSpec
 from encdl.nn.planes import plane_tensor
 
 RESULTS = Path(__file__).parent / "results"
-REPEATS = {"cpu": 9, "cuda": 7}
+REPEATS = {"cpu": 25, "cuda": 10}
 SLICES = {"cpu": 2, "cuda": 16}
 """Of the volume: enough to fill a call of the network."""
 SIDE = 512
@@ -80,16 +80,20 @@ def make_files(folder: Path, small: list[Any], slices: int) -> dict[str, list[Pa
     }
 
 
-def seconds(work: Callable[[], object], device: str) -> float:
-    """Seconds of the fastest of some calls, after one that does not count: others' work only ever adds to it."""
-    times = []
+def seconds(steps: dict[str, Callable[[], object]], device: str) -> dict[str, float]:
+    """Seconds of the fastest call of each step, after one that does not count: others' work only ever adds to it.
+
+    The steps take turns, so that whatever slows the machine down slows all of them.
+    """
+    times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(REPEATS[device] + 1):
-        started = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - started)
+    return {name: min(found[1:]) for name, found in times.items()}
 
 
 def encrypt(codec: Codec, files: list[Path], folder: Path, settings: Settings) -> None:
@@ -205,10 +209,9 @@ def parts(codec: Codec, files: list[Path], device: str) -> tuple[dict[str, float
         "diffusion": lambda: [diffusion.apply(image, keys) for image, keys in tensors],
         "tags (read and verify)": lambda: [reader.verify() for reader in readers],
     }
-    found = {name: seconds(step, device) for name, step in steps.items()}
+    found = seconds(steps, device)
     with mock.patch.object(compiled, "library", return_value=None):
-        without = {name: seconds(steps[name], device) for name in COMPILED}
-    return found, without
+        return found, seconds({name: steps[name] for name in COMPILED}, device)
 
 
 def measure(device: str, folder: Path, small: list[Any]) -> dict[str, Any]:
@@ -236,7 +239,7 @@ def measure(device: str, folder: Path, small: list[Any]) -> dict[str, Any]:
             "AES-256-GCM encrypt": lambda files=files: aes_encrypt(files, out, key),  # type: ignore[misc]
             "AES-256-GCM decrypt": lambda files=files: aes_decrypt(files, out, key),  # type: ignore[misc]
         }
-        rates = {row: size / 1e6 / seconds(work, device) for row, work in rows.items()}
+        rates = {row: size / 1e6 / time_s for row, time_s in seconds(rows, device).items()}
         steps, without = parts(codec, files, device)
         result[name] = {
             "array_mb": size / 1e6,
