@@ -71,7 +71,7 @@ class GanInversion(Attack):
 
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: PSNR of what the generator makes of the victim's other ciphertexts."""
-        steps = scene.budget(80, 2000)
+        steps = scene.budget(80, 1200)
         batch, width = (32, 12) if scene.quick else (128, 32)
         ciphertexts = scene.ciphertexts(target, scene.train)
         generator = _trained(scene, ciphertexts, steps, batch, width)

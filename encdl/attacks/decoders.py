@@ -70,7 +70,7 @@ class LearnedDecoder(Attack):
         plaintexts, ciphertexts = scene.train, self.pairs(target, scene)
         half, eighth = len(plaintexts) // 2, len(plaintexts) // 8
         guesses = Guesses(plaintexts[:half], ciphertexts[:half])
-        steps = scene.budget(72, 1200)
+        steps = scene.budget(72, 600)
         batch, width = (32, 16) if scene.quick else (64, 32)
         with torch.random.fork_rng(devices=[0] if scene.device.startswith("cuda") else []):
             torch.manual_seed(scene.seed)

@@ -58,7 +58,7 @@ class TwoImages(Attack):
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: share of right answers."""
         practice, trials = scene.budget(384, 4096), scene.budget(400, 4000)
-        steps, width = scene.budget(60, 800), 16 if scene.quick else 48
+        steps, width = scene.budget(60, 500), 16 if scene.quick else 48
         black = torch.zeros_like(scene.train[:1])
         images = torch.cat([black, scene.train[:1]])
         generator = scene.generator()

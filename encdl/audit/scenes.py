@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from encdl.attacks.base import Scene
 from encdl.data.base import ImageDataModule, Sample
 from encdl.data.digest import digest
-from encdl.data.named import open_data
+from encdl.data.named import EMBEDDED, open_data
 from encdl.data.npz import NpzImages
 from encdl.errors import DataError
 
@@ -164,10 +164,10 @@ def _opened(name: str, data_dir: str | None) -> list[ImageDataModule]:
     """
     if "+" in name and not Path(name).exists():
         return [one for part in name.split("+") for one in _opened(part, data_dir)]
-    if data_dir is None:
+    if data_dir is None or name in EMBEDDED:
         return [open_data(name)]
     file = Path(data_dir, f"{name}.npz")
-    return [NpzImages(file.name, data_dir) if file.is_file() else open_data(f"{name}@{data_dir}")]
+    return [NpzImages(file.name, data_dir) if file.is_file() else open_data(name, data_dir)]
 
 
 def _of_one(data: ImageDataModule, train: int) -> Source:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from encdl.audit import scenes
-from encdl.errors import DataError
+from encdl.errors import DataError, UsageError
 from tests.audit import tiny
 
 
@@ -59,6 +59,14 @@ def test_several_sets_have_equal_shares(tmp_path: Path) -> None:
     assert torch.equal(found.scene.train_labels, bright.long())
 
 
+def test_what_is_embedded_lies_in_no_folder(tmp_path: Path) -> None:
+    write(tmp_path / "mine.npz", 100)
+    assert [type(each).__name__ for each in scenes._opened("embedded+mine", str(tmp_path))] == [
+        "EmbeddedMRI",
+        "NpzImages",
+    ]
+
+
 def test_grey_and_colour_do_not_mix(tmp_path: Path) -> None:
     write(tmp_path / "grey.npz", 0)
     write(tmp_path / "colour.npz", 0, channels=(3,))
@@ -77,8 +85,10 @@ def test_the_digest_follows_images_and_labels(tmp_path: Path) -> None:
 
 
 def test_no_set_of_that_name(tmp_path: Path) -> None:
-    with pytest.raises(DataError):
+    with pytest.raises(UsageError, match="none needs none"):
         cut(tmp_path, "none")
+    with pytest.raises(DataError, match=r"brain_tumor\.npz"):
+        cut(tmp_path, "brain_tumor")
 
 
 def test_files_of_a_folder_of_sets(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ class TestContract:
 
         def told(levels: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
             assert bool(((lost == 0) | (lost == 1)).all())
-            return torch.full_like(levels, -100.0), hit.view(levels.shape).float() - 0.5
+            return torch.full_like(levels, -100.0), (hit.view(levels.shape).float() - 0.5) * 100.0
 
         monkeypatch.setattr(pipeline.cipher.decryption, "forward", told)
         lost = noise(2, 2, 40, 39, seed=1) < 1
