@@ -24,6 +24,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from encdl.waiting import wait_briefly
+
+wait_briefly()  # as the commands do, before torch is loaded
+
 import numpy as np
 import torch
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
