@@ -316,7 +316,9 @@ def test_the_container_page_tells_of_an_image_in_memory() -> None:
     page = " ".join((ROOT / "docs" / "container.md").read_text().split())
     found = metrics("throughput-cpu")["image_512x512_8bit_cpu"]
     assert f"**{found['encrypt_ms']:.2f} ms** in memory" in page
-    assert f"{found['beside']['encrypt_ms']:.1f} ms by EncDL 0.1, {found['beside_to_this']:.0f} times as" in page
+    assert (
+        f"{found['beside']['encrypt_ms']:.1f} ms by EncDL 0.1, {found['beside_to_this']:.0f} times as" in page
+    )
     assert found["beside_to_this"] >= 8
 
 
@@ -333,7 +335,9 @@ def test_the_container_page_tells_what_compiled_code_is_worth() -> None:
         assert told.format(f"{min(ratios):.0f} to {max(ratios):.0f}") in page
     steps = [one["seconds_of_steps"] for one in found]
     shares = [one["diffusion"] / one["mask network"] for one in steps]
-    assert f"diffusion` takes {min(shares):.1f} to {max(shares):.1f} times as long as the mask network" in page
+    assert (
+        f"diffusion` takes {min(shares):.1f} to {max(shares):.1f} times as long as the mask network" in page
+    )
 
 
 def test_containers_of_cpu_and_gpu_did_not_differ() -> None:
