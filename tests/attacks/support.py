@@ -75,9 +75,12 @@ class Noise(Target):
     name = "noise"
     mode = "default"
 
+    def __init__(self, owner: int = 0) -> None:
+        self.owner = owner
+
     def encrypt(self, images: Tensor, first: int = 0) -> Tensor:
-        generator = torch.Generator().manual_seed(1 + first)
+        generator = torch.Generator().manual_seed(1 + first + 10**9 * self.owner)
         return torch.randint(0, 256, images.shape, generator=generator, dtype=torch.uint8)
 
     def under(self, owner: int) -> Noise:
-        return self
+        return Noise(owner)
