@@ -164,8 +164,8 @@ class Codec:
                     output.result()[0].chunk(body.reshape(-1).data)
 
             def count(part: Array) -> None:
-                if check is not None:
-                    background.call(check.update, part)
+                if check is not None:  # whoever made the slice may use its memory for the next one
+                    background.call(check.update, part.copy() if part.flags.writeable else part)
 
             start = 0
             for group in grouped(chunks_of(document, header.grid, count), work.at_once):

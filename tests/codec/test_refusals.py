@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,38 @@ def test_slices_that_do_not_fit_or_change_are_refused(codec: Codec) -> None:
     for wrong in (good[:2], [*good, good[0]]):
         with pytest.raises((ImageFileError, ContainerError), match=r"2 of 3 chunks|chunk 3 is"):
             encrypt(document(wrong, (3, 4, 5)))
+
+
+@pytest.mark.parametrize(("held", "times"), [(2**20, 1), (0, 2)], ids=["small", "large"])
+@pytest.mark.parametrize("threaded", [0, 2**20], ids=["thread", "no thread"])
+def test_a_small_array_is_read_once_and_a_large_one_twice(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch, held: int, times: int, threaded: int
+) -> None:
+    """What changes between the two is noticed; what is held in memory, nobody changes any more."""
+    monkeypatch.setattr("encdl.codec.HELD_BYTES", held)
+    monkeypatch.setattr("encdl.codec.THREADED_BYTES", threaded)
+    volume, reads = noise((3, 4, 5)).copy(), []
+    before = volume.copy()
+
+    def slices() -> Iterator[Array]:
+        reads.append(len(reads))
+        for picture in volume:
+            yield picture
+            picture[:] += len(reads) == times  # once its last reader goes on
+
+    made = dataclasses.replace(document(list(volume), volume.shape), slices=slices)
+    stream = io.BytesIO()
+    codec.encrypt(made, KEY, stream)
+    assert len(reads) == times
+    assert not np.array_equal(volume, before)
+    np.testing.assert_array_equal(codec.decrypt_array(stream.getvalue(), KEY), before)
+    others = iter([noise((3, 4, 5), seed=seed) for seed in range(3)])
+    changing = dataclasses.replace(made, slices=lambda: iter(next(others)))
+    if times == 1:
+        codec.encrypt(changing, KEY, io.BytesIO())
+        return
+    with pytest.raises(ImageFileError, match="changed while they were read"):
+        codec.encrypt(changing, KEY, io.BytesIO())
 
 
 def test_an_arithmetic_that_differs_is_noticed(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
