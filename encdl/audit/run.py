@@ -17,7 +17,14 @@ from encdl.audit.order import Order
 
 Progress = Callable[[str], None]
 
-LONGEST: Final = ("reader_gradients", "gan_inversion", "known_plaintext_decoder", "ciphertext_only_decoder")
+LONGEST: Final = (
+    "known_plaintext_decoder",
+    "ciphertext_only_decoder",
+    "gan_inversion",
+    "differential_distinguisher",
+    "equality_distinguisher",
+    "lane_recovery",
+)
 """Attacks whose parts take longest, in this order."""
 
 
