@@ -106,6 +106,6 @@ class Order:
         subject, commit = self.subject(), records.commit()
         uncommitted = time.time_ns() if commit.endswith("+changes") else 0
         settings = {name: value for name, value in asdict(self).items() if name != "device"}
-        files = scenes.files_of(self.data, self.data_dir)
+        files = scenes.files_digest(self.data, self.data_dir)
         origin = [settings, subject.name, subject.weights, files, commit, uncommitted]
         return hashlib.sha256(json.dumps(origin).encode()).hexdigest()[:16]

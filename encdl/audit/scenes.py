@@ -130,12 +130,14 @@ def statistic_images(
     return _cut(spread, count, side, torch.Generator().manual_seed(seed))[0].to(device)
 
 
-def files_of(name: str, data_dir: str | None) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of the files behind a user's own data; none for data sets that have no path."""
-    path = Path(name.rpartition("@")[2].removeprefix("classes:") if data_dir is None else data_dir)
-    found = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
-    stats = ((str(file), file.stat()) for file in found if file.is_file())
-    return [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+def files_digest(name: str, data_dir: str | None) -> str:
+    """Changes with the files behind a name; one and the same for data sets that have no path."""
+    if data_dir is None:
+        path = Path(name.rpartition("@")[2].removeprefix("classes:"))
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    else:
+        files = sorted(file for part in name.split("+") for file in Path(data_dir).glob(f"{part}*"))
+    return digest({"file": str(file)} for file in files if file.is_file())
 
 
 @lru_cache(maxsize=2)

@@ -91,8 +91,15 @@ def test_no_set_of_that_name(tmp_path: Path) -> None:
         cut(tmp_path, "brain_tumor")
 
 
-def test_files_of_a_folder_of_sets(tmp_path: Path) -> None:
+def test_files_count_by_their_content(tmp_path: Path) -> None:
     write(tmp_path / "mine.npz", 100)
-    (found,) = scenes.files_of("mine", str(tmp_path))
-    assert found[0] == str(tmp_path / "mine.npz")
-    assert scenes.files_of("embedded", None) == []
+    write(tmp_path / "other.npz", 50)
+    first = scenes.files_digest("mine", str(tmp_path))
+    (tmp_path / "mine.npz").touch()
+    write(tmp_path / "other.npz", 60)
+    assert scenes.files_digest("mine", str(tmp_path)) == first
+    assert scenes.files_digest(str(tmp_path / "mine.npz"), None) == first
+    assert scenes.files_digest("mine+other", str(tmp_path)) != first
+    write(tmp_path / "mine.npz", 101)
+    assert scenes.files_digest("mine", str(tmp_path)) != first
+    assert scenes.files_digest("embedded", None) == scenes.files_digest("lesions", None)
