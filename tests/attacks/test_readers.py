@@ -9,7 +9,6 @@ from encdl.attacks.membership import MembershipInference
 from encdl.attacks.readers import ReaderFeatures, ReaderWithoutKey
 from encdl.attacks.targets import FixedXor, cipher_target
 from tests.attacks.support import agile, cipher, scene
-from tests.attacks.test_contract import drawn_labels
 
 
 @pytest.mark.parametrize("name", ["agile", "keystream", "coupled"])
@@ -37,7 +36,7 @@ def test_a_fresh_nonce_serves_nobody() -> None:
 
 
 def test_membership_has_an_interval_that_is_none_of_zero_width() -> None:
-    finding = MembershipInference().run(FixedXor(), drawn_labels(scene(16)))
+    finding = MembershipInference().run(FixedXor(), scene(16))
     assert finding.interval is not None
     low, high = finding.interval
     assert 0.5 < low < finding.score <= high <= 1
