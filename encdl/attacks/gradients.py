@@ -37,7 +37,7 @@ class ReaderGradients(OnReader):
 
     def run(self, target: Target, scene: Scene) -> Finding:
         """Score: PSNR of images descended on from gradients."""
-        steps, count = (150, 8) if scene.quick else (500, 24)
+        steps, count = scene.budget(150, 1000), 8 if scene.quick else 24
         reader = self.trained(target, scene, scene.train, scene.train_labels, 10)
         classes = int(scene.train_labels.max()) + 1
         twin = SmallReader(scene.train.shape[1], classes, keyed=False).to(scene.test.device)

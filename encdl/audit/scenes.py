@@ -207,7 +207,7 @@ def _in_turn(several: Sequence[Sequence[Sample]]) -> Sequence[Sample]:
 def _cut(
     samples: Sequence[Sample], count: int, side: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """`count` squares from samples in turn, in random order: images and labels (0 where there are none)."""
+    """`count` squares from samples in random order: images and labels (0 where there are none)."""
     if not samples:
         raise DataError(
             "the data set has no images in one of its splits: an audit needs training and test images"
@@ -216,7 +216,8 @@ def _cut(
     def draw(low: int, high: int) -> int:
         return int(torch.randint(low, high + 1, (1,), generator=generator))
 
-    order = torch.randperm(count, generator=generator) % len(samples)
+    # All of them equally often, or some of all: data sets may be sorted by their classes.
+    order = torch.randperm(max(count, len(samples)), generator=generator)[:count] % len(samples)
     images, labels = [], []
     for index in order.tolist():
         image = torch.as_tensor(samples[index]["image"])

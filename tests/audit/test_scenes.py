@@ -59,6 +59,21 @@ def test_several_sets_have_equal_shares(tmp_path: Path) -> None:
     assert torch.equal(found.scene.train_labels, bright.long())
 
 
+def test_few_of_many_are_of_all_classes(tmp_path: Path) -> None:
+    """The file is sorted by class."""
+    random = np.random.default_rng(0)
+    arrays = {
+        f"{split}_images": random.integers(0, 256, (90, 8, 8), dtype=np.uint8) for split in ("train", "val")
+    }
+    arrays["test_images"] = arrays["val_images"]
+    arrays |= {f"{split}_labels": np.arange(90)[:, None] // 30 for split in ("train", "val", "test")}
+    np.savez(tmp_path / "sorted.npz", **arrays)
+    found = cut(tmp_path, "sorted").scene
+    assert set(found.train_labels.tolist()) == set(found.test_labels.tolist()) == {0, 1, 2}
+    many = cut(tmp_path, "sorted", train=180).scene
+    assert many.train_labels.bincount().tolist() == [60, 60, 60]
+
+
 def test_what_is_embedded_lies_in_no_folder(tmp_path: Path) -> None:
     write(tmp_path / "mine.npz", 100)
     assert [type(each).__name__ for each in scenes._opened("embedded+mine", str(tmp_path))] == [
