@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from encdl import records
-from encdl.attacks.targets import MODES, Aes, FixedXor, cipher_target
+from encdl.attacks.base import Attack, Finding, Scene
+from encdl.attacks.targets import MODES, Aes, FixedXor, Target, cipher_target
 from encdl.audit import measures, plan, run
 from encdl.audit.measures import Part
 from encdl.audit.order import Order
@@ -184,20 +185,34 @@ def test_what_is_set_goes_before_the_budget() -> None:
     assert chosen == replace(BUDGETS["accelerator"], side=48, train=100, attacker_seeds=2)
 
 
+class Drawing(Attack):
+    """Its score is the seed that it is given."""
+
+    name = "drawing"
+    about = "Draws."
+
+    def run(self, target: Target, scene: Scene) -> Finding:
+        return self.finding(target, float(scene.seed), 0.0, "dB", True, "none")
+
+    def references(self) -> tuple[Target, ...]:
+        return (FixedXor(),)
+
+
+class Still(Drawing):
+    name = "still"
+    seeded = False
+
+
 def test_attacks_that_draw_are_repeated_with_other_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "ATTACKS", tiny.ATTACKS)
-    order = replace(tiny.WEAK, budget=replace(tiny.BUDGET, attacker_seeds=3))
+    monkeypatch.setattr(plan, "ATTACKS", (Drawing, Still))
+    order = replace(tiny.WEAK, seed=4, budget=replace(tiny.BUDGET, attacker_seeds=3))
     tiny.clear()
-    figures = measures.measure(order, Part("attack", "membership_inference/fixed_xor/default"))
-    assert figures["attacker_seeds"] == 3
-    scores = figures["more"]["scores_by_seed"]
-    assert len(set(scores)) > 1
-    assert figures["score"] == pytest.approx(sum(scores) / 3)
-    low, high = figures["more"]["interval_over_seeds"]
-    assert low < figures["score"] < high
-    once = measures.measure(order, Part("attack", "chosen_plaintext/fixed_xor/default"))
-    assert once["attacker_seeds"] == 1
-    assert "scores_by_seed" not in once["more"]
+    drawing, still = (
+        measures.measure(order, Part("attack", f"{name}/fixed_xor/default")) for name in ("drawing", "still")
+    )
+    assert (drawing["attacker_seeds"], drawing["score"]) == (3, 5)
+    assert drawing["more"]["scores_by_seed"] == [4, 5, 6]
+    assert (still["attacker_seeds"], still["score"], still["more"]) == (1, 4, {})
     tiny.clear()
 
 
