@@ -15,9 +15,6 @@ from encdl.damage import Damage
 from encdl.keys.derive import NONCE_BYTES, ImageKeys
 from encdl.keys.key import Key
 
-INTERLEAVE = "interleave"
-"""The default post-processing of files."""
-
 _KEY = Key(bytes(32))
 """Public: what is stored here is damaged on purpose, and its order alone counts."""
 
@@ -32,7 +29,7 @@ def stored(
     damage: Damage,
     ciphertext: Tensor,
     generator: torch.Generator | None = None,
-    order: str = INTERLEAVE,
+    order: str = postprocess.DEFAULT,
     keys: Sequence[ImageKeys] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Damage a batch of ciphertexts in their files.

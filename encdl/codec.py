@@ -280,7 +280,6 @@ class Codec:
                 f"{settings.planes.planes} key planes a pixel would let the image show through: a file is encrypted "
                 f"with {FILE_PLANES}; fewer are for experiments with encdl.ciphers"
             )
-        check_document(document)
         post.create(settings.postprocess)
         study = check_study(settings.study)
         shape = tuple(int(size) for size in document.shape)

@@ -17,7 +17,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from encdl.ciphers.base import MAX_PLANES, Cipher
+from encdl.ciphers.base import Cipher
+from encdl.keys.planes import MAX_PLANES
 
 LEADING: Final[Mapping[str, tuple[int, ...]]] = {
     "agile": (1, 2),

@@ -14,8 +14,8 @@ from encdl.attacks.base import Attack, Finding, Scene, mean_interval, reconstruc
 from encdl.attacks.references import RepeatedKeyXor
 from encdl.attacks.targets import PERIOD, CipherTarget, Target
 from encdl.attacks.tile import TileGuess, tile_attack
-from encdl.ciphers.base import MAX_PLANES as PLANES
 from encdl.ciphers.base import Cipher
+from encdl.keys.planes import MAX_PLANES as PLANES
 from encdl.keys.planes import coprime_sides
 from encdl.nn.planes import unpack
 

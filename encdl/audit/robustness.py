@@ -8,8 +8,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from encdl import postprocess
 from encdl.attacks.targets import CipherTarget
+from encdl.channel import stored
 from encdl.damage import Damage, GaussianNoise, LostRun, SaltPepper
 from encdl.metrics.quality import mean_psnr_db
 
@@ -33,14 +33,13 @@ def curves(target: CipherTarget, images: Tensor, seed: int) -> dict[str, dict[st
         By damage: `strength`, and as long as it `restored` (by the restorer) and `decrypted` (without it).
     """
     keys, planes = target.image_keys(images), target.planes(images)
-    process = postprocess.create(target.process)
-    ciphertext = process.apply(target.cipher.encrypt(images, planes), keys)
+    ciphertext = target.cipher.encrypt(images, planes)
     found: dict[str, dict[str, list[float]]] = {}
     for name, (kind, strengths) in CURVES.items():
         curve: dict[str, list[float]] = {"strength": list(strengths), "restored": [], "decrypted": []}
         for strength in strengths:
-            damaged, lost = kind(strength)(ciphertext, torch.Generator().manual_seed(seed))
-            damaged, lost = process.undo(damaged, keys), process.undo_lost(lost, keys)
+            generator = torch.Generator().manual_seed(seed)
+            damaged, lost = stored(kind(strength), ciphertext, generator, target.process, keys)
             restored = target.cipher.restore(damaged, planes, lost)
             curve["restored"].append(float(mean_psnr_db(restored, images)))
             curve["decrypted"].append(float(mean_psnr_db(target.cipher.decrypt(damaged, planes), images)))

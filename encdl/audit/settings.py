@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from encdl import settings
 from encdl.errors import UsageError
 from encdl.keys.maps import DEFAULT_MAP, check_map
 
@@ -93,23 +94,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         least = {"seed": 0, "jobs": 1, "size": SMALLEST_SIZE, "images": FEWEST_IMAGES, "attacker_seeds": 1}
-        for name, smallest in least.items():
-            value = getattr(self, name)
-            if value is None and name in {"size", "images", "attacker_seeds"}:
-                continue
-            if type(value) is not int:
-                raise UsageError(f"{_option(name)} must be a whole number, got {value!r}")
-            if value < smallest:
-                raise UsageError(f"{_option(name)} must be at least {smallest}, got {value}")
+        settings.check_numbers(self, least, optional=("size", "images", "attacker_seeds"))
         if self.size is not None and self.size % STEP:
             raise UsageError(f"--size must be a multiple of {STEP}, got {self.size}")
-        for name, allowed in {"budget": ("", *BUDGETS), "device": ("auto", "cpu", "cuda")}.items():
-            if getattr(self, name) not in allowed:
-                known = ", ".join(filter(None, allowed))
-                raise UsageError(f"{_option(name)} is {getattr(self, name)!r}: give one of {known}")
+        settings.check_choice(self, "budget", ("", *BUDGETS))
+        settings.check_choice(self, "device", ("auto", "cpu", "cuda"))
         for name in ("weights", "data", "map", "reference"):
             if not isinstance(getattr(self, name), str):
-                raise UsageError(f"{_option(name)} must be a name, got {getattr(self, name)!r}")
+                raise UsageError(f"{settings.option(name)} must be a name, got {getattr(self, name)!r}")
         check_map(self.map)
 
     def chosen_budget(self, device: str) -> Budget:
@@ -138,32 +130,4 @@ def read(path: Path | None, given: Mapping[str, Any]) -> Settings:
     Raises:
         UsageError: The file is none, or a setting is unknown or out of its range.
     """
-    known = {each.name for each in fields(Settings)}
-    content = {} if path is None else _content(path)
-    if unknown := sorted(set(content) - known):
-        raise UsageError(
-            f"{path}: no setting of an audit: {', '.join(unknown)}: there are {', '.join(sorted(known))}"
-        )
-    chosen = {name: value for name, value in given.items() if value is not None}
-    try:
-        return Settings(**(content | chosen))
-    except UsageError as error:
-        raise (error if path is None else UsageError(f"{path} and the command line: {error}")) from None
-
-
-def _content(path: Path) -> dict[str, Any]:
-    import yaml  # noqa: PLC0415
-
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file: give a YAML file of settings") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: is no readable YAML file ({' '.join(str(error).split())[:80]})") from None
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: holds no settings: give lines such as `data: brain_tumor`")
-    return {str(name): value for name, value in content.items()}
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return settings.filled(Settings, path, settings.content(Settings, path, "an audit"), given)

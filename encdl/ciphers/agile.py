@@ -13,45 +13,25 @@ decryption network (`encdl.nn.decryption`) says which pixels were hit, and what 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from encdl.ciphers import mask_bytes
-from encdl.ciphers.base import MAX_PLANES, KeyedMaskCipher, check_setting
+from encdl.ciphers.base import KeyedMaskCipher
 from encdl.ciphers.mask_network import MaskNetwork
-from encdl.nn.decryption import DecryptionNetwork
 from encdl.nn.graphs import played
-
-MAX_WIDTH, MAX_BLOCKS = 1024, 64
 
 
 class AgileCipher(KeyedMaskCipher):
-    """See the module's text.
-
-    Args:
-        planes: P, key planes a pixel, 1..8. Below 8 the mask has fewer than 256 values a pixel and shows the image: for
-            research and audits; no file is encrypted so.
-        width: Channels of the decryption network, a multiple of 4, up to 1024.
-        blocks: Its dilated blocks, up to 64.
-    """
+    """See the module's text; for the arguments `KeyedMaskCipher`."""
 
     name: ClassVar[str] = "agile"
     revision: ClassVar[int] = 2
 
     def __init__(self, planes: int = 8, width: int = 64, blocks: int = 10) -> None:
-        super().__init__()
-        check_setting("planes", planes, 1, MAX_PLANES)
-        check_setting("width", width, 4, MAX_WIDTH)
-        check_setting("blocks", blocks, 0, MAX_BLOCKS)
-        self.planes = planes
-        self._config = {"planes": planes, "width": width, "blocks": blocks}
+        super().__init__(planes, width, blocks)
         self.encryption = MaskNetwork()
-        self.decryption = DecryptionNetwork(width, blocks)
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return dict(self._config)
 
     def key_mask(self, key_planes: Tensor) -> Tensor:
         """The mask under key planes, both (N, 1, H, W) uint8: by compiled code on a CPU that can."""

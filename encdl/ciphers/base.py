@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from encdl.errors import UsageError
+from encdl.keys.planes import MAX_PLANES
+from encdl.nn.decryption import DecryptionNetwork
 from encdl.nn.integer import wrap
 from encdl.nn.phases import fold_channels
 
-MAX_PLANES = 8
+MAX_WIDTH, MAX_BLOCKS = 1024, 64
+"""Of a network that repairs."""
 GUESS_ERROR = 3.0
 """Levels by which a guess is off, about, where the pixel was not hit; chosen on validation images."""
 
@@ -201,9 +204,27 @@ class AdditiveCipher(Cipher):
 
 
 class KeyedMaskCipher(AdditiveCipher):
-    """An additive cipher whose mask follows from the key planes alone: subclasses say which in `key_mask`."""
+    """An additive cipher whose mask follows from the key planes alone: subclasses say which in `key_mask`.
+
+    Args:
+        planes: P, key planes a pixel, 1..8. Below 8 the mask has fewer than 256 values a pixel and shows the image: for
+            research and audits; no file is encrypted so.
+        width: Channels of the decryption network, a multiple of 4, up to 1024.
+        blocks: Its dilated blocks, up to 64.
+    """
 
     keyed_mask: ClassVar[bool] = True
+
+    def __init__(self, planes: int = 8, width: int = 64, blocks: int = 10) -> None:
+        super().__init__()
+        check_setting("planes", planes, 1, MAX_PLANES)
+        self.planes = planes
+        self._config = {"planes": planes, "width": width, "blocks": blocks}
+        self.decryption = decryption_network(width, blocks)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return dict(self._config)
 
     @abstractmethod
     def key_mask(self, key_planes: Tensor) -> Tensor:
@@ -223,6 +244,17 @@ class KeyedMaskCipher(AdditiveCipher):
     @torch.no_grad()
     def _mask_levels(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
         return self.key_mask(key_planes).float()
+
+
+def decryption_network(width: int, blocks: int) -> DecryptionNetwork:
+    """The network that repairs, if settings that may come from a file are in their range.
+
+    Raises:
+        ValueError: They are not.
+    """
+    check_setting("width", width, 4, MAX_WIDTH)
+    check_setting("blocks", blocks, 0, MAX_BLOCKS)
+    return DecryptionNetwork(width, blocks)
 
 
 def worth_guessing(hits: Tensor, distance: Tensor) -> Tensor:

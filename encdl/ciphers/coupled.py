@@ -18,10 +18,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from encdl.ciphers.agile import MAX_BLOCKS, MAX_WIDTH
-from encdl.ciphers.base import MAX_PLANES, AdditiveCipher, check_setting
+from encdl.ciphers.base import AdditiveCipher, check_setting, decryption_network
 from encdl.ciphers.coupled_networks import ContentCoupling, KeyField
-from encdl.nn.decryption import DecryptionNetwork
+from encdl.keys.planes import MAX_PLANES
 from encdl.nn.integer import wrap
 from encdl.nn.phases import from_phases, phases_of, to_phases
 from encdl.nn.planes import unpack
@@ -55,8 +54,6 @@ class CoupledCipher(AdditiveCipher):
         check_setting("planes", planes, 1, MAX_PLANES)
         check_setting("field_width", field_width, 1, MAX_COUPLING_WIDTH)
         check_setting("coupling_width", coupling_width, 1, MAX_COUPLING_WIDTH)
-        check_setting("width", width, 4, MAX_WIDTH)
-        check_setting("blocks", blocks, 0, MAX_BLOCKS)
         self.planes = planes
         self._config = {
             "planes": planes,
@@ -67,7 +64,7 @@ class CoupledCipher(AdditiveCipher):
         }
         self.key_field = KeyField(planes, field_width)
         self.coupling = ContentCoupling(coupling_width)
-        self.decryption = DecryptionNetwork(width, blocks)
+        self.decryption = decryption_network(width, blocks)
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""

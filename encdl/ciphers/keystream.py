@@ -7,32 +7,17 @@ Damage of its ciphertext is damage of the image, as under `agile`, and the same 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from encdl.ciphers.agile import MAX_BLOCKS, MAX_WIDTH
-from encdl.ciphers.base import MAX_PLANES, KeyedMaskCipher, check_setting
-from encdl.nn.decryption import DecryptionNetwork
+from encdl.ciphers.base import KeyedMaskCipher
 
 
 class KeystreamCipher(KeyedMaskCipher):
-    """See the module's text; the arguments are those of `AgileCipher`."""
+    """See the module's text; for the arguments `KeyedMaskCipher`."""
 
     name: ClassVar[str] = "keystream"
-
-    def __init__(self, planes: int = 8, width: int = 64, blocks: int = 10) -> None:
-        super().__init__()
-        check_setting("planes", planes, 1, MAX_PLANES)
-        check_setting("width", width, 4, MAX_WIDTH)
-        check_setting("blocks", blocks, 0, MAX_BLOCKS)
-        self.planes = planes
-        self._config = {"planes": planes, "width": width, "blocks": blocks}
-        self.decryption = DecryptionNetwork(width, blocks)
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return dict(self._config)
 
     def key_mask(self, key_planes: Tensor) -> Tensor:
         """The byte that the planes spell."""

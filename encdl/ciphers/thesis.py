@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from encdl.ciphers.base import MAX_PLANES, Cipher, check_setting
+from encdl.ciphers.base import MAX_BLOCKS, MAX_WIDTH, Cipher, check_setting
+from encdl.keys.planes import MAX_PLANES
 from encdl.nn.dilated import DilatedNet
 from encdl.nn.integer import straight_through, wrap
 from encdl.nn.phases import from_phases, to_phases
@@ -34,8 +35,8 @@ class ThesisCipher(Cipher):
     def __init__(self, planes: int = 8, width: int = 32, blocks: int = 3) -> None:
         super().__init__()
         check_setting("planes", planes, 1, MAX_PLANES)
-        check_setting("width", width, 4, 1024)
-        check_setting("blocks", blocks, 0, 64)
+        check_setting("width", width, 4, MAX_WIDTH)
+        check_setting("blocks", blocks, 0, MAX_BLOCKS)
         self.planes = planes
         self._config = {"planes": planes, "width": width, "blocks": blocks}
         self.encoder = DilatedNet(4 + 4 * planes, 4, width, blocks)

@@ -23,6 +23,7 @@ from encdl.data.base import DataSpec, ImageDataModule, Loader, Sample, Split
 from encdl.data.named import EMBEDDED
 from encdl.data.npz import NpzImages
 from encdl.data.samplers import Draw, DrawLoader, DrawSampler, EvalSampler
+from encdl.data.selection import evenly
 from encdl.errors import DataError, UsageError
 
 MOST_TIMES = 8
@@ -242,5 +243,4 @@ def _stack(name: str, split: Split, source: ImageDataModule) -> Tensor:
 
 
 def _spread(stack: Tensor, most: int) -> Tensor:
-    count = min(most, len(stack)) if most else len(stack)
-    return stack[torch.arange(count) * len(stack) // count]
+    return stack[evenly(range(len(stack)), min(most, len(stack)) if most else len(stack))]

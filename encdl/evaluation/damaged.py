@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from encdl import postprocess
+from encdl.channel import stored
 from encdl.ciphers.base import Cipher
 from encdl.damage import Damage, GaussianNoise, SaltPepper, Scatter
 from encdl.evaluation.cipher import nonce
@@ -88,16 +88,16 @@ class Storage:
             seed: Of the damage.
             restore: Whether to repair.
         """
-        process = postprocess.create(self.process)
         for chosen in self._batches(images):
             plain = torch.stack([images[index] for index in chosen]).to(self.device)
             keys = [self.key.image_keys(nonce(index)) for index in chosen]
             planes = plane_tensor([key.planes for key in keys], self.spec, plain.shape[1:], self.device)
             ciphertext = cipher.encrypt(plain, planes)
-            stored = process.apply(ciphertext, keys)
-            parts = [damage(stored[n : n + 1], _generator(seed, index)) for n, index in enumerate(chosen)]
+            parts = [
+                stored(damage, ciphertext[n : n + 1], _generator(seed, index), self.process, keys[n : n + 1])
+                for n, index in enumerate(chosen)
+            ]
             damaged, lost = (torch.cat(part) for part in zip(*parts, strict=True))
-            damaged, lost = process.undo(damaged, keys), process.undo_lost(lost, keys)
             decrypted = cipher.decrypt(damaged, planes)
             restored = cipher.restore(damaged, planes, lost).cpu().numpy() if restore else None
             columns = [each.cpu().numpy() for each in (plain, decrypted, lost, damaged != ciphertext)]

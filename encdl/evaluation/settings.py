@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from encdl import settings
 from encdl.data.splits import Group
 from encdl.errors import UsageError
 from encdl.repair import KINDS, REPAIRS
@@ -56,19 +57,9 @@ class Settings:
     jobs: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in LEAST.items():
-            value = getattr(self, name)
-            if value is None and name == "images":
-                continue
-            if type(value) is not int:
-                raise UsageError(f"{option(name)} must be a whole number, got {value!r}")
-            if value < least:
-                raise UsageError(f"{option(name)} must be at least {least}, got {value}")
-        for name, allowed in {"group": get_args(Group), "device": ("auto", "cpu", "cuda")}.items():
-            if getattr(self, name) not in allowed:
-                raise UsageError(
-                    f"{option(name)} is {getattr(self, name)!r}: give one of {', '.join(allowed)}"
-                )
+        settings.check_numbers(self, LEAST, optional=("images",))
+        settings.check_choice(self, "group", get_args(Group))
+        settings.check_choice(self, "device", ("auto", "cpu", "cuda"))
         known = list(dict.fromkeys(name for kind in KINDS for name in REPAIRS[kind]))
         for name in self.repairs or ():
             if name not in known:
@@ -81,11 +72,6 @@ class Settings:
         return asdict(self)
 
 
-def option(name: str) -> str:
-    """The option behind a setting."""
-    return f"--{name.replace('_', '-')}"
-
-
 def read(path: Path | None, given: Mapping[str, Any]) -> Settings:
     """Settings from a file and from the command line, which goes before.
 
@@ -96,12 +82,7 @@ def read(path: Path | None, given: Mapping[str, Any]) -> Settings:
     Raises:
         UsageError: The file is none, or a setting is unknown or out of its range.
     """
-    known = {each.name for each in fields(Settings)}
-    content = {} if path is None else _content(path)
-    if unknown := sorted(set(content) - known):
-        raise UsageError(
-            f"{path}: no setting of an evaluation: {', '.join(unknown)}: there are {', '.join(sorted(known))}"
-        )
+    content = settings.content(Settings, path, "an evaluation")
     if isinstance(rows := content.get("weights"), Mapping):
         content["weights"] = [
             f"{row}={name}" for row, names in rows.items() for name in _list(path, row, names)
@@ -109,25 +90,7 @@ def read(path: Path | None, given: Mapping[str, Any]) -> Settings:
     for name in ("weights", "repairs"):
         if isinstance(content.get(name), str):
             content[name] = [content[name]]
-    chosen = {name: value for name, value in given.items() if value is not None}
-    try:
-        return Settings(**{**content, **chosen})
-    except UsageError as error:
-        raise (error if path is None else UsageError(f"{path} and the command line: {error}")) from None
-
-
-def _content(path: Path) -> dict[str, Any]:
-    import yaml  # noqa: PLC0415
-
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file: give a YAML file of settings") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: is no readable YAML file ({' '.join(str(error).split())[:80]})") from None
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: holds no settings: give lines such as `data: brain_tumor`")
-    return {str(name): value for name, value in content.items()}
+    return settings.filled(Settings, path, content, given)
 
 
 def _list(path: Path | None, row: str, names: Any) -> list[str]:

@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from encdl import records
 from encdl.damage import DAMAGES
 from encdl.data.base import ImageDataModule
 from encdl.data.mixture import Mixture
 from encdl.losses import LEVEL_LOSSES
-from encdl.study.parts import Part, Trained
+from encdl.study.parts import Part, Trained, origin
 from encdl.study.rows import over_seeds
 from encdl.tracking.names import data_name
-from encdl.weights import weights_id
 
 LOSSES = tuple(LEVEL_LOSSES)
 UNHIT = "unhit_unchanged_fraction"
@@ -51,15 +49,7 @@ class LossPart(Part):
         trainer.save_checkpoint(self.checkpoint, weights_only=True)
         content = {
             "figures": figures,
-            "cipher": {
-                "name": task.cipher.name,
-                "config": task.cipher.config(),
-                "id": weights_id(task.cipher),
-            },
-            "planes": task.planes.to_dict(),
-            "steps": steps,
-            "fit_s": round(fit_s, 1),
-            "device": records.device_name(device),
+            **origin(task, steps, fit_s, device),
             "dataset": data_name(trained.datamodule),
         }
         return self.keep(content, started)

@@ -20,6 +20,7 @@ from encdl.damage import DAMAGES
 from encdl.data.base import ImageDataModule
 from encdl.study.leakage import leakage
 from encdl.study.rows import VIEWS, by_row, with_main
+from encdl.tasks.base import CipherTask
 from encdl.tasks.read import BatchKeys, ReadTask
 from encdl.tasks.views import Sight
 from encdl.weights import weights_id
@@ -162,18 +163,25 @@ class ReaderPart(Part):
             "leakage_psnr_db": _leakage(task, data),
             "reader": task.reader.config(),
             "classes": list(task.classes),
-            "cipher": {
-                "name": task.cipher.name,
-                "config": task.cipher.config(),
-                "id": weights_id(task.cipher),
-            },
-            "planes": task.planes.to_dict(),
-            "steps": steps,
-            "fit_s": round(fit_s, 1),
-            "device": records.device_name(str(device)),
+            **origin(task, steps, fit_s, str(device)),
             "dataset": type(data).__name__,
         }
         return self.keep(content, started)
+
+
+def origin(task: CipherTask, steps: int, fit_s: float, device: str) -> dict[str, Any]:
+    """What trained a part: cipher, key planes, steps, seconds and device."""
+    return {
+        "cipher": {
+            "name": task.cipher.name,
+            "config": task.cipher.config(),
+            "id": weights_id(task.cipher),
+        },
+        "planes": task.planes.to_dict(),
+        "steps": steps,
+        "fit_s": round(fit_s, 1),
+        "device": records.device_name(device),
+    }
 
 
 def _leakage(task: ReadTask, data: ImageDataModule) -> dict[str, dict[str, float]]:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from encdl import postprocess
-from encdl.channel import INTERLEAVE, file_keys
+from encdl.channel import file_keys
 from encdl.damage import run_of
 from encdl.errors import UsageError
+from encdl.tasks.keys import generator_on
 
 NOMINAL: dict[str, tuple[float, ...]] = {
     "gaussian": (2.0, 8.0),
@@ -75,9 +76,7 @@ class RandomDamage:
             damaged level there is 0.
         """
         kinds, strengths = self._draw(len(ciphertext), generator)
-        source = torch.Generator(ciphertext.device).manual_seed(
-            int(torch.randint(2**62, (), generator=generator))
-        )
+        source = generator_on(ciphertext.device, generator)
         amounts = {
             kind: (strengths * (kinds == number)).view(-1, 1, 1, 1).to(ciphertext.device)
             for number, kind in enumerate(KINDS)
@@ -127,4 +126,4 @@ class RandomDamage:
         length = (size * share.view(-1, 1)).round()
         start = (torch.rand(length.shape, generator=generator) * (size - length + 1)).floor()
         lost = run_of(start, length, size).view(-1, *ciphertext.shape[1:]).to(ciphertext.device)
-        return postprocess.create(INTERLEAVE).undo_lost(lost, file_keys(len(lost), generator))
+        return postprocess.create(postprocess.DEFAULT).undo_lost(lost, file_keys(len(lost), generator))

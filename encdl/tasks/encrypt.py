@@ -30,6 +30,7 @@ from encdl.nn.phases import fold_channels
 from encdl.panels import cipher_columns
 from encdl.tasks.base import CipherTask
 from encdl.tasks.damages import RandomDamage
+from encdl.tasks.keys import generator_on
 from encdl.weights import load
 
 FEW_HITS = "salt_pepper_1pct"
@@ -170,8 +171,7 @@ class EncryptTask(CipherTask):
 
     def _uniform_bytes(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Drawn where the image is, from a seed that the generator draws."""
-        seed = int(torch.randint(2**62, (), generator=generator))
-        source = torch.Generator(image.device).manual_seed(seed)
+        source = generator_on(image.device, generator)
         return torch.randint(0, 256, image.shape, generator=source, device=image.device, dtype=torch.uint8)
 
     def _repair_losses(

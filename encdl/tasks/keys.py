@@ -45,6 +45,11 @@ def fresh_planes(
     return plane_tensor(subkeys, spec, shape[1:], device)
 
 
+def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
+    """A generator on a device, seeded by one on the CPU: what is drawn for each pixel is drawn where the pixels are."""
+    return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+
+
 def fresh_generator(*, seed: int, rank: int, purpose: str, step: int) -> torch.Generator:
     """A CPU generator for damage and the like, drawn the same way."""
     origin = f"encdl random draw/{seed}/{rank}/{purpose}/{step}".encode()
