@@ -18,6 +18,8 @@ from encdl.nn.dilated import DilatedNet
 from encdl.nn.phases import circle, from_phases, to_phases
 
 TURN = 2.0 * math.pi / 256.0
+ERROR_FLOOR = 0.1
+"""In units of three levels: below it an image is as good as exact."""
 
 
 class LevelLoss(nn.Module, ABC):
@@ -29,6 +31,9 @@ class LevelLoss(nn.Module, ABC):
     """
 
     near: ClassVar[float]
+
+    order: ClassVar[int]
+    """The power of a small error that it grows by."""
 
     @abstractmethod
     def pixels(self, logits: Tensor, image: Tensor) -> Tensor:
@@ -50,6 +55,25 @@ class LevelLoss(nn.Module, ABC):
             return loss.mean()
         return (loss * weight).sum() / weight.sum().clamp(min=1e-6)
 
+    def by_image(self, logits: Tensor, image: Tensor, emphasis: float) -> Tensor:
+        """Average over images of a power of each one's error, e**emphasis / emphasis.
+
+        Averaged over pixels, a few badly damaged images outweigh all that are nearly right, though a decibel won on
+        either is worth the same. An exponent near 0 gives each the same say, as the logarithm does; 1 is the mean of
+        errors. Errors are in units of three levels.
+
+        Args:
+            logits: As in `forward`.
+            image: As in `forward`.
+            emphasis: The exponent, above 0.
+
+        Returns:
+            A scalar above 0.
+        """
+        loss = self.pixels(logits, image).flatten(1).mean(1) / self.near
+        error = (loss + ERROR_FLOOR**self.order) ** (1.0 / self.order)
+        return (error**emphasis).mean() / emphasis
+
 
 class BinaryLikelihoodLoss(LevelLoss):
     """Soft-label binary cross-entropy minus the target's own entropy, in nats a pixel; 0 is perfect, never below.
@@ -61,6 +85,7 @@ class BinaryLikelihoodLoss(LevelLoss):
     """
 
     near: ClassVar[float] = 2.8e-4
+    order: ClassVar[int] = 2
 
     def pixels(self, logits: Tensor, image: Tensor) -> Tensor:
         """Nats."""
@@ -73,6 +98,7 @@ class AbsoluteLoss(LevelLoss):
     """Mean absolute error (L1), in parts of 255."""
 
     near: ClassVar[float] = 3 / 255
+    order: ClassVar[int] = 1
 
     def pixels(self, logits: Tensor, image: Tensor) -> Tensor:
         """Parts of 255."""
@@ -83,6 +109,7 @@ class SquaredLoss(LevelLoss):
     """Mean squared error, in squares of parts of 255."""
 
     near: ClassVar[float] = (3 / 255) ** 2
+    order: ClassVar[int] = 2
 
     def pixels(self, logits: Tensor, image: Tensor) -> Tensor:
         """Squares of parts of 255."""
@@ -97,6 +124,7 @@ class CharbonnierLoss(LevelLoss):
 
     EPSILON = 1 / 255
     near: ClassVar[float] = (10**0.5 - 1) / 255
+    order: ClassVar[int] = 1
 
     def pixels(self, logits: Tensor, image: Tensor) -> Tensor:
         """Parts of 255."""

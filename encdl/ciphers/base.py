@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from encdl.errors import UsageError
 from encdl.keys.planes import MAX_PLANES
-from encdl.nn.decryption import DecryptionNetwork
+from encdl.nn.decryption import DecryptionNetwork, Repaired
 from encdl.nn.integer import wrap
 from encdl.nn.phases import fold_channels
 
@@ -66,7 +66,7 @@ class Cipher(nn.Module, ABC):
         """
 
     @abstractmethod
-    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> tuple[Tensor, Tensor | None]:
+    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Repaired:
         """The image behind a damaged ciphertext, with gradients.
 
         Args:
@@ -75,8 +75,8 @@ class Cipher(nn.Module, ABC):
             lost: (N, 1, H, W) float32, 1 where the ciphertext pixel is known to be lost.
 
         Returns:
-            Two (N, 1, H, W) float32. Logits of the levels: 255 times their sigmoid is the image. And logits of the
-            hits: of the probability that the decrypted pixel is wrong; None where every pixel is a guess.
+            Logits (N, 1, H, W) float32 of the levels, and, where not every pixel is a guess, of the probability that
+            the decrypted pixel is wrong and of the levels that would replace it then.
         """
 
     # On images of one channel (N, 1, H, W) and planes (N, 1, H, W) in uint8, without gradients; levels in any dtype.
@@ -145,7 +145,7 @@ class Cipher(nn.Module, ABC):
         flat = fold_channels(known).unsqueeze(1)
 
         def guess(c: Tensor, k: Tensor) -> Tensor:
-            levels, hits = self.repair(c.float(), k, flat.float())
+            levels, hits, _ = self.repair(c.float(), k, flat.float())
             guessed = (levels.sigmoid() * 255.0).round()
             if hits is None:
                 return guessed
@@ -184,13 +184,14 @@ class AdditiveCipher(Cipher):
 
     exact: ClassVar[bool] = True
 
-    decryption: nn.Module
-    """(levels, lost) to logits of the levels and of the hits, all (N, 1, H, W) float32."""
+    decryption: DecryptionNetwork
 
-    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> tuple[Tensor, Tensor | None]:
+    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Repaired:
         """Take the mask off, and have the decryption network look at the rest; see `Cipher.repair`."""
-        levels, hits = self.decryption(wrap(ciphertext - self._mask_levels(ciphertext, key_planes)), lost)
-        return levels, hits
+        decrypted = wrap(ciphertext - self._mask_levels(ciphertext, key_planes))
+        read = self.decryption if torch.is_grad_enabled() else self.decryption.averaged
+        found: Repaired = read(decrypted, lost)
+        return found
 
     @abstractmethod
     def _mask_levels(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from encdl.ciphers.base import MAX_BLOCKS, MAX_WIDTH, Cipher, check_setting
 from encdl.keys.planes import MAX_PLANES
+from encdl.nn.decryption import Repaired
 from encdl.nn.dilated import DilatedNet
 from encdl.nn.integer import straight_through, wrap
 from encdl.nn.phases import from_phases, to_phases
@@ -54,10 +55,10 @@ class ThesisCipher(Cipher):
         ciphertext = straight_through(levels.detach().round(), levels)
         return ciphertext, wrap(ciphertext - image)
 
-    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> tuple[Tensor, None]:
+    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Repaired:
         """The decoder's reading; see `Cipher.repair`. What is known to be lost is shown to it as mid-grey."""
         shown = torch.where(lost > 0, 127.5, ciphertext)
-        return from_phases(self.decoder(self._inputs(shown, key_planes)), *ciphertext.shape[-2:]), None
+        return Repaired(from_phases(self.decoder(self._inputs(shown, key_planes)), *ciphertext.shape[-2:]))
 
     def _inputs(self, levels: Tensor, key_planes: Tensor) -> Tensor:
         bits = unpack(key_planes[:, 0], self.planes).float()

@@ -60,7 +60,9 @@ class CipherTask(LightningModule):
             UsageError: The run has no end that is known beforehand.
         """
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(
+            trained, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise UsageError(

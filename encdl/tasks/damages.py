@@ -77,10 +77,8 @@ class RandomDamage:
         """
         kinds, strengths = self._draw(len(ciphertext), generator)
         source = generator_on(ciphertext.device, generator)
-        amounts = {
-            kind: (strengths * (kinds == number)).view(-1, 1, 1, 1).to(ciphertext.device)
-            for number, kind in enumerate(KINDS)
-        }
+        table = torch.where(kinds == torch.arange(len(KINDS)).unsqueeze(1), strengths, 0.0)
+        amounts = dict(zip(KINDS, table.to(ciphertext.device).view(len(KINDS), -1, 1, 1, 1), strict=True))
         normal = torch.randn(ciphertext.shape, generator=source, device=ciphertext.device)
         damaged = (ciphertext + amounts["gaussian"] * normal).round_().clamp_(0, 255).to(torch.uint8)
         chance = torch.rand(ciphertext.shape, generator=source, device=ciphertext.device)

@@ -25,7 +25,7 @@ from encdl.losses import (
 )
 from encdl.metrics.quality import content_activity, mean_psnr_db
 from encdl.metrics.statistics import entropy_bits
-from encdl.nn.decryption import DecryptionNetwork
+from encdl.nn.decryption import DecryptionNetwork, Repaired
 from encdl.nn.phases import fold_channels
 from encdl.panels import cipher_columns
 from encdl.tasks.base import CipherTask
@@ -33,6 +33,8 @@ from encdl.tasks.damages import RandomDamage
 from encdl.tasks.keys import generator_on
 from encdl.weights import load
 
+FAR = 48
+"""Levels, around the circle of 256, that noise never takes a pixel but a hit does."""
 FEW_HITS = "salt_pepper_1pct"
 """The damage after which it is counted how many pixels that were not hit stay as they are."""
 
@@ -41,14 +43,13 @@ FEW_HITS = "salt_pepper_1pct"
 class LossWeights:
     """What each loss counts; 0 leaves it out.
 
-    The first two train the decryption network. The others shape masks, so they act on ciphers whose masks are trained
+    The first three train the decryption network. The others shape masks, so they act on ciphers whose masks are trained
     (`coupled`, `thesis`) and are left out where the mask follows from the key alone.
 
     Attributes:
-        level: The loss of levels that the task's setting `loss` names, in units of its `near`: 2.8e-4 here is the
-            likelihood loss itself.
+        level: The loss of levels that the task's setting `loss` names, as `LevelLoss.by_image` puts it.
+        replacement: The same loss of what would replace the pixels that are lost or far off, averaged over these.
         hit: Binary cross-entropy of the pixels believed to be hit.
-        unhit: What a pixel that was not hit counts in `level`, beside one that was: it is kept in the end anyway.
         activity: `encdl.losses.ContentActivityLoss`.
         uniformity: `encdl.losses.UniformityLoss`.
         autocorrelation: `encdl.losses.AutocorrelationLoss`.
@@ -57,8 +58,8 @@ class LossWeights:
     """
 
     level: float = 1.0
+    replacement: float = 1.0
     hit: float = 1.0
-    unhit: float = 1.0
     activity: float = 0.0
     uniformity: float = 0.0
     autocorrelation: float = 0.0
@@ -77,6 +78,7 @@ class EncryptTask(CipherTask):
         cipher: What to train.
         planes: Map and expansion of the training keys.
         loss: Of the levels: `encdl.losses.LEVEL_LOSSES`.
+        emphasis: How much badly damaged images outweigh the others in it: `LevelLoss.by_image`.
         weights: What each loss counts.
         damage: The damage that the decryption network learns to undo.
         activity_target: Content activity wanted over all pixels, 0..1.
@@ -85,6 +87,7 @@ class EncryptTask(CipherTask):
         weight_decay: Of AdamW.
         precision: What the decryption network's convolutions are trained in: `32`, or `bf16` on a GPU. Ciphertexts do
             not depend on it, nor does what the network computes after training.
+        compile: Train the decryption network by `DecryptionNetwork.compile_training`, on a GPU.
         start: Weights to go on from, of the same cipher in the same size, as `encdl.weights.load` takes them; `None`:
             those that the cipher has.
         seed: Fixes training keys and damage; the images are fixed by the data module's seed, the first weights by
@@ -96,6 +99,7 @@ class EncryptTask(CipherTask):
         cipher: Cipher,
         planes: PlaneSpec = PlaneSpec(),  # noqa: B008
         loss: Literal["likelihood", "l1", "mse", "charbonnier"] = "charbonnier",
+        emphasis: float = 0.25,
         weights: LossWeights = LossWeights(),
         damage: RandomDamage = RandomDamage(),  # noqa: B008
         activity_target: float = 0.6,
@@ -103,14 +107,17 @@ class EncryptTask(CipherTask):
         learning_rate: float = 2e-3,
         weight_decay: float = 0.0,
         precision: Literal["32", "bf16"] = "32",
+        compile: bool = False,  # noqa: A002  # torch's own word
         start: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(cipher, planes, learning_rate, weight_decay=weight_decay, seed=seed)
+        if not 0 < emphasis <= 2:
+            raise UsageError(f"model.emphasis must be above 0 and at most 2, got {emphasis}")
         if start is not None:
             _continue_from(cipher, start)
         self.weights, self.damage = weights, damage
-        self.level = LEVEL_LOSSES[loss]()
+        self.level, self.emphasis = LEVEL_LOSSES[loss](), emphasis
         self.activity = ContentActivityLoss(activity_target)
         self.uniformity = UniformityLoss()
         self.autocorrelation = AutocorrelationLoss()
@@ -122,6 +129,8 @@ class EncryptTask(CipherTask):
         for module in cipher.modules():
             if isinstance(module, DecryptionNetwork):
                 module.trains_in_bfloat16 = precision == "bf16"
+                if compile:
+                    module.compile_training()
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """One step: encrypt under fresh keys, damage, restore; the sum of the weighted losses."""
@@ -129,12 +138,17 @@ class EncryptTask(CipherTask):
         with torch.autocast(self.device.type, enabled=False):
             losses = self._losses(image, step)
         loss = self._sum(losses)
-        # A value is brought to the CPU only where it is logged: waiting for it at each step would idle a GPU.
-        self.log_dict(
-            {f"train/{name}": value for name, value in losses.items()}, sync_dist=True, batch_size=len(image)
-        )
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
+        if self._logs_now():
+            self.log_dict(
+                {f"train/{name}": value for name, value in losses.items()},
+                sync_dist=True, batch_size=len(image),
+            )  # fmt: skip
+            self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
         return loss
+
+    def _logs_now(self) -> bool:
+        """Whether the trainer keeps what this step logs: handing it values that it drops takes a tenth of a step."""
+        return self.global_step == 0 or (self.global_step + 1) % self.trainer.log_every_n_steps == 0
 
     def _losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
         if isinstance(self.cipher, KeyedMaskCipher):
@@ -153,8 +167,8 @@ class EncryptTask(CipherTask):
         damaged, lost = self.damage(image + mask, generator)  # uint8 wraps at 256 by itself
         decrypted = fold_channels(damaged - mask).unsqueeze(1)
         lost = fold_channels(lost).unsqueeze(1)
-        level, hit = cipher.decryption(decrypted, lost)
-        return self._repair_losses(level, hit, decrypted, lost, fold_channels(image).unsqueeze(1))
+        found = cipher.decryption(decrypted, lost)
+        return self._repair_losses(found, decrypted, lost, fold_channels(image).unsqueeze(1))
 
     def _key_mask(self, image: Tensor, purpose: str, step: int, generator: torch.Generator) -> Tensor:
         """Masks of fresh keys, uint8 of the image's shape."""
@@ -175,18 +189,19 @@ class EncryptTask(CipherTask):
         return torch.randint(0, 256, image.shape, generator=source, device=image.device, dtype=torch.uint8)
 
     def _repair_losses(
-        self, level: Tensor, hit: Tensor | None, decrypted: Tensor, lost: Tensor, image: Tensor
+        self, found: Repaired, decrypted: Tensor, lost: Tensor, image: Tensor
     ) -> dict[str, Tensor]:
-        """Logits against the truth; the others are levels (N, 1, H, W), `lost` is bool."""
+        """What was found against the truth; the others are levels (N, 1, H, W), `lost` is bool."""
         exact = image.float()
-        if hit is None:
-            return {"level": self.level(level, exact) / self.level.near}
-        wrong = ((decrypted != image) | lost).float()
-        weight = wrong + self.weights.unhit * (1.0 - wrong)
-        return {
-            "level": self.level(level, exact, weight) / self.level.near,
-            "hit": F.binary_cross_entropy_with_logits(hit, wrong),
-        }
+        losses = {"level": self.level.by_image(found.level, exact, self.emphasis)}
+        if found.replacement is not None:
+            off = (decrypted.float() - exact).abs()
+            far = (torch.minimum(off, 256.0 - off) > FAR) | lost
+            losses["replacement"] = self.level(found.replacement, exact, far.float()) / self.level.near
+        if found.hit is not None:
+            wrong = ((decrypted != image) | lost).float()
+            losses["hit"] = F.binary_cross_entropy_with_logits(found.hit, wrong)
+        return losses
 
     def _cipher_losses(self, batch: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
         """Of a cipher whose encryption is trained too."""
@@ -218,9 +233,9 @@ class EncryptTask(CipherTask):
         return self._restoration(image, planes, damaged, lost)
 
     def _restoration(self, image: Tensor, planes: Tensor, damaged: Tensor, lost: Tensor) -> dict[str, Tensor]:
-        level, hit = self.cipher.repair(damaged, planes, lost)
+        found = self.cipher.repair(damaged, planes, lost)
         decrypted = self.cipher.decrypt(damaged.detach().to(torch.uint8), planes)
-        return self._repair_losses(level, hit, decrypted, lost.bool(), image)
+        return self._repair_losses(found, decrypted, lost.bool(), image)
 
     def _damaged(self, ciphertext: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Damage with gradients where a pixel survived; float ciphertext and float known-lost mask."""

@@ -34,7 +34,7 @@ def losses(*shape: int, share: float = 0.2) -> Tensor:
 def test_any_size(shape: tuple[int, ...]) -> None:
     for gradients in (False, True):
         with torch.set_grad_enabled(gradients):
-            level, hit = network()(levels(*shape), losses(*shape))
+            level, hit, _ = network()(levels(*shape), losses(*shape))
         for found in (level, hit):
             assert (found.shape, found.dtype) == (shape, torch.float32)
             assert bool(found.isfinite().all())
@@ -42,7 +42,7 @@ def test_any_size(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("shape", [(0, 1, 4, 4), (1, 1, 0, 4), (1, 1, 4, 0)], ids=str)
 def test_no_pixel(shape: tuple[int, ...]) -> None:
-    level, hit = network()(torch.zeros(shape), torch.zeros(shape))
+    level, hit, _ = network()(torch.zeros(shape), torch.zeros(shape))
     assert level.shape == hit.shape == shape
 
 
@@ -111,8 +111,8 @@ def test_reach() -> None:
 
 def test_gradients_reach_every_weight() -> None:
     net = network().train()
-    level, hit = net(levels(2, 1, 24, 24), losses(2, 1, 24, 24))
-    (level.square().mean() + hit.square().mean()).backward()
+    level, hit, replacement = net(levels(2, 1, 24, 24), losses(2, 1, 24, 24))
+    (level.square().mean() + hit.square().mean() + replacement.square().mean()).backward()
     for name, weight in net.named_parameters():
         assert weight.grad is not None, name
         assert bool(weight.grad.isfinite().all()), name
