@@ -127,7 +127,8 @@ class Mixture(ImageDataModule):
     def _dataset(self, split: Split) -> Dataset[Any]:
         stacks = {name: _stack(name, split, source) for name, source in self.sources.items()}
         if split == "train":
-            return RandomCrops(self, list(stacks.values()), list(self.parts.values()))
+            # A copy: this one comes to hold the loader, which cannot be sent to the loader's processes.
+            return RandomCrops(replace(self), list(stacks.values()), list(self.parts.values()))
         return WholeImages([*stacks.values()], self.eval_batch_size, self.judged_images)
 
 
