@@ -16,7 +16,7 @@ from encdl.nn.phases import fold_channels
 
 MAX_WIDTH, MAX_BLOCKS = 1024, 64
 """Of a network that repairs."""
-GUESS_ERROR = 3.0
+GUESS_ERROR = 10.0
 """Levels by which a guess is off, about, where the pixel was not hit; chosen on validation images."""
 
 

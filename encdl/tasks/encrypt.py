@@ -99,7 +99,7 @@ class EncryptTask(CipherTask):
         cipher: Cipher,
         planes: PlaneSpec = PlaneSpec(),  # noqa: B008
         loss: Literal["likelihood", "l1", "mse", "charbonnier"] = "charbonnier",
-        emphasis: float = 0.25,
+        emphasis: float = 0.5,
         weights: LossWeights = LossWeights(),
         damage: RandomDamage = RandomDamage(),  # noqa: B008
         activity_target: float = 0.6,
