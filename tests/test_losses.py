@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from encdl.losses import (
+    ERROR_FLOOR,
     LEVEL_LOSSES,
     AbsoluteLoss,
     AdversaryLoss,
@@ -367,3 +368,39 @@ def test_the_attacker_learns_to_read_what_is_not_encrypted() -> None:
         value.backward()
         optimizer.step()
     assert value.item() < first / 3
+
+
+@pytest.mark.parametrize("name", LEVEL_LOSSES)
+class TestByImage:
+    """The power of each image's error."""
+
+    def test_an_error_of_three_levels_is_the_unit(self, name: str) -> None:
+        loss, image = LEVEL_LOSSES[name](), torch.full((2, 1, 8, 8), 127.5)
+        logits = ((image + 3) / 255).logit()
+        for emphasis in (0.25, 1.0, 2.0):
+            assert 1 <= emphasis * float(loss.by_image(logits, image, emphasis)) < 1.25  # the floor's share
+
+    def test_a_small_exponent_gives_images_the_same_say(self, name: str) -> None:
+        """The gradient of the worse image outweighs the other's less and less."""
+        loss, image = LEVEL_LOSSES[name](), torch.full((2, 1, 8, 8), 127.5)
+        off = torch.tensor([4.0, 40.0]).view(2, 1, 1, 1)
+
+        def pull(emphasis: float) -> float:
+            scale = torch.ones(2, requires_grad=True)
+            logits = ((image + off * scale.view(2, 1, 1, 1)) / 255).logit()
+            loss.by_image(logits, image, emphasis).backward()
+            assert scale.grad is not None
+            return float(scale.grad[1] / scale.grad[0])
+
+        assert pull(0.01) == pytest.approx(1, abs=0.25)
+        assert pull(0.01) < pull(0.5) < pull(1.0) < pull(2.0)
+        assert pull(1.0) == pytest.approx(10, rel=0.25)
+
+    def test_nothing_is_wrong(self, name: str) -> None:
+        loss, image = LEVEL_LOSSES[name](), torch.full((1, 1, 4, 4), 127.5)
+        logits = torch.zeros_like(image, requires_grad=True)
+        value = loss.by_image(logits, image, 0.5)
+        value.backward()
+        assert float(value.detach()) == pytest.approx(2 * ERROR_FLOOR**0.5, rel=0.05)
+        assert logits.grad is not None
+        assert bool(logits.grad.isfinite().all())

@@ -66,7 +66,7 @@ class Cipher(nn.Module, ABC):
         """
 
     @abstractmethod
-    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Repaired:
+    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Repaired | Tensor:
         """The image behind a damaged ciphertext, with gradients.
 
         Args:
@@ -75,8 +75,8 @@ class Cipher(nn.Module, ABC):
             lost: (N, 1, H, W) float32, 1 where the ciphertext pixel is known to be lost.
 
         Returns:
-            Logits (N, 1, H, W) float32 of the levels, and, where not every pixel is a guess, of the probability that
-            the decrypted pixel is wrong and of the levels that would replace it then.
+            Logits (N, 1, H, W) float32: of the levels alone where every pixel is a guess, otherwise of the probability
+            that the decrypted pixel is wrong, too, and of the levels that would replace it then.
         """
 
     # On images of one channel (N, 1, H, W) and planes (N, 1, H, W) in uint8, without gradients; levels in any dtype.
@@ -145,12 +145,12 @@ class Cipher(nn.Module, ABC):
         flat = fold_channels(known).unsqueeze(1)
 
         def guess(c: Tensor, k: Tensor) -> Tensor:
-            levels, hits, _ = self.repair(c.float(), k, flat.float())
-            guessed = (levels.sigmoid() * 255.0).round()
-            if hits is None:
-                return guessed
+            found = self.repair(c.float(), k, flat.float())
+            if isinstance(found, Tensor):
+                return (found.sigmoid() * 255.0).round()
+            guessed = (found.level.sigmoid() * 255.0).round()
             decrypted = self._decrypt(c, k).float()
-            return torch.where(flat | worth_guessing(hits, guessed - decrypted), guessed, decrypted)
+            return torch.where(flat | worth_guessing(found.hit, guessed - decrypted), guessed, decrypted)
 
         return self._run(guess, ciphertext, key_planes)
 

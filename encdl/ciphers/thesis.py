@@ -14,7 +14,6 @@ from torch import Tensor
 
 from encdl.ciphers.base import MAX_BLOCKS, MAX_WIDTH, Cipher, check_setting
 from encdl.keys.planes import MAX_PLANES
-from encdl.nn.decryption import Repaired
 from encdl.nn.dilated import DilatedNet
 from encdl.nn.integer import straight_through, wrap
 from encdl.nn.phases import from_phases, to_phases
@@ -55,10 +54,10 @@ class ThesisCipher(Cipher):
         ciphertext = straight_through(levels.detach().round(), levels)
         return ciphertext, wrap(ciphertext - image)
 
-    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Repaired:
+    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Tensor:
         """The decoder's reading; see `Cipher.repair`. What is known to be lost is shown to it as mid-grey."""
         shown = torch.where(lost > 0, 127.5, ciphertext)
-        return Repaired(from_phases(self.decoder(self._inputs(shown, key_planes)), *ciphertext.shape[-2:]))
+        return from_phases(self.decoder(self._inputs(shown, key_planes)), *ciphertext.shape[-2:])
 
     def _inputs(self, levels: Tensor, key_planes: Tensor) -> Tensor:
         bits = unpack(key_planes[:, 0], self.planes).float()
@@ -66,7 +65,7 @@ class ThesisCipher(Cipher):
 
     def _decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
         levels = ciphertext.float()
-        return (self.repair(levels, key_planes, torch.zeros_like(levels))[0].sigmoid() * 255.0).round()
+        return (self.repair(levels, key_planes, torch.zeros_like(levels)).sigmoid() * 255.0).round()
 
     def encryption_modules(self) -> list[torch.nn.Module]:
         """Both halves: a ciphertext of another encoder or decoder does not open."""

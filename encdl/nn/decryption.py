@@ -28,8 +28,12 @@ OUTPUTS = 6
 """Channels a pixel: replacement, correction, offset and slope of the mixture's logit, offset and slope of the hit's."""
 CORRECTION = 8.0
 """Levels that a correction of 1 stands for."""
-MIXTURE_START, HIT_START = -4.0, -3.0
-"""Logits of replacing and of a hit, at distance 0 of an untrained network."""
+OFFSET, SLOPE = -8.0, 3.0
+"""Of an untrained network's logits of replacing and of a hit: far less likely than not at a distance of 5, level at 13.
+
+Where errors of the replacement have the tail of a power, so has the likelihood of being hit: it is linear in the
+logarithm of the distance.
+"""
 DEEPEST = 1e-5
 """Levels of 0 and 255 become logits of this probability."""
 TILE = 1024
@@ -51,10 +55,12 @@ class Repaired(NamedTuple):
 
     level: Tensor
     """The best guess at each level."""
-    hit: Tensor | None = None
-    """Above 0 where the pixel is believed to be wrong; None where every pixel is a guess."""
-    replacement: Tensor | None = None
-    """The best guess at each level if nothing were known of it but its neighbours; None where there is none."""
+    hit: Tensor
+    """Above 0 where the pixel is believed to be wrong."""
+    replacement: Tensor
+    """The best guess at each level if nothing were known of it but its neighbours."""
+    mixture: Tensor
+    """Above 0 where the level is rather the replacement than a correction of what stands there."""
 
 
 class DecryptionNetwork(nn.Module):
@@ -102,12 +108,12 @@ class DecryptionNetwork(nn.Module):
         lost = lost.float()
         levels = levels.float().masked_fill(lost > 0, 0.0)
         if levels.numel() == 0:
-            return Repaired(*(torch.empty_like(levels) for _ in range(3)))
+            return Repaired(*(torch.empty_like(levels) for _ in range(4)))
         if self.training and torch.is_grad_enabled():
             return self._trained(levels, lost)
         if torch.is_grad_enabled() or levels.numel() <= WHOLE_PIXELS:
             return self._whole(levels, lost)
-        results = [torch.empty_like(levels) for _ in range(3)]
+        results = [torch.empty_like(levels) for _ in range(4)]
         for tile, around, inside in self._tiles(*levels.shape[-2:]):
             tiles = levels[(..., *around)], lost[(..., *around)]
             several = max(1, WHOLE_PIXELS // tiles[0][0].numel())
@@ -115,7 +121,6 @@ class DecryptionNetwork(nn.Module):
                 images = slice(first, first + several)
                 found = self._whole(tiles[0][images], tiles[1][images])
                 for target, part in zip(results, found, strict=True):
-                    assert part is not None
                     target[(images, slice(None), *tile)] = part[(..., *inside)]
         return Repaired(*results)
 
@@ -125,12 +130,12 @@ class DecryptionNetwork(nn.Module):
         few = levels[:1].numel() > SMALL_PIXELS
         ways = [self._mirrored(levels, lost, axes) for axes in MIRRORS[: 2 if few else 4]]
         level = torch.stack([way.level.sigmoid() for way in ways]).mean(0)
-        hit, replacement = (torch.stack([way[which] for way in ways]).mean(0) for which in (1, 2))
-        return Repaired(level.logit(DEEPEST), hit, replacement)
+        others = (torch.stack(several).mean(0) for several in list(zip(*ways, strict=True))[1:])
+        return Repaired(level.logit(DEEPEST), *others)
 
     def _mirrored(self, levels: Tensor, lost: Tensor, axes: tuple[int, ...]) -> Repaired:
         found = self(levels.flip(axes), lost.flip(axes))
-        return Repaired(*(each.flip(axes) for each in found))
+        return Repaired(*[each.flip(axes) for each in found])
 
     def compile_training(self) -> None:
         """Train as CUDA graphs, by `torch.compile`: twice the steps a second, after a minute or less for each shape."""
@@ -142,7 +147,9 @@ class DecryptionNetwork(nn.Module):
         seen, gone = (F.pad(each, padding, mode="replicate") for each in (levels, lost))
         shown = torch.cat([circle(seen), seen / 255.0], dim=1) * (1.0 - gone)
         # Channels last: a fifth faster on a CPU, and what tensor cores want.
-        x = F.pixel_unshuffle(torch.cat([shown, gone], dim=1), 2).contiguous(memory_format=torch.channels_last)
+        x = F.pixel_unshuffle(torch.cat([shown, gone], dim=1), 2).contiguous(
+            memory_format=torch.channels_last
+        )
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.trains_in_bfloat16 and self.training):
             x = self.leave(self.blocks(self.enter(x)))
         return _mixed(F.pixel_shuffle(x.float(), 2)[..., :height, :width], levels, lost)
@@ -161,13 +168,13 @@ class DecryptionNetwork(nn.Module):
 
 def _mixed(outputs: Tensor, levels: Tensor, lost: Tensor) -> Repaired:
     """The network's outputs (N, `OUTPUTS`, H, W) beside what they are about; see the module's text."""
-    replacement, correction, *logits = outputs.split(1, dim=1)
+    replacement, correction, *logits = torch.split(outputs, 1, dim=1)
     value = replacement.sigmoid()
     distance = (255.0 * value - levels).abs()
-    replaced = MIXTURE_START + logits[0] + (1.0 + logits[1]) * distance.log1p()
-    share = replaced.sigmoid().masked_fill(lost > 0, 1.0)
+    mixture = OFFSET + logits[0] + (SLOPE + logits[1]) * distance.log1p()
+    share = mixture.sigmoid().masked_fill(lost > 0, 1.0)
     corrected = ((levels + CORRECTION * correction) / 255.0).clamp(0.0, 1.0)
     level = share * value + (1.0 - share) * corrected
     # Hits are told by the distance, but must not move the replacement towards what tells them best.
-    hit = HIT_START + logits[2] + (1.0 + logits[3]) * distance.detach().log1p()
-    return Repaired(level.logit(DEEPEST), hit, replacement)
+    hit = OFFSET + logits[2] + (SLOPE + logits[3]) * distance.detach().log1p()
+    return Repaired(level.logit(DEEPEST), hit, replacement, mixture)

@@ -50,6 +50,8 @@ class LossWeights:
         level: The loss of levels that the task's setting `loss` names, as `LevelLoss.by_image` puts it.
         replacement: The same loss of what would replace the pixels that are lost or far off, averaged over these.
         hit: Binary cross-entropy of the pixels believed to be hit.
+        mixture: Binary cross-entropy of the pixels that are replaced, against those that are lost or far off: early in
+            training, replacements are so bad that none would ever be used again.
         activity: `encdl.losses.ContentActivityLoss`.
         uniformity: `encdl.losses.UniformityLoss`.
         autocorrelation: `encdl.losses.AutocorrelationLoss`.
@@ -60,6 +62,7 @@ class LossWeights:
     level: float = 1.0
     replacement: float = 1.0
     hit: float = 1.0
+    mixture: float = 1.0
     activity: float = 0.0
     uniformity: float = 0.0
     autocorrelation: float = 0.0
@@ -107,7 +110,7 @@ class EncryptTask(CipherTask):
         learning_rate: float = 2e-3,
         weight_decay: float = 0.0,
         precision: Literal["32", "bf16"] = "32",
-        compile: bool = False,  # noqa: A002  # torch's own word
+        compile: bool = False,
         start: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -138,17 +141,12 @@ class EncryptTask(CipherTask):
         with torch.autocast(self.device.type, enabled=False):
             losses = self._losses(image, step)
         loss = self._sum(losses)
-        if self._logs_now():
-            self.log_dict(
-                {f"train/{name}": value for name, value in losses.items()},
-                sync_dist=True, batch_size=len(image),
-            )  # fmt: skip
-            self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
+        # A value is brought to the CPU only where it is logged: waiting for it at each step would idle a GPU.
+        self.log_dict(
+            {f"train/{name}": value for name, value in losses.items()}, sync_dist=True, batch_size=len(image)
+        )
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
         return loss
-
-    def _logs_now(self) -> bool:
-        """Whether the trainer keeps what this step logs: handing it values that it drops takes a tenth of a step."""
-        return self.global_step == 0 or (self.global_step + 1) % self.trainer.log_every_n_steps == 0
 
     def _losses(self, image: Tensor, step: int) -> dict[str, Tensor]:
         if isinstance(self.cipher, KeyedMaskCipher):
@@ -189,19 +187,21 @@ class EncryptTask(CipherTask):
         return torch.randint(0, 256, image.shape, generator=source, device=image.device, dtype=torch.uint8)
 
     def _repair_losses(
-        self, found: Repaired, decrypted: Tensor, lost: Tensor, image: Tensor
+        self, found: Repaired | Tensor, decrypted: Tensor, lost: Tensor, image: Tensor
     ) -> dict[str, Tensor]:
         """What was found against the truth; the others are levels (N, 1, H, W), `lost` is bool."""
         exact = image.float()
-        losses = {"level": self.level.by_image(found.level, exact, self.emphasis)}
-        if found.replacement is not None:
-            off = (decrypted.float() - exact).abs()
-            far = (torch.minimum(off, 256.0 - off) > FAR) | lost
-            losses["replacement"] = self.level(found.replacement, exact, far.float()) / self.level.near
-        if found.hit is not None:
-            wrong = ((decrypted != image) | lost).float()
-            losses["hit"] = F.binary_cross_entropy_with_logits(found.hit, wrong)
-        return losses
+        if isinstance(found, Tensor):
+            return {"level": self.level.by_image(found, exact, self.emphasis)}
+        off = (decrypted.float() - exact).abs()
+        far = (torch.minimum(off, 256.0 - off) > FAR) | lost
+        wrong = (decrypted != image) | lost
+        return {
+            "level": self.level.by_image(found.level, exact, self.emphasis),
+            "replacement": self.level(found.replacement, exact, far.float()) / self.level.near,
+            "hit": F.binary_cross_entropy_with_logits(found.hit, wrong.float()),
+            "mixture": F.binary_cross_entropy_with_logits(found.mixture, far.float()),
+        }
 
     def _cipher_losses(self, batch: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
         """Of a cipher whose encryption is trained too."""
@@ -219,8 +219,9 @@ class EncryptTask(CipherTask):
         if self.weights.autocorrelation > 0:
             losses["autocorrelation"] = self.autocorrelation(ciphertext)
         if self.weights.wrong_key > 0 and len(image) > 1:
-            wrong = self.cipher.repair(damaged, planes.roll(1, 0), lost)[0]
-            losses["wrong_key"] = self.wrong_key(wrong, image)
+            wrong = self.cipher.repair(damaged, planes.roll(1, 0), lost)
+            level = wrong if isinstance(wrong, Tensor) else wrong.level
+            losses["wrong_key"] = self.wrong_key(level, image)
         if self.adversary is not None:
             losses["adversary"] = self.adversary(ciphertext, image)
         return losses

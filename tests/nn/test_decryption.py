@@ -34,7 +34,7 @@ def losses(*shape: int, share: float = 0.2) -> Tensor:
 def test_any_size(shape: tuple[int, ...]) -> None:
     for gradients in (False, True):
         with torch.set_grad_enabled(gradients):
-            level, hit, _ = network()(levels(*shape), losses(*shape))
+            level, hit, *_ = network()(levels(*shape), losses(*shape))
         for found in (level, hit):
             assert (found.shape, found.dtype) == (shape, torch.float32)
             assert bool(found.isfinite().all())
@@ -42,7 +42,7 @@ def test_any_size(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("shape", [(0, 1, 4, 4), (1, 1, 0, 4), (1, 1, 4, 0)], ids=str)
 def test_no_pixel(shape: tuple[int, ...]) -> None:
-    level, hit, _ = network()(torch.zeros(shape), torch.zeros(shape))
+    level, hit, *_ = network()(torch.zeros(shape), torch.zeros(shape))
     assert level.shape == hit.shape == shape
 
 
@@ -61,7 +61,7 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
         for index in range(5):
             alone = net(x[index : index + 1], lost[index : index + 1])
             for one, whole in zip(alone, together, strict=True):
-                torch.testing.assert_close(one[0], whole[index], atol=1e-5, rtol=1e-5)
+                torch.testing.assert_close(one[0], whole[index], atol=1e-4, rtol=1e-4)
 
 
 def test_what_stands_in_lost_pixels_is_not_seen() -> None:
@@ -80,7 +80,7 @@ def test_levels_lie_on_a_circle_and_have_a_height() -> None:
     with torch.no_grad():
         height = net.enter.weight.view(8, 4, 4, 3, 3)[:, 2]  # of cosine, sine, height, lost
         height.zero_()
-        zero, last, middle = (net(x + level, none)[0] for level in (0, 255, 128))
+        zero, last, middle = (net(x + level, none).replacement for level in (0, 255, 128))
     assert (zero - last).abs().max() < 0.1 * (zero - middle).abs().max()
 
 
@@ -93,7 +93,7 @@ def test_tiles_are_seamless(monkeypatch: pytest.MonkeyPatch, size: tuple[int, in
             monkeypatch.setattr(decryption, "TILE", 32)
             monkeypatch.setattr(decryption, "WHOLE_PIXELS", most)
             for one, other in zip(net(x, lost), whole, strict=True):
-                torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+                torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
 def test_reach() -> None:
@@ -111,8 +111,8 @@ def test_reach() -> None:
 
 def test_gradients_reach_every_weight() -> None:
     net = network().train()
-    level, hit, replacement = net(levels(2, 1, 24, 24), losses(2, 1, 24, 24))
-    (level.square().mean() + hit.square().mean() + replacement.square().mean()).backward()
+    found = net(levels(2, 1, 24, 24), losses(2, 1, 24, 24))
+    torch.stack([logits.square().mean() for logits in found]).sum().backward()
     for name, weight in net.named_parameters():
         assert weight.grad is not None, name
         assert bool(weight.grad.isfinite().all()), name
@@ -141,7 +141,63 @@ def test_the_width_must_fit_the_dilations() -> None:
 
 
 def test_the_weights_fit_the_budget() -> None:
-    """425,000 parameters at its default size: 1.7 MB in float32."""
+    """434,000 parameters at its default size: 1.7 MB in float32."""
     assert sum(weight.numel() for weight in DecryptionNetwork().parameters()) == pytest.approx(
-        425e3, rel=0.01
+        434e3, rel=0.01
     )
+
+
+def head(levels: float, replacement: float, lost: bool = False, **outputs: float) -> tuple[float, float]:
+    """Level and hit logit of one pixel whose outputs are given."""
+    names = ("correction", "mixture_offset", "mixture_slope", "hit_offset", "hit_slope")
+    logit = torch.tensor(replacement / 255).logit()
+    made = torch.stack([logit, *(torch.tensor(outputs.get(name, 0.0)) for name in names)])
+    pixel = torch.full((1, 1, 1, 1), levels), torch.full((1, 1, 1, 1), float(lost))
+    found = decryption._mixed(made.view(1, -1, 1, 1), *pixel)
+    return 255 * float(found.level.sigmoid()), float(found.hit)
+
+
+def test_a_level_near_its_replacement_is_corrected() -> None:
+    level, hit = head(100, 102, correction=-0.25)
+    assert level == pytest.approx(100 - 0.25 * decryption.CORRECTION, abs=0.3)
+    assert hit < 0
+
+
+def test_a_level_far_from_its_replacement_is_replaced() -> None:
+    level, hit = head(100, 220)
+    assert level == pytest.approx(220, abs=0.3)
+    assert hit > 0
+
+
+def test_a_lost_level_is_replaced_wherever_it_lies() -> None:
+    assert head(0, 3, lost=True, correction=5.0)[0] == pytest.approx(3, abs=0.01)
+
+
+@pytest.mark.parametrize(("levels", "correction", "exact"), [(2, -1.0, 0), (254, 1.0, 255)])
+def test_a_correction_ends_at_black_and_white(levels: float, correction: float, exact: float) -> None:
+    level, _ = head(levels, levels, correction=correction, mixture_offset=-9.0)
+    assert level == pytest.approx(exact, abs=0.01)
+
+
+def test_hits_do_not_move_the_replacement() -> None:
+    """Told by its distance, they would draw it away from pixels that were not hit."""
+    outputs = torch.randn(1, decryption.OUTPUTS, 4, 4, requires_grad=True)
+    decryption._mixed(outputs, levels(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)).hit.sum().backward()
+    assert outputs.grad is not None
+    assert not bool(outputs.grad[:, :4].any())
+    assert bool(outputs.grad[:, 4:].all())
+
+
+@pytest.mark.parametrize(("most", "mirrors"), [(10**6, 4), (1, 2)])
+def test_averaging_over_mirror_images(monkeypatch: pytest.MonkeyPatch, most: int, mirrors: int) -> None:
+    x, lost, net = levels(2, 1, 11, 14), losses(2, 1, 11, 14), network()
+    monkeypatch.setattr(decryption, "SMALL_PIXELS", most)
+    average = net.averaged(x, lost)
+    mirrored = net.averaged(x.flip(3), lost.flip(3))
+    for one, other in zip(average, mirrored, strict=True):
+        torch.testing.assert_close(one, other.flip(3), atol=1e-4, rtol=1e-4)
+    upright = net.averaged(x.flip(2), lost.flip(2)).level.flip(2)
+    assert torch.allclose(upright, average.level, atol=1e-4) == (mirrors == 4)
+    with torch.no_grad():
+        alone = net(x, lost).level
+    assert not torch.allclose(alone, average.level, atol=1e-2)

@@ -19,6 +19,7 @@ from encdl.errors import UsageError
 from encdl.keys.planes import LeakyExpansionWarning, PlaneSpec
 from encdl.losses import LEVEL_LOSSES
 from encdl.metrics.quality import PSNR_CAP_DB, mean_psnr_db
+from encdl.nn.decryption import Repaired
 from encdl.tasks.encrypt import EncryptTask, LossWeights
 from tests.mni import mni_slice
 from tests.tasks.support import FewSlices, Losses, tiny_cipher, tiny_task, trainer
@@ -45,12 +46,13 @@ def figures_of(name: str) -> set[str]:
 
 def losses_of(name: str, pairs: bool = True) -> set[str]:
     """The losses that a cipher can be trained by, without those that compare two images if there is one."""
+    repairing = {"level"} if name == "thesis" else {"level", "replacement", "hit", "mixture"}
     if name in KEYED:
-        return {"level", "hit"}
+        return repairing
     shaping = {"activity", "uniformity", "autocorrelation", "adversary", "wrong_key"}
     if not pairs:
         shaping -= {"activity", "wrong_key"}
-    return shaping | ({"level"} if name == "thesis" else {"level", "hit"})
+    return shaping | repairing
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -86,7 +88,9 @@ def test_validation_logs_the_agreed_figures(trained: dict[str, Any]) -> None:
 def test_only_losses_that_count_are_taken(trained: dict[str, Any]) -> None:
     name = trained["task"].cipher.name
     losses = {each.removeprefix("train/") for each in trained["losses"].steps[0] if each.startswith("train/")}
-    expected = losses_of(name) & ({"level", "hit"} | ({"activity"} if name == "coupled" else set()))
+    expected = losses_of(name) & (
+        {"level", "replacement", "hit", "mixture"} | ({"activity"} if name == "coupled" else set())
+    )
     assert losses == {"loss"} | expected
 
 
@@ -225,18 +229,26 @@ def test_masks_of_other_planes_are_made_from_keys() -> None:
     assert torch.equal(repeated[..., :8, :8], repeated[..., 8:, 8:])
 
 
-def test_pixels_that_were_not_hit_do_not_pull_where_they_do_not_count() -> None:
-    image = torch.full((1, 1, 8, 8), 100, dtype=torch.uint8)
-    wrong, none = image.clone(), torch.zeros_like(image, dtype=torch.bool)
-    wrong[..., 0, 0] = 7
-    level = torch.full((1, 1, 8, 8), 100 / 155).log()
-    level[..., 0, 0] += 1.0  # an error where it was hit, and nowhere else
-    of = {
-        unhit: tiny_task(weights=LossWeights(unhit=unhit))._repair_losses(level, level, wrong, none, image)
-        for unhit in (0.0, 1.0)
-    }
-    assert float(of[0.0]["level"]) == pytest.approx(64 * float(of[1.0]["level"]), rel=1e-3)
-    assert float(of[0.0]["hit"]) == float(of[1.0]["hit"])
+def test_a_replacement_is_judged_where_a_pixel_is_lost_or_far_off() -> None:
+    """Around the circle: 250 is near 10."""
+    image = torch.full((1, 1, 8, 8), 10, dtype=torch.uint8)
+    decrypted, lost = image.clone(), torch.zeros_like(image, dtype=torch.bool)
+    decrypted[..., 0, :4] = torch.tensor([250, 30, 10, 150], dtype=torch.uint8)
+    lost[..., 0, 2] = True
+    level = torch.full((1, 1, 8, 8), 10 / 245).log().requires_grad_()
+    judged = torch.autograd.grad(
+        tiny_task()._repair_losses(Repaired(level, level, level + 1, level), decrypted, lost, image)[
+            "replacement"
+        ],
+        level,
+    )[0]
+    assert (judged != 0).nonzero()[:, 3].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("emphasis", [0.0, -1.0, 2.5])
+def test_an_emphasis_out_of_range_is_refused(emphasis: float) -> None:
+    with pytest.raises(UsageError, match="emphasis"):
+        tiny_task(emphasis=emphasis)
 
 
 @pytest.mark.parametrize("name", NAMES)
