@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,8 @@ def test_commands_that_do_not_train(
 
 def what_comes_back_is_the_scan(folder: Path) -> None:
     """Every picture that the commands decrypted."""
-    original = images.read(folder / "scan.png")
+    [copied] = [command for command in PICTURES if command.words[0] == "cp"]
+    original = images.read(folder / copied.words[-1])
     outputs = [
         words[words.index("-o") + 1]
         for words in (command.words for command in OURS)
@@ -177,6 +179,25 @@ def test_training_commands_begin(
     monkeypatch.chdir(folder)
     assert encdl([*command.words[1:], *TRAINING, "--trainer.default_root_dir", str(tmp_path)]) == 0
     assert list(tmp_path.rglob("*.ckpt"))
+
+
+def test_keys_lie_where_git_does_not_see_them() -> None:
+    keys = [
+        words[-1] if words[1] == "keygen" else words[words.index("-o") + 1]
+        for words in (command.words for command in OURS)
+        if words[1] in {"keygen", "grant"}
+    ]
+    assert len(keys) >= 3
+    if not (ROOT / ".git").exists():
+        pytest.skip("the source is no git checkout here")
+    ignored = subprocess.run(
+        ["git", "check-ignore", *keys], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.splitlines()
+    assert ignored == keys
+
+
+def test_it_is_short() -> None:
+    assert len(README.split()) <= 1000
 
 
 def test_links_lead_somewhere() -> None:

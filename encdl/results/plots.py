@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from encdl.atomic import write_bytes
+from encdl.results.illustrations import draw_cipher, draw_path, of_weights
 from encdl.results.record_values import Records
 
 FIELD = "encdl-results"
@@ -29,13 +30,15 @@ class View:
 
     Attributes:
         alt: What the image shows, in words.
-        data: What is drawn, of the records and further words of a block.
+        data: What is drawn, of the records (or names of weights) and further words of a block.
         draw: Draws that as a PNG file.
+        of_weights: Whether the block names shipped weights instead of records.
     """
 
     alt: str
-    data: Callable[[Sequence[Mapping[str, Any]], Sequence[str]], Any]
+    data: Callable[[Any, Sequence[str]], Any]
     draw: Draw
+    of_weights: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Plot:
         """The plot of a block with these words: records, and what the view takes besides."""
         view = PLOTS[name]
         chosen = words[0].split(",")
-        data = view.data([records[each] for each in chosen], words[1:])
+        data = view.data(chosen if view.of_weights else [records[each] for each in chosen], words[1:])
         file = "-".join([name, chosen[0] if len(chosen) == 1 else "all", *words[1:]])
         return cls(root / "docs" / "images" / "results" / f"{file}.png", view, data)
 
@@ -88,9 +91,10 @@ class Plot:
         field.add_text(FIELD, self.digest)
         file = io.BytesIO()
         with Image.open(io.BytesIO(self.view.draw(self.data))) as image:
-            image.convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(
-                file, format="png", pnginfo=field, optimize=True
-            )
+            reduced = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        palette = reduced.getpalette() or []
+        reduced.putpalette([255 if level > 250 else level for level in palette])  # so that white stays white
+        reduced.save(file, format="png", pnginfo=field, optimize=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(self.path, file.getvalue(), force=True)
 
@@ -147,6 +151,18 @@ PLOTS = {
         "PSNR after damage by its strength, in each mode",
         lambda records, _: records[0]["metrics"]["robustness"],
         _draw_robustness,
+    ),
+    "cipher-panel": View(
+        "slices of a brain: plain, encrypted, under a wrong key, damaged and repaired",
+        lambda names, _: of_weights(names[0]),
+        draw_cipher,
+        of_weights=True,
+    ),
+    "path-panel": View(
+        "slices of a brain, their key planes, mask, ciphertext, the damaged file, and what comes back",
+        lambda names, _: of_weights(names[0]),
+        draw_path,
+        of_weights=True,
     ),
 }
 """By the name that blocks give."""
