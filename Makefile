@@ -11,6 +11,7 @@ DATA ?= embedded
 DATA_DIR ?= data
 EVALUATED ?= embedded pneumoniamnist brain_tumor acdc
 export NO_ALBUMENTATIONS_UPDATE = 1
+export NO_MKDOCS_2_WARNING = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
 
@@ -101,7 +102,7 @@ lint: $(READY)  ## ruff, mypy --strict, import-linter, and whether pages and rec
 
 docs: $(READY)  ## build the documentation site into site/, without network
 	@$(BIN)/mkdocs build --strict --quiet
-	@echo "open site/index.html"
+	@echo "open site/index.html, or, to search, serve it: $(BIN)/python -m http.server --directory site"
 
 format: $(READY)  ## put the code into its form
 	@$(BIN)/ruff check --fix .

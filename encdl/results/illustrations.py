@@ -47,10 +47,10 @@ def _planes(images: Any, secret: int) -> Any:
 
 
 def draw_cipher(data: Any) -> bytes:
-    """What a cipher makes of the slices: ciphertext, wrong key, damage, classical repair and its own."""
+    """What a cipher makes of the slices: ciphertext, wrong key, damage and repair."""
     import torch  # noqa: PLC0415
 
-    from encdl.panels import cipher_columns, panel_png  # noqa: PLC0415
+    from encdl.panels import SHOWN_DAMAGES, cipher_columns, panel_png  # noqa: PLC0415
     from encdl.weights import load  # noqa: PLC0415
 
     cipher = load(data["weights"]).cipher
@@ -59,7 +59,13 @@ def draw_cipher(data: Any) -> bytes:
         columns = cipher_columns(
             cipher, images, _planes(images, 1), _planes(images, 2), torch.Generator().manual_seed(0)
         )
-    return panel_png(columns, f"the {cipher.name} cipher")
+    told = {"ciphertext": f"encrypted by\n{cipher.name}"}
+    shown = {
+        told.get(name, name): column
+        for name, column in columns.items()
+        if not any(each[3] in name for each in SHOWN_DAMAGES)  # classical repair has tables of its own
+    }
+    return panel_png(shown)
 
 
 def draw_path(data: Any) -> bytes:

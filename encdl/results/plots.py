@@ -21,6 +21,9 @@ from encdl.results.record_values import Records
 FIELD = "encdl-results"
 """Name of the digest within a PNG file."""
 
+REVISION = 2
+"""Goes into the digest: raise it when the drawing itself changes."""
+
 Draw = Callable[[Any], bytes]
 
 
@@ -66,8 +69,8 @@ class Plot:
 
     @property
     def digest(self) -> str:
-        """Of the view and of what it draws."""
-        content = json.dumps([self.view.alt, self.data], sort_keys=True)
+        """Of the view, its revision and what it draws."""
+        content = json.dumps([REVISION, self.view.alt, self.data], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
     def markdown(self, page: Path) -> str:
