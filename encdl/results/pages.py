@@ -97,6 +97,10 @@ def _place(
             "is not opened, or not closed: a block ends with <!-- /results -->, a value with <!--/-->"
         )
     if found["value"]:
+        if not found.string[: found.start()].rpartition("\n")[2].strip():
+            raise RecordError(
+                "a value begins its line, where Markdown takes it for a block: put a word before it"
+            )
         try:
             text = told(records, found["value"])
         except MissingRecordError:

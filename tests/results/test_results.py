@@ -123,7 +123,7 @@ def test_a_figure_typed_by_hand_is_found(root: Path, typed: str, capsys: pytest.
 
 
 def test_a_record_that_changes_is_found(root: Path) -> None:
-    page(root, "<!--= times metrics/name -->x<!--/-->\n")
+    page(root, "It is <!--= times metrics/name -->x<!--/-->.\n")
     assert results(root, "--check") == 0
     (root / "experiments" / "results" / "times.json").write_text('{"metrics": {"name": "y"}}')
     assert results(root, "--check") == 1
@@ -132,7 +132,7 @@ def test_a_record_that_changes_is_found(root: Path) -> None:
 def test_what_was_not_measured_is_said(root: Path) -> None:
     path = page(
         root,
-        "<!--= losses wall_s .0f --><!--/--> s\n\n<!-- results: losses losses -->\n<!-- /results -->\n"
+        "took <!--= losses wall_s .0f --><!--/--> s\n\n<!-- results: losses losses -->\n<!-- /results -->\n"
         "<!-- results: repair evaluate-acdc,evaluate-none agile -->\n<!-- /results -->\n",
     )
     assert results(root) == 0
@@ -150,7 +150,8 @@ def test_what_was_not_measured_is_said(root: Path) -> None:
         ("<!--= times metrics/name -->", "not closed"),
         ("<!-- results: nothing times -->\n<!-- /results -->\n", "give one of repair"),
         ("<!-- results: repair times agile -->\n<!-- /results -->\n", "of another layout"),
-        ("<!--= times metrics/none --><!--/-->", "nothing at metrics/none"),
+        ("It is <!--= times metrics/none --><!--/-->", "nothing at metrics/none"),
+        ("It is\n <!--= times metrics/name --><!--/-->", "begins its line"),
     ],
 )
 def test_faults_stay_as_they_are(
