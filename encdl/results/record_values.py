@@ -24,6 +24,8 @@ COMMANDS = {
     "readers-cost": "encdl experiment reader-cost --config experiments/classifier-brain_tumor.yaml",
     "readers": "make ciphertext-readers",
     "throughput": "make bench",
+    "throughput-cuda": 'make bench ARGS="--device cuda"',
+    "audit-accelerator": "encdl audit --config experiments/audit-accelerator.yaml",
     "serve": "make bench-serve",
     "container": "python -m tests.container.across",
     "exactness": "python -m tests.ciphers.golden check",

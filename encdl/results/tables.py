@@ -29,6 +29,9 @@ DAMAGED = {
 }
 """Columns of the tables of readers after damage."""
 
+OLD_DAMAGES = {"crop_25pct": "a quarter cropped"}
+"""Damage that records of version 0.1 have besides."""
+
 STATISTICS = {
     "entropy_bits": ("entropy, bits", ".4f"),
     "local_entropy_bits": ("local entropy, bits", ".4f"),
@@ -161,7 +164,7 @@ def readers_damaged(records: Records, names: Sequence[str]) -> str:
     columns = [column for column in DAMAGED if all(column in row for row in metrics["robustness"].values())]
     lines = [
         [
-            DAMAGE_WORDS.get(damage, damage.replace("_", " ")),
+            (DAMAGE_WORDS | OLD_DAMAGES).get(damage, damage),
             *(f"{rows[each][main]['mean']:.3f}" for each in columns),
         ]
         for damage, rows in metrics["robustness"].items()
