@@ -78,26 +78,18 @@ def present(records: Records, names: Sequence[str]) -> dict[str, Mapping[str, An
 
 def repair(records: Records, names: Sequence[str], row: str) -> str:
     """PSNR after each damage: the network's and, in brackets, the best classical repair's; the better one is bold."""
-    found = present(records, names)
-    lines, counted = [], {"better": 0, "as good": 0, "worse": 0}
-    for damage, words in DAMAGE_WORDS.items():
-        cells = []
-        for name in names:
-            if name not in found:
-                cells.append(UNMEASURED)
-                continue
-            metrics = found[name]["metrics"][row]
-            paired = metrics["paired"][damage]
-            best = paired["best_classical"]
-            restored, classical = (f"{metrics[damage][key]['mean']:.1f}" for key in (RESTORED, best))
-            verdict = _verdict(paired)
-            counted[verdict] += 1
-            restored = f"**{restored}**" if verdict == "better" else restored
-            classical = f"**{classical}**" if verdict == "worse" else classical
-            cells.append(f"{restored} ({classical} {REPAIR_WORDS[best]})")
-        lines.append([words, *cells])
+    counted = {"better": 0, "as good": 0, "worse": 0}
+
+    def cell(found: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
+        best, verdict = paired["best_classical"], _verdict(paired)
+        restored, classical = (f"{found[key]['mean']:.1f}" for key in (RESTORED, best))
+        counted[verdict] += 1
+        restored = f"**{restored}**" if verdict == "better" else restored
+        classical = f"**{classical}**" if verdict == "worse" else classical
+        return f"{restored} ({classical} {REPAIR_WORDS[best]})"
+
+    table = _by_damage(records, names, row, f"`{row}`, dB", cell)
     told = ", ".join(f"{verdict} in {count}" for verdict, count in counted.items())
-    table = grid([f"`{row}`, dB", *map(set_words, names)], lines)
     return f"{table}\n\nBy the 95 % interval of the difference the network is {told} of {sum(counted.values())} cells."
 
 
@@ -108,19 +100,28 @@ def _verdict(paired: Mapping[str, Any]) -> str:
 
 def differences(records: Records, names: Sequence[str], row: str) -> str:
     """The network less the best classical repair in each cell, with 95 % intervals."""
-    found = present(records, names)
-    lines = []
-    for damage, words in DAMAGE_WORDS.items():
-        cells = []
-        for name in names:
-            if name not in found:
-                cells.append(UNMEASURED)
-                continue
-            paired = found[name]["metrics"][row]["paired"][damage]
-            ends = "" if paired["low"] is None else f" [{paired['low']:+.1f}, {paired['high']:+.1f}]"
-            cells.append(f"{paired['mean']:+.1f}{ends}")
-        lines.append([words, *cells])
-    return grid([f"`{row}`, restored less best classical, dB", *map(set_words, names)], lines)
+
+    def cell(found: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
+        ends = "" if paired["low"] is None else f" [{paired['low']:+.1f}, {paired['high']:+.1f}]"
+        return f"{paired['mean']:+.1f}{ends}"
+
+    return _by_damage(records, names, row, f"`{row}`, restored less best classical, dB", cell)
+
+
+def _by_damage(records: Records, names: Sequence[str], row: str, head: str, cell: Callable[..., str]) -> str:
+    """A line for each damage, a column for each evaluation; `cell` gets a cipher's figures, and its paired ones."""
+    rows = {name: found["metrics"][row] for name, found in present(records, names).items()}
+    lines = [
+        [
+            words,
+            *(
+                cell(rows[name][damage], rows[name]["paired"][damage]) if name in rows else UNMEASURED
+                for name in names
+            ),
+        ]
+        for damage, words in DAMAGE_WORDS.items()
+    ]
+    return grid([head, *map(set_words, names)], lines)
 
 
 def readers(records: Records, names: Sequence[str]) -> str:
