@@ -11,6 +11,7 @@ DATA ?= embedded
 DATA_DIR ?= data
 EVALUATED ?= embedded pneumoniamnist brain_tumor acdc
 export NO_ALBUMENTATIONS_UPDATE = 1
+export NO_MKDOCS_2_WARNING = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
 
@@ -21,7 +22,7 @@ CLASSIFIER_DATA = embedded, brain_tumor, pneumoniamnist or another name of MedMN
 the path of a folder of images by class, or that of an .npz file
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter ciphertext-readers evaluate audit mlflow-ui bench bench-serve test test-slow lint format clean
+.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter ciphertext-readers evaluate audit mlflow-ui bench bench-serve test test-slow lint docs format clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,15 +93,20 @@ test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
 test-slow: $(READY)  ## run the tests that take minutes: fuzzing, kills, a cluster, a browser
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow --timeout=1800 $(ARGS)
 
-lint: $(READY)  ## ruff, mypy --strict and import-linter
+lint: $(READY)  ## ruff, mypy --strict, import-linter, and whether pages and records agree
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/encdl results --check
+
+docs: $(READY)  ## build the documentation site into site/, without network
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html, or, to search, serve it: $(BIN)/python -m http.server --directory site"
 
 format: $(READY)  ## put the code into its form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 clean:  ## remove .venv and caches; runs stay
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info encdl/_compiled.*
+	@rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info encdl/_compiled.*

@@ -85,6 +85,9 @@ VERBS = {
         "measure ciphers: repair of damage beside classical repair, exactness, statistics",
         "encdl.commands.evaluate",
     ),
+    "results": Verb(
+        "render README and docs from the records, or --check that they agree", "encdl.commands.results"
+    ),
 }
 
 

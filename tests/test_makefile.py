@@ -52,7 +52,7 @@ def dry(*words: str) -> list[str]:
 
 def test_the_targets() -> None:
     named = "help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter evaluate mlflow-ui"
-    named += " bench test lint format clean"
+    named += " bench test lint docs format clean"
     assert set(named.split()) <= set(TARGETS)
     assert len(TARGETS) == len(set(TARGETS))
 
@@ -161,7 +161,9 @@ def test_what_the_other_targets_run() -> None:
     ]
     assert "python -m pytest -n 2" in dry("test")[0]
     assert dry("test", "ARGS=-k keys")[0].endswith("-k keys")
-    assert len(dry("lint")) == 4
+    assert len(dry("lint")) == 5
+    assert dry("lint")[-1] == ".venv/bin/encdl results --check"
+    assert "mkdocs build --strict" in dry("docs")[0]
     evaluating = "\n".join(dry("evaluate", "DATA_DIR=sets"))
     assert "for data in embedded pneumoniamnist brain_tumor acdc" in evaluating
     assert "--force" in evaluating

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -19,64 +17,16 @@ from encdl.data.lesions import HEIGHT, WIDTH
 from encdl.readers import ResNet18
 from encdl.weights import SHIPPED
 from tests.audit.tiny import shrink
+from tests.pages.typed import TRAINING, Command, commands, is_template
 from tests.reader_checkpoint import save_reader, tiny_reader
 from tests.test_makefile import TARGETS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-TRAINING = [
-    "--trainer.max_steps", "1", "--trainer.limit_val_batches", "1", "--trainer.num_sanity_val_steps", "0",
-    "--trainer.val_check_interval", "1", "--trainer.accelerator", "cpu", "--trainer.logger", "false",
-    "--trainer.enable_progress_bar", "false", "--data.batch_size", "2", "--data.eval_batch_size", "1",
-    "--data.crop", "32", "--data.num_workers", "0",
-]  # fmt: skip
-"""What turns a training command into one step."""
 QUICK = {
     "evaluate": ["--images", "1", "--exact-images", "1", "--tune-images", "0", "--jobs", "1"],
     "audit": ["--no-tracking"],
 }
-
-
-@dataclass(frozen=True)
-class Command:
-    """One line of a code block.
-
-    Attributes:
-        section: The heading above it.
-        text: The line, without its comment.
-    """
-
-    section: str
-    text: str
-
-    @property
-    def words(self) -> list[str]:
-        return shlex.split(self.text, comments=True)
-
-
-def commands(text: str) -> Iterator[Command]:
-    """The lines of all blocks marked sh, bash, shell or console; continued lines are joined."""
-    section, inside, held = "", False, ""
-    for line in text.splitlines():
-        fence = re.match(r"\s*(?:```|~~~)\s*(\w*)", line)
-        if fence:
-            inside = not inside and fence.group(1) in {"sh", "bash", "shell", "console"}
-        elif inside:
-            held += line.strip().removeprefix("$ ")
-            if held.endswith("\\"):
-                held = held[:-1]
-                continue
-            words = shlex.split(held, comments=True)
-            if words:
-                yield Command(section, shlex.join(words))
-            held = ""
-        elif line.startswith("#"):
-            section = line.strip("# ")
-
-
-def is_template(word: str) -> bool:
-    """Whether a word stands for something that a user puts in, such as RUN or scan-NUMBER.png."""
-    return re.search(r"(?<![A-Za-z0-9_])[A-Z]{2,}(?![A-Za-z0-9_=])|<\w+>|…|\.\.\.", word) is not None
 
 
 COMMANDS = list(commands(README))
@@ -157,7 +107,8 @@ def test_commands_that_do_not_train(
 
 def what_comes_back_is_the_scan(folder: Path) -> None:
     """Every picture that the commands decrypted."""
-    original = images.read(folder / "scan.png")
+    [copied] = [command for command in PICTURES if command.words[0] == "cp"]
+    original = images.read(folder / copied.words[-1])
     outputs = [
         words[words.index("-o") + 1]
         for words in (command.words for command in OURS)
@@ -177,6 +128,25 @@ def test_training_commands_begin(
     monkeypatch.chdir(folder)
     assert encdl([*command.words[1:], *TRAINING, "--trainer.default_root_dir", str(tmp_path)]) == 0
     assert list(tmp_path.rglob("*.ckpt"))
+
+
+def test_keys_lie_where_git_does_not_see_them() -> None:
+    keys = [
+        words[-1] if words[1] == "keygen" else words[words.index("-o") + 1]
+        for words in (command.words for command in OURS)
+        if words[1] in {"keygen", "grant"}
+    ]
+    assert len(keys) >= 3
+    if not (ROOT / ".git").exists():
+        pytest.skip("the source is no git checkout here")
+    ignored = subprocess.run(
+        ["git", "check-ignore", *keys], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.splitlines()
+    assert ignored == keys
+
+
+def test_it_is_short() -> None:
+    assert len(README.split()) <= 1000
 
 
 def test_links_lead_somewhere() -> None:

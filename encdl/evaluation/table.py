@@ -33,24 +33,6 @@ def tables(metrics: Mapping[str, Any]) -> str:
     return "\n\n".join(_table(name, metrics[name]) for name in rows)
 
 
-def markdown(metrics: Mapping[str, Mapping[str, Any]], row: str) -> str:
-    """One cipher on several data sets, for a page: restored, and in brackets the best classical repair, in dB.
-
-    Args:
-        metrics: Those of a record, by the name that its column shall have.
-        row: The cipher.
-    """
-    lines = [f"| {row} | {' | '.join(metrics)} |", f"|---{'|---' * len(metrics)}|"]
-    for damage, words in DAMAGE_WORDS.items():
-        cells = []
-        for found in metrics.values():
-            best = found[row]["paired"][damage]["best_classical"]
-            restored, classical = (found[row][damage][name]["mean"] for name in (RESTORED, best))
-            cells.append(f"{restored:.1f} ({classical:.1f} {REPAIR_WORDS[best]})")
-        lines.append(f"| {words} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def _table(name: str, row: Mapping[str, Any]) -> str:
     damages = [damage for damage in DAMAGES if damage in row]
     columns = [column for column in REPAIR_WORDS if any(column in row[damage] for damage in damages)]

@@ -10,8 +10,8 @@ byte of this order that the nonce draws, and goes around:
 Why these phases: horizontal neighbours are two phases apart, vertical and diagonal ones one. So a run of up to a
 quarter of the file, wherever it begins, takes no pixel together with one of its four neighbours, and none with a
 diagonal one but in the rows where the run begins and ends. (Of C channels with odd sides: a quarter less C/2 bytes.)
-What is lost lies in a quincunx, near to the hexagons that sample a plane best. docs/ciphers.md has the figures, beside
-those of other orders.
+What is lost lies in a quincunx, near to the hexagons that sample a plane best.
+tests/postprocess/test_interleave.py counts it beside other orders.
 
 There is no secret in it: it hides nothing, and whoever has the file can undo it without a key.
 """

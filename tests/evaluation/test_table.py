@@ -12,7 +12,7 @@ import pytest
 from encdl.damage import DAMAGES
 from encdl.evaluation import Result, evaluate, figure_png, panel, tables
 from encdl.evaluation.settings import Settings
-from encdl.evaluation.table import DAMAGE_WORDS, REPAIR_WORDS, markdown
+from encdl.evaluation.table import DAMAGE_WORDS, REPAIR_WORDS
 from encdl.repair import KINDS, REPAIRS
 from encdl.weights import LoadedCipher
 from tests.additive import AdditiveCipher
@@ -84,16 +84,6 @@ def test_where_the_network_loses_it_says_so(
     paired = metrics["additive"]["paired"]["salt_pepper_1pct"]
     paired |= {"best_classical": "bm3d", "low": low, "mean": mean, "high": high}
     assert verdicts(metrics)[0].endswith(said)
-
-
-def test_markdown(result: Result) -> None:
-    lines = markdown({"set A": result.metrics, "set B": result.metrics}, "additive").splitlines()
-    assert lines[0] == "| additive | set A | set B |"
-    assert len(lines) == 2 + len(DAMAGES)
-    entry = result.metrics["additive"]["quarter_lost"]
-    best = result.metrics["additive"]["paired"]["quarter_lost"]["best_classical"]
-    cell = f"{entry['restored']['mean']:.1f} ({entry[best]['mean']:.1f} {REPAIR_WORDS[best]})"
-    assert lines[-1] == f"| a quarter lost | {cell} | {cell} |"
 
 
 def drawn(png: bytes) -> np.ndarray:

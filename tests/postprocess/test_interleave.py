@@ -137,7 +137,7 @@ def test_no_quarter_of_any_size_takes_two_neighbours(channels: int) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (128, 128), (197, 233)])
 def test_what_runs_become(height: int, width: int) -> None:
-    """The figures of docs/ciphers.md, beside a permutation that scatters at random."""
+    """What docs/ciphers.md says, beside a permutation that scatters at random."""
     size = height * width
     for length in (size // 4, size // 16, min(4096, size // 4)):
         for start in (0, 1, size // 3 + 1, size - size // 7):
