@@ -218,7 +218,7 @@ static AVX2 void last_stage(const half *net, const uint8_t *x, const uint8_t *ke
 /* Bytes of `room` in encdl_masks, for each thread. */
 EXPORT int64_t encdl_mask_room(int64_t height, int64_t width) {
     int64_t h = (height + 1) / 2, w = (width + 1) / 2, narrow = (NIBBLES + 2 * 2 * PAIRS) * h * stride_of(w);
-    int64_t wide = room_of_indices(h, w) + 2 * room_of_stage(h, w) + BORDER;
+    int64_t wide = room_of_indices(h, w) + room_of_stages(h, w) + BORDER;
     return narrow > wide ? narrow : wide;
 }
 

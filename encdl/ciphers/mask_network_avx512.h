@@ -4,7 +4,7 @@
    one, whose other two index bits say that a byte lies outside. The second stage and the last convolution multiply the
    four channels of a place at once (VPDPBUSD): an activation is one byte of the place's four. */
 
-enum { WIDE = 64, INDICES = 3, NOWHERE = 48, SPREAD = 8, BORDER = 64, BORDER_4 = BORDER / BRANCHES, MOST = 4 };
+enum { WIDE = 64, INDICES = 3, NOWHERE = 48, SPREAD = 8, BEHIND = SPREAD + 1, BORDER = 64, BORDER_4 = BORDER / BRANCHES, MOST = 4 };
 
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512vbmi,avx512vnni")))
 #define INLINE_512 static inline __attribute__((always_inline)) AVX512
@@ -20,9 +20,12 @@ INLINE_512 __mmask64 first_of_64(ptrdiff_t count) { return count >= 64 ? ~0ull :
 static ptrdiff_t wide_stride(ptrdiff_t w) { return (w + WIDE - 1) / WIDE * WIDE + BORDER; }
 static ptrdiff_t wide_stride_4(ptrdiff_t w) { return (w + WIDE - 1) / WIDE * WIDE + BORDER_4; }
 
-/* Bytes of the indices, and of one stage's activations; SPREAD rows lie above and below. */
+/* Bytes of the indices, with SPREAD rows above and below, and of the activations: those of the second stage take the places
+   of the first one's, BEHIND rows further up, which are not read any more. */
 static ptrdiff_t room_of_indices(ptrdiff_t h, ptrdiff_t w) { return (h + 2 * SPREAD) * INDICES * wide_stride(w) + BORDER; }
-static ptrdiff_t room_of_stage(ptrdiff_t h, ptrdiff_t w) { return ((h + 2 * SPREAD) * wide_stride_4(w) + BORDER_4) * BRANCHES; }
+static ptrdiff_t room_of_stages(ptrdiff_t h, ptrdiff_t w) {
+    return ((h + BEHIND + 1 + SPREAD) * wide_stride_4(w) + BORDER_4) * BRANCHES;
+}
 
 /* 64 bytes of a phase of an image from place `column` of `row` on, NOWHERE for what is outside, which `inside` tells. */
 INLINE_512 __m512i bytes_of_phase(const uint8_t *image, ptrdiff_t height, ptrdiff_t width, int phase, ptrdiff_t row, ptrdiff_t column,
@@ -62,12 +65,12 @@ static AVX512 void wide_indices(const uint8_t *image, ptrdiff_t height, ptrdiff_
     }
 }
 
-/* Zeros around the places of a stage: `y` is place 0 of the first row. */
-static void wide_surround(uint8_t *y, ptrdiff_t h, ptrdiff_t w) {
+/* Zeros around the places of a stage, and `rows` rows of them above and below: `y` is place 0 of the first row. */
+static void wide_surround(uint8_t *y, ptrdiff_t h, ptrdiff_t w, ptrdiff_t rows) {
     ptrdiff_t row = BRANCHES * wide_stride_4(w), behind = row - BRANCHES * w;
-    memset(y - SPREAD * row - BORDER, ZERO, SPREAD * row + BORDER);
+    memset(y - rows * row - BORDER, ZERO, rows * row + BORDER);
     for (ptrdiff_t line = 0; line < h; line++) memset(y + line * row + BRANCHES * w, ZERO, behind);
-    memset(y + h * row - BORDER, ZERO, SPREAD * row + BORDER);
+    memset(y + h * row - BORDER, ZERO, rows * row + BORDER);
 }
 
 /* One branch of the first stage at `blocks` times 64 places, its numbers from 0 to 127; sums gather as with AVX2. */
@@ -138,7 +141,7 @@ static AVX512 void wide_first(const half *net, const uint8_t *x, uint8_t *y, ptr
         for (; column + 3 * WIDE < w; column += 4 * WIDE) wide_first_places(net, from + column, to + BRANCHES * column, stride, 4, in_order);
         for (; column < w; column += WIDE) wide_first_places(net, from + column, to + BRANCHES * column, stride, 1, in_order);
     }
-    wide_surround(y, h, w);
+    wide_surround(y, h, w, SPREAD);
 }
 
 /* 16 of 32 places from place `first` on, of those that the code asks for: an instruction holds the number. */
@@ -205,7 +208,7 @@ static AVX512 void wide_second(const half *net, const uint8_t *x, uint8_t *y, pt
                 _mm512_storeu_si512(y + start + 64 * i, _mm512_and_si512(_mm512_srli_epi16(twice, 1), _mm512_set1_epi8(127)));
             }
         }
-    wide_surround(y, h, w);
+    wide_surround(y, h, w, 1);
 }
 
 static AVX512 void wide_last(const half *net, const uint8_t *x, const uint8_t *keys, uint8_t *mask, const int phases[OUTPUTS],
@@ -236,10 +239,10 @@ static AVX512 void wide_last(const half *net, const uint8_t *x, const uint8_t *k
 
 static void wide_round(const half *net, const uint8_t *from, const int read[2], const uint8_t *keys, uint8_t *mask, const int written[2],
                        ptrdiff_t height, ptrdiff_t width, uint8_t *room) {
-    ptrdiff_t h = (height + 1) / 2, w = (width + 1) / 2, above = SPREAD * BRANCHES * wide_stride_4(w) + BORDER;
+    ptrdiff_t h = (height + 1) / 2, w = (width + 1) / 2, row = BRANCHES * wide_stride_4(w);
     room += -(uintptr_t)room % BORDER;
     uint8_t *indices = room + SPREAD * INDICES * wide_stride(w) + BORDER;
-    uint8_t *first = room + room_of_indices(h, w) + above, *second = first + room_of_stage(h, w);
+    uint8_t *second = room + room_of_indices(h, w) + row + BORDER, *first = second + BEHIND * row;
     wide_indices(from, height, width, read, indices, h, w);
     wide_first(net, indices, first, h, w);
     wide_second(net, first, second, h, w);
