@@ -29,7 +29,7 @@ help:  ## list these commands
 
 setup: $(READY)  ## make .venv with everything in it (about 3 minutes, 2 GB)
 
-$(READY): constraints.txt pyproject.toml encdl/compiled.h encdl/ciphers/mask_network.c encdl/keys/maps.c encdl/postprocess/diffusion.c encdl/postprocess/interleave.c
+$(READY): constraints.txt pyproject.toml encdl/compiled.h encdl/ciphers/mask_network.c encdl/ciphers/mask_network_avx512.h encdl/keys/maps.c encdl/postprocess/diffusion.c encdl/postprocess/interleave.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "EncDL needs Python 3.11 or newer: make PYTHON=python3.11"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "this Python cannot make virtual environments: apt install python3-venv"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

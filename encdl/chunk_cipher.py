@@ -114,7 +114,8 @@ class ChunkCipher:
             return _array(self._by_channels(self._cipher.restore, ciphertext, key_bits, reached)[0])
 
     def _tensor(self, chunks: Sequence[Planes]) -> Tensor:
-        return torch.from_numpy(np.stack(chunks)).to(self._device)
+        alone = len(chunks) == 1 and chunks[0].flags.writeable  # PyTorch takes no memory that is not
+        return torch.from_numpy(chunks[0][None] if alone else np.stack(chunks)).to(self._device)
 
     def _key_bits(self, images: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
         return plane_tensor([key.planes for key in keys], self._planes, images.shape[1:], self._device)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from encdl import container, formats, wrap
 from encdl import postprocess as post
-from encdl.background import Background
+from encdl.background import Background, cores
 from encdl.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.container import Chunk, Grid, Header, Metadata, Reader, Writer
 from encdl.container.array import Array, Planes, paste
@@ -156,7 +156,7 @@ class Codec:
             inner = stream if wrapping is None else cast(BinaryIO, wrapping)
             return Writer(inner, header, known, keys), wrapping
 
-        with Background(header.body_bytes >= THREADED_BYTES) as background:
+        with Background(_threaded(header)) as background:
             output = background.call(begun)
 
             def write(bodies: Planes) -> None:
@@ -307,7 +307,7 @@ class Codec:
         if salvage is not None:
             salvage.damaged.clear()
         current, tiles = np.empty(0, little), 0
-        with Background(header.body_bytes >= THREADED_BYTES) as background:
+        with Background(_threaded(header)) as background:
             for chunk, planes in self._opened(reader, background.ahead(reader.chunks()), work, salvage):
                 place = grid.place(chunk.index)
                 if tiles == 0:
@@ -342,7 +342,7 @@ class Codec:
             group.clear()
 
         for chunk in chunks:
-            fits = not group or len(chunk.body) == len(group[0].body)
+            fits = not group or _form(grid, chunk.index) == _form(grid, group[0].index)
             if not fits or not chunk.intact or (len(group) + 1) * len(chunk.body) > work.at_once:
                 yield from flush()
             if chunk.intact:
@@ -384,6 +384,10 @@ def _wrapping(stream: BinaryIO, settings: Settings, keys: ImageKeys, header: Hea
     return wrap.Writer(stream, keys, header.key_id, header.study)
 
 
+def _threaded(header: Header) -> bool:
+    return header.body_bytes >= THREADED_BYTES and cores() > 1
+
+
 def _by_slice(reader: Reader) -> Iterator[list[Chunk]]:
     grid = reader.header.grid
     tiles, chunks = grid.count // grid.slices, []
@@ -395,8 +399,13 @@ def _by_slice(reader: Reader) -> Iterator[list[Chunk]]:
 
 
 def _planes(chunk: Chunk, grid: Grid) -> Planes:
-    place = grid.place(chunk.index)
-    return np.frombuffer(chunk.body, np.uint8).reshape(grid.planes, place.height, place.width)
+    return np.frombuffer(chunk.body, np.uint8).reshape(_form(grid, chunk.index))
+
+
+def _form(grid: Grid, index: int) -> tuple[int, int, int]:
+    """(planes, height, width) of a chunk."""
+    place = grid.place(index)
+    return grid.planes, place.height, place.width
 
 
 def _native(array: Array, grid: Grid) -> Array:

@@ -1,7 +1,8 @@
 """The mask network of the `agile` cipher by compiled code: the same bytes as from the float layers, many times as fast.
 
-`mask_network.c` is for x86 processors with AVX2. Where it was not built (`encdl.compiled`) or the processor is another,
-`available` is false and the float layers work instead.
+`mask_network.c` is for x86 processors with AVX2, and takes AVX-512 (with VBMI and VNNI) where the processor has it.
+Where it was not built (`encdl.compiled`) or the processor is another, `available` is false and the float layers work
+instead.
 """
 
 from __future__ import annotations
@@ -20,12 +21,19 @@ from torch import Tensor
 from encdl import compiled
 from encdl.ciphers.mask_network import FixedConv2d, HalfNetwork, MaskNetwork
 
-REVISION = 1
+REVISION = 2
 """Of the C functions' form."""
 ZERO = 64
 """The byte that stands for an activation of 0."""
+NOWHERE = 48
+"""The index of tables of 64 that stands for what lies outside the image."""
 MAX_ROOM = 2**26
 """Bytes of memory that a thread keeps: enough for 4096x4096 pixels."""
+
+AVX2, AVX512 = 1, 2
+"""Vectors that `mask_network.c` may use."""
+_WIDEST = AVX512  # tests take narrower ones
+_WIDE_FROM = 65  # columns: narrower images fill no vector of 64 places, and AVX2 is sooner done with them
 
 
 def available() -> bool:
@@ -48,6 +56,7 @@ def masks(key_bytes: Tensor) -> Tensor:
     key_bytes = key_bytes.contiguous()
     found = torch.empty_like(key_bytes)
     threads = min(torch.get_num_threads(), count)
+    vectors = _WIDEST if width >= _WIDE_FROM else AVX2
     library.encdl_mask_room.restype = ctypes.c_int64
     sizes = (ctypes.c_int64(height), ctypes.c_int64(width))
     room = _rooms.take(threads * library.encdl_mask_room(*sizes))
@@ -55,7 +64,7 @@ def masks(key_bytes: Tensor) -> Tensor:
         ctypes.byref(_networks()),
         *(ctypes.c_void_p(each.data_ptr()) for each in (key_bytes, found)),
         *(ctypes.c_int64(count), *sizes, ctypes.c_void_p(room.ctypes.data)),
-        *(_openmp(), threads),
+        *(_openmp(), threads, vectors),
     )
     return found
 
@@ -70,6 +79,7 @@ class _Half(ctypes.Structure):
         ("second_bias", ctypes.c_int16 * 4),
         ("out", ctypes.c_int8 * (2 * 9 * 4)),
         ("out_bias", ctypes.c_int16 * 2),
+        ("wide_tables", ctypes.c_int8 * (4 * 9 * 3 * 64)),
     ]
 
 
@@ -86,6 +96,7 @@ def _half(network: HalfNetwork) -> _Half:
         torch.stack([_tables(layer) for layer in first]),
         torch.cat([layer.bias for layer in first]),
         *(part(layers) for layers in (second, out) for part in (_by_tap, _biases)),
+        torch.stack([_wide_tables(layer) for layer in first]),
     )
     return _Half(
         *(
@@ -99,6 +110,26 @@ def _tables(layer: FixedConv2d) -> Tensor:
     """What each value of four planes adds to a sum: (taps, nibbles, 16)."""
     signs = torch.tensor([[2 * (value >> bit & 1) - 1 for bit in range(4)] for value in range(16)])
     return torch.einsum("nbt,vb->tnv", layer.weight.view(4, 4, 9), signs.float())
+
+
+def _wide_tables(layer: FixedConv2d) -> Tensor:
+    """What each index of a place adds to a sum: (taps, 3, 64), the second one's with 128 added, as int8 wraps.
+
+    Six low bits of the first byte; two high bits of both, and for each whether it lies outside; six low bits of the
+    second byte. A byte outside, whose low bits are NOWHERE, adds 0 to the second index and takes off nothing in the
+    others: what NOWHERE would add inside is in the second index of all bytes that are there.
+    """
+    signs = torch.tensor([[2 * (value >> bit & 1) - 1 for bit in range(8)] for value in range(256)]).float()
+    low, high = signs[:64, :6], signs[::64, 6:]
+    weights = layer.weight.view(2, 8, 9)
+    one, two = torch.einsum("nbt,vb->ntv", weights[:, :6], low)
+    tops = torch.einsum("nbt,vb->ntv", weights[:, 6:], high)  # of each byte's two high bits
+    one_top, two_top = (top + low[:, NOWHERE, None] for top, low in zip(tops, (one, two), strict=True))
+    inside = one_top[:, None, :] + two_top[:, :, None]
+    zeros = torch.zeros_like(inside)
+    both = torch.stack([inside, two_top[:, :, None] + zeros, one_top[:, None, :] + zeros, zeros], dim=1) + 128
+    both = (both + 128) % 256 - 128
+    return torch.stack([one - one[:, NOWHERE, None], both.flatten(1), two - two[:, NOWHERE, None]], dim=1)
 
 
 def _by_tap(layers: Sequence[FixedConv2d]) -> Tensor:

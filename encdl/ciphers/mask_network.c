@@ -1,4 +1,5 @@
-/* `encdl.ciphers.mask_network` on bytes, for x86 processors with AVX2: what `encdl.ciphers.mask_bytes` calls.
+/* `encdl.ciphers.mask_network` on bytes, for x86 processors with AVX2: what `encdl.ciphers.mask_bytes` calls. With AVX-512
+   mask_network_avx512.h does the same.
 
    Both halves of a byte of four key planes each pick their share of a sum from a table of 16 (VPSHUFB), for 32 places at
    a time: the first stage needs no bits. The second stage and the last convolution multiply bytes by weights in pairs of
@@ -12,7 +13,7 @@
 
 #include "../compiled.h"
 
-enum { REVISION = 1 }; /* of the functions' form, as in `encdl.ciphers.mask_bytes` */
+enum { REVISION = 2 }; /* of the functions' form, as in `encdl.ciphers.mask_bytes` */
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -32,6 +33,7 @@ typedef struct {
     int16_t second_bias[BRANCHES];
     int8_t out[OUTPUTS][TAPS][PAIRS][2];
     int16_t out_bias[OUTPUTS];
+    int8_t wide_tables[BRANCHES][TAPS][3][64]; /* as mask_network_avx512.h has it */
 } half;
 
 EXPORT int encdl_mask_revision(void) { return __builtin_cpu_supports("avx2") ? REVISION : 0; }
@@ -211,9 +213,13 @@ static AVX2 void last_stage(const half *net, const uint8_t *x, const uint8_t *ke
         }
 }
 
+#include "mask_network_avx512.h"
+
 /* Bytes of `room` in encdl_masks, for each thread. */
 EXPORT int64_t encdl_mask_room(int64_t height, int64_t width) {
-    return (NIBBLES + 2 * 2 * PAIRS) * ((height + 1) / 2) * stride_of((width + 1) / 2);
+    int64_t h = (height + 1) / 2, w = (width + 1) / 2, narrow = (NIBBLES + 2 * 2 * PAIRS) * h * stride_of(w);
+    int64_t wide = room_of_indices(h, w) + room_of_stages(h, w) + BORDER;
+    return narrow > wide ? narrow : wide;
 }
 
 /* One round: network `net` reads two phases of `from`, and its numbers are added to two others of `keys`. */
@@ -234,6 +240,7 @@ typedef struct {
     const uint8_t *keys;
     uint8_t *masks, *room;
     int64_t count, height, width;
+    int vectors;
     int64_t next, threads_in; /* the first image that nobody has taken, and how many threads have come */
 } job;
 
@@ -241,20 +248,22 @@ static void do_images(void *shared) {
     static const int A[2] = {0, 3}, B[2] = {1, 2};
     job *of = shared;
     int64_t size = of->height * of->width;
+    void (*round)(const half *, const uint8_t *, const int *, const uint8_t *, uint8_t *, const int *, ptrdiff_t, ptrdiff_t, uint8_t *) =
+        of->vectors >= 2 && has_avx512() ? wide_round : one_round;
     uint8_t *room = of->room + __atomic_fetch_add(&of->threads_in, 1, __ATOMIC_RELAXED) * encdl_mask_room(of->height, of->width);
     for (int64_t i; (i = __atomic_fetch_add(&of->next, 1, __ATOMIC_RELAXED)) < of->count;) {
         const uint8_t *keys = of->keys + i * size;
         uint8_t *mask = of->masks + i * size;
-        one_round(of->networks, keys, B, keys, mask, A, of->height, of->width, room);
-        one_round(of->networks + 1, mask, A, mask, mask, B, of->height, of->width, room);
+        round(of->networks, keys, B, keys, mask, A, of->height, of->width, room);
+        round(of->networks + 1, mask, A, mask, mask, B, of->height, of->width, room);
     }
 }
 
 /* The masks of `count` images of key bytes (count, height, width). Up to `threads` threads take image by image if there
    is a `together`; `room` holds what each of them needs. */
 EXPORT void encdl_masks(const half *networks, const uint8_t *keys, uint8_t *masks, int64_t count, int64_t height, int64_t width,
-                        uint8_t *room, parallel *together, int threads) {
-    job work = {networks, keys, masks, room, count, height, width, 0, 0};
+                        uint8_t *room, parallel *together, int threads, int vectors) {
+    job work = {networks, keys, masks, room, count, height, width, vectors, 0, 0};
     if (threads > 1 && count > 1 && together)
         together(do_images, &work, threads, 0);
     else

@@ -32,10 +32,14 @@ def cut(array: Array, place: Place) -> Planes:
     if itemsize > LARGEST_WORD:
         octets = values.view(np.uint8).reshape(*values.shape, itemsize)
         return np.ascontiguousarray(octets.transpose(3, 2, 0, 1)).reshape(-1, place.height, place.width)
-    words = values.view(f"<u{itemsize}")
-    planes = np.empty((itemsize, values.shape[2], place.height, place.width), np.uint8)
+    words, colours = values.view(f"<u{itemsize}"), values.shape[2]
+    planes = np.empty((itemsize, colours, place.height, place.width), np.uint8)
     for number, plane in enumerate(planes):  # each word's low byte, several times as fast as by strides
-        plane[:] = (words >> (8 * number)).transpose(2, 0, 1)
+        shift = words.dtype.type(8 * number)
+        if colours == 1:
+            np.right_shift(words, shift, out=plane.reshape(words.shape), casting="unsafe")
+        else:
+            plane[:] = (words >> shift).transpose(2, 0, 1)
     return planes.reshape(-1, place.height, place.width)
 
 
@@ -43,12 +47,15 @@ def paste(array: Array, place: Place, planes: Planes) -> None:
     """Undo `cut`: put the byte planes of a tile into a slice, (height, width, channels) and little-endian."""
     itemsize = array.dtype.itemsize
     octets = planes.reshape(itemsize, array.shape[2], place.height, place.width)
+    part = array[place.top : place.top + place.height, place.left : place.left + place.width]
     if itemsize > LARGEST_WORD:
-        values = np.ascontiguousarray(octets.transpose(2, 3, 1, 0)).view(array.dtype)[..., 0]
-    else:
-        words = octets[-1].astype(f"<u{itemsize}")
-        for plane in octets[-2::-1]:
-            words <<= 8
-            words |= plane
-        values = words.transpose(1, 2, 0).view(array.dtype)
-    array[place.top : place.top + place.height, place.left : place.left + place.width] = values
+        part[:] = np.ascontiguousarray(octets.transpose(2, 3, 1, 0)).view(array.dtype)[..., 0]
+        return
+    whole = part.view(f"<u{itemsize}").transpose(2, 0, 1)
+    words = whole if len(whole) == 1 else np.empty_like(whole, order="C")
+    words[:] = octets[-1]
+    for plane in octets[-2::-1]:
+        words <<= 8
+        words |= plane
+    if words is not whole:
+        whole[:] = words

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -60,50 +61,51 @@ class Grid:
     itemsize: int
     tile: tuple[int, int]
 
-    @property
+    @cached_property
     def channels(self) -> int:
         """Values of a pixel."""
         return self.shape[-1] if self.layout.endswith("C") else 1
 
-    @property
+    @cached_property
     def height(self) -> int:
         """Rows of a slice; 1 for an array of one axis."""
         return self.shape[self.layout.index("H")] if "H" in self.layout else 1
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Columns of a slice."""
         return self.shape[self.layout.index("W")]
 
-    @property
+    @cached_property
     def slices(self) -> int:
         """Slices of the array."""
         return math.prod(self.shape) // (self.height * self.width * self.channels)
 
-    @property
+    @cached_property
     def planes(self) -> int:
         """Byte planes of a slice: what the cipher takes for channels."""
         return self.channels * self.itemsize
 
-    @property
+    @cached_property
     def body_bytes(self) -> int:
         """Bytes of all chunks together: as many as the array has."""
         return math.prod(self.shape) * self.itemsize
 
-    @property
+    @cached_property
     def tiles(self) -> tuple[int, int]:
         """How many tiles a slice has, down and across."""
         return -(-self.height // self.tile[0]), -(-self.width // self.tile[1])
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Chunks of the array."""
         return self.slices * math.prod(self.tiles)
 
     def place(self, index: int) -> Place:
         """Where chunk `index` lies."""
-        number, within = divmod(index, math.prod(self.tiles))
-        row, column = divmod(within, self.tiles[1])
+        down, across = self.tiles
+        number, within = divmod(index, down * across)
+        row, column = divmod(within, across)
         top, left = row * self.tile[0], column * self.tile[1]
         height, width = min(self.tile[0], self.height - top), min(self.tile[1], self.width - left)
         return Place(number, top, left, height, width)

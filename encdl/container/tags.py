@@ -6,7 +6,6 @@ permutation and diffusion keys of its own, so that no key plane serves twice.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import hmac
 
@@ -19,7 +18,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 class ChunkTags:
-    """HMAC-SHA256 over what a part is, the whole header, and the part itself ."""
+    """HMAC-SHA256 over what a part is, the whole header, and the part itself."""
 
     def __init__(self, keys: ImageKeys, head: bytes) -> None:
         self._key = _expand(keys.authentication, b"encdl container tags")
@@ -52,8 +51,9 @@ def sealing_key(keys: ImageKeys) -> bytes:
 def chunk_keys(keys: ImageKeys, index: int) -> ImageKeys:
     """The sub-keys of chunk `index`: planes, permutation and diffusion are its own."""
     info = b"encdl chunk" + _number(index)
-    own = {name: _expand(getattr(keys, name), info) for name in ("planes", "permutation", "diffusion")}
-    return dataclasses.replace(keys, **own)
+    secrets = keys.planes, keys.permutation, keys.diffusion
+    planes, permutation, diffusion = (_expand(secret, info) for secret in secrets)
+    return ImageKeys(planes, permutation, diffusion, keys.authentication, keys.wrap, keys.nonce)
 
 
 def _expand(secret: bytes, info: bytes) -> bytes:

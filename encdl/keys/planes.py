@@ -10,7 +10,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Final, NamedTuple
 
@@ -151,7 +151,7 @@ class PlaneSpec:
 
     def to_dict(self) -> dict[str, str | int]:
         """The fields as plain values, for a file's header."""
-        return asdict(self)
+        return {"map": self.map, "expansion": self.expansion, "planes": self.planes, "period": self.period}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> PlaneSpec:

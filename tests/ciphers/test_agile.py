@@ -111,23 +111,62 @@ def test_no_input_of_a_run_passes_its_bound() -> None:
 # ---- bytes give what floats give
 
 
+def masks(vectors: int, key_bytes: Tensor) -> Tensor:
+    """By the vectors asked for, however narrow the image is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mask_bytes, "_WIDEST", vectors)
+        patch.setattr(mask_bytes, "_WIDE_FROM", 1)
+        return mask_bytes.masks(key_bytes)
+
+
+VECTORS = pytest.mark.parametrize("vectors", [mask_bytes.AVX2, mask_bytes.AVX512], ids=["AVX2", "AVX-512"])
+"""A processor without AVX-512 takes AVX2 for both."""
+
+
 @pytest.mark.skipif(not mask_bytes.available(), reason="no compiled code for this processor")
+@VECTORS
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 80), st.integers(1, 80))
-def test_bytes_give_what_floats_give(seed: int, batch: int, height: int, width: int) -> None:
+def test_bytes_give_what_floats_give(vectors: int, seed: int, batch: int, height: int, width: int) -> None:
     key_bytes = noise(batch, 1, height, width, seed=seed)
-    assert torch.equal(mask_bytes.masks(key_bytes), NETWORK(key_bytes))
+    assert torch.equal(masks(vectors, key_bytes), NETWORK(key_bytes))
 
 
 @pytest.mark.skipif(not mask_bytes.available(), reason="no compiled code for this processor")
-@pytest.mark.parametrize("shape", [*SHAPES, (1, 1, 512, 512), (2, 1, 301, 1)], ids=str)
-def test_bytes_give_what_floats_give_at_the_edges(shape: tuple[int, ...]) -> None:
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(65, 700))
+def test_all_vectors_give_the_same(seed: int, height: int, width: int) -> None:
+    key_bytes = noise(2, 1, height, width, seed=seed)
+    assert torch.equal(masks(mask_bytes.AVX512, key_bytes), masks(mask_bytes.AVX2, key_bytes))
+    assert torch.equal(mask_bytes.masks(key_bytes), masks(mask_bytes.AVX2, key_bytes))
+
+
+EDGES = [*SHAPES, (1, 1, 512, 512), (2, 1, 301, 1), (1, 1, 2, 127), (1, 1, 31, 129), (1, 1, 19, 1023)]
+
+
+@pytest.mark.skipif(not mask_bytes.available(), reason="no compiled code for this processor")
+@VECTORS
+@pytest.mark.parametrize("shape", EDGES, ids=str)
+def test_bytes_give_what_floats_give_at_the_edges(vectors: int, shape: tuple[int, ...]) -> None:
     for key_bytes in (
         noise(*shape),
         torch.zeros(shape, dtype=torch.uint8),
         torch.full(shape, 255, dtype=torch.uint8),
     ):
-        assert torch.equal(mask_bytes.masks(key_bytes), NETWORK(key_bytes))
+        assert torch.equal(masks(vectors, key_bytes), NETWORK(key_bytes))
+
+
+@pytest.mark.skipif(not mask_bytes.available(), reason="no compiled code for this processor")
+def test_no_path_reads_what_its_memory_held_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    key_bytes = noise(1, 1, 37, 150)
+    rooms = mask_bytes._Rooms()
+    monkeypatch.setattr(mask_bytes, "_rooms", rooms)
+    for vectors in (mask_bytes.AVX2, mask_bytes.AVX512):
+        found = []
+        for held in (0, 0xA5):
+            rooms.take(2**20)[:] = held
+            found.append(masks(vectors, key_bytes))
+        assert torch.equal(*found)
 
 
 @pytest.mark.skipif(not mask_bytes.available(), reason="no compiled code for this processor")

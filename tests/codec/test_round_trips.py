@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from encdl.background import Background
 from encdl.codec import NONCE_MODES, Codec, Settings
 from encdl.container import Reader
 from encdl.container.grid import DTYPES
@@ -83,6 +84,37 @@ def test_large_pictures_go_in_tiles_and_some_channels_at_a_time(
     tiled = agile.encrypt_array(array, KEY, settings_)
     assert header_of(tiled).grid.count == 15
     assert same(agile.decrypt_array(tiled, KEY), array)
+
+
+def test_tiles_of_one_size_and_two_forms_are_not_put_together(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tile at the end of a row and the one below it, where a call has room for both."""
+    monkeypatch.setattr("encdl.container.grid.MAX_CHUNK_PIXELS", 64)
+    array = noise((12, 12), "uint8")
+    made = codec.encrypt_array(array, KEY)
+    grid = header_of(made).grid
+    assert [(grid.place(n).height, grid.place(n).width) for n in range(4)] == [(8, 8), (8, 4), (4, 8), (4, 4)]
+    assert same(codec.decrypt_array(made, KEY), array)
+
+
+@pytest.mark.parametrize("mine", [{0}, {0, 1}])
+def test_a_thread_hashes_where_it_has_a_core(
+    codec: Codec, mine: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("encdl.codec.THREADED_BYTES", 1)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: mine, raising=False)
+    threads: list[bool] = []
+
+    class Watched(Background):
+        def __init__(self, threaded: bool = True) -> None:
+            threads.append(threaded)
+            super().__init__(threaded)
+
+    monkeypatch.setattr("encdl.codec.Background", Watched)
+    array = noise((2, 9, 11), "int16")
+    assert same(codec.decrypt_array(codec.encrypt_array(array, KEY), KEY), array)
+    assert threads == [len(mine) > 1] * 2
 
 
 def test_the_number_of_threads_changes_nothing(agile: Codec) -> None:
