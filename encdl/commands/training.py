@@ -28,7 +28,6 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from encdl.callbacks import ImagePanel, ProgressLines, ResultTable
-from encdl.commands.common import progress
 from encdl.data.base import ImageDataModule
 from encdl.errors import EncdlError, UsageError
 from encdl.places import CHECKPOINT, run_key
@@ -309,7 +308,7 @@ def _stopped(error: KeyboardInterrupt) -> int:
     if getattr(rank_zero_only, "rank", 0):
         return 0
     if isinstance(error, Terminated):
-        progress("encdl: ended by SIGTERM")
+        print("encdl: ended by SIGTERM", file=sys.stderr, flush=True)
         return EXIT_TERMINATED
     raise error
 

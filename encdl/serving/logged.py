@@ -29,6 +29,8 @@ from encdl.weights import CHECKPOINT_KEY
 
 NAME = "reader"
 """What the model is called within its run: `runs:/RUN/reader`."""
+MODEL_CODE = Path(encdl.__file__).parent / "serving" / "pyfunc.py"
+"""What MLflow runs to make the model; it copies the file into each."""
 
 
 class LogReader(Callback):
@@ -85,7 +87,7 @@ def log_reader(logger: RunLogger, checkpoint: Path, planes: PlaneSpec = PlaneSpe
         with held(), mlflow.start_run(run_id=run_id, nested=True):
             logged = mlflow.pyfunc.log_model(
                 name=NAME,
-                python_model=str(Path(__file__).with_name("pyfunc.py")),
+                python_model=str(MODEL_CODE),
                 artifacts={"reader": str(slim)},
                 signature=signature(predictor),
                 input_example=example(predictor, planes),

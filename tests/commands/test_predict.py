@@ -187,11 +187,11 @@ def test_nothing_that_is_written_shows_the_picture(
         raise AssertionError("decrypted")
 
     for place in (
-        "chunk_cipher.ChunkCipher.decrypt",
-        "ciphers.base.Cipher.decrypt",
-        "ciphers.agile.AgileCipher._decrypt",
+        "encdl.chunk_cipher.ChunkCipher.decrypt",
+        "encdl.ciphers.base.Cipher.decrypt",
+        "encdl.ciphers.agile.AgileCipher._decrypt",
     ):
-        monkeypatch.setattr(f"encdl.{place}", never)
+        monkeypatch.setattr(place, never)
     reader = tiny_reader(UNet)
     for parameter in reader.backbone.parameters():
         parameter.data.zero_()

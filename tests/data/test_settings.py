@@ -10,15 +10,20 @@ from jsonargparse import ArgumentError, ArgumentParser
 from encdl.data.base import ImageDataModule
 
 CASES: dict[str, dict[str, Any]] = {
-    "embedded.EmbeddedMRI": {},
-    "embedded.EmbeddedTissue": {},
-    "folder.ImageFolder": {"folder": "x", "group": "prefix", "size": 99},
-    "classes.ClassFolder": {"folder": "x", "group": "folder", "cache": False, "crop": 0},
-    "npz.NpzImages": {"file": "x.npz", "class_names": ["a", "b"]},
-    "medmnist.MedMNIST": {"name": "bloodmnist", "data_dir": "y", "size": 64},
-    "mixture.Mixture": {"parts": {"embedded": 0.5, "acdc": 1.0}, "data_dir": "y", "crop": 48, "smaller": 0.1},
-    "mednist.MedNIST": {"data_dir": "y", "download": True},
-    "decathlon.Decathlon": {
+    "encdl.data.embedded.EmbeddedMRI": {},
+    "encdl.data.embedded.EmbeddedTissue": {},
+    "encdl.data.folder.ImageFolder": {"folder": "x", "group": "prefix", "size": 99},
+    "encdl.data.classes.ClassFolder": {"folder": "x", "group": "folder", "cache": False, "crop": 0},
+    "encdl.data.npz.NpzImages": {"file": "x.npz", "class_names": ["a", "b"]},
+    "encdl.data.medmnist.MedMNIST": {"name": "bloodmnist", "data_dir": "y", "size": 64},
+    "encdl.data.mixture.Mixture": {
+        "parts": {"embedded": 0.5, "acdc": 1.0},
+        "data_dir": "y",
+        "crop": 48,
+        "smaller": 0.1,
+    },
+    "encdl.data.mednist.MedNIST": {"data_dir": "y", "download": True},
+    "encdl.data.decathlon.Decathlon": {
         "task": "Task02_Heart",
         "window": [-100, 240],
         "channels": [0, 1],
@@ -30,7 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
 def parse(name: str, /, **settings: Any) -> ImageDataModule:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageDataModule, "data")
-    parsed = parser.parse_object({"data": {"class_path": f"encdl.data.{name}", "init_args": settings}})
+    parsed = parser.parse_object({"data": {"class_path": name, "init_args": settings}})
     made: ImageDataModule = parser.instantiate(parsed).data
     return made
 
@@ -60,9 +65,9 @@ def test_unknown_setting(name: str) -> None:
 
 def test_what_is_fixed_cannot_be_set() -> None:
     for name, fixed in {
-        "lesions.SyntheticLesionMRI": {"crop": 32},
-        "mednist.MedNIST": {"folder": "x"},
-        "medmnist.MedMNIST": {"name": "bloodmnist", "file": "x.npz"},
+        "encdl.data.lesions.SyntheticLesionMRI": {"crop": 32},
+        "encdl.data.mednist.MedNIST": {"folder": "x"},
+        "encdl.data.medmnist.MedMNIST": {"name": "bloodmnist", "file": "x.npz"},
     }.items():
         with pytest.raises(ArgumentError, match=list(fixed)[-1]):
             parse(name, **fixed)
@@ -70,10 +75,10 @@ def test_what_is_fixed_cannot_be_set() -> None:
 
 def test_defaults() -> None:
     crops = {name: parse(name, **settings).crop for name, settings in CASES.items()}
-    assert {name.partition(".")[0] for name, crop in crops.items() if crop == 0} == {
-        "classes",
-        "npz",
-        "medmnist",
-        "mednist",
+    assert {name.rpartition(".")[2] for name, crop in crops.items() if crop == 0} == {
+        "ClassFolder",
+        "NpzImages",
+        "MedMNIST",
+        "MedNIST",
     }
-    assert parse("medmnist.MedMNIST", name="octmnist").data_dir == "data"  # type: ignore[attr-defined]
+    assert parse("encdl.data.medmnist.MedMNIST", name="octmnist").data_dir == "data"  # type: ignore[attr-defined]
