@@ -67,6 +67,14 @@ SHOWN = {
 """Rows of the table that a task's run ends with."""
 
 
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_stopped_training_has_kept_most_of_it(recipe: Path) -> None:
+    """Checkpoints are kept when a model is validated: not only at the end of a long run."""
+    content = yaml.safe_load(recipe.read_text())
+    steps, every = (content["trainer"].get(key) for key in ("max_steps", "val_check_interval"))
+    assert every is None or recipe.stem == "losses" or 5 * every <= steps
+
+
 def tiny_file(name: str, task: str) -> None:
     """An .npz file of noise, in place of a data set that cannot be shipped."""
     noise = np.random.default_rng(0).integers(0, 256, (12, 32, 32), dtype=np.uint8)

@@ -90,7 +90,7 @@ class EncryptTask(CipherTask):
         weight_decay: Of AdamW.
         precision: What the decryption network's convolutions are trained in: `32`, or `bf16` on a GPU. Ciphertexts do
             not depend on it, nor does what the network computes after training.
-        compile: Train the decryption network by `DecryptionNetwork.compile_training`, on a GPU.
+        compile: Train the decryption network by `DecryptionNetwork.compile_training`, if on a GPU.
         start: Weights to go on from, of the same cipher in the same size, as `encdl.weights.load` takes them; `None`:
             those that the cipher has.
         seed: Fixes training keys and damage; the images are fixed by the data module's seed, the first weights by
@@ -129,11 +129,18 @@ class EncryptTask(CipherTask):
         self.adversary = (
             AdversaryLoss(adversary_strength) if trained_masks and weights.adversary > 0 else None
         )
-        for module in cipher.modules():
-            if isinstance(module, DecryptionNetwork):
-                module.trains_in_bfloat16 = precision == "bf16"
-                if compile:
-                    module.compile_training()
+        self._compile = compile
+        for network in self._decryption_networks():
+            network.trains_in_bfloat16 = precision == "bf16"
+
+    def _decryption_networks(self) -> list[DecryptionNetwork]:
+        return [module for module in self.cipher.modules() if isinstance(module, DecryptionNetwork)]
+
+    def on_fit_start(self) -> None:
+        """Compile, now that the device is known: on a CPU it would not pay."""
+        if self._compile and self.device.type == "cuda":
+            for network in self._decryption_networks():
+                network.compile_training()
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """One step: encrypt under fresh keys, damage, restore; the sum of the weighted losses."""
