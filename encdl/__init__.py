@@ -21,9 +21,9 @@ if TYPE_CHECKING:
         rekey_file,
         salvage,
     )
-    from encdl.errors import EncdlError
     from encdl.keys.key import Grant, Key
-    from encdl.pipeline import Decrypt, Decryptd, EncdlReader, Encrypt, Encryptd, KeyRef
+    from encdl.transforms import Decrypt, Decryptd, EncdlReader, Encrypt, Encryptd, KeyRef
+    from encdl.utils.errors import EncdlError
 
 __version__ = "0.2.0.dev0"
 
@@ -51,11 +51,11 @@ __all__ = [
 ]
 
 _PLACES = {
-    "EncdlError": "encdl.errors",
+    "EncdlError": "encdl.utils.errors",
     "Grant": "encdl.keys.key",
     "Key": "encdl.keys.key",
     **dict.fromkeys(
-        ("Decrypt", "Decryptd", "EncdlReader", "Encrypt", "Encryptd", "KeyRef"), "encdl.pipeline"
+        ("Decrypt", "Decryptd", "EncdlReader", "Encrypt", "Encryptd", "KeyRef"), "encdl.transforms"
     ),
 }
 """Modules of the names above that are not in `encdl.api`."""

@@ -1,7 +1,7 @@
 """What the command line does, for Python: keys, arrays and files. `import encdl` offers all of it by name.
 
 Arrays and containers stay in memory; files are streamed slice by slice, as by the verbs. Errors are those of
-`encdl.errors`, one line each.
+`encdl.utils.errors`, one line each.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from encdl import atomic, container, formats, names, weights
-from encdl.codec import Codec, NonceMode, Salvage, Settings, Wrapping
-from encdl.container import Header, Reader
-from encdl.documents import array_of
-from encdl.errors import ContainerError, UsageError, WeightsError
+from encdl.ciphers import weights
+from encdl.files import container, file_names, formats
+from encdl.files.codec import Codec, NonceMode, Salvage, Settings, Wrapping
+from encdl.files.container import ContainerReader, Header
+from encdl.files.documents import array_of
+from encdl.files.rekeying import rekey
 from encdl.keys.grant import Grant, study_for
 from encdl.keys.key import Key, load_opener, parse_opener
-from encdl.keys.locked import Passphrase
+from encdl.keys.passphrases import Passphrase
 from encdl.keys.planes import PlaneSpec
-from encdl.rekeying import rekey
+from encdl.utils import atomic
+from encdl.utils.errors import ContainerError, UsageError, WeightsError
 
 Array = npt.NDArray[Any]
 Opened = Key | Grant
@@ -138,7 +140,7 @@ def encrypt(
         study: name of the study; anyone can read it. A study's grant has its own.
         wrap: "aes" to seal the container in AES-256-GCM.
         nonce: "random", or "synthetic": equal arrays then give equal containers (but for a wrapping).
-        postprocess: a name of `encdl.postprocess.NAMES`.
+        postprocess: a name of `encdl.ciphers.postprocess.NAMES`.
         planes: how to make the key planes.
         layout: one letter an axis, such as "SHW"; by default up to four values in the last of three or more axes are
             colour, and the two axes before are a picture's.
@@ -179,7 +181,7 @@ def decrypt(
         WrongKeyError: the key or grant is for something else.
         WeightsError: the container needs other weights; says which, and how to get them.
     """
-    reader = Reader(io.BytesIO(data), _opened(key))
+    reader = ContainerReader(io.BytesIO(data), _opened(key))
     return array_of(codec_of(reader.header, weights, device).decrypt(reader))
 
 
@@ -204,7 +206,7 @@ def salvage(
         ContainerError: not even the header is left.
         WrongKeyError, WeightsError: as `decrypt`.
     """
-    reader = Reader(io.BytesIO(data), _opened(key), tolerant=True)
+    reader = ContainerReader(io.BytesIO(data), _opened(key), tolerant=True)
     if reader.nothing_left():
         raise ContainerError("data: ends with its header: nothing is left to salvage")
     how = Salvage(restore=restore)
@@ -236,7 +238,7 @@ def encrypt_file(
         study: as `encrypt`, like all that follow.
         wrap: "aes" or "none".
         nonce: "random" or "synthetic".
-        postprocess: a name of `encdl.postprocess.NAMES`.
+        postprocess: a name of `encdl.ciphers.postprocess.NAMES`.
         planes: how to make the key planes.
         weights: name or file of the cipher's weights.
         device: where to compute.
@@ -250,14 +252,16 @@ def encrypt_file(
         UsageError, WrongKeyError, WeightsError: as `encrypt`.
     """
     path = Path(source)
-    output = names.check_container_name(names.container_name(path) if target is None else Path(target))
+    output = file_names.check_container_name(
+        file_names.container_name(path) if target is None else Path(target)
+    )
     opener = _opened(key)
     atomic.check_output(output, force)
     document = formats.load(path)
     codec = load_codec(weights, device)
     settings = _settings(codec, opener, study, wrap, nonce, postprocess, planes)
     with atomic.writing(output, force=force) as stream:
-        codec.encrypt(document, opener, stream, settings, suffix=names.kept_suffix(path, document))
+        codec.encrypt(document, opener, stream, settings, suffix=file_names.kept_suffix(path, document))
     return output
 
 
@@ -290,7 +294,7 @@ def decrypt_file(
     """
     path = Path(source)
     with container.opened(path, _opened(key)) as reader:
-        output = names.original_name(path, reader) if target is None else Path(target)
+        output = file_names.original_name(path, reader) if target is None else Path(target)
         atomic.check_output(output, force)
         document = codec_of(reader.header, weights, device, path).decrypt(reader)
         if formats.is_whole(document):  # its slices will not be asked for

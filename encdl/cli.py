@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 from encdl import __version__
-from encdl.errors import EncdlError, explain, without_secrets
-from encdl.waiting import wait_briefly
+from encdl.utils.errors import EncdlError, explain, without_secrets
+from encdl.utils.thread_waiting import wait_briefly
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -65,11 +65,9 @@ VERBS = {
         "answer HTTP requests that carry ciphertext and a grant with what a trained network reads",
         "encdl.commands.serve",
     ),
-    "fit": Verb("train: --config experiments/NAME.yaml", "encdl.commands.training:main", whole=True),
-    "validate": Verb(
-        "measure a checkpoint on the validation images", "encdl.commands.training:main", whole=True
-    ),
-    "test": Verb("measure a checkpoint on the test images", "encdl.commands.training:main", whole=True),
+    "fit": Verb("train: --config experiments/NAME.yaml", "encdl.training.cli:main", whole=True),
+    "validate": Verb("measure a checkpoint on the validation images", "encdl.training.cli:main", whole=True),
+    "test": Verb("measure a checkpoint on the test images", "encdl.training.cli:main", whole=True),
     "export": Verb("make a small weights file from a training checkpoint", "encdl.commands.export"),
     "report": Verb("compare runs on one HTML page: curves, panels, tables", "encdl.commands.report"),
     "experiment": Verb("run a whole study into one record", "encdl.commands.experiment"),

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from encdl.waiting import wait_briefly
+from encdl.utils.thread_waiting import wait_briefly
 
 wait_briefly()  # as the commands do, before torch is loaded
 
@@ -32,16 +32,18 @@ import numpy as np
 import torch
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from encdl import atomic, compiled, container, formats, images, postprocess, records, weights
-from encdl.chunk_cipher import PIXELS_AT_ONCE
-from encdl.codec import Codec, Settings
+from encdl.ciphers import postprocess, weights
+from encdl.ciphers.nn.plane_tensors import plane_tensor
 from encdl.data.embedded import axial_slice, volume
-from encdl.documents import chunks_of, content_of, grouped, held
-from encdl.errors import DataError
-from encdl.keys.derive import ImageKeys
+from encdl.files import container, formats, images
+from encdl.files.chunk_cipher import PIXELS_AT_ONCE
+from encdl.files.codec import Codec, Settings
+from encdl.files.documents import chunks_of, content_of, grouped, held
+from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
-from encdl.nn.planes import plane_tensor
+from encdl.utils import atomic, compiled, records
+from encdl.utils.errors import DataError
 
 RESULTS = Path(__file__).parent / "results"
 REPEATS = {"cpu": 25, "cuda": 10}
@@ -133,7 +135,7 @@ def aes_decrypt(files: list[Path], folder: Path, key: bytes) -> None:
         atomic.write_bytes(folder / path.name, AESGCM(key).decrypt(data[:12], data[12:], None), force=True)
 
 
-def groups(readers: list[container.Reader], at_once: int) -> list[tuple[Any, list[ImageKeys]]]:
+def groups(readers: list[container.ContainerReader], at_once: int) -> list[tuple[Any, list[ImageKeys]]]:
     """The chunks of files, as many together as one call of the network takes, and their keys."""
     found = []
     for reader in readers:
@@ -191,7 +193,7 @@ def parts(codec: Codec, files: list[Path], device: str) -> tuple[dict[str, float
         stream = io.BytesIO()
         codec.encrypt(document, KEY, stream, settings)
         made.append(stream.getvalue())
-    readers = [container.Reader(io.BytesIO(data), KEY) for data in made]
+    readers = [container.ContainerReader(io.BytesIO(data), KEY) for data in made]
     chunks = groups(readers, PIXELS_AT_ONCE[device])
     interleave, diffusion = (postprocess.create(name) for name in (settings.postprocess, "diffusion"))
     tensors = [(torch.from_numpy(planes).to(codec.device), keys) for planes, keys in chunks]

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from encdl import postprocess, weights
-from encdl.chunk_cipher import ChunkCipher
-from encdl.codec import Settings
+from encdl.ciphers import postprocess, weights
+from encdl.files.chunk_cipher import ChunkCipher
+from encdl.files.codec import Settings
 from encdl.keys.key import Key
 
 SIDE = 512

@@ -26,11 +26,12 @@ from typing import Any
 import numpy as np
 import requests
 
-from encdl import container, records
-from encdl.codec import Settings
+from encdl.files import container
+from encdl.files.codec import Settings
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
-from encdl.prediction import Predictor
+from encdl.readers.predictor import Predictor
+from encdl.utils import records
 
 RESULTS = Path(__file__).parent / "results"
 EDGES_MS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)

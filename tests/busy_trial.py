@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from encdl.waiting import wait_briefly
+from encdl.utils.thread_waiting import wait_briefly
 
 NEIGHBOURS = 2
 TURNS = 4

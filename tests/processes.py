@@ -14,7 +14,7 @@ from pathlib import Path
 CONTEXT = multiprocessing.get_context("forkserver")
 PRELOADED = [
     "albumentations",
-    "encdl.commands.training",
+    "encdl.training.cli",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.system_metrics.system_metrics_monitor",
     "monai.data",

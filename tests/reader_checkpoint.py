@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from encdl import images
+from encdl.ciphers.weights import CHECKPOINT_KEY, LoadedCipher, load
+from encdl.files import images
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import READER_KEY, Backbone, KeyedStem, Reader, ResNet18, Stem, UNet
-from encdl.weights import CHECKPOINT_KEY, LoadedCipher, load
 
 SIZE = (21, 30)
 CLASSES = {ResNet18: ("well", "ill", "unsure"), UNet: ("background", "tumour", "oedema")}

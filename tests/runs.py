@@ -21,7 +21,7 @@ trainer:
   enable_model_summary: false
   log_every_n_steps: 1
   logger:
-    class_path: encdl.tracking.RunLogger
+    class_path: encdl.training.tracking.RunLogger
     init_args: {experiment: tiny}
 """
 """48 steps in 3 epochs; to be filled with the seconds that each step rests."""

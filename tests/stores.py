@@ -8,7 +8,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from encdl.tracking import RunLogger
+from encdl.training.tracking import RunLogger
 
 
 @cache

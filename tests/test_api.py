@@ -18,9 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import encdl
-from encdl import api, ciphers, images, weights
-from encdl.container.grid import DTYPES
-from encdl.errors import (
+from encdl import api, ciphers
+from encdl.ciphers import weights
+from encdl.files import images
+from encdl.files.container.chunk_grid import DTYPES
+from encdl.keys import passphrases
+from encdl.keys.planes import PlaneSpec
+from encdl.utils.errors import (
     ContainerError,
     ExpiredGrantError,
     ImageFileError,
@@ -30,8 +34,6 @@ from encdl.errors import (
     WeightsError,
     WrongKeyError,
 )
-from encdl.keys import locked
-from encdl.keys.planes import PlaneSpec
 
 KEY = encdl.Key(bytes(range(32)))
 OTHER = encdl.Key(bytes(32))
@@ -231,14 +233,14 @@ def test_salvage(agile: Path) -> None:
 
 
 def test_open_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locked, "COST", 14)
+    monkeypatch.setattr(passphrases, "COST", 14)
     path = tmp_path / "k.key"
     KEY.save(path)
     assert encdl.open_key(path) == encdl.open_key(str(path)) == KEY
     assert encdl.open_key(content=path.read_bytes()) == KEY
     monkeypatch.setenv("MY_KEY", path.read_text())
     assert encdl.open_key(env="MY_KEY") == KEY
-    KEY.save(path, force=True, passphrase=locked.Passphrase("correct horse"))
+    KEY.save(path, force=True, passphrase=passphrases.Passphrase("correct horse"))
     assert encdl.open_key(path, passphrase="correct horse") == KEY
     assert encdl.open_key(path, passphrase=lambda: "correct horse") == KEY
     for wrong in (None, "battery staple"):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from encdl import __version__, cli
-from encdl.errors import ContainerError
+from encdl.utils.errors import ContainerError
 
 HEAVY = (
     "torch",
@@ -71,7 +71,7 @@ def test_light_verbs_import_nothing_heavy_and_are_quick(tmp_path: Path, argv: li
 
 
 def make_file(folder: Path) -> None:
-    from encdl import container
+    from encdl.files import container
     from encdl.keys.key import Key
     from encdl.keys.planes import PlaneSpec
 
@@ -84,13 +84,15 @@ def make_file(folder: Path) -> None:
         sealed_bytes=container.sealed_length(metadata),
     )  # fmt: skip
     with (folder / "s.encdl").open("wb") as stream:
-        writer = container.Writer(stream, header, metadata, key.image_keys(bytes(16), "S"))
+        writer = container.ContainerWriter(stream, header, metadata, key.image_keys(bytes(16), "S"))
         writer.chunk(b"x")
         writer.close()
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    done = python(f"import sys, encdl, encdl.container; print([n for n in {HEAVY} if n in sys.modules])")
+    done = python(
+        f"import sys, encdl, encdl.files.container; print([n for n in {HEAVY} if n in sys.modules])"
+    )
     assert done.stdout == "[]\n", done.stderr
 
 

@@ -16,9 +16,11 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
-from encdl import images, readers, weights
+from encdl import readers
+from encdl.ciphers import weights
 from encdl.cli import main as encdl
-from encdl.data.named import EMBEDDED
+from encdl.data.registry import EMBEDDED
+from encdl.files import images
 from tests.stores import make_store
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"

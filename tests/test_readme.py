@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encdl import images
+from encdl.ciphers.weights import SHIPPED
 from encdl.cli import VERBS
 from encdl.cli import main as encdl
 from encdl.data.lesions import HEIGHT, WIDTH
+from encdl.files import images
 from encdl.readers import ResNet18
-from encdl.weights import SHIPPED
-from tests.audit.tiny import shrink
+from tests.audit.security.tiny import shrink
 from tests.pages.typed import TRAINING, Command, commands, is_template
 from tests.reader_checkpoint import save_reader, tiny_reader
 from tests.test_makefile import TARGETS
@@ -169,4 +169,4 @@ def test_targets_in_the_text_exist() -> None:
 
 
 def _shipped(name: str) -> Path:
-    return ROOT / "encdl" / "weights" / SHIPPED[name]
+    return ROOT / "encdl" / "ciphers" / "weights" / SHIPPED[name]

@@ -15,12 +15,12 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from encdl.batch import ImageBatch
 from encdl.ciphers import AgileCipher
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
+from encdl.data.batch import ImageBatch
 from encdl.keys.planes import PlaneSpec
-from encdl.tasks.base import CipherTask
-from encdl.tasks.damages import RandomDamage
+from encdl.training.tasks.base import CipherTask
+from encdl.training.tasks.random_damage import RandomDamage
 
 METRICS = {
     "val/loss": 0.25,

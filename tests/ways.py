@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from encdl import compiled
+from encdl.utils import compiled
 
 
 def take(way: str, revision_of: str, revision: int, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -1,1 +1,1 @@
-"""The audit: how secure a trained cipher is, measured like an attacker would."""
+"""How good and how secure a cipher is: attacks, statistics, evaluation beside classical repair, studies and reports."""

@@ -9,7 +9,7 @@ from encdl.ciphers.base import Cipher
 from encdl.ciphers.coupled import CoupledCipher
 from encdl.ciphers.keystream import KeystreamCipher
 from encdl.ciphers.thesis import ThesisCipher
-from encdl.errors import WeightsError
+from encdl.utils.errors import WeightsError
 
 CIPHERS: dict[str, type[Cipher]] = {
     cipher.name: cipher for cipher in (AgileCipher, KeystreamCipher, CoupledCipher, ThesisCipher)

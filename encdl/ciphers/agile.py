@@ -8,7 +8,7 @@ any ciphertext (Shannon's perfect secrecy, 1949): the network can spoil nothing,
 shown. What remains to trust is the sequence and the freshness of the nonce.
 
 As no mask depends on the image, damage of a ciphertext is damage of the same pixels of the image, and nothing more: the
-decryption network (`encdl.nn.decryption`) says which pixels were hit, and what they were.
+decryption network (`encdl.ciphers.nn.decryption`) says which pixels were hit, and what they were.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from encdl.ciphers import mask_bytes
+from encdl.ciphers import compiled_mask_network
 from encdl.ciphers.base import KeyedMaskCipher
 from encdl.ciphers.mask_network import MaskNetwork
-from encdl.nn.graphs import played
+from encdl.ciphers.nn.cuda_graphs import played
 
 
 class AgileCipher(KeyedMaskCipher):
@@ -36,8 +36,8 @@ class AgileCipher(KeyedMaskCipher):
     def key_mask(self, key_planes: Tensor) -> Tensor:
         """The mask under key planes, both (N, 1, H, W) uint8: by compiled code on a CPU that can."""
         spelled = self.spelled(key_planes)
-        if spelled.device.type == "cpu" and mask_bytes.available():
-            return mask_bytes.masks(spelled)
+        if spelled.device.type == "cpu" and compiled_mask_network.available():
+            return compiled_mask_network.masks(spelled)
         return played(self, self.encryption.buffers(), self.encryption.forward, spelled)
 
     def encryption_modules(self) -> list[nn.Module]:

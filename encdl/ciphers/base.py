@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from encdl.errors import UsageError
+from encdl.ciphers.nn.decryption import DecryptionNetwork, Repaired
+from encdl.ciphers.nn.integer import wrap
+from encdl.ciphers.nn.phases import fold_channels
 from encdl.keys.planes import MAX_PLANES
-from encdl.nn.decryption import DecryptionNetwork, Repaired
-from encdl.nn.integer import wrap
-from encdl.nn.phases import fold_channels
+from encdl.utils.errors import UsageError
 
 MAX_WIDTH, MAX_BLOCKS = 1024, 64
 """Of a network that repairs."""

@@ -1,6 +1,6 @@
 """The `coupled` cipher: content takes part in the masks, as in EncDL 0.1. An ablation; `agile` took its place.
 
-On the four phases x0..x3 of an image (see `encdl.nn.phases`), with the bytes b0..b3 that its key planes spell::
+On the four phases x0..x3 of an image (see `encdl.ciphers.nn.phases`), with the bytes b0..b3 that its key planes spell::
 
     m0 = b0 + F(planes of phases 1, 2, 3)      c0 = x0 + m0      mod 256
     mi = bi + E_i(c0, bits of m0)              ci = xi + mi      mod 256, i = 1, 2, 3
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from encdl.ciphers.base import AdditiveCipher, check_setting, decryption_network
 from encdl.ciphers.coupled_networks import ContentCoupling, KeyField
+from encdl.ciphers.nn.integer import wrap
+from encdl.ciphers.nn.phases import from_phases, phases_of, to_phases
+from encdl.ciphers.nn.plane_tensors import unpack
 from encdl.keys.planes import MAX_PLANES
-from encdl.nn.integer import wrap
-from encdl.nn.phases import from_phases, phases_of, to_phases
-from encdl.nn.planes import unpack
 
 MAX_COUPLING_WIDTH = 256
 """Any weights of this width keep every sum below `EXACT_LIMIT`."""

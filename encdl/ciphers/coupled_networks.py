@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from encdl.nn.dilated import DILATIONS
-from encdl.nn.integer import EXACT_LIMIT, IntegerConv2d, IntegerDilatedStage, shift_clamp, triangle
+from encdl.ciphers.nn.dilated import DILATIONS
+from encdl.ciphers.nn.integer import EXACT_LIMIT, IntegerConv2d, IntegerDilatedStage, shift_clamp, triangle
 
 WIDE_DILATIONS = (1, 4, 8, 16)
 """Dilations of the coupling's second stage: far enough that a flat background, too, takes part."""

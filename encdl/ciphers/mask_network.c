@@ -1,4 +1,4 @@
-/* `encdl.ciphers.mask_network` on bytes, for x86 processors with AVX2: what `encdl.ciphers.mask_bytes` calls. With AVX-512
+/* `encdl.ciphers.mask_network` on bytes, for x86 processors with AVX2: what `encdl.ciphers.compiled_mask_network` calls. With AVX-512
    mask_network_avx512.h does the same.
 
    Both halves of a byte of four key planes each pick their share of a sum from a table of 16 (VPSHUFB), for 32 places at
@@ -11,9 +11,9 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "../compiled.h"
+#include "../utils/compiled.h"
 
-enum { REVISION = 2 }; /* of the functions' form, as in `encdl.ciphers.mask_bytes` */
+enum { REVISION = 2 }; /* of the functions' form, as in `encdl.ciphers.compiled_mask_network` */
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -25,7 +25,7 @@ enum { ZERO = 64, MARGIN = 16, STEP = 32, BRANCHES = 4, TAPS = 9, NIBBLES = 4, P
 
 static const int DILATIONS[BRANCHES] = {1, 2, 4, 8};
 
-/* As the fields of `encdl.ciphers.mask_bytes._Half`. Biases are less what ZERO adds to a sum. */
+/* As the fields of `encdl.ciphers.compiled_mask_network._Half`. Biases are less what ZERO adds to a sum. */
 typedef struct {
     int8_t tables[BRANCHES][TAPS][NIBBLES][16]; /* of the nibbles of both phases, the low one of each first */
     int16_t first_bias[BRANCHES];

@@ -1,7 +1,7 @@
 """The encryption network of the `agile` cipher: from the key planes of an image to its mask, in small integers.
 
-Key planes and mask are bytes a pixel, taken as the four phases of the image (`encdl.nn.phases`). Phases 0 and 3 make
-one half, a checkerboard, and phases 1 and 2 the other. With the key bytes a and b of the halves::
+Key planes and mask are bytes a pixel, taken as the four phases of the image (`encdl.ciphers.nn.phases`). Phases 0 and 3
+make one half, a checkerboard, and phases 1 and 2 the other. With the key bytes a and b of the halves::
 
     mask_a = a + F(planes of b)          mod 256
     mask_b = b + G(planes of mask_a)     mod 256
@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.nn.dilated import DILATIONS
-from encdl.nn.integer import WEIGHT_LIMIT, shift_clamp
-from encdl.nn.phases import from_phases, to_phases
+from encdl.ciphers.nn.dilated import DILATIONS
+from encdl.ciphers.nn.integer import WEIGHT_LIMIT, shift_clamp
+from encdl.ciphers.nn.phases import from_phases, to_phases
 
 SEED = b"EncDL agile 0.2, mask network"
 """What the weights are drawn from; see `drawn_integers`."""

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from encdl.ciphers.base import MAX_BLOCKS, MAX_WIDTH, Cipher, check_setting
+from encdl.ciphers.nn.dilated import DilatedNet
+from encdl.ciphers.nn.integer import straight_through, wrap
+from encdl.ciphers.nn.phases import from_phases, to_phases
+from encdl.ciphers.nn.plane_tensors import unpack
 from encdl.keys.planes import MAX_PLANES
-from encdl.nn.dilated import DilatedNet
-from encdl.nn.integer import straight_through, wrap
-from encdl.nn.phases import from_phases, to_phases
-from encdl.nn.planes import unpack
 
 
 class ThesisCipher(Cipher):

@@ -1,1 +1,1 @@
-"""Trainings as jobs of a cluster: what is asked for, the script that says so, and what became of it."""
+"""Trainings as jobs of a Slurm cluster: what is asked for, the script that says so, what became of it, and sweeps."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from encdl.errors import UsageError
+from encdl.utils.errors import UsageError
 
 Setting: TypeAlias = tuple[str, str]
 Trial: TypeAlias = tuple[Setting, ...]

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from encdl.atomic import write_bytes
 from encdl.cluster.grid import Trial
-from encdl.errors import EncdlError, UsageError
+from encdl.utils.atomic import write_bytes
+from encdl.utils.errors import EncdlError, UsageError
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 DIRECTIVE = re.compile(r"[\w.:/@=,%+*\[\]-]+")

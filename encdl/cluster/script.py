@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from encdl.cluster.grid import words
 from encdl.cluster.job import Job
-from encdl.cluster.secrecy import refuse_secrets_in
-from encdl.places import EXIT_PREEMPTED
+from encdl.cluster.secret_check import refuse_secrets_in
+from encdl.training.run_folder import EXIT_PREEMPTED
 
 KILLED_BY_USR1 = 128 + 10
 """What a process that does not listen yet ends with."""

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from encdl.errors import EncdlError, UsageError
+from encdl.utils.errors import EncdlError, UsageError
 
 WAIT_S = 60
 UNKNOWN = "GONE"

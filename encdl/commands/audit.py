@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encdl.commands.common import add_map, progress, usable_device, warn
-from encdl.errors import UsageError
+from encdl.utils.errors import UsageError
 
 if TYPE_CHECKING:
-    from encdl.audit.order import Order
-    from encdl.audit.settings import Settings
+    from encdl.audit.security.request import Order
+    from encdl.audit.security.settings import Settings
 
 EXIT_FAILED = 1
 """The audit was carried out, and the cipher failed it."""
@@ -85,8 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, judge, write; exit code 1 if the cipher fails."""
-    from encdl.audit.order import Order  # noqa: PLC0415
-    from encdl.audit.settings import Settings, read  # noqa: PLC0415
+    from encdl.audit.security.request import Order  # noqa: PLC0415
+    from encdl.audit.security.settings import Settings, read  # noqa: PLC0415
 
     names = set(Settings.__dataclass_fields__)
     settings = read(args.config, {name: value for name, value in vars(args).items() if name in names})
@@ -98,10 +98,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _audit(order: Order, settings: Settings, config: Path | None, folder: Path, tracked: bool) -> int:
-    from encdl.atomic import write_bytes  # noqa: PLC0415
-    from encdl.audit import record, report, verdict  # noqa: PLC0415
-    from encdl.audit.measures import cuts  # noqa: PLC0415
-    from encdl.audit.run import run as measure  # noqa: PLC0415
+    from encdl.audit.security import page, record, verdict  # noqa: PLC0415
+    from encdl.audit.security.measures import cuts  # noqa: PLC0415
+    from encdl.audit.security.run import run as measure  # noqa: PLC0415
+    from encdl.utils.atomic import write_bytes  # noqa: PLC0415
 
     started = time.monotonic()
     attacked = cuts(order)  # before the folder is made: data that cannot be read leave nothing behind
@@ -112,11 +112,11 @@ def _audit(order: Order, settings: Settings, config: Path | None, folder: Path, 
     content = record.record(order, settings, config, metrics, checks, attacked, wall_s)
     record.write(folder, content)
     progress("plots and report")
-    drawn = report.draw(order, metrics)
+    drawn = page.draw(order, metrics)
     (folder / "plots").mkdir(exist_ok=True)
     for name, png in drawn.items():
         write_bytes(folder / "plots" / f"{name}.png", png, force=True)
-    write_bytes(folder / "report.html", report.html(content, drawn).encode(), force=True)
+    write_bytes(folder / "report.html", page.html(content, drawn).encode(), force=True)
     print(record.table(metrics, checks))
     if tracked:
         _track(content, folder)
@@ -127,7 +127,7 @@ def _audit(order: Order, settings: Settings, config: Path | None, folder: Path, 
 def _track(content: dict[str, Any], folder: Path) -> None:
     """Log the audit to MLflow; where that cannot be, say so and go on: the audit itself is written."""
     try:
-        from encdl.audit.track import track  # noqa: PLC0415
+        from encdl.audit.security.tracking import track  # noqa: PLC0415
 
         track(content, folder)
     except UsageError as error:

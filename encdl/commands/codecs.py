@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl.commands.common import load_cipher
-from encdl.container import Header
-from encdl.errors import WeightsError
+from encdl.files.container import Header
+from encdl.utils.errors import WeightsError
 
 if TYPE_CHECKING:
-    from encdl.codec import Codec
+    from encdl.files.codec import Codec
 
 
 class Codecs:
@@ -29,7 +29,7 @@ class Codecs:
 
     def get(self, name: str) -> Codec:
         """The codec with the weights of this name, or of this file."""
-        from encdl.codec import Codec  # noqa: PLC0415
+        from encdl.files.codec import Codec  # noqa: PLC0415
 
         with self._lock:
             if name not in self._loaded:
@@ -42,7 +42,7 @@ class Codecs:
 
     def of(self, header: Header, where: Path) -> Codec:
         """The codec for a file, if its cipher comes with EncDL; it compares the weights' id itself."""
-        from encdl.weights import SHIPPED_IDS, how_to_get  # noqa: PLC0415
+        from encdl.ciphers.weights import SHIPPED_IDS, how_to_get  # noqa: PLC0415
 
         name = self._args.weights or SHIPPED_IDS.get(header.weights)
         if name is None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl.commands.key_source import KeySource, add_key_options
-from encdl.errors import EncdlError, UsageError, WeightsError
 from encdl.keys.key import Grant, Key
-from encdl.keys.maps import DEFAULT_MAP, MAPS
 from encdl.keys.planes import KEY_BITS
+from encdl.keys.sequences import DEFAULT_MAP, MAPS
+from encdl.utils.errors import EncdlError, UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from encdl.weights import LoadedCipher
+    from encdl.ciphers.weights import LoadedCipher
 
 
 RECORDS = Path("experiments", "results")
@@ -134,7 +134,7 @@ def load_cipher(name: str, device: str) -> LoadedCipher:
         UsageError: "cuda" was asked for and is not there.
         WeightsError: unknown name, or an unreadable file.
     """
-    from encdl import weights  # noqa: PLC0415
+    from encdl.ciphers import weights  # noqa: PLC0415
 
     device = usable_device(device)
     try:

@@ -9,18 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from encdl import atomic, container
-from encdl.commands.batch import (
-    Batch,
-    Done,
-    Source,
-    add_paths,
-    below,
-    check_folder,
-    find,
-    is_batch,
-    single_progress,
-)
 from encdl.commands.codecs import Codecs
 from encdl.commands.common import (
     add_cipher,
@@ -31,10 +19,23 @@ from encdl.commands.common import (
     open_key,
     warn,
 )
-from encdl.container import Reader
-from encdl.errors import ContainerError, EncdlError, OutputExistsError
+from encdl.commands.many_files import (
+    Batch,
+    Done,
+    Source,
+    add_paths,
+    below,
+    check_folder,
+    find,
+    is_batch,
+    single_progress,
+)
+from encdl.files import container
+from encdl.files.container import ContainerReader
 from encdl.keys.key import Opener
 from encdl.keys.planes import WeakPlanesWarning
+from encdl.utils import atomic
+from encdl.utils.errors import ContainerError, EncdlError, OutputExistsError
 
 REPORT = ".salvage.json"
 
@@ -69,14 +70,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(args: argparse.Namespace) -> int:
-    from encdl import names  # noqa: PLC0415
+    from encdl.files import file_names  # noqa: PLC0415
 
     path = args.paths[0]
     opener = open_key(args.key)
     decrypting = _Decrypting(args, opener)
     # Too late to tell that key planes leak: the file is what it is.
     with one_line_warnings(ignore=WeakPlanesWarning), decrypting.opened(path) as reader:
-        output = args.output or names.original_name(path, reader)
+        output = args.output or file_names.original_name(path, reader)
         different_files(output, path, args.key)
         atomic.check_output(output, args.force)
         with single_progress(reader.header.body_bytes) as bar:
@@ -88,15 +89,15 @@ def _one(args: argparse.Namespace) -> int:
 
 
 def _many(args: argparse.Namespace) -> int:
-    from encdl import names  # noqa: PLC0415
+    from encdl.files import file_names  # noqa: PLC0415
 
-    sources = find(args.paths, names.is_container, f"{container.SUFFIX} file")
+    sources = find(args.paths, file_names.is_container, f"{container.SUFFIX} file")
     folder = check_folder(args.output)
     decrypting = _Decrypting(args, open_key(args.key))
 
     def work(source: Source, progress: Callable[[int], None]) -> Done:
         with decrypting.opened(source.path) as reader:
-            output = below(folder, names.original_name(source.relative, reader))
+            output = below(folder, file_names.original_name(source.relative, reader))
             different_files(output, source.path, args.key)
             size = reader.header.body_bytes
             if output.exists() and not args.force:
@@ -118,7 +119,7 @@ class _Decrypting:
         self._restore, self._tolerant = args.salvage, args.salvage or args.skip_damaged
 
     @contextlib.contextmanager
-    def opened(self, path: Path) -> Iterator[Reader]:
+    def opened(self, path: Path) -> Iterator[ContainerReader]:
         """A container; with `--salvage` or `--skip-damaged`, and only if it is damaged, as far as it goes."""
         tolerant = self._tolerant and not self._intact(path)
         with container.opened(path, self._opener, tolerant=tolerant) as reader:
@@ -136,13 +137,13 @@ class _Decrypting:
         return True
 
     def write(
-        self, reader: Reader, output: Path, progress: Callable[[int], object], *, force: bool
+        self, reader: ContainerReader, output: Path, progress: Callable[[int], object], *, force: bool
     ) -> tuple[str, str]:
         """Write one file; returns what to say of it, and a warning or nothing."""
-        from encdl import formats, names  # noqa: PLC0415
-        from encdl.codec import Salvage  # noqa: PLC0415
+        from encdl.files import file_names, formats  # noqa: PLC0415
+        from encdl.files.codec import Salvage  # noqa: PLC0415
 
-        told = names.picture(reader.header)
+        told = file_names.picture(reader.header)
         codec = self._codecs.of(reader.header, Path(reader.where))
         salvage = Salvage(restore=self._restore) if reader.tolerant else None
         document = codec.decrypt(reader, salvage, progress)
@@ -163,10 +164,10 @@ class _Decrypting:
             raise
         return f"{told}, salvaged: see {beside}", f"{reader.where}: failed verification: {report['note']}"
 
-    def check_finished(self, reader: Reader, output: Path) -> None:
+    def check_finished(self, reader: ContainerReader, output: Path) -> None:
         """Raise `OutputExistsError` unless a file holds what this container decrypts to."""
-        from encdl import formats  # noqa: PLC0415
-        from encdl.documents import content_of  # noqa: PLC0415
+        from encdl.files import formats  # noqa: PLC0415
+        from encdl.files.documents import content_of  # noqa: PLC0415
 
         codec = self._codecs.of(reader.header, Path(reader.where))
         known = reader.metadata.content if reader.metadata and codec.cipher.exact else ""
@@ -185,7 +186,7 @@ _FATES = {
 }
 
 
-def _report(reader: Reader, output: Path, fate: str) -> dict[str, Any]:
+def _report(reader: ContainerReader, output: Path, fate: str) -> dict[str, Any]:
     """What is damaged in a file, and what becomes of it: a key of `_FATES`."""
     damaged, missing = [], 0
     for chunk in reader.chunks():

@@ -7,18 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encdl import atomic, container
-from encdl.commands.batch import (
-    Batch,
-    Done,
-    Source,
-    add_paths,
-    below,
-    check_folder,
-    find,
-    is_batch,
-    single_progress,
-)
 from encdl.commands.codecs import Codecs
 from encdl.commands.common import (
     add_cipher,
@@ -30,17 +18,30 @@ from encdl.commands.common import (
     open_key,
     warn,
 )
-from encdl.container import Metadata
-from encdl.errors import ContainerError, OutputExistsError, WrongKeyError
+from encdl.commands.many_files import (
+    Batch,
+    Done,
+    Source,
+    add_paths,
+    below,
+    check_folder,
+    find,
+    is_batch,
+    single_progress,
+)
+from encdl.files import container
+from encdl.files.container import Metadata
 from encdl.keys.grant import study_for
 from encdl.keys.key import Opener
 from encdl.keys.planes import EXPANSIONS, PlaneSpec
+from encdl.utils import atomic
+from encdl.utils.errors import ContainerError, OutputExistsError, WrongKeyError
 
 if TYPE_CHECKING:
-    from encdl.codec import Codec, Settings
-    from encdl.formats.base import Document
+    from encdl.files.codec import Codec, Settings
+    from encdl.files.formats.base import Document
 
-# Kept here too, so that help needs no torch; a test compares them with `encdl.postprocess.NAMES`.
+# Kept here too, so that help needs no torch; a test compares them with `encdl.ciphers.postprocess.NAMES`.
 POSTPROCESS = ("interleave", "none", "confusion", "diffusion", "both")
 NONCES = ("random", "synthetic")
 WRAPPINGS = ("none", "aes")
@@ -93,29 +94,29 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(args: argparse.Namespace) -> int:
-    from encdl import formats, names  # noqa: PLC0415
+    from encdl.files import file_names, formats  # noqa: PLC0415
 
     path = args.paths[0]
     with one_line_warnings():
         document = formats.load(path)
-    output = names.check_container_name(args.output or names.container_name(path))
+    output = file_names.check_container_name(args.output or file_names.container_name(path))
     opener = open_key(args.key)
     different_files(output, path, args.key)
     atomic.check_output(output, args.force)
     encrypting = _Encrypting(args, opener)
     with one_line_warnings(), single_progress(_size(document)) as bar:
         header = encrypting.write(document, path, output, bar.update, force=args.force)
-    print(f"{output}: {names.picture(header)}, cipher {header.cipher}, key {header.key_id}")
+    print(f"{output}: {file_names.picture(header)}, cipher {header.cipher}, key {header.key_id}")
     return 0
 
 
 def _many(args: argparse.Namespace) -> int:
-    from encdl import formats, names  # noqa: PLC0415
+    from encdl.files import file_names, formats  # noqa: PLC0415
 
     left: list[Path] = []
-    sources = find(args.paths, names.is_image, "image file", left)
+    sources = find(args.paths, file_names.is_image, "image file", left)
     folder = check_folder(args.output)
-    _tell_of([path for path in left if not path.name.startswith(".") and not names.is_container(path)])
+    _tell_of([path for path in left if not path.name.startswith(".") and not file_names.is_container(path)])
     opener = open_key(args.key)
     encrypting = _Encrypting(args, opener)
 
@@ -141,7 +142,7 @@ class _Encrypting:
         study = study_for(args.study, opener)
         _plane_spec(args, planes=PlaneSpec().planes)  # a wrong setting shows before the network is loaded
         self._codec: Codec = Codecs(args).get(args.weights or "default")
-        from encdl.codec import Settings  # noqa: PLC0415
+        from encdl.files.codec import Settings  # noqa: PLC0415
 
         cipher: Any = self._codec.cipher
         if not cipher.exact:
@@ -163,7 +164,7 @@ class _Encrypting:
         force: bool,
     ) -> container.Header:
         """Write the container of one document."""
-        from encdl.names import kept_suffix  # noqa: PLC0415
+        from encdl.files.file_names import kept_suffix  # noqa: PLC0415
 
         with atomic.writing(output, force=force) as stream:
             return self._codec.encrypt(
@@ -177,8 +178,8 @@ class _Encrypting:
 
     def check_finished(self, document: Document, source: Path, output: Path) -> None:
         """Raise `OutputExistsError` unless a file is what this run would write, whole and unchanged."""
-        from encdl.documents import content_of  # noqa: PLC0415
-        from encdl.names import kept_suffix  # noqa: PLC0415
+        from encdl.files.documents import content_of  # noqa: PLC0415
+        from encdl.files.file_names import kept_suffix  # noqa: PLC0415
 
         try:
             with container.opened(output, self._opener) as reader:

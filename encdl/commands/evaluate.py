@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from encdl.commands.common import load_cipher, one_line_warnings, progress, usable_device, warn
-from encdl.errors import UsageError
+from encdl.utils.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,8 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print tables, write the record."""
-    from encdl import evaluation, records  # noqa: PLC0415
-    from encdl.atomic import check_output, write_bytes  # noqa: PLC0415
+    from encdl.audit import evaluation  # noqa: PLC0415
+    from encdl.utils import records  # noqa: PLC0415
+    from encdl.utils.atomic import check_output, write_bytes  # noqa: PLC0415
 
     names = set(evaluation.Settings.__dataclass_fields__)
     settings = evaluation.read(

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from encdl.commands import reader_cost
 from encdl.commands.common import RECORDS, add_output, progress, usable_device
-from encdl.errors import EncdlError, UsageError
+from encdl.utils.errors import EncdlError, UsageError
 
 if TYPE_CHECKING:
-    from encdl.study.parts import Part
-    from encdl.tracking import RunGroup
+    from encdl.audit.studies.parts import Part
+    from encdl.training.tracking import RunGroup
 
 Write = Callable[..., dict[str, Any]]
 """Makes the metrics of a study's trainings, and writes its record."""
@@ -104,8 +104,8 @@ def _declare_trainings(parser: argparse.ArgumentParser, output: str) -> None:
 
 def _run_readers(args: argparse.Namespace) -> int:
     """Train what is missing, measure costs, write the record."""
-    from encdl.study.parts import ReaderPart  # noqa: PLC0415
-    from encdl.study.rows import VIEWS  # noqa: PLC0415
+    from encdl.audit.studies.parts import ReaderPart  # noqa: PLC0415
+    from encdl.audit.studies.rows import VIEWS  # noqa: PLC0415
 
     rows = _rows(args, VIEWS)
     if "plaintext" not in rows:
@@ -116,7 +116,7 @@ def _run_readers(args: argparse.Namespace) -> int:
 
 def _run_losses(args: argparse.Namespace) -> int:
     """Train what is missing with each loss, write the record."""
-    from encdl.study.losses import LOSSES, LossPart  # noqa: PLC0415
+    from encdl.audit.studies.losses import LOSSES, LossPart  # noqa: PLC0415
 
     return _run_trainings(
         args, LossPart, _rows(args, LOSSES), args.config.stem, RECORDS / "losses.json", _write_losses
@@ -135,7 +135,7 @@ def _run_trainings(
     args: argparse.Namespace, kind: type[Part], rows: Sequence[str], data: str, output: Path, write: Write
 ) -> int:
     """Train every row with every seed, as far as that is missing, and write the record."""
-    from encdl.atomic import check_output  # noqa: PLC0415
+    from encdl.utils.atomic import check_output  # noqa: PLC0415
 
     for name in ("seeds", "jobs"):
         if getattr(args, name) < 1:
@@ -169,7 +169,7 @@ def _group(args: argparse.Namespace, data: str, folder: Path) -> Iterator[RunGro
     if not _is_tracked(args.config, args.set):
         yield None
         return
-    from encdl.tracking import RunGroup  # noqa: PLC0415
+    from encdl.training.tracking import RunGroup  # noqa: PLC0415
 
     known = folder / GROUP_FILE
     run_id = known.read_text().strip() if known.is_file() else None
@@ -237,14 +237,14 @@ def train_part(part: Part) -> dict[str, Any]:
     Raises:
         EncdlError: It failed; the file has the rest.
     """
-    from encdl.commands import training  # noqa: PLC0415
+    from encdl.training import cli  # noqa: PLC0415
 
     log = Path(part.folder, f"{part.name}.log")
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
     try:
-        return part.run(training.run)
+        return part.run(cli.run)
     except EncdlError as error:
         raise type(error)(f"{error} (training {part.name})") from None
     except Exception as error:
@@ -263,9 +263,9 @@ def _write_readers(
     args: argparse.Namespace,
 ) -> dict[str, Any]:
     from encdl import ciphers, readers  # noqa: PLC0415
+    from encdl.audit.studies.cost import cost  # noqa: PLC0415
+    from encdl.audit.studies.rows import assemble, table  # noqa: PLC0415
     from encdl.keys.planes import PlaneSpec  # noqa: PLC0415
-    from encdl.study.cost import cost  # noqa: PLC0415
-    from encdl.study.rows import assemble, table  # noqa: PLC0415
 
     metrics = assemble(contents)
     print(f"{data}, {len({part.seed for part in parts})} seeds\n{table(metrics)}")
@@ -292,7 +292,7 @@ def _write_losses(
     wall_s: float,
     args: argparse.Namespace,
 ) -> dict[str, Any]:
-    from encdl.study.losses import assemble, best, table  # noqa: PLC0415
+    from encdl.audit.studies.losses import assemble, best, table  # noqa: PLC0415
 
     metrics, first = assemble(contents), contents[0]
     print(f"{first['dataset']}, {len({part.seed for part in parts})} seeds\n{table(metrics)}")
@@ -317,7 +317,7 @@ def _write(
     more: dict[str, Any],
 ) -> None:
     """The record of a study of trainings."""
-    from encdl import records  # noqa: PLC0415
+    from encdl.utils import records  # noqa: PLC0415
 
     record = records.record(
         output.stem,

@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the weights file."""
-    from encdl import weights  # noqa: PLC0415
-    from encdl.atomic import check_output, write_bytes  # noqa: PLC0415
+    from encdl.ciphers import weights  # noqa: PLC0415
+    from encdl.utils.atomic import check_output, write_bytes  # noqa: PLC0415
 
     output = check_output(args.output, args.force)
     different_files(output, Path(args.checkpoint))

@@ -8,11 +8,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from encdl import container, wrap
-from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, counted, gather, is_batch, line
-from encdl.container import VERSION, Header
-from encdl.errors import ContainerError, EncdlError
+from encdl.commands.many_files import EXIT_ALL_FAILED, EXIT_SOME_FAILED, counted, gather, is_batch, line
+from encdl.files import container
+from encdl.files.container import VERSION, Header, aes_wrap
 from encdl.keys.planes import key_bits, weakness
+from encdl.utils.errors import ContainerError, EncdlError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _many(args: argparse.Namespace) -> int:
-    from encdl import names  # noqa: PLC0415
+    from encdl.files import file_names  # noqa: PLC0415
 
-    sources = gather(args.paths, names.is_container, "encrypted file")
+    sources = gather(args.paths, file_names.is_container, "encrypted file")
     failed, kinds = 0, Counter[str]()
     for source in sources:
         try:
@@ -101,7 +101,7 @@ def _study(name: str) -> str:
     return f"study {name!r}" if name else "no study"
 
 
-def _show_wrapping(path: Path, wrapping: wrap.Header, as_json: bool) -> None:
+def _show_wrapping(path: Path, wrapping: aes_wrap.Header, as_json: bool) -> None:
     size = path.stat().st_size
     if as_json:
         public = {"key_id": wrapping.key_id, "nonce": wrapping.nonce.hex(), "study": wrapping.study}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from encdl.commands.common import progress, warn
 from encdl.commands.submit import ROOT
-from encdl.errors import EncdlError, UsageError
+from encdl.utils.errors import EncdlError, UsageError
 
 if TYPE_CHECKING:
     from encdl.cluster.job import Submitted
@@ -81,9 +81,9 @@ def _jobs(root: Path, names: Sequence[str]) -> list[Submitted]:
 
 def _again(job: Submitted) -> Submitted:
     """Submit the same script once more; every training has its place."""
-    from encdl import records  # noqa: PLC0415
     from encdl.cluster import slurm  # noqa: PLC0415
     from encdl.cluster.job import SCRIPT, Submitted  # noqa: PLC0415
+    from encdl.utils import records  # noqa: PLC0415
 
     waiting = set(slurm.states(job.slurm_id, len(job.job.trials))) & {
         "PENDING",
@@ -114,7 +114,7 @@ def _rows(job: Submitted) -> list[tuple[str, ...]]:
 
 def _runs(job: Submitted) -> dict[int, tuple[str, str]]:
     """Id and status of each training's MLflow run, where there is one."""
-    from encdl.cluster.tracked import runs_of  # noqa: PLC0415
+    from encdl.cluster.runs import runs_of  # noqa: PLC0415
 
     store = _store(job)
     if store is None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encdl.errors import UsageError
 from encdl.keys.key import Grant, Key, load_opener, parse_opener
-from encdl.keys.locked import MAX_BYTES, Passphrase
+from encdl.keys.passphrases import MAX_BYTES, Passphrase
+from encdl.utils.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import _MutuallyExclusiveGroup as Group

@@ -7,12 +7,13 @@ import os
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
-from encdl import atomic, container
 from encdl.commands.common import add_key, add_output, different_files, open_key
 from encdl.commands.key_source import KeySource, Part, PassphraseSource, add_key_file, add_passphrase
-from encdl.errors import UsageError, WrongKeyError
+from encdl.files import container
 from encdl.keys import grant as grants
 from encdl.keys.key import Grant, Key
+from encdl.utils import atomic
+from encdl.utils.errors import UsageError, WrongKeyError
 
 MAX_DAYS = 36_525
 """A hundred years."""

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl import atomic, container
-from encdl.commands.batch import EXIT_ALL_FAILED, EXIT_SOME_FAILED, QUIET_S, Failures, Source, counted, gather
 from encdl.commands.common import (
     add_cipher,
     add_key,
@@ -21,13 +19,24 @@ from encdl.commands.common import (
     open_key,
     usable_device,
 )
-from encdl.errors import EncdlError, UsageError
+from encdl.commands.many_files import (
+    EXIT_ALL_FAILED,
+    EXIT_SOME_FAILED,
+    QUIET_S,
+    Failures,
+    Source,
+    counted,
+    gather,
+)
+from encdl.files import container
 from encdl.keys.planes import WeakPlanesWarning
-from encdl.lazy import without
+from encdl.utils import atomic
+from encdl.utils.errors import EncdlError, UsageError
+from encdl.utils.lazy import without
 
 if TYPE_CHECKING:
     from encdl.keys.key import Opener
-    from encdl.prediction import Answer, Predictor
+    from encdl.readers.predictor import Answer, Predictor
 
 FORMATS = {"png": ".mask.png", "nii": ".mask.nii.gz"}
 OVERLAY = ".overlay.png"
@@ -78,14 +87,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read every file; tell of those that cannot be read, and go on."""
-    from encdl import names  # noqa: PLC0415
+    from encdl.files import file_names  # noqa: PLC0415
 
-    sources = gather(args.paths, names.is_container, f"{container.SUFFIX} file")
+    sources = gather(args.paths, file_names.is_container, f"{container.SUFFIX} file")
     opener = open_key(args.key)
     inputs = [*args.key.files, args.reader, *(source.path for source in sources)]
     if args.output is not None:
         different_files(args.output, *inputs)
-    from encdl.prediction import Predictor  # noqa: PLC0415
+    from encdl.readers.predictor import Predictor  # noqa: PLC0415
 
     with one_line_warnings(ignore=WeakPlanesWarning):  # too late to tell: the files are what they are
         # MONAI imports whatever it finds; that takes longer than a picture does.
@@ -162,7 +171,7 @@ def _write_table(args: argparse.Namespace, reading: _Reading) -> None:
 
 def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[Path]) -> None:
     """A segmenter's answers as a mask a file, each written whole as soon as it is known."""
-    from encdl import images, masks  # noqa: PLC0415
+    from encdl.files import images, label_masks  # noqa: PLC0415
 
     if args.output is None:
         raise UsageError(f"{args.reader}: is a segmenter: give a folder for its masks with --output")
@@ -173,11 +182,11 @@ def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[P
         mask, target = answer.best, args.output / _mask_name(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         if args.format == "nii":
-            atomic.write_bytes(_named(target, mask_ending), masks.nifti_bytes(mask), force=args.force)
+            atomic.write_bytes(_named(target, mask_ending), label_masks.nifti_bytes(mask), force=args.force)
         else:
             images.write(_named(target, mask_ending), mask, force=args.force)
         if args.overlay:
-            drawn = masks.overlay(mask, answer.ciphertext)
+            drawn = label_masks.overlay(mask, answer.ciphertext)
             images.write(_named(target, OVERLAY), drawn, force=args.force)
         written += 1
     if written:

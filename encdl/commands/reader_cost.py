@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from encdl.commands.common import RECORDS, add_output, progress, usable_device
-from encdl.errors import UsageError
+from encdl.utils.errors import UsageError
 
 SIZES = (128, 256)
 """Heights and widths in pixels at which costs are measured."""
@@ -39,14 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Time the reader that a recipe describes, untrained: random weights cost what trained ones do."""
-    from encdl import records  # noqa: PLC0415
-    from encdl.atomic import check_output  # noqa: PLC0415
-    from encdl.commands.training import task_of  # noqa: PLC0415
+    from encdl.audit.studies.cost import cost  # noqa: PLC0415
+    from encdl.audit.studies.files import file_cost  # noqa: PLC0415
+    from encdl.ciphers.weights import LoadedCipher, weights_id  # noqa: PLC0415
     from encdl.data.base import DataSpec  # noqa: PLC0415
-    from encdl.study.cost import cost  # noqa: PLC0415
-    from encdl.study.files import file_cost  # noqa: PLC0415
-    from encdl.tasks.read import ReadTask  # noqa: PLC0415
-    from encdl.weights import LoadedCipher, weights_id  # noqa: PLC0415
+    from encdl.training.cli import task_of  # noqa: PLC0415
+    from encdl.training.tasks.read import ReadTask  # noqa: PLC0415
+    from encdl.utils import records  # noqa: PLC0415
+    from encdl.utils.atomic import check_output  # noqa: PLC0415
 
     output = args.output or RECORDS / "readers-cost.json"
     check_output(output, args.force)

@@ -6,8 +6,16 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from encdl import atomic, container
-from encdl.commands.batch import (
+from encdl.commands.codecs import Codecs
+from encdl.commands.common import (
+    add_cipher,
+    add_key,
+    add_output,
+    different_files,
+    one_line_warnings,
+    open_key,
+)
+from encdl.commands.many_files import (
     Batch,
     Done,
     Source,
@@ -18,18 +26,11 @@ from encdl.commands.batch import (
     is_batch,
     single_progress,
 )
-from encdl.commands.codecs import Codecs
-from encdl.commands.common import (
-    add_cipher,
-    add_key,
-    add_output,
-    different_files,
-    one_line_warnings,
-    open_key,
-)
-from encdl.container import Header, Reader
-from encdl.errors import OutputExistsError
+from encdl.files import container
+from encdl.files.container import ContainerReader, Header
 from encdl.keys.grant import study_for
+from encdl.utils import atomic
+from encdl.utils.errors import OutputExistsError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,11 +52,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(args: argparse.Namespace) -> int:
-    from encdl import names  # noqa: PLC0415
+    from encdl.files import file_names  # noqa: PLC0415
 
     path = args.paths[0]
     rekeying = _Rekeying(args)
-    output = names.check_container_name(args.output or path)
+    output = file_names.check_container_name(args.output or path)
     in_place = args.output is None or (output.exists() and path.exists() and output.samefile(path))
     different_files(output, args.key, args.new_key)
     if not in_place:
@@ -68,9 +69,9 @@ def _one(args: argparse.Namespace) -> int:
 
 
 def _many(args: argparse.Namespace) -> int:
-    from encdl import names  # noqa: PLC0415
+    from encdl.files import file_names  # noqa: PLC0415
 
-    sources = find(args.paths, names.is_container, f"{container.SUFFIX} file")
+    sources = find(args.paths, file_names.is_container, f"{container.SUFFIX} file")
     folder = None if args.output is None else check_folder(args.output)
     rekeying = _Rekeying(args)
 
@@ -98,10 +99,16 @@ class _Rekeying:
         self._codecs = Codecs(args)
 
     def write(
-        self, reader: Reader, path: Path, output: Path, progress: Callable[[int], object], *, force: bool
+        self,
+        reader: ContainerReader,
+        path: Path,
+        output: Path,
+        progress: Callable[[int], object],
+        *,
+        force: bool,
     ) -> Header:
         """Write the new file, and let it take its name only once it was found to hold the same."""
-        from encdl.rekeying import rekey  # noqa: PLC0415
+        from encdl.files.rekeying import rekey  # noqa: PLC0415
 
         study_for(reader.header.study, self.new)
         codec = self._codecs.of(reader.header, path)

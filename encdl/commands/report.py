@@ -6,8 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
-from encdl import atomic
 from encdl.commands.common import progress
+from encdl.utils import atomic
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read the runs, write the page."""
     atomic.check_output(args.output, args.force)
-    from encdl.report.gather import gather  # noqa: PLC0415
-    from encdl.report.page import html  # noqa: PLC0415
-    from encdl.tracking import open_store  # noqa: PLC0415
+    from encdl.audit.report.gather import gather  # noqa: PLC0415
+    from encdl.audit.report.page import html  # noqa: PLC0415
+    from encdl.training.tracking import open_store  # noqa: PLC0415
 
     client = open_store(args.root)
     runs = gather(client, args.runs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from encdl.errors import UsageError
+from encdl.utils.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Render the pages, or compare them."""
-    from encdl.results import update  # noqa: PLC0415
+    from encdl.audit.results import update  # noqa: PLC0415
 
     root = args.root.resolve()
     if not (root / "README.md").is_file() or not (root / "docs").is_dir():

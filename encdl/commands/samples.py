@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl import atomic
-from encdl.errors import UsageError
+from encdl.utils import atomic
+from encdl.utils.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw the pictures and write them."""
-    from encdl import images  # noqa: PLC0415
     from encdl.data.embedded import SLABS  # noqa: PLC0415
+    from encdl.files import images  # noqa: PLC0415
 
     held_out = [index for split in ("val", "test") for slab in SLABS[split] for index in slab]
     if not 1 <= args.count <= 2 * len(held_out):

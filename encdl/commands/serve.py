@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from encdl.commands.common import add_cipher, one_line_warnings, progress, usable_device, warn
-from encdl.errors import UsageError
 from encdl.keys.planes import WeakPlanesWarning
+from encdl.utils.errors import UsageError
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 MAX_MB = 1024
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             f"cannot listen at {args.host} port {args.port} ({reason}): give another --host or --port"
         ) from None
     with bound:
-        from encdl.prediction import Predictor  # noqa: PLC0415
+        from encdl.readers.predictor import Predictor  # noqa: PLC0415
         from encdl.serving.app import make_app, serve  # noqa: PLC0415
         from encdl.serving.service import Service  # noqa: PLC0415
 
@@ -106,8 +106,8 @@ def _checkpoint(reader: str) -> Path:
     """The checkpoint that `--reader` names."""
     if not reader.startswith(("models:/", "runs:/")):
         return Path(reader)
-    from encdl.lazy import need  # noqa: PLC0415
-    from encdl.tracking import open_store  # noqa: PLC0415
+    from encdl.training.tracking import open_store  # noqa: PLC0415
+    from encdl.utils.lazy import need  # noqa: PLC0415
 
     open_store()
     path: Path = need("encdl.serving.model", "models in MLflow", "give a checkpoint").checkpoint_of(reader)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl.commands.common import progress
-from encdl.errors import UsageError
+from encdl.utils.errors import UsageError
 
 if TYPE_CHECKING:
     from encdl.cluster.grid import Trial
@@ -146,7 +146,7 @@ def check_trials(job: Job) -> None:
         UsageError: A recipe or a setting is wrong.
     """
     from encdl.cluster.grid import words  # noqa: PLC0415
-    from encdl.commands.training import check  # noqa: PLC0415
+    from encdl.training.cli import check  # noqa: PLC0415
 
     progress("checking the settings")
     for trial in job.trials:
@@ -160,11 +160,11 @@ def hand_in(job: Job, script: str) -> str:
         UsageError: There is a folder of that name already.
         EncdlError: The cluster refuses it.
     """
-    from encdl import records  # noqa: PLC0415
-    from encdl.atomic import write_bytes  # noqa: PLC0415
     from encdl.cluster import slurm  # noqa: PLC0415
     from encdl.cluster.job import SCRIPT, Submitted  # noqa: PLC0415
-    from encdl.places import run_key  # noqa: PLC0415
+    from encdl.training.run_folder import run_key  # noqa: PLC0415
+    from encdl.utils import records  # noqa: PLC0415
+    from encdl.utils.atomic import write_bytes  # noqa: PLC0415
 
     folder = Path(job.folder)
     try:
@@ -198,8 +198,8 @@ def _request(args: argparse.Namespace) -> Request:
 
 
 def _surroundings(args: argparse.Namespace, more: dict[str, str]) -> Surroundings:
-    from encdl import records  # noqa: PLC0415
     from encdl.cluster.job import Surroundings  # noqa: PLC0415
+    from encdl.utils import records  # noqa: PLC0415
 
     environment = {"NO_ALBUMENTATIONS_UPDATE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment["ENCDL_COMMIT"] = records.commit()

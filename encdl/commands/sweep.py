@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from encdl.cluster.grid import Trial, parse_setting, told
 from encdl.commands.common import progress
 from encdl.commands.submit import add_cluster, check_trials, hand_in, job_of, timed
-from encdl.errors import EncdlError, UsageError
+from encdl.utils.errors import EncdlError, UsageError
 
 if TYPE_CHECKING:
     from optuna import Study
 
-    from encdl.sweep.plan import Sweep
-    from encdl.sweep.space import Space
+    from encdl.cluster.sweep.plan import Sweep
+    from encdl.cluster.sweep.space import Space
 
 ROOT = Path("runs", "sweeps")
 SUMMARY = "summary.sbatch"
@@ -68,9 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train every point, or hand them in; or sum up."""
-    from encdl.sweep import search  # noqa: PLC0415
-    from encdl.sweep.plan import RECORD, Sweep  # noqa: PLC0415
-    from encdl.sweep.space import is_grid, parse_space  # noqa: PLC0415
+    from encdl.cluster.sweep import search  # noqa: PLC0415
+    from encdl.cluster.sweep.plan import RECORD, Sweep  # noqa: PLC0415
+    from encdl.cluster.sweep.space import is_grid, parse_space  # noqa: PLC0415
 
     if args.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, got {args.jobs}")
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _here(args: argparse.Namespace, name: str, study: Study, space: Space, searcher: str, total: int) -> int:
     """Train what is missing, one after the other or several at a time."""
-    from encdl.sweep import search, summary  # noqa: PLC0415
+    from encdl.cluster.sweep import search, summary  # noqa: PLC0415
 
     with _group(args, name, searcher, space) as group:
         sweep = _sweep(args, name, searcher, total, group)
@@ -145,12 +145,12 @@ def _on_cluster(
     args: argparse.Namespace, name: str, study: Study, space: Space, searcher: str, total: int
 ) -> int:
     """Hand in all points as one array, and a job behind it that sums up."""
-    from encdl.atomic import write_bytes  # noqa: PLC0415
     from encdl.cluster import slurm  # noqa: PLC0415
     from encdl.cluster.script import sbatch_script, summary_script  # noqa: PLC0415
-    from encdl.sweep import search  # noqa: PLC0415
-    from encdl.tracking import PARENT_VARIABLE  # noqa: PLC0415
-    from encdl.tracking.processes import HOST, PROCESS  # noqa: PLC0415
+    from encdl.cluster.sweep import search  # noqa: PLC0415
+    from encdl.training.tracking import PARENT_VARIABLE  # noqa: PLC0415
+    from encdl.training.tracking.processes import HOST, PROCESS  # noqa: PLC0415
+    from encdl.utils.atomic import write_bytes  # noqa: PLC0415
 
     slurm.need_slurm()
     group = _group(args, name, searcher, space)
@@ -183,9 +183,9 @@ def _on_cluster(
 
 def _summarise(sweep: Sweep) -> int:
     """Tell the study what has ended, and the parent run the rest."""
-    from encdl.cluster.tracked import runs_of  # noqa: PLC0415
-    from encdl.lazy import need  # noqa: PLC0415
-    from encdl.sweep import search, summary  # noqa: PLC0415
+    from encdl.cluster.runs import runs_of  # noqa: PLC0415
+    from encdl.cluster.sweep import search, summary  # noqa: PLC0415
+    from encdl.utils.lazy import need  # noqa: PLC0415
 
     study = search.existing(Path(sweep.folder))
     client = need("mlflow", "a sweep").MlflowClient(sweep.store)
@@ -202,8 +202,8 @@ def _summarise(sweep: Sweep) -> int:
 
 def _train(sweep: Sweep, number: int, chosen: dict[str, Any], parent: str) -> float | None:
     """One training in a process of its own; what it prints goes to a file. Its figure, None if it failed."""
-    from encdl.sweep import summary  # noqa: PLC0415
-    from encdl.tracking import PARENT_VARIABLE  # noqa: PLC0415
+    from encdl.cluster.sweep import summary  # noqa: PLC0415
+    from encdl.training.tracking import PARENT_VARIABLE  # noqa: PLC0415
 
     log = Path(sweep.folder, "logs", f"{number}.log")
     log.parent.mkdir(exist_ok=True)
@@ -220,7 +220,7 @@ def _train(sweep: Sweep, number: int, chosen: dict[str, Any], parent: str) -> fl
 
 
 def _tell(sweep: Sweep, study: Study) -> int:
-    from encdl.sweep import summary  # noqa: PLC0415
+    from encdl.cluster.sweep import summary  # noqa: PLC0415
 
     found = summary.results(study)
     print(summary.table(sweep, found))
@@ -232,8 +232,8 @@ def _tell(sweep: Sweep, study: Study) -> int:
 
 def _group(args: argparse.Namespace, name: str, searcher: str, space: Space) -> Any:
     """The parent run, the same for a sweep that goes on."""
-    from encdl.sweep.plan import RECORD, Sweep  # noqa: PLC0415
-    from encdl.tracking import RunGroup  # noqa: PLC0415
+    from encdl.cluster.sweep.plan import RECORD, Sweep  # noqa: PLC0415
+    from encdl.training.tracking import RunGroup  # noqa: PLC0415
 
     folder = (args.root / name).absolute()
     before = Sweep.read(folder).parent if (folder / RECORD).is_file() else None
@@ -243,7 +243,7 @@ def _group(args: argparse.Namespace, name: str, searcher: str, space: Space) -> 
 
 
 def _sweep(args: argparse.Namespace, name: str, searcher: str, total: int, group: Any) -> Sweep:
-    from encdl.sweep.plan import Sweep  # noqa: PLC0415
+    from encdl.cluster.sweep.plan import Sweep  # noqa: PLC0415
 
     sweep = Sweep(
         name=name,
@@ -263,6 +263,6 @@ def _sweep(args: argparse.Namespace, name: str, searcher: str, total: int, group
 
 
 def _trial(chosen: dict[str, Any]) -> Trial:
-    from encdl.sweep.space import settings  # noqa: PLC0415
+    from encdl.cluster.sweep.space import settings  # noqa: PLC0415
 
     return settings(chosen)

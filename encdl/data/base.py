@@ -18,8 +18,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from encdl.data.samplers import Draw, DrawLoader, DrawSampler, EvalSampler
-from encdl.errors import DataError, EncdlError, UsageError
-from encdl.lazy import need
+from encdl.utils.errors import DataError, EncdlError, UsageError
+from encdl.utils.lazy import need
 
 Split: TypeAlias = Literal["train", "val", "test"]
 Sample: TypeAlias = dict[str, Any]
@@ -74,7 +74,7 @@ class ImageDataModule(LightningDataModule, ABC):
     """Base of the data sets.
 
     Training batches are random crops, augmented if asked for; validation and test batches are
-    whole pictures in a fixed order. Every batch is an `encdl.batch.ImageBatch`.
+    whole pictures in a fixed order. Every batch is an `encdl.data.batch.ImageBatch`.
 
     It is a dataclass, so a data set that is one too adds its own settings to these, and gives one of these
     another default, without a constructor.

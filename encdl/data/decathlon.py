@@ -15,12 +15,12 @@ from typing import TypeAlias
 import numpy as np
 
 from encdl.data.base import PURPOSE, DataSpec, ImageDataModule, Sample, Split
-from encdl.data.fetch import fetch
-from encdl.data.fit import FitPicture
+from encdl.data.download import fetch
+from encdl.data.resize import FitPicture
 from encdl.data.splits import deal
 from encdl.data.volumes import Axis, flat, read_volume, to_bytes, with_label
-from encdl.errors import DataError, UsageError
-from encdl.lazy import need
+from encdl.utils.errors import DataError, UsageError
+from encdl.utils.lazy import need
 
 Pair: TypeAlias = tuple[Path, Path]
 """Files of a volume and of its mask."""

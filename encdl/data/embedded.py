@@ -20,8 +20,8 @@ from typing import Literal
 import numpy as np
 
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
-from encdl.errors import DataError
-from encdl.lazy import need
+from encdl.utils.errors import DataError
+from encdl.utils.lazy import need
 
 SLABS: dict[Split, tuple[range, ...]] = {
     "train": (range(20, 57), range(77, 103), range(123, 146)),

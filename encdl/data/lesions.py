@@ -17,7 +17,7 @@ import numpy as np
 
 from encdl.data.base import PURPOSE, DataSpec, ImageDataModule, Sample, Split
 from encdl.data.embedded import SLABS, axial_slice, volume
-from encdl.lazy import need
+from encdl.utils.lazy import need
 
 HEIGHT, WIDTH = 96, 80
 """Pixels of 2 mm: the middle 192 x 160 mm of a slice, which hold the whole brain."""

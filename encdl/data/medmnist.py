@@ -10,10 +10,10 @@ from dataclasses import KW_ONLY, dataclass, field
 from importlib.util import find_spec
 from typing import Literal
 
-from encdl.data.fetch import fetch_file
+from encdl.data.download import fetch_file
 from encdl.data.npz import MEDMNIST, NpzImages
-from encdl.errors import DataError, UsageError
-from encdl.lazy import need
+from encdl.utils.errors import DataError, UsageError
+from encdl.utils.lazy import need
 
 NAMES = (
     *("bloodmnist", "breastmnist", "dermamnist", "octmnist", "organamnist", "organcmnist", "organsmnist"),

@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 
 from encdl.data.base import PURPOSE, Split
-from encdl.data.classes import ClassFolder
-from encdl.data.fetch import fetch
-from encdl.errors import DataError
-from encdl.lazy import need
+from encdl.data.class_folder import ClassFolder
+from encdl.data.download import fetch
+from encdl.utils.errors import DataError
+from encdl.utils.lazy import need
 
 NAME = "MedNIST"
 

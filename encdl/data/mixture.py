@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from encdl.batch import ImageBatch
 from encdl.data.base import DataSpec, ImageDataModule, Loader, Sample, Split
-from encdl.data.named import EMBEDDED
+from encdl.data.batch import ImageBatch
 from encdl.data.npz import NpzImages
+from encdl.data.registry import EMBEDDED
 from encdl.data.samplers import Draw, DrawLoader, DrawSampler, EvalSampler
-from encdl.data.selection import evenly
-from encdl.errors import DataError, UsageError
+from encdl.data.subset import evenly
+from encdl.utils.errors import DataError, UsageError
 
 MOST_TIMES = 8
 """Small images fill up a batch to its number of pixels, up to this many times its number of images."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.data.splits import SPLITS, torn
-from encdl.errors import DataError
+from encdl.utils.errors import DataError
 
 NAMED_SPLITS = "images"
 GROUPS = ("patient", "group")

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch.utils.data import DataLoader, DistributedSampler
 
-from encdl.errors import DataError
+from encdl.utils.errors import DataError
 
 Draw: TypeAlias = tuple[int, int]
 """(index of the picture, seed of what happens to it)."""

@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from encdl.errors import DataError
-from encdl.lazy import need
+from encdl.utils.errors import DataError
+from encdl.utils.lazy import need
 
 Axis: TypeAlias = Literal["sagittal", "coronal", "axial"]
 AXES: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}

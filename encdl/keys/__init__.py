@@ -1,9 +1,8 @@
 """Keys, grants and nonces; pseudo-random sequences; binary key planes. Free of torch."""
 
-from encdl.keys.derive import ImageKeys
+from encdl.keys.derivation import ImageKeys
 from encdl.keys.grant import Grant
 from encdl.keys.key import Key, Opener, load_opener
-from encdl.keys.maps import MAPS, byte_sequence, integer_sequence
 from encdl.keys.nonces import random_nonce, synthetic_nonce
 from encdl.keys.planes import (
     EXPANSIONS,
@@ -14,6 +13,7 @@ from encdl.keys.planes import (
     key_bits,
     key_planes,
 )
+from encdl.keys.sequences import MAPS, byte_sequence, integer_sequence
 
 __all__ = [
     "EXPANSIONS",

@@ -6,11 +6,11 @@ import hmac
 import os
 from datetime import UTC, datetime
 
-from encdl.errors import ExpiredGrantError, KeyFileError, UsageError, WrongKeyError
-from encdl.keys import derive, locked, secret_files, terms
-from encdl.keys.derive import ImageKeys, Unpicklable
-from encdl.keys.locked import Asked, Passphrase
-from encdl.keys.terms import Scope, Terms
+from encdl.keys import derivation, grant_claims, passphrases, secret_files
+from encdl.keys.derivation import ImageKeys, Unpicklable
+from encdl.keys.grant_claims import Scope, Terms
+from encdl.keys.passphrases import Asked, Passphrase
+from encdl.utils.errors import ExpiredGrantError, KeyFileError, UsageError, WrongKeyError
 
 __all__ = ["Grant", "Scope", "study_for", "utc_now"]
 
@@ -43,15 +43,17 @@ class Grant(Unpicklable):
     ) -> None:
         if scope not in {"study", "file"} or (scope == "file") != (nonce is not None):
             raise UsageError("a grant is for a study (no nonce) or for a file (with its nonce)")
-        study = derive.check_study(study)
-        nonce = None if nonce is None else derive.check_nonce(nonce)
+        study = derivation.check_study(study)
+        nonce = None if nonce is None else derivation.check_nonce(nonce)
         if scope == "study" and not study:
             raise UsageError(
                 "files without a study cannot be granted together: name a study, or grant one file"
             )
-        if len(secret) != derive.SECRET_BYTES:
-            raise UsageError(f"a grant's secret has {derive.SECRET_BYTES} bytes")
-        self._terms = Terms(scope, study, nonce, key_id, None if expires is None else terms.in_utc(expires))
+        if len(secret) != derivation.SECRET_BYTES:
+            raise UsageError(f"a grant's secret has {derivation.SECRET_BYTES} bytes")
+        self._terms = Terms(
+            scope, study, nonce, key_id, None if expires is None else grant_claims.in_utc(expires)
+        )
         self._secret = bytes(secret)
         self._mark = bytes(mark)
 
@@ -129,15 +131,15 @@ class Grant(Unpicklable):
             UsageError: the nonce is not 16 bytes, or the study's name cannot be one.
         """
         self._check_study(study)
-        nonce = derive.check_nonce(nonce)
+        nonce = derivation.check_nonce(nonce)
         if self.nonce is None:
-            return derive.image_keys(derive.image_secret(self._secret, nonce), nonce)
+            return derivation.image_keys(derivation.image_secret(self._secret, nonce), nonce)
         if nonce != self.nonce:
             raise WrongKeyError(
                 f"this grant opens {self._what()} alone, and this is another file, with nonce {nonce.hex()}:"
                 " ask the key's owner for a grant for it"
             )
-        return derive.image_keys(self._secret, nonce)
+        return derivation.image_keys(self._secret, nonce)
 
     def nonce_secret(self, study: str = "") -> bytes:
         """The secret behind synthetic nonces (see `encdl.keys.nonces`).
@@ -150,7 +152,7 @@ class Grant(Unpicklable):
             raise WrongKeyError(
                 "a grant for one file cannot encrypt others: use the key or a grant for a study"
             )
-        return derive.nonce_secret(self._secret)
+        return derivation.nonce_secret(self._secret)
 
     def grant_file(self, nonce: bytes, study: str | None = None, expires: datetime | None = None) -> Grant:
         """Grant one file of this grant's study.
@@ -169,13 +171,13 @@ class Grant(Unpicklable):
             raise WrongKeyError(
                 "a grant for one file cannot grant others: use the key or a grant for a study"
             )
-        nonce = derive.check_nonce(nonce)
-        end = self.expires if expires is None else terms.in_utc(expires)
+        nonce = derivation.check_nonce(nonce)
+        end = self.expires if expires is None else grant_claims.in_utc(expires)
         if self.expires is not None and end is not None and end > self.expires:
             raise UsageError(
                 f"the grant for study {self.study!r} ends on {self.expires:%Y-%m-%d}: one made from it cannot end later"
             )
-        secret = derive.image_secret(self._secret, nonce)
+        secret = derivation.image_secret(self._secret, nonce)
         return Grant.issue(self._secret, self.study, nonce, self.key_id, secret, end)
 
     def has_issued(self, grant: Grant) -> bool:
@@ -186,7 +188,7 @@ class Grant(Unpicklable):
             or (grant.key_id, grant.study) != (self.key_id, self.study)
         ):
             return False
-        return grant.is_issued_by(self._secret, derive.image_secret(self._secret, grant.nonce))
+        return grant.is_issued_by(self._secret, derivation.image_secret(self._secret, grant.nonce))
 
     def save(
         self, path: str | os.PathLike[str], force: bool = False, passphrase: Passphrase | None = None
@@ -204,13 +206,13 @@ class Grant(Unpicklable):
             UsageError: the passphrase is too short.
         """
         header = self._terms.fields() | {"mark": self._mark.hex()}
-        fields = [secret_files.GRANT_PREFIXES[1], secret_files.encode_field(terms.to_json(header))]
+        fields = [secret_files.GRANT_PREFIXES[1], secret_files.encode_field(grant_claims.to_json(header))]
         if not self._mark:  # it came from a file of version 1
             del header["mark"], header["expires"]
-            fields = [secret_files.GRANT_PREFIXES[0], secret_files.encode_field(terms.to_json(header))]
+            fields = [secret_files.GRANT_PREFIXES[0], secret_files.encode_field(grant_claims.to_json(header))]
         line = secret_files.make_line(fields, self._secret)
         if passphrase is not None:
-            line = locked.lock(line, "grant", self.key_id, passphrase)
+            line = passphrases.lock(line, "grant", self.key_id, passphrase)
         secret_files.write(path, line, force=force)
 
     @classmethod
@@ -225,8 +227,8 @@ class Grant(Unpicklable):
             KeyFileError: missing, unreadable, of another kind, damaged, or locked with another passphrase.
         """
         line = secret_files.read(path)
-        if locked.is_locked(line):
-            line = locked.unlock(path, line, passphrase)
+        if passphrases.is_locked(line):
+            line = passphrases.unlock(path, line, passphrase)
         fields, secret = secret_files.parse(path, line, secret_files.GRANT_PREFIXES)
         return cls.from_fields(path, fields, secret)
 
@@ -242,7 +244,7 @@ class Grant(Unpicklable):
             KeyFileError: of another kind, damaged, or locked with a passphrase.
         """
         line = secret_files.only_line(name, data)
-        if locked.is_locked(line):
+        if passphrases.is_locked(line):
             raise KeyFileError(f"{name} is locked with a passphrase: send one that is not")
         fields, secret = secret_files.parse(name, line, secret_files.GRANT_PREFIXES)
         return cls.from_fields(name, fields, secret)
@@ -255,7 +257,7 @@ class Grant(Unpicklable):
             KeyFileError: its header is not a grant's.
         """
         try:
-            its, mark = terms.parse(fields)
+            its, mark = grant_claims.parse(fields)
             public = (its.scope, its.study, its.nonce, its.key_id)
             return cls(*public, secret, expires=its.expires, mark=mark)
         except (ValueError, TypeError, RecursionError, UsageError):
@@ -263,7 +265,7 @@ class Grant(Unpicklable):
 
     def _check_study(self, study: str) -> None:
         self.check_expiry()
-        if derive.check_study(study) != self.study:
+        if derivation.check_study(study) != self.study:
             raise WrongKeyError(
                 f"this grant opens {self._what()} alone, and this file belongs to {_describe(study)}:"
                 " ask the key's owner for a grant for it"

@@ -8,11 +8,11 @@ import secrets
 from datetime import datetime
 from typing import Protocol
 
-from encdl.errors import KeyFileError, UsageError, WrongKeyError
-from encdl.keys import derive, locked, secret_files
-from encdl.keys.derive import ImageKeys, Unpicklable
+from encdl.keys import derivation, passphrases, secret_files
+from encdl.keys.derivation import ImageKeys, Unpicklable
 from encdl.keys.grant import Grant
-from encdl.keys.locked import Asked, Passphrase
+from encdl.keys.passphrases import Asked, Passphrase
+from encdl.utils.errors import KeyFileError, UsageError, WrongKeyError
 
 __all__ = ["Grant", "ImageKeys", "Key", "Opener", "load_opener", "parse_opener"]
 
@@ -43,16 +43,16 @@ class Key(Unpicklable):
     __slots__ = ("_secret",)
 
     def __init__(self, secret: bytes) -> None:
-        if len(secret) != derive.SECRET_BYTES:
+        if len(secret) != derivation.SECRET_BYTES:
             raise UsageError(
-                f"a key has {derive.SECRET_BYTES} bytes, this one {len(secret)}: use Key.generate()"
+                f"a key has {derivation.SECRET_BYTES} bytes, this one {len(secret)}: use Key.generate()"
             )
         self._secret = bytes(secret)
 
     @classmethod
     def generate(cls) -> Key:
         """A new key from the operating system's generator."""
-        return cls(secrets.token_bytes(derive.SECRET_BYTES))
+        return cls(secrets.token_bytes(derivation.SECRET_BYTES))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], passphrase: Asked = None) -> Key:
@@ -85,7 +85,7 @@ class Key(Unpicklable):
         """
         line = secret_files.make_line([secret_files.KEY_PREFIX], self._secret)
         if passphrase is not None:
-            line = locked.lock(line, "key", self.id, passphrase)
+            line = passphrases.lock(line, "key", self.id, passphrase)
         secret_files.write(path, line, force=force)
 
     @staticmethod
@@ -100,7 +100,7 @@ class Key(Unpicklable):
     @property
     def id(self) -> str:
         """The key's public name: 16 hexadecimal characters, which do not lead back to it."""
-        return derive.key_fingerprint(self._secret)
+        return derivation.key_fingerprint(self._secret)
 
     @property
     def key_id(self) -> str:
@@ -113,12 +113,12 @@ class Key(Unpicklable):
         Raises:
             UsageError: the nonce is not 16 bytes, or the study's name cannot be one.
         """
-        secret = derive.image_secret(derive.study_secret(self._secret, study), nonce)
-        return derive.image_keys(secret, derive.check_nonce(nonce))
+        secret = derivation.image_secret(derivation.study_secret(self._secret, study), nonce)
+        return derivation.image_keys(secret, derivation.check_nonce(nonce))
 
     def nonce_secret(self, study: str = "") -> bytes:
         """The secret behind synthetic nonces (see `encdl.keys.nonces`)."""
-        return derive.nonce_secret(derive.study_secret(self._secret, study))
+        return derivation.nonce_secret(derivation.study_secret(self._secret, study))
 
     def grant_study(self, name: str, expires: datetime | None = None) -> Grant:
         """A grant for every file of a study, those to come included.
@@ -130,7 +130,7 @@ class Key(Unpicklable):
         Raises:
             UsageError: the name is empty, or cannot be a study's; or `expires` has no time zone.
         """
-        secret = derive.study_secret(self._secret, name)
+        secret = derivation.study_secret(self._secret, name)
         return Grant.issue(self._secret, name, None, self.id, secret, expires)
 
     study = grant_study
@@ -146,8 +146,8 @@ class Key(Unpicklable):
         Raises:
             UsageError: the nonce is not 16 bytes, the study's name cannot be one, or `expires` has no time zone.
         """
-        of_study = derive.study_secret(self._secret, study)
-        secret = derive.image_secret(of_study, nonce)
+        of_study = derivation.study_secret(self._secret, study)
+        secret = derivation.image_secret(of_study, nonce)
         return Grant.issue(of_study, study, nonce, self.id, secret, expires)
 
     def has_issued(self, grant: Grant) -> bool:
@@ -156,8 +156,8 @@ class Key(Unpicklable):
         Of a grant for one file, whoever holds the grant for its study could have made it too. Files of version 1
         have no mark, so that the answer is no.
         """
-        of_study = derive.study_secret(self._secret, grant.study)
-        secret = of_study if grant.nonce is None else derive.image_secret(of_study, grant.nonce)
+        of_study = derivation.study_secret(self._secret, grant.study)
+        secret = of_study if grant.nonce is None else derivation.image_secret(of_study, grant.nonce)
         issuer = self._secret if grant.nonce is None else of_study
         return grant.key_id == self.id and grant.is_issued_by(issuer, secret)
 
@@ -214,7 +214,7 @@ def _opener(where: str | os.PathLike[str], line: str, passphrase: Asked) -> Key 
 
 
 def _unlocked(where: str | os.PathLike[str], line: str, passphrase: Asked) -> str:
-    return locked.unlock(where, line, passphrase) if locked.is_locked(line) else line
+    return passphrases.unlock(where, line, passphrase) if passphrases.is_locked(line) else line
 
 
 def keys_for(where: object, done: str, opener: Opener, key_id: str, nonce: bytes, study: str) -> ImageKeys:

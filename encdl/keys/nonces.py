@@ -6,7 +6,7 @@ import hmac
 import secrets
 from typing import Final
 
-from encdl.keys.derive import NONCE_BYTES
+from encdl.keys.derivation import NONCE_BYTES
 from encdl.keys.key import Opener
 
 Buffer = bytes | bytearray | memoryview

@@ -1,7 +1,7 @@
 """Binary key planes: the key as the network sees it, a 0/1 image for each plane and channel, packed in a byte a pixel.
 
-Bit p of a pixel's key byte is its bit in plane p. An expansion says how the bytes of `encdl.keys.maps.byte_sequence`
-fill the planes; see `EXPANSIONS`.
+Bit p of a pixel's key byte is its bit in plane p. An expansion says how the bytes of
+`encdl.keys.sequences.byte_sequence` fill the planes; see `EXPANSIONS`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
 
-from encdl.errors import UsageError
-from encdl.keys.coupled import Bytes
-from encdl.keys.maps import DEFAULT_MAP, MAPS, byte_sequence, check_map
+from encdl.keys.coupled_maps import Bytes
+from encdl.keys.sequences import DEFAULT_MAP, MAPS, byte_sequence, check_map
+from encdl.utils.errors import UsageError
 
 KEY_BITS: Final = 256
 MAX_PLANES: Final = 8
@@ -125,7 +125,7 @@ class PlaneSpec:
     """How key planes are made from a sub-key; part of a file's header.
 
     Attributes:
-        map: the pseudo-random sequence, a name in `encdl.keys.maps.MAPS`.
+        map: the pseudo-random sequence, a name in `encdl.keys.sequences.MAPS`.
         expansion: a name in `EXPANSIONS`.
         planes: binary planes for each channel, 1 to 8.
         period: side of the repeated tile in pixels, up to 4096; 0 for `full`, which repeats nothing.

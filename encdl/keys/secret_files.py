@@ -17,8 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from encdl.errors import KeyFileError, OutputExistsError
-from encdl.keys.derive import SECRET_BYTES
+from encdl.keys.derivation import SECRET_BYTES
+from encdl.utils.errors import KeyFileError, OutputExistsError
 
 KEY_PREFIX: Final = "encdl-key-1"
 GRANT_PREFIXES: Final = ("encdl-grant-1", "encdl-grant-2")

@@ -1,1 +1,1 @@
-"""Figures of this field: ciphertext statistics, differential figures, picture quality."""
+"""Figures of this field: ciphertext statistics, differential figures, image quality; and classical repair."""

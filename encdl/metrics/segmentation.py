@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from encdl.lazy import need
+from encdl.utils.lazy import need
 
 ALONE = -1
 """Volume of a picture that belongs to none."""

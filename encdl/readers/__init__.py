@@ -1,11 +1,11 @@
 """Networks that read ciphertext (and what they are compared with), usable from plain PyTorch."""
 
 from encdl.readers.backbones import Backbone, DenseNet, ResNet18
-from encdl.readers.circle import KeylessStem, PositionalStem
+from encdl.readers.keyless_stems import KeylessStem, PositionalStem
 from encdl.readers.reader import READER_KEY, LoadedReader, Reader, create, keyed, load
 from encdl.readers.segmenters import BasicUNet, SwinUNETR, UNet
+from encdl.readers.sliding_window import read_windows
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
-from encdl.readers.windows import read_windows
 
 __all__ = [
     "READER_KEY",

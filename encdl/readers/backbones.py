@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from encdl.errors import UsageError
-from encdl.lazy import need
+from encdl.utils.errors import UsageError
+from encdl.utils.lazy import need
 
 PURPOSE = "the backbone of a reader"
 

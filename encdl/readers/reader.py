@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from encdl.errors import EncdlError, UsageError, WeightsError
 from encdl.keys.planes import PlaneSpec
 from encdl.readers.backbones import Backbone, DenseNet, ResNet18
-from encdl.readers.circle import KeylessStem, PositionalStem
+from encdl.readers.keyless_stems import KeylessStem, PositionalStem
 from encdl.readers.segmenters import BasicUNet, SwinUNETR, UNet
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
+from encdl.utils.errors import EncdlError, UsageError, WeightsError
 
 STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem]] = {
     stem.__name__: stem for stem in (PlainStem, KeyedStem, KeylessStem, PositionalStem)
@@ -69,7 +69,7 @@ class LoadedReader:
         size: Height and width in pixels of the pictures that it was trained on.
         weights_id: Id of the cipher weights that it was trained on.
         planes: Map and expansion of the keys that it was trained under.
-        view: What it was trained to read, a class of `encdl.tasks.views`: "Ciphertext", "Plaintext", ...
+        view: What it was trained to read, a class of `encdl.training.tasks.views`: "Ciphertext", "Plaintext", ...
     """
 
     reader: Reader

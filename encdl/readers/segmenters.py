@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.errors import UsageError
-from encdl.lazy import need
 from encdl.readers.backbones import PURPOSE, Backbone
+from encdl.utils.errors import UsageError
+from encdl.utils.lazy import need
 
 LEVELS = 4
 """Levels of the Swin transformer."""

@@ -12,7 +12,7 @@ the weights of the one serve the other.
 What this is not: protection from whoever runs the reader. The terms lie a sum away from the picture, and a host that
 holds the key could decrypt anyway. With another mask they add up to noise, and without one there is nothing to add.
 
-`encdl.readers.circle` has stems of other kinds.
+`encdl.readers.keyless_stems` has stems of other kinds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.errors import UsageError
+from encdl.utils.errors import UsageError
 
 
 class Stem(nn.Module, ABC):

@@ -10,9 +10,9 @@ import pandas
 import torch
 from mlflow.pyfunc import PythonModel
 
-from encdl.errors import WeightsError
-from encdl.prediction import Predictor
+from encdl.readers.predictor import Predictor
 from encdl.serving.service import Service
+from encdl.utils.errors import WeightsError
 
 ARTIFACT = "reader"
 FILE = "reader.ckpt"

@@ -17,8 +17,10 @@ from typing import Any
 
 from PIL import Image
 
-from encdl import container
-from encdl.errors import (
+from encdl.files import container
+from encdl.keys.key import Grant
+from encdl.readers.predictor import Answer, Predictor
+from encdl.utils.errors import (
     ContainerError,
     EncdlError,
     KeyFileError,
@@ -27,8 +29,6 @@ from encdl.errors import (
     WrongKeyError,
     without_secrets,
 )
-from encdl.keys.key import Grant
-from encdl.prediction import Answer, Predictor
 
 CONTAINER, GRANT = FIELDS = ("container", "grant")
 MAX_RECORDS = 256

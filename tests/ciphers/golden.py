@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from encdl import records, weights
+from encdl.audit.evaluation import SIZES, Evaluation, resized
+from encdl.ciphers import weights
+from encdl.ciphers.nn.integer import IntegerConv2d
 from encdl.data.embedded import axial_slice, volume
-from encdl.evaluation import SIZES, Evaluation, resized
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec, key_planes
-from encdl.nn.integer import IntegerConv2d
+from encdl.utils import records
 
 FOLDER = Path(__file__).parents[1] / "golden"
 SHAPES = (

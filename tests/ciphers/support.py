@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from encdl import ciphers, weights
-from encdl.ciphers import Cipher
-from encdl.keys.derive import ImageKeys
+from encdl import ciphers
+from encdl.ciphers import Cipher, weights
+from encdl.ciphers.postprocess import PostProcess
+from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec, key_planes
-from encdl.postprocess import PostProcess
 
 RANDOM: dict[str, tuple[str, dict[str, int]]] = {
     "agile-1": ("agile", {"planes": 1, "width": 8, "blocks": 1}),

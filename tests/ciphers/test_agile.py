@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 from torch import Tensor, nn
 
-from encdl.ciphers import AgileCipher, mask_bytes
+from encdl.ciphers import AgileCipher, compiled_mask_network
+from encdl.ciphers.damage import DAMAGES
 from encdl.ciphers.mask_network import HALVES, HIGH, LOW, SEED, FixedConv2d, MaskNetwork, drawn_integers
-from encdl.damage import DAMAGES
+from encdl.ciphers.nn.integer import EXACT_LIMIT, INPUT_LIMIT, WEIGHT_LIMIT
+from encdl.ciphers.nn.phases import to_phases
 from encdl.metrics.statistics import chi_square, entropy_bits
-from encdl.nn.integer import EXACT_LIMIT, INPUT_LIMIT, WEIGHT_LIMIT
-from encdl.nn.phases import to_phases
 from tests.ciphers.support import cipher, image_keys, noise, planes
 from tests.mni import mni_slice
 
@@ -114,16 +114,18 @@ def test_no_input_of_a_run_passes_its_bound() -> None:
 def masks(vectors: int, key_bytes: Tensor) -> Tensor:
     """By the vectors asked for, however narrow the image is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mask_bytes, "_WIDEST", vectors)
-        patch.setattr(mask_bytes, "_WIDE_FROM", 1)
-        return mask_bytes.masks(key_bytes)
+        patch.setattr(compiled_mask_network, "_WIDEST", vectors)
+        patch.setattr(compiled_mask_network, "_WIDE_FROM", 1)
+        return compiled_mask_network.masks(key_bytes)
 
 
-VECTORS = pytest.mark.parametrize("vectors", [mask_bytes.AVX2, mask_bytes.AVX512], ids=["AVX2", "AVX-512"])
+VECTORS = pytest.mark.parametrize(
+    "vectors", [compiled_mask_network.AVX2, compiled_mask_network.AVX512], ids=["AVX2", "AVX-512"]
+)
 """A processor without AVX-512 takes AVX2 for both."""
 
 
-@pytest.mark.skipif(not mask_bytes.available(), reason="no compiled code for this processor")
+@pytest.mark.skipif(not compiled_mask_network.available(), reason="no compiled code for this processor")
 @VECTORS
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 80), st.integers(1, 80))
@@ -132,19 +134,21 @@ def test_bytes_give_what_floats_give(vectors: int, seed: int, batch: int, height
     assert torch.equal(masks(vectors, key_bytes), NETWORK(key_bytes))
 
 
-@pytest.mark.skipif(not mask_bytes.available(), reason="no compiled code for this processor")
+@pytest.mark.skipif(not compiled_mask_network.available(), reason="no compiled code for this processor")
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(65, 700))
 def test_all_vectors_give_the_same(seed: int, height: int, width: int) -> None:
     key_bytes = noise(2, 1, height, width, seed=seed)
-    assert torch.equal(masks(mask_bytes.AVX512, key_bytes), masks(mask_bytes.AVX2, key_bytes))
-    assert torch.equal(mask_bytes.masks(key_bytes), masks(mask_bytes.AVX2, key_bytes))
+    assert torch.equal(
+        masks(compiled_mask_network.AVX512, key_bytes), masks(compiled_mask_network.AVX2, key_bytes)
+    )
+    assert torch.equal(compiled_mask_network.masks(key_bytes), masks(compiled_mask_network.AVX2, key_bytes))
 
 
 EDGES = [*SHAPES, (1, 1, 512, 512), (2, 1, 301, 1), (1, 1, 2, 127), (1, 1, 31, 129), (1, 1, 19, 1023)]
 
 
-@pytest.mark.skipif(not mask_bytes.available(), reason="no compiled code for this processor")
+@pytest.mark.skipif(not compiled_mask_network.available(), reason="no compiled code for this processor")
 @VECTORS
 @pytest.mark.parametrize("shape", EDGES, ids=str)
 def test_bytes_give_what_floats_give_at_the_edges(vectors: int, shape: tuple[int, ...]) -> None:
@@ -156,12 +160,12 @@ def test_bytes_give_what_floats_give_at_the_edges(vectors: int, shape: tuple[int
         assert torch.equal(masks(vectors, key_bytes), NETWORK(key_bytes))
 
 
-@pytest.mark.skipif(not mask_bytes.available(), reason="no compiled code for this processor")
+@pytest.mark.skipif(not compiled_mask_network.available(), reason="no compiled code for this processor")
 def test_no_path_reads_what_its_memory_held_before(monkeypatch: pytest.MonkeyPatch) -> None:
     key_bytes = noise(1, 1, 37, 150)
-    rooms = mask_bytes._Rooms()
-    monkeypatch.setattr(mask_bytes, "_rooms", rooms)
-    for vectors in (mask_bytes.AVX2, mask_bytes.AVX512):
+    rooms = compiled_mask_network._Rooms()
+    monkeypatch.setattr(compiled_mask_network, "_rooms", rooms)
+    for vectors in (compiled_mask_network.AVX2, compiled_mask_network.AVX512):
         found = []
         for held in (0, 0xA5):
             rooms.take(2**20)[:] = held
@@ -169,7 +173,7 @@ def test_no_path_reads_what_its_memory_held_before(monkeypatch: pytest.MonkeyPat
         assert torch.equal(*found)
 
 
-@pytest.mark.skipif(not mask_bytes.available(), reason="no compiled code for this processor")
+@pytest.mark.skipif(not compiled_mask_network.available(), reason="no compiled code for this processor")
 def test_threads_change_nothing() -> None:
     key_bytes = noise(9, 1, 50, 41)
     before = torch.get_num_threads()
@@ -177,7 +181,7 @@ def test_threads_change_nothing() -> None:
         found = []
         for threads in (1, 2, 4, 16):
             torch.set_num_threads(threads)
-            found.append(mask_bytes.masks(key_bytes))
+            found.append(compiled_mask_network.masks(key_bytes))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(masks, found[0]) for masks in found)

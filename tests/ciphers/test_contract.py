@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from encdl import ciphers, weights
-from encdl.ciphers import Cipher
+from encdl import ciphers
+from encdl.ciphers import Cipher, weights
 from encdl.ciphers.base import AdditiveCipher
-from encdl.damage import DAMAGES, Damage
-from encdl.errors import UsageError, WeightsError
+from encdl.ciphers.damage import DAMAGES, Damage
+from encdl.ciphers.nn.decryption import Repaired
+from encdl.ciphers.postprocess import NAMES, create
 from encdl.metrics.quality import psnr_db
-from encdl.nn.decryption import Repaired
-from encdl.postprocess import NAMES, create
+from encdl.utils.errors import UsageError, WeightsError
 from tests.ciphers.support import EVERY, EXACT, RANDOM, SHIPPED, Pipeline, cipher, image_keys, noise, planes
 from tests.mni import mni_slice
 

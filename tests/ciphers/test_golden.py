@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from encdl import weights
+from encdl.ciphers import weights
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec, key_planes
 from tests.ciphers import golden

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from encdl.cluster.grid import parse_grid, parse_setting, told, trials, words
-from encdl.errors import UsageError
+from encdl.utils.errors import UsageError
 
 
 def test_every_combination_with_every_seed() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from encdl.cluster.job import RECORD, Request, Submitted, Surroundings
-from encdl.errors import EncdlError, UsageError
+from encdl.utils.errors import EncdlError, UsageError
 from tests.cluster.jobs import JOBS, job
 
 

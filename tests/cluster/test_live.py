@@ -15,9 +15,9 @@ import pytest
 from encdl.cli import main
 from encdl.cluster import slurm
 from encdl.cluster.job import Submitted
+from encdl.cluster.sweep.plan import Sweep
 from encdl.commands.submit import ROOT
-from encdl.places import CHECKPOINT
-from encdl.sweep.plan import Sweep
+from encdl.training.run_folder import CHECKPOINT
 from tests.runs import DRAWING, points, runs
 from tests.stores import make_store
 

@@ -9,8 +9,8 @@ import pytest
 
 from encdl.cluster.job import Request, Surroundings
 from encdl.cluster.script import sbatch_script
-from encdl.errors import UsageError
-from encdl.places import EXIT_PREEMPTED
+from encdl.training.run_folder import EXIT_PREEMPTED
+from encdl.utils.errors import UsageError
 from tests.cluster.golden import FOLDER
 from tests.cluster.jobs import JOBS, job
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from encdl.cluster import slurm
-from encdl.errors import EncdlError, UsageError
+from encdl.utils.errors import EncdlError, UsageError
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from encdl import ciphers, images, weights
+from encdl import ciphers
+from encdl.ciphers import weights
 from encdl.cli import main
+from encdl.files import images
 
 Run = Callable[..., tuple[int, str, str]]
 """Runs a command line; gives exit code, stdout and stderr."""

@@ -22,10 +22,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from encdl import container, images, weights
+from encdl.ciphers import weights
 from encdl.cli import main
-from encdl.errors import WrongKeyError
+from encdl.files import container, images
 from encdl.keys.key import Key
+from encdl.utils.errors import WrongKeyError
 
 WEIGHTS = str(Path(__file__).parents[1] / "golden" / "containers" / "tiny.pt")
 FILES = 12

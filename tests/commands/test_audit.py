@@ -14,12 +14,12 @@ import mlflow
 import numpy as np
 import pytest
 
-from encdl import images
-from encdl.attacks.targets import audit_key, audit_nonce
-from encdl.audit import run as audit_run
+from encdl.audit.attacks.targets import audit_key, audit_nonce
+from encdl.audit.security import run as audit_run
 from encdl.cli import main
-from tests.audit import tiny
-from tests.audit.test_statistics import PROMISED
+from encdl.files import images
+from tests.audit.security import tiny
+from tests.audit.security.test_statistics import PROMISED
 from tests.commands.conftest import Run
 from tests.stores import make_store
 
@@ -239,12 +239,12 @@ def test_a_store_that_cannot_be_opened_is_a_warning(
     tmp_path: Path, weak: Audited, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from encdl.commands import audit as command
-    from encdl.errors import UsageError
+    from encdl.utils.errors import UsageError
 
     def refuse(*_: object) -> None:
         raise UsageError("cannot open the MLflow store")
 
-    monkeypatch.setattr("encdl.audit.track.track", refuse)
+    monkeypatch.setattr("encdl.audit.security.tracking.track", refuse)
     command._track(weak.record, tmp_path)
     assert capfd.readouterr().err == (
         "encdl: warning: the audit is not logged to MLflow: cannot open the MLflow store\n"
@@ -255,7 +255,7 @@ def test_a_store_that_cannot_be_opened_is_a_warning(
 def test_it_goes_on_where_it_was_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("encdl.records.commit", lambda: "c" * 40)
+    monkeypatch.setattr("encdl.utils.records.commit", lambda: "c" * 40)
     kept, count = audit_run.measure, 0
 
     def ended(*words: Any) -> dict[str, Any]:
@@ -281,7 +281,7 @@ def test_it_goes_on_where_it_was_ended(
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take longer than all else in a tiny audit."""
-    monkeypatch.setattr("encdl.audit.report.draw", lambda *_: {"ciphertexts": b"png"})
+    monkeypatch.setattr("encdl.audit.security.page.draw", lambda *_: {"ciphertexts": b"png"})
 
 
 @pytest.fixture

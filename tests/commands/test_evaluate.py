@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from encdl import evaluation, images
-from encdl.damage import DAMAGES
+from encdl.audit import evaluation
+from encdl.ciphers.damage import DAMAGES
+from encdl.files import images
 from tests.commands.conftest import Run
 from tests.mni import mni_slice
 

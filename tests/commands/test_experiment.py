@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from encdl.audit.studies import cost, files
+from encdl.ciphers.damage import DAMAGES
 from encdl.cli import main
 from encdl.commands import reader_cost
 from encdl.commands.experiment import _is_tracked, means
-from encdl.damage import DAMAGES
-from encdl.study import cost, files
 
 ROWS = {"plaintext", "ciphertext", "decrypt_then_infer", "wrong_key", "keyless", "fixed_key", "hardened"}
 RECIPE = """
 model:
-  class_path: encdl.tasks.classify.ClassifyTask
+  class_path: encdl.training.tasks.classify.ClassifyTask
   init_args:
-    view: {class_path: encdl.tasks.views.Ciphertext}
+    view: {class_path: encdl.training.tasks.views.Ciphertext}
     backbone: {class_path: encdl.readers.ResNet18, init_args: {width: 4, stride: 2}}
 data:
   class_path: encdl.data.npz.NpzImages
@@ -207,7 +207,7 @@ def test_mistakes_about_costs(
         ("logger: true", [], True),
         ("max_epochs: 1", [], True),
         ("max_epochs: 1", ["trainer.logger=false"], False),
-        ("logger: false", ["trainer.logger=encdl.tracking.RunLogger"], True),
+        ("logger: false", ["trainer.logger=encdl.training.tracking.RunLogger"], True),
     ],
 )
 def test_whether_a_study_is_tracked(tmp_path: Path, logger: str, settings: list[str], tracked: bool) -> None:
@@ -257,7 +257,7 @@ def test_the_seeds_of_a_study_are_runs_below_one(
 
 LOSSES_RECIPE = """
 model:
-  class_path: encdl.tasks.encrypt.EncryptTask
+  class_path: encdl.training.tasks.encrypt.EncryptTask
   init_args:
     cipher: {class_path: encdl.ciphers.AgileCipher, init_args: {width: 4, blocks: 1}}
 data:
@@ -269,7 +269,7 @@ trainer:
   logger: false
   enable_progress_bar: false
   enable_model_summary: false
-  callbacks: [{class_path: encdl.callbacks.AveragedWeights, init_args: {decay: 0.5}}]
+  callbacks: [{class_path: encdl.training.callbacks.AveragedWeights, init_args: {decay: 0.5}}]
 """
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from encdl import images, weights
+from encdl.ciphers import weights
 from encdl.commands.export import without_places
+from encdl.files import images
 from tests.commands.conftest import Run
-from tests.tasks.support import FewSlices, tiny_task, trainer
+from tests.training.tasks.support import FewSlices, tiny_task, trainer
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_a_disk_that_is_full(run: Run, trained: Path, monkeypatch: pytest.Monkey
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "w.pt")
 
-    monkeypatch.setattr("encdl.atomic.os.fsync", full)
+    monkeypatch.setattr("encdl.utils.atomic.os.fsync", full)
     code, _, err = run("export", trained, "-o", "w.pt")
     assert code == 2
     assert "w.pt: No space left on device: nothing was written" in err

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from encdl import container, images, postprocess, weights
-from encdl.codec import NONCE_MODES
+from encdl.ciphers import postprocess, weights
 from encdl.commands import decrypt, encrypt, inspect, rekey
 from encdl.commands.encrypt import NONCES, POSTPROCESS
+from encdl.files import container, images
+from encdl.files.codec import NONCE_MODES
 from encdl.keys.key import Key
-from encdl.keys.maps import MAPS
+from encdl.keys.sequences import MAPS
 from tests.commands.conftest import Run
 
 
@@ -234,7 +235,7 @@ def test_a_cipher_that_does_not_come_with_encdl(run: Run, scan: Path) -> None:
         bodies = [chunk.body for chunk in reader.chunks()]
     foreign = dataclasses.replace(header, cipher="text.pt", weights="0" * 16)
     with Path("f.encdl").open("wb") as stream:
-        writer = container.Writer(stream, foreign, metadata, key.image_keys(header.nonce_bytes))
+        writer = container.ContainerWriter(stream, foreign, metadata, key.image_keys(header.nonce_bytes))
         for body in bodies:
             writer.chunk(body)
         writer.close()

@@ -9,7 +9,7 @@ import pytest
 
 from encdl.cli import main
 from encdl.keys.planes import PlaneSpec
-from tests.container.support import header, make
+from tests.files.container.support import header, make
 
 
 @pytest.mark.parametrize(("name", "bits"), [("logistic+chacha20", 240), ("logistic", 64), ("tent", 94)])

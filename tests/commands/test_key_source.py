@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encdl import images
-from encdl.keys import locked
+from encdl.files import images
+from encdl.keys import passphrases
 from encdl.keys.key import Grant, Key, load_opener
-from encdl.keys.locked import Passphrase
+from encdl.keys.passphrases import Passphrase
 from tests.commands.conftest import Run
 from tests.commands.test_files import failed
 
@@ -25,7 +25,7 @@ Type = Callable[..., list[str]]
 
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locked, "COST", 14)
+    monkeypatch.setattr(passphrases, "COST", 14)
 
 
 @pytest.fixture

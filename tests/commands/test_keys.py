@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encdl import images
-from encdl.container import read_header
+from encdl.files import images
+from encdl.files.container import read_header
 from encdl.keys import grant as grants
 from encdl.keys.key import Grant, Key, load_opener
 from tests.commands.conftest import Run

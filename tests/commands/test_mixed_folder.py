@@ -14,11 +14,11 @@ import pydicom
 import pytest
 import tifffile
 
-from encdl import container
 from encdl.cli import main
 from encdl.commands.encrypt import NAMED
-from tests.formats.support import noise
-from tests.formats.test_dicom import save, scan
+from encdl.files import container
+from tests.files.formats.support import noise
+from tests.files.formats.test_dicom import save, scan
 
 WEIGHTS = str(Path(__file__).parents[1] / "golden" / "containers" / "tiny.pt")
 SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -141,7 +141,7 @@ def test_half_of_a_pair_is_refused(verb: Verb, name: str) -> None:
 
 def test_too_much_beside_the_pixels_is_refused(verb: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
     """A huge header: what nobody could open in bounded memory is not written."""
-    monkeypatch.setattr("encdl.formats.rest.MAX_REST_BYTES", 10**5)
+    monkeypatch.setattr("encdl.files.formats.non_pixel_data.MAX_REST_BYTES", 10**5)
     image = nibabel.Nifti1Image(noise((5, 4, 3), "int16"), np.eye(4))
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", noise((200_000,)).tobytes()))
     nibabel.save(image, "in/a.nii")

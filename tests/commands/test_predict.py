@@ -10,20 +10,22 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from encdl import container, images, readers, weights
-from encdl.commands.batch import gather
+from encdl import readers
+from encdl.ciphers import weights
 from encdl.commands.encrypt import POSTPROCESS
-from encdl.errors import UsageError
+from encdl.commands.many_files import gather
+from encdl.files import container, images
+from encdl.files.file_names import is_container
 from encdl.keys.key import Key, load_opener
-from encdl.names import is_container
-from encdl.prediction import Predictor
 from encdl.readers import KeyedStem, PlainStem, Reader, ResNet18, UNet
-from encdl.tasks.views import Ciphertext, Plaintext, View
+from encdl.readers.predictor import Predictor
+from encdl.training.tasks.views import Ciphertext, Plaintext, View
+from encdl.utils.errors import UsageError
 from tests.commands.conftest import KEYED, Run, rows
 from tests.commands.test_files import failed
 from tests.reader_checkpoint import CLASSES, SIZE, save_reader, smooth, tiny_reader
-from tests.tasks.support import trainer
-from tests.tasks.test_classify import Bars, stem, task
+from tests.training.tasks.support import trainer
+from tests.training.tasks.test_classify import Bars, stem, task
 
 
 def logits_of_plaintext(backbone: type[Any], picture: images.Array) -> torch.Tensor:
@@ -187,7 +189,7 @@ def test_nothing_that_is_written_shows_the_picture(
         raise AssertionError("decrypted")
 
     for place in (
-        "encdl.chunk_cipher.ChunkCipher.decrypt",
+        "encdl.files.chunk_cipher.ChunkCipher.decrypt",
         "encdl.ciphers.base.Cipher.decrypt",
         "encdl.ciphers.agile.AgileCipher._decrypt",
     ):

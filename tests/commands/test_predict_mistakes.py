@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from encdl import images, readers, weights
+from encdl import readers
+from encdl.ciphers import weights
 from encdl.cli import main
+from encdl.files import images
 from encdl.keys.key import Key
-from encdl.prediction import Predictor
 from encdl.readers import KeyedStem, KeylessStem, PlainStem, Reader, ResNet18, UNet
+from encdl.readers.predictor import Predictor
 from tests.commands.conftest import KEYED, Run, rows
 from tests.commands.test_files import failed, noise
 from tests.reader_checkpoint import SIZE, save_reader, smooth, tiny_reader
@@ -249,7 +251,7 @@ BROKEN = [
         "a.encdl: out of memory",
     ),
     (
-        "encdl.container.Reader.chunks",
+        "encdl.files.container.ContainerReader.chunks",
         OSError(5, "Input/output error"),
         "a.encdl: cannot be read (Input/output error)",
     ),

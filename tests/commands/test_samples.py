@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encdl import images
 from encdl.commands import samples
-from encdl.data.classes import ClassFolder
+from encdl.data.class_folder import ClassFolder
+from encdl.files import images
 from tests.commands.conftest import Run
 
 

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from encdl.cli import main
 from encdl.cluster.job import Submitted
-from encdl.places import RESUME_TAG
+from encdl.training.run_folder import RESUME_TAG
 from tests.commands.stand_ins import StandIns
 from tests.runs import DRAWING
 from tests.stores import make_store

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from encdl.cli import main
 from encdl.commands import sweep
-from encdl.places import RESUME_TAG
+from encdl.training.run_folder import RESUME_TAG
 from tests.commands.stand_ins import StandIns
 from tests.runs import DRAWING, runs
 from tests.stores import make_store

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encdl import container, images, wrap
 from encdl.cli import main
 from encdl.commands.encrypt import WRAPPINGS
+from encdl.files import container, images
+from encdl.files.container import aes_wrap
 from encdl.keys.key import Key
 from tests.commands.conftest import Run
 from tests.commands.test_files import failed
@@ -27,7 +28,7 @@ def sealed(run: Run, agile: Path) -> Path:
 
 
 def test_round_trip(run: Run, sealed: Path, agile: Path) -> None:
-    assert wrap.is_wrapped(sealed.read_bytes())
+    assert aes_wrap.is_wrapped(sealed.read_bytes())
     for word in (b"agile", b"uint8", b"postprocess", b'"shape"'):
         assert word not in sealed.read_bytes()
     assert run("decrypt", sealed, *KEYED, "--weights", agile, "-o", "b.png")[0] == 0

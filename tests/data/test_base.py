@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encdl.data.base import DataSpec, DrawSampler, ImageDataModule, Sample, Split
-from encdl.errors import DataError, UsageError
+from encdl.utils.errors import DataError, UsageError
 
 
 class Tiny(ImageDataModule):

@@ -18,7 +18,7 @@ from monai.apps import DecathlonDataset
 from encdl.data.decathlon import Decathlon
 from encdl.data.splits import SPLITS
 from encdl.data.volumes import flat, read_volume, to_bytes, with_label
-from encdl.errors import DataError, UsageError
+from encdl.utils.errors import DataError, UsageError
 
 TASK = "Task09_Spleen"
 SHAPE = (10, 12, 8)

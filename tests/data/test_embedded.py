@@ -11,7 +11,7 @@ import torch
 
 from encdl.data.embedded import SLABS, TISSUES, EmbeddedMRI, EmbeddedTissue, axial_slice, volume
 from encdl.data.splits import SPLITS
-from encdl.errors import DataError
+from encdl.utils.errors import DataError
 
 
 def test_spec_is_what_the_batches_hold() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from encdl.data.medmnist import NAMES, MedMNIST
 from encdl.data.splits import SPLITS
-from encdl.errors import DataError, UsageError
+from encdl.utils.errors import DataError, UsageError
 
 REAL = Path(os.environ.get("ENCDL_DATA_DIR") or Path(__file__).parents[2].parent / "shared" / "data")
 STAND_IN = """

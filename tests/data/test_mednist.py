@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from monai.apps import MedNISTDataset
 
-from encdl import images
 from encdl.data.mednist import MedNIST
-from encdl.errors import DataError
+from encdl.files import images
+from encdl.utils.errors import DataError
 
 KINDS = ("AbdomenCT", "BreastMRI", "CXR", "ChestCT", "Hand", "HeadCT")
 

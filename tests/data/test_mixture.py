@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from encdl.data.mixture import Mixture
-from encdl.errors import DataError, UsageError
+from encdl.utils.errors import DataError, UsageError
 
 
 @pytest.fixture

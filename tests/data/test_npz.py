@@ -12,7 +12,7 @@ import torch
 
 from encdl.data.base import DataSpec
 from encdl.data.npz import SPLITS, NpzImages
-from encdl.errors import DataError
+from encdl.utils.errors import DataError
 
 REAL = Path(os.environ.get("ENCDL_DATA_DIR") or Path(__file__).parents[2].parent / "shared" / "data")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from encdl.data.samplers import DrawLoader, DrawSampler, EvalSampler
-from encdl.errors import DataError
+from encdl.utils.errors import DataError
 
 
 class Echo(Dataset[Any]):

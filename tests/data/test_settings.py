@@ -12,8 +12,8 @@ from encdl.data.base import ImageDataModule
 CASES: dict[str, dict[str, Any]] = {
     "encdl.data.embedded.EmbeddedMRI": {},
     "encdl.data.embedded.EmbeddedTissue": {},
-    "encdl.data.folder.ImageFolder": {"folder": "x", "group": "prefix", "size": 99},
-    "encdl.data.classes.ClassFolder": {"folder": "x", "group": "folder", "cache": False, "crop": 0},
+    "encdl.data.image_folder.ImageFolder": {"folder": "x", "group": "prefix", "size": 99},
+    "encdl.data.class_folder.ClassFolder": {"folder": "x", "group": "folder", "cache": False, "crop": 0},
     "encdl.data.npz.NpzImages": {"file": "x.npz", "class_names": ["a", "b"]},
     "encdl.data.medmnist.MedMNIST": {"name": "bloodmnist", "data_dir": "y", "size": 64},
     "encdl.data.mixture.Mixture": {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from encdl.errors import EncdlError, ExpiredGrantError, KeyFileError, UsageError, WrongKeyError
 from encdl.keys import Grant, Key, grant, load_opener, secret_files
+from encdl.utils.errors import EncdlError, ExpiredGrantError, KeyFileError, UsageError, WrongKeyError
 
 KEY = Key(bytes(range(32)))
 NONCE = bytes(range(16))

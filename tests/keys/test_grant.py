@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from encdl.errors import KeyFileError, OutputExistsError, UsageError, WrongKeyError
 from encdl.keys import Grant, Key, load_opener, secret_files
+from encdl.utils.errors import KeyFileError, OutputExistsError, UsageError, WrongKeyError
 
 KEY = Key(bytes(range(32)))
 NONCE, OTHER = bytes(range(16)), bytes(16)

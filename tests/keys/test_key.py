@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encdl.errors import EncdlError, KeyFileError, OutputExistsError, UsageError
 from encdl.keys import Grant, ImageKeys, Key, load_opener, secret_files
+from encdl.utils.errors import EncdlError, KeyFileError, OutputExistsError, UsageError
 
 SECRET = bytes(range(32))
 NONCE = bytes(range(100, 116))

@@ -5,8 +5,8 @@ import hmac
 import numpy as np
 import pytest
 
-from encdl.errors import WrongKeyError
 from encdl.keys import Key, random_nonce, synthetic_nonce
+from encdl.utils.errors import WrongKeyError
 
 KEY = Key(bytes(range(32)))
 IMAGE = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)

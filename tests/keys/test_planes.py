@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encdl.errors import UsageError
-from encdl.keys.maps import MAPS, byte_sequence
 from encdl.keys.planes import (
     EXPANSIONS,
     LeakyExpansionWarning,
@@ -21,6 +19,8 @@ from encdl.keys.planes import (
     key_bits,
     key_planes,
 )
+from encdl.keys.sequences import MAPS, byte_sequence
+from encdl.utils.errors import UsageError
 
 quiet = pytest.mark.filterwarnings("ignore::encdl.keys.planes.WeakPlanesWarning")
 specs = st.one_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from encdl.keys.key import Key
-from encdl.keys.locked import Passphrase
+from encdl.keys.passphrases import Passphrase
 from tests.leaks.search import secrets_of
 
 KEY = Key(np.random.default_rng(1).bytes(32))

@@ -9,10 +9,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from encdl.keys import derive
-from encdl.keys.derive import ImageKeys
+from encdl.keys import derivation
+from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Grant, Key
-from encdl.keys.maps import DEFAULT_MAP, MAPS, MaskedSequence
+from encdl.keys.sequences import DEFAULT_MAP, MAPS, MaskedSequence
 
 
 def spellings(secret: bytes) -> dict[str, bytes]:
@@ -63,12 +63,12 @@ def secrets_of(opener: Key | Grant, name: str, nonces: list[tuple[bytes, str]]) 
     if isinstance(opener, Grant):
         return found
     for nonce, study in nonces:
-        of_study = derive.study_secret(opener._secret, study)
-        of_image = derive.image_secret(of_study, nonce)
+        of_study = derivation.study_secret(opener._secret, study)
+        of_image = derivation.image_secret(of_study, nonce)
         found[f"{name}, study {study}"] = of_study
-        found[f"{name}, nonces of study {study}"] = derive.nonce_secret(of_study)
+        found[f"{name}, nonces of study {study}"] = derivation.nonce_secret(of_study)
         found[f"{name}, image {nonce.hex()}"] = of_image
-        for field, value in secret_fields(derive.image_keys(of_image, nonce)).items():
+        for field, value in secret_fields(derivation.image_keys(of_image, nonce)).items():
             found[f"{name}, {field} of {nonce.hex()}"] = value
             if field == "planes":
                 sequence = MAPS[DEFAULT_MAP]

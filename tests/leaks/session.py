@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from encdl import container, images
+from encdl.files import container, images
 from encdl.keys.key import load_opener
-from encdl.keys.locked import Passphrase
+from encdl.keys.passphrases import Passphrase
 from encdl.readers import ResNet18, UNet
 from tests.leaks.search import secrets_of
 from tests.leaks.verbs import BROKEN, KEY_FILES, RIGHT, WORDS, WRONG
@@ -58,11 +58,11 @@ for words, place in json.load(sys.stdin):
 
 CONFIG = """
 model:
-  class_path: encdl.tasks.encrypt.EncryptTask
+  class_path: encdl.training.tasks.encrypt.EncryptTask
   init_args:
     cipher: {class_path: encdl.ciphers.AgileCipher, init_args: {width: 4, blocks: 1}}
 data:
-  class_path: tests.tasks.support.FewSlices
+  class_path: tests.training.tasks.support.FewSlices
 trainer: {accelerator: cpu, max_steps: 1, enable_progress_bar: false, num_sanity_val_steps: 0}
 """
 
@@ -77,9 +77,9 @@ os.environ["CUT_KEY"] = Path("cut.key").read_text()
 ENVIRONMENT = """
 import os
 from pathlib import Path
-from encdl.keys import locked
+from encdl.keys import passphrases
 os.environ["MY_KEY"] = Path("k.key").read_text()
-locked.COST = 14
+passphrases.COST = 14
 """
 
 

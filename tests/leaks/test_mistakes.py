@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encdl import images
 from encdl.cli import main
-from encdl.keys import locked
-from encdl.keys.locked import Passphrase
+from encdl.files import images
+from encdl.keys import passphrases
+from encdl.keys.passphrases import Passphrase
 from tests.leaks.holders import KEY, NONCE, SECRETS
 from tests.leaks.search import leaks, secrets_of
 from tests.leaks.session import CONFIG
@@ -39,17 +39,17 @@ def test_a_key_file_in_the_place_of_a_setting(
 
 DEEP = [
     "encdl.keys.secret_files._check",
-    "encdl.keys.locked.Scrypt",
-    "encdl.keys.locked.AESGCM",
-    "encdl.keys.derive.HKDFExpand",
+    "encdl.keys.passphrases.Scrypt",
+    "encdl.keys.passphrases.AESGCM",
+    "encdl.keys.derivation.HKDFExpand",
     "encdl.keys.planes.byte_sequence",
-    "encdl.keys.maps.chunks",
-    "encdl.keys.coupled.Cipher",
-    "encdl.postprocess.diffusion.byte_sequence",
-    "encdl.postprocess.confusion.integer_sequence",
-    "encdl.container.tags.hmac.new",
-    "encdl.container.tags.HKDFExpand",
-    "encdl.container.metadata.AESGCM",
+    "encdl.keys.sequences.chunks",
+    "encdl.keys.coupled_maps.Cipher",
+    "encdl.ciphers.postprocess.diffusion.byte_sequence",
+    "encdl.ciphers.postprocess.confusion.integer_sequence",
+    "encdl.files.container.tags.hmac.new",
+    "encdl.files.container.tags.HKDFExpand",
+    "encdl.files.container.metadata.AESGCM",
 ]
 
 
@@ -60,7 +60,7 @@ def test_a_bug_next_to_the_secret_itself(
     """There the local variables are secret bytes; an ordinary traceback shows none of them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WORDS", WORDS)
-    monkeypatch.setattr(locked, "COST", 14)
+    monkeypatch.setattr(passphrases, "COST", 14)
     KEY.save("k.key", passphrase=Passphrase(WORDS))
     images.write("scan.png", np.zeros((4, 5), np.uint8))
 
@@ -68,7 +68,7 @@ def test_a_bug_next_to_the_secret_itself(
         raise RuntimeError("a bug")
 
     secrets = secrets_of(KEY, "key", [(NONCE, "")]) | {"passphrase": WORDS.encode()}
-    monkeypatch.setattr("encdl.codec.random_nonce", lambda: NONCE)
+    monkeypatch.setattr("encdl.files.codec.random_nonce", lambda: NONCE)
     monkeypatch.setattr(place, broken)
     with pytest.raises(RuntimeError, match="a bug") as caught:
         main(["encrypt", "scan.png", "--key", "k.key", "--passphrase-env", "WORDS", "--postprocess", "both"])

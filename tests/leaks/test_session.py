@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from encdl.keys.key import load_opener
-from encdl.keys.locked import Passphrase
+from encdl.keys.passphrases import Passphrase
 from tests.leaks.search import contents, leaks
 from tests.leaks.session import Session, session
 from tests.leaks.verbs import BROKEN, KEY_FILES, RIGHT, WORDS, WRONG

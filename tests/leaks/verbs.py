@@ -76,19 +76,19 @@ WRONG: list[list[str]] = [
 
 BROKEN: list[tuple[list[str], str]] = [
     (["encrypt", "scan.png", *KEYED, "-o", "b.encdl"], "encdl.ciphers.agile:AgileCipher._encrypt"),
-    (["encrypt", "scan.png", *KEYED, "-o", "b.encdl", "--nonce", "synthetic"], "encdl.atomic:os.fsync"),
+    (["encrypt", "scan.png", *KEYED, "-o", "b.encdl", "--nonce", "synthetic"], "encdl.utils.atomic:os.fsync"),
     (["decrypt", "scan.encdl", *KEYED, "-o", "b.png"], "encdl.ciphers.agile:AgileCipher._decrypt"),
     (["decrypt", "bad.encdl", *KEYED, "-o", "b.png", "--salvage"], "encdl.ciphers.agile:AgileCipher.repair"),
-    (["decrypt", "scan.encdl", "--key", "study.grant", "-o", "b.png"], "encdl.formats:write"),
-    (["rekey", "scan.encdl", *KEYED, "--new-key", "new.key"], "encdl.container:Writer.close"),
+    (["decrypt", "scan.encdl", "--key", "study.grant", "-o", "b.png"], "encdl.files.formats:write"),
+    (["rekey", "scan.encdl", *KEYED, "--new-key", "new.key"], "encdl.files.container:ContainerWriter.close"),
     (["grant", *KEYED, "--study", "T", "-o", "b.grant"], "encdl.keys.grant:Grant.save"),
     (["grant", *LOCKED, "--study", "T", "-o", "b.grant"], "encdl.keys.grant:Grant.save"),
     (["passwd", "locked.key", "--passphrase-env", "WORDS", "--remove"], "encdl.keys.key:Key.save"),
     (["keygen", "b.key", "--passphrase-env", "WORDS"], "encdl.keys.key:Key.save"),
     (["predict", "scan.encdl", *KEYED, *CLASSIFY], "encdl.readers:Reader.forward"),
     (["predict", "scan.encdl", *KEYED, *CLASSIFY], "encdl.ciphers.agile:AgileCipher._mask"),
-    (["predict", "scan.encdl", *KEYED, *SEGMENT, "-o", "b.masks", "--overlay"], "encdl.images:write"),
-    (["fit", "--config", "tiny.yaml"], "encdl.tasks.encrypt:EncryptTask.training_step"),
+    (["predict", "scan.encdl", *KEYED, *SEGMENT, "-o", "b.masks", "--overlay"], "encdl.files.images:write"),
+    (["fit", "--config", "tiny.yaml"], "encdl.training.tasks.encrypt:EncryptTask.training_step"),
 ]  # fmt: skip
 
 KEY_FILES = {"k.key", "new.key", "study.grant", "file.grant", "locked.key", "locked.grant"}

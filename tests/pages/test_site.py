@@ -47,5 +47,5 @@ def test_every_page_is_there_and_loads_nothing_from_elsewhere(site: Path) -> Non
 
 def test_the_reference_comes_from_docstrings(site: Path) -> None:
     text = (site / "reference.html").read_text()
-    for name in ("encdl.api.encrypt", "encdl.ciphers.base.Cipher", "encdl.attacks.base.Scene"):
+    for name in ("encdl.api.encrypt", "encdl.ciphers.base.Cipher", "encdl.audit.attacks.base.Scene"):
         assert f'id="{name}"' in text

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encdl import images
 from encdl.cli import VERBS
 from encdl.cli import main as encdl
-from tests.audit.tiny import shrink
+from encdl.files import images
+from tests.audit.security.tiny import shrink
 from tests.pages.typed import TRAINING, commands
 from tests.test_makefile import TARGETS
 
@@ -39,7 +39,7 @@ def test_the_commands(
         program, verb, *words = command.words
         if program == "make":
             assert verb in TARGETS
-        if program != "encdl" or verb == "report":  # which needs tracked runs: tests/report has them
+        if program != "encdl" or verb == "report":  # which needs tracked runs: tests/audit/report has them
             continue
         words = [checkpoint if "RUN" in word else word for word in words] + QUICK.get(verb, [])
         if verb == "fit":

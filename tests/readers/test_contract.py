@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from encdl import readers
-from encdl.errors import UsageError, WeightsError
 from encdl.readers import (
     Backbone,
     BasicUNet,
@@ -21,6 +20,7 @@ from encdl.readers import (
     SwinUNETR,
     UNet,
 )
+from encdl.utils.errors import UsageError, WeightsError
 
 STEMS = [PlainStem, KeylessStem, KeyedStem]
 SMALL: list[tuple[type[Any], dict[str, Any]]] = [

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from encdl.errors import UsageError
 from encdl.readers import KeyedStem, KeylessStem, PlainStem, Reader, ResNet18, UNet, keyed
+from encdl.utils.errors import UsageError
 from tests.reader_checkpoint import tiny_reader
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from encdl.errors import UsageError
 from encdl.readers import KeyedStem, KeylessStem, PlainStem, PositionalStem
-from encdl.readers.circle import harmonics_of
+from encdl.readers.keyless_stems import harmonics_of
+from encdl.utils.errors import UsageError
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import uvicorn
 
-from encdl import container
-from encdl.codec import Codec, Settings
-from encdl.images import Array
+from encdl.ciphers.weights import load
+from encdl.files import container
+from encdl.files.codec import Codec, Settings
+from encdl.files.images import Array
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
-from encdl.prediction import Predictor
+from encdl.readers.predictor import Predictor
 from encdl.serving.app import make_app
 from encdl.serving.service import Service
-from encdl.weights import load
 from tests.reader_checkpoint import SIZE, save_reader, tiny_reader
 
 Record = dict[str, str]

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from encdl.keys.key import Grant, Key
-from encdl.prediction import Predictor
 from encdl.readers import ResNet18, UNet
+from encdl.readers.predictor import Predictor
 from encdl.serving.service import MAX_RECORDS, RefusedError, Service, parse
 from tests.reader_checkpoint import CLASSES, SIZE
 from tests.serving.support import Record, noise, record, service

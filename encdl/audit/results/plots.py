@@ -1,0 +1,171 @@
+"""Plots of the documentation: drawn from records, and with a digest of what was drawn inside the file.
+
+By the digest it is told that a plot and a record differ; the pixels themselves depend on the version of matplotlib.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from encdl.audit.results.illustrations import draw_cipher, draw_path, of_weights
+from encdl.audit.results.record_values import Records
+from encdl.utils.atomic import write_bytes
+
+FIELD = "encdl-results"
+"""Name of the digest within a PNG file."""
+
+REVISION = 2
+"""Goes into the digest: raise it when the drawing itself changes."""
+
+Draw = Callable[[Any], bytes]
+
+
+@dataclass(frozen=True)
+class View:
+    """One kind of plot.
+
+    Attributes:
+        alt: What the image shows, in words.
+        data: What is drawn, of the records (or names of weights) and further words of a block.
+        draw: Draws that as a PNG file.
+        of_weights: Whether the block names shipped weights instead of records.
+    """
+
+    alt: str
+    data: Callable[[Any, Sequence[str]], Any]
+    draw: Draw
+    of_weights: bool = False
+
+
+@dataclass(frozen=True)
+class Plot:
+    """An image file and what it has to show.
+
+    Attributes:
+        path: The file.
+        view: How it is drawn.
+        data: What is drawn.
+    """
+
+    path: Path
+    view: View
+    data: Any
+
+    @classmethod
+    def of(cls, name: str, words: Sequence[str], root: Path, records: Records) -> Self:
+        """The plot of a block with these words: records, and what the view takes besides."""
+        view = PLOTS[name]
+        chosen = words[0].split(",")
+        data = view.data(chosen if view.of_weights else [records[each] for each in chosen], words[1:])
+        file = "-".join([name, chosen[0] if len(chosen) == 1 else "all", *words[1:]])
+        return cls(root / "docs" / "images" / "results" / f"{file}.png", view, data)
+
+    @property
+    def digest(self) -> str:
+        """Of the view, its revision and what it draws."""
+        content = json.dumps([REVISION, self.view.alt, self.data], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+    def markdown(self, page: Path) -> str:
+        """The image within a page."""
+        return f"![{self.view.alt}]({Path(os.path.relpath(self.path, page.parent)).as_posix()})"
+
+    def is_drawn(self) -> bool:
+        """Whether the file shows these data."""
+        from PIL import Image  # noqa: PLC0415
+
+        if not self.path.is_file():
+            return False
+        with Image.open(self.path) as image:
+            return image.info.get(FIELD) == self.digest
+
+    def draw(self) -> None:
+        """Draw the file anew."""
+        from PIL import Image, PngImagePlugin  # noqa: PLC0415
+
+        field = PngImagePlugin.PngInfo()
+        field.add_text(FIELD, self.digest)
+        file = io.BytesIO()
+        with Image.open(io.BytesIO(self.view.draw(self.data))) as image:
+            reduced = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        palette = reduced.getpalette() or []
+        reduced.putpalette([255 if level > 250 else level for level in palette])  # so that white stays white
+        reduced.save(file, format="png", pnginfo=field, optimize=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(self.path, file.getvalue(), force=True)
+
+
+def _repair_data(records: Sequence[Mapping[str, Any]], words: Sequence[str]) -> Any:
+    from encdl.ciphers.damage import DAMAGES  # noqa: PLC0415
+
+    [record], [row] = records, words
+    found = record["metrics"][row]
+    keep = ("mean", "low", "high")
+    return {
+        "title": f"{record['dataset']}, {len(record['seeds'])} training seeds",
+        "metrics": {
+            row: {
+                damage: {repair: {end: entry[end] for end in keep} for repair, entry in found[damage].items()}
+                for damage in DAMAGES
+            }
+        },
+    }
+
+
+def _draw_repair(data: Any) -> bytes:
+    from encdl.audit.evaluation.figures import figure_png  # noqa: PLC0415
+
+    return figure_png(data["metrics"], data["title"])
+
+
+def _draw_attacks(data: Any) -> bytes:
+    from encdl.audit.security.plots import attacks  # noqa: PLC0415
+
+    return attacks(data["findings"], data["unit"])
+
+
+def _draw_robustness(data: Any) -> bytes:
+    from encdl.audit.security.plots import robustness  # noqa: PLC0415
+
+    return robustness(data)
+
+
+def _findings(records: Sequence[Mapping[str, Any]], words: Sequence[str]) -> Any:
+    [record], [unit] = records, words
+    keep = ("name", "target", "mode", "score", "baseline", "unit", "broken", "interval")
+    found = record["metrics"]["attacks"]
+    return {
+        "unit": unit,
+        "findings": [{name: each[name] for name in keep} for each in found if each["unit"] == unit],
+    }
+
+
+PLOTS = {
+    "repair-plot": View("PSNR after each damage and repair, with 95 % intervals", _repair_data, _draw_repair),
+    "attacks-plot": View("score and baseline of each attack", _findings, _draw_attacks),
+    "robustness-plot": View(
+        "PSNR after damage by its strength, in each mode",
+        lambda records, _: records[0]["metrics"]["robustness"],
+        _draw_robustness,
+    ),
+    "cipher-panel": View(
+        "slices of a brain: plain, encrypted, under a wrong key, damaged and repaired",
+        lambda names, _: of_weights(names[0]),
+        draw_cipher,
+        of_weights=True,
+    ),
+    "path-panel": View(
+        "slices of a brain, their key planes, mask, ciphertext, the damaged file, and what comes back",
+        lambda names, _: of_weights(names[0]),
+        draw_path,
+        of_weights=True,
+    ),
+}
+"""By the name that blocks give."""

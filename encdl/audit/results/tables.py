@@ -1,0 +1,333 @@
+"""Tables of Markdown from records, and sentences that say what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from encdl.audit.evaluation.rows import RESTORED
+from encdl.audit.evaluation.table import DAMAGE_WORDS, REPAIR_WORDS
+from encdl.audit.results.record_values import MissingRecordError, Records
+
+SETS = {"brain_tumor": "tumours", "acdc": "ACDC", "pneumoniamnist": "pneumonia", "embedded": "MNI152"}
+"""What the tables call the data sets at the end of a record's name."""
+
+UNMEASURED = "not measured"
+
+READERS = (
+    "plaintext", "decrypt_then_infer", "ciphertext", "wrong_key", "keyless", "fixed_key", "hardened",
+    "hardened_plaintext", "mean_mask", "majority_class",
+)  # fmt: skip
+"""Rows of the tables of readers, where a record has them."""
+
+DAMAGED = {
+    "plaintext": "`plaintext`, same damage",
+    "ciphertext": "`ciphertext`",
+    "restore_then_infer": "restored, then read",
+    "hardened": "`hardened`",
+    "hardened_plaintext": "`hardened_plaintext`",
+}
+"""Columns of the tables of readers after damage."""
+
+OLD_DAMAGES = {"crop_25pct": "a quarter cropped"}
+"""Damage that records of version 0.1 have besides."""
+
+STATISTICS = {
+    "entropy_bits": ("entropy, bits", ".4f"),
+    "local_entropy_bits": ("local entropy, bits", ".4f"),
+    "chi2_pass_pct": ("χ² passes, %", ".0f"),
+    "adjacent_correlation": ("correlation", ".4f"),
+    "npcr_pct": ("NPCR, %", ".2f"),
+    "uaci_pct": ("UACI, %", ".2f"),
+    "psnr_db": ("PSNR, dB", ".1f"),
+    "ssim": ("SSIM", ".3f"),
+}
+"""Columns of the table of statistics, and their forms."""
+
+REFERENCE_WORDS = {
+    "repeated_key_xor": "a repeated key",
+    "fixed_xor": "a fixed XOR",
+    "lanes_logistic": "the chaotic map alone, 16-bit words",
+    "block_scrambling": "block scrambling",
+}
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def set_words(name: str) -> str:
+    """What the tables call the data set of a record."""
+    return next((words for end, words in SETS.items() if name.endswith(f"-{end}")), name)
+
+
+def present(records: Records, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """The records that exist; raises `MissingRecordError` if none does."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = records[name]
+        except MissingRecordError as error:
+            missing = error
+    if not found:
+        raise missing
+    return found
+
+
+def repair(records: Records, names: Sequence[str], row: str) -> str:
+    """PSNR after each damage: the network's and, in brackets, the best classical repair's; the better one is bold."""
+    counted = {"better": 0, "as good": 0, "worse": 0}
+
+    def cell(found: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
+        best, verdict = paired["best_classical"], _verdict(paired)
+        restored, classical = (f"{found[key]['mean']:.1f}" for key in (RESTORED, best))
+        counted[verdict] += 1
+        restored = f"**{restored}**" if verdict == "better" else restored
+        classical = f"**{classical}**" if verdict == "worse" else classical
+        return f"{restored} ({classical} {REPAIR_WORDS[best]})"
+
+    table = _by_damage(records, names, row, f"`{row}`, dB", cell)
+    told = ", ".join(f"{verdict} in {count}" for verdict, count in counted.items())
+    return f"{table}\n\nBy the 95 % interval of the difference the network is {told} of {sum(counted.values())} cells."
+
+
+def _verdict(paired: Mapping[str, Any]) -> str:
+    low, high = (paired[end] if paired[end] is not None else paired["mean"] for end in ("low", "high"))
+    return "better" if low > 0 else "worse" if high < 0 else "as good"
+
+
+def differences(records: Records, names: Sequence[str], row: str) -> str:
+    """The network less the best classical repair in each cell, with 95 % intervals."""
+
+    def cell(found: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
+        ends = "" if paired["low"] is None else f" [{paired['low']:+.1f}, {paired['high']:+.1f}]"
+        return f"{paired['mean']:+.1f}{ends}"
+
+    return _by_damage(records, names, row, f"`{row}`, restored less best classical, dB", cell)
+
+
+def _by_damage(records: Records, names: Sequence[str], row: str, head: str, cell: Callable[..., str]) -> str:
+    """A line for each damage, a column for each evaluation; `cell` gets a cipher's figures, and its paired ones."""
+    rows = {name: found["metrics"][row] for name, found in present(records, names).items()}
+    lines = [
+        [
+            words,
+            *(
+                cell(rows[name][damage], rows[name]["paired"][damage]) if name in rows else UNMEASURED
+                for name in names
+            ),
+        ]
+        for damage, words in DAMAGE_WORDS.items()
+    ]
+    return grid([head, *map(set_words, names)], lines)
+
+
+def readers(records: Records, names: Sequence[str]) -> str:
+    """One study of readers: each row's figures over seeds, and how far ciphertext is from plaintext."""
+    [name] = names
+    metrics = records[name]["metrics"]
+    main, *others = _figures(metrics)
+    lines = []
+    for row in READERS:
+        if row not in metrics:
+            continue
+        entry = metrics[row][main]
+        more = [f"{metrics[row][other]['mean']:.3f}" if other in metrics[row] else "-" for other in others]
+        lines.append([f"`{row}`", f"{entry['mean']:.3f} ± {entry['std']:.3f}", *more])
+    behind = [
+        cipher - plain
+        for cipher, plain in zip(
+            metrics["ciphertext"][main]["values"], metrics["plaintext"][main]["values"], strict=True
+        )
+    ]
+    each = ", ".join(f"{value:+.3f}" for value in behind)
+    return (
+        f"{grid([f'{len(behind)} seeds', _words(main), *map(_words, others)], lines)}\n\n"
+        f"Ciphertext less plaintext: {sum(behind) / len(behind):+.3f}; seed by seed {each}."
+    )
+
+
+def _figures(metrics: Mapping[str, Any]) -> list[str]:
+    return ["accuracy", "auroc"] if "accuracy" in metrics["plaintext"] else ["dice"]
+
+
+def _words(figure: str) -> str:
+    return {"accuracy": "accuracy", "auroc": "AUROC", "dice": "mean Dice"}[figure]
+
+
+def readers_damaged(records: Records, names: Sequence[str]) -> str:
+    """One study of readers: the main figure after each damage."""
+    [name] = names
+    metrics = records[name]["metrics"]
+    main = _figures(metrics)[0]
+    columns = [column for column in DAMAGED if all(column in row for row in metrics["robustness"].values())]
+    lines = [
+        [
+            (DAMAGE_WORDS | OLD_DAMAGES).get(damage, damage),
+            *(f"{rows[each][main]['mean']:.3f}" for each in columns),
+        ]
+        for damage, rows in metrics["robustness"].items()
+    ]
+    return grid([f"{_words(main)} after", *(DAMAGED[column] for column in columns)], lines)
+
+
+def readers_summary(records: Records, names: Sequence[str]) -> str:
+    """Several studies of readers, one line each."""
+    columns = ("plaintext", "ciphertext", "wrong_key", "keyless", "fixed_key")
+    lines = []
+    for name in names:
+        found = present(records, [name])[name]
+        metrics = found["metrics"]
+        main = _figures(metrics)[0]
+        floor = "majority_class" if "majority_class" in metrics else "mean_mask"
+        figures = [f"{metrics[row][main]['mean']:.3f}" for row in (*columns, floor)]
+        lines.append([f"{set_words(name)}, {_words(main)}", *figures])
+    head = ["", "plaintext", "ciphertext", "wrong key", "no key", "no key, one fixed key", "no image"]
+    return grid(head, lines)
+
+
+def reader_costs(records: Records, names: Sequence[str]) -> str:
+    """Ratios of times over sizes and batches, least to greatest."""
+    ratios = {
+        "keyed_to_plain": "keyed network, beside the plain one",
+        "ciphertext_to_plain": "with key planes and mask, beside the plain one",
+        "ciphertext_to_decrypt_then_infer": "with key planes and mask, beside decrypting first",
+    }
+    found = present(records, names)
+    times = {}
+    for name, record in found.items():
+        device = record["device"].removeprefix("NVIDIA ").split(" (")[0]
+        column = f"{set_words(name)}, {device}" if set_words(name) != name else device
+        times[column] = record["metrics"].get("cost") or record["metrics"]["memory"]
+    lines = [
+        [words, *(_span([one[ratio] for one in each.values()]) for each in times.values())]
+        for ratio, words in ratios.items()
+    ]
+    return grid(["times as long", *times], lines)
+
+
+def _span(values: Sequence[float], form: str = ".2f") -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"
+
+
+def attacks(records: Records, names: Sequence[str]) -> str:
+    """An audit: each attack on the default mode beside what it knows without ciphertext, and what it breaks."""
+    [name] = names
+    record = records[name]
+    findings = record["metrics"]["attacks"]
+    lines = []
+    for attack in dict.fromkeys(each["name"] for each in findings):
+        own = [each for each in findings if each["name"] == attack]
+        default = [each for each in own if (each["role"], each["mode"]) == ("audited", "default")]
+        if not default:
+            continue
+        broken = [each for each in own if each["role"] == "reference" and each["broken"]]
+        modes = [
+            each["mode"]
+            for each in own
+            if each["role"] == "audited" and each["broken"] and each not in default
+        ]
+        breaks = "; ".join(
+            f"{REFERENCE_WORDS.get(each['target'], each['target'])} {_score(each)}" for each in broken[:1]
+        )
+        lines.append(
+            [
+                f"`{attack}`" + (" (reported only)" if default[0]["advisory"] else ""),
+                _score(default[0], "baseline"),
+                _score(default[0]) + (" (broken)" if default[0]["broken"] else ""),
+                "; ".join([breaks, *(f"`{mode}`" for mode in modes)]),
+            ]
+        )
+    met = sum(check["met"] for check in record["checks"])
+    verdict = "passed" if record["passed"] else "FAILED"
+    head = ["attack", "without ciphertext", f"`{record['cipher']}`, default", "it breaks"]
+    return (
+        f"{grid(head, lines)}\n\n"
+        f"{verdict.capitalize() if record['passed'] else verdict}: {met} of {len(record['checks'])} checks met; "
+        f"{len(record['metrics']['attacks'])} findings, budget `{record['settings']['budget']}`, {record['dataset']}, "
+        f"{record['wall_s']:.0f} s on {record['device'].removeprefix('NVIDIA ')}."
+    )
+
+
+def _score(finding: Mapping[str, Any], field: str = "score") -> str:
+    unit = {"dB": " dB"}.get(finding["unit"], "")
+    return f"{finding[field]:.1f}{unit}" if unit else f"{finding[field]:.2f}"
+
+
+def statistics(records: Records, names: Sequence[str]) -> str:
+    """An audit's statistics of ciphertexts, a line for each way of encrypting."""
+    [name] = names
+    rows = records[name]["metrics"]["rows"]
+    lines = [
+        [f"`{row}`", *(f"{found[key]:{form}}" for key, (_, form) in STATISTICS.items())]
+        for row, found in rows.items()
+    ]
+    return grid(["", *(words for words, _ in STATISTICS.values())], lines)
+
+
+def throughput(records: Records, names: Sequence[str]) -> str:
+    """Whole files from disk to disk beside AES-256-GCM."""
+    [name] = names
+    lines = []
+    for files, found in records[name]["metrics"]["files"].items():
+        rates = [f"{found['mb_per_s'][f'encdl {verb}']:.1f}" for verb in ("encrypt", "decrypt")]
+        times = [f"{found[f'aes_{verb}_to_encdl_{verb}']:.1f}" for verb in ("encrypt", "decrypt")]
+        lines.append([files, *rates, *times, f"{found['share_of_network']:.0%}"])
+    head = ["files", "encrypt, MB/s", "decrypt, MB/s", "AES-256-GCM encrypts, times as fast", "decrypts"]
+    return grid([*head, "share of the mask network in encryption"], lines)
+
+
+def steps(records: Records, names: Sequence[str]) -> str:
+    """Seconds of each step of encryption as shares, and how many times as long it takes without compiled code."""
+    [name] = names
+    files = records[name]["metrics"]["files"]
+    lines = []
+    for step in next(iter(files.values()))["seconds_of_steps"]:
+        cells = []
+        for found in files.values():
+            compiled, plain = (
+                found[key].get(step) for key in ("seconds_of_steps", "seconds_without_compiled_code")
+            )
+            cells += [f"{compiled * 1e3:.2f}", f"{plain / compiled:.0f} times" if plain else "-"]
+        lines.append([step, *cells])
+    head = [cell for name in files for cell in (f"{name}: ms", "without compiled code")]
+    return grid(["step", *head], lines)
+
+
+def losses(records: Records, names: Sequence[str]) -> str:
+    """The study of losses: PSNR after each damage, mean and deviation over seeds, and the mean over all cells."""
+    [name] = names
+    metrics = records[name]["metrics"]
+    lines = []
+    for of_set in next(iter(metrics.values())):
+        for loss, sets in metrics.items():
+            cells = [sets[of_set]["restored_psnr_db"][damage] for damage in DAMAGE_WORDS]
+            lines.append(
+                [of_set, f"`{loss}`", *(f"{cell['mean']:.2f} ± {cell['std']:.2f}" for cell in cells)]
+            )
+    means = {
+        loss: [cell["mean"] for of_set in sets.values() for cell in of_set["restored_psnr_db"].values()]
+        for loss, sets in metrics.items()
+    }
+    ordered = sorted(means, key=lambda loss: -sum(means[loss]))
+    told = ", ".join(f"`{loss}` {sum(means[loss]) / len(means[loss]):.2f}" for loss in ordered)
+    return f"{grid(['set', 'loss', *DAMAGE_WORDS.values()], lines)}\n\nMean over all cells, dB: {told}."
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    "repair": repair,
+    "differences": differences,
+    "readers": readers,
+    "readers-damaged": readers_damaged,
+    "readers-summary": readers_summary,
+    "reader-costs": reader_costs,
+    "attacks": attacks,
+    "statistics": statistics,
+    "throughput": throughput,
+    "steps": steps,
+    "losses": losses,
+}
+"""By the name that blocks give."""

@@ -1,0 +1,85 @@
+"""What reading ciphertext costs beside reading plaintext, and beside decrypting first: one machine, one run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from encdl.audit.studies.timing import milliseconds, ratios, take_turns
+from encdl.ciphers.base import Cipher
+from encdl.ciphers.nn.plane_tensors import plane_tensor
+from encdl.keys.planes import PlaneSpec
+from encdl.readers import KeyedStem, PlainStem, Reader
+
+ROUNDS = 40
+RATIOS = (
+    ("keyed", "plain"),
+    ("ciphertext", "plain"),
+    ("ciphertext", "decrypt_then_infer"),
+)
+
+
+def cost(
+    reader: Reader,
+    cipher: Cipher,
+    spec: PlaneSpec,
+    device: str,
+    sizes: tuple[int, ...],
+    batches: tuple[int, ...],
+) -> dict[str, dict[str, Any]]:
+    """Milliseconds a batch of each step, and their ratios; on a CPU of the process's own time (`timing`).
+
+    Ciphertext and key are in the machine's memory; results stay on the device. From files: `encdl.audit.studies.files`.
+
+    Args:
+        reader: Gives the backbone; its stem's width is that of the stems compared.
+        cipher: In evaluation mode, on `device`.
+        spec: Map and expansion of the key planes.
+        device: Where to compute.
+        sizes: Heights and widths of the pictures, in pixels.
+        batches: Pictures a batch.
+
+    Returns:
+        For each size and batch (`128px_batch1`), times in ms: `key_planes`, `field`, `decrypt` (planes given), `plain`
+        and `keyed` (the reader with each stem, field given), `decrypt_then_infer` and `ciphertext` (everything from
+        ciphertext and key on); ratios: `keyed_to_plain`, `ciphertext_to_plain` and `ciphertext_to_decrypt_then_infer`,
+        each with its quartiles (see `encdl.audit.studies.timing.ratios`).
+    """
+    channels, width = reader.stem.channels, reader.stem.width
+    readers = {
+        name: Reader(stem(channels, width), reader.backbone).eval().to(device)
+        for name, stem in (("plain", PlainStem), ("keyed", KeyedStem))
+    }
+    found = {}
+    for size in sizes:
+        for batch in batches:
+            shape = (batch, channels, size, size)
+            picture = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
+            found[f"{size}px_batch{batch}"] = _times(readers, cipher, spec, picture)
+    return found
+
+
+@torch.inference_mode()
+def _times(readers: dict[str, Reader], cipher: Cipher, spec: PlaneSpec, picture: Tensor) -> dict[str, Any]:
+    secrets = [hashlib.sha256(f"encdl timing key {index}".encode()).digest() for index in range(len(picture))]
+
+    def planes() -> Tensor:
+        return plane_tensor(secrets, spec, picture.shape[1:], picture.device)
+
+    key = planes()
+    mask = cipher.field(picture, key)
+    steps: dict[str, Callable[[], Any]] = {
+        "key_planes": planes,
+        "field": lambda: cipher.field(picture, key),
+        "decrypt": lambda: cipher.decrypt(picture, key),
+        "plain": lambda: readers["plain"](picture),
+        "keyed": lambda: readers["keyed"](picture, mask),
+        "decrypt_then_infer": lambda: readers["plain"](cipher.decrypt(picture, planes())),
+        "ciphertext": lambda: readers["keyed"](picture, cipher.field(picture, planes())),
+    }
+    own = take_turns(steps, ROUNDS, picture.device).own
+    return milliseconds(own) | ratios(own, RATIOS)

@@ -1,0 +1,153 @@
+"""A cipher at work on the chunks of a file: key planes, network and post-processing, some chunks at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from encdl.ciphers.nn.plane_tensors import plane_tensor
+from encdl.files.container.byte_planes import Planes
+from encdl.keys.derivation import ImageKeys
+from encdl.keys.planes import PlaneSpec
+from encdl.utils.errors import UsageError
+
+if TYPE_CHECKING:
+    from encdl.ciphers.postprocess.base import PostProcess
+
+PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**23}
+"""Bytes that a call of the network takes."""
+
+
+class CipherLike(Protocol):
+    """What is needed of a cipher; every `encdl.ciphers.Cipher` has it.
+
+    Images, ciphertexts and key planes, packed, are uint8 (B, C, H, W); lost is bool (B, C, H, W).
+    Each channel must be treated by itself: a large picture is handed over some channels at a time.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the cipher class, as in the header."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether an intact ciphertext decrypts to every pixel."""
+        ...
+
+    def encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
+        """Encrypt pictures."""
+        ...
+
+    def decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        """Decrypt intact ciphertexts."""
+        ...
+
+    def field(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        """The mask that lies on each pixel, without forming the pictures."""
+        ...
+
+    def restore(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor | None = None) -> Tensor:
+        """Guess the pictures behind damaged ciphertexts."""
+        ...
+
+
+class ChunkCipher:
+    """Encrypts chunks and back. Chunks of one call have one shape, and each has its own keys.
+
+    Args:
+        cipher: the cipher, on the device where it is to run.
+        device: where the cipher's weights are.
+        planes: how to make the key planes.
+        process: what follows the network.
+    """
+
+    def __init__(
+        self, cipher: CipherLike, device: torch.device, planes: PlaneSpec, process: PostProcess
+    ) -> None:
+        self._cipher, self._device, self._planes, self._process = cipher, device, planes, process
+        self.at_once = PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cpu"])
+        """Bytes of chunks that one call should hold."""
+
+    def encrypt(self, chunks: Sequence[Planes], keys: Sequence[ImageKeys]) -> Planes:
+        """Byte planes uint8 (planes, h, w) of B chunks to their ciphertexts, uint8 (B, planes, h, w)."""
+        with device_errors(self._device):
+            images = self._tensor(chunks)
+            ciphertext = self._by_channels(self._cipher.encrypt, images, self._key_bits(images, keys))
+            return _array(self._process.apply(ciphertext, keys))
+
+    def decrypt(self, bodies: Sequence[Planes], keys: Sequence[ImageKeys]) -> Planes:
+        """Undo `encrypt`, once the ciphertexts were found authentic."""
+        with device_errors(self._device):
+            ciphertext, key_bits = self.unprocessed(bodies, keys)
+            return _array(self._by_channels(self._cipher.decrypt, ciphertext, key_bits))
+
+    def unprocessed(self, bodies: Sequence[Planes], keys: Sequence[ImageKeys]) -> tuple[Tensor, Tensor]:
+        """The network's ciphertexts, and their key planes, both uint8 (B, C, h, w)."""
+        ciphertext = self._process.undo(self._tensor(bodies), keys)
+        return ciphertext, self._key_bits(ciphertext, keys)
+
+    def mask(self, ciphertext: Tensor, key_bits: Tensor) -> Tensor:
+        """What lies on each pixel (`Cipher.field`), for results of `unprocessed`."""
+        return self._by_channels(self._cipher.field, ciphertext, key_bits)
+
+    def restore(self, body: Planes, keys: ImageKeys, lost: npt.NDArray[np.bool_]) -> Planes:
+        """Guess what is behind one damaged chunk.
+
+        Wider values are restored byte plane by byte plane: an error in a high byte is a large one.
+
+        Args:
+            body: uint8 (planes, h, w), the ciphertext.
+            keys: of the chunk.
+            lost: bool of the same shape, true where a byte is known to be missing. Any other may be damaged.
+        """
+        with device_errors(self._device):
+            ciphertext, key_bits = self.unprocessed([body], [keys])
+            missing = torch.from_numpy(np.ascontiguousarray(lost)[None]).to(self._device)
+            reached = self._process.undo_lost(missing, [keys])
+            return _array(self._by_channels(self._cipher.restore, ciphertext, key_bits, reached)[0])
+
+    def _tensor(self, chunks: Sequence[Planes]) -> Tensor:
+        alone = len(chunks) == 1 and chunks[0].flags.writeable  # PyTorch takes no memory that is not
+        return torch.from_numpy(chunks[0][None] if alone else np.stack(chunks)).to(self._device)
+
+    def _key_bits(self, images: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
+        return plane_tensor([key.planes for key in keys], self._planes, images.shape[1:], self._device)
+
+    def _by_channels(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        """Call `function` on as many channels at a time as bound its memory, which changes no result."""
+        batch, channels, height, width = tensors[0].shape
+        step = max(1, self.at_once // (batch * height * width))
+        if step >= channels:
+            return function(*tensors)
+        starts = range(0, channels, step)
+        return torch.cat([function(*(tensor[:, n : n + step] for tensor in tensors)) for n in starts], dim=1)
+
+
+def _array(tensor: Tensor) -> Planes:
+    array: Planes = tensor.cpu().numpy()
+    return array
+
+
+@contextlib.contextmanager
+def device_errors(device: torch.device) -> Iterator[None]:
+    """Say in one line that memory ran out.
+
+    Raises:
+        UsageError: On an accelerator.
+        MemoryError: On the CPU.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise UsageError(f"device {str(device)!r} ran out of memory: use --device cpu") from None
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):  # what the CPU's allocator says
+            raise
+        raise MemoryError from None

@@ -1,0 +1,433 @@
+"""From documents to containers and back, slice by slice: memory does not grow with the number of slices."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encdl.ciphers import postprocess as post
+from encdl.ciphers.weights import how_to_get
+from encdl.files import container, formats
+from encdl.files.chunk_cipher import ChunkCipher, CipherLike, device_errors
+from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid, Header, Metadata, aes_wrap
+from encdl.files.container.byte_planes import Array, Planes, paste
+from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
+from encdl.files.formats.array_digest import ArrayDigest
+from encdl.files.formats.base import Document, slice_shape
+from encdl.keys.derivation import ImageKeys, check_study
+from encdl.keys.key import Grant, Opener
+from encdl.keys.nonces import random_nonce, synthetic_nonce
+from encdl.keys.planes import PlaneSpec
+from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WeightsError
+from encdl.utils.worker_thread import Background, cores
+
+NonceMode = Literal["random", "synthetic"]
+Wrapping = Literal["none", "aes"]
+NONCE_MODES: tuple[NonceMode, ...] = ("random", "synthetic")
+FILE_PLANES = 8
+"""Key planes a pixel in a file: with fewer, a mask has fewer than 256 values, and the image shows through."""
+HELD_BYTES = 2**26
+"""An array up to this size is read once and held in memory, a larger one read twice: its digest precedes its pixels."""
+THREADED_BYTES = 2**19
+"""From this size on hashing, tags and files are a thread's: it costs as much as hashing a tenth of that."""
+CONTENT_BYTES = 32
+Progress = Callable[[int], object]
+"""Is told how many bytes of the array more are done."""
+
+
+@dataclass
+class Salvage:
+    """What to do with damaged slices, and which they were.
+
+    Attributes:
+        restore: guess them with the cipher's decryption network; if not, what is damaged stays zero.
+        damaged: slices of which a part was damaged or missing, counted from 0; known once all slices were read.
+    """
+
+    restore: bool = True
+    damaged: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to encrypt.
+
+    Attributes:
+        planes: how to make the key planes; as many as the cipher takes.
+        postprocess: a name of `encdl.ciphers.postprocess.NAMES`.
+        nonce: "random", or "synthetic": from a keyed hash of the content and of all settings, so that one changed
+            pixel changes every key plane. Equal content then gives equal files, which shows that it is equal.
+        study: name of the study that the file belongs to.
+        wrap: "aes" to seal the finished container in AES-256-GCM (`encdl.files.container.aes_wrap`), "none" to leave
+            it.
+    """
+
+    planes: PlaneSpec = field(default_factory=PlaneSpec)
+    postprocess: str = post.DEFAULT
+    nonce: NonceMode = "random"
+    study: str = ""
+    wrap: Wrapping = "none"
+
+
+@dataclass(frozen=True)
+class CipherSlice:
+    """A slice as a reader of ciphertext takes it.
+
+    Attributes:
+        body: the slice as it lies in the file, uint8 (C, H, W).
+        ciphertext: with the post-processing undone, uint8 (1, C, H, W) on the codec's device.
+        mask: what lies on each pixel (`Cipher.field`), of the same form.
+    """
+
+    body: Planes
+    ciphertext: Tensor
+    mask: Tensor
+
+
+class Codec:
+    """Encrypts documents into containers and back with one cipher and its weights.
+
+    Args:
+        cipher: the cipher, on the device where it is to run.
+        weights_id: 16 hex digits that name its weights; they go into the header and must fit on the way back.
+        device: where the cipher's weights are.
+    """
+
+    def __init__(self, cipher: CipherLike, weights_id: str, device: str | torch.device = "cpu") -> None:
+        self.cipher = cipher
+        self.weights_id = weights_id
+        self.device = torch.device(device)
+
+    def encrypt(
+        self,
+        document: Document,
+        opener: Opener,
+        stream: BinaryIO,
+        settings: Settings | None = None,
+        *,
+        suffix: str | None = None,
+        content: bytes | None = None,
+        progress: Progress | None = None,
+    ) -> Header:
+        """Write the container of a document.
+
+        Args:
+            document: what to encrypt.
+            opener: a key, or a grant for the study.
+            stream: where to write.
+            settings: how to encrypt; see `Settings`.
+            suffix: ending of the original file's name, kept among the secret metadata; the format's own by default.
+            content: the array's digest, if it is known (`content_of`); otherwise a large array is read twice.
+            progress: is told how many more bytes of the array are done.
+
+        Returns:
+            The header.
+
+        Raises:
+            ImageFileError: the array has a shape or type that no file holds, or changed while it was read.
+            UsageError: an unknown setting, fewer than eight key planes, or a grant that cannot encrypt.
+            WrongKeyError: a grant for another study.
+        """
+        settings = settings or Settings()
+        check_document(document)
+        small = math.prod(document.shape) * document.dtype.itemsize <= HELD_BYTES
+        if kept := small and not (content or document.content):
+            document = held(document)
+        # A random nonce leaves time for the digest: its length is all that the header tells of it.
+        later = kept and settings.nonce == "random"
+        content = content or (bytes(CONTENT_BYTES) if later else content_of(document))
+        suffix = formats.suffix_of(document.format) if suffix is None else suffix
+        metadata = Metadata(document.format, suffix, content.hex(), document.rest)
+        header = self._header(document, opener, settings, metadata)
+        keys = opener.image_keys(header.nonce_bytes, header.study)
+        work = self._chunk_cipher(header)
+        check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
+
+        def begun() -> tuple[ContainerWriter, aes_wrap.Writer | None]:
+            known = replace(metadata, content=content_of(document).hex()) if later else metadata
+            wrapping = _wrapping(stream, settings, keys, header)
+            inner = stream if wrapping is None else cast(BinaryIO, wrapping)
+            return ContainerWriter(inner, header, known, keys), wrapping
+
+        with Background(_threaded(header)) as background:
+            output = background.call(begun)
+
+            def write(bodies: Planes) -> None:
+                for body in bodies:
+                    output.result()[0].chunk(body.reshape(-1).data)
+
+            def count(part: Array) -> None:
+                if check is not None:  # whoever made the slice may use its memory for the next one
+                    background.call(check.update, part.copy() if part.flags.writeable else part)
+
+            start = 0
+            for group in grouped(chunks_of(document, header.grid, count), work.at_once):
+                own = [container.chunk_keys(keys, start + offset) for offset in range(len(group))]
+                background.call(write, work.encrypt(group, own))
+                start += len(group)
+                _tell(progress, group)
+        if check is not None and check.digest() != content:
+            raise ImageFileError("the pixels changed while they were read: try again")
+        writer, wrapping = output.result()
+        writer.close()
+        if wrapping is not None:
+            wrapping.finish()
+        return header
+
+    def decrypt(
+        self, reader: ContainerReader, salvage: Salvage | None = None, progress: Progress | None = None
+    ) -> Document:
+        """The document in a container; its slices are read, verified and decrypted as they are asked for.
+
+        Keep what is made of the slices hidden until all of them came: only then it is known that none is missing.
+
+        Args:
+            reader: the opened container.
+            salvage: what to do with damaged slices, with a tolerant reader.
+            progress: as in `encrypt`.
+
+        Returns:
+            The document; where the metadata are damaged, one of format "npy" with nothing beside its pixels. Its
+            slices raise `ContainerError` where something was changed, and where the cipher is exact and the
+            result is not what was encrypted.
+
+        Raises:
+            WeightsError: the file was made with another cipher or other weights.
+            ContainerError: the post-processing is not one that this version knows.
+            UsageError: the reader is tolerant, and `salvage` is not given.
+        """
+        if reader.tolerant and salvage is None:
+            raise UsageError("a tolerant reader needs to know what to do with damaged slices: give `salvage`")
+        header, metadata = reader.header, reader.metadata or Metadata("npy")
+        self._check(header)
+        work = self._chunk_cipher(header)
+        return Document(
+            header.shape,
+            np.dtype(header.dtype),
+            header.layout,
+            metadata.format,
+            metadata.rest,
+            lambda: self._slices(reader, work, salvage, progress),
+        )
+
+    def encrypt_array(
+        self,
+        array: Array,
+        opener: Opener,
+        settings: Settings | None = None,
+        *,
+        layout: str | None = None,
+        file_format: str = "npy",
+    ) -> bytes:
+        """Encrypt an array into a container in memory.
+
+        Args:
+            array: 1 to 8 axes, integers or floats.
+            opener: a key, or a grant for the study.
+            settings: how to encrypt; see `Settings`.
+            layout: one letter an axis (`encdl.files.container.chunk_grid`); `encdl.files.formats.base.layout_of` the
+                shape by default.
+            file_format: what `encdl decrypt` shall write.
+
+        Raises:
+            ImageFileError, UsageError, WrongKeyError: as `encrypt`.
+        """
+        stream = io.BytesIO()
+        self.encrypt(document_of(array, layout, file_format), opener, stream, settings)
+        return stream.getvalue()
+
+    def decrypt_array(self, data: bytes, opener: Opener) -> Array:
+        """Decrypt what `encrypt_array` made, exact where the cipher is; errors as `ContainerReader` and `decrypt`."""
+        document = self.decrypt(ContainerReader(io.BytesIO(data), opener))
+        return array_of(document)
+
+    def cipher_slices(self, reader: ContainerReader) -> Iterator[CipherSlice]:
+        """Every slice as a reader of ciphertext takes it; no picture is formed. Errors as `decrypt`."""
+        header = reader.header
+        self._check(header)
+        grid, work = header.grid, self._chunk_cipher(header)
+        shape = (grid.planes, grid.height, grid.width)
+        for chunks in _by_slice(reader):
+            whole = np.empty(shape, np.uint8)
+            ciphertext, mask = (
+                torch.empty(1, *shape, dtype=torch.uint8, device=self.device) for _ in range(2)
+            )
+            for chunk in chunks:
+                place = grid.place(chunk.index)
+                rows, columns = (
+                    slice(place.top, place.top + place.height),
+                    slice(place.left, place.left + place.width),
+                )
+                body = _planes(chunk, grid)
+                with device_errors(self.device):
+                    part, key_bits = work.unprocessed([body], [reader.keys(chunk.index)])
+                    whole[:, rows, columns] = body
+                    ciphertext[..., rows, columns] = part
+                    mask[..., rows, columns] = work.mask(part, key_bits)
+            yield CipherSlice(whole, ciphertext, mask)
+
+    def _header(self, document: Document, opener: Opener, settings: Settings, metadata: Metadata) -> Header:
+        if isinstance(opener, Grant) and opener.scope == "file":
+            raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
+        if settings.planes.planes != FILE_PLANES:
+            raise UsageError(
+                f"{settings.planes.planes} key planes a pixel would let the image show through: a file is encrypted "
+                f"with {FILE_PLANES}; fewer are for experiments with encdl.ciphers"
+            )
+        post.create(settings.postprocess)
+        study = check_study(settings.study)
+        shape = tuple(int(size) for size in document.shape)
+        stored: dict[str, Any] = {
+            "cipher": self.cipher.name,
+            "weights": self.weights_id,
+            "shape": shape,
+            "dtype": document.dtype.name,
+            "layout": document.layout,
+            "postprocess": settings.postprocess,
+            "planes": settings.planes.to_dict(),
+            "tile": container.choose_tile(shape, document.layout, document.dtype.name),
+            "sealed_bytes": container.sealed_length(metadata),
+        }
+        nonce = _nonce(settings.nonce, opener, stored, metadata, study)
+        return Header(**stored, nonce=nonce.hex(), study=study, key_id=opener.key_id)
+
+    def _slices(
+        self, reader: ContainerReader, work: ChunkCipher, salvage: Salvage | None, progress: Progress | None
+    ) -> Iterator[Array]:
+        header, grid = reader.header, reader.header.grid
+        little = np.dtype(header.dtype).newbyteorder("<")
+        check = ArrayDigest(header.shape, header.layout, header.dtype)
+        shape = (grid.height, grid.width, grid.channels)
+        if salvage is not None:
+            salvage.damaged.clear()
+        current, tiles = np.empty(0, little), 0
+        with Background(_threaded(header)) as background:
+            for chunk, planes in self._opened(reader, background.ahead(reader.chunks()), work, salvage):
+                place = grid.place(chunk.index)
+                if tiles == 0:
+                    current = np.empty(shape, little)
+                paste(current, place, planes)
+                tiles = (tiles + 1) % (grid.count // grid.slices)
+                if progress is not None:
+                    progress(planes.size)
+                if tiles == 0:
+                    current.flags.writeable = False  # it is still read when whoever gets it goes on
+                    background.call(check.update, current)
+                    yield _native(current, grid)
+        told = reader.metadata.content if reader.metadata else ""
+        intact = salvage is None or not salvage.damaged
+        if self.cipher.exact and intact and told and told != check.digest().hex():
+            raise ContainerError(
+                f"{reader.where}: is authentic, and does not decrypt to what was encrypted: this machine computes "
+                "otherwise; try another --device"
+            )
+
+    def _opened(
+        self, reader: ContainerReader, chunks: Iterator[Chunk], work: ChunkCipher, salvage: Salvage | None
+    ) -> Iterator[tuple[Chunk, Planes]]:
+        """Every chunk of the reader with its byte planes, decrypted or restored."""
+        grid = reader.header.grid
+        group: list[Chunk] = []
+
+        def flush() -> Iterator[tuple[Chunk, Planes]]:
+            bodies = [_planes(chunk, grid) for chunk in group]
+            opened = work.decrypt(bodies, [reader.keys(chunk.index) for chunk in group]) if group else ()
+            yield from zip(tuple(group), opened, strict=True)
+            group.clear()
+
+        for chunk in chunks:
+            fits = not group or _form(grid, chunk.index) == _form(grid, group[0].index)
+            if not fits or not chunk.intact or (len(group) + 1) * len(chunk.body) > work.at_once:
+                yield from flush()
+            if chunk.intact:
+                group.append(chunk)
+            elif salvage is not None:
+                number = grid.place(chunk.index).slice
+                if number not in salvage.damaged[-1:]:
+                    salvage.damaged.append(number)
+                yield chunk, self._guess(reader, work, salvage, chunk)
+        yield from flush()
+
+    def _guess(self, reader: ContainerReader, work: ChunkCipher, salvage: Salvage, chunk: Chunk) -> Planes:
+        body = _planes(chunk, reader.header.grid)
+        if not salvage.restore or not chunk.present:
+            return np.zeros_like(body)
+        lost = np.arange(body.size).reshape(body.shape) >= chunk.present
+        return work.restore(body, reader.keys(chunk.index), lost)
+
+    def _chunk_cipher(self, header: Header) -> ChunkCipher:
+        try:
+            process = post.create(header.postprocess)
+        except UsageError as error:
+            raise ContainerError(f"the file needs a newer EncDL ({error})") from None
+        return ChunkCipher(self.cipher, self.device, header.plane_spec(), process)
+
+    def _check(self, header: Header) -> None:
+        if (header.cipher, header.weights) != (self.cipher.name, self.weights_id):
+            loaded = f"{self.cipher.name!r} with {self.weights_id}"
+            raise WeightsError(
+                f"these are not the weights of the file ({loaded}): {how_to_get(header.cipher, header.weights)}"
+            )
+
+
+def _wrapping(
+    stream: BinaryIO, settings: Settings, keys: ImageKeys, header: Header
+) -> aes_wrap.Writer | None:
+    if settings.wrap == "none":
+        return None
+    if settings.wrap != "aes":
+        raise UsageError(f"wrap {settings.wrap!r} is not known: use aes or none")
+    return aes_wrap.Writer(stream, keys, header.key_id, header.study)
+
+
+def _threaded(header: Header) -> bool:
+    return header.body_bytes >= THREADED_BYTES and cores() > 1
+
+
+def _by_slice(reader: ContainerReader) -> Iterator[list[Chunk]]:
+    grid = reader.header.grid
+    tiles, chunks = grid.count // grid.slices, []
+    for chunk in reader.chunks():
+        chunks.append(chunk)
+        if len(chunks) == tiles:
+            yield chunks
+            chunks = []
+
+
+def _planes(chunk: Chunk, grid: Grid) -> Planes:
+    return np.frombuffer(chunk.body, np.uint8).reshape(_form(grid, chunk.index))
+
+
+def _form(grid: Grid, index: int) -> tuple[int, int, int]:
+    """(planes, height, width) of a chunk."""
+    place = grid.place(index)
+    return grid.planes, place.height, place.width
+
+
+def _native(array: Array, grid: Grid) -> Array:
+    return array.reshape(slice_shape(grid.shape, grid.layout)).astype(
+        array.dtype.newbyteorder("="), copy=False
+    )
+
+
+def _tell(progress: Progress | None, group: list[Planes]) -> None:
+    if progress is not None:
+        progress(sum(chunk.size for chunk in group))
+
+
+def _nonce(mode: str, opener: Opener, stored: dict[str, Any], metadata: Metadata, study: str) -> bytes:
+    if mode == "random":
+        return random_nonce()
+    if mode == "synthetic":
+        # All settings and all metadata belong to the context: the same content beside others gets other keys.
+        context = json.dumps(stored, sort_keys=True).encode() + b"\0" + metadata.to_bytes()
+        return synthetic_nonce(opener, bytes.fromhex(metadata.content), context, study)
+    raise UsageError(f"nonce {mode!r} is not known: use {' or '.join(NONCE_MODES)}")

@@ -1,0 +1,162 @@
+"""How an array is cut into chunks: one a slice, or one a tile where a slice is large.
+
+The axes of an array have one letter each: any letters for the axes that count slices, then `HW` (or `W` alone), then
+`C` where a pixel has several values. So `HW` and `HWC` are pictures, `SHW` a volume, `TSHW` a volume over time.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from encdl.utils.errors import ContainerError
+
+MAX_AXES = 8
+MAX_SIDE = 2**26
+MAX_CHANNELS = 1024
+MAX_SLICES = 2**32
+MAX_SLICE_BYTES = 2**30
+MAX_BODY_BYTES = 2**40
+MAX_CHUNK_BYTES = 2**22
+MAX_CHUNK_PIXELS = 2**20
+
+DTYPES = (
+    "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
+    "float16", "float32", "float64", "complex64", "complex128",
+)  # fmt: skip
+"""Types of values, each stored as its bytes, the lowest first."""
+
+_LAYOUT = re.compile(r"(?!.*(.).*\1)(?:[ABD-GI-VX-Z]*H)?WC?")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a chunk lies: rows `top` to `top + height` and columns `left` to `left + width` of one slice."""
+
+    slice: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The chunks of an array, counted through slice by slice, tile rows from the top and in them from the left.
+
+    Attributes:
+        shape: the array's shape, one size a letter of the layout.
+        layout: one letter an axis.
+        itemsize: bytes of a value.
+        tile: rows and columns of a chunk; those at the lower and right edge are smaller.
+    """
+
+    shape: tuple[int, ...]
+    layout: str
+    itemsize: int
+    tile: tuple[int, int]
+
+    @cached_property
+    def channels(self) -> int:
+        """Values of a pixel."""
+        return self.shape[-1] if self.layout.endswith("C") else 1
+
+    @cached_property
+    def height(self) -> int:
+        """Rows of a slice; 1 for an array of one axis."""
+        return self.shape[self.layout.index("H")] if "H" in self.layout else 1
+
+    @cached_property
+    def width(self) -> int:
+        """Columns of a slice."""
+        return self.shape[self.layout.index("W")]
+
+    @cached_property
+    def slices(self) -> int:
+        """Slices of the array."""
+        return math.prod(self.shape) // (self.height * self.width * self.channels)
+
+    @cached_property
+    def planes(self) -> int:
+        """Byte planes of a slice: what the cipher takes for channels."""
+        return self.channels * self.itemsize
+
+    @cached_property
+    def body_bytes(self) -> int:
+        """Bytes of all chunks together: as many as the array has."""
+        return math.prod(self.shape) * self.itemsize
+
+    @cached_property
+    def tiles(self) -> tuple[int, int]:
+        """How many tiles a slice has, down and across."""
+        return -(-self.height // self.tile[0]), -(-self.width // self.tile[1])
+
+    @cached_property
+    def count(self) -> int:
+        """Chunks of the array."""
+        return self.slices * math.prod(self.tiles)
+
+    def place(self, index: int) -> Place:
+        """Where chunk `index` lies."""
+        down, across = self.tiles
+        number, within = divmod(index, down * across)
+        row, column = divmod(within, across)
+        top, left = row * self.tile[0], column * self.tile[1]
+        height, width = min(self.tile[0], self.height - top), min(self.tile[1], self.width - left)
+        return Place(number, top, left, height, width)
+
+    def chunk_bytes(self, index: int) -> int:
+        """Bytes of chunk `index`."""
+        place = self.place(index)
+        return place.height * place.width * self.planes
+
+
+def itemsize(dtype: str) -> int:
+    """Bytes of a value of this type."""
+    return np.dtype(dtype).itemsize
+
+
+def is_layout(layout: object, shape: Sequence[int]) -> bool:
+    """Whether the letters fit the shape: each once, and in an order that a file may have."""
+    return (
+        isinstance(layout, str)
+        and len(layout) == len(shape) <= MAX_AXES
+        and _LAYOUT.fullmatch(layout) is not None
+    )
+
+
+def choose_tile(shape: Sequence[int], layout: str, dtype: str) -> tuple[int, int]:
+    """Rows and columns of a chunk: the whole slice, or near to the largest squares within the limits."""
+    whole = Grid(tuple(shape), layout, itemsize(dtype), (1, 1))
+    height, width = whole.height, whole.width
+    pixels = max(1, min(MAX_CHUNK_PIXELS, MAX_CHUNK_BYTES // whole.planes))
+    if height * width <= pixels:
+        return height, width
+    rows = min(1 << (pixels.bit_length() - 1) // 2, height)
+    columns = min(pixels // rows, width)
+    return min(pixels // columns, height), columns  # a narrow slice gets longer tiles
+
+
+def check_grid(grid: Grid) -> None:
+    """Refuse sizes beyond the limits, before anything is allocated for them.
+
+    Raises:
+        ContainerError: names the size that is too large.
+    """
+    for what, size, limit in (
+        ("rows", grid.height, MAX_SIDE),
+        ("columns", grid.width, MAX_SIDE),
+        ("channels", grid.channels, MAX_CHANNELS),
+        ("slices", grid.slices, MAX_SLICES),
+        ("bytes a slice", grid.height * grid.width * grid.planes, MAX_SLICE_BYTES),
+        ("bytes", grid.body_bytes, MAX_BODY_BYTES),
+    ):
+        if size > limit:
+            raise ContainerError(
+                f"an array of {size:,} {what} is more than a file holds ({limit:,}): split it"
+            )

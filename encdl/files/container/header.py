@@ -1,0 +1,219 @@
+"""What a container says about itself in the clear: its header, read from untrusted bytes and checked."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from encdl.files.container.chunk_grid import (
+    DTYPES,
+    MAX_BODY_BYTES,
+    MAX_CHUNK_BYTES,
+    Grid,
+    check_grid,
+    is_layout,
+    itemsize,
+)
+from encdl.keys.derivation import check_study
+from encdl.keys.planes import PlaneSpec
+from encdl.utils.errors import ContainerError, UsageError
+
+MAGIC = b"\x89ENCDL\r\n"
+VERSION = 3
+"""Versions 1 and 2 were those of EncDL 0.1, whose cipher this version does not have."""
+PREFIX = struct.Struct("<8sHI")
+MAX_HEADER_BYTES = 64 * 1024
+MAX_SEALED_BYTES = 2**26
+MIN_SEALED_BYTES = 16
+TAG_BYTES = 32
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_ID = re.compile(r"[0-9a-f]{16}")
+_NONCE = re.compile(r"[0-9a-f]{32}")
+_PATTERNS = {"cipher": _NAME, "weights": _ID, "nonce": _NONCE, "postprocess": _NAME, "key_id": _ID}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a container says about itself; readable by anyone, changeable by no one without the key.
+
+    Attributes:
+        cipher: name of the cipher class.
+        weights: id of the cipher's weights, 16 hex digits.
+        shape: shape of the array.
+        dtype: name of its type, see `encdl.files.container.chunk_grid.DTYPES`.
+        layout: one letter an axis, see `encdl.files.container.chunk_grid`.
+        nonce: 32 hex digits; makes this file's keys differ from every other file's.
+        postprocess: name of the post-processing.
+        planes: how the key planes are made, `PlaneSpec.to_dict()`.
+        study: name of the study, "" for none.
+        key_id: id of the master key, 16 hex digits; says nothing about the key itself.
+        tile: rows and columns of a chunk.
+        sealed_bytes: length of the sealed metadata.
+    """
+
+    cipher: str
+    weights: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+    nonce: str
+    postprocess: str
+    planes: Mapping[str, Any]
+    study: str
+    key_id: str
+    tile: tuple[int, int]
+    sealed_bytes: int
+
+    def __post_init__(self) -> None:
+        """Check every field; raise `ContainerError` on the first that is wrong."""
+        for name, pattern in _PATTERNS.items():
+            value = getattr(self, name)
+            if not isinstance(value, str) or not pattern.fullmatch(value):
+                raise bad_field(name, value)
+        if not isinstance(self.dtype, str) or self.dtype not in DTYPES:
+            raise bad_field("dtype", self.dtype)
+        self._check_study()
+        self._check_shape()
+        self._check_chunks()
+        self.plane_spec()
+
+    def _check_study(self) -> None:
+        try:
+            valid = isinstance(self.study, str) and check_study(self.study) == self.study
+        except UsageError:
+            valid = False
+        if not valid:
+            raise bad_field("study", self.study)
+
+    def _check_shape(self) -> None:
+        if not _sizes(self.shape):
+            raise bad_field("shape", self.shape)
+        if not is_layout(self.layout, self.shape):
+            raise bad_field("layout", self.layout)
+        if not _sizes(self.tile) or len(self.tile) != 2:
+            raise bad_field("tile", self.tile)
+        try:
+            check_grid(self.grid)
+        except ContainerError as error:
+            raise ContainerError(f"the header's field 'shape' is not valid ({error})") from None
+
+    def _check_chunks(self) -> None:
+        rows, columns = self.tile
+        grid = self.grid
+        if rows > grid.height or columns > grid.width or rows * columns * grid.planes > MAX_CHUNK_BYTES:
+            raise bad_field("tile", self.tile)
+        sealed = self.sealed_bytes
+        if type(sealed) is not int or not MIN_SEALED_BYTES <= sealed <= MAX_SEALED_BYTES:
+            raise bad_field("sealed_bytes", sealed)
+
+    def plane_spec(self) -> PlaneSpec:
+        """Return `planes` as the object that makes key planes; raise `ContainerError` if it is not valid."""
+        if not isinstance(self.planes, Mapping):
+            raise bad_field("planes", self.planes)
+        try:
+            return PlaneSpec.from_dict(dict(self.planes))
+        except UsageError as error:
+            raise ContainerError(f"the header's field 'planes' is not valid ({error})") from None
+
+    @cached_property
+    def grid(self) -> Grid:
+        """How the array is cut into chunks."""
+        return Grid(self.shape, self.layout, itemsize(self.dtype), self.tile)
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of all chunks together: as many as the array has."""
+        return self.grid.body_bytes
+
+    @property
+    def nonce_bytes(self) -> bytes:
+        """The nonce as 16 bytes."""
+        return bytes.fromhex(self.nonce)
+
+    def fields(self) -> dict[str, Any]:
+        """What is stored, as plain values."""
+        plain = {"shape": list(self.shape), "tile": list(self.tile), "planes": dict(self.planes)}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | plain
+
+    def to_bytes(self) -> bytes:
+        """The file's first bytes: magic, version, and the header as canonical JSON after its length.
+
+        Raises:
+            ContainerError: the header would be longer than 64 KiB.
+        """
+        encoded = canonical(self.fields())
+        if len(encoded) > MAX_HEADER_BYTES:
+            raise ContainerError(
+                f"the header would be {len(encoded):,} bytes, more than {MAX_HEADER_BYTES:,}"
+            )
+        return PREFIX.pack(MAGIC, VERSION, len(encoded)) + encoded
+
+    @classmethod
+    def from_bytes(cls, encoded: bytes) -> Header:
+        """Decode the JSON of a header that comes from an untrusted file.
+
+        Raises:
+            ContainerError: not canonical JSON; or a field is missing, unknown, of a wrong type or range.
+        """
+        names = [field.name for field in fields(cls)]
+        values = exact_fields(parse_canonical(encoded), names)
+        return cls(**{**values, "shape": tupled(values["shape"]), "tile": tupled(values["tile"])})
+
+
+def canonical(values: object) -> bytes:
+    """JSON in the one form that is accepted: UTF-8, keys sorted, no spaces."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def parse_canonical(encoded: bytes, what: str = "header") -> dict[str, Any]:
+    """Parse untrusted JSON; raise `ContainerError` unless it is an object in canonical form."""
+    try:
+        # Canonical form alone is accepted: no duplicate fields, no floats in disguise.
+        values = json.loads(encoded.decode("utf-8"))
+        exact = canonical(values) == encoded
+    except (ValueError, RecursionError):
+        exact = False
+    if not exact or not isinstance(values, dict):
+        raise ContainerError(f"the {what} is not canonical JSON")
+    return values
+
+
+def exact_fields(values: dict[str, Any], names: list[str], what: str = "header") -> dict[str, Any]:
+    """Return `values`; raise `ContainerError` unless its fields are exactly `names`."""
+    for name in sorted(set(names) - set(values)):
+        raise ContainerError(f"the {what}'s field {name!r} is missing")
+    for name in sorted(set(values) - set(names)):
+        raise ContainerError(f"the {what} has an unknown field {_short(name)}")
+    return values
+
+
+def tupled(value: object) -> Any:
+    """A list as a tuple; anything else as it is, for the checks to refuse."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def bad_field(name: str, value: object, what: str = "header") -> ContainerError:
+    """The error about a field's value."""
+    return ContainerError(f"the {what}'s field {name!r} is not valid ({_short(value)})")
+
+
+def _sizes(value: object) -> bool:
+    """Whether a value is sizes: the largest of them still prints in a line."""
+    return (
+        isinstance(value, tuple)
+        and bool(value)
+        and all(type(size) is int and 1 <= size <= MAX_BODY_BYTES for size in value)
+    )
+
+
+def _short(value: object) -> str:
+    """Show a value from an untrusted file: escaped, and never long."""
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,100 @@
+"""The sealed section: what a file holds beside its pixels, in AES-256-GCM and never in the clear."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from encdl.files.container.header import (
+    MAX_SEALED_BYTES,
+    MIN_SEALED_BYTES,
+    bad_field,
+    canonical,
+    exact_fields,
+    parse_canonical,
+)
+from encdl.utils.errors import ContainerError
+
+_LENGTH = struct.Struct("<I")
+_MAX_FIELDS_BYTES = 16 * 1024
+_FORMAT = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_SUFFIX = re.compile(r"(?:\.[A-Za-z0-9]{1,16}){0,2}")
+"""Without a slash: a suffix leads into no other folder, whoever wrote the file."""
+_DIGEST = re.compile(r"(?:[0-9a-f]{64})?")
+_ONCE = bytes(12)
+"""The nonce of AES-256-GCM. Its key is used for one section alone, so there is nothing to tell apart."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file holds beside its pixels; all of it is secret.
+
+    Attributes:
+        format: of the original file, and of what decryption writes: "png", "dicom", ...
+        suffix: the ending of the original file's name, such as ".nii.gz"; "" for none.
+        content: SHA-256 of the array in hexadecimal, see `encdl.files.formats.array_digest`; "" if not known.
+        rest: everything else that the original file held, in a form that its format knows.
+    """
+
+    format: str
+    suffix: str = ""
+    content: str = field(default="", repr=False)
+    rest: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        """Check every field; raise `ContainerError` on the first that is wrong."""
+        for name, pattern in (("format", _FORMAT), ("suffix", _SUFFIX), ("content", _DIGEST)):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not pattern.fullmatch(value):
+                raise bad_field(name, value, "metadata")
+
+    def to_bytes(self) -> bytes:
+        """The length of the JSON as 4 bytes, the JSON of all fields but `rest`, and `rest`.
+
+        Raises:
+            ContainerError: longer than 64 MiB.
+        """
+        fields = canonical({"content": self.content, "format": self.format, "suffix": self.suffix})
+        if len(fields) + len(self.rest) + _LENGTH.size + MIN_SEALED_BYTES > MAX_SEALED_BYTES:
+            raise ContainerError(
+                f"{len(self.rest):,} bytes beside the pixels are more than a file holds "
+                f"({MAX_SEALED_BYTES:,}): take the largest of them out of the original first"
+            )
+        return _LENGTH.pack(len(fields)) + fields + self.rest
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Metadata:
+        """Undo `to_bytes`; raise `ContainerError` if that did not make it."""
+        length = _LENGTH.unpack_from(data)[0] if len(data) >= _LENGTH.size else _MAX_FIELDS_BYTES + 1
+        if length > min(_MAX_FIELDS_BYTES, len(data) - _LENGTH.size):
+            raise ContainerError("the metadata is damaged")
+        end = _LENGTH.size + length
+        values = parse_canonical(data[_LENGTH.size : end], "metadata")
+        return cls(**exact_fields(values, ["content", "format", "suffix"], "metadata"), rest=data[end:])
+
+
+def sealed_length(metadata: Metadata) -> int:
+    """Bytes of the sealed section; what the header must say before it can be sealed."""
+    return len(metadata.to_bytes()) + MIN_SEALED_BYTES
+
+
+def seal(metadata: Metadata, key: bytes, head: bytes) -> bytes:
+    """Encrypt and authenticate the metadata together with the file's first bytes (not part of the result)."""
+    return AESGCM(key).encrypt(_ONCE, metadata.to_bytes(), head)
+
+
+def unseal(sealed: bytes, key: bytes, head: bytes) -> Metadata:
+    """Undo `seal`.
+
+    Raises:
+        ContainerError: something was changed, or another program sealed what is no metadata.
+    """
+    try:
+        data = AESGCM(key).decrypt(_ONCE, sealed, head)
+    except InvalidTag:
+        raise ContainerError("its metadata were changed after they were written") from None
+    return Metadata.from_bytes(data)

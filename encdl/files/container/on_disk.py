@@ -1,0 +1,96 @@
+"""Containers on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from encdl.files.container import aes_wrap
+from encdl.files.container.header import Header
+from encdl.files.container.read import ContainerReader, check_length, read_head, size_of
+from encdl.keys.key import Opener
+from encdl.utils.errors import ContainerError
+
+SUFFIX = ".encdl"
+
+
+@contextlib.contextmanager
+def opened(
+    path: str | os.PathLike[str], opener: Opener, *, tolerant: bool = False
+) -> Iterator[ContainerReader]:
+    """Open a container; arguments and errors as `ContainerReader`, and `ContainerError` if it cannot be read."""
+    with _stream(path) as stream:
+        yield ContainerReader(stream, opener, Path(path), tolerant=tolerant)
+
+
+def verify(path: str | os.PathLike[str], opener: Opener) -> Header:
+    """Read a whole container, and return its header if nothing was changed since it was written.
+
+    Raises:
+        ContainerError: as `opened`; or something was changed.
+        WrongKeyError: the file was made with another key, or the grant is for something else.
+    """
+    with opened(path, opener) as reader:
+        reader.verify()
+        return reader.header
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """Read what a container says about itself, without a key and therefore unverified.
+
+    Raises:
+        ContainerError: not an EncDL file, of a newer version, cut within the header, or a damaged header.
+    """
+    with _stream(path) as stream:
+        return read_head(stream, str(path)).header
+
+
+def read_wrapping(path: str | os.PathLike[str]) -> aes_wrap.Header | None:
+    """What the wrapping of a file says without a key; None if the container is not wrapped.
+
+    Raises:
+        ContainerError: the file cannot be read, or the wrapping's header is damaged.
+    """
+    with _stream(path) as stream:
+        wrapped = aes_wrap.is_wrapped(stream.read(len(aes_wrap.MAGIC)))
+        stream.seek(0)
+        return aes_wrap.read_header(stream, path) if wrapped else None
+
+
+def key_id_of(path: str | os.PathLike[str]) -> str:
+    """Id of the key that a file says it is under, wrapped or not; errors as `read_header`."""
+    wrapping = read_wrapping(path)
+    return read_header(path).key_id if wrapping is None else wrapping.key_id
+
+
+def check_size(path: str | os.PathLike[str]) -> Header:
+    """Read the header, and check that the file is as long as it says.
+
+    Raises:
+        ContainerError: as `read_header`; or the file is cut, or has bytes after its end.
+    """
+    with _stream(path) as stream:
+        head = read_head(stream, str(path))
+        check_length(str(path), head, size_of(stream))
+        return head.header
+
+
+@contextlib.contextmanager
+def _stream(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    where = Path(path)
+    try:
+        if where.is_dir():
+            raise ContainerError(f"{where}: is a folder: give one {SUFFIX} file")
+        if where.exists() and not where.is_file():
+            raise ContainerError(f"{where}: is no regular file: give a file on disk")
+        stream = where.open("rb")
+    except FileNotFoundError:
+        raise ContainerError(f"{where}: no such file: check the name") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ContainerError(f"{where}: cannot be read ({reason}): check its permissions") from None
+    with stream:
+        yield stream

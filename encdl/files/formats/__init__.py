@@ -1,0 +1,37 @@
+"""Medical and picture files as documents, and back: pixels for the cipher, all the rest as sealed bytes.
+
+```python
+document = formats.load(Path("scan.dcm"))
+for picture in document.slices():
+    ...
+formats.write(Path("back.dcm"), document)
+```
+What comes back of each format is written down in docs/formats.md.
+"""
+
+from __future__ import annotations
+
+from encdl.files.formats.base import Array, Document
+from encdl.files.formats.registry import (
+    FORMATS,
+    SUFFIXES,
+    format_of,
+    is_whole,
+    load,
+    restore,
+    suffix_of,
+    write,
+)
+
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "Array",
+    "Document",
+    "format_of",
+    "is_whole",
+    "load",
+    "restore",
+    "suffix_of",
+    "write",
+]

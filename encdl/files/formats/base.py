@@ -1,0 +1,230 @@
+"""What every file format gives and takes: the array of a file slice by slice, and all the rest as bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from encdl.utils.errors import EncdlError, ImageFileError
+
+Array = npt.NDArray[Any]
+
+MAX_PIXELS = 2**26
+"""Rows times columns of a slice."""
+MAX_CHANNELS = 1024
+MAX_SLICE_BYTES = 2**30
+MAX_BYTES = 2**36
+"""Of all slices together, uncompressed."""
+MAX_REST_BYTES = 2**26 - 2**16
+"""Of all that a file holds beside its pixels: it is kept in memory, and a container has room for 64 MiB of it."""
+DTYPES = (
+    "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
+    "float16", "float32", "float64", "complex64", "complex128",
+)  # fmt: skip
+_ONE_THREAD = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file's content.
+
+    Attributes:
+        shape: of the whole array, one size a letter of the layout.
+        dtype: of its values, little-endian; one of `DTYPES`.
+        layout: one letter an axis; any letters for the axes that count slices (`S` slices or pages, `T` times, ...),
+            then `HW` or `W` alone, then `C` where a pixel has several values: `HW`, `HWC`, `SHW`, `SHWC`, `TSHW`.
+        format: name of the file's format, a key of `encdl.files.formats.FORMATS`.
+        rest: everything else that the file holds, in a form that only its format knows; as secret as the pixels.
+            b"" if there is no file to restore: `write` then makes a new one.
+        slices: yields the array slice by slice, (H, W) or (H, W, C), little-endian, anew with each call. Only the
+            slice at hand is in memory, unless docs/formats.md says otherwise of the format.
+        content: the array's digest (`encdl.files.formats.array_digest`), if reading the file gave it anyway; else b"".
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    layout: str
+    format: str
+    rest: bytes = field(repr=False)
+    slices: Callable[[], Iterator[Array]] = field(repr=False)
+    content: bytes = field(default=b"", repr=False)
+
+    @property
+    def slice_shape(self) -> tuple[int, ...]:
+        """(H, W) or (H, W, C) of each slice; H is 1 if the layout has no `H`."""
+        return slice_shape(self.shape, self.layout)
+
+
+def slice_shape(shape: Sequence[int], layout: str) -> tuple[int, ...]:
+    """(H, W) or (H, W, C) of the slices of an array."""
+    sizes = dict(zip(layout, shape, strict=True))
+    colour = (sizes["C"],) if "C" in sizes else ()
+    return (sizes.get("H", 1), sizes["W"], *colour)
+
+
+def layout_of(shape: Sequence[int]) -> str:
+    """Letters for an array whose file names no axes: up to four values in the last of three or more are colour.
+
+    Raises:
+        ValueError: it has no axis, or more than eight beside the colour.
+    """
+    colour = len(shape) > 2 and shape[-1] <= 4
+    axes = len(shape) - colour
+    if not 1 <= axes <= 8:
+        raise ValueError(f"an array of {len(shape)} axes")
+    return "ZYXUTSHW"[-axes:] + "C" * colour
+
+
+def check_array(where: object, shape: Sequence[int], layout: str, dtype: np.dtype[Any]) -> None:
+    """Refuse an array that a file claims to hold, before anything is allocated for it.
+
+    Raises:
+        ImageFileError: it is empty, too large, or of a type without a bit pattern of its own.
+    """
+    if dtype.name not in DTYPES:
+        raise ImageFileError(f"{where}: holds {dtype.name} values: convert them to integers or floats first")
+    if min(shape, default=0) < 1:
+        raise ImageFileError(f"{where}: holds no pixels (shape {tuple(shape)}): give an image of 1x1 or more")
+    height, width, *colour = slice_shape(shape, layout)
+    if height * width > MAX_PIXELS:
+        raise ImageFileError(
+            f"{where}: {height}x{width} is more than {MAX_PIXELS:,} pixels: tile or shrink it first"
+        )
+    if colour and colour[0] > MAX_CHANNELS:
+        raise ImageFileError(f"{where}: has {colour[0]} channels, more than {MAX_CHANNELS}: split it first")
+    for part, size, limit in (
+        ("a slice", math.prod((height, width, *colour)), MAX_SLICE_BYTES),
+        ("it", math.prod(shape), MAX_BYTES),
+    ):
+        if size * dtype.itemsize > limit:
+            raise ImageFileError(f"{where}: {part} holds more than {limit:,} bytes of pixels: split it first")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A regular file, told from one that was changed or exchanged since."""
+
+    path: Path
+    size: int
+    identity: tuple[int, ...] = field(repr=False)
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """Open the file for reading.
+
+        Raises:
+            ImageFileError: it cannot be read, or is not what it was.
+        """
+        with _opened(self.path) as stream:
+            if _identity(os.fstat(stream.fileno())) != self.identity:
+                raise ImageFileError(f"{self.path}: was changed while it was read: try again")
+            yield stream
+
+    def read(self, limit: int) -> bytes:
+        """The file's first bytes, `limit` at most."""
+        with self.open() as stream:
+            return stream.read(limit)
+
+
+def source(path: str | os.PathLike[str]) -> Source:
+    """Look at a file, once for all.
+
+    Raises:
+        ImageFileError: it is missing, a folder or device, empty, or cannot be read.
+    """
+    where = Path(path)
+    with _opened(where) as stream:
+        status = os.fstat(stream.fileno())
+    if status.st_size == 0:
+        raise ImageFileError(f"{where}: is empty (0 bytes): export or copy the image again")
+    return Source(where, status.st_size, _identity(status))
+
+
+@contextlib.contextmanager
+def decoding(where: object, kind: str) -> Iterator[None]:
+    """As `one_line`, and the libraries are kept from warnings and logs of their own.
+
+    One thread at a time, for warnings and loggers belong to the process; so not across a `yield`.
+    """
+    with (
+        one_line(where, kind),
+        _ONE_THREAD,
+        warnings.catch_warnings(),
+        _quiet("pydicom", "tifffile", "nibabel.global"),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def one_line(where: object, kind: str) -> Iterator[None]:
+    """Turn whatever the libraries raise on bad files into one line."""
+    try:
+        yield
+    except (EncdlError, GeneratorExit):
+        raise
+    except MemoryError:
+        raise ImageFileError(
+            f"{where}: this {kind} does not fit in memory: it is too large or damaged"
+        ) from None
+    except Exception as error:  # on bad bytes decoders raise anything, from TokenError to AttributeError
+        text = "".join(letter if letter.isprintable() else " " for letter in str(error).split("<")[0][:1000])
+        reason = " ".join(text.split())[:100] or type(error).__name__
+        raise ImageFileError(
+            f"{where}: this {kind} file is truncated or damaged ({reason}): export or copy it again"
+        ) from None
+
+
+@contextlib.contextmanager
+def _quiet(*loggers: str) -> Iterator[None]:
+    """Let nothing out of loggers and those below them; their levels would take a walk through all loggers there are."""
+    found = [logging.getLogger(name) for name in loggers]
+    before = [(logger.handlers, logger.propagate) for logger in found]
+    for logger in found:
+        logger.handlers, logger.propagate = [logging.NullHandler()], False
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate) in zip(found, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+
+
+@contextlib.contextmanager
+def _opened(where: Path) -> Iterator[BinaryIO]:
+    try:
+        status = where.stat()  # before opening: some devices do things when they are opened
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageFileError(f"{where}: is a folder: give one image file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageFileError(f"{where}: is no regular file: give a file on disk")
+        stream = open(where, "rb", opener=_without_blocking)  # noqa: SIM115
+    except FileNotFoundError:
+        raise ImageFileError(f"{where}: no such file: check the name") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ImageFileError(f"{where}: cannot be read ({reason}): check its permissions") from None
+    with stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise ImageFileError(f"{where}: is no regular file: give a file on disk")
+        yield stream
+
+
+def _without_blocking(path: str, flags: int) -> int:
+    """Open a file, and do not hang should a pipe have taken its place."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

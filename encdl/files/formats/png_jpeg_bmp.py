@@ -1,0 +1,190 @@
+"""PNG, JPEG and BMP: decoding for the cipher, encoding, and PNG files restored chunk by chunk.
+
+A PNG whose samples are grey or colour of 8 or 16 bits is taken apart into pixels and all other chunks, and its pixels
+are deflated anew when it is restored. Any other PNG (palette, 1, 2 or 4 bits, interlaced, a transparent colour), and
+every JPEG and BMP, is kept whole beside the pixels that it shows.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from encdl.files.formats import non_pixel_data, verbatim
+from encdl.files.formats.base import Array, Document, Source, check_array, decoding
+from encdl.utils.errors import ImageFileError
+
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff"
+BMP = b"BM"
+_KINDS = {PNG: "png", JPEG: "jpeg", BMP: "bmp"}
+
+
+def kind_of(head: bytes) -> str | None:
+    """Say by the first bytes whether this is "png", "jpeg" or "bmp"; None if it is none of them."""
+    return next((kind for magic, kind in _KINDS.items() if head.startswith(magic)), None)
+
+
+def load(source: Source) -> Document:
+    """Read a PNG, JPEG or BMP file.
+
+    Raises:
+        ImageFileError: it is damaged, too large, animated, or in a colour space that is not read.
+    """
+    data = verbatim.read(source, deflate=True)
+    kind = kind_of(data) or "png"
+    with decoding(source.path, kind.upper()):
+        array = decode(source.path, data)
+        around = _around(data, array) if kind == "png" else None
+    layout = "HWC"[: array.ndim]
+
+    def slices() -> Iterator[Array]:
+        yield array
+
+    if around is None:
+        return verbatim.document(
+            source, data, kind, array.shape, layout, array.dtype, slices, deflate=kind == "bmp"
+        )
+    packed = non_pixel_data.pack(source.path, {"kind": "png"}, *around)
+    return Document(array.shape, array.dtype, layout, kind, packed, slices)
+
+
+def restore_png(stream: BinaryIO, document: Document, before: bytes, after: bytes) -> None:
+    """Write a PNG with the chunks that it had before and after its pixels."""
+    (array,) = document.slices()
+    encoded = encode_png("PNG", array.reshape(document.shape))
+    found = [place for place in _chunks(encoded) if place[0] == b"IDAT"]
+    if before[16:29] != encoded[16:29]:  # width to interlacing
+        raise ValueError("its pixels are not of its header's form")
+    stream.write(before)
+    stream.write(encoded[found[0][1] : found[-1][2]])
+    stream.write(after)
+
+
+def _around(data: bytes, array: Array) -> tuple[bytes, bytes] | None:
+    """All before and after the pixels of a PNG that can be put together again; else None."""
+    chunks = _chunks(data)
+    depth, colour, _, _, interlaced = data[24:29]
+    pixels = [chunk for chunk in chunks if chunk[0] == b"IDAT"]
+    plain = (
+        depth in (8, 16) and colour != 3 and not interlaced and all(name != b"tRNS" for name, _, _ in chunks)
+    )
+    if (
+        not plain
+        or not fits_png(array)
+        or sum(stop - start for _, start, stop in pixels) != (pixels[-1][2] - pixels[0][1])
+    ):
+        return None
+    return data[: pixels[0][1]], data[pixels[-1][2] :]
+
+
+def decode(where: object, data: bytes) -> Array:
+    """Decode a PNG, JPEG or BMP file.
+
+    Returns:
+        (H, W) or (H, W, C), uint8 or uint16: grey, grey and alpha, RGB or RGBA. Palettes become colour, 1, 2 and 4
+        bits become 8, a transparent colour becomes alpha; a JPEG is turned upright.
+
+    Raises:
+        ImageFileError: it is too large, animated, or in a colour space that is not read.
+        Exception: it is damaged.
+    """
+    return _decode_png(where, data) if data.startswith(PNG) else _decode_pillow(where, data)
+
+
+def _decode_png(where: object, data: bytes) -> Array:
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        raise ValueError("no header")
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    check_array(where, (height, width), "HW", np.dtype("u1"))
+    _chunks(data)
+    array = _decode_pillow(where, data)  # also for 16-bit colour: it finds pixels that are missing
+    if depth != 16 or colour == 0:
+        return array
+    import cv2  # noqa: PLC0415
+
+    # Pillow cuts 16-bit colour to 8 bits, OpenCV keeps it, as BGR(A).
+    wide: Array | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if wide is None or wide.dtype != np.uint16 or wide.ndim != 3:
+        raise ValueError("16-bit colour that cannot be decoded")
+    if colour == 4:  # grey with alpha comes as B=G=R and alpha
+        return wide[..., [0, 3]]
+    return wide[..., [2, 1, 0, 3][: wide.shape[2]]]
+
+
+def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:
+    """Name, start and end of every chunk. Checks lengths and checksums, which the decoders do partly, or noisily."""
+    found: list[tuple[bytes, int, int]] = []
+    start = len(PNG)
+    while not found or found[-1][0] != b"IEND":
+        length, name = struct.unpack(">I4s", data[start : start + 8])
+        stop = start + 8 + length
+        if zlib.crc32(data[start + 4 : stop]).to_bytes(4, "big") != data[stop : stop + 4]:
+            raise ValueError(f"checksum of chunk {name.decode('latin-1')!a}")
+        found.append((name, start, stop + 4))
+        start = stop + 4
+    return found
+
+
+def _decode_pillow(where: object, data: bytes) -> Array:
+    from PIL import Image, ImageOps  # noqa: PLC0415
+
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as picture:
+        check_array(where, (picture.height, picture.width), "HW", np.dtype("u1"))
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1 and picture.format != "MPO":
+            raise ImageFileError(f"{where}: is animated ({frames} frames): save one frame a file")
+        picture.load()
+        upright = ImageOps.exif_transpose(picture) if picture.format in ("JPEG", "MPO") else picture
+        mode, keyed = upright.mode, "transparency" in upright.info
+        if mode in ("P", "PA"):
+            upright = upright.convert("RGBA" if keyed or mode == "PA" else "RGB")
+        elif mode == "1":
+            upright = upright.convert("L")
+        elif keyed and mode in ("L", "RGB"):
+            upright = upright.convert(mode + "A")
+        if upright.mode not in ("L", "LA", "RGB", "RGBA", "I;16"):
+            raise ImageFileError(f"{where}: has the colour mode {mode}: convert it to grey or RGB first")
+        return np.asarray(upright)
+
+
+def fits_png(array: Array) -> bool:
+    """Whether the libraries at hand can write the array as PNG."""
+    channels = array.shape[2] if array.ndim == 3 else 1
+    # No library at hand writes 16-bit grey with alpha.
+    return array.dtype.kind == "u" and (
+        channels in (1, 3, 4) or (channels == 2 and array.dtype.itemsize == 1)
+    )
+
+
+def encode_png(where: object, array: Array) -> bytes:
+    """An array (H, W) or (H, W, C) as a PNG file.
+
+    Raises:
+        ImageFileError: PNG cannot hold it.
+    """
+    if not fits_png(array):
+        raise ImageFileError(
+            f"{where}: PNG cannot hold {array.dtype.name} values of shape {array.shape}: write .tiff or .npy"
+        )
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim == 3 and array.dtype == np.uint16:
+        import cv2  # noqa: PLC0415
+
+        done, encoded = cv2.imencode(".png", array[..., [2, 1, 0, 3][: array.shape[2]]])
+        if not done:
+            raise ImageFileError(
+                f"{where}: PNG cannot hold an image of shape {array.shape}: write .tiff or .npy"
+            )
+        return bytes(encoded)
+    from PIL import Image  # noqa: PLC0415
+
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, format="PNG")
+    return stream.getvalue()

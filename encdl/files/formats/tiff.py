@@ -1,0 +1,263 @@
+"""TIFF, BigTIFF, ImageJ and OME-TIFF of one or many pages: every byte comes back, whatever the tags say.
+
+The pages that are like the first one are slices. Where they lie in the file uncompressed, they are taken out and put
+back; all tags, other pages and thumbnails stay in the rest. Any other file is kept whole beside the pixels it shows.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from encdl.files.formats import raw_pixels, verbatim
+from encdl.files.formats.base import MAX_SLICE_BYTES, Array, Document, Source, check_array, decoding, one_line
+from encdl.utils.errors import ImageFileError
+
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_DEFLATE = (8, 32946)
+_READABLE = ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE")
+
+
+def load(source: Source) -> Document:
+    """Read a TIFF file.
+
+    Raises:
+        ImageFileError: it is damaged, too large, or compressed or coloured in a way that is not read.
+    """
+    import tifffile  # noqa: PLC0415
+
+    with decoding(source.path, "TIFF"), source.open() as stream, tifffile.TiffFile(stream) as file:
+        plain = _plain(source, file)
+    if plain is not None:
+        where, shape, layout = plain
+        return raw_pixels.document(source, where, shape, layout, "tiff")
+    return _decoded(source)
+
+
+def decode(where: object, data: bytes) -> Array:
+    """Decode a TIFF file of one page.
+
+    Returns:
+        (H, W) or (H, W, C). Palettes become colour, bits become 0 and 255, and white is the maximum.
+
+    Raises:
+        ImageFileError: it has more pages, is too large, or is compressed or coloured in a way that is not read.
+        Exception: it is damaged.
+    """
+    import tifffile  # noqa: PLC0415
+
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # damage is reported by us, in one line
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        if len(file.pages) != 1:
+            raise ImageFileError(f"{where}: holds {len(file.pages)} pages: save one image a file")
+        _check_end(file)
+        return _decode_page(where, file.pages[0], data)
+
+
+def _plain(source: Source, file: Any) -> tuple[raw_pixels.Spans, tuple[int, ...], str] | None:
+    """Where the pages' pixels lie as they are; None if they need decoding."""
+    pages = _alike(file)
+    first = pages[0]
+    shape = _page_shape(source.path, first)
+    dtype = first.dtype and np.dtype(first.dtype).newbyteorder(file.byteorder)
+    if dtype is None or not all(_is_plain(page, dtype) for page in pages):
+        return None
+    planar = len(shape) == 3 and first.planarconfig == 2
+    places = [place for page in pages for place in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    count = len(pages)
+    if len(file.pages) == 1 and file.is_imagej and file.series[0].dataoffset is not None:
+        series = file.series[0]  # ImageJ writes one page's tags, and all pages' pixels behind them
+        count, remainder = divmod(series.size, math.prod(shape))
+        if remainder == 0 and count > 1:
+            places = [(series.dataoffset, series.nbytes)]
+    where = raw_pixels.Spans(raw_pixels.merged(places), shape, dtype, planar, source.size)
+    try:
+        where.check(count)
+    except ValueError:
+        return None  # strips in another order, shared, or with gaps between
+    layout = "HWC"[: len(shape)]
+    return where, ((count, *shape) if count > 1 else shape), ("S" + layout if count > 1 else layout)
+
+
+def _alike(file: Any) -> list[Any]:
+    """The pages of the first one's size and type."""
+
+    def form(page: Any) -> tuple[Any, ...]:
+        return (
+            page.shape,
+            page.dtype,
+            page.photometric,
+            page.compression,
+            page.planarconfig,
+            page.samplesperpixel,
+        )
+
+    pages = list(file.pages)
+    _check_end(file)
+    return [page for page in pages if form(page) == form(pages[0])]
+
+
+def _check_end(file: Any) -> None:
+    """Refuse a file that is cut between two pages, whose first ones tifffile would take for all."""
+    layout, handle, last = file.tiff, file.filehandle, file.pages[-1]
+    handle.seek(last.offset)
+    (tags,) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
+    handle.seek(last.offset + layout.tagnosize + tags * layout.tagsize)
+    (following,) = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))
+    if following:
+        raise ValueError("pages are missing")
+
+
+def _is_plain(page: Any, dtype: np.dtype[Any]) -> bool:
+    return bool(
+        page.compression == 1
+        and page.predictor == 1
+        and page.fillorder == 1
+        and not page.is_tiled
+        and not page.is_subsampled
+        and page.bitspersample == 8 * dtype.itemsize
+        and page.photometric in (1, 2)  # values are what they look like
+    )
+
+
+def _page_shape(where: object, page: Any) -> tuple[int, ...]:
+    """(H, W) or (H, W, C)."""
+    height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
+    if page.imagedepth != 1:
+        raise ImageFileError(f"{where}: is a volume of {page.imagedepth} slices: save one slice a page")
+    shape = (height, width, *((samples,) * (samples > 1)))
+    dtype = np.dtype(page.dtype or "u1")
+    check_array(where, shape, "HWC"[: len(shape)], np.dtype("u1") if dtype == np.bool_ else dtype)
+    return shape
+
+
+def _decoded(source: Source) -> Document:
+    """The file as a whole, and its pages decoded."""
+    import tifffile  # noqa: PLC0415
+
+    data = verbatim.read(source, deflate=True)
+    with decoding(source.path, "TIFF"), tifffile.TiffFile(io.BytesIO(data)) as file:
+        pages = _alike(file)
+        count, compressed = len(pages), pages[0].compression != 1
+        first = _decode_page(source.path, pages[0], data)
+
+    def slices() -> Iterator[Array]:
+        if count == 1:
+            yield raw_pixels.to_little(first)
+            return
+        again = verbatim.read(source, deflate=True)
+        with one_line(source.path, "TIFF"), tifffile.TiffFile(io.BytesIO(again)) as file:
+            for page in _alike(file):
+                with decoding(source.path, "TIFF"):
+                    array = _decode_page(source.path, page, again)
+                if array.shape != first.shape or array.dtype != first.dtype:
+                    raise ValueError(f"a page of {array.shape}")
+                yield raw_pixels.to_little(array)
+
+    shape, layout = first.shape, "HWC"[: first.ndim]
+    if count > 1:
+        shape, layout = (count, *shape), "S" + layout
+    return verbatim.document(source, data, "tiff", shape, layout, first.dtype, slices, deflate=not compressed)
+
+
+def _decode_page(where: object, page: Any, data: bytes) -> Array:
+    """Decode a page of the file `data` as it looks."""
+    _page_shape(where, page)
+    end = page.parent.filehandle.size
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    if not segments or any(count == 0 or start + count > end for start, count in segments):
+        raise ValueError("pixels are missing")
+    photometric = getattr(page.photometric, "name", "unknown")
+    if photometric not in _READABLE:
+        raise ImageFileError(f"{where}: has the colour space {photometric}: convert it to grey or RGB first")
+    _check_inflated(where, page, segments)
+    array = _pixels(where, page, data)
+    if photometric == "PALETTE":
+        array = np.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(np.uint8)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    if photometric == "MINISWHITE" and array.dtype.kind in "ui":
+        array = np.invert(array)  # black is the minimum of what a cipher or reader takes
+    return array
+
+
+def _check_inflated(where: object, page: Any, segments: list[tuple[int, int]]) -> None:
+    """Refuse strips that inflate beyond a slice's limit, which tifffile would inflate whatever their size."""
+    name = getattr(page.compression, "name", "unknown")
+    if page.compression in _DEFLATE:
+        room = MAX_SLICE_BYTES
+        for start, count in segments:
+            page.parent.filehandle.seek(start)
+            inflater, left = zlib.decompressobj(), page.parent.filehandle.read(count)
+            while left and not inflater.eof and room >= 0:
+                room -= len(inflater.decompress(left, 2**20))
+                left = inflater.unconsumed_tail
+        if room < 0:
+            raise ImageFileError(f"{where}: inflates to more than {MAX_SLICE_BYTES:,} bytes: it is damaged")
+    elif name in ("LZMA", "ZSTD", "ZSTD_DEPRECATED"):
+        raise ImageFileError(
+            f"{where}: its TIFF compression {name} is not supported here: save it uncompressed"
+        )
+
+
+def _pixels(where: object, page: Any, data: bytes) -> Array:
+    try:
+        array: Array = page.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        return _by_opencv(where, page, data)
+    if page.axes == "SYX":  # colour planes one after the other
+        array = np.moveaxis(array, 0, -1)
+    return array.reshape(
+        page.imagelength, page.imagewidth, *((page.samplesperpixel,) * (page.samplesperpixel > 1))
+    )
+
+
+def _by_opencv(where: object, page: Any, data: bytes) -> Array:
+    """Decode a compression (LZW, JPEG, ...) that tifffile leaves to an optional package."""
+    import cv2  # noqa: PLC0415
+
+    samples, name = page.samplesperpixel, getattr(page.compression, "name", "unknown")
+    logging_of_cv2 = cv2.utils.logging  # it would tell of damage on stderr; the shape below tells it too
+    level = logging_of_cv2.setLogLevel(logging_of_cv2.LOG_LEVEL_SILENT)
+    try:
+        octets, one = np.frombuffer(data, np.uint8), (page.index, page.index + 1)
+        found = cv2.imdecodemulti(octets, cv2.IMREAD_UNCHANGED, range=one)[1]
+    finally:
+        logging_of_cv2.setLogLevel(level)
+    array: Array | None = found[0] if len(found) == 1 else None
+    expected = (page.imagelength, page.imagewidth, *((samples,) * (samples > 1)))
+    if array is None or samples not in (1, 3, 4) or array.shape != expected or array.dtype != page.dtype:
+        raise ImageFileError(
+            f"{where}: its TIFF compression {name} is not supported here: save it uncompressed"
+        )
+    return array[..., [2, 1, 0, 3][:samples]] if samples > 1 else array
+
+
+def encode(pages: Iterable[Array]) -> bytes:
+    """Pictures (H, W) or (H, W, C), of any type that is not complex, as the pages of a TIFF file."""
+    import tifffile  # noqa: PLC0415
+
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as file:
+        for page in pages:
+            channels = page.shape[2] if page.ndim == 3 else 1
+            colour = channels in (3, 4)
+            extra = {2: ["unassalpha"], 4: ["unassalpha"]}.get(channels, ["unspecified"] * (channels - 1))
+            file.write(
+                page if channels > 1 else page.reshape(page.shape[:2]),
+                photometric="rgb" if colour else "minisblack",
+                planarconfig="contig" if channels > 1 else None,
+                extrasamples=None if channels in (1, 3) else extra,
+                compression="zlib",
+                metadata=None,
+            )
+    return stream.getvalue()

@@ -1,0 +1,71 @@
+"""Files that are compressed, or stored in a way of their own: the file is kept as it is, beside its pixels.
+
+Its pixels are decoded for the cipher, so that readers of ciphertext can read them; what comes back is the file, byte
+for byte. To make it again from the pixels would be to compress it anew, and a lossy file would lose once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from encdl.files.formats import non_pixel_data
+from encdl.files.formats.base import MAX_REST_BYTES, Array, Document, Source, check_array
+from encdl.files.formats.raw_pixels import little
+from encdl.utils.errors import ImageFileError
+
+_LARGEST = 2**29
+"""Bytes of a file that may become small enough by deflating it."""
+
+
+def read(source: Source, *, deflate: bool = False) -> bytes:
+    """The whole file.
+
+    Raises:
+        ImageFileError: it is larger than a container takes.
+    """
+    limit = _LARGEST if deflate else MAX_REST_BYTES
+    if source.size > limit:
+        raise ImageFileError(
+            f"{source.path}: is {source.size:,} bytes long and not stored plainly, and of such files a container "
+            f"takes {limit:,}: save it uncompressed"
+        )
+    return source.read(limit)
+
+
+def document(
+    source: Source,
+    data: bytes,
+    name: str,
+    shape: tuple[int, ...],
+    layout: str,
+    dtype: np.dtype[Any],
+    slices: Callable[[], Iterator[Array]],
+    *,
+    deflate: bool = False,
+) -> Document:
+    """A document that holds its file.
+
+    Args:
+        source: the file.
+        data: its bytes.
+        name: the format's.
+        shape: of the decoded array.
+        layout: its letters.
+        dtype: of its values.
+        slices: decodes the array, slice by slice.
+        deflate: whether the file may become smaller by it.
+
+    Raises:
+        ImageFileError: it is too large.
+    """
+    check_array(source.path, shape, layout, little(dtype))
+    packed = non_pixel_data.pack(source.path, {"kind": "whole"}, data, deflate=deflate)
+    return Document(shape, little(dtype), layout, name, packed, slices)
+
+
+def restore(stream: BinaryIO, document: Document, recipe: dict[str, Any], data: bytes) -> None:
+    """Write the file; the pixels are not needed for it."""
+    stream.write(data)

@@ -1,5 +1,0 @@
-"""Tables, plots and figures of the documentation, rendered from the records under experiments/results."""
-
-from encdl.results.pages import Change, find_pages, rendered, update
-
-__all__ = ["Change", "find_pages", "rendered", "update"]

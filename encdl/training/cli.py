@@ -1,0 +1,438 @@
+"""`encdl fit`, `validate` and `test`: one Lightning run from one YAML file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import re
+import sys
+import traceback
+import warnings
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from jsonargparse import DefaultHelpFormatter, Namespace
+from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from encdl.ciphers.weights import SETTINGS_KEY
+from encdl.data.base import ImageDataModule
+from encdl.training.callbacks import ImagePanel, ProgressLines, ResultTable
+from encdl.training.log_reader import LogReader
+from encdl.training.resume import AtomicCheckpoints, Preempted, ResumePoint, SeededSteps
+from encdl.training.run_folder import CHECKPOINT, run_key
+from encdl.training.signals import TakeSignals, Terminated, terminable
+from encdl.training.tracking import RunRecord, run_id_of, run_logger
+from encdl.utils.errors import EncdlError, UsageError
+
+HARMLESS = (
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*The `srun` command is available on your system but is not used.*",
+    r".*does not have many workers which may be a bottleneck.*",
+    r"The dirpath has changed from .*",
+    r".*The number of training batches .* is smaller than the logging interval.*",
+)
+"""Warnings of libraries about themselves, or about what is right at this size of data."""
+
+REMARKS = ("Tip:", "TPU available: False", "Detected KeyboardInterrupt")
+"""What Lightning says of its maker's wares, of hardware that EncDL does not use, and of signals, which EncDL tells."""
+
+USAGE = "encdl fit --config experiments/NAME.yaml [--SETTING VALUE ...]"
+OVERVIEW = """Train. What is set most often, over what the YAML says:
+
+  --resume FOLDER                          keep the run's place there; the same command goes on
+  --trainer.max_epochs N
+  --trainer.devices N --trainer.strategy ddp
+  --trainer.default_root_dir FOLDER        where runs go (default: runs)
+  --trainer.logger false                   nothing goes into MLflow
+  --data CLASS --data.init_args.NAME VALUE pictures, as in data/README.md
+  --data.init_args.batch_size N
+  --model.init_args.learning_rate X
+  --model.init_args.view CLASS             what a reader sees: Ciphertext, Plaintext, Keyless, FixedKey
+  --seed_everything N                      the first weights
+
+All there is, most of it Lightning's:
+"""
+
+EXIT_TERMINATED = 128 + 15
+RESUME_SETTINGS = ("resume", "resume_every")
+SEE_HELP = " (see `encdl fit --help`)"
+
+
+class Parser(LightningArgumentParser):
+    """Raises on a wrong setting instead of printing pages of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what jsonargparse found, in one line."""
+        raise UsageError(shorten(message) + SEE_HELP) from ex
+
+
+class Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps the lines of the description as they are."""
+
+
+class RecordConfig(SaveConfigCallback):
+    """Stores the whole configuration with the run: config.yaml and parameters in MLflow, else a file.
+
+    The file lies in the other logger's folder, or else in `default_root_dir`.
+    """
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Store it; called once, on rank 0."""
+        text = self.parser.dump(self._recipe(), skip_none=False)
+        logger = run_logger(trainer)
+        if logger is not None:
+            logger.log_config(self._settings(), text)
+            return
+        folder = Path(getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(text)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the checkpoint say how it came about: the settings, and where they were read from."""
+        files = [Path(str(path)).name for path in self.config.get("config") or []]
+        checkpoint[SETTINGS_KEY] = {"files": files, "settings": self._settings()}
+
+    def _recipe(self) -> Namespace:
+        """The configuration without the place of this one run, which who runs it again must not continue."""
+        recipe = self.config.clone()
+        for name in RESUME_SETTINGS:
+            recipe.pop(name, None)
+        return recipe
+
+    def _settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = json.loads(self.parser.dump(self._recipe(), format="json"))
+        settings.pop("config", None)
+        return settings
+
+
+class TrainingCLI(LightningCLI):
+    """Lightning's command line for any task on any data set, with this project's tracking and callbacks.
+
+    Args:
+        argv: The verb and its settings; without `run`, the settings alone.
+        run: Do what the verb says, rather than only make task, data and trainer.
+    """
+
+    def __init__(self, argv: Sequence[str], run: bool = True) -> None:
+        super().__init__(
+            LightningModule,
+            ImageDataModule,
+            save_config_callback=RecordConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults={
+                "default_root_dir": "runs",
+                "sync_batchnorm": True,
+                "logger": {"class_path": "encdl.training.tracking.RunLogger"},
+            },
+            seed_everything_default=0,
+            parser_class=Parser,
+            parser_kwargs={
+                "allow_abbrev": False,
+                "formatter_class": Help,
+                "fit": {"usage": USAGE, "description": OVERVIEW},
+            },
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            args=list(argv),
+            run=run,
+        )
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Read checkpoints as plain values and tensors only: Lightning would let those from an address run code."""
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if kwargs.get("weights_only") is False:
+            raise UsageError("--weights_only false: it would let a checkpoint run any code: leave it out")
+        return kwargs | {"weights_only": True}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what lets a run be stopped at any time."""
+        parser.add_argument(
+            "--resume",
+            type=str | None,
+            default=None,
+            help="fit: keep the run's place in this folder, and go on from there if it has one",
+        )
+        parser.add_argument(
+            "--resume_every",
+            type=int,
+            default=0,
+            help="fit: save the place every so many training batches; by default every 5 minutes and at validations",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse `args` only; the base class would also look at, and warn about, the process's own."""
+        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+
+    def _parse_ckpt_path(self) -> None:
+        """Refuse a file that is no checkpoint before anything starts.
+
+        The base class would also take settings out of it; here the command line and the YAML say what runs.
+        """
+        verb = self.config.get("subcommand")
+        path = self.config[verb].get("ckpt_path") if verb else None
+        if path and Path(path).is_file():
+            try:
+                known = "state_dict" in torch.load(path, weights_only=True, map_location="cpu")
+            except Exception:  # torch raises nearly anything at files of another kind
+                known = False
+            if not known:
+                raise UsageError(
+                    f"{path}: not a checkpoint of a training run, or a damaged one (--ckpt_path)"
+                )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer, with those of this project's callbacks that the configuration does not list."""
+        settings = self._get(self.config_init, "trainer")
+        given = settings.get("callbacks") or []
+        callbacks: list[Callback] = [*given] if isinstance(given, list) else [given]
+        usual: list[Callback] = [RunRecord(), ResultTable(), SeededSteps(), LogReader()]
+        if settings.get("enable_checkpointing") is not False and not settings.get("fast_dev_run"):
+            usual.append(ModelCheckpoint(save_last=True))
+        bar = settings.get("enable_progress_bar")
+        own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if bar is None and not own_bar and not sys.stdout.isatty():
+            bar = False  # in a file it would show nothing until the end
+            usual.append(ProgressLines())
+        if find_spec("matplotlib"):
+            usual.append(ImagePanel())
+        else:
+            rank_zero_info("No panels are drawn: matplotlib is not installed here")
+        listed = tuple(type(callback) for callback in callbacks)
+        callbacks += [callback for callback in usual if not issubclass(type(callback), listed)]
+        callbacks.insert(0, TakeSignals())
+        if folder := self._get(self.config, "resume"):
+            # The last of all, since its checkpoints hold the others' state.
+            callbacks.append(ResumePoint(folder, self._get(self.config, "resume_every")))
+        changed = {
+            "callbacks": callbacks,
+            "enable_progress_bar": bar,
+            "plugins": _plugins(settings.get("plugins")),
+            "sync_batchnorm": _synchronised(settings),
+        }
+        trainer = super().instantiate_trainer(**{**kwargs, **changed})
+        _check_processes(trainer)
+        return trainer
+
+    def before_fit(self) -> None:
+        """Continue the MLflow run of the checkpoint that training continues from."""
+        checkpoint = self._get(self.config, "ckpt_path")
+        logger = run_logger(self.trainer)
+        folder = self._get(self.config, "resume")
+        if folder:
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, ResumePoint):
+                    callback.listen()
+            if checkpoint:
+                raise UsageError("--resume and --ckpt_path both say where to go on: give one of them")
+            if logger is not None and self.trainer.is_global_zero:
+                logger.claim(run_key(folder))
+            if (file := Path(folder, CHECKPOINT)).is_file():
+                self.config_init["fit"]["ckpt_path"] = str(file)
+                warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        elif checkpoint and logger is not None and Path(checkpoint).is_file():
+            run_id = run_id_of(checkpoint)
+            if run_id is not None:
+                logger.resume(run_id)
+                warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+
+
+class Parts(TrainingCLI):
+    """Makes task, data and trainer, and does nothing with them; takes settings without a verb."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        super().__init__(argv, run=False)
+
+
+class Settings(TrainingCLI):
+    """Reads the settings and makes nothing of them."""
+
+    def _set_seed(self) -> None:
+        """Leave the seed alone."""
+
+    def instantiate_classes(self) -> None:
+        """Make no objects."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Do not train."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `encdl VERB ...`.
+
+    Args:
+        argv: The verb (fit, validate or test) and everything after it.
+
+    Returns:
+        Exit code: 0, or 143 when terminated.
+
+    Raises:
+        KeyboardInterrupt: Someone pressed Ctrl-C.
+        EncdlError: A setting, the data or a library is not as it must be; told in one line.
+    """
+    try:
+        with terminable():
+            run(argv)
+    except Preempted as error:
+        return int(str(error.code))
+    except KeyboardInterrupt as error:
+        return _stopped(error)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning ends Ctrl-C so
+            return _stopped(error.__context__)
+        raise
+    return 0
+
+
+def _stopped(error: KeyboardInterrupt) -> int:
+    """The exit code of a run that someone stopped, where it does not go on as Ctrl-C.
+
+    One rank says it to whoever started the run: Lightning kills all ranks when one of them that it started ends with
+    another code than 0, the first too, which has the run to close.
+    """
+    if getattr(rank_zero_only, "rank", 0):
+        return 0
+    if isinstance(error, Terminated):
+        print("encdl: ended by SIGTERM", file=sys.stderr, flush=True)
+        return EXIT_TERMINATED
+    raise error
+
+
+def run(argv: Sequence[str]) -> TrainingCLI:
+    """The same, for other commands: gives trainer, task and data of the run that has ended."""
+    return _parsed(TrainingCLI, argv)
+
+
+def check(argv: Sequence[str]) -> None:
+    """Only read the settings.
+
+    Raises:
+        EncdlError: One of them is wrong; told in one line.
+    """
+    _parsed(Settings, argv)
+
+
+def task_of(recipe: str) -> LightningModule:
+    """The task that a recipe describes, as it is before training; reads no data set.
+
+    Raises:
+        EncdlError: A setting is not as it must be.
+    """
+    # With a logger the run would be entered into MLflow's list.
+    settings = ["--config", recipe, "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
+    task: LightningModule = _parsed(Parts, settings).model
+    return task
+
+
+def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:
+    for message in HARMLESS:
+        warnings.filterwarnings("ignore", message)
+    # Lightning uses what jsonargparse will change in its version 5; the dependency stays below that.
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_telling)
+    refuse_secrets(argv)
+    try:
+        return kind(argv)
+    except pickle.UnpicklingError:
+        raise UsageError("--ckpt_path: it holds more than plain values and tensors: it is not read") from None
+    except Exception as error:
+        known = _known_cause(error)
+        if known is None and (isinstance(error, MisconfigurationException) or _raised_by_lightning(error)):
+            known = UsageError(shorten(str(error)))
+        if known is None or known is error:
+            raise
+        raise known from None
+
+
+def _plugins(given: Any) -> list[Any]:
+    """The configuration's plugins, with whole checkpoints, and without Lightning's own way to requeue jobs.
+
+    That way saves inside a signal handler, where ranks can wait for one another for ever; `ResumePoint` does not.
+    """
+    plugins = [] if given is None else [*given] if isinstance(given, list) else [given]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(AtomicCheckpoints())
+    if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return plugins
+
+
+def _synchronised(settings: Any) -> bool:
+    """Whether processes share the statistics of batch norm: if asked for, but on the CPU, where torch cannot."""
+    accelerator = settings.get("accelerator")
+    on_cpu = accelerator == "cpu" or (accelerator in {"auto", None} and not torch.cuda.is_available())
+    return bool(settings.get("sync_batchnorm")) and not on_cpu
+
+
+def _check_processes(trainer: Trainer) -> None:
+    """Refuse more processes than the machine has cores."""
+    cores = os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+        raise UsageError(
+            f"trainer.devices is {trainer.num_devices}, and this machine has {cores} cores: on a CPU each "
+            f"device is a process, so give {cores} or less"
+        )
+
+
+def refuse_secrets(argv: Sequence[str]) -> None:
+    """Refuse a key or grant file in the place of a setting, before a library reads and perhaps quotes it."""
+    for word in argv:
+        path = Path(word.rpartition("=")[2])
+        try:
+            with path.open("rb") as stream:
+                secret = stream.read(len("encdl-")).startswith(b"encdl-")
+        except (OSError, ValueError):
+            continue
+        if secret:
+            raise UsageError(f"{path}: is a key or grant file: training takes none, its keys are drawn anew")
+
+
+def shorten(message: str) -> str:
+    """The part of a message of jsonargparse that helps, in one line: the key, and what is wrong with its value.
+
+    A value that fits none of several types gets a paragraph that lists all of them and repeats the value.
+    """
+    body, _, _ = message.replace(SEE_HELP, "").partition("Given value type:")
+    head, several, tried = body.partition("Errors:")
+    wrong = [
+        each for each in re.split(r"\n\s*- ", tried) if each.strip() and not each.startswith("Expected a")
+    ]
+    if several and wrong:
+        key = re.match(r'Parser key "[^"]*": ', head)
+        body = (key.group() if key else "") + "; ".join(wrong)
+    return " ".join(body.split())
+
+
+def _known_cause(error: BaseException | None) -> EncdlError | None:
+    """The error of ours that a library wrapped, if there is one."""
+    while error is not None and not isinstance(error, EncdlError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _raised_by_lightning(error: BaseException) -> bool:
+    """Whether it is a check of the settings by Lightning; anything else is a fault to be shown whole."""
+    if not isinstance(error, ValueError):
+        return False
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].startswith("lightning.")
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Whether it is none of `REMARKS`."""
+    return not any(words in record.getMessage() for words in REMARKS)

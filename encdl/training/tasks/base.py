@@ -1,0 +1,131 @@
+"""What training a cipher and training a reader of its ciphertext have in common."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from encdl.ciphers.base import Cipher
+from encdl.ciphers.weights import CHECKPOINT_KEY
+from encdl.data.samplers import EvalSampler
+from encdl.keys.planes import PlaneSpec
+from encdl.training.tasks.key_planes import fresh_generator, fresh_planes
+from encdl.utils import records
+from encdl.utils.errors import UsageError
+
+
+class CipherTask(LightningModule):
+    """A task around a cipher: fresh keys from a seed, one-cycle learning rate, checkpoints that hold the cipher.
+
+    Args:
+        cipher: The cipher, trained or frozen.
+        planes: Map and expansion of the training keys.
+        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2019, arXiv:1708.07120).
+        weight_decay: Of AdamW.
+        seed: Fixes training keys and damage; the pictures are the data module's.
+
+    Raises:
+        UsageError: The cipher takes another number of key planes.
+    """
+
+    def __init__(
+        self, cipher: Cipher, planes: PlaneSpec, learning_rate: float, weight_decay: float, seed: int
+    ) -> None:
+        super().__init__()
+        self.cipher = cipher
+        self.planes, self.learning_rate, self.weight_decay, self.seed = (
+            planes,
+            learning_rate,
+            weight_decay,
+            seed,
+        )
+        if cipher.planes != planes.planes:
+            raise UsageError(
+                f"the cipher takes {cipher.planes} key planes, model.planes gives {planes.planes}: set both alike"
+            )
+
+    @property
+    def training_draws(self) -> int:
+        """How many training batches there were before this one: no two of them share a key."""
+        return self.trainer.fit_loop.epoch_loop.total_batch_idx
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW under a one-cycle schedule over the whole run.
+
+        Raises:
+            UsageError: The run has no end that is known beforehand.
+        """
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(
+            trained, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise UsageError(
+                "the learning rate is planned for the whole run: set trainer.max_steps or trainer.max_epochs"
+            )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.learning_rate, total_steps=max(int(steps), 2)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say which cipher this is, so that `encdl.ciphers.weights.load` opens the checkpoint without this task."""
+        training = {
+            "steps": self.trainer.global_step,
+            "commit": records.commit(),
+            "versions": records.versions(),
+            "device": records.device_name(str(self.device)),
+            "date": records.now(),
+        }
+        cipher = {"cipher": self.cipher.name, "config": self.cipher.config(), "training": training}
+        checkpoint[CHECKPOINT_KEY] = cipher
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Plan the rest of a resumed run by its present length, not by that of the run that stopped."""
+        for schedule in checkpoint.get("lr_schedulers", []):
+            for planned in ("total_steps", "_schedule_phases"):
+                schedule.pop(planned, None)
+
+    def judged(self, stage: Literal["val", "test"], batch_idx: int) -> int | None:
+        """Number of a validation or test batch among those of all ranks; None for one that must not count.
+
+        Some ranks see a batch again so that all of them see equally many: `encdl.data.samplers.EvalSampler`.
+        """
+        loader = self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders
+        sampler = getattr(loader, "sampler", None)
+        if isinstance(sampler, EvalSampler):
+            return sampler.number(batch_idx)
+        return batch_idx * self.trainer.world_size + self.global_rank
+
+    def judged_weight(self, pictures: int) -> int:
+        """What a batch counts in the mean over all ranks, for `log(..., sync_dist=True, batch_size=...)`.
+
+        Lightning adds up the ranks' numbers of pictures and divides by the ranks in whole numbers: 5 pictures on 2
+        ranks would count as 2 each. Of numbers that are multiples of the ranks nothing is lost.
+        """
+        return pictures * self.trainer.world_size
+
+    @property
+    def _draw_rank(self) -> int:
+        """The rank that a draw depends on: none where batches are numbered over all ranks."""
+        judging = self._trainer is not None and self._trainer.evaluating
+        return 0 if judging else self.global_rank
+
+    def _planes(self, image: Tensor, purpose: str, step: int) -> Tensor:
+        return fresh_planes(
+            self.planes,
+            image.shape,
+            seed=self.seed,
+            rank=self._draw_rank,
+            purpose=purpose,
+            step=step,
+            device=image.device,
+        )
+
+    def _generator(self, purpose: str, step: int) -> torch.Generator:
+        return fresh_generator(seed=self.seed, rank=self._draw_rank, purpose=purpose, step=step)

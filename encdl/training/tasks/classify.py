@@ -1,0 +1,107 @@
+"""Training of a classifier that reads ciphertext, and of those that it is compared with: `ClassifyTask`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
+
+from encdl.data.batch import ImageBatch
+from encdl.keys.planes import PlaneSpec
+from encdl.readers import Backbone
+from encdl.training.tasks.read import BatchKeys, ReadTask
+from encdl.training.tasks.views import View
+
+MAJORITY = "majority_class"
+
+
+class ClassifyTask(ReadTask):
+    """Trains a reader to tell the classes of a data set, on what its view shows of each picture.
+
+    Every picture gets a fresh key and nonce in every epoch, so that the reader works with any key.
+
+    Args:
+        view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
+        backbone: Makes the network behind the stem for a number of features and of classes.
+        weights: The cipher: `default`, `keystream`, `thesis`, or the path of a weights file or checkpoint.
+        planes: Map and expansion of the keys.
+        balanced: Weigh the classes in the loss by the inverse of how often they occur in training.
+        learning_rate: Peak of the one-cycle schedule.
+        weight_decay: Of AdamW.
+        seed: Fixes the keys.
+    """
+
+    per_pixel: ClassVar[bool] = False
+    wanted: ClassVar[str] = "is for segmentation: give a classifier such as encdl.readers.ResNet18"
+
+    def __init__(
+        self,
+        view: View,
+        backbone: Callable[[int, int], Backbone],
+        weights: str = "default",
+        planes: PlaneSpec = PlaneSpec(),  # noqa: B008
+        balanced: bool = True,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed)
+        self.balanced = balanced
+        self.class_counts: Tensor
+
+    def configure_model(self) -> None:
+        """Also count the classes; see `ReadTask.configure_model`."""
+        if not self.classes:
+            super().configure_model()
+            self.register_buffer("class_counts", self.trainer.datamodule.class_counts())  # type: ignore[attr-defined]
+
+    def loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
+        """Cross-entropy, the classes weighted if `balanced`."""
+        return F.cross_entropy(logits, batch["label"], self._class_weights())
+
+    def measure(self, stage: str, row: str, logits: Tensor, batch: ImageBatch) -> None:
+        """Collect accuracy, the share of pictures told right, and AUROC, the mean of each class against the rest."""
+        classes, label = len(self.classes), batch["label"]
+        accuracy = partial(MulticlassAccuracy, classes, average="micro")
+        self.figure(stage, f"accuracy/{row}", accuracy).update(logits, label)
+        auroc = partial(MulticlassAUROC, classes)
+        self.figure(stage, f"auroc/{row}", auroc).update(logits.softmax(1), label)
+
+    def measure_floor(self, stage: str, batch: ImageBatch) -> None:
+        """The accuracy of always saying the class that is most frequent in training."""
+        label = batch["label"]
+        accuracy = partial(MulticlassAccuracy, len(self.classes), average="micro")
+        majority = self.class_counts.argmax().expand_as(label)
+        self.figure(stage, f"accuracy/{MAJORITY}", accuracy).update(majority, label)
+
+    @torch.no_grad()
+    def captions(self, batch: ImageBatch) -> list[str]:
+        """Of each picture of a panel, its class and what the reader says in each row; see `Captioned`."""
+        image = batch["image"]
+        rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
+        lines = [[f"is {self.classes[int(label)]}"] for label in batch["label"]]
+        for row, sight in rows.items():
+            share, best = self.read(sight).float().softmax(1).max(1)
+            for line, index, part in zip(lines, best, share, strict=True):
+                line.append(f"{row.replace('_', ' ')}: {self.classes[int(index)]}, {float(part):.0%}")
+        return ["\n".join(line) for line in lines]
+
+    def _tell(self, stage: str) -> None:
+        with warnings.catch_warnings():
+            # A class that a small split lacks has no AUROC, and the mean is over the others.
+            warnings.filterwarnings("ignore", "No (posi|nega)tive samples in targets")
+            warnings.filterwarnings("ignore", "Average precision score for one or more classes was `nan`")
+            super()._tell(stage)
+
+    def _class_weights(self) -> Tensor:
+        """Weight of each class in the loss, 1 on average over the training pictures."""
+        counts = self.class_counts
+        if not self.balanced:
+            return torch.ones_like(counts, dtype=torch.float32)
+        return counts.sum() / (counts.clamp(min=1) * (counts > 0).sum())

@@ -1,0 +1,234 @@
+"""What training a reader of ciphertext is, whatever it tells of a picture: `ReadTask`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from encdl.ciphers.channel import stored
+from encdl.ciphers.damage import Damage
+from encdl.ciphers.weights import load as load_cipher
+from encdl.ciphers.weights import weights_id
+from encdl.data.base import DataSpec, ImageDataModule
+from encdl.data.batch import ImageBatch
+from encdl.keys.planes import PlaneSpec
+from encdl.readers import READER_KEY, Backbone, Reader
+from encdl.training.tasks.base import CipherTask
+from encdl.training.tasks.key_planes import fresh_planes
+from encdl.training.tasks.views import Sight, View
+from encdl.utils.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class BatchKeys:
+    """Key planes for the pictures of one batch; see `encdl.training.tasks.views.Keys`."""
+
+    task: CipherTask
+    image: Tensor
+    stage: str
+    step: int
+
+    def fresh(self, purpose: str) -> Tensor:
+        """Of another key for each picture of each batch."""
+        return self.task._planes(self.image, f"{self.stage} {purpose}", self.step)
+
+    def fixed(self, purpose: str) -> Tensor:
+        """Of one key for all pictures, in every stage and process."""
+        one = torch.Size((1, *self.image.shape[1:]))
+        planes = fresh_planes(
+            self.task.planes,
+            one,
+            seed=self.task.seed,
+            rank=0,
+            purpose=f"fixed {purpose}",
+            step=0,
+            device=self.image.device,
+        )
+        return planes.expand(self.image.shape).contiguous()
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Random numbers of this batch."""
+        return self.task._generator(f"{self.stage} {purpose}", self.step)
+
+
+class ReadTask(CipherTask):
+    """Trains a reader on what its view shows of each picture, and judges it on all rows of the view.
+
+    The cipher is frozen. Every picture gets a fresh key and nonce in every epoch, so that the
+    reader works with any key.
+
+    Args:
+        view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
+        backbone: Makes the network behind the stem for a number of features and of classes.
+        weights: The cipher: `default`, `keystream`, `thesis`, or the path of a weights file or checkpoint.
+        planes: Map and expansion of the keys.
+        learning_rate: Peak of the one-cycle schedule.
+        weight_decay: Of AdamW.
+        seed: Fixes the keys.
+    """
+
+    per_pixel: ClassVar[bool]
+    """Whether it needs logits for each pixel."""
+    wanted: ClassVar[str]
+    """What is said to those who give it another backbone."""
+
+    def __init__(
+        self,
+        view: View,
+        backbone: Callable[[int, int], Backbone],
+        weights: str,
+        planes: PlaneSpec,
+        learning_rate: float,
+        weight_decay: float,
+        seed: int,
+    ) -> None:
+        loaded = load_cipher(weights)
+        # Frozen, yet in training mode, which changes nothing in a cipher: Lightning would warn of another.
+        super().__init__(loaded.cipher.train(), planes, learning_rate, weight_decay, seed)
+        self.view, self.backbone = view, backbone
+        self.classes: tuple[str, ...] = ()
+        self.reader: Reader
+        self.size: tuple[int, int]
+        self.figures: dict[str, dict[str, Metric]] = {"val": {}, "test": {}}
+        self.damages: Mapping[str, Damage] = {}
+
+    @abstractmethod
+    def loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
+        """What training makes small: a scalar."""
+
+    @abstractmethod
+    def measure(self, stage: str, row: str, logits: Tensor, batch: ImageBatch) -> None:
+        """Collect the figures of one row over one batch, in `figures`."""
+
+    @abstractmethod
+    def measure_floor(self, stage: str, batch: ImageBatch) -> None:
+        """Collect the figures of an answer that looks at no picture."""
+
+    def configure_model(self) -> None:
+        """Build the reader for the data set's channels and classes; does nothing the second time.
+
+        Raises:
+            DataError: The data set has no classes.
+            UsageError: The backbone is for another task.
+        """
+        if self.classes:
+            return
+        data: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        spec = data.spec
+        if len(spec.classes) < 2:
+            raise DataError(
+                f"{type(data).__name__} has {len(spec.classes)} classes: a reader needs two classes or more to tell"
+            )
+        self.reader = self.new_reader(spec)
+        self.classes = spec.classes
+        self.size = (data.crop, data.crop) if data.crop else (spec.height, spec.width)
+
+    def new_reader(self, spec: DataSpec) -> Reader:
+        """An untrained reader for the pictures and classes of a data set.
+
+        Raises:
+            UsageError: The backbone is for another task.
+        """
+        stem = self.view.stem_for(spec)
+        backbone = self.backbone(stem.width, len(spec.classes))
+        if backbone.per_pixel != self.per_pixel:
+            raise UsageError(f"model.backbone {type(backbone).__name__} {self.wanted}")
+        return Reader(stem, backbone)
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """The loss of the main row."""
+        image = batch["image"]
+        keys = BatchKeys(self, image, "train", self.training_draws)
+        sight = self.view.train(self.cipher, image, keys)
+        loss = self.loss(self.reader(sight.picture, sight.mask), batch)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
+        return loss
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Collect the figures of every row."""
+        self._judge("val", batch, batch_idx)
+
+    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """The same on the test split, and as `FIGURE/ROW/DAMAGE` after each of `damages`."""
+        self._judge("test", batch, batch_idx)
+        number = self.judged("test", batch_idx)
+        if number is None:
+            return
+        image = batch["image"]
+        keys = BatchKeys(self, image, "test", number)
+        for name, damage in self.damages.items():
+            harm = partial(stored, damage, generator=keys.generator(name))
+            for row, sight in self.view.damaged(self.cipher, image, keys, harm).items():
+                self.measure("test", f"{row}/{name}", self.read(sight).float(), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/FIGURE/ROW` for each row, and of the main row `val/FIGURE`."""
+        self._tell("val")
+
+    def on_test_epoch_end(self) -> None:
+        """The same under `test/`."""
+        self._tell("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Also say what the reader is made of, so that `encdl.readers.load` needs neither task nor data set."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[READER_KEY] = {
+            "reader": self.reader.config(),
+            "view": type(self.view).__name__,
+            "classes": list(self.classes),
+            "size": list(self.size),
+            "weights_id": weights_id(self.cipher),
+            "planes": self.planes.to_dict(),
+        }
+
+    def read(self, sight: Sight) -> Tensor:
+        """Logits for what is judged, whose size may not be that of training."""
+        logits: Tensor = self.reader(sight.picture, sight.mask)
+        return logits
+
+    @torch.no_grad()
+    def panel(self, batch: ImageBatch) -> dict[str, Tensor]:
+        """The picture and what the reader is shown of it."""
+        image = batch["image"]
+        rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
+        return {"plain": image, self.view.row: rows[self.view.row].picture}
+
+    def figure(self, stage: str, name: str, make: Callable[[], Metric]) -> Metric:
+        """The metric of that name, made when it is first asked for."""
+        known = self.figures[stage]
+        if name not in known:
+            known[name] = make().to(self.device)
+        return known[name]
+
+    def _judge(self, stage: Literal["val", "test"], batch: ImageBatch, batch_idx: int) -> None:
+        number = self.judged(stage, batch_idx)
+        if number is None:
+            return
+        image = batch["image"]
+        rows = self.view.rows(self.cipher, image, BatchKeys(self, image, stage, number))
+        for row, sight in rows.items():
+            logits = self.read(sight)
+            if row == self.view.row:
+                loss = self.loss(logits, batch)
+                self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=self.judged_weight(len(image)))
+            self.measure(stage, row, logits.float(), batch)
+        self.measure_floor(stage, batch)
+
+    def _tell(self, stage: str) -> None:
+        values: dict[str, Tensor] = {}
+        for name, metric in self.figures[stage].items():
+            value = metric.compute()
+            values |= value if isinstance(value, dict) else {name: value}
+            metric.reset()
+        suffix = f"/{self.view.row}"
+        values |= {
+            name.removesuffix(suffix): value for name, value in values.items() if name.endswith(suffix)
+        }
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)

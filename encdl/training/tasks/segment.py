@@ -1,0 +1,182 @@
+"""Training of a segmenter that reads ciphertext, and of those that it is compared with: `SegmentTask`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+from torchmetrics.wrappers import ClasswiseWrapper
+
+from encdl.data.base import ImageDataModule
+from encdl.data.batch import ImageBatch
+from encdl.keys.planes import PlaneSpec
+from encdl.metrics.segmentation import VolumeDice, hausdorff_95
+from encdl.readers import Backbone, read_windows
+from encdl.training.panels import overlaid
+from encdl.training.tasks.read import BatchKeys, ReadTask
+from encdl.training.tasks.views import Sight, View
+from encdl.utils.errors import DataError
+from encdl.utils.lazy import need
+
+EMPTY, MEAN = "empty_mask", "mean_mask"
+"""Rows of answers that look at no picture."""
+THRESHOLDS = 50
+
+
+class SegmentTask(ReadTask):
+    """Trains a reader to tell the class of each pixel, on what its view shows of each picture.
+
+    Class 0 of the data set is the background. The loss is the sum of cross-entropy and the soft Dice loss of the
+    foreground over the batch (Milletari et al. 2016, arXiv:1606.04797). Pictures larger than the training crop are
+    read window by window. Every picture gets a fresh key and nonce in every epoch, so that the reader works with any
+    key.
+
+    Args:
+        view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
+        backbone: Makes the network behind the stem for a number of features and of classes.
+        weights: The cipher: `default`, `keystream`, `thesis`, or the path of a weights file or checkpoint.
+        planes: Map and expansion of the keys.
+        balanced: Weigh the classes in the loss by the inverse square root of their share of the training pixels, which
+            finds small structures sooner; the inverse itself would paint too much of them.
+        learning_rate: Peak of the one-cycle schedule.
+        weight_decay: Of AdamW.
+        seed: Fixes the keys.
+    """
+
+    per_pixel: ClassVar[bool] = True
+    wanted: ClassVar[str] = "is for classification: give a segmenter such as encdl.readers.BasicUNet"
+
+    def __init__(
+        self,
+        view: View,
+        backbone: Callable[[int, int], Backbone],
+        weights: str = "default",
+        planes: PlaneSpec = PlaneSpec(),  # noqa: B008
+        balanced: bool = True,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed)
+        self.balanced = balanced
+        self.criterion: nn.Module
+        self.spacing: tuple[float, float] | None = None
+        self.mean_mask: Tensor
+
+    def configure_model(self) -> None:
+        """Also weigh the classes and find the mean mask; see `ReadTask.configure_model`.
+
+        Raises:
+            DataError: The data set has no masks, or a class beyond the named ones.
+        """
+        if not self.classes:
+            super().configure_model()
+            data: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.spacing = data.spec.spacing_mm
+            frequencies = data.mask_frequencies()
+            self.criterion = need("monai.losses", "training a segmenter").DiceCELoss(
+                include_background=False, to_onehot_y=True, softmax=True, batch=True,
+                weight=class_weights(frequencies) if self.balanced else torch.ones(len(self.classes)),
+            )  # fmt: skip
+            # Not in checkpoints: it belongs to the data set that is judged, which may be another one.
+            self.register_buffer("mean_mask", mean_mask(frequencies), persistent=False)
+
+    def loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
+        """Cross-entropy and soft Dice loss."""
+        if "mask" not in batch:
+            raise DataError("the data set has pictures without a mask: segmentation needs one for each")
+        loss: Tensor = self.criterion(logits.float(), batch["mask"])
+        return loss
+
+    def read(self, sight: Sight) -> Tensor:
+        """Logits of each pixel, window by window where the picture is larger than the training crop."""
+        return read_windows(self.reader, sight.picture, sight.mask, self.size)
+
+    def measure(self, stage: str, row: str, logits: Tensor, batch: ImageBatch) -> None:
+        """Collect the Dice coefficient; for the main row also that of each class, and the Hausdorff distance."""
+        prediction = logits.argmax(1, keepdim=True)
+        self._collect_dice(stage, row, prediction, batch)
+        if row == self.view.row:
+            self._collect_details(stage, row, prediction, batch)
+
+    def measure_floor(self, stage: str, batch: ImageBatch) -> None:
+        """The Dice coefficients of an empty mask, which are 0, and of the mean mask of training (`mean_mask`)."""
+        truth = batch["mask"]
+        self._collect_dice(stage, EMPTY, torch.zeros_like(truth), batch)
+        mean = F.interpolate(self.mean_mask[None].float(), truth.shape[-2:]).expand_as(truth)
+        self._collect_dice(stage, MEAN, mean, batch)
+
+    @torch.no_grad()
+    def panel(self, batch: ImageBatch) -> dict[str, Tensor]:
+        """The picture, what the reader is shown of it, the true mask and the reader's, over the picture."""
+        image = batch["image"]
+        rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
+        columns = {
+            "plain": image,
+            self.view.row: rows[self.view.row].picture,
+            "truth": overlaid(image, batch["mask"]),
+        }
+        for row, name in ((self.view.row, "prediction"), ("wrong_key", "prediction, wrong key")):
+            if row in rows:
+                under = image if row == self.view.row else torch.zeros_like(image)  # it saw no picture
+                columns[name] = overlaid(under, self.read(rows[row]).argmax(1, keepdim=True))
+        return columns
+
+    def _collect_dice(self, stage: str, row: str, prediction: Tensor, batch: ImageBatch) -> None:
+        dice = self.figure(stage, f"dice/{row}", partial(VolumeDice, len(self.classes)))
+        dice.update(prediction, batch["mask"], batch.get("volume"))
+
+    def _collect_details(self, stage: str, row: str, prediction: Tensor, batch: ImageBatch) -> None:
+        count, truth = len(self.classes), batch["mask"]
+        if count > 2:  # with one class in the foreground, its Dice coefficient is the mean
+            dice = self.figure(stage, "dice_class", self._dice_by_class)
+            dice.update(prediction, truth, batch.get("volume"))
+        unit = "px" if self.spacing is None else "mm"
+        distances = hausdorff_95(prediction, truth, count, self.spacing or (1.0, 1.0))
+        mean = self.figure(stage, f"hd95_{unit}/{row}", partial(MeanMetric, nan_strategy="ignore"))
+        mean.update(distances.to(self.device))
+
+    def _dice_by_class(self) -> ClasswiseWrapper:
+        labels = [re.sub(r"[^\w.-]+", "_", name) for name in self.classes[1:]]
+        dice = VolumeDice(len(self.classes), average="none")
+        return ClasswiseWrapper(dice, labels, prefix="dice_class/")
+
+
+def class_weights(frequencies: Tensor) -> Tensor:
+    """Weights of classes by the inverse square root of their share of the pixels: float32 (classes,), 1 on average.
+
+    Args:
+        frequencies: float (classes, H, W); see `ImageDataModule.mask_frequencies`. A class that never occurs gets
+            the weight 1.
+    """
+    share = frequencies.mean((1, 2))
+    weights = torch.where(share > 0, share.clamp(min=1e-9).rsqrt(), torch.nan)
+    return (weights / weights.nanmean()).nan_to_num(1.0)
+
+
+def mean_mask(frequencies: Tensor) -> Tensor:
+    """The mask that one does best with who knows the training masks and sees no picture, or close to it.
+
+    Each pixel has its most frequent foreground class, if that is more frequent there than a threshold, and background
+    otherwise; the threshold is the one with the best Dice coefficient over all training pixels.
+
+    Args:
+        frequencies: float (classes, H, W); see `ImageDataModule.mask_frequencies`.
+
+    Returns:
+        uint8 (1, H, W).
+    """
+    often, winner = frequencies[1:].max(0)
+    thresholds = torch.arange(THRESHOLDS) / THRESHOLDS
+    candidates = torch.where(often > thresholds.view(-1, 1, 1), winner + 1, 0)
+    shown = F.one_hot(candidates, len(frequencies)).movedim(-1, 1)[:, 1:].float()
+    common = (shown * frequencies[1:]).sum((2, 3))
+    sizes = shown.sum((2, 3)) + frequencies[1:].sum((1, 2))
+    best = (2 * common / sizes.clamp(min=1e-9)).mean(1).argmax()
+    return candidates[best].to(torch.uint8)[None]

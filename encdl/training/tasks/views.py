@@ -1,0 +1,242 @@
+"""What a reader is shown of a picture, and what it is compared with: one class a mode of training.
+
+A view gives the main row, on which the reader is trained and judged, and further rows for which the same reader is only
+judged. Row names are those of the result tables.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from torch import Generator, Tensor
+
+from encdl.ciphers.base import Cipher
+from encdl.data.base import DataSpec
+from encdl.readers import KeyedStem, KeylessStem, PlainStem, PositionalStem, Stem
+from encdl.training.tasks.random_damage import RandomDamage
+
+HALF_DAMAGED = RandomDamage(intact=0.5)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What goes into a reader.
+
+    Attributes:
+        picture: uint8 (B, C, H, W), or the same levels as float32 where gradients are wanted.
+        mask: The mask of each pixel, of the same shape and type; None for readers without a key.
+    """
+
+    picture: Tensor
+    mask: Tensor | None = None
+
+
+class Keys(Protocol):
+    """Key planes for one batch, packed: uint8 (B, C, H, W)."""
+
+    def fresh(self, purpose: str) -> Tensor:
+        """Of another key for each picture of each batch."""
+        ...
+
+    def fixed(self, purpose: str) -> Tensor:
+        """Of one key and nonce for all pictures of the data set."""
+        ...
+
+    def generator(self, purpose: str) -> Generator:
+        """Random numbers for damage, drawn anew for each batch."""
+        ...
+
+
+class Harm(Protocol):
+    """A damage with its random numbers: uint8 (B, C, H, W) to the damaged picture and the known-lost pixels."""
+
+    def __call__(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Damage a copy."""
+        ...
+
+
+class View(ABC):
+    """A mode of training.
+
+    Args:
+        stem: Makes the stem for a number of picture channels.
+    """
+
+    row: ClassVar[str]
+    """Name of the main row."""
+
+    def __init__(self, stem: Callable[..., Stem]) -> None:
+        self.stem = stem
+
+    def stem_for(self, spec: DataSpec) -> Stem:
+        """The stem for the pictures of a data set."""
+        return self.stem(spec.channels)
+
+    @abstractmethod
+    def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
+        """What the reader is trained on."""
+
+    def rows(self, cipher: Cipher, image: Tensor, keys: Keys) -> dict[str, Sight]:
+        """What it is judged on, by name of the row; the main row first."""
+        return {self.row: self.train(cipher, image, keys)}
+
+    def damaged(self, cipher: Cipher, image: Tensor, keys: Keys, harm: Harm) -> dict[str, Sight]:
+        """What it is judged on after damage, by name of the row; none by default."""
+        return {}
+
+
+class Ciphertext(View):
+    """The ciphertext under a fresh key for every picture, with the mask that follows from it and the key.
+
+    The row `wrong_key` gives the same reader another key.
+    """
+
+    row: ClassVar[str] = "ciphertext"
+
+    def __init__(self, stem: Callable[[int], Stem] = KeyedStem) -> None:
+        super().__init__(stem)
+
+    def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
+        """Ciphertext and mask."""
+        planes = keys.fresh("key")
+        ciphertext = cipher.encrypt(image, planes)
+        # ciphertext = image + mask mod 256, so training need not run the network twice; the rows below do.
+        return Sight(ciphertext, ciphertext - image if cipher.exact else cipher.field(ciphertext, planes))
+
+    def rows(self, cipher: Cipher, image: Tensor, keys: Keys) -> dict[str, Sight]:
+        """As a user computes them: from the ciphertext and a key alone."""
+        planes = keys.fresh("key")
+        ciphertext = cipher.encrypt(image, planes)
+        return {
+            self.row: Sight(ciphertext, cipher.field(ciphertext, planes)),
+            "wrong_key": Sight(ciphertext, cipher.field(ciphertext, keys.fresh("wrong key"))),
+        }
+
+    def damaged(self, cipher: Cipher, image: Tensor, keys: Keys, harm: Harm) -> dict[str, Sight]:
+        """The damaged ciphertext, and the mask that follows from it."""
+        planes = keys.fresh("key")
+        ciphertext, _ = harm(cipher.encrypt(image, planes))
+        return {self.row: Sight(ciphertext, cipher.field(ciphertext, planes))}
+
+
+class HardenedCiphertext(Ciphertext):
+    """As `Ciphertext`, trained on damaged ciphertexts too, so that it also reads what suffered on its way.
+
+    Args:
+        stem: Makes the stem for a number of picture channels.
+        damage: What training does to ciphertexts; half of them stay intact by default.
+    """
+
+    row: ClassVar[str] = "hardened"
+
+    def __init__(self, stem: Callable[[int], Stem] = KeyedStem, damage: RandomDamage = HALF_DAMAGED) -> None:
+        super().__init__(stem)
+        self.damage = damage
+
+    def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
+        """Damaged ciphertext, and the mask that follows from it."""
+        planes = keys.fresh("key")
+        ciphertext, _ = self.damage(cipher.encrypt(image, planes), keys.generator("damage"))
+        return Sight(ciphertext, cipher.field(ciphertext, planes))
+
+
+class Plaintext(View):
+    """The picture itself; the row `decrypt_then_infer` encrypts and decrypts it first."""
+
+    row: ClassVar[str] = "plaintext"
+
+    def __init__(self, stem: Callable[[int], Stem] = PlainStem) -> None:
+        super().__init__(stem)
+
+    def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
+        """The picture."""
+        return Sight(image)
+
+    def rows(self, cipher: Cipher, image: Tensor, keys: Keys) -> dict[str, Sight]:
+        """Plaintext, and what decryption gives back."""
+        planes = keys.fresh("key")
+        decrypted = cipher.decrypt(cipher.encrypt(image, planes), planes)
+        return {self.row: Sight(image), "decrypt_then_infer": Sight(decrypted)}
+
+    def damaged(self, cipher: Cipher, image: Tensor, keys: Keys, harm: Harm) -> dict[str, Sight]:
+        """The damaged picture; and of a damaged ciphertext, what decryption and what restoration give."""
+        planes = keys.fresh("key")
+        ciphertext, lost = harm(cipher.encrypt(image, planes))
+        return {
+            self.row: Sight(harm(image)[0]),
+            "decrypt_then_infer": Sight(cipher.decrypt(ciphertext, planes)),
+            "restore_then_infer": Sight(cipher.restore(ciphertext, planes, lost)),
+        }
+
+
+class HardenedPlaintext(Plaintext):
+    """As `Plaintext`, trained on pictures damaged alike: what `HardenedCiphertext` is compared with.
+
+    Args:
+        stem: Makes the stem for a number of picture channels.
+        damage: What training does to pictures; half of them stay intact by default.
+    """
+
+    row: ClassVar[str] = "hardened_plaintext"
+
+    def __init__(self, stem: Callable[[int], Stem] = PlainStem, damage: RandomDamage = HALF_DAMAGED) -> None:
+        super().__init__(stem)
+        self.damage = damage
+
+    def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
+        """Damaged picture."""
+        return Sight(self.damage(image, keys.generator("damage"))[0])
+
+    def rows(self, cipher: Cipher, image: Tensor, keys: Keys) -> dict[str, Sight]:
+        """The intact picture."""
+        return {self.row: Sight(image)}
+
+    def damaged(self, cipher: Cipher, image: Tensor, keys: Keys, harm: Harm) -> dict[str, Sight]:
+        """The damaged picture."""
+        return {self.row: Sight(harm(image)[0])}
+
+
+class Keyless(View):
+    """The ciphertext under a fresh key for every picture, and no key: what leaks without one."""
+
+    row: ClassVar[str] = "keyless"
+
+    def __init__(self, stem: Callable[[int], Stem] = KeylessStem) -> None:
+        super().__init__(stem)
+
+    def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
+        """The ciphertext alone."""
+        return Sight(cipher.encrypt(image, keys.fresh("key")))
+
+
+class FixedKey(View):
+    """The ciphertext under one key and nonce for the whole data set, which the reader never sees.
+
+    The host holds no key, and what it reads is not protected: under a reused nonce the difference of two ciphertexts
+    shows the difference of the pictures, and the stem finds much of the mask from the data set alone. For comparison,
+    never for use. The row `wrong_key` encrypts under another key.
+
+    Args:
+        stem: Makes the stem for a number of picture channels and their size.
+    """
+
+    row: ClassVar[str] = "fixed_key"
+
+    def __init__(self, stem: Callable[[int, tuple[int, int]], Stem] = PositionalStem) -> None:
+        super().__init__(stem)
+
+    def stem_for(self, spec: DataSpec) -> Stem:
+        """The stem for pictures of this size."""
+        return self.stem(spec.channels, (spec.height, spec.width))
+
+    def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
+        """The ciphertext under the one key."""
+        return Sight(cipher.encrypt(image, keys.fixed("key")))
+
+    def rows(self, cipher: Cipher, image: Tensor, keys: Keys) -> dict[str, Sight]:
+        """Under the one key, and under another."""
+        other = Sight(cipher.encrypt(image, keys.fixed("wrong key")))
+        return super().rows(cipher, image, keys) | {"wrong_key": other}

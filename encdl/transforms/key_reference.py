@@ -1,0 +1,82 @@
+"""How a transform holds its key, so that it can go to another process without the key being written anywhere."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from encdl.api import Opened, open_key
+from encdl.keys.key import Grant, Key
+from encdl.utils.errors import UsageError
+
+
+@dataclass(frozen=True)
+class KeyRef:
+    """Where a key is, and not the key: exactly one of `path` and `env`.
+
+    Attributes:
+        path: of its file.
+        env: name of an environment variable that holds what the file would hold.
+        passphrase_env: name of an environment variable that holds its passphrase, if it is locked with one.
+    """
+
+    path: str | None = None
+    env: str | None = None
+    passphrase_env: str | None = None
+
+    def open(self) -> Opened:
+        """Load it; arguments and errors as `encdl.open_key`."""
+        return open_key(self.path, env=self.env, passphrase=self.passphrase_env and self._passphrase)
+
+    def _passphrase(self) -> str:
+        name = self.passphrase_env or ""
+        value = os.environ.get(name)
+        if not value:
+            raise UsageError(f"there is no environment variable {name}, or it is empty: set it")
+        return value
+
+
+PipelineKey = Key | Grant | KeyRef | str | os.PathLike[str]
+"""A key or grant, where one is, or the path of its file."""
+
+
+class KeyHolder:
+    """An opened key, and where it came from. Only the latter is pickled; another process opens it anew.
+
+    Args:
+        key: a key that is given itself stays in this process: pickling says so in a `TypeError`.
+    """
+
+    def __init__(self, key: PipelineKey) -> None:
+        self._ref = None if isinstance(key, Key | Grant) else _ref(key)
+        self._opener: Opened | None = key if isinstance(key, Key | Grant) else None
+        self.get()  # a wrong path shows at once, not in a worker
+
+    def get(self) -> Opened:
+        """The key or grant."""
+        if self._opener is None:
+            if self._ref is None:
+                raise UsageError("the key is gone: make the transform anew")
+            self._opener = self._ref.open()
+        return self._opener
+
+    def __repr__(self) -> str:
+        return repr(self._opener if self._ref is None else self._ref)
+
+    def __copy__(self) -> KeyHolder:
+        return self
+
+    def __deepcopy__(self, memo: object) -> KeyHolder:
+        return self  # MONAI copies transforms inside one process
+
+    def __getstate__(self) -> dict[str, object]:
+        if self._ref is None:
+            raise TypeError(
+                "a key that is given itself is not pickled, as a worker process or a cache on disk needs it: give the "
+                "path of its file, or encdl.KeyRef(env=...)"
+            )
+        return {"_ref": self._ref, "_opener": None}
+
+
+def _ref(key: KeyRef | str | os.PathLike[str]) -> KeyRef:
+    return key if isinstance(key, KeyRef) else KeyRef(path=os.fspath(key))

@@ -1,0 +1,197 @@
+"""A reader for MONAI's `LoadImage`: a `.encdl` file gives what the file that it was made from would give."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from monai.data.image_reader import (
+    ImageReader,
+    NibabelReader,
+    NumpyReader,
+    PILReader,
+    PydicomReader,
+)
+from monai.data.utils import correct_nifti_header_if_necessary, is_supported_format
+from monai.utils.enums import MetaKeys
+
+from encdl import api
+from encdl.files import container, formats
+from encdl.files.documents import array_of
+from encdl.files.formats.base import Document
+from encdl.transforms.encryption import FORMAT, told_of
+from encdl.transforms.key_reference import KeyHolder, PipelineKey
+from encdl.utils.errors import ImageFileError, UsageError
+from encdl.utils.lazy import need
+
+Meta = dict[Any, Any]
+_PICTURES = ("png", "jpeg", "bmp")
+_NIFTI = ("nifti", "nifti-gz")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One decrypted image as the library of its format has it, or as (array, metadata).
+
+    Attributes:
+        kind: the format's name.
+        image: a nibabel or PIL image, a pydicom dataset, a list of those of a folder, an array, or (array, metadata).
+        name: of the `.encdl` file or folder; of a folder's files.
+    """
+
+    kind: str
+    image: Any
+    name: Any
+
+
+class EncdlReader(ImageReader):  # type: ignore[misc]
+    """Reads `.encdl` files, and folders of encrypted DICOM slices, in memory: nothing is decrypted to the disk.
+
+    NIfTI, DICOM, PNG, JPEG, BMP and NumPy files go through MONAI's own readers, so that pixels, affine and metadata are
+    those of the original. TIFF files give their pixels with x first, like pictures; what `Encrypt` made gives its
+    array and metadata.
+
+    Args:
+        key: as of `encdl.Encrypt`.
+        weights: name or file of the cipher's weights; those that each file names by default.
+        device: where to compute; workers can only use "cpu".
+        nifti: reads what was NIfTI, for settings of its own.
+        dicom: reads what was DICOM.
+        picture: reads what was PNG, JPEG or BMP.
+        array: reads what was NumPy.
+
+    Raises:
+        KeyFileError, UsageError: the key cannot be opened.
+    """
+
+    def __init__(
+        self,
+        key: PipelineKey,
+        weights: str | None = None,
+        device: str = "cpu",
+        nifti: NibabelReader | None = None,
+        dicom: PydicomReader | None = None,
+        picture: PILReader | None = None,
+        array: NumpyReader | None = None,
+    ) -> None:
+        self._key, self._weights, self._device = KeyHolder(key), weights, device
+        self.nifti = nifti or NibabelReader()
+        self.dicom = dicom or PydicomReader()
+        self.picture = picture or PILReader()
+        self.array = array or NumpyReader()
+
+    def verify_suffix(self, filename: Sequence[str | PathLike[str]] | str | PathLike[str]) -> bool:
+        """Whether all names end with .encdl."""
+        return bool(is_supported_format(filename, ["encdl"]))
+
+    def read(self, data: Sequence[str | PathLike[str]] | str | PathLike[str], **kwargs: Any) -> list[Loaded]:
+        """Verify and decrypt one file or folder, or several that are to be stacked.
+
+        Raises:
+            ContainerError, WrongKeyError, WeightsError: as `encdl.decrypt`.
+            UsageError: a folder without encrypted DICOM files, or files of several formats.
+        """
+        if kwargs:
+            raise UsageError(
+                f"EncdlReader.read takes no {', '.join(kwargs)}: set them on the reader of the format"
+            )
+        paths = [data] if isinstance(data, str | PathLike) else list(data)
+        loaded = [self._folder(path) if path.is_dir() else self._file(path) for path in map(Path, paths)]
+        kinds = {item.kind for item in loaded}
+        if len(kinds) > 1:
+            raise UsageError(f"files of {' and '.join(sorted(kinds))} do not go into one image")
+        return loaded
+
+    def get_data(self, img: Sequence[Loaded]) -> tuple[npt.NDArray[Any], Meta]:
+        """Pixels and metadata of what `read` gave, as MONAI's reader of the format has them."""
+        kind, images, names = img[0].kind, [item.image for item in img], [item.name for item in img]
+        if kind in _NIFTI:
+            nifti = copy.copy(self.nifti)  # it remembers names, and threads share this reader
+            nifti.filenames = names
+            return _result(nifti.get_data(images))
+        if kind == "dicom":
+            dicom = copy.copy(self.dicom)
+            series = isinstance(images[0], list)
+            dicom.filenames, dicom.has_series = names, series
+            return _result(dicom.get_data(images if len(images) > 1 or not series else images[0]))
+        if kind in _PICTURES:
+            return _result(self.picture.get_data(images))
+        if kind == "npy":
+            return _result(self.array.get_data(images))
+        if len(images) > 1:
+            raise UsageError(f"files of {kind} are not stacked: load them one by one")
+        array, meta = images[0]
+        return array, dict(meta)
+
+    def _file(self, path: Path) -> Loaded:
+        with container.opened(path, self._key.get()) as reader:
+            document = api.codec_of(reader.header, self._weights, self._device, path).decrypt(reader)
+            if formats.is_whole(document):  # its slices are not asked for
+                reader.verify()
+            return Loaded(document.format, _image(document), str(path))
+
+    def _folder(self, folder: Path) -> Loaded:
+        slices = [self._file(path) for path in sorted(folder.glob(f"*{container.SUFFIX}"))]
+        if not slices or any(item.kind != "dicom" for item in slices):
+            raise UsageError(f"{folder}: is a folder, and not of encrypted DICOM files alone: name the files")
+        if len(slices) == 1:
+            return slices[0]
+        return Loaded("dicom", [item.image for item in slices], [item.name for item in slices])
+
+
+def _image(document: Document) -> Any:
+    if document.format == FORMAT:
+        told = told_of(document)
+        return array_of(document), told["meta"] or _plain(document, document.shape)
+    if document.format == "npy":
+        return array_of(document)
+    if document.format not in (*_NIFTI, *_PICTURES, "dicom"):
+        return _x_first(document)
+    stream = io.BytesIO()
+    formats.restore(document, stream)
+    stream.seek(0)
+    if document.format in _NIFTI:
+        return _nifti(stream.getvalue())
+    if document.format == "dicom":
+        return need("pydicom", "reading DICOM").dcmread(stream, force=True)
+    return need("PIL.Image", "reading pictures").open(stream)
+
+
+def _nifti(data: bytes) -> Any:
+    nibabel = need("nibabel", "reading NIfTI")
+    kind = (
+        nibabel.Nifti2Image
+        if 540 in (int.from_bytes(data[:4], order) for order in ("little", "big"))
+        else None
+    )
+    return correct_nifti_header_if_necessary((kind or nibabel.Nifti1Image).from_bytes(data))
+
+
+def _x_first(document: Document) -> tuple[npt.NDArray[Any], Meta]:
+    array = array_of(document)
+    spatial = len(document.layout) - document.layout.endswith("C")
+    axes = [*range(spatial - 1, -1, -1), *range(spatial, array.ndim)]
+    array = np.ascontiguousarray(array.transpose(axes))
+    return array, _plain(document, array.shape[:spatial])
+
+
+def _plain(document: Document, spatial: tuple[int, ...]) -> Meta:
+    colour = document.layout.endswith("C") and document.format != FORMAT
+    return {
+        MetaKeys.SPATIAL_SHAPE: np.asarray(spatial),
+        MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if colour else float("nan"),
+    }
+
+
+def _result(found: tuple[Any, Any]) -> tuple[npt.NDArray[Any], Meta]:
+    array, meta = found
+    if not isinstance(meta, dict):
+        raise ImageFileError("MONAI's reader gave no metadata")
+    return array, meta

@@ -1,0 +1,82 @@
+"""Damaged containers: intact slices open, and others are restored or left blank."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+from encdl.ciphers.postprocess import NAMES
+from encdl.files.codec import Codec, Salvage, Settings
+from encdl.files.container import ContainerReader
+from encdl.files.documents import array_of
+from encdl.utils.errors import ContainerError, UsageError
+from tests.files.codec.support import KEY, damaged, noise, same
+from tests.files.container.support import parts
+
+
+def test_intact_slices_of_a_damaged_file_open(codec: Codec) -> None:
+    array = noise((6, 16, 16), "uint16")
+    reader = damaged(codec.encrypt_array(array, KEY), 1, 4)
+    for restore in (True, False):
+        salvage = Salvage(restore)
+        opened = array_of(codec.decrypt(reader, salvage))
+        assert salvage.damaged == [1, 4]
+        for number in (0, 2, 3, 5):
+            assert same(opened[number], array[number])
+        if restore:  # the stub restores all but what is known to be lost
+            assert (opened[1] != array[1]).sum() == 1
+        else:
+            assert not opened[[1, 4]].any()
+    with pytest.raises(UsageError, match="salvage"):
+        codec.decrypt(reader)
+
+
+def test_a_strict_reader_stops_at_the_first_damaged_slice(codec: Codec) -> None:
+    array = noise((6, 16, 16))
+    stream = damaged(codec.encrypt_array(array, KEY), 2)._stream
+    stream.seek(0)
+    strict = ContainerReader(stream, KEY)
+    given = []
+    with pytest.raises(ContainerError, match="slice 3 of 6 was changed"):
+        given.extend(codec.decrypt(strict).slices())
+    assert len(given) <= 2
+
+
+@pytest.mark.parametrize("postprocess", NAMES)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_known_losses_reach_the_restorer_where_they_belong(
+    codec: Codec, postprocess: str, dtype: str
+) -> None:
+    array = noise((40, 50, 2), dtype)
+    made = codec.encrypt_array(array, KEY, Settings(postprocess=postprocess))
+    cut = ContainerReader(io.BytesIO(made[:-164]), KEY, tolerant=True)  # two tags and 100 bytes
+    salvaged = array_of(codec.decrypt(cut, Salvage()))
+    right = salvaged.view(np.uint8) == array.view(np.uint8)
+    share = (4000 if postprocess in {"diffusion", "both"} else 100) / array.nbytes
+    assert 1 - share <= right.mean() < 1
+
+
+def test_salvage_with_the_network(agile: Codec) -> None:
+    array = np.tile(np.arange(48, dtype=np.uint8) * 5, (3, 32, 1))
+    made = agile.encrypt_array(array, KEY, layout="SHW")
+    reader = ContainerReader(io.BytesIO(made[: -2 * 32 - 32 * 24]), KEY, tolerant=True)
+    salvage = Salvage()
+    salvaged = array_of(agile.decrypt(reader, salvage))
+    assert salvage.damaged == [2]
+    assert same(salvaged[:2], array[:2])
+    assert salvaged[2].any()
+    gone = ContainerReader(io.BytesIO(made[: -2 * (32 * 48 + 32) - 32 + 100]), KEY, tolerant=True)
+    salvaged = array_of(agile.decrypt(gone, salvage))
+    assert salvage.damaged == [1, 2]
+    assert not salvaged[2].any()  # nothing of it is left, and nothing is made up
+
+
+def test_lost_metadata_leave_the_pixels(codec: Codec) -> None:
+    array = noise((5, 6))
+    made = bytearray(codec.encrypt_array(array, KEY, file_format="tiff"))
+    made[len(parts(bytes(made))[0]) + 40] ^= 1
+    opened = codec.decrypt(ContainerReader(io.BytesIO(bytes(made)), KEY, tolerant=True), Salvage())
+    assert (opened.format, opened.rest) == ("npy", b"")
+    assert same(array_of(opened), array)

@@ -1,0 +1,56 @@
+"""Files that were written once are read for ever, bit by bit; those of EncDL 0.1 are named."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+
+from encdl.files.container import ContainerReader, check_size, read_header
+from encdl.files.documents import array_of
+from encdl.utils.errors import ContainerError
+from tests.files.container.golden import FOLDER, KEY, RECORDED, Golden, codec, make
+
+OLD = (1, 2)
+
+
+def by_name(golden: Golden) -> str:
+    return golden.name
+
+
+def test_every_recorded_file_is_checked() -> None:
+    names = [*map(by_name, RECORDED), *(f"old-{version}" for version in OLD)]
+    assert sorted(path.stem for path in FOLDER.glob("*.encdl")) == sorted(names)
+
+
+@pytest.mark.parametrize("golden", RECORDED, ids=by_name)
+def test_recorded_files_open_exactly(golden: Golden) -> None:
+    reader = ContainerReader(io.BytesIO(golden.path.read_bytes()), KEY)
+    document = codec().decrypt(reader)
+    assert (document.format, document.layout, document.rest) == (golden.format, golden.layout, golden.rest)
+    array = array_of(document)
+    assert (array.dtype, array.shape) == (golden.array.dtype, golden.shape)
+    assert array.tobytes() == golden.array.tobytes()
+    (first, *_) = codec().cipher_slices(reader)
+    assert first.body.shape == first.mask.shape[1:]
+
+
+@pytest.mark.parametrize("golden", RECORDED, ids=by_name)
+def test_recorded_files_are_made_again(golden: Golden) -> None:
+    assert make(golden) == golden.path.read_bytes()
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_files_of_encdl_0_1_are_named_in_one_line(version: int) -> None:
+    path = FOLDER / f"old-{version}.encdl"
+    told = re.escape(f"was made by EncDL 0.1 (container version {version}), which this version does not open")
+    for refused in (
+        lambda: ContainerReader(io.BytesIO(path.read_bytes()), KEY, path),
+        lambda: read_header(path),
+        lambda: check_size(path),
+    ):
+        with pytest.raises(ContainerError, match=told) as caught:
+            refused()
+        assert "\n" not in str(caught.value)
+        assert str(path) in str(caught.value)

@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from encdl.files import container
+from encdl.files.container import ContainerReader, ContainerWriter, Header
+from encdl.files.container.tags import chunk_keys
+from encdl.keys.key import Key, Opener
+from encdl.utils.errors import ContainerError, WrongKeyError
+from tests.files.container.support import (
+    KEY,
+    METADATA,
+    NONCE,
+    SECRET,
+    bodies,
+    canonical,
+    header,
+    make,
+    parts,
+    read,
+    resign,
+)
+
+DATA = make()
+HEAD, _, SEALED, CHUNKS, _ = parts(DATA)
+START = len(HEAD) + 32 + len(SEALED)
+
+
+def refused(data: bytes, match: str, opener: Opener = KEY) -> None:
+    with pytest.raises(ContainerError, match=match) as caught:
+        read(data, opener, where="a.encdl")
+    assert str(caught.value).startswith("a.encdl: ")
+    assert "\n" not in str(caught.value)
+
+
+def expand(secret: bytes, info: bytes) -> bytes:
+    return HKDFExpand(SHA256(), 32, info).derive(secret)
+
+
+def test_the_layout_is_the_documented_one() -> None:
+    made = header()
+    fields = {name: getattr(made, name) for name in (
+        "cipher", "weights", "dtype", "layout", "nonce", "postprocess", "planes", "study", "key_id", "sealed_bytes",
+    )}  # fmt: skip
+    encoded = canonical(fields | {"shape": [3, 4, 5], "tile": [3, 5]})
+    head = b"\x89ENCDL\r\n" + struct.pack("<HI", 3, len(encoded)) + encoded
+    authentication = KEY.image_keys(NONCE).authentication
+    of_tags, of_head = expand(authentication, b"encdl container tags"), hashlib.sha256(head).digest()
+
+    def tag(part: bytes, content: bytes) -> bytes:
+        return hmac.digest(of_tags, part.ljust(16, b"\0") + of_head + content, "sha256")
+
+    inside = canonical({"content": "ab" * 32, "format": "png", "suffix": ".png"})
+    plain = struct.pack("<I", len(inside)) + inside + b"PatientName=Doe"
+    sealed = AESGCM(expand(authentication, b"encdl container metadata")).encrypt(bytes(12), plain, head)
+    expected, tags = head + tag(b"header", b"") + sealed, b""
+    for index, body in enumerate(bodies(made)):
+        tags += tag(b"chunk", struct.pack("<Q", index) + body)
+        expected += body + tags[-32:]
+    end = struct.pack("<Q", 6) + hashlib.sha256(sealed).digest() + hashlib.sha256(tags).digest()
+    assert expected + tag(b"end", end) == DATA
+
+
+def test_a_file_written_once_is_read_for_ever() -> None:
+    assert (
+        hashlib.sha256(DATA).hexdigest() == "d2a35a8f50cb6de85f23b6e37038112a5ad44f61b776a9f97bc5661dafb1bedd"
+    )
+
+
+def test_round_trip() -> None:
+    assert read(DATA) == (header(), METADATA, bodies(header()))
+    reader = ContainerReader(io.BytesIO(DATA), KEY)
+    for _ in range(2):  # as often as one likes
+        assert [chunk.index for chunk in reader.chunks()] == [0, 1, 2, 3, 4, 5]
+    assert all(chunk.intact and chunk.present == len(chunk.body) for chunk in reader.chunks())
+    assert reader.problems == []
+
+
+def test_every_chunk_has_keys_of_its_own() -> None:
+    keys = KEY.image_keys(NONCE)
+    made = [chunk_keys(keys, index) for index in range(50)]
+    for name in ("planes", "permutation", "diffusion"):
+        assert len({getattr(each, name) for each in (*made, keys)}) == 51
+    assert made[3].planes == expand(keys.planes, b"encdl chunk" + struct.pack("<Q", 3))
+    assert {each.authentication for each in made} == {keys.authentication}
+    assert {each.nonce for each in made} == {NONCE}
+    reader = ContainerReader(io.BytesIO(DATA), KEY)
+    assert reader.keys(4) == made[4]
+
+
+def test_a_file_cut_anywhere_is_refused() -> None:
+    for kept in range(len(DATA)):
+        with pytest.raises(ContainerError, match=r"is cut|is empty") as caught:
+            read(DATA[:kept])
+        assert "\n" not in str(caught.value)
+    refused(DATA[:-1], rf"cut \({len(DATA) - 1} of {len(DATA)} bytes\).*--salvage")
+    refused(DATA[:5], "is cut: 5 bytes")
+    refused(DATA[:14], r"cut in its header \(0 of \d+ bytes\)")
+    refused(b"", "is empty")
+
+
+def test_every_changed_byte_is_noticed() -> None:
+    for place in range(len(DATA)):
+        damaged = bytearray(DATA)
+        damaged[place] ^= 1
+        with pytest.raises((ContainerError, WrongKeyError)) as caught:
+            read(bytes(damaged))
+        assert "\n" not in str(caught.value)
+
+
+def test_nothing_damaged_is_handed_out_and_every_damaged_slice_is_named() -> None:
+    damaged = bytearray(DATA)
+    sizes = [len(chunk) for chunk in CHUNKS]
+    damaged[START + sum(sizes[:2])] ^= 1  # slice 2, its first tile
+    damaged[START + sum(sizes[:3]) + 1] ^= 1  # and its second
+    damaged[START + sum(sizes[:6]) - 1] ^= 1  # the tag of the last tile of slice 3
+    reader = ContainerReader(io.BytesIO(bytes(damaged)), KEY, "a.encdl")
+    given = []
+    with pytest.raises(ContainerError, match=r"slices 2, 3 of 3 were changed after.*--salvage"):
+        given.extend(chunk.index for chunk in reader.chunks())
+    assert given == [0, 1]
+    tolerant = ContainerReader(io.BytesIO(bytes(damaged)), KEY, "a.encdl", tolerant=True)
+    chunks = list(tolerant.chunks())
+    assert [chunk.index for chunk in chunks if not chunk.intact] == [2, 3, 5]
+    assert tolerant.slices_of([2, 3, 5]) == [1, 2]
+    assert [chunk.body for chunk in chunks if chunk.intact] == [bodies(header())[i] for i in (0, 1, 4)]
+
+
+def test_many_damaged_slices_are_told_shortly() -> None:
+    made = header(shape=(60, 1, 1), tile=(1, 1), dtype="uint8")
+    data = bytearray(make(made))
+    for index in range(60):
+        data[-32 - 33 * (index + 1)] ^= 1
+    with pytest.raises(ContainerError, match=r"slices 1, 2, .*, 20 and 40 more of 60 were changed"):
+        read(bytes(data))
+
+
+def assemble(*pieces: bytes) -> bytes:
+    return b"".join(pieces)
+
+
+def test_chunks_in_another_order_are_noticed() -> None:
+    head, tag, sealed, chunks, end = parts(DATA)
+    swapped = [chunks[2], chunks[1], chunks[0], *chunks[3:]]
+    refused(assemble(head, tag, sealed, *swapped, end), "slices 1, 2 of 3 were changed")
+    doubled = [*chunks[:2], *chunks[:2], *chunks[4:]]
+    refused(assemble(head, tag, sealed, *doubled, end), "slice 2 of 3 was changed")
+
+
+def test_pieces_of_another_file_are_noticed() -> None:
+    """Spliced in from a file under the same key, of the same shape."""
+    other = make(header(nonce=bytes(16).hex()))
+    mine, theirs = parts(DATA), parts(other)
+    for number in (1, 2, 4):
+        pieces = [mine[i] if i != number else theirs[i] for i in range(5) if i != 3]
+        pieces[3:3] = mine[3]  # type: ignore[arg-type]
+        refused(assemble(*pieces), "changed after")  # type: ignore[arg-type]
+    refused(assemble(*mine[:3], mine[3][0], theirs[3][1], *mine[3][2:], mine[4]), "slice 1 of 3 was changed")
+
+
+def test_pieces_of_a_file_with_the_same_nonce_are_noticed() -> None:
+    """As under a synthetic nonce that an attacker got signed twice: another header, so other tags."""
+    other = make(header(postprocess="both"))
+    mine, theirs = parts(DATA), parts(other)
+    assert mine[3][0][:-32] == theirs[3][0][:-32]
+    refused(assemble(*mine[:3], theirs[3][0], *mine[3][1:], mine[4]), "slice 1 of 3 was changed")
+    refused(assemble(*mine[:2], theirs[2], *mine[3], mine[4]), "metadata were changed")
+
+
+def test_whole_chunks_that_are_cut_off_or_added_are_noticed() -> None:
+    """Even with a header that says so: it is signed."""
+    head, tag, sealed, chunks, end = parts(DATA)
+    refused(assemble(head, tag, sealed, *chunks[:4], end), "is cut")
+    refused(assemble(head, tag, sealed, *chunks, chunks[5], end), "bytes after its end")
+    fewer = head.replace(b'"shape":[3,', b'"shape":[2,')
+    refused(assemble(fewer, tag, sealed, *chunks[:4], end), "header was changed")
+
+
+def test_the_end_is_signed_too() -> None:
+    """A shorter file made by whoever knows the tags, but not the key: the count is part of the end."""
+    short = header(shape=(2, 4, 5))
+    data = make(short)
+    head, tag, sealed, chunks, _ = parts(data)
+    refused(assemble(head, tag, sealed, *chunks, parts(DATA)[4]), "its end was changed")
+
+
+def test_bytes_after_the_end_are_told() -> None:
+    refused(DATA + b"xy", "2 bytes after its end")
+    reader = ContainerReader(io.BytesIO(DATA + b"xy"), KEY, tolerant=True)
+    assert all(chunk.intact for chunk in reader.chunks())
+
+
+def test_a_tolerant_reader_takes_what_is_left() -> None:
+    sizes = [len(chunk) for chunk in CHUNKS]
+    cut = DATA[: START + sum(sizes[:2]) + 7]
+    reader = ContainerReader(io.BytesIO(cut), KEY, tolerant=True)
+    chunks = list(reader.chunks())
+    assert [chunk.intact for chunk in chunks] == [True, True, False, False, False, False]
+    assert [chunk.present for chunk in chunks[2:]] == [7, 0, 0, 0]
+    assert chunks[2].body == bodies(header())[2][:7].ljust(30, b"\0")
+    assert reader.problems == ["its end was changed after it was written"]
+    assert reader.metadata == METADATA
+    assert not reader.nothing_left()
+    assert ContainerReader(io.BytesIO(DATA[:START]), KEY, tolerant=True).nothing_left()
+
+
+def test_a_tolerant_reader_tells_of_damaged_metadata_and_headers() -> None:
+    damaged = bytearray(DATA)
+    damaged[len(HEAD) + 32] ^= 1
+    reader = ContainerReader(io.BytesIO(bytes(damaged)), KEY, tolerant=True)
+    assert reader.metadata is None
+    assert all(chunk.intact for chunk in reader.chunks())
+    assert reader.problems[0] == "its metadata were changed after they were written"
+    damaged = bytearray(DATA)
+    damaged[HEAD.index(b'"study":""') + 9 : HEAD.index(b'"study":""') + 9] = b"X"
+    damaged[10:14] = struct.pack("<I", len(HEAD) - 14 + 1)
+    reader = ContainerReader(io.BytesIO(bytes(damaged)), KEY, tolerant=True)
+    assert reader.problems[0] == "its header was changed after it was written"
+    assert not any(chunk.intact for chunk in reader.chunks())
+
+
+def test_a_few_bytes_cannot_ask_a_tolerant_reader_for_terabytes() -> None:
+    """A header that nobody signed is believed only as far as the file is long."""
+    bomb = resign(
+        DATA, lambda values: values | {"shape": [2**20, 1024, 1024], "tile": [1, 1], "dtype": "uint8"}
+    )
+    tag = bytes(32)
+    length = struct.unpack("<I", bomb[10:14])[0]
+    unsigned = bomb[: 14 + length] + tag + bomb[14 + length + 32 :]
+    for tolerant in (False, True):
+        with pytest.raises(ContainerError, match="is cut"):
+            ContainerReader(io.BytesIO(unsigned), KEY, tolerant=tolerant)
+
+
+def test_other_files() -> None:
+    refused(b"\x89PNG\r\n\x1a\n" + DATA[8:], "is not an EncDL file")
+    refused(DATA.replace(b"\r\n", b"\n"), "copied as text")
+    refused(DATA[:8] + struct.pack("<H", 4) + DATA[10:], "version 4, this EncDL reads up to 3: update EncDL")
+    refused(DATA[:8] + struct.pack("<H", 0) + DATA[10:], "header is damaged")
+    refused(DATA[:8] + struct.pack("<H", 1) + DATA[10:], "was made by EncDL 0.1")
+
+
+def test_names_that_cannot_be_read(tmp_path: Path) -> None:
+    for path, match in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "none.encdl", "no such file"),
+        (Path("/dev/null"), "no regular file"),
+        (Path("a\0b"), "cannot be read|no such file"),
+    ):
+        with pytest.raises(ContainerError, match=match):
+            container.read_header(path)
+        with pytest.raises(ContainerError, match=match):
+            container.verify(path, KEY)
+
+
+def test_files_on_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "a.encdl"
+    path.write_bytes(DATA)
+    assert (
+        container.read_header(path) == container.check_size(path) == container.verify(path, KEY) == header()
+    )
+    with container.opened(path, KEY) as reader:
+        assert reader.metadata == METADATA
+    path.write_bytes(DATA[:-1])
+    assert container.read_header(path) == header()
+    with pytest.raises(ContainerError, match="is cut"):
+        container.check_size(path)
+
+
+def test_keys_and_grants() -> None:
+    other = Key(bytes(32))
+    for tolerant in (False, True):
+        with pytest.raises(WrongKeyError, match=rf"key {KEY.id}, yours is {other.id}"):
+            read(DATA, other, tolerant=tolerant)
+    assert read(DATA, KEY.grant_file(NONCE))[2] == bodies(header())
+    for grant in (KEY.grant_file(bytes(16)), KEY.grant_study("S")):
+        with pytest.raises(WrongKeyError, match=r"a\.encdl: this grant"):
+            read(DATA, grant, where="a.encdl")
+
+
+def test_a_grant_for_the_study_opens_its_files() -> None:
+    data = make(header(study="Süd"))
+    assert read(data, KEY.grant_study("Süd"))[0].study == "Süd"
+    with pytest.raises(WrongKeyError, match="study 'Nord'"):
+        read(data, KEY.grant_study("Nord"))
+
+
+def test_moving_a_file_to_another_study_is_noticed() -> None:
+    """Signed with the keys of no study."""
+    refused(resign(DATA, lambda values: values | {"study": "S"}), "header was changed after it was written")
+
+
+def test_secrets_stay_out_of_errors_and_reprs() -> None:
+    damaged = bytearray(DATA)
+    damaged[-1] ^= 1
+    texts = [repr(header())]
+    for opener in (KEY, Key(bytes(32)), KEY.grant_study("S")):
+        with pytest.raises((ContainerError, WrongKeyError)) as caught:
+            read(bytes(damaged), opener)
+        texts.append(repr(caught.value))
+    assert not any(SECRET.hex()[:12] in text for text in texts)
+
+
+def test_a_writer_checks_that_all_belongs_together() -> None:
+    keys = KEY.image_keys(NONCE)
+
+    def write(made: Header, parts: list[bytes], **changes: Any) -> None:
+        writer = ContainerWriter(io.BytesIO(), made, METADATA, changes.get("keys", keys))
+        for part in parts:
+            writer.chunk(part)
+        writer.close()
+
+    made, whole = header(), bodies(header())
+    write(made, whole)
+    with pytest.raises(ContainerError, match="chunk 0 is 29 bytes, the header says 30"):
+        write(made, [whole[0][:-1]])
+    with pytest.raises(ContainerError, match="5 of 6 chunks"):
+        write(made, whole[:-1])
+    with pytest.raises(ContainerError, match="chunk 6 is 1 bytes, the header says 0"):
+        write(made, [*whole, b"x"])
+    with pytest.raises(ContainerError, match="another nonce"):
+        write(made, whole, keys=KEY.image_keys(bytes(16)))
+    with pytest.raises(ContainerError, match="metadata take"):
+        write(header(sealed_bytes=16), whole)
