@@ -26,7 +26,8 @@ from encdl.files.container import ContainerReader, Header
 from encdl.files.documents import array_of
 from encdl.files.rekeying import rekey
 from encdl.keys.grant import Grant, study_for
-from encdl.keys.key import Key, load_opener, parse_opener
+from encdl.keys.key import Key
+from encdl.keys.key_source import KeySource
 from encdl.keys.passphrases import Passphrase
 from encdl.keys.planes import PlaneSpec
 from encdl.utils import atomic
@@ -75,21 +76,8 @@ def open_key(
         KeyFileError: it is no key or grant, damaged, or locked with another passphrase.
         ExpiredGrantError: it is a grant whose time is over.
     """
-    if sum(place is not None for place in (path, env, content)) != 1:
-        raise UsageError("open_key takes exactly one of path, env and content")
     asked = None if passphrase is None else lambda: _passphrase(passphrase)
-    if path is not None:
-        opener = load_opener(path, asked)
-    elif env is not None:
-        value = os.environ.get(env)
-        if not value:
-            raise UsageError(f"there is no environment variable {env}, or it is empty: set it")
-        opener = parse_opener(f"environment variable {env}", os.fsencode(value), asked)
-    else:
-        opener = parse_opener("content", cast(bytes, content), asked)
-    if isinstance(opener, Grant):
-        opener.check_expiry()
-    return opener
+    return KeySource(path, env, content).open(asked)
 
 
 def grant(

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.commands.key_source import KeySource, add_key_options
+from encdl.commands.key_source import add_key_options
 from encdl.keys.key import Grant, Key
+from encdl.keys.key_source import KeySource
 from encdl.keys.planes import KEY_BITS
 from encdl.keys.sequences import DEFAULT_MAP, MAPS
 from encdl.utils.errors import EncdlError, UsageError, WeightsError
@@ -93,9 +94,7 @@ def one_line_warnings(ignore: type[Warning] | None = None) -> Iterator[None]:
 
 def open_key(source: KeySource) -> Key | Grant:
     """Load a key or grant; warn if other users of the machine can read its file."""
-    opener = source.load()
-    if isinstance(opener, Grant):
-        opener.check_expiry()
+    opener = source.open(source.ask)
     for path in source.files:
         if not Key.is_private(path):
             warn(f"{path}: other users can read this file: chmod 600 it")
