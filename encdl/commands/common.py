@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.commands.key_source import add_key_options
 from encdl.keys.key import Grant, Key
 from encdl.keys.key_source import KeySource
 from encdl.keys.planes import KEY_BITS
@@ -31,14 +30,6 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
         "-o", "--output", type=Path, metavar="OUT", required=not default, help=default or "file to write"
     )
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
-
-
-def add_key(parser: argparse.ArgumentParser, text: str = "key or grant file", prefix: str = "") -> None:
-    """Add `--key`, `--key-env` and where a passphrase comes from; they give one argument `key`, a `KeySource`.
-
-    With the prefix "new-" they are those of a second key, `--new-key` and so on, and give `new_key`.
-    """
-    add_key_options(parser, text, prefix)
 
 
 def add_cipher(

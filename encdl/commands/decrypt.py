@@ -12,13 +12,13 @@ from typing import Any
 from encdl.commands.codecs import Codecs
 from encdl.commands.common import (
     add_cipher,
-    add_key,
     add_output,
     different_files,
     one_line_warnings,
     open_key,
     warn,
 )
+from encdl.commands.key_options import add_key
 from encdl.commands.many_files import (
     Batch,
     Done,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from encdl.commands.codecs import Codecs
 from encdl.commands.common import (
     add_cipher,
-    add_key,
     add_map,
     add_output,
     different_files,
@@ -18,6 +17,7 @@ from encdl.commands.common import (
     open_key,
     warn,
 )
+from encdl.commands.key_options import add_key
 from encdl.commands.many_files import (
     Batch,
     Done,

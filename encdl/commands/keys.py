@@ -7,8 +7,8 @@ import os
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
-from encdl.commands.common import add_key, add_output, different_files, open_key
-from encdl.commands.key_source import Part, add_key_file, add_passphrase
+from encdl.commands.common import add_output, different_files, open_key
+from encdl.commands.key_options import Part, add_key, add_key_file, add_passphrase
 from encdl.files import container
 from encdl.keys import grant as grants
 from encdl.keys.key import Grant, Key

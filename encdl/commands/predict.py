@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from encdl.commands.common import (
     add_cipher,
-    add_key,
     add_output,
     different_files,
     one_line_warnings,
     open_key,
     usable_device,
 )
+from encdl.commands.key_options import add_key
 from encdl.commands.many_files import (
     EXIT_ALL_FAILED,
     EXIT_SOME_FAILED,

@@ -9,12 +9,12 @@ from pathlib import Path
 from encdl.commands.codecs import Codecs
 from encdl.commands.common import (
     add_cipher,
-    add_key,
     add_output,
     different_files,
     one_line_warnings,
     open_key,
 )
+from encdl.commands.key_options import add_key
 from encdl.commands.many_files import (
     Batch,
     Done,

@@ -40,7 +40,7 @@ class Part(argparse.Action):
         setattr(namespace, self.dest, replace(source, **{self.part: value}))
 
 
-def add_key_options(parser: argparse.ArgumentParser, text: str, prefix: str = "") -> None:
+def add_key(parser: argparse.ArgumentParser, text: str = "key or grant file", prefix: str = "") -> None:
     """Add `--key`, `--key-env` and where the passphrase comes from; all of it ends up in one `KeySource`.
 
     Args:
