@@ -8,17 +8,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from encdl.keys.key import Grant, Key
 from encdl.keys.key_source import KeySource
 from encdl.keys.planes import KEY_BITS
 from encdl.keys.sequences import DEFAULT_MAP, MAPS
-from encdl.utils.errors import EncdlError, UsageError, WeightsError
-
-if TYPE_CHECKING:
-    from encdl.ciphers.weights import LoadedCipher
-
+from encdl.utils.errors import UsageError
 
 RECORDS = Path("experiments", "results")
 """Where result records go, below the working directory."""
@@ -103,36 +98,14 @@ def different_files(output: Path, *inputs: Path | KeySource) -> None:
 
 
 def usable_device(choice: str) -> str:
-    """The device behind "auto", "cpu" or "cuda".
+    """The device behind "auto", "cpu" or "cuda"; imports torch.
 
     Raises:
         UsageError: "cuda" was asked for and is not there.
     """
-    import torch  # noqa: PLC0415
+    from encdl.utils import devices  # noqa: PLC0415
 
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: no CUDA device is usable here: use --device cpu")
-    if choice == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return choice
-
-
-def load_cipher(name: str, device: str) -> LoadedCipher:
-    """Load weights onto the device that the user chose; the first step that imports torch.
-
-    Raises:
-        UsageError: "cuda" was asked for and is not there.
-        WeightsError: unknown name, or an unreadable file.
-    """
-    from encdl.ciphers import weights  # noqa: PLC0415
-
-    device = usable_device(device)
     try:
-        return weights.load(name, device=device)
-    except EncdlError:
-        raise
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        # The unpickler stumbles over a file of another kind in many ways.
-        raise WeightsError(
-            f"{name}: not a weights file ({type(error).__name__}): give one, or default"
-        ) from None
+        return devices.usable_device(choice)
+    except UsageError:
+        raise UsageError(f"--device {choice}: no CUDA device is usable here: use --device cpu") from None

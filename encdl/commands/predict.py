@@ -24,11 +24,11 @@ from encdl.commands.many_files import (
     EXIT_SOME_FAILED,
     QUIET_S,
     Failures,
-    Source,
     counted,
     gather,
 )
 from encdl.files import container
+from encdl.files.folders import Source
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
 from encdl.utils.errors import EncdlError, UsageError
