@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from encdl.keys.key import Grant, Key
 from encdl.keys.key_source import KeySource
 from encdl.keys.planes import KEY_BITS
 from encdl.keys.sequences import DEFAULT_MAP, MAPS
 from encdl.utils.errors import UsageError
+from encdl.utils.messages import warn
+
+if TYPE_CHECKING:
+    from encdl.readers.predictor import Predictor
 
 RECORDS = Path("experiments", "results")
 """Where result records go, below the working directory."""
@@ -42,6 +46,32 @@ def add_cipher(
     )
 
 
+def add_reader(parser: argparse.ArgumentParser) -> None:
+    """Add how a reader reads: `--any-size`, `--weights` and `--device`."""
+    parser.add_argument(
+        "--any-size",
+        action="store_true",
+        help="let a classifier read pictures of another size than it was trained on, less reliably",
+    )
+    add_cipher(
+        parser,
+        "that the files were made with; default: that the reader was trained on",
+        devices="a reader's answers differ between devices in their last digits",
+    )
+
+
+def load_reader(args: argparse.Namespace, checkpoint: Path) -> Predictor:
+    """The reader in a checkpoint, to read as the arguments say; imports torch."""
+    from encdl.readers.predictor import Predictor  # noqa: PLC0415
+
+    return Predictor.load(
+        checkpoint,
+        weights_of_files=args.weights,
+        device=usable_device(args.device),
+        any_size=args.any_size,
+    )
+
+
 def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) -> None:
     """Add `--map`, the sequence behind the key planes."""
     weak = ", ".join(
@@ -54,16 +84,6 @@ def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) 
         help=f"sequence behind the key planes (default: {DEFAULT_MAP}); a chaotic map alone is worth fewer bits than "
         f"the key's {KEY_BITS}: {weak}",
     )
-
-
-def progress(step: str) -> None:
-    """Tell on stderr, in one line, what comes next or has been done."""
-    print(step, file=sys.stderr, flush=True)
-
-
-def warn(message: str) -> None:
-    """Print one line of warning on stderr."""
-    print(f"encdl: warning: {' '.join(message.split())}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ from encdl.commands.common import (
     one_line_warnings,
     open_key,
     usable_device,
-    warn,
 )
 from encdl.commands.key_options import add_key
 from encdl.commands.many_files import (
@@ -27,6 +26,7 @@ from encdl.files import container
 from encdl.files.folders import Done, Progress, Source, below, to
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
+from encdl.utils.messages import warn
 
 if TYPE_CHECKING:
     from encdl.files.decrypting import Damaged, Decryption

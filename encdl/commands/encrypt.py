@@ -14,7 +14,6 @@ from encdl.commands.common import (
     one_line_warnings,
     open_key,
     usable_device,
-    warn,
 )
 from encdl.commands.key_options import add_key
 from encdl.commands.many_files import (
@@ -31,6 +30,7 @@ from encdl.keys.grant import study_for
 from encdl.keys.key import Grant, Key
 from encdl.keys.planes import EXPANSIONS, PlaneSpec
 from encdl.utils import atomic
+from encdl.utils.messages import warn
 
 if TYPE_CHECKING:
     from encdl.files.encrypting import Encryption

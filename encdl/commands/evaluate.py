@@ -7,8 +7,9 @@ import itertools
 import time
 from pathlib import Path
 
-from encdl.commands.common import one_line_warnings, progress, usable_device, warn
+from encdl.commands.common import one_line_warnings, usable_device
 from encdl.utils.errors import UsageError
+from encdl.utils.messages import progress, warn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from encdl.commands.common import progress, warn
 from encdl.files import folders
 from encdl.files.folders import Done, Progress, Source, Work
 from encdl.utils.errors import UsageError, WrongKeyError, explain, without_secrets
+from encdl.utils.messages import progress, warn
 
 EXIT_SOME_FAILED = 1
 EXIT_ALL_FAILED = 2
