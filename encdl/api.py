@@ -6,10 +6,9 @@ Arrays and containers stay in memory; files are streamed slice by slice, as by t
 
 from __future__ import annotations
 
-import functools
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,20 +16,22 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from encdl.ciphers import weights
 from encdl.files import container, file_names, formats
-from encdl.files.codec import Codec, NonceMode, Salvage, Settings, Wrapping
+from encdl.files.codec import NonceMode, Salvage, Settings, Wrapping
+from encdl.files.codecs import WeightsName, codec_of, load_codec
 from encdl.files.container import ContainerReader, Header
+from encdl.files.decrypting import Decryption
 from encdl.files.documents import array_of
-from encdl.files.rekeying import rekey
+from encdl.files.encrypting import Encryption
+from encdl.files.rekeying import Rekeying
 from encdl.keys.grant import Grant, study_for
-from encdl.keys.key import Key, load_opener, parse_opener
+from encdl.keys.key import Key
+from encdl.keys.key_source import KeySource
 from encdl.keys.passphrases import Passphrase
 from encdl.keys.planes import PlaneSpec
 from encdl.utils import atomic
-from encdl.utils.errors import ContainerError, UsageError, WeightsError
+from encdl.utils.errors import ContainerError, UsageError
 
 Array = npt.NDArray[Any]
 Opened = Key | Grant
@@ -75,21 +76,8 @@ def open_key(
         KeyFileError: it is no key or grant, damaged, or locked with another passphrase.
         ExpiredGrantError: it is a grant whose time is over.
     """
-    if sum(place is not None for place in (path, env, content)) != 1:
-        raise UsageError("open_key takes exactly one of path, env and content")
     asked = None if passphrase is None else lambda: _passphrase(passphrase)
-    if path is not None:
-        opener = load_opener(path, asked)
-    elif env is not None:
-        value = os.environ.get(env)
-        if not value:
-            raise UsageError(f"there is no environment variable {env}, or it is empty: set it")
-        opener = parse_opener(f"environment variable {env}", os.fsencode(value), asked)
-    else:
-        opener = parse_opener("content", cast(bytes, content), asked)
-    if isinstance(opener, Grant):
-        opener.check_expiry()
-    return opener
+    return KeySource(path, env, content).open(asked)
 
 
 def grant(
@@ -129,7 +117,7 @@ def encrypt(
     postprocess: str = Settings.postprocess,
     planes: PlaneSpec | None = None,
     layout: str | None = None,
-    weights: str | os.PathLike[str] = "default",
+    weights: WeightsName = "default",
     device: str = "auto",
 ) -> bytes:
     """Encrypt an array into a container.
@@ -156,16 +144,25 @@ def encrypt(
         WrongKeyError: a grant for another study.
         WeightsError: no such weights.
     """
-    opener, codec = _opened(key), load_codec(weights, device)
-    settings = _settings(codec, opener, study, wrap, nonce, postprocess, planes)
-    return codec.encrypt_array(np.asarray(array), opener, settings, layout=layout)
+    opener = _opened(key)
+    how = encryption(
+        opener,
+        study=study,
+        wrap=wrap,
+        nonce=nonce,
+        postprocess=postprocess,
+        planes=planes,
+        weights=weights,
+        device=device,
+    )
+    return how.codec.encrypt_array(np.asarray(array), opener, how.settings, layout=layout)
 
 
 def decrypt(
     data: bytes,
     key: AnyKey,
     *,
-    weights: str | os.PathLike[str] | None = None,
+    weights: WeightsName | None = None,
     device: str = "auto",
 ) -> Array:
     """Decrypt a container into the array of its pixels, bit-exact.
@@ -190,7 +187,7 @@ def salvage(
     key: AnyKey,
     *,
     restore: bool = True,
-    weights: str | os.PathLike[str] | None = None,
+    weights: WeightsName | None = None,
     device: str = "auto",
 ) -> Salvaged:
     """Open a damaged container as far as it goes.
@@ -225,7 +222,7 @@ def encrypt_file(
     nonce: NonceMode = "random",
     postprocess: str = Settings.postprocess,
     planes: PlaneSpec | None = None,
-    weights: str | os.PathLike[str] = "default",
+    weights: WeightsName = "default",
     device: str = "auto",
 ) -> Path:
     """Encrypt a DICOM, NIfTI, PNG, TIFF or NumPy file with all that it holds.
@@ -258,10 +255,17 @@ def encrypt_file(
     opener = _opened(key)
     atomic.check_output(output, force)
     document = formats.load(path)
-    codec = load_codec(weights, device)
-    settings = _settings(codec, opener, study, wrap, nonce, postprocess, planes)
-    with atomic.writing(output, force=force) as stream:
-        codec.encrypt(document, opener, stream, settings, suffix=file_names.kept_suffix(path, document))
+    how = encryption(
+        opener,
+        study=study,
+        wrap=wrap,
+        nonce=nonce,
+        postprocess=postprocess,
+        planes=planes,
+        weights=weights,
+        device=device,
+    )
+    how.write(document, path, output, force=force)
     return output
 
 
@@ -271,7 +275,7 @@ def decrypt_file(
     target: AnyPath | None = None,
     *,
     force: bool = False,
-    weights: str | os.PathLike[str] | None = None,
+    weights: WeightsName | None = None,
     device: str = "auto",
 ) -> Path:
     """Decrypt a `.encdl` file back into the file that it was made from.
@@ -292,14 +296,11 @@ def decrypt_file(
         ContainerError, WrongKeyError, WeightsError: as `decrypt`; nothing is written then.
         OutputExistsError: the target exists and `force` is not set.
     """
-    path = Path(source)
-    with container.opened(path, _opened(key)) as reader:
+    path, how = Path(source), Decryption(_opened(key), weights, device)
+    with how.opened(path) as reader:
         output = file_names.original_name(path, reader) if target is None else Path(target)
         atomic.check_output(output, force)
-        document = codec_of(reader.header, weights, device, path).decrypt(reader)
-        if formats.is_whole(document):  # its slices will not be asked for
-            reader.verify()
-        formats.write(output, document, force=force)
+        how.write(reader, output, force=force)
     return output
 
 
@@ -310,7 +311,7 @@ def rekey_file(
     target: AnyPath | None = None,
     *,
     force: bool = False,
-    weights: str | os.PathLike[str] | None = None,
+    weights: WeightsName | None = None,
     device: str = "auto",
 ) -> Path:
     """Encrypt a `.encdl` file anew under another key; cipher, weights, settings and wrapping stay.
@@ -331,15 +332,9 @@ def rekey_file(
         ContainerError, WrongKeyError, WeightsError, OutputExistsError: as `decrypt_file`.
         UsageError: the cipher is not exact, or the new key is a grant for something else.
     """
-    path = Path(source)
-    output = path if target is None else Path(target)
+    output = Path(source if target is None else target)
     new = _opened(new_key)
-    replaces = target is None or (output.exists() and output.samefile(path))
-    with container.opened(path, _opened(key)) as reader:
-        study_for(reader.header.study, new)
-        codec = codec_of(reader.header, weights, device, path)
-        with atomic.writing(output, force=force or replaces) as stream:
-            rekey(codec, reader, new, stream)
+    Rekeying(_opened(key), new, weights, device).write(Path(source), output, force=force)
     return output
 
 
@@ -348,66 +343,25 @@ def read_header(path: AnyPath) -> Header:
     return container.read_header(path)
 
 
-def load_codec(weights_of: str | os.PathLike[str], device: str = "auto") -> Codec:
-    """The codec with the weights of this name or file, loaded once in a process.
-
-    Raises:
-        WeightsError: no such weights.
-        UsageError: no such device.
-    """
-    name = os.fspath(weights_of)
-    where = Path(name)
-    status = where.stat() if name not in weights.SHIPPED and where.is_file() else None
-    return _codec(name, _device(device), status and (status.st_mtime_ns, status.st_size))
-
-
-def codec_of(
-    header: Header,
-    weights_of: str | os.PathLike[str] | None = None,
+def encryption(
+    key: AnyKey,
+    *,
+    study: str | None = None,
+    wrap: Wrapping = "none",
+    nonce: NonceMode = "random",
+    postprocess: str = Settings.postprocess,
+    planes: PlaneSpec | Mapping[str, Any] | None = None,
+    weights: WeightsName = "default",
     device: str = "auto",
-    where: object = "data",
-) -> Codec:
-    """The codec that a container asks for; `weights_of` names the weights if they do not come with EncDL.
+) -> Encryption:
+    """What encrypts files alike; arguments and errors as `encrypt`.
 
-    Raises:
-        WeightsError: they do not and none are given; says which are needed and how to get them.
+    Of `planes` those fields that shall be other than by default will do, and the cipher says how many there are.
     """
-    name = weights.SHIPPED_IDS.get(header.weights) if weights_of is None else weights_of
-    if name is None:
-        raise WeightsError(f"{where}: {weights.how_to_get(header.cipher, header.weights)}")
-    return load_codec(name, device)
-
-
-@functools.lru_cache(maxsize=4)
-def _codec(name: str, device: str, stamp: object) -> Codec:
-    loaded = weights.load(name, device=device)
-    return Codec(loaded.cipher, loaded.id, device)
-
-
-def _device(choice: str) -> str:
-    if choice == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(choice)
-    except RuntimeError:
-        raise UsageError(f"device {choice!r} is not known: use auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device {choice!r}: no CUDA device is usable here: use cpu")
-    return choice
-
-
-def _settings(
-    codec: Codec,
-    opener: Opened,
-    study: str | None,
-    wrap: Wrapping,
-    nonce: NonceMode,
-    postprocess: str,
-    planes: PlaneSpec | None,
-) -> Settings:
+    opener, codec = _opened(key), load_codec(weights, device)
     cipher: Any = codec.cipher
-    spec = PlaneSpec(planes=cipher.planes) if planes is None else planes
-    return Settings(spec, postprocess, nonce, study_for(study, opener), wrap)
+    spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(planes=cipher.planes, **(planes or {}))
+    return Encryption(codec, opener, Settings(spec, postprocess, nonce, study_for(study, opener), wrap))
 
 
 def _opened(key: AnyKey) -> Opened:

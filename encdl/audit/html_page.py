@@ -10,8 +10,10 @@ from typing import Any, Final
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Okabe and Ito's, told apart by colour-blind readers too."""
+from encdl.utils.palette import OKABE_ITO
+
+COLOURS: Final = tuple(OKABE_ITO[name] for name in ("blue", "vermillion", "green", "purple", "sky", "orange"))
+"""Of the lines of a plot, in this order."""
 
 
 def render(template: Path, **values: Any) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 from encdl.cluster.grid import Trial
+from encdl.utils import records
 from encdl.utils.atomic import write_bytes
 from encdl.utils.errors import EncdlError, UsageError
 
@@ -67,6 +70,12 @@ class Request:
             if not option.startswith("--") or not DIRECTIVE.fullmatch(option):
                 raise UsageError(f"--sbatch {option!r}: give one word, such as --sbatch=--constraint=a100")
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """A request whose attributes are among these settings, lists for tuples."""
+        given = {each.name: settings[each.name] for each in fields(cls) if each.name in settings}
+        return cls(**given | {"options": tuple(given.get("options", ()))})
+
     @property
     def tasks(self) -> int:
         """Processes of each node."""
@@ -100,6 +109,47 @@ class Surroundings:
         for name, _ in self.environment:
             if not re.fullmatch(r"[A-Za-z_]\w*", name):
                 raise UsageError(f"--env {name}: that is no name of a variable")
+
+
+def surroundings(
+    modules: Sequence[str],
+    venv: str | None,
+    container: str | None,
+    setup: Sequence[str],
+    environment: Sequence[str],
+    more: Mapping[str, str],
+) -> Surroundings:
+    """What a training that is handed in here runs in: by default this Python, with this commit and MLflow store.
+
+    Args:
+        modules: as of `Surroundings`.
+        venv: as of `Surroundings`.
+        container: as of `Surroundings`.
+        setup: as of `Surroundings`.
+        environment: variables, each as `NAME=VALUE`.
+        more: variables that come before them.
+
+    Raises:
+        UsageError: one is not of its form.
+    """
+    variables = {"NO_ALBUMENTATIONS_UPDATE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    variables["ENCDL_COMMIT"] = records.commit()
+    if store := os.environ.get("MLFLOW_TRACKING_URI"):
+        variables["MLFLOW_TRACKING_URI"] = store
+    for word in environment:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(f"--env {name}: give NAME=VALUE")
+        variables[name] = value
+    own = not (venv or container or modules)
+    return Surroundings(
+        program=(sys.executable, "-m", "encdl") if own else ("encdl",),
+        modules=tuple(modules),
+        venv=venv,
+        container=container,
+        setup=tuple(setup),
+        environment=tuple((variables | dict(more)).items()),
+    )
 
 
 @dataclass(frozen=True)

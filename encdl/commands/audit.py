@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from encdl.commands.common import add_map, progress, usable_device, warn
+from encdl.commands.common import add_map, usable_device
 from encdl.utils.errors import UsageError
+from encdl.utils.messages import progress
 
 if TYPE_CHECKING:
-    from encdl.audit.security.request import Order
-    from encdl.audit.security.settings import Settings
+    pass
 
 EXIT_FAILED = 1
 """The audit was carried out, and the cipher failed it."""
@@ -85,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, judge, write; exit code 1 if the cipher fails."""
+    from encdl.audit.security.audit import audit  # noqa: PLC0415
     from encdl.audit.security.request import Order  # noqa: PLC0415
     from encdl.audit.security.settings import Settings, read  # noqa: PLC0415
 
@@ -94,41 +94,6 @@ def run(args: argparse.Namespace) -> int:
     folder = args.output or Path("runs", "audit", order.subject().name)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file: give a folder (--output)")
-    return _audit(order, settings, args.config, folder, tracked=not args.no_tracking)
-
-
-def _audit(order: Order, settings: Settings, config: Path | None, folder: Path, tracked: bool) -> int:
-    from encdl.audit.security import page, record, verdict  # noqa: PLC0415
-    from encdl.audit.security.measures import cuts  # noqa: PLC0415
-    from encdl.audit.security.run import run as measure  # noqa: PLC0415
-    from encdl.utils.atomic import write_bytes  # noqa: PLC0415
-
-    started = time.monotonic()
-    attacked = cuts(order)  # before the folder is made: data that cannot be read leave nothing behind
-    progress(f"images read: {order.data}")
-    metrics = record.metrics(measure(order, folder / "parts", settings.jobs, progress))
-    checks = verdict.checks(metrics)
-    wall_s = time.monotonic() - started
-    content = record.record(order, settings, config, metrics, checks, attacked, wall_s)
-    record.write(folder, content)
-    progress("plots and report")
-    drawn = page.draw(order, metrics)
-    (folder / "plots").mkdir(exist_ok=True)
-    for name, png in drawn.items():
-        write_bytes(folder / "plots" / f"{name}.png", png, force=True)
-    write_bytes(folder / "report.html", page.html(content, drawn).encode(), force=True)
-    print(record.table(metrics, checks))
-    if tracked:
-        _track(content, folder)
-    print(f"record: {folder / record.RECORD}\nreport: {folder / 'report.html'}")
-    return 0 if verdict.passed(checks) else EXIT_FAILED
-
-
-def _track(content: dict[str, Any], folder: Path) -> None:
-    """Log the audit to MLflow; where that cannot be, say so and go on: the audit itself is written."""
-    try:
-        from encdl.audit.security.tracking import track  # noqa: PLC0415
-
-        track(content, folder)
-    except UsageError as error:
-        warn(f"the audit is not logged to MLflow: {error}")
+    return (
+        0 if audit(order, settings, args.config, folder, progress, print, args.no_tracking) else EXIT_FAILED
+    )

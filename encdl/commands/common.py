@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.commands.key_source import KeySource, add_key_options
 from encdl.keys.key import Grant, Key
+from encdl.keys.key_source import KeySource
 from encdl.keys.planes import KEY_BITS
 from encdl.keys.sequences import DEFAULT_MAP, MAPS
-from encdl.utils.errors import EncdlError, UsageError, WeightsError
+from encdl.utils.errors import UsageError
+from encdl.utils.messages import warn
 
 if TYPE_CHECKING:
-    from encdl.ciphers.weights import LoadedCipher
-
+    from encdl.readers.predictor import Predictor
 
 RECORDS = Path("experiments", "results")
 """Where result records go, below the working directory."""
@@ -30,14 +29,6 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
         "-o", "--output", type=Path, metavar="OUT", required=not default, help=default or "file to write"
     )
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
-
-
-def add_key(parser: argparse.ArgumentParser, text: str = "key or grant file", prefix: str = "") -> None:
-    """Add `--key`, `--key-env` and where a passphrase comes from; they give one argument `key`, a `KeySource`.
-
-    With the prefix "new-" they are those of a second key, `--new-key` and so on, and give `new_key`.
-    """
-    add_key_options(parser, text, prefix)
 
 
 def add_cipher(
@@ -55,6 +46,32 @@ def add_cipher(
     )
 
 
+def add_reader(parser: argparse.ArgumentParser) -> None:
+    """Add how a reader reads: `--any-size`, `--weights` and `--device`."""
+    parser.add_argument(
+        "--any-size",
+        action="store_true",
+        help="let a classifier read pictures of another size than it was trained on, less reliably",
+    )
+    add_cipher(
+        parser,
+        "that the files were made with; default: that the reader was trained on",
+        devices="a reader's answers differ between devices in their last digits",
+    )
+
+
+def load_reader(args: argparse.Namespace, checkpoint: Path) -> Predictor:
+    """The reader in a checkpoint, to read as the arguments say; imports torch."""
+    from encdl.readers.predictor import Predictor  # noqa: PLC0415
+
+    return Predictor.load(
+        checkpoint,
+        weights_of_files=args.weights,
+        device=usable_device(args.device),
+        any_size=args.any_size,
+    )
+
+
 def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) -> None:
     """Add `--map`, the sequence behind the key planes."""
     weak = ", ".join(
@@ -67,16 +84,6 @@ def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) 
         help=f"sequence behind the key planes (default: {DEFAULT_MAP}); a chaotic map alone is worth fewer bits than "
         f"the key's {KEY_BITS}: {weak}",
     )
-
-
-def progress(step: str) -> None:
-    """Tell on stderr, in one line, what comes next or has been done."""
-    print(step, file=sys.stderr, flush=True)
-
-
-def warn(message: str) -> None:
-    """Print one line of warning on stderr."""
-    print(f"encdl: warning: {' '.join(message.split())}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -93,9 +100,7 @@ def one_line_warnings(ignore: type[Warning] | None = None) -> Iterator[None]:
 
 def open_key(source: KeySource) -> Key | Grant:
     """Load a key or grant; warn if other users of the machine can read its file."""
-    opener = source.load()
-    if isinstance(opener, Grant):
-        opener.check_expiry()
+    opener = source.open(source.ask)
     for path in source.files:
         if not Key.is_private(path):
             warn(f"{path}: other users can read this file: chmod 600 it")
@@ -113,36 +118,14 @@ def different_files(output: Path, *inputs: Path | KeySource) -> None:
 
 
 def usable_device(choice: str) -> str:
-    """The device behind "auto", "cpu" or "cuda".
+    """The device behind "auto", "cpu" or "cuda"; imports torch.
 
     Raises:
         UsageError: "cuda" was asked for and is not there.
     """
-    import torch  # noqa: PLC0415
+    from encdl.utils import devices  # noqa: PLC0415
 
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: no CUDA device is usable here: use --device cpu")
-    if choice == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return choice
-
-
-def load_cipher(name: str, device: str) -> LoadedCipher:
-    """Load weights onto the device that the user chose; the first step that imports torch.
-
-    Raises:
-        UsageError: "cuda" was asked for and is not there.
-        WeightsError: unknown name, or an unreadable file.
-    """
-    from encdl.ciphers import weights  # noqa: PLC0415
-
-    device = usable_device(device)
     try:
-        return weights.load(name, device=device)
-    except EncdlError:
-        raise
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        # The unpickler stumbles over a file of another kind in many ways.
-        raise WeightsError(
-            f"{name}: not a weights file ({type(error).__name__}): give one, or default"
-        ) from None
+        return devices.usable_device(choice)
+    except UsageError:
+        raise UsageError(f"--device {choice}: no CUDA device is usable here: use --device cpu") from None

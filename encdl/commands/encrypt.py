@@ -3,43 +3,37 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from encdl.commands.codecs import Codecs
 from encdl.commands.common import (
     add_cipher,
-    add_key,
     add_map,
     add_output,
     different_files,
     one_line_warnings,
     open_key,
-    warn,
+    usable_device,
 )
+from encdl.commands.key_options import add_key
 from encdl.commands.many_files import (
     Batch,
-    Done,
-    Source,
     add_paths,
-    below,
     check_folder,
     find,
     is_batch,
     single_progress,
 )
 from encdl.files import container
-from encdl.files.container import Metadata
+from encdl.files.folders import Done, Progress, Source, below, to
 from encdl.keys.grant import study_for
-from encdl.keys.key import Opener
+from encdl.keys.key import Grant, Key
 from encdl.keys.planes import EXPANSIONS, PlaneSpec
 from encdl.utils import atomic
-from encdl.utils.errors import ContainerError, OutputExistsError, WrongKeyError
+from encdl.utils.messages import warn
 
 if TYPE_CHECKING:
-    from encdl.files.codec import Codec, Settings
-    from encdl.files.formats.base import Document
+    from encdl.files.encrypting import Encryption
 
 # Kept here too, so that help needs no torch; a test compares them with `encdl.ciphers.postprocess.NAMES`.
 POSTPROCESS = ("interleave", "none", "confusion", "diffusion", "both")
@@ -103,10 +97,10 @@ def _one(args: argparse.Namespace) -> int:
     opener = open_key(args.key)
     different_files(output, path, args.key)
     atomic.check_output(output, args.force)
-    encrypting = _Encrypting(args, opener)
-    with one_line_warnings(), single_progress(_size(document)) as bar:
-        header = encrypting.write(document, path, output, bar.update, force=args.force)
-    print(f"{output}: {file_names.picture(header)}, cipher {header.cipher}, key {header.key_id}")
+    encryption = _encryption(args, opener)
+    with one_line_warnings():
+        done = encryption.write(document, path, output, force=args.force, report=single_progress)
+    print(f"{output}: {done.told}")
     return 0
 
 
@@ -117,86 +111,43 @@ def _many(args: argparse.Namespace) -> int:
     sources = find(args.paths, file_names.is_image, "image file", left)
     folder = check_folder(args.output)
     _tell_of([path for path in left if not path.name.startswith(".") and not file_names.is_container(path)])
-    opener = open_key(args.key)
-    encrypting = _Encrypting(args, opener)
+    encryption = _encryption(args, open_key(args.key))
 
-    def work(source: Source, progress: Callable[[int], None]) -> Done:
+    def work(source: Source, progress: Progress) -> Done:
         document = formats.load(source.path)
         output = below(folder, source.relative.with_name(source.relative.name + container.SUFFIX))
         different_files(output, source.path, args.key)
-        if output.exists() and not args.force:
-            encrypting.check_finished(document, source.path, output)
-            atomic.remove_leftover(output)
-            return Done(_size(document), there=True)
-        encrypting.write(document, source.path, output, progress, force=args.force)
-        return Done(_size(document))
+        how = {"force": args.force, "resume": True}
+        return encryption.write(document, source.path, output, **how, report=to(progress))
 
     with one_line_warnings():
         return Batch(sources, args.jobs, "encrypted").run(work)
 
 
-class _Encrypting:
-    """The settings of a run, checked before the first file."""
+def _encryption(args: argparse.Namespace, opener: Key | Grant) -> Encryption:
+    """The settings of a run, checked before the first file; a wrong one before the network is loaded."""
+    study_for(args.study, opener)
+    given = {"map": args.map, "expansion": args.expansion, "period": args.period}
+    planes = {name: value for name, value in given.items() if value is not None}
+    PlaneSpec(**planes)
+    from encdl import api  # noqa: PLC0415
 
-    def __init__(self, args: argparse.Namespace, opener: Opener) -> None:
-        study = study_for(args.study, opener)
-        _plane_spec(args, planes=PlaneSpec().planes)  # a wrong setting shows before the network is loaded
-        self._codec: Codec = Codecs(args).get(args.weights or "default")
-        from encdl.files.codec import Settings  # noqa: PLC0415
-
-        cipher: Any = self._codec.cipher
-        if not cipher.exact:
-            warn(f"cipher {cipher.name} is a baseline: it does not decrypt exactly and shows outlines")
-        if args.nonce == "synthetic":
-            warn("--nonce synthetic: equal images under one key and study give equal files, which shows it")
-        self._opener = opener
-        self._settings: Settings = Settings(
-            _plane_spec(args, planes=cipher.planes), args.postprocess, args.nonce, study, args.wrap
-        )
-
-    def write(
-        self,
-        document: Document,
-        source: Path,
-        output: Path,
-        progress: Callable[[int], object],
-        *,
-        force: bool,
-    ) -> container.Header:
-        """Write the container of one document."""
-        from encdl.files.file_names import kept_suffix  # noqa: PLC0415
-
-        with atomic.writing(output, force=force) as stream:
-            return self._codec.encrypt(
-                document,
-                self._opener,
-                stream,
-                self._settings,
-                suffix=kept_suffix(source, document),
-                progress=progress,
-            )
-
-    def check_finished(self, document: Document, source: Path, output: Path) -> None:
-        """Raise `OutputExistsError` unless a file is what this run would write, whole and unchanged."""
-        from encdl.files.documents import content_of  # noqa: PLC0415
-        from encdl.files.file_names import kept_suffix  # noqa: PLC0415
-
-        try:
-            with container.opened(output, self._opener) as reader:
-                reader.verify()
-                header, metadata, wrapped = reader.header, reader.metadata, reader.wrapped
-        except (ContainerError, WrongKeyError) as error:
-            raise OutputExistsError(f"{error}; --force replaces it") from None
-        settings = self._settings
-        made_with = (header.weights, header.plane_spec(), header.postprocess, header.study)
-        same = made_with == (self._codec.weights_id, settings.planes, settings.postprocess, settings.study)
-        if not same or wrapped != (settings.wrap == "aes"):
-            raise OutputExistsError(
-                f"{output}: exists already, made with other settings: --force replaces it"
-            )
-        suffix = kept_suffix(source, document)
-        if metadata != Metadata(document.format, suffix, content_of(document).hex(), document.rest):
-            raise OutputExistsError(f"{output}: exists already, made from another file: --force replaces it")
+    encryption = api.encryption(
+        opener,
+        study=args.study,
+        wrap=args.wrap,
+        nonce=args.nonce,
+        postprocess=args.postprocess,
+        planes=planes,
+        weights=args.weights or "default",
+        device=usable_device(args.device),
+    )
+    cipher = encryption.codec.cipher
+    if not cipher.exact:
+        warn(f"cipher {cipher.name} is a baseline: it does not decrypt exactly and shows outlines")
+    if args.nonce == "synthetic":
+        warn("--nonce synthetic: equal images under one key and study give equal files, which shows it")
+    return encryption
 
 
 def _tell_of(left: list[Path]) -> None:
@@ -205,15 +156,3 @@ def _tell_of(left: list[Path]) -> None:
         more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
         named = ", ".join(str(path) for path in left[:NAMED])
         warn(f"left alone, NOT encrypted, for they are no images that EncDL reads, or links: {named}{more}")
-
-
-def _size(document: Document) -> int:
-    size = document.dtype.itemsize
-    for axis in document.shape:
-        size *= axis
-    return size
-
-
-def _plane_spec(args: argparse.Namespace, planes: int) -> PlaneSpec:
-    given = {"map": args.map, "expansion": args.expansion, "period": args.period}
-    return PlaneSpec(planes=planes, **{name: value for name, value in given.items() if value is not None})

@@ -7,8 +7,9 @@ import itertools
 import time
 from pathlib import Path
 
-from encdl.commands.common import load_cipher, one_line_warnings, progress, usable_device, warn
+from encdl.commands.common import one_line_warnings, usable_device
 from encdl.utils.errors import UsageError
+from encdl.utils.messages import progress, warn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print tables, write the record."""
     from encdl.audit import evaluation  # noqa: PLC0415
+    from encdl.files.codecs import load_cipher  # noqa: PLC0415
     from encdl.utils import records  # noqa: PLC0415
     from encdl.utils.atomic import check_output, write_bytes  # noqa: PLC0415
 

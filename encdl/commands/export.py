@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 from encdl.commands.common import add_output, different_files
 
@@ -24,19 +23,8 @@ def run(args: argparse.Namespace) -> int:
     output = check_output(args.output, args.force)
     different_files(output, Path(args.checkpoint))
     loaded = weights.load(args.checkpoint)
-    with TemporaryDirectory() as folder:
-        small = Path(folder, "weights.pt")
-        weights.save(loaded.cipher, small, without_places(loaded.training))
-        write_bytes(output, small.read_bytes(), force=args.force)
+    small = io.BytesIO()
+    weights.save(loaded.cipher, small, weights.without_places(loaded.training))
+    write_bytes(output, small.getvalue(), force=args.force)
     print(f"{output}: {loaded.cipher.name}, weights {loaded.id}, {output.stat().st_size / 1e3:.0f} kB")
     return 0
-
-
-def without_places(training: dict[str, Any]) -> dict[str, Any]:
-    """How weights were trained, less the folders of the machine that did it: weights files are handed on."""
-    if "settings" not in training:
-        return training
-    settings = {**training["settings"]}
-    places = ("default_root_dir", "logger", "callbacks")
-    settings["trainer"] = {k: v for k, v in settings.get("trainer", {}).items() if k not in places}
-    return {**training, "settings": settings}

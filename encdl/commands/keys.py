@@ -7,11 +7,12 @@ import os
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
-from encdl.commands.common import add_key, add_output, different_files, open_key
-from encdl.commands.key_source import KeySource, Part, PassphraseSource, add_key_file, add_passphrase
+from encdl.commands.common import add_output, different_files, open_key
+from encdl.commands.key_options import Part, add_key, add_key_file, add_passphrase
 from encdl.files import container
 from encdl.keys import grant as grants
 from encdl.keys.key import Grant, Key
+from encdl.keys.key_source import KeySource, PassphraseSource
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError, WrongKeyError
 
@@ -67,7 +68,7 @@ class ChangePassphrase:
     def run(args: argparse.Namespace) -> int:
         """Write the file anew; the key in it stays as it is, and so does all that it opens."""
         source: KeySource = args.key
-        opener = source.load()
+        opener = source.load(source.ask)
         new: PassphraseSource = (args.new_key and args.new_key.passphrase) or PassphraseSource()
         passphrase = None if args.remove else new.get_new(str(source))
         # Of a link, what it points to is replaced.
@@ -95,7 +96,7 @@ class KeyInfo:
     @staticmethod
     def run(args: argparse.Namespace) -> int:
         """Print it; fail afterwards if it is not the issuer's."""
-        opener = args.key.load()
+        opener = args.key.load(args.key.ask)
         issuer = None if args.issuer is None else open_key(KeySource(path=args.issuer))
         print("\n".join(f"{name:<9}{value}" for name, value in _describe(opener)))
         if issuer is None:

@@ -7,11 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from encdl.commands.common import RECORDS, add_output, progress, usable_device
+from encdl.commands.common import RECORDS, add_output, usable_device
 from encdl.utils.errors import UsageError
+from encdl.utils.messages import progress
 
-SIZES = (128, 256)
-"""Heights and widths in pixels at which costs are measured."""
 TOLD = (
     "keyed_to_plain",
     "ciphertext_to_plain",
@@ -39,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Time the reader that a recipe describes, untrained: random weights cost what trained ones do."""
-    from encdl.audit.studies.cost import cost  # noqa: PLC0415
+    from encdl.audit.studies import cost  # noqa: PLC0415
     from encdl.audit.studies.files import file_cost  # noqa: PLC0415
     from encdl.ciphers.weights import LoadedCipher, weights_id  # noqa: PLC0415
     from encdl.data.base import DataSpec  # noqa: PLC0415
@@ -56,15 +55,15 @@ def run(args: argparse.Namespace) -> int:
     if not isinstance(task, ReadTask):
         raise UsageError(f"{args.config}: is no recipe of a reader: see experiments/ (--config)")
     args.work.mkdir(parents=True, exist_ok=True)
-    reader = task.new_reader(DataSpec(1, max(SIZES), max(SIZES), CLASSES))
+    reader = task.new_reader(DataSpec(1, max(cost.SIZES), max(cost.SIZES), CLASSES))
     cipher = task.cipher.to(device).eval()
     loaded = LoadedCipher(cipher, weights_id(cipher), cipher.name)
     progress(
         f"timing a reader with {type(reader.backbone).__name__} on {records.device_name(device)}: in memory"
     )
-    in_memory = cost(reader, cipher, task.planes, device, SIZES, batches(device))
+    in_memory = cost.cost(reader, cipher, task.planes, device, cost.SIZES, cost.batches(device))
     progress("from files")
-    from_files = file_cost(reader, CLASSES, loaded, task.planes, args.work, SIZES)
+    from_files = file_cost(reader, CLASSES, loaded, task.planes, args.work, cost.SIZES)
     metrics = {"memory": in_memory, "files": from_files}
     record = records.record(
         output.stem,
@@ -85,11 +84,6 @@ def run(args: argparse.Namespace) -> int:
     print("\n".join(_table(metrics)))
     print(f"record: {output}")
     return 0
-
-
-def batches(device: str) -> tuple[int, int]:
-    """Pictures a batch at which costs are measured."""
-    return 1, 32 if device == "cuda" else 4
 
 
 def _table(metrics: dict[str, dict[str, dict[str, Any]]]) -> list[str]:

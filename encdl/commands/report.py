@@ -6,8 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
-from encdl.commands.common import progress
 from encdl.utils import atomic
+from encdl.utils.messages import progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

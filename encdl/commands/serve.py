@@ -8,9 +8,10 @@ import socket
 import sys
 from pathlib import Path
 
-from encdl.commands.common import add_cipher, one_line_warnings, progress, usable_device, warn
+from encdl.commands.common import add_reader, load_reader, one_line_warnings
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils.errors import UsageError
+from encdl.utils.messages import progress, warn
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 MAX_MB = 1024
@@ -40,16 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at-once", type=int, default=1, metavar="N", help="requests computed at a time (default: 1)"
     )
-    parser.add_argument(
-        "--any-size",
-        action="store_true",
-        help="let a classifier read pictures of another size than it was trained on, less reliably",
-    )
-    add_cipher(
-        parser,
-        "that the files were made with; default: that the reader was trained on",
-        devices="a reader's answers differ between devices in their last digits",
-    )
+    add_reader(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,18 +55,12 @@ def run(args: argparse.Namespace) -> int:
             f"cannot listen at {args.host} port {args.port} ({reason}): give another --host or --port"
         ) from None
     with bound:
-        from encdl.readers.predictor import Predictor  # noqa: PLC0415
         from encdl.serving.app import make_app, serve  # noqa: PLC0415
         from encdl.serving.service import Service  # noqa: PLC0415
 
         checkpoint = _checkpoint(args.reader)
         with one_line_warnings(ignore=WeakPlanesWarning):
-            predictor = Predictor.load(
-                checkpoint,
-                weights_of_files=args.weights,
-                device=usable_device(args.device),
-                any_size=args.any_size,
-            )
+            predictor = load_reader(args, checkpoint)
         if args.host not in LOCAL:
             warn(f"listening at {args.host}: grants travel in clear: put a proxy with TLS in front")
         logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")

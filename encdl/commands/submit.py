@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import progress
 from encdl.utils.errors import UsageError
+from encdl.utils.messages import progress
 
 if TYPE_CHECKING:
     from encdl.cluster.grid import Trial
-    from encdl.cluster.job import Job, Request, Surroundings
+    from encdl.cluster.job import Job
 
 ROOT = Path("runs", "jobs")
 
@@ -67,13 +65,23 @@ def add_cluster(parser: argparse.ArgumentParser, required: bool) -> None:
     ask.add_argument("--account", metavar="A")
     ask.add_argument("--at-once", type=int, default=0, metavar="N", help="trainings of an array at a time")
     ask.add_argument(
-        "--grace", type=int, default=120, metavar="S", help="seconds to save in before the time is over"
+        "--grace",
+        dest="grace_s",
+        type=int,
+        default=120,
+        metavar="S",
+        help="seconds to save in before the time is over",
     )
     ask.add_argument(
         "--resume-every", type=int, default=0, metavar="N", help="save the place every N batches"
     )
     ask.add_argument(
-        "--sbatch", action="append", default=[], metavar="OPTION", help="such as --sbatch=--qos=low"
+        "--sbatch",
+        dest="options",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="such as --sbatch=--qos=low",
     )
     around = parser.add_argument_group("what it runs in (default: this Python)")
     around.add_argument(
@@ -93,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the script and hand it in."""
     from encdl.cluster import grid, slurm  # noqa: PLC0415
     from encdl.cluster.script import sbatch_script  # noqa: PLC0415
+    from encdl.cluster.submission import hand_in  # noqa: PLC0415
 
     trials = grid.trials(grid.parse_grid(args.grid), args.seeds)
     job = job_of(args, args.name or timed(args.config.stem), trials)
@@ -122,7 +131,7 @@ def job_of(
         UsageError: One of them is out of its range.
     """
     from encdl.cluster.grid import parse_setting  # noqa: PLC0415
-    from encdl.cluster.job import Job  # noqa: PLC0415
+    from encdl.cluster.job import Job, Request, surroundings  # noqa: PLC0415
 
     if not args.config.is_file():
         raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
@@ -133,8 +142,8 @@ def job_of(
         config=str(args.config.absolute()),
         settings=tuple(parse_setting(word, "--set") for word in args.set),
         trials=tuple(trials),
-        request=_request(args),
-        surroundings=_surroundings(args, more or {}),
+        request=Request.of(vars(args)),
+        surroundings=surroundings(args.module, args.venv, args.container, args.setup, args.env, more or {}),
         resume_every=args.resume_every,
     )
 
@@ -151,71 +160,3 @@ def check_trials(job: Job) -> None:
     progress("checking the settings")
     for trial in job.trials:
         check(["fit", "--config", job.config, *words(job.settings), *words(trial)])
-
-
-def hand_in(job: Job, script: str) -> str:
-    """Write the job's folder and submit it; the number that the cluster gives it.
-
-    Raises:
-        UsageError: There is a folder of that name already.
-        EncdlError: The cluster refuses it.
-    """
-    from encdl.cluster import slurm  # noqa: PLC0415
-    from encdl.cluster.job import SCRIPT, Submitted  # noqa: PLC0415
-    from encdl.training.run_folder import run_key  # noqa: PLC0415
-    from encdl.utils import records  # noqa: PLC0415
-    from encdl.utils.atomic import write_bytes  # noqa: PLC0415
-
-    folder = Path(job.folder)
-    try:
-        (folder / "logs").mkdir(parents=True)
-    except FileExistsError as error:
-        raise UsageError(f"{folder}: there is a job of that name: give another --name") from error
-    for number in range(len(job.trials)):
-        run_key(job.place(number))
-    write_bytes(folder / SCRIPT, script.encode())
-    slurm_id = slurm.submit(folder / SCRIPT)
-    Submitted(job, slurm_id, records.now(), os.environ.get("MLFLOW_TRACKING_URI")).write()
-    return slurm_id
-
-
-def _request(args: argparse.Namespace) -> Request:
-    from encdl.cluster.job import Request  # noqa: PLC0415
-
-    return Request(
-        time=args.time,
-        memory=args.memory,
-        cpus=args.cpus,
-        nodes=args.nodes,
-        gpus=args.gpus,
-        processes=args.processes,
-        partition=args.partition,
-        account=args.account,
-        at_once=args.at_once,
-        grace_s=args.grace,
-        options=tuple(args.sbatch),
-    )
-
-
-def _surroundings(args: argparse.Namespace, more: dict[str, str]) -> Surroundings:
-    from encdl.cluster.job import Surroundings  # noqa: PLC0415
-    from encdl.utils import records  # noqa: PLC0415
-
-    environment = {"NO_ALBUMENTATIONS_UPDATE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment["ENCDL_COMMIT"] = records.commit()
-    if store := os.environ.get("MLFLOW_TRACKING_URI"):
-        environment["MLFLOW_TRACKING_URI"] = store
-    for word in args.env:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise UsageError(f"--env {name}: give NAME=VALUE")
-        environment[name] = value
-    own = not (args.venv or args.container or args.module)
-    return Surroundings(
-        program=(sys.executable, "-m", "encdl") if own else ("encdl",),
-        modules=tuple(args.module),
-        venv=args.venv,
-        container=args.container,
-        setup=tuple(args.setup),
-        environment=tuple((environment | more).items()),
-    )

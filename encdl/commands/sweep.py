@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
-from encdl.cluster.grid import Trial, parse_setting, told
-from encdl.commands.common import progress
-from encdl.commands.submit import add_cluster, check_trials, hand_in, job_of, timed
+from encdl.cluster.grid import parse_setting
+from encdl.commands.submit import add_cluster, check_trials, job_of, timed
 from encdl.utils.errors import EncdlError, UsageError
+from encdl.utils.messages import progress
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -23,9 +18,6 @@ if TYPE_CHECKING:
     from encdl.cluster.sweep.space import Space
 
 ROOT = Path("runs", "sweeps")
-SUMMARY = "summary.sbatch"
-STOPPED = {130, 143}
-"""Exit codes of a training that someone stopped, with Ctrl-C or SIGTERM."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     name = args.name or timed(args.config.stem)
     folder = (args.root / name).absolute()
     if args.summarise:
-        return _summarise(Sweep.read(folder))
+        return _summed_up(Sweep.read(folder))
     if not args.config.is_file():
         raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
     space = parse_space(args.grid, args.search)
@@ -104,40 +96,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _here(args: argparse.Namespace, name: str, study: Study, space: Space, searcher: str, total: int) -> int:
-    """Train what is missing, one after the other or several at a time."""
-    from encdl.cluster.sweep import search, summary  # noqa: PLC0415
+    """Train what is missing."""
+    from encdl.cluster.sweep.run import here  # noqa: PLC0415
 
     with _group(args, name, searcher, space) as group:
         sweep = _sweep(args, name, searcher, total, group)
-        stopped = {trial.number: search.params(trial) for trial in search.begun(study)}
-        ended = sum(trial.state.is_finished() for trial in study.trials)
-        lock, halted, client = Lock(), Event(), group.logger.experiment
-
-        def one(point: tuple[int, dict[str, Any]] | None) -> None:
-            if halted.is_set():
-                return
-            with lock:
-                number, chosen = point or search.ask(study, space)
-            try:
-                value = _train(sweep, number, chosen, group.run_id)
-            except BaseException:
-                halted.set()  # before this thread takes the next point; this one stays begun, and goes on later
-                raise
-            with lock:
-                search.tell(study, number, value)
-                found = summary.results(study)
-                summary.record(sweep, found, client)
-                done = sum(result.state in {"COMPLETE", "FAIL"} for result in found)
-                figure = "failed" if value is None else f"{sweep.metric} {value:.6g}"
-                progress(f"[{done}/{total}] {told(_trial(chosen))}: {figure}")
-
-        points = [*stopped.items(), *[None] * max(0, total - ended - len(stopped))]
-        with ThreadPoolExecutor(args.jobs) as pool:
-            try:
-                list(pool.map(one, points))
-            except BaseException:
-                halted.set()
-                raise
+        here(sweep, study, space, group, args.jobs)
         return _tell(sweep, study)
 
 
@@ -146,34 +110,14 @@ def _on_cluster(
 ) -> int:
     """Hand in all points as one array, and a job behind it that sums up."""
     from encdl.cluster import slurm  # noqa: PLC0415
-    from encdl.cluster.script import sbatch_script, summary_script  # noqa: PLC0415
-    from encdl.cluster.sweep import search  # noqa: PLC0415
-    from encdl.training.tracking import PARENT_VARIABLE  # noqa: PLC0415
-    from encdl.training.tracking.processes import HOST, PROCESS  # noqa: PLC0415
-    from encdl.utils.atomic import write_bytes  # noqa: PLC0415
+    from encdl.cluster.sweep.run import on_cluster  # noqa: PLC0415
 
     slurm.need_slurm()
     group = _group(args, name, searcher, space)
-    for tag in (HOST, PROCESS):  # this process ends, and the parent run goes on until the last job sums up
-        group.logger.experiment.delete_tag(group.run_id, tag)
     sweep = _sweep(args, name, searcher, total, group)
-    trials = [_trial(search.ask(study, space)[1]) for _ in range(total)]
-    more = {PARENT_VARIABLE: sweep.parent, "MLFLOW_TRACKING_URI": sweep.store}
-    job = job_of(args, name, trials, more)
-    number = hand_in(job, sbatch_script(job))
-    file = Path(job.folder, SUMMARY)
-    words = [
-        "sweep",
-        "--config",
-        job.config,
-        "--root",
-        str(Path(job.folder).parent),
-        "--name",
-        name,
-        "--summarise",
-    ]
-    write_bytes(file, summary_script(job, words).encode())
-    slurm.submit(file, dependency=f"afterany:{number}")
+    job, number = on_cluster(
+        sweep, study, space, group, lambda trials, more: job_of(args, name, trials, more)
+    )
     progress(
         f"submitted: job {number}, {total} trainings; `encdl jobs --root {args.root}` shows what becomes of them"
     )
@@ -181,42 +125,10 @@ def _on_cluster(
     return 0
 
 
-def _summarise(sweep: Sweep) -> int:
-    """Tell the study what has ended, and the parent run the rest."""
-    from encdl.cluster.runs import runs_of  # noqa: PLC0415
-    from encdl.cluster.sweep import search, summary  # noqa: PLC0415
-    from encdl.utils.lazy import need  # noqa: PLC0415
+def _summed_up(sweep: Sweep) -> int:
+    from encdl.cluster.sweep.run import summarise  # noqa: PLC0415
 
-    study = search.existing(Path(sweep.folder))
-    client = need("mlflow", "a sweep").MlflowClient(sweep.store)
-    for trial in search.begun(study):
-        place = sweep.place(trial.number)
-        run = runs_of(sweep.store, [place]).get(place)
-        if run is None or run.info.status in {"FINISHED", "FAILED"}:
-            search.tell(study, trial.number, summary.value_of(sweep, trial.number))
-    summary.record(sweep, summary.results(study), client)
-    if not search.begun(study):
-        client.set_terminated(sweep.parent, "FINISHED")
-    return _tell(sweep, study)
-
-
-def _train(sweep: Sweep, number: int, chosen: dict[str, Any], parent: str) -> float | None:
-    """One training in a process of its own; what it prints goes to a file. Its figure, None if it failed."""
-    from encdl.cluster.sweep import summary  # noqa: PLC0415
-    from encdl.training.tracking import PARENT_VARIABLE  # noqa: PLC0415
-
-    log = Path(sweep.folder, "logs", f"{number}.log")
-    log.parent.mkdir(exist_ok=True)
-    words = [sys.executable, "-m", "encdl", *sweep.command(number, _trial(chosen))]
-    variables = {**os.environ, PARENT_VARIABLE: parent, "MLFLOW_TRACKING_URI": sweep.store}
-    with log.open("ab") as stream:
-        done = subprocess.run(words, stdout=stream, stderr=stream, env=variables, check=False)
-    if done.returncode in STOPPED:
-        raise KeyboardInterrupt
-    if done.returncode:
-        progress(f"training {number} failed with code {done.returncode}: see {log}")
-        return None
-    return summary.value_of(sweep, number)
+    return _tell(sweep, summarise(sweep))
 
 
 def _tell(sweep: Sweep, study: Study) -> int:
@@ -260,9 +172,3 @@ def _sweep(args: argparse.Namespace, name: str, searcher: str, total: int, group
     )
     sweep.write()
     return sweep
-
-
-def _trial(chosen: dict[str, Any]) -> Trial:
-    from encdl.cluster.sweep.space import settings  # noqa: PLC0415
-
-    return settings(chosen)

@@ -133,6 +133,34 @@ def draw_lesion(picture: np.ndarray, sites: np.ndarray, random: np.random.Random
     return mixed.round().clip(0, 255).astype(np.uint8)
 
 
+def _held_out() -> list[int]:
+    return [index for split in ("val", "test") for slab in SLABS[split] for index in slab]
+
+
+def most_samples() -> int:
+    """How many samples `sample_slices` has."""
+    return 2 * len(_held_out())
+
+
+def sample_slices(count: int) -> list[tuple[int, bool, np.ndarray]]:
+    """Slices that no training has seen, each without and with a SYNTHETIC lesion.
+
+    Args:
+        count: how many, up to `most_samples`.
+
+    Returns:
+        Of each its number, whether it has a lesion, and its levels, uint8 (96, 80).
+    """
+    found, held_out = [], _held_out()
+    t1, white, slices = volume("t1"), volume("white"), (count + 1) // 2
+    for number in range(slices):
+        index = held_out[number * len(held_out) // slices]
+        picture, sites = half(axial_slice(t1, index)), sites_in(axial_slice(white, index))
+        lesion = draw_lesion(picture, sites, np.random.RandomState(index))
+        found += [(index, False, picture[0]), (index, True, lesion[0])]
+    return found[:count]
+
+
 def without_sites(sample: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
     """The sample as a batch holds it."""
     return {key: value for key, value in sample.items() if key != SITES}

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from encdl.files.container.chunk_grid import MAX_SLICE_BYTES
 from encdl.files.formats import npy, png_jpeg_bmp, tiff
-from encdl.files.formats.base import MAX_SLICE_BYTES, Array, check_array, decoding, source
+from encdl.files.formats.base import Array, check_array, decoding, source
+from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.utils import atomic
 from encdl.utils.errors import ImageFileError
 
@@ -127,7 +129,7 @@ def _kind(where: Path, data: bytes) -> str:
 
 def _other_kind(where: Path, data: bytes) -> str:
     known = "PNG, TIFF, NPY, JPEG or BMP"
-    if data.startswith(b"\x89ENCDL"):
+    if data.startswith(CONTAINER_MARK):
         return "is encrypted by EncDL already: `encdl decrypt` opens it"
     if data.startswith(b"PK\x03\x04") and where.suffix.lower() == ".npz":
         return "is an NPZ with several arrays: save one image as .npy"

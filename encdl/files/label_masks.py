@@ -9,22 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from encdl.utils.lazy import need
+from encdl.utils.palette import OKABE_ITO
 
 Bytes = npt.NDArray[np.uint8]
 
-COLOURS = np.array(
-    [
-        [213, 94, 0],
-        [0, 114, 178],
-        [0, 158, 115],
-        [204, 121, 167],
-        [230, 159, 0],
-        [86, 180, 233],
-        [240, 228, 66],
-    ],
-    np.uint8,
-)
-"""Of the classes 1 to 7 (Okabe and Ito's palette, which colour-blind people tell apart); then they repeat."""
+COLOURS = np.array([[*bytes.fromhex(code[1:])] for code in OKABE_ITO.values()], np.uint8)
+"""Of the classes 1 to 7 ; then they repeat."""
 
 
 def nifti_bytes(mask: Bytes) -> bytes:

@@ -2,13 +2,92 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import BinaryIO
 
+from encdl.files import container
 from encdl.files.codec import Codec, Progress, Settings, Wrapping
+from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader, Header
 from encdl.files.documents import content_of
+from encdl.files.folders import Done, Report, silent
+from encdl.keys.grant import study_for
 from encdl.keys.key import Opener
-from encdl.utils.errors import ContainerError, UsageError
+from encdl.utils import atomic
+from encdl.utils.errors import ContainerError, OutputExistsError, UsageError
+
+
+class Rekeying:
+    """Encrypts containers anew under another key.
+
+    Args:
+        old: what opens them now.
+        new: the key, or a grant for their study, that shall open them.
+        weights: of the cipher; those that each file names by default.
+        device: where to compute.
+    """
+
+    def __init__(
+        self, old: Opener, new: Opener, weights: WeightsName | None = None, device: str = "auto"
+    ) -> None:
+        self._old, self._new, self._weights, self._device = old, new, weights, device
+
+    def write(
+        self,
+        source: Path,
+        output: Path,
+        *,
+        force: bool = False,
+        resume: bool = False,
+        report: Report = silent,
+    ) -> Done:
+        """Write the new file; it takes its name only once it was found to hold the same.
+
+        Args:
+            source: the container.
+            output: the file to write; `source` is replaced if it is the same file.
+            force: replace another file.
+            resume: take one that exists for this run's own, if it is what this run would write.
+            report: of the progress.
+
+        Raises:
+            OutputExistsError: the output exists.
+            ContainerError, WrongKeyError, WeightsError: as `Codec.decrypt`.
+            UsageError: the cipher is not exact, or the new key is a grant for something else.
+        """
+        in_place = output.exists() and source.exists() and output.samefile(source)
+        if resume and output.exists() and not force and self._finished(source, output, in_place):
+            atomic.remove_leftover(output)
+            return Done(output.stat().st_size, there=True)
+        with container.opened(source, self._old) as reader:
+            header = reader.header
+            study_for(header.study, self._new)
+            codec = codec_of(header, self._weights, self._device, source)
+            with (
+                report(header.body_bytes) as progress,
+                atomic.writing(output, force=in_place or force) as stream,
+            ):
+                fresh = rekey(codec, reader, self._new, stream, progress)
+        told = f"from key {header.key_id} to key {fresh.key_id}"
+        return Done(header.body_bytes, told=told)
+
+    def _finished(self, source: Path, output: Path, in_place: bool) -> bool:
+        """Whether an earlier run wrote the new file already; it is whole and unchanged then.
+
+        Raises:
+            OutputExistsError: another file has the output's name.
+        """
+        key_id = container.key_id_of(output)
+        if in_place and (key_id == self._old.key_id or key_id != self._new.key_id):
+            return False  # still under the old key
+        with container.opened(output, self._new) as made:
+            made.verify()
+            if in_place:
+                return True
+            with container.opened(source, self._old) as reader:
+                if reader.metadata and made.metadata == reader.metadata and reader.metadata.content:
+                    return True
+        raise OutputExistsError(f"{output}: exists already, made from another file: --force replaces it")
 
 
 def rekey(

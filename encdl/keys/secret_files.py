@@ -28,7 +28,8 @@ _SECRET_CHARACTERS: Final = (SECRET_BYTES + _CHECK_BYTES) * 4 // 3
 _MAX_BYTES: Final = 4096
 _PRIVATE_MODE: Final = 0o600
 _SHARED_BITS: Final = 0o077
-_CONTAINER_MAGIC: Final = b"\x89ENCDL"
+CONTAINER_MARK: Final = b"\x89ENCDL"
+"""How every file that EncDL encrypted begins; `encdl.files.container` says what follows."""
 
 
 def make_line(fields: list[str], secret: bytes) -> bytes:
@@ -85,7 +86,7 @@ def only_line(where: object, data: bytes) -> str:
     line = data.removeprefix(b"\xef\xbb\xbf").strip()
     if not line:
         raise KeyFileError(f"{where} is empty: restore it from your backup")
-    if data.startswith(_CONTAINER_MAGIC):
+    if data.startswith(CONTAINER_MARK):
         raise KeyFileError(f"{where} is an encrypted file, not a key: give the key file here")
     if len(data) > _MAX_BYTES:
         raise KeyFileError(f"{where} is too large for a key file (over {_MAX_BYTES} bytes): check the path")

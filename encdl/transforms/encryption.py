@@ -20,8 +20,8 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.traits import RandomizableTrait
 from monai.transforms.transform import MapTransform, Transform
 
-from encdl import api
 from encdl.files.codec import Settings, Wrapping
+from encdl.files.codecs import codec_of, load_codec
 from encdl.files.container import ContainerReader
 from encdl.files.documents import array_of, document_of
 from encdl.files.formats import non_pixel_data
@@ -72,7 +72,7 @@ class Encrypt(Transform):  # type: ignore[misc]
         Raises:
             ImageFileError: it is something else, or of a type that has no bit pattern in NumPy.
         """
-        codec = api.load_codec(self._weights, self._device)
+        codec = load_codec(self._weights, self._device)
         cipher: Any = codec.cipher
         settings = Settings(PlaneSpec(planes=cipher.planes), study=self._study, wrap=self._wrap)
         stream = io.BytesIO()
@@ -109,7 +109,7 @@ class Decrypt(Transform, RandomizableTrait):  # type: ignore[misc]
         if not isinstance(data, bytes | bytearray | memoryview):
             raise ContainerError(f"a {type(data).__name__} is no container: give the bytes that Encrypt made")
         reader = ContainerReader(io.BytesIO(data), self._key.get())
-        document = api.codec_of(reader.header, self._weights, self._device).decrypt(reader)
+        document = codec_of(reader.header, self._weights, self._device).decrypt(reader)
         return image_of(document)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from encdl.api import Opened, open_key
 from encdl.keys.key import Grant, Key
+from encdl.keys.key_source import KeySource, PassphraseSource
 from encdl.utils.errors import UsageError
 
 
@@ -24,16 +24,10 @@ class KeyRef:
     env: str | None = None
     passphrase_env: str | None = None
 
-    def open(self) -> Opened:
-        """Load it; arguments and errors as `encdl.open_key`."""
-        return open_key(self.path, env=self.env, passphrase=self.passphrase_env and self._passphrase)
-
-    def _passphrase(self) -> str:
-        name = self.passphrase_env or ""
-        value = os.environ.get(name)
-        if not value:
-            raise UsageError(f"there is no environment variable {name}, or it is empty: set it")
-        return value
+    def open(self) -> Key | Grant:
+        """Load it; errors as `encdl.open_key`."""
+        words = None if self.passphrase_env is None else PassphraseSource(env=self.passphrase_env)
+        return KeySource(self.path, self.env, passphrase=words).open()
 
 
 PipelineKey = Key | Grant | KeyRef | str | os.PathLike[str]
@@ -49,10 +43,10 @@ class KeyHolder:
 
     def __init__(self, key: PipelineKey) -> None:
         self._ref = None if isinstance(key, Key | Grant) else _ref(key)
-        self._opener: Opened | None = key if isinstance(key, Key | Grant) else None
+        self._opener: Key | Grant | None = key if isinstance(key, Key | Grant) else None
         self.get()  # a wrong path shows at once, not in a worker
 
-    def get(self) -> Opened:
+    def get(self) -> Key | Grant:
         """The key or grant."""
         if self._opener is None:
             if self._ref is None:

@@ -22,8 +22,8 @@ from monai.data.image_reader import (
 from monai.data.utils import correct_nifti_header_if_necessary, is_supported_format
 from monai.utils.enums import MetaKeys
 
-from encdl import api
 from encdl.files import container, formats
+from encdl.files.codecs import codec_of
 from encdl.files.documents import array_of
 from encdl.files.formats.base import Document
 from encdl.transforms.encryption import FORMAT, told_of
@@ -132,7 +132,7 @@ class EncdlReader(ImageReader):  # type: ignore[misc]
 
     def _file(self, path: Path) -> Loaded:
         with container.opened(path, self._key.get()) as reader:
-            document = api.codec_of(reader.header, self._weights, self._device, path).decrypt(reader)
+            document = codec_of(reader.header, self._weights, self._device, path).decrypt(reader)
             if formats.is_whole(document):  # its slices are not asked for
                 reader.verify()
             return Loaded(document.format, _image(document), str(path))

@@ -238,7 +238,7 @@ def test_without_tracking_there_is_no_store(default: Audited) -> None:
 def test_a_store_that_cannot_be_opened_is_a_warning(
     tmp_path: Path, weak: Audited, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from encdl.commands import audit as command
+    from encdl.audit.security import audit as command
     from encdl.utils.errors import UsageError
 
     def refuse(*_: object) -> None:

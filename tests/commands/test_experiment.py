@@ -11,10 +11,9 @@ import pytest
 from mlflow import MlflowClient
 
 from encdl.audit.studies import cost, files
+from encdl.audit.studies.run import is_tracked, means
 from encdl.ciphers.damage import DAMAGES
 from encdl.cli import main
-from encdl.commands import reader_cost
-from encdl.commands.experiment import _is_tracked, means
 
 ROWS = {"plaintext", "ciphertext", "decrypt_then_infer", "wrong_key", "keyless", "fixed_key", "hardened"}
 RECIPE = """
@@ -158,8 +157,8 @@ def test_costs_are_timed_and_recorded(study: Path, tmp_path: Path, monkeypatch: 
     """In a size that saves time; the data set of the recipe is not read, and nothing is left behind."""
     for module in (cost, files):
         monkeypatch.setattr(module, "ROUNDS", 2)
-    monkeypatch.setattr(reader_cost, "SIZES", (32,))
-    monkeypatch.setattr(reader_cost, "batches", lambda device: (1,))
+    monkeypatch.setattr(cost, "SIZES", (32,))
+    monkeypatch.setattr(cost, "batches", lambda device: (1,))
     target = tmp_path / "readers-cost.json"
     recipe = str(study / "classifier-bars.yaml")
     told = ["experiment", "reader-cost", "--config", recipe, "--work", str(tmp_path / "w"), "--device", "cpu"]
@@ -210,10 +209,10 @@ def test_mistakes_about_costs(
         ("logger: false", ["trainer.logger=encdl.training.tracking.RunLogger"], True),
     ],
 )
-def test_whether_a_study_is_tracked(tmp_path: Path, logger: str, settings: list[str], tracked: bool) -> None:
+def test_whether_a_studyis_tracked(tmp_path: Path, logger: str, settings: list[str], tracked: bool) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text(f"trainer:\n  {logger}\n")
-    assert _is_tracked(recipe, settings) is tracked
+    assert is_tracked(recipe, settings) is tracked
 
 
 @pytest.mark.slow

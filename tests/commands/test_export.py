@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from encdl.ciphers import weights
-from encdl.commands.export import without_places
+from encdl.ciphers.weights import without_places
 from encdl.files import images
 from tests.commands.conftest import Run
 from tests.training.tasks.support import FewSlices, tiny_task, trainer

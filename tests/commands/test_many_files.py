@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from encdl.cli import main
-from encdl.commands.many_files import TOLD, Batch, Done, Source, below, find
+from encdl.commands.many_files import TOLD, Batch, find
 from encdl.files import container, images
 from encdl.files.container import Metadata
+from encdl.files.folders import Done, Source, below
 from encdl.keys.key import Key
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WrongKeyError
 

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from encdl.cli import main
-from encdl.commands import sweep
+from encdl.cluster.sweep import run as sweep
 from encdl.training.run_folder import RESUME_TAG
 from tests.commands.stand_ins import StandIns
 from tests.runs import DRAWING, runs
@@ -35,7 +35,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise KeyboardInterrupt
         return None if tags[-1] == "fail" else float(len(tags[-1]))
 
-    monkeypatch.setattr(sweep, "_train", train)
+    monkeypatch.setattr(sweep, "train", train)
     return tags
 
 
@@ -80,7 +80,7 @@ def test_a_stopped_sweep_goes_on(trained: list[str], monkeypatch: pytest.MonkeyP
     assert main(words) == 130
     first = parent()
     assert first.info.status == "KILLED"
-    monkeypatch.setattr(sweep, "_train", lambda plan, number, chosen, parent: trained.append(number) or 0.5)
+    monkeypatch.setattr(sweep, "train", lambda plan, number, chosen, parent: trained.append(number) or 0.5)
     del trained[:]
     assert main(words) == 0
     assert trained == [1, 2]

@@ -16,11 +16,18 @@ from encdl.keys.planes import PlaneSpec
 from encdl.readers import KeyedStem, PlainStem, Reader
 
 ROUNDS = 40
+SIZES = (128, 256)
+"""Heights and widths in pixels at which costs are measured."""
 RATIOS = (
     ("keyed", "plain"),
     ("ciphertext", "plain"),
     ("ciphertext", "decrypt_then_infer"),
 )
+
+
+def batches(device: str) -> tuple[int, int]:
+    """Pictures a batch at which costs are measured."""
+    return 1, 32 if device == "cuda" else 4
 
 
 def cost(

@@ -13,7 +13,7 @@ import warnings
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -148,12 +148,12 @@ def as_keystream(loaded: LoadedCipher) -> LoadedCipher:
     return LoadedCipher(cipher, weights_id(cipher), loaded.name, loaded.training)
 
 
-def save(cipher: Cipher, path: str | Path, training: dict[str, Any] | None = None) -> str:
+def save(cipher: Cipher, path: str | Path | BinaryIO, training: dict[str, Any] | None = None) -> str:
     """Write a cipher's acting weights (integers as int8) and return their id; replaces an existing file.
 
     Args:
         cipher: What to write.
-        path: Where to.
+        path: Where to: a file, or a stream.
         training: How the weights came about, in plain values.
     """
     integer = {
@@ -162,8 +162,18 @@ def save(cipher: Cipher, path: str | Path, training: dict[str, Any] | None = Non
     acting = _acting(cipher)
     state = {key: acting[key].to(torch.int8) if key in integer else acting[key] for key in acting}
     content = {"format": FORMAT, "cipher": cipher.name, "config": cipher.config(), "state": state}
-    torch.save(content | {"training": training or {}}, Path(path))
+    torch.save(content | {"training": training or {}}, path)
     return weights_id(cipher)
+
+
+def without_places(training: dict[str, Any]) -> dict[str, Any]:
+    """How weights were trained, less the folders of the machine that did it: weights files are handed on."""
+    if "settings" not in training:
+        return training
+    settings = {**training["settings"]}
+    places = ("default_root_dir", "logger", "callbacks")
+    settings["trainer"] = {k: v for k, v in settings.get("trainer", {}).items() if k not in places}
+    return {**training, "settings": settings}
 
 
 def _acting(module: nn.Module) -> dict[str, Tensor]:

@@ -22,9 +22,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from encdl.keys.derivation import NONCE_BYTES, ImageKeys, check_study, hkdf
 from encdl.keys.key import Opener, keys_for
+from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.utils.errors import ContainerError, UsageError
 
-MAGIC: Final = b"\x89ENCDLW\n"
+MAGIC: Final = CONTAINER_MARK + b"W\n"
 VERSION: Final = 1
 CHUNK: Final = 2**16
 """Bytes of plaintext in every chunk but the last, which has at least one (none only where it is the first too)."""

@@ -21,9 +21,10 @@ from encdl.files.container.chunk_grid import (
 )
 from encdl.keys.derivation import check_study
 from encdl.keys.planes import PlaneSpec
+from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.utils.errors import ContainerError, UsageError
 
-MAGIC = b"\x89ENCDL\r\n"
+MAGIC = CONTAINER_MARK + b"\r\n"
 VERSION = 3
 """Versions 1 and 2 were those of EncDL 0.1, whose cipher this version does not have."""
 PREFIX = struct.Struct("<8sHI")

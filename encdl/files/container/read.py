@@ -15,6 +15,7 @@ from encdl.files.container.metadata import Metadata, unseal
 from encdl.files.container.tags import ChunkTags, chunk_keys, sealing_key
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Opener, keys_for
+from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.utils.errors import ContainerError, EncdlError
 
 COPY = "get an intact copy"
@@ -259,6 +260,6 @@ def _check_magic(where: str, prefix: bytes) -> None:
         raise ContainerError(
             f"{where}: is wrapped in AES-256-GCM: only with its key can be read what it says about itself"
         )
-    if prefix.startswith((b"\x89ENCDL\n", b"\x89ENCDL\r\r")):
+    if prefix.startswith((CONTAINER_MARK + b"\n", CONTAINER_MARK + b"\r\r")):
         raise ContainerError(f"{where}: was copied as text, which changes its bytes: copy it again as binary")
     raise ContainerError(f"{where}: is not an EncDL file: give a file made by `encdl encrypt`")

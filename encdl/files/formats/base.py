@@ -17,22 +17,17 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from encdl.files.container.chunk_grid import DTYPES, MAX_CHANNELS, MAX_SLICE_BYTES
 from encdl.utils.errors import EncdlError, ImageFileError
 
 Array = npt.NDArray[Any]
 
 MAX_PIXELS = 2**26
 """Rows times columns of a slice."""
-MAX_CHANNELS = 1024
-MAX_SLICE_BYTES = 2**30
 MAX_BYTES = 2**36
 """Of all slices together, uncompressed."""
 MAX_REST_BYTES = 2**26 - 2**16
 """Of all that a file holds beside its pixels: it is kept in memory, and a container has room for 64 MiB of it."""
-DTYPES = (
-    "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
-    "float16", "float32", "float64", "complex64", "complex128",
-)  # fmt: skip
 _ONE_THREAD = threading.RLock()
 
 
@@ -42,7 +37,7 @@ class Document:
 
     Attributes:
         shape: of the whole array, one size a letter of the layout.
-        dtype: of its values, little-endian; one of `DTYPES`.
+        dtype: of its values, little-endian; one of `encdl.files.container.chunk_grid.DTYPES`.
         layout: one letter an axis; any letters for the axes that count slices (`S` slices or pages, `T` times, ...),
             then `HW` or `W` alone, then `C` where a pixel has several values: `HW`, `HWC`, `SHW`, `SHWC`, `TSHW`.
         format: name of the file's format, a key of `encdl.files.formats.FORMATS`.

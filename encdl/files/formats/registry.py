@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 from encdl.files.formats import dicom, nifti, non_pixel_data, npy, png_jpeg_bmp, raw_pixels, tiff, verbatim
 from encdl.files.formats.base import Document, Source, source
 from encdl.files.formats.new_file import write_new
+from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.utils import atomic
 from encdl.utils.errors import ImageFileError
 
@@ -35,7 +36,7 @@ SUFFIXES = {
 
 _HEAD = 2**16
 _OTHERS = {
-    "is encrypted by EncDL already: `encdl decrypt` opens it": (".encdl", b"\x89ENCDL"),
+    "is encrypted by EncDL already: `encdl decrypt` opens it": (".encdl", CONTAINER_MARK),
     "is an archive of several arrays: save one array as .npy": (".npz", b"PK\x03\x04"),
 }
 _NOT_READ = (".mha", ".mhd", ".nrrd", ".mgz", ".mgh", ".mnc", ".par", ".rec", ".gif", ".webp")

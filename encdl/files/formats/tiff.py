@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from encdl.files.container.chunk_grid import MAX_SLICE_BYTES
 from encdl.files.formats import raw_pixels, verbatim
-from encdl.files.formats.base import MAX_SLICE_BYTES, Array, Document, Source, check_array, decoding, one_line
+from encdl.files.formats.base import Array, Document, Source, check_array, decoding, one_line
 from encdl.utils.errors import ImageFileError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encdl.files import formats
-from encdl.files.formats.base import DTYPES
+from encdl.files.container.chunk_grid import DTYPES
 from tests.files.formats.support import array_of, noise, refusal, there_and_back
 
 SHAPES = st.lists(st.integers(1, 6), min_size=1, max_size=5).map(tuple)

@@ -1,0 +1,158 @@
+"""Containers back into the files that they were made from, damaged ones as far as it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from encdl.files import container, file_names, formats
+from encdl.files.codec import Salvage
+from encdl.files.codecs import WeightsName, codec_of
+from encdl.files.container import ContainerReader
+from encdl.files.documents import content_of
+from encdl.files.folders import Done, Report, silent
+from encdl.keys.key import Opener
+from encdl.utils import atomic
+from encdl.utils.errors import ContainerError, EncdlError, OutputExistsError
+
+REPORT = ".salvage.json"
+"""Ending of the file, beside a damaged one's output, that says which slices are restored or blank."""
+
+Damaged = Literal["refuse", "restore", "blank"]
+"""What becomes of a damaged file, and of its damaged slices."""
+
+_FATES = {
+    "exact": "damaged, and not needed: the original lies whole among the intact metadata",
+    "restore": "damaged and restored, a best guess",
+    "blank": "damaged and left blank",
+}
+_REPORTED = {"exact": "exact", "restore": "restored", "blank": "blank"}
+
+
+class Decryption:
+    """Decrypts files alike.
+
+    Args:
+        opener: the key, or a grant for the files or their study.
+        weights: of the cipher; those that each file names by default.
+        device: where to compute.
+        damaged: what to do with damaged files.
+    """
+
+    def __init__(
+        self,
+        opener: Opener,
+        weights: WeightsName | None = None,
+        device: str = "auto",
+        damaged: Damaged = "refuse",
+    ) -> None:
+        self._opener, self._weights, self._device, self._damaged = opener, weights, device, damaged
+
+    @contextlib.contextmanager
+    def opened(self, path: Path) -> Iterator[ContainerReader]:
+        """A container; only if it is damaged, and that is not to be refused, as far as it goes."""
+        tolerant = self._damaged != "refuse" and not self._intact(path)
+        with container.opened(path, self._opener, tolerant=tolerant) as reader:
+            if tolerant and reader.nothing_left():
+                raise ContainerError(
+                    f"{path}: ends with its header: nothing is left to salvage; get an intact copy"
+                )
+            yield reader
+
+    def _intact(self, path: Path) -> bool:
+        try:
+            container.verify(path, self._opener)
+        except ContainerError:
+            return False
+        return True
+
+    def write(
+        self,
+        reader: ContainerReader,
+        output: Path,
+        *,
+        force: bool = False,
+        resume: bool = False,
+        report: Report = silent,
+    ) -> Done:
+        """Write one file, and beside a damaged one's a report.
+
+        Args:
+            reader: an opened container.
+            output: the file to write, whole or not at all.
+            force: replace it if it exists.
+            resume: take one that exists for this run's own, if it holds what this container decrypts to.
+            report: of the progress.
+
+        Raises:
+            OutputExistsError: the output exists.
+            ContainerError, WeightsError: as `Codec.decrypt`; nothing is written then.
+        """
+        header = reader.header
+        if resume and output.exists() and not force:
+            self._check_finished(reader, output)
+            atomic.remove_leftover(output)
+            return Done(header.body_bytes, there=True)
+        codec = codec_of(header, self._weights, self._device, reader.where)
+        salvage = Salvage(restore=self._damaged == "restore") if reader.tolerant else None
+        with report(header.body_bytes) as progress:
+            document = codec.decrypt(reader, salvage, progress)
+            whole = formats.is_whole(document)
+            told, note = file_names.picture(header), ""
+            if salvage is None:
+                if whole:  # the slices will not be asked for
+                    reader.verify()
+                formats.write(output, document, force=force)
+                told += "" if codec.cipher.exact else ", approximate as this cipher is"
+            else:
+                found = _report(reader, output, "exact" if whole else self._damaged)
+                beside = output.with_name(output.name + REPORT)
+                # The mark first: no restored file may ever lie there without it.
+                atomic.write_bytes(beside, json.dumps(found, indent=2).encode() + b"\n", force=True)
+                try:
+                    formats.write(output, document, force=force)
+                except BaseException:
+                    beside.unlink(missing_ok=True)
+                    raise
+                told += f", salvaged: see {beside}"
+                note = f"{reader.where}: failed verification: {found['note']}"
+        return Done(header.body_bytes, note=note, told=told)
+
+    def _check_finished(self, reader: ContainerReader, output: Path) -> None:
+        """Raise `OutputExistsError` unless a file holds what this container decrypts to."""
+        codec = codec_of(reader.header, self._weights, self._device, reader.where)
+        known = reader.metadata.content if reader.metadata and codec.cipher.exact else ""
+        try:
+            content = content_of(formats.load(output))
+        except EncdlError as error:
+            raise OutputExistsError(f"{error}; --force replaces it") from None
+        if content != (bytes.fromhex(known) if known else content_of(codec.decrypt(reader))):
+            raise OutputExistsError(f"{output}: exists already and is another picture: --force replaces it")
+
+
+def _report(reader: ContainerReader, output: Path, fate: str) -> dict[str, Any]:
+    """What is damaged in a file, and what becomes of it: a key of `_FATES`."""
+    damaged, missing = [], 0
+    for chunk in reader.chunks():
+        if not chunk.intact:
+            damaged.append(chunk.index)
+            missing += len(chunk.body) - chunk.present
+    header = reader.header
+    slices = [number + 1 for number in reader.slices_of(damaged)]
+    parts = [*reader.problems]
+    if slices:
+        parts.append(f"{len(slices)} of {header.grid.slices} slices {_FATES[fate]}")
+    if missing:
+        parts.append(f"{100 * missing / header.body_bytes:.1f} % of the pixels are missing")
+    return {
+        "file": reader.where,
+        "output": str(output),
+        "slices": header.grid.slices,
+        "damaged_slices": slices,
+        "damaged_slices_are": _REPORTED[fate],
+        "metadata": "authentic" if reader.metadata is not None else "lost",
+        "note": "; ".join([*parts, "not for diagnosis"]),
+    }

@@ -1,0 +1,193 @@
+"""Many files: finding them in folders, their places below an output folder, and working on some at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from encdl.utils.errors import EncdlError, UsageError
+
+Progress = Callable[[int], object]
+"""Is told how many bytes of an array more are done."""
+
+Report = Callable[[int], AbstractContextManager[Progress | None]]
+"""Called with the bytes of an array before they are worked on; gives what is told of each step."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to work on.
+
+    Attributes:
+        path: where it is.
+        relative: its name within the folder that was given, or its bare name.
+    """
+
+    path: Path
+    relative: Path
+
+
+@dataclass(frozen=True)
+class Done:
+    """How the work on one file ended.
+
+    Attributes:
+        size: bytes of the array.
+        there: whether the output was finished before.
+        note: what the user must know about it, if anything.
+        told: what was written, in a few words.
+    """
+
+    size: int
+    there: bool = False
+    note: str = ""
+    told: str = ""
+
+
+Work = Callable[[Source, Progress], Done]
+"""Works on one file; calls the second argument with the number of bytes that are done meanwhile."""
+
+
+def silent(total: int) -> AbstractContextManager[None]:
+    """A `Report` to nobody."""
+    return contextlib.nullcontext()
+
+
+def to(progress: Progress) -> Report:
+    """A `Report` of steps alone, whatever the total."""
+    return lambda total: contextlib.nullcontext(progress)
+
+
+def gather(
+    paths: Sequence[Path],
+    wanted: Callable[[Path], bool],
+    what: str,
+    left: list[Path] | None = None,
+    warn: Callable[[str], object] = warnings.warn,
+) -> list[Source]:
+    """The files that `paths` name, each once; of folders, those below them that are wanted, sorted by name.
+
+    No symbolic link to a folder is followed, and none that leads out of the folder that was given.
+
+    Args:
+        paths: files and folders.
+        wanted: tells which files of a folder are meant.
+        what: they are called.
+        left: takes all else that lies in the folders: other files, and links that are not followed or lead nowhere.
+        warn: is told of links that lead out of a folder.
+
+    Raises:
+        UsageError: a folder holds none.
+    """
+    found: dict[Path, Source] = {}
+    for path in paths:
+        named = [Source(path, Path(path.name))]
+        inside = list(_inside(path, wanted, [] if left is None else left, warn)) if path.is_dir() else named
+        if not inside:
+            raise UsageError(f"{path}: there is no {what} in this folder or below it")
+        for source in sorted(
+            inside, key=lambda source: source.path.is_symlink()
+        ):  # a file before links to it
+            found.setdefault(source.path.resolve(), source)
+    return list(found.values())
+
+
+def check_names(sources: Sequence[Source]) -> None:
+    """Raise `UsageError` if two files would get one name below an output folder."""
+    names: dict[Path, Path] = {}
+    for source in sources:
+        other = names.setdefault(source.relative, source.path)
+        if other is not source.path:
+            raise UsageError(
+                f"{other} and {source.path}: would both become {source.relative} below the output folder: "
+                "give the folder above them, or take two output folders"
+            )
+
+
+def _inside(
+    folder: Path, wanted: Callable[[Path], bool], left: list[Path], warn: Callable[[str], object]
+) -> Iterator[Source]:
+    root = folder.resolve()
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        left += [Path(where, name) for name in folders if Path(where, name).is_symlink()]
+        for name in sorted(names):
+            path = Path(where, name)
+            if not path.is_file() or not wanted(path):
+                left.append(path)
+            elif path.is_symlink() and not path.resolve().is_relative_to(root):
+                warn(f"{path}: left alone: this symbolic link leads out of {folder}")
+            else:
+                yield Source(path, path.relative_to(folder))
+
+
+def check_folder(folder: Path, what: str = "the results go") -> Path:
+    """A folder for the results of many files; it is made with the first of them.
+
+    Raises:
+        UsageError: it is a file, or the folder that it should go into is missing.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file: {what} into a folder, give its name with --output")
+    if not folder.absolute().parent.is_dir():
+        raise UsageError(f"{folder}: there is no folder {folder.parent}: create it first")
+    return folder
+
+
+def below(folder: Path, relative: Path) -> Path:
+    """A file below the output folder, its own folder made.
+
+    Raises:
+        UsageError: the name leads out of the folder: by itself, or through a symbolic link that is there.
+    """
+    target = folder / relative
+    inside = ".." not in relative.parts and not relative.is_absolute()
+    if not inside or not target.parent.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"{target}: leads out of the output folder {folder}: remove the symbolic link")
+    if target.is_symlink():
+        raise UsageError(f"{target}: is a symbolic link: remove it, results are not written through it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def each(sources: Sequence[Source], work: Work, jobs: int = 1) -> Iterator[tuple[Source, Done | Exception]]:
+    """Work on every file, some at a time; how each ended, a file's error among it.
+
+    An error that is no file's, an interruption for one, ends the others within a step.
+    """
+    stop = threading.Event()
+
+    def step(done: int) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+
+    def one(source: Source) -> Done | Exception:
+        try:
+            return work(source, step)
+        except (EncdlError, OSError, MemoryError) as error:
+            return error
+
+    if min(jobs, len(sources)) == 1:
+        for source in sources:
+            yield source, one(source)
+        return
+    waiting, running = iter(sources), dict[Future[Done | Exception], Source]()
+    with ThreadPoolExecutor(min(jobs, len(sources))) as pool:
+        try:
+            while True:
+                # A few ahead at the most: an interruption then has nothing to wait for.
+                for _, source in zip(range(jobs - len(running)), waiting, strict=False):
+                    running[pool.submit(one, source)] = source
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        finally:
+            stop.set()

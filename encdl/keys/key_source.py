@@ -1,0 +1,142 @@
+"""Where a key comes from: a file, the environment or memory, and the passphrase if it is locked with one."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from encdl.keys.key import Grant, Key, load_opener, parse_opener
+from encdl.keys.passphrases import MAX_BYTES, Asked, Passphrase
+from encdl.utils.errors import UsageError
+
+
+@dataclass(frozen=True)
+class PassphraseSource:
+    """Where a passphrase comes from; a terminal, unless one of these is set.
+
+    Attributes:
+        env: name of an environment variable that holds it.
+        fd: number of an open file descriptor whose first line it is.
+    """
+
+    env: str | None = None
+    fd: int | None = None
+
+    def get(self, what: str) -> Passphrase:
+        """The passphrase of `what`.
+
+        Raises:
+            UsageError: there is none, or nobody to ask.
+        """
+        if self.env is not None:
+            return Passphrase(_variable(self.env))
+        if self.fd is not None:
+            return Passphrase(_line_of(self.fd))
+        return _asked(f"Passphrase for {what}: ")
+
+    def get_new(self, what: str) -> Passphrase:
+        """A new passphrase for `what`; a terminal asks twice.
+
+        Raises:
+            UsageError: as `get`; or it is too short, or the two differ.
+        """
+        if self != PassphraseSource():
+            return self.get(what).check_new()
+        first = _asked(f"New passphrase for {what}: ").check_new()
+        if first != _asked("Once more: "):
+            raise UsageError("the two passphrases differ: try again")
+        return first
+
+
+@dataclass(frozen=True)
+class KeySource:
+    """Where a key or grant comes from: exactly one of `path`, `env` and `content`.
+
+    Attributes:
+        path: its file.
+        env: name of an environment variable that holds what its file would hold.
+        content: what its file would hold.
+        passphrase: where the passphrase comes from; None if it was not said.
+    """
+
+    path: str | os.PathLike[str] | None = None
+    env: str | None = None
+    content: bytes | None = field(default=None, repr=False)
+    passphrase: PassphraseSource | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file that it is read from, if it is one."""
+        return () if self.path is None else (Path(self.path),)
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return os.fspath(self.path)
+        return "content" if self.env is None else f"environment variable {self.env}"
+
+    def load(self, asked: Asked = None) -> Key | Grant:
+        """Load the key or grant, also a grant whose time is over.
+
+        Args:
+            asked: the passphrase, or what asks for it, if `passphrase` does not say.
+
+        Raises:
+            UsageError: none or several places are given, the variable is not set, or the passphrase cannot be had.
+            KeyFileError: it is none, or damaged, or the passphrase is wrong.
+        """
+        if sum(place is not None for place in (self.path, self.env, self.content)) != 1:
+            raise UsageError("open_key takes exactly one of path, env and content")
+        asked = asked if self.passphrase is None else self.ask
+        if self.path is not None:
+            return load_opener(self.path, asked)
+        held = os.fsencode(_variable(self.env)) if self.env is not None else self.content or b""
+        return parse_opener(str(self), held, asked)
+
+    def open(self, asked: Asked = None) -> Key | Grant:
+        """Load what opens files; as `load`.
+
+        Raises:
+            ExpiredGrantError: it is a grant whose time is over.
+        """
+        opener = self.load(asked)
+        if isinstance(opener, Grant):
+            opener.check_expiry()
+        return opener
+
+    def ask(self) -> Passphrase:
+        """The passphrase that it is locked with, from a terminal if nothing else was said."""
+        return (self.passphrase or PassphraseSource()).get(str(self))
+
+
+def _variable(name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise UsageError(f"there is no environment variable {name}, or it is empty: set it, and export it")
+    return value
+
+
+def _line_of(descriptor: int) -> str:
+    try:
+        with open(descriptor, "rb", closefd=False) as stream:
+            line = stream.readline(MAX_BYTES + 2)
+        return line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except (OSError, ValueError) as error:  # ValueError: a negative number, or no UTF-8
+        reason = getattr(error, "strerror", None) or "not a line of UTF-8"
+        raise UsageError(
+            f"file descriptor {descriptor}: no passphrase can be read from it ({reason})"
+        ) from None
+
+
+def _asked(prompt: str) -> Passphrase:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", getpass.GetPassWarning)  # it would echo what is typed
+            return Passphrase(getpass.getpass(prompt))
+    except (getpass.GetPassWarning, EOFError, OSError):
+        raise UsageError(
+            "the key is locked with a passphrase and there is no terminal to ask for it: give --passphrase-env "
+            "or --passphrase-fd"
+        ) from None
