@@ -11,10 +11,9 @@ What comes back of each format is written down in docs/formats.md.
 
 from __future__ import annotations
 
-from encdl.files.formats.base import Array, Document
+from encdl.files.formats.base import FORMATS, Array, Document, Format
 from encdl.files.formats.registry import (
-    FORMATS,
-    SUFFIXES,
+    ending_of,
     format_of,
     is_whole,
     load,
@@ -25,9 +24,10 @@ from encdl.files.formats.registry import (
 
 __all__ = [
     "FORMATS",
-    "SUFFIXES",
     "Array",
     "Document",
+    "Format",
+    "ending_of",
     "format_of",
     "is_whole",
     "load",

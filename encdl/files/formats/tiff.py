@@ -17,7 +17,17 @@ from typing import Any
 import numpy as np
 
 from encdl.files.formats import raw_pixels, verbatim
-from encdl.files.formats.base import MAX_SLICE_BYTES, Array, Document, Source, check_array, decoding, one_line
+from encdl.files.formats.base import (
+    FORMATS,
+    MAX_SLICE_BYTES,
+    Array,
+    Document,
+    Format,
+    Source,
+    check_array,
+    decoding,
+    one_line,
+)
 from encdl.utils.errors import ImageFileError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -261,3 +271,9 @@ def encode(pages: Iterable[Array]) -> bytes:
                 metadata=None,
             )
     return stream.getvalue()
+
+
+# A DICOM file may begin with a TIFF header.
+FORMATS.register("tiff")(
+    Format((".tiff", ".tif"), lambda head, _: head.startswith(MAGIC) and head[128:132] != b"DICM", load)
+)
