@@ -66,13 +66,13 @@ class Registry(Mapping[str, T], Generic[T]):
         if name not in self.registered:
             _import_plugins()
         if name not in self.registered:
-            self._add(name, self._load(_points(self.group, tuple(sys.path))[name]))
+            self._add(name, self._load(name))
         return self.registered[name]
 
     def __iter__(self) -> Iterator[str]:
         """All names; nothing of other packages is loaded."""
         _import_plugins()
-        yield from dict.fromkeys((*self.registered, *_points(self.group, tuple(sys.path))))
+        yield from dict.fromkeys((*self.registered, *(point.name for point in self._points())))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -94,9 +94,9 @@ class Registry(Mapping[str, T], Generic[T]):
         names = [name for name, known in self.registered.items() if known is entry]
         if names and (module.startswith("encdl.") or module in ("__main__", *_plugins())):
             return names[0]
-        for name, point in _points(self.group, tuple(sys.path)).items():
-            if point.module == module and self[name] is entry:
-                return name
+        for point in self._points():
+            if point.module.partition(".")[0] == module.partition(".")[0] and self[point.name] is entry:
+                return point.name
         raise UsageError(
             f"{self.kind} {module}.{entry.__qualname__} is not registered, and its checkpoints could not be opened "
             f"again: give its package an entry point of {self.group}, or register it in its module and set "
@@ -120,21 +120,30 @@ class Registry(Mapping[str, T], Generic[T]):
             entry.name = name
         self.registered[name] = entry
 
-    def _load(self, point: EntryPoint) -> Any:
+    def _points(self) -> tuple[EntryPoint, ...]:
+        return _entry_points(self.group, tuple(sys.path))
+
+    def _load(self, name: str) -> Any:
+        found = {point.value: point for point in self._points() if point.name == name}
+        if not found:
+            raise KeyError(name)
+        packages = [point.dist.name if point.dist else value for value, point in found.items()]
+        if len(found) > 1:
+            raise UsageError(f"{self.kind} {name!r}: {' and '.join(packages)} both bring it: uninstall one")
+        [(value, point)] = found.items()
         try:
             return point.load()
         except (Exception, SystemExit) as error:  # whatever a package does when it is imported
-            package = point.dist.name if point.dist else point.module
             raise UsageError(
-                f"package {package}: its {self.kind} {point.name!r} ({point.value}) cannot be loaded "
+                f"package {packages[0]}: its {self.kind} {name!r} ({value}) cannot be loaded "
                 f"({_reason(error)}): mend or uninstall it"
             ) from error
 
 
 @lru_cache(maxsize=16)
-def _points(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    """Entry points by name; `path` is where they are looked for, so that a changed one is looked through anew."""
-    return {point.name: point for point in entry_points(group=group)}
+def _entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Those of a group; `path` is where they are looked for, so that a changed one is looked through anew."""
+    return tuple(entry_points(group=group))
 
 
 def _plugins() -> list[str]:

@@ -11,6 +11,7 @@ What comes back of each format is written down in docs/formats.md.
 
 from __future__ import annotations
 
+from encdl.files.formats import raw_pixels
 from encdl.files.formats.base import FORMATS, Array, Document, Format
 from encdl.files.formats.registry import (
     ending_of,
@@ -31,6 +32,7 @@ __all__ = [
     "format_of",
     "is_whole",
     "load",
+    "raw_pixels",
     "restore",
     "suffix_of",
     "write",
