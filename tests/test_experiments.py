@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from encdl import readers
 from encdl.ciphers import weights
 from encdl.cli import main as encdl
-from encdl.data.registry import EMBEDDED
+from encdl.data.registry import DATA_SETS
 from encdl.files import images
 from tests.stores import make_store
 
@@ -111,7 +111,7 @@ def tiny_folder(path: Path) -> None:
 
 def tiny_data(settings: dict[str, Any], task: str) -> None:
     """What the data section of a recipe asks for."""
-    for part in set(settings.get("parts", ())) - set(EMBEDDED):
+    for part in set(settings.get("parts", ())) - set(DATA_SETS):
         tiny_file(f"{part}.npz", task)
     if "task" in settings:
         tiny_decathlon(settings["task"])

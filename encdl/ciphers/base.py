@@ -13,6 +13,7 @@ from encdl.ciphers.nn.integer import wrap
 from encdl.ciphers.nn.phases import fold_channels
 from encdl.keys.planes import MAX_PLANES
 from encdl.utils.errors import UsageError
+from encdl.utils.registry import Registry
 
 MAX_WIDTH, MAX_BLOCKS = 1024, 64
 """Of a network that repairs."""
@@ -29,7 +30,7 @@ class Cipher(nn.Module, ABC):
     """
 
     name: ClassVar[str]
-    """The name in settings and in containers."""
+    """The name in settings and in containers, set by `CIPHERS.register`."""
 
     exact: ClassVar[bool]
     """Whether `decrypt` gives back every pixel of an intact ciphertext."""
@@ -175,6 +176,9 @@ class Cipher(nn.Module, ABC):
             raise UsageError(
                 f"key planes must hold {self.planes} bits a pixel, got the byte {int(key_planes.max())}"
             )
+
+
+CIPHERS: Registry[type[Cipher]] = Registry("cipher", "encdl.ciphers", Cipher, named=True)
 
 
 class AdditiveCipher(Cipher):
