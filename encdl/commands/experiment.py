@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from encdl.commands import reader_cost
 from encdl.commands.common import RECORDS, add_output, progress, usable_device
+from encdl.utils import recipes
 from encdl.utils.errors import EncdlError, UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=Path,
             required=True,
             metavar="YAML",
-            help="recipe of a reader, or of a cipher for `losses`, as for `encdl fit`",
+            help="recipe of a reader, or of a cipher for `losses`, as for `encdl fit`; --recipe NAME takes "
+            "one of EncDL's, --recipe alone lists them",
         )
         declare(study)
         study.set_defaults(run_study=do)
@@ -48,8 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the study that was asked for."""
-    if not args.config.is_file():
-        raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
+    recipes.check_file(args.config, "experiment")
     done: int = args.run_study(args)
     return done
 
