@@ -53,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     task = task_of(str(args.config))
     if not isinstance(task, ReadTask):
-        raise UsageError(f"{args.config}: is no recipe of a reader: see experiments/ (--config)")
+        raise UsageError(
+            f"{args.config}: is no recipe of a reader: `encdl fit --recipe` lists recipes (--config)"
+        )
     args.work.mkdir(parents=True, exist_ok=True)
     reader = task.new_reader(DataSpec(1, max(cost.SIZES), max(cost.SIZES), CLASSES))
     cipher = task.cipher.to(device).eval()
