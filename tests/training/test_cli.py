@@ -38,7 +38,7 @@ trainer:
   enable_progress_bar: false
   logger:
     class_path: encdl.training.tracking.RunLogger
-    init_args: {experiment: tiny}
+    init_args: {experiment_name: tiny}
 """
 
 
