@@ -20,6 +20,7 @@ from encdl.audit.security import plan
 from encdl.ciphers import CIPHERS
 from encdl.cli import main as encdl
 from encdl.data.base import DATA_SETS
+from encdl.files import codecs
 from encdl.files.formats import FORMATS
 from encdl.readers import BACKBONES
 from encdl.utils import registry
@@ -59,6 +60,7 @@ def forget() -> None:
     for each in REGISTRIES:
         for name in [name for name, known in each.registered.items() if _module(known) in MODULES.values()]:
             del each.registered[name]
+    codecs._codec.cache_clear()
 
 
 def _module(known: object) -> str:
