@@ -53,7 +53,7 @@ REMARKS = ("Tip:", "TPU available: False", "Detected KeyboardInterrupt")
 """What Lightning says of its maker's wares, of hardware that EncDL does not use, and of signals, which EncDL tells."""
 
 USAGE = "encdl fit --recipe NAME | --config YAML [--SETTING VALUE ...]"
-OVERVIEW = """Train; `encdl fit --recipe` lists the recipes. What is set most often, over what the YAML says:
+OVERVIEW = """Train. What is set most often, over what the YAML says:
 
   --resume FOLDER                          keep the run's place there; the same command goes on
   --trainer.max_epochs N

@@ -82,9 +82,9 @@ def listing(verb: str) -> Iterator[str]:
 
 def asks_for_listing(verb: str, words: Sequence[str]) -> bool:
     """Whether `--recipe` stands there without a name."""
+    after = [*words[1:], "-"]  # what ends the words is no name
     return verb in VERBS and any(
-        word == OPTION and (after is None or after.startswith("-"))
-        for word, after in zip(words, [*words[1:], None], strict=True)
+        word == OPTION and following.startswith("-") for word, following in zip(words, after, strict=False)
     )
 
 

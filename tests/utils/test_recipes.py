@@ -64,6 +64,8 @@ def test_words_of_other_verbs_and_settings_in_place_of_files_are_left_alone() ->
     words = ["--recipe", "none", "--config", "none.yaml"]
     assert recipes.resolved("encrypt", words) == words
     assert not recipes.asks_for_listing("encrypt", ["--recipe"])
+    assert not recipes.asks_for_listing("fit", [])
+    assert recipes.resolved("fit", []) == []
     words = [
         "--config",
         "{trainer: {max_steps: 1}}",
