@@ -107,16 +107,6 @@ def open_key(source: KeySource) -> Key | Grant:
     return opener
 
 
-def different_files(output: Path, *inputs: Path | KeySource) -> None:
-    """Raise `UsageError` if the output would replace one of the files that are being read."""
-    for item in inputs:
-        for name in item.files if isinstance(item, KeySource) else (item,):
-            if output.exists() and name.exists() and output.samefile(name):
-                raise UsageError(
-                    f"{output}: the output is the same file as the input {name}: give another name"
-                )
-
-
 def usable_device(choice: str) -> str:
     """The device behind "auto", "cpu" or "cuda"; imports torch.
 

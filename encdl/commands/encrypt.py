@@ -10,7 +10,6 @@ from encdl.commands.common import (
     add_cipher,
     add_map,
     add_output,
-    different_files,
     one_line_warnings,
     open_key,
     usable_device,
@@ -24,8 +23,7 @@ from encdl.commands.many_files import (
     is_batch,
     single_progress,
 )
-from encdl.files import container
-from encdl.files.folders import Done, Progress, Source, below, to
+from encdl.files.folders import Done, Progress, Source, to
 from encdl.keys.grant import study_for
 from encdl.keys.key import Grant, Key
 from encdl.keys.planes import EXPANSIONS, PlaneSpec
@@ -95,7 +93,7 @@ def _one(args: argparse.Namespace) -> int:
         document = formats.load(path)
     output = file_names.check_container_name(args.output or file_names.container_name(path))
     opener = open_key(args.key)
-    different_files(output, path, args.key)
+    atomic.different_files(output, path, *args.key.files)
     atomic.check_output(output, args.force)
     encryption = _encryption(args, opener)
     with one_line_warnings():
@@ -105,7 +103,7 @@ def _one(args: argparse.Namespace) -> int:
 
 
 def _many(args: argparse.Namespace) -> int:
-    from encdl.files import file_names, formats  # noqa: PLC0415
+    from encdl.files import file_names  # noqa: PLC0415
 
     left: list[Path] = []
     sources = find(args.paths, file_names.is_image, "image file", left)
@@ -114,11 +112,7 @@ def _many(args: argparse.Namespace) -> int:
     encryption = _encryption(args, open_key(args.key))
 
     def work(source: Source, progress: Progress) -> Done:
-        document = formats.load(source.path)
-        output = below(folder, source.relative.with_name(source.relative.name + container.SUFFIX))
-        different_files(output, source.path, args.key)
-        how = {"force": args.force, "resume": True}
-        return encryption.write(document, source.path, output, **how, report=to(progress))
+        return encryption.into(source, folder, force=args.force, report=to(progress))
 
     with one_line_warnings():
         return Batch(sources, args.jobs, "encrypted").run(work)
@@ -134,6 +128,7 @@ def _encryption(args: argparse.Namespace, opener: Key | Grant) -> Encryption:
 
     encryption = api.encryption(
         opener,
+        args.key.files,
         study=args.study,
         wrap=args.wrap,
         nonce=args.nonce,
