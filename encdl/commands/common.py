@@ -62,14 +62,10 @@ def add_reader(parser: argparse.ArgumentParser) -> None:
 
 def load_reader(args: argparse.Namespace, checkpoint: Path) -> Predictor:
     """The reader in a checkpoint, to read as the arguments say; imports torch."""
-    from encdl.readers.predictor import Predictor  # noqa: PLC0415
+    from encdl import api  # noqa: PLC0415
 
-    return Predictor.load(
-        checkpoint,
-        weights_of_files=args.weights,
-        device=usable_device(args.device),
-        any_size=args.any_size,
-    )
+    device = usable_device(args.device)
+    return api.load_reader(checkpoint, weights=args.weights, device=device, any_size=args.any_size)
 
 
 def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) -> None:

@@ -30,8 +30,6 @@ from encdl.utils.messages import warn
 if TYPE_CHECKING:
     from encdl.files.decrypting import Damaged, Decryption
 
-REPORT = ".salvage.json"  # kept here too, so that help needs no torch
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -48,12 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--salvage",
         action="store_true",
         help="open a damaged or cut file as well as possible, and restore damaged slices: UNVERIFIED and not "
-        f"exact; which slices are restored is written to a file beside the output, OUT{REPORT}",
+        f"exact; which slices are restored is written to a file beside the output, OUT{container.REPORT}",
     )
     damaged.add_argument(
         "--skip-damaged",
         action="store_true",
-        help=f"open what is intact of a damaged or cut file; damaged slices stay blank and stand in OUT{REPORT}",
+        help="open what is intact of a damaged or cut file; damaged slices stay blank and stand in "
+        f"OUT{container.REPORT}",
     )
 
 

@@ -124,9 +124,9 @@ def _encryption(args: argparse.Namespace, opener: Key | Grant) -> Encryption:
     given = {"map": args.map, "expansion": args.expansion, "period": args.period}
     planes = {name: value for name, value in given.items() if value is not None}
     PlaneSpec(**planes)
-    from encdl import api  # noqa: PLC0415
+    from encdl.api import encryption  # noqa: PLC0415
 
-    encryption = api.encryption(
+    how = encryption(
         opener,
         args.key.files,
         study=args.study,
@@ -137,12 +137,12 @@ def _encryption(args: argparse.Namespace, opener: Key | Grant) -> Encryption:
         weights=args.weights or "default",
         device=usable_device(args.device),
     )
-    cipher = encryption.codec.cipher
+    cipher = how.codec.cipher
     if not cipher.exact:
         warn(f"cipher {cipher.name} is a baseline: it does not decrypt exactly and shows outlines")
     if args.nonce == "synthetic":
         warn("--nonce synthetic: equal images under one key and study give equal files, which shows it")
-    return encryption
+    return how
 
 
 def _tell_of(left: list[Path]) -> None:

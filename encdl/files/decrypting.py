@@ -18,9 +18,6 @@ from encdl.keys.key import Opener
 from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, EncdlError, OutputExistsError
 
-REPORT = ".salvage.json"
-"""Ending of the file, beside a damaged one's output, that says which slices are restored or blank."""
-
 Damaged = Literal["refuse", "restore", "blank"]
 """What becomes of a damaged file, and of its damaged slices."""
 
@@ -118,7 +115,7 @@ class Decryption:
                 told += "" if codec.cipher.exact else ", approximate as this cipher is"
             else:
                 found = _report(reader, output, "exact" if whole else self._damaged)
-                beside = output.with_name(output.name + REPORT)
+                beside = output.with_name(output.name + container.REPORT)
                 # The mark first: no restored file may ever lie there without it.
                 atomic.write_bytes(beside, json.dumps(found, indent=2).encode() + b"\n", force=True)
                 try:
