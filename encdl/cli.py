@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 from encdl import __version__
+from encdl.utils import recipes
 from encdl.utils.errors import EncdlError, explain, without_secrets
 from encdl.utils.thread_waiting import wait_briefly
 
@@ -65,7 +66,7 @@ VERBS = {
         "answer HTTP requests that carry ciphertext and a grant with what a trained network reads",
         "encdl.commands.serve",
     ),
-    "fit": Verb("train: --config experiments/NAME.yaml", "encdl.training.cli:main", whole=True),
+    "fit": Verb("train: --recipe NAME; --recipe alone lists them", "encdl.training.cli:main", whole=True),
     "validate": Verb("measure a checkpoint on the validation images", "encdl.training.cli:main", whole=True),
     "test": Verb("measure a checkpoint on the test images", "encdl.training.cli:main", whole=True),
     "export": Verb("make a small weights file from a training checkpoint", "encdl.commands.export"),
@@ -126,6 +127,11 @@ def _sentence(text: str) -> str:
 
 def _dispatch(argv: Sequence[str]) -> int:
     verb = argv[0] if argv and argv[0] in VERBS else None
+    if verb is not None and recipes.asks_for_listing(verb, argv[1:]):
+        print(*recipes.listing(verb), sep="\n")
+        return 0
+    if verb is not None:
+        argv = [verb, *recipes.resolved(verb, argv[1:])]
     if verb is not None and VERBS[verb].whole:
         whole = cast(Callable[[list[str]], int | None], VERBS[verb].load())
         return whole(list(argv)) or 0

@@ -22,7 +22,7 @@ trainer:
   log_every_n_steps: 1
   logger:
     class_path: encdl.training.tracking.RunLogger
-    init_args: {experiment: tiny}
+    init_args: {experiment_name: tiny}
 """
 """48 steps in 3 epochs; to be filled with the seconds that each step rests."""
 

@@ -193,7 +193,11 @@ def test_programming_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test"])
-def test_training_gets_its_words_untouched(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+def test_training_gets_its_words_untouched(
+    monkeypatch: pytest.MonkeyPatch, verb: str, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").touch()
     seen: list[list[str]] = []
     fake(monkeypatch, lambda argv: seen.append(argv) or 0, whole=True)
     assert cli.main([verb, "--config", "a.yaml", "--help", "--x.y=1"]) == 0

@@ -66,10 +66,21 @@ def test_every_target_is_phony() -> None:
 @needs_make
 @pytest.mark.parametrize("words", [["help"], []], ids=["help", "nothing"])
 def test_help_lists_every_target(words: list[str]) -> None:
-    lines = make(*words).splitlines()
+    commands, _, variables = make(*words).partition("\n\n")
+    lines = commands.splitlines()
     assert [line.split()[1] for line in lines] == TARGETS
     for line in lines:
         assert re.fullmatch(r"  make [a-z-]+ +\S.{10,}", line)
+    _, *lines = variables.splitlines()
+    shown = [line.split("=")[0].strip() for line in lines]
+    assert {"PYTHON", "VENV", "PIP_ARGS", "ARGS"} <= set(shown) <= VARIABLES
+    for line in lines:
+        assert re.fullmatch(r"  [A-Z_]+=\S* +\S.{10,}", line)
+
+
+@needs_make
+def test_help_shows_the_values_that_are_given() -> None:
+    assert "  PYTHON=python3.13 " in make("help", "PYTHON=python3.13")
 
 
 @needs_make
@@ -81,9 +92,9 @@ def test_every_target_can_be_planned(target: str) -> None:
 @needs_make
 def test_training() -> None:
     [command] = dry("train-encryptor")
-    assert command == ".venv/bin/encdl fit --config experiments/encryptor.yaml "
+    assert command == ".venv/bin/encdl fit --recipe encryptor "
     [command] = dry("train-thesis", "VENV=/tmp/v", "ARGS=--trainer.max_epochs 2", "-o", "/tmp/v/.installed")
-    assert command == "/tmp/v/bin/encdl fit --config experiments/encryptor-thesis.yaml --trainer.max_epochs 2"
+    assert command == "/tmp/v/bin/encdl fit --recipe encryptor-thesis --trainer.max_epochs 2"
 
 
 @pytest.fixture
@@ -116,9 +127,8 @@ def test_training_of_classifiers(stand_in: str, data: str, recipe: str, settings
     words = ["-o", f"{stand_in.removeprefix('VENV=')}/.installed", f"DATA={data}", "DATA_DIR=/d"]
     lines = make("train-cipher-classifier", stand_in, *words, "ARGS=--seed_everything 1").splitlines()
     given = [word for name, value in settings.items() for word in (f"--data.init_args.{name}", value)]
-    config = f"experiments/classifier-{recipe}.yaml"
-    assert lines == ["fit", "--config", config, *given, "--seed_everything", "1"]
-    assert (ROOT / config).is_file()
+    assert lines == ["fit", "--recipe", f"classifier-{recipe}", *given, "--seed_everything", "1"]
+    assert (ROOT / f"experiments/classifier-{recipe}.yaml").is_file()
 
 
 @needs_make
@@ -134,10 +144,10 @@ def test_unknown_data_for_a_classifier(stand_in: str, data: str) -> None:
 
 @needs_make
 def test_training_of_segmenters() -> None:
-    fit = ".venv/bin/encdl fit --config experiments"
-    assert dry("train-cipher-segmenter")[-1].strip() == f"{fit}/segmenter-embedded.yaml"
+    fit = ".venv/bin/encdl fit --recipe"
+    assert dry("train-cipher-segmenter")[-1].strip() == f"{fit} segmenter-embedded"
     command = dry("train-cipher-segmenter", "DATA=acdc", "DATA_DIR=/d", "ARGS=--seed_everything 1")[-1]
-    assert command == f"{fit}/segmenter-acdc.yaml --data.init_args.data_dir /d --seed_everything 1"
+    assert command == f"{fit} segmenter-acdc --data.init_args.data_dir /d --seed_everything 1"
 
 
 @needs_make
@@ -203,3 +213,7 @@ def test_the_page_of_runs(
 def test_the_files_that_it_names_exist() -> None:
     for name in re.findall(r"(?:experiments|tests|docs)/[\w/.-]+\.(?:yaml|py)", MAKEFILE):
         assert (ROOT / name).is_file(), name
+    recipes = re.findall(r"--recipe ([a-z_-]+)(?= |$)", MAKEFILE, flags=re.MULTILINE)
+    assert len(recipes) >= 3
+    for name in recipes:
+        assert (ROOT / "experiments" / f"{name}.yaml").is_file(), name

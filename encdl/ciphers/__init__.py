@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from encdl.ciphers.agile import AgileCipher
-from encdl.ciphers.base import Cipher
+from encdl.ciphers.base import CIPHERS, Cipher
 from encdl.ciphers.coupled import CoupledCipher
 from encdl.ciphers.keystream import KeystreamCipher
 from encdl.ciphers.thesis import ThesisCipher
 from encdl.utils.errors import WeightsError
-
-CIPHERS: dict[str, type[Cipher]] = {
-    cipher.name: cipher for cipher in (AgileCipher, KeystreamCipher, CoupledCipher, ThesisCipher)
-}
 
 
 def create(name: str, config: dict[str, Any]) -> Cipher:
@@ -21,9 +17,10 @@ def create(name: str, config: dict[str, Any]) -> Cipher:
 
     Raises:
         WeightsError: No such cipher, or arguments that it does not take.
+        UsageError: The package that brings it cannot be loaded.
     """
     if name not in CIPHERS:
-        raise WeightsError(f"unknown cipher {name!r}: this version knows {', '.join(CIPHERS)}")
+        raise WeightsError(CIPHERS.unknown(name))
     try:
         return CIPHERS[name](**config)
     except (TypeError, ValueError) as error:

@@ -18,15 +18,15 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from encdl.ciphers import compiled_mask_network
-from encdl.ciphers.base import KeyedMaskCipher
+from encdl.ciphers.base import CIPHERS, KeyedMaskCipher
 from encdl.ciphers.mask_network import MaskNetwork
 from encdl.ciphers.nn.cuda_graphs import played
 
 
+@CIPHERS.register("agile")
 class AgileCipher(KeyedMaskCipher):
     """See the module's text; for the arguments `KeyedMaskCipher`."""
 
-    name: ClassVar[str] = "agile"
     revision: ClassVar[int] = 2
 
     def __init__(self, planes: int = 8, width: int = 64, blocks: int = 10) -> None:

@@ -13,6 +13,7 @@ from encdl.ciphers.nn.integer import wrap
 from encdl.ciphers.nn.phases import fold_channels
 from encdl.keys.planes import MAX_PLANES
 from encdl.utils.errors import UsageError
+from encdl.utils.registry import Registry
 
 MAX_WIDTH, MAX_BLOCKS = 1024, 64
 """Of a network that repairs."""
@@ -29,7 +30,7 @@ class Cipher(nn.Module, ABC):
     """
 
     name: ClassVar[str]
-    """The name in settings and in containers."""
+    """The name in settings and in containers, set by `CIPHERS.register`."""
 
     exact: ClassVar[bool]
     """Whether `decrypt` gives back every pixel of an intact ciphertext."""
@@ -144,15 +145,13 @@ class Cipher(nn.Module, ABC):
             )
         flat = fold_channels(known).unsqueeze(1)
 
-        def guess(c: Tensor, k: Tensor) -> Tensor:
-            found = self.repair(c.float(), k, flat.float())
-            if isinstance(found, Tensor):
-                return (found.sigmoid() * 255.0).round()
-            guessed = (found.level.sigmoid() * 255.0).round()
-            decrypted = self._decrypt(c, k).float()
-            return torch.where(flat | worth_guessing(found.hit, guessed - decrypted), guessed, decrypted)
+        return self._run(lambda c, k: self._restored(c, k, flat), ciphertext, key_planes)
 
-        return self._run(guess, ciphertext, key_planes)
+    def _restored(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Tensor:
+        """`restore` where every pixel is a guess; all (N, 1, H, W), `lost` bool."""
+        logits = self.repair(ciphertext.float(), key_planes, lost.float())
+        assert isinstance(logits, Tensor)
+        return (logits.sigmoid() * 255.0).round()
 
     def _run(self, function: Any, image: Tensor, key_planes: Tensor) -> Tensor:
         self._check(image, key_planes)
@@ -179,6 +178,9 @@ class Cipher(nn.Module, ABC):
             )
 
 
+CIPHERS: Registry[type[Cipher]] = Registry("cipher", "encdl.ciphers", Cipher, named=True)
+
+
 class AdditiveCipher(Cipher):
     """A cipher whose ciphertext is image plus mask, modulo 256, repaired by a `DecryptionNetwork` behind the mask."""
 
@@ -189,9 +191,14 @@ class AdditiveCipher(Cipher):
     def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Repaired:
         """Take the mask off, and have the decryption network look at the rest; see `Cipher.repair`."""
         decrypted = wrap(ciphertext - self._mask_levels(ciphertext, key_planes))
-        read = self.decryption if torch.is_grad_enabled() else self.decryption.averaged
-        found: Repaired = read(decrypted, lost)
+        found: Repaired = self.decryption(decrypted, lost)
         return found
+
+    def _restored(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Tensor:
+        decrypted = self._decrypt(ciphertext, key_planes).float()
+        found = self.decryption.averaged(decrypted, lost)
+        guessed = (found.level.sigmoid() * 255.0).round()
+        return torch.where(lost | worth_guessing(found.hit, guessed - decrypted), guessed, decrypted)
 
     @abstractmethod
     def _mask_levels(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:

@@ -13,12 +13,12 @@ does not buy: under a reused nonce one known pair opens every other image all th
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from encdl.ciphers.base import AdditiveCipher, check_setting, decryption_network
+from encdl.ciphers.base import CIPHERS, AdditiveCipher, check_setting, decryption_network
 from encdl.ciphers.coupled_networks import ContentCoupling, KeyField
 from encdl.ciphers.nn.integer import wrap
 from encdl.ciphers.nn.phases import from_phases, phases_of, to_phases
@@ -29,6 +29,7 @@ MAX_COUPLING_WIDTH = 256
 """Any weights of this width keep every sum below `EXACT_LIMIT`."""
 
 
+@CIPHERS.register("coupled")
 class CoupledCipher(AdditiveCipher):
     """See the module's text.
 
@@ -39,8 +40,6 @@ class CoupledCipher(AdditiveCipher):
         width: Channels of the decryption network, a multiple of 4, up to 1024.
         blocks: Its dilated blocks, up to 64.
     """
-
-    name: ClassVar[str] = "coupled"
 
     def __init__(
         self,

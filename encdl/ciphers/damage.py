@@ -112,59 +112,6 @@ class Scatter(Damage):
 
 
 @dataclass(frozen=True)
-class Erasure(Damage):
-    """Each pixel is lost with probability `fraction`: set to 0, and known to be lost.
-
-    This is what confusion, a keyed permutation, makes of a lost run.
-    """
-
-    fraction: float
-
-    def __post_init__(self) -> None:
-        _check_fraction("Erasure", self.fraction)
-
-    def _damage(self, ciphertext: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        lost = _uniform(ciphertext, generator) < self.fraction
-        return ciphertext.masked_fill(lost, 0), lost
-
-
-@dataclass(frozen=True)
-class CropBlock(Damage):
-    """A block that covers `fraction` of the image is lost in all channels: set to 0, and known to be lost.
-
-    The block has the image's proportions. It lies at the top left (a fraction of .25 is the top-left
-    quarter), or anywhere with `random_place`.
-    """
-
-    fraction: float
-    random_place: bool = False
-
-    def __post_init__(self) -> None:
-        _check_fraction("CropBlock", self.fraction)
-
-    def _damage(self, ciphertext: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        count, _, height, width = ciphertext.shape
-        side = math.sqrt(self.fraction)
-        rows = self._span(count, height, round(height * side), generator, ciphertext.device)
-        columns = self._span(count, width, round(width * side), generator, ciphertext.device)
-        block = (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
-        lost = block.expand_as(ciphertext).clone()
-        return ciphertext.masked_fill(lost, 0), lost
-
-    def _span(
-        self, count: int, size: int, length: int, generator: torch.Generator | None, device: torch.device
-    ) -> Tensor:
-        """Bool (count, size), True on `length` neighbouring places of each row."""
-        start = torch.zeros((count, 1), dtype=torch.int64, device=device)
-        if self.random_place:
-            source = device if generator is None else generator.device
-            start = torch.randint(0, size - length + 1, (count, 1), generator=generator, device=source).to(
-                device
-            )
-        return run_of(start, length, size)
-
-
-@dataclass(frozen=True)
 class LostRun(Damage):
     """A run of `fraction` of the image's bytes in file order is lost: set to 0, and known to be lost.
 

@@ -7,17 +7,14 @@ Damage of its ciphertext is damage of the image, as under `agile`, and the same 
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 
-from encdl.ciphers.base import KeyedMaskCipher
+from encdl.ciphers.base import CIPHERS, KeyedMaskCipher
 
 
+@CIPHERS.register("keystream")
 class KeystreamCipher(KeyedMaskCipher):
     """See the module's text; for the arguments `KeyedMaskCipher`."""
-
-    name: ClassVar[str] = "keystream"
 
     def key_mask(self, key_planes: Tensor) -> Tensor:
         """The byte that the planes spell."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from encdl.ciphers.base import MAX_BLOCKS, MAX_WIDTH, Cipher, check_setting
+from encdl.ciphers.base import CIPHERS, MAX_BLOCKS, MAX_WIDTH, Cipher, check_setting
 from encdl.ciphers.nn.dilated import DilatedNet
 from encdl.ciphers.nn.integer import straight_through, wrap
 from encdl.ciphers.nn.phases import from_phases, to_phases
@@ -20,6 +20,7 @@ from encdl.ciphers.nn.plane_tensors import unpack
 from encdl.keys.planes import MAX_PLANES
 
 
+@CIPHERS.register("thesis")
 class ThesisCipher(Cipher):
     """Encoder and decoder of `blocks` dilated blocks each, on phases.
 
@@ -29,7 +30,6 @@ class ThesisCipher(Cipher):
         blocks: Dilated blocks of the encoder, and of the decoder, up to 64.
     """
 
-    name: ClassVar[str] = "thesis"
     exact: ClassVar[bool] = False
 
     def __init__(self, planes: int = 8, width: int = 32, blocks: int = 3) -> None:

@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="YAML",
-        help="settings, by the names of these options; options go before it",
+        help="settings, by the names of these options; options go before it; --recipe NAME takes EncDL's own, and "
+        "--recipe alone lists them",
     )
     audited = parser.add_mutually_exclusive_group()
     audited.add_argument(

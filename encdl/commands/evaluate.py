@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="YAML",
-        help="settings, by the names of these options; options go before it",
+        help="settings, by the names of these options; options go before it; --recipe NAME takes EncDL's own, and "
+        "--recipe alone lists them",
     )
     parser.add_argument(
         "--weights",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from encdl.commands import reader_cost
 from encdl.commands.common import RECORDS, add_output
+from encdl.utils import recipes
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress
 
@@ -28,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=Path,
             required=True,
             metavar="YAML",
-            help="recipe of a reader, or of a cipher for `losses`, as for `encdl fit`",
+            help="recipe of a reader, or of a cipher for `losses`, as for `encdl fit`; --recipe NAME takes "
+            "one of EncDL's, --recipe alone lists them",
         )
         declare(study)
         study.set_defaults(run_study=do)
@@ -36,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the study that was asked for."""
-    if not args.config.is_file():
-        raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
+    recipes.check_file(args.config, "experiment")
     done: int = args.run_study(args)
     return done
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.utils.errors import UsageError
+from encdl.utils import recipes
 from encdl.utils.messages import progress
 
 if TYPE_CHECKING:
@@ -21,7 +21,11 @@ ROOT = Path("runs", "jobs")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
-        "--config", type=Path, required=True, metavar="YAML", help="recipe, as for `encdl fit`"
+        "--config",
+        type=Path,
+        required=True,
+        metavar="YAML",
+        help="recipe, as for `encdl fit`; --recipe NAME takes one of EncDL's, --recipe alone lists them",
     )
     add_trials(parser)
     parser.add_argument("--name", help="of the job and its folder (default: the recipe's, and the time)")
@@ -133,8 +137,7 @@ def job_of(
     from encdl.cluster.grid import parse_setting  # noqa: PLC0415
     from encdl.cluster.job import Job, Request, surroundings  # noqa: PLC0415
 
-    if not args.config.is_file():
-        raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
+    recipes.check_file(args.config, "submit")
     return Job(
         name=name,
         folder=str((args.root / name).absolute()),

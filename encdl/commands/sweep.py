@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from encdl.cluster.grid import parse_setting
 from encdl.commands.submit import add_cluster, check_trials, job_of, timed
+from encdl.utils import recipes
 from encdl.utils.errors import EncdlError, UsageError
 from encdl.utils.messages import progress
 
@@ -23,7 +24,11 @@ ROOT = Path("runs", "sweeps")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
-        "--config", type=Path, required=True, metavar="YAML", help="recipe, as for `encdl fit`"
+        "--config",
+        type=Path,
+        required=True,
+        metavar="YAML",
+        help="recipe, as for `encdl fit`; --recipe NAME takes one of EncDL's, --recipe alone lists them",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
@@ -70,8 +75,7 @@ def run(args: argparse.Namespace) -> int:
     folder = (args.root / name).absolute()
     if args.summarise:
         return _summed_up(Sweep.read(folder))
-    if not args.config.is_file():
-        raise UsageError(f"{args.config}: no such recipe: see experiments/ (--config)")
+    recipes.check_file(args.config, "sweep")
     space = parse_space(args.grid, args.search)
     wanted = args.searcher or ("grid" if is_grid(space) else "random" if args.cluster else "tpe")
     if args.cluster and wanted == "tpe":

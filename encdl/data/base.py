@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from encdl.data.samplers import Draw, DrawLoader, DrawSampler, EvalSampler
 from encdl.utils.errors import DataError, EncdlError, UsageError
 from encdl.utils.lazy import need
+from encdl.utils.registry import Registry
 
 Split: TypeAlias = Literal["train", "val", "test"]
 Sample: TypeAlias = dict[str, Any]
@@ -294,3 +295,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return transforms.RandSpatialCropd(
             keys=["image", "mask"], roi_size=size, random_size=False, allow_missing_keys=True
         )
+
+
+DATA_SETS: Registry[type[ImageDataModule]] = Registry("data set", "encdl.data_sets", ImageDataModule)
+"""Those that a name alone opens; one with a setting `data_dir` is looked for in a folder."""

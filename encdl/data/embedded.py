@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
+from encdl.data.base import DATA_SETS, DataSpec, ImageDataModule, Sample, Split
 from encdl.utils.errors import DataError
 from encdl.utils.lazy import need
 
@@ -70,6 +70,7 @@ def axial_slice(voxels: np.ndarray, index: int) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(voxels[:, :, index]))[None]
 
 
+@DATA_SETS.register("embedded")
 class EmbeddedMRI(ImageDataModule):
     """Axial slices of the MNI152 T1 template, 233 x 197 pixels: 86 for training, 10 and 10 to check."""
 
@@ -84,6 +85,7 @@ class EmbeddedMRI(ImageDataModule):
         return [{"image": axial_slice(voxels, index)} for slab in SLABS[split] for index in slab]
 
 
+@DATA_SETS.register("tissue")
 class EmbeddedTissue(EmbeddedMRI):
     """The slices of `EmbeddedMRI` with the tissue of each pixel: grey matter, white matter or another.
 

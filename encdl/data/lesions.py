@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from encdl.data.base import PURPOSE, DataSpec, ImageDataModule, Sample, Split
+from encdl.data.base import DATA_SETS, PURPOSE, DataSpec, ImageDataModule, Sample, Split
 from encdl.data.embedded import SLABS, axial_slice, volume
 from encdl.utils.lazy import need
 
@@ -32,6 +32,7 @@ LEVEL = (20.0, 80.0)
 """Brightness of a lesion; white matter is about 210, grey matter 165."""
 
 
+@DATA_SETS.register("lesions")
 @dataclass(eq=False, repr=False, kw_only=True)
 class SyntheticLesionMRI(ImageDataModule):
     """MNI152 slices at 2 mm, 96 x 80 pixels, with a SYNTHETIC lesion (label 1) or none (label 0).

@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from encdl.data.base import PURPOSE, Split
+from encdl.data.base import DATA_SETS, PURPOSE, Split
 from encdl.data.class_folder import ClassFolder
 from encdl.data.download import fetch
 from encdl.utils.errors import DataError
@@ -22,6 +22,7 @@ from encdl.utils.lazy import need
 NAME = "MedNIST"
 
 
+@DATA_SETS.register("mednist")
 @dataclass(eq=False, repr=False)
 class MedNIST(ClassFolder):
     """MedNIST as MONAI's tutorials use it: grey pictures of 64 x 64 pixels in six classes.

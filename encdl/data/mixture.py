@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from encdl.data.base import DataSpec, ImageDataModule, Loader, Sample, Split
+from encdl.data.base import DATA_SETS, DataSpec, ImageDataModule, Loader, Sample, Split
 from encdl.data.batch import ImageBatch
 from encdl.data.npz import NpzImages
-from encdl.data.registry import EMBEDDED
+from encdl.data.registry import needs_no_folder
 from encdl.data.samplers import Draw, DrawLoader, DrawSampler, EvalSampler
 from encdl.data.subset import evenly
 from encdl.utils.errors import DataError, UsageError
@@ -76,7 +76,7 @@ class Mixture(ImageDataModule):
     def sources(self) -> dict[str, ImageDataModule]:
         """The data sets by name."""
         return {
-            name: EMBEDDED[name]() if name in EMBEDDED else NpzImages(f"{name}.npz", self.data_dir)
+            name: DATA_SETS[name]() if needs_no_folder(name) else NpzImages(f"{name}.npz", self.data_dir)
             for name in self.parts
         }
 

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from encdl.data.base import ImageDataModule, Split
+import encdl.data.embedded
+import encdl.data.lesions
+import encdl.data.mednist  # noqa: F401  # each registers what it has
+from encdl.data.base import DATA_SETS, ImageDataModule, Split
 from encdl.data.class_folder import ClassFolder
 from encdl.data.decathlon import Decathlon
-from encdl.data.embedded import EmbeddedMRI, EmbeddedTissue
 from encdl.data.image_folder import ImageFolder, pictures_below, read_as_it_is
-from encdl.data.lesions import SyntheticLesionMRI
 from encdl.data.medmnist import NAMES as MEDMNIST
 from encdl.data.medmnist import MedMNIST
-from encdl.data.mednist import MedNIST
 from encdl.data.npz import NpzImages
 from encdl.data.split_digest import digest
 from encdl.data.splits import Group, group_name
 from encdl.data.subset import spread
 from encdl.utils.errors import DataError, UsageError
 
-EMBEDDED: dict[str, type[ImageDataModule]] = {
-    "embedded": EmbeddedMRI,
-    "lesions": SyntheticLesionMRI,
-    "tissue": EmbeddedTissue,
-}
 FILES = ("brain_tumor", "acdc")
 """Sets that are one .npz file of that name."""
 KNOWN = (
-    f"{', '.join(EMBEDDED)}, {', '.join(FILES)}, a set of MedMNIST such as pneumoniamnist, mednist or "
-    "decathlon:TASK (these from --data-dir, which is data/ by default), a folder of images, classes:FOLDER with a "
-    "sub-folder for each class, or an .npz file"
+    f"{', '.join(FILES)}, a set of MedMNIST such as pneumoniamnist, or decathlon:TASK (these and mednist from "
+    "--data-dir, which is data/ by default), a folder of images, classes:FOLDER with a sub-folder for each class, or "
+    "an .npz file"
 )
 ENOUGH = 100
 """Images of a set that are judged unless told otherwise."""
@@ -48,8 +43,8 @@ def open_data(name: str, data_dir: str | None = None) -> ImageDataModule:
         name: `embedded` (MRI slices), `lesions` (the same with SYNTHETIC lesions, labelled), `tissue` (the same with
             masks of grey and white matter), `brain_tumor`, `acdc`, a name of MedMNIST's, `mednist`,
             `decathlon:Task09_Spleen` and the like, the path of a folder of images, `classes:` and the path of a folder
-            of images by class, or the path of an .npz file. `medmnist:NAME` is `NAME`, and `@` and a folder after a
-            name stand for `data_dir`.
+            of images by class, the path of an .npz file, or a name that another package registered in `DATA_SETS`.
+            `medmnist:NAME` is `NAME`, and `@` and a folder after a name stand for `data_dir`.
         data_dir: The folder of a set that is not embedded; `data` by default.
 
     Raises:
@@ -62,8 +57,8 @@ def open_data(name: str, data_dir: str | None = None) -> ImageDataModule:
         raise UsageError(
             f"--data-dir says where sets such as brain_tumor are: {name or 'no data'} needs none"
         )
-    if name in EMBEDDED:
-        return EMBEDDED[name]()
+    if name in DATA_SETS:
+        return _made(name)
     path = Path(name)
     if name.startswith("classes:"):
         return ClassFolder(folder=name.removeprefix("classes:"))
@@ -71,7 +66,7 @@ def open_data(name: str, data_dir: str | None = None) -> ImageDataModule:
         return NpzImages(file=path.name, data_dir=str(path.parent))
     if name and path.is_dir():
         return ImageFolder(folder=str(path))
-    raise DataError(f"{name}: no such data: give {KNOWN}")
+    raise DataError(f"{name}: no such data: give {', '.join(sorted(DATA_SETS))}, {KNOWN}")
 
 
 def _public(name: str, data_dir: str | None) -> ImageDataModule | None:
@@ -83,13 +78,26 @@ def _public(name: str, data_dir: str | None) -> ImageDataModule | None:
             return NpzImages(file=f"{one}.npz", data_dir=folder)
         case [one] if one in MEDMNIST:
             return MedMNIST(name=one, data_dir=folder)
-        case ["mednist"]:
-            return MedNIST(data_dir=folder)
+        case [one] if one in DATA_SETS and not needs_no_folder(one):
+            return _made(one, data_dir=folder)
         case ["medmnist", inner]:
             return MedMNIST(name=inner, data_dir=folder)
         case ["decathlon", inner]:
             return Decathlon(task=inner, data_dir=folder)
     return None
+
+
+def needs_no_folder(name: str) -> bool:
+    """Whether a name of `DATA_SETS` alone opens a set, which then is not looked for in a folder."""
+    return name in DATA_SETS and "data_dir" not in {each.name for each in fields(DATA_SETS[name])}
+
+
+def _made(name: str, **settings: str) -> ImageDataModule:
+    try:
+        make: Callable[..., ImageDataModule] = DATA_SETS[name]
+        return make(**settings)
+    except TypeError as error:
+        raise UsageError(f"data set {name!r} cannot be opened by its name alone: {error}") from None
 
 
 def test_images(name: str, most: int) -> list[Tensor]:

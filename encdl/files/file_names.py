@@ -52,7 +52,7 @@ def check_container_name(path: Path) -> Path:
 def kept_suffix(source: Path, document: Document) -> str:
     """The ending that the decrypted file gets: that of the original, where it is written in the same format."""
     ending = _known_ending(source.name)
-    if ending and formats.SUFFIXES[ending.lower()] == document.format:
+    if ending and formats.format_of(source) == document.format:
         return ending
     return "" if document.format == DICOM else formats.suffix_of(document.format)
 
@@ -77,7 +77,5 @@ def picture(header: Header) -> str:
 
 def _known_ending(name: str) -> str:
     """The longest known ending that a name has, as it is spelt there; "" for none."""
-    found = [
-        ending for ending in formats.SUFFIXES if name.lower().endswith(ending) and len(name) > len(ending)
-    ]
-    return name[-len(max(found, key=len)) :] if found else ""
+    ending = formats.ending_of(name)
+    return name[len(name) - len(ending) :] if len(name) > len(ending) else ""

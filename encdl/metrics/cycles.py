@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,15 +32,8 @@ def tail_and_cycle(successor: NDArray[np.int64], start: int) -> tuple[int, int]:
 def growth(bits: NDArray[np.float64], steps: NDArray[np.float64]) -> tuple[float, float]:
     """Fit log2(steps) = intercept + slope * bits by least squares; (slope, intercept).
 
-    A random map on n-bit states goes sqrt(pi * 2^n / 2) steps on average before it repeats: slope 1/2.
+    A random map on n-bit states goes sqrt(pi * 2^n / 2) steps on average before it repeats: slope 1/2 (B. Harris,
+    Probability distributions related to random mappings, Ann. Math. Statist. 31, 1960).
     """
     slope, intercept = np.polyfit(bits, np.log2(steps), 1)
     return float(slope), float(intercept)
-
-
-def random_map_steps(bits: int) -> float:
-    """Steps that a random map on `bits`-bit states goes on average before it repeats: sqrt(pi * 2^bits / 2).
-
-    B. Harris, "Probability distributions related to random mappings", Ann. Math. Statist. 31, 1960.
-    """
-    return math.sqrt(math.pi * 2.0**bits / 2.0)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from encdl.utils.errors import UsageError
 from encdl.utils.lazy import need
+from encdl.utils.registry import Registry
 
 PURPOSE = "the backbone of a reader"
 
@@ -33,6 +34,11 @@ class Backbone(nn.Module, ABC):
         """The modules whose results are its features, from fine to coarse, by name."""
 
 
+BACKBONES: Registry[type[Backbone]] = Registry("backbone", "encdl.backbones", Backbone)
+"""Backbones by the name that a checkpoint keeps."""
+
+
+@BACKBONES.register("ResNet18")
 class ResNet18(Backbone):
     """MONAI's ResNet with 2 basic blocks a stage (He et al. 2016, arXiv:1512.03385) and a 3x3 first convolution.
 
@@ -80,6 +86,7 @@ class ResNet18(Backbone):
         return logits
 
 
+@BACKBONES.register("DenseNet")
 class DenseNet(Backbone):
     """MONAI's DenseNet (Huang et al. 2017, arXiv:1608.06993); its defaults here are DenseNet-121's.
 

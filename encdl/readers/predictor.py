@@ -24,7 +24,7 @@ from encdl.files.chunk_cipher import device_errors
 from encdl.files.codec import Codec
 from encdl.files.container import Header
 from encdl.keys.key import Opener
-from encdl.readers import LoadedReader, PlainStem, Reader
+from encdl.readers import LoadedReader, NoReaderError, PlainStem, Reader
 from encdl.utils.errors import ContainerError, UsageError, WeightsError
 
 MAX_MASK_CLASSES = 256
@@ -196,7 +196,7 @@ def _reader_in(path: Path, device: str) -> LoadedReader:
     """The reader in a checkpoint; the error of one without says so if a cipher is all that it holds."""
     try:
         return readers.load(path, device)
-    except WeightsError as error:
+    except NoReaderError as error:
         try:
             found = weights.load(path)
         except WeightsError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from encdl.keys.planes import PlaneSpec
-from encdl.readers.backbones import Backbone, DenseNet, ResNet18
+from encdl.readers.backbones import BACKBONES, Backbone
 from encdl.readers.keyless_stems import KeylessStem, PositionalStem
-from encdl.readers.segmenters import BasicUNet, SwinUNETR, UNet
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
 from encdl.utils.errors import EncdlError, UsageError, WeightsError
 
@@ -22,13 +22,12 @@ STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem]] = {
 }
 """Stems by the name that a checkpoint keeps."""
 
-BACKBONES: dict[str, type[ResNet18 | DenseNet | UNet | BasicUNet | SwinUNETR]] = {
-    backbone.__name__: backbone for backbone in (ResNet18, DenseNet, UNet, BasicUNet, SwinUNETR)
-}
-"""Backbones by the name that a checkpoint keeps."""
-
 READER_KEY = "encdl_reader"
 """Where a training checkpoint keeps what a reader is made of."""
+
+
+class NoReaderError(WeightsError):
+    """The file is no checkpoint of a reader, or a damaged one; it may hold something else."""
 
 
 class Reader(nn.Module):
@@ -49,11 +48,15 @@ class Reader(nn.Module):
         return logits
 
     def config(self) -> dict[str, Any]:
-        """What it is made of, as plain values."""
+        """What it is made of, as plain values.
+
+        Raises:
+            UsageError: The backbone is not registered, so that `create` could not make it again.
+        """
         return {
             "stem": type(self.stem).__name__,
             "stem_settings": self.stem.settings(),
-            "backbone": type(self.backbone).__name__,
+            "backbone": BACKBONES.check(type(self.backbone)),
             "backbone_settings": self.backbone.settings(),
             "channels": self.stem.channels,
         }
@@ -86,9 +89,12 @@ def create(config: dict[str, Any], classes: int) -> Reader:
     Raises:
         WeightsError: It names a part that this version does not know, or settings that the part does not take.
     """
+    if config["backbone"] not in BACKBONES:
+        raise WeightsError(BACKBONES.unknown(config["backbone"]))
     try:
         stem = STEMS[config["stem"]](config["channels"], **config["stem_settings"])
-        backbone = BACKBONES[config["backbone"]](stem.width, classes, **config["backbone_settings"])
+        make: Callable[..., Backbone] = BACKBONES[config["backbone"]]
+        backbone = make(stem.width, classes, **config["backbone_settings"])
     except (KeyError, TypeError, ValueError, EncdlError) as error:
         raise WeightsError(f"not a reader of this version: {error}") from None
     return Reader(stem, backbone)
@@ -116,7 +122,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
     """The reader in a training checkpoint.
 
     Raises:
-        WeightsError: `path` is no such checkpoint, or a damaged one.
+        NoReaderError: `path` is no such checkpoint, or a damaged one.
+        WeightsError: There is no such file, or it names a backbone that is not registered.
+        UsageError: The package that brings the backbone cannot be loaded.
     """
     if not Path(path).is_file():
         raise WeightsError(f"{path}: no such checkpoint: give one that training a reader wrote")
@@ -134,6 +142,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
             if name.startswith(prefix)
         }
         reader.load_state_dict(state)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
     except (
         pickle.UnpicklingError,
         OSError,
@@ -144,7 +154,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
         TypeError,
         ValueError,
     ):
-        raise WeightsError(
+        raise NoReaderError(
             f"{path}: not a checkpoint of a reader, or a damaged one: give one that training a reader wrote"
         ) from None
     reader.eval().requires_grad_(False)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.readers.backbones import PURPOSE, Backbone
+from encdl.readers.backbones import BACKBONES, PURPOSE, Backbone
 from encdl.utils.errors import UsageError
 from encdl.utils.lazy import need
 
@@ -16,6 +16,7 @@ LEVELS = 4
 """Levels of the Swin transformer."""
 
 
+@BACKBONES.register("UNet")
 class UNet(Backbone):
     """MONAI's residual U-Net (Kerfoot et al. 2019); any height and width.
 
@@ -63,6 +64,7 @@ class UNet(Backbone):
         return _padded(self.net, features, self.multiple)
 
 
+@BACKBONES.register("BasicUNet")
 class BasicUNet(Backbone):
     """MONAI's plain U-Net (Ronneberger et al. 2015, arXiv:1505.04597); any height and width.
 
@@ -99,6 +101,7 @@ class BasicUNet(Backbone):
         return _padded(self.net, features, self.MULTIPLE)
 
 
+@BACKBONES.register("SwinUNETR")
 class SwinUNETR(Backbone):
     """MONAI's U-Net with a Swin transformer as encoder (Hatamizadeh et al. 2022, arXiv:2201.01266); any size.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -25,10 +26,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from encdl.ciphers.weights import SETTINGS_KEY
 from encdl.data.base import ImageDataModule
+from encdl.training import class_names
 from encdl.training.callbacks import ImagePanel, ProgressLines, ResultTable
 from encdl.training.log_reader import LogReader
 from encdl.training.resume import AtomicCheckpoints, Preempted, ResumePoint, SeededSteps
@@ -49,8 +52,8 @@ HARMLESS = (
 REMARKS = ("Tip:", "TPU available: False", "Detected KeyboardInterrupt")
 """What Lightning says of its maker's wares, of hardware that EncDL does not use, and of signals, which EncDL tells."""
 
-USAGE = "encdl fit --config experiments/NAME.yaml [--SETTING VALUE ...]"
-OVERVIEW = """Train. What is set most often, over what the YAML says:
+USAGE = "encdl fit --recipe NAME | --config YAML [--SETTING VALUE ...]"
+OVERVIEW = """Train; `encdl fit --recipe` lists the recipes. What is set most often, over what the YAML says:
 
   --resume FOLDER                          keep the run's place there; the same command goes on
   --trainer.max_epochs N
@@ -144,6 +147,7 @@ class TrainingCLI(LightningCLI):
             parser_kwargs={
                 "allow_abbrev": False,
                 "formatter_class": Help,
+                "parser_mode": class_names.MODE,
                 "fit": {"usage": USAGE, "description": OVERVIEW},
             },
             subclass_mode_model=True,
@@ -161,7 +165,8 @@ class TrainingCLI(LightningCLI):
         return kwargs | {"weights_only": True}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what lets a run be stopped at any time."""
+        """Add what lets a run be stopped at any time, and let loggers follow `default_root_dir`."""
+        parser.add_instantiator(self._logger, Logger)
         parser.add_argument(
             "--resume",
             type=str | None,
@@ -175,9 +180,17 @@ class TrainingCLI(LightningCLI):
             help="fit: save the place every so many training batches; by default every 5 minutes and at validations",
         )
 
+    def _logger(self, kind: type[Logger], *args: Any, **settings: Any) -> Logger:
+        """Make a logger; the folder that nobody gave it is `default_root_dir`."""
+        known = inspect.signature(kind).parameters
+        for name in ("root", "save_dir"):
+            if name in known and settings.get(name) == known[name].default:
+                settings[name] = self._get(self.config, "trainer").default_root_dir
+        return kind(*args, **settings)
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse `args` only; the base class would also look at, and warn about, the process's own."""
-        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+        self.config = parser.parse_args([class_names.current(word) for word in args])  # type: ignore[union-attr]
 
     def _parse_ckpt_path(self) -> None:
         """Refuse a file that is no checkpoint before anything starts.
@@ -318,13 +331,14 @@ def run(argv: Sequence[str]) -> TrainingCLI:
     return _parsed(TrainingCLI, argv)
 
 
-def check(argv: Sequence[str]) -> None:
-    """Only read the settings.
+def check(argv: Sequence[str]) -> Namespace:
+    """Only read the settings, and give them.
 
     Raises:
         EncdlError: One of them is wrong; told in one line.
     """
-    _parsed(Settings, argv)
+    settings: Namespace = _parsed(Settings, argv).config
+    return settings
 
 
 def task_of(recipe: str) -> LightningModule:
@@ -346,6 +360,7 @@ def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_telling)
     refuse_secrets(argv)
+    class_names.import_offered()
     try:
         return kind(argv)
     except pickle.UnpicklingError:

@@ -45,7 +45,7 @@ class LogReader(Callback):
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if logger is None or not trainer.is_global_zero or not isinstance(pl_module, ReadTask):
             return
-        if not logger.log_model or not best or not Path(best).is_file():
+        if not logger.keep_reader or not best or not Path(best).is_file():
             if logger.register:
                 rank_zero_warn(f"Nothing is registered as {logger.register}: the run keeps no model")
             return

@@ -9,6 +9,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import multiprocessing
+import warnings
+
+
+class NotCompiledWarning(UserWarning):
+    """EncDL was installed where there was no C compiler: the same bytes come several times slower."""
 
 
 def built() -> bool:
@@ -27,9 +33,22 @@ def library(revision_of: str, revision: int) -> ctypes.CDLL | None:
     """
     spec = importlib.util.find_spec("encdl._compiled")
     if spec is None or spec.origin is None:
+        _tell_once()
         return None
     try:
         found = ctypes.CDLL(spec.origin)
         return found if getattr(found, revision_of)() == revision else None
     except (OSError, AttributeError):  # built for another machine, or without that function
         return None
+
+
+@functools.cache
+def _tell_once() -> None:
+    """Warn that there is no library, once in a command; its worker processes say nothing."""
+    if multiprocessing.parent_process() is None:
+        warnings.warn(
+            "EncDL was installed without a C compiler: encryption gives the same bytes, several times slower; "
+            "install a compiler, and then EncDL anew",
+            NotCompiledWarning,
+            stacklevel=2,
+        )

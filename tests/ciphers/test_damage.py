@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encdl.ciphers.damage import DAMAGES, CropBlock, Damage, GaussianNoise, LostRun, SaltPepper, Scatter
+from encdl.ciphers.damage import DAMAGES, Damage, GaussianNoise, LostRun, SaltPepper, Scatter
 from encdl.utils.errors import UsageError
 
 
@@ -17,7 +17,7 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator(99))
 
 
-EVERY: list[Damage] = [*DAMAGES.values(), Scatter(0.3), CropBlock(0.5, random_place=True)]
+EVERY: list[Damage] = [*DAMAGES.values(), Scatter(0.3)]
 
 
 @pytest.mark.parametrize("damage", EVERY, ids=repr)
@@ -32,7 +32,7 @@ def test_contract(damage: Damage) -> None:
     again, lost_again = damage(x, generator())
     assert torch.equal(damaged, again)
     assert torch.equal(lost, lost_again)
-    assert bool(lost.any()) == isinstance(damage, CropBlock | LostRun)
+    assert bool(lost.any()) == isinstance(damage, LostRun)
 
 
 @settings(max_examples=20, deadline=None)
@@ -45,8 +45,7 @@ def test_any_shape(batch: int, channels: int, height: int, width: int) -> None:
 
 def test_random_damage_differs_by_seed_and_by_image() -> None:
     x = noise(1, 1, 32, 32).repeat(2, 1, 1, 1)
-    places = (CropBlock(0.2, random_place=True), LostRun(0.2))
-    for damage in (SaltPepper(0.2), GaussianNoise(5.0), Scatter(0.2), *places):
+    for damage in (SaltPepper(0.2), GaussianNoise(5.0), Scatter(0.2), LostRun(0.2)):
         damaged, _ = damage(x, generator(1))
         assert not torch.equal(damaged[0], damaged[1])
         assert not torch.equal(damaged, damage(x, generator(2))[0])
@@ -85,22 +84,6 @@ def test_gaussian_noise_clips_and_does_not_wrap() -> None:
     assert int(damaged.max()) < 55
 
 
-def test_crop_quarter_is_the_top_left() -> None:
-    x = torch.full((2, 3, 40, 60), 9, dtype=torch.uint8)
-    damaged, lost = CropBlock(0.25)(x)
-    assert bool(lost[..., :20, :30].all())
-    assert lost.double().mean().item() == 0.25
-    assert torch.equal(damaged, torch.where(lost, 0, 9).to(torch.uint8))
-
-
-def test_crop_anywhere_keeps_its_size_and_stays_inside() -> None:
-    x = noise(64, 2, 21, 30)
-    _, lost = CropBlock(0.25, random_place=True)(x, generator())
-    assert torch.equal(lost[:, 0], lost[:, 1])
-    assert lost[:, 0].flatten(1).sum(1).tolist() == [round(21 / 2) * 15] * 64
-    assert bool(lost.any(3).any(0).all() & lost.any(2).any(0).all())
-
-
 def test_a_lost_run_is_one_run_in_file_order() -> None:
     x = noise(64, 3, 7, 10)
     damaged, lost = LostRun(0.25)(x, generator())
@@ -123,14 +106,13 @@ def test_scatter_hits_its_fraction() -> None:
 
 def test_nothing_and_everything() -> None:
     x = noise(1, 1, 8, 8)
-    for damage in (SaltPepper(0.0), GaussianNoise(0.0), Scatter(0.0), CropBlock(0.0), LostRun(0.0)):
+    for damage in (SaltPepper(0.0), GaussianNoise(0.0), Scatter(0.0), LostRun(0.0)):
         assert torch.equal(damage(x, generator())[0], x)
     assert set(SaltPepper(1.0)(x, generator())[0].unique().tolist()) <= {0, 255}
-    assert bool(CropBlock(1.0, random_place=True)(x, generator())[1].all())
     assert bool(LostRun(1.0)(x, generator())[1].all())
 
 
-@pytest.mark.parametrize("make", [SaltPepper, Scatter, CropBlock, LostRun])
+@pytest.mark.parametrize("make", [SaltPepper, Scatter, LostRun])
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
 def test_fractions_are_checked(make: type[SaltPepper], fraction: float) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):

@@ -124,7 +124,10 @@ def test_an_ended_study_goes_on(
         (("--rows", "keyless"), "plaintext must be there"),
         (("--rows", "plaintext", "ciphers"), "no row ciphers"),
         (("--seeds", "0"), "--seeds must be at least 1, got 0"),
-        (("--config", "gone.yaml"), "gone.yaml: no such recipe: see experiments/ (--config)"),
+        (
+            ("--config", "gone.yaml"),
+            "gone.yaml: no such recipe: `encdl experiment --recipe` lists EncDL's own (--config)",
+        ),
         pytest.param(
             ("--data-dir", "gone", "--work", "{tmp}"), "gone/bars.npz: no such file", marks=pytest.mark.slow
         ),

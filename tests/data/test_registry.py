@@ -106,7 +106,7 @@ def test_nothing_of_that_name(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         DataError,
-        match=r"no such data: give embedded, lesions, tissue, brain_tumor, acdc, .*decathlon:TASK.* \.npz file",
+        match=r"give embedded, lesions, mednist, tissue, brain_tumor, acdc, .*decathlon:TASK.* \.npz file",
     ):
         registry.open_data(name)
 

@@ -58,7 +58,9 @@ def is_template(word: str) -> bool:
     return re.search(r"(?<![A-Za-z0-9_])[A-Z]{2,}(?![A-Za-z0-9_=])|<\w+>|…|\.\.\.", word) is not None
 
 
-def python_blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Title (the name of a file, or nothing) and code of all blocks marked python."""
-    for found in re.finditer(r"^```python(?: title=\"(.*?)\")?\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+def python_blocks(text: str, language: str = "python") -> Iterator[tuple[str, str]]:
+    """Title (the name of a file, or nothing) and code of all blocks marked python, or as another language."""
+    for found in re.finditer(
+        rf"^```{language}(?: title=\"(.*?)\")?\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+    ):
         yield found[1] or "", found[2]

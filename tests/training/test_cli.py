@@ -38,7 +38,7 @@ trainer:
   enable_progress_bar: false
   logger:
     class_path: encdl.training.tracking.RunLogger
-    init_args: {experiment: tiny}
+    init_args: {experiment_name: tiny}
 """
 
 
@@ -241,8 +241,8 @@ def test_own_settings_of_a_usual_callback_replace_it(config: str) -> None:
         (["--data.init_args.crop", "-1"], "data setting crop is -1: it must be at least 0"),
         (["--model.class_path", "no.Such"], "class_path 'no.Such': No module named 'no'"),
         (["--trainer.logger.init_args.run_id", "abc"], "Run with id=abc not found"),
-        (["--config", "none.yaml"], "File does not exist"),
-        (["--ckpt_path", "none.ckpt"], "none.ckpt"),
+        (["--config", "none.yaml"], "none.yaml: no such recipe"),
+        (["--ckpt_path", "none.ckpt"], "none.ckpt: no such checkpoint"),
         (["--trainer.devices", "9999"], "trainer.devices is 9999, and this machine has "),
         (["--resume", "place", "--resume_every", "-1"], "a run cannot save its place less than never"),
         (["--resume", "tiny.yaml"], "tiny.yaml: cannot keep a run's place there"),
@@ -267,7 +267,7 @@ def test_help_begins_with_what_is_set_most_often(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         encdl(["fit", "--help"])
     first = capsys.readouterr().out.splitlines()[: len(OVERVIEW.splitlines()) + 3]
-    assert first[0] == "usage: encdl fit --config experiments/NAME.yaml [--SETTING VALUE ...]"
+    assert first[0] == "usage: encdl fit --recipe NAME | --config YAML [--SETTING VALUE ...]"
     assert OVERVIEW.splitlines() == first[2:-1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +18,11 @@ NAME, REVISION = "encdl_agile_revision", 1
 
 @pytest.fixture(autouse=True)
 def looked_for_anew() -> Iterator[None]:
-    compiled.library.cache_clear()
+    for found in (compiled.library, compiled._tell_once):
+        found.cache_clear()
     yield
-    compiled.library.cache_clear()
+    for found in (compiled.library, compiled._tell_once):
+        found.cache_clear()
 
 
 def not_for_this_machine(_: str) -> None:
@@ -51,7 +54,19 @@ def test_only_a_library_that_fits(opened: object, fits: bool, monkeypatch: pytes
 
 def test_where_it_was_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert compiled.library(NAME, REVISION) is None
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert compiled.library(NAME, REVISION) is None
+        assert compiled.library("another", REVISION) is None
+    assert [each.category for each in told] == [compiled.NotCompiledWarning]
+
+
+def test_worker_processes_do_not_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("multiprocessing.parent_process", object)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compiled.library(NAME, REVISION) is None
 
 
 def test_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.audit.attacks.base import Attack, Finding, Scene, reconstruction
+from encdl.audit.attacks.base import ATTACKS, Attack, Finding, Scene, reconstruction
 from encdl.audit.attacks.references import BlockScrambling
 from encdl.audit.attacks.targets import Target
 
@@ -49,10 +49,10 @@ class Generator(nn.Module):
         return found
 
 
+@ATTACKS.register("gan_inversion")
 class GanInversion(Attack):
     """A generator that has to fool a discriminator, and to come near the images of known pairs."""
 
-    name = "gan_inversion"
     about = (
         "Known plaintext: a generator turns ciphertexts into images that a discriminator cannot tell from "
         "real ones, and that come near the known images of the victim's pairs."

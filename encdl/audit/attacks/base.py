@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encdl.audit.attacks.targets import Target
+from encdl.utils.registry import Registry
 
 Z: Final = 3.290527
 """Half-width of a confidence interval in standard errors: 99.9 %, two-sided. An audit has dozens of findings, of
@@ -132,7 +133,7 @@ class Attack(ABC):
     """One attack, as far as it is the same for every target.
 
     Attributes:
-        name: In the audit's table.
+        name: In the audit's table, set by `ATTACKS.register`.
         about: One sentence: what the attacker has and wants.
         modes: Modes of a cipher that it is tried on, of `encdl.audit.attacks.targets.MODES`.
         advisory: Its figure is reported, and an audit's verdict does not hang on it.
@@ -166,6 +167,10 @@ class Attack(ABC):
         return Finding(
             self.name, target.name, target.mode, score, baseline, unit, broken, budget, interval, more
         )
+
+
+ATTACKS: Registry[type[Attack]] = Registry("attack", "encdl.attacks", Attack, named=True)
+"""In the order of the audit's report."""
 
 
 def mean_interval(values: Tensor) -> tuple[float, float, float]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from encdl.audit.attacks.base import Attack, Finding, Scene, reconstruction
+from encdl.audit.attacks.base import ATTACKS, Attack, Finding, Scene, reconstruction
 from encdl.audit.attacks.known_pair import Opener, openers
 from encdl.audit.attacks.references import RepeatedKeyXor
 from encdl.audit.attacks.targets import FixedXor, Target
@@ -19,10 +19,10 @@ VICTIM = 10**6
 """Number of the first image under attack: no nonce of a chosen image, if nonces are fresh."""
 
 
+@ATTACKS.register("chosen_plaintext")
 class ChosenPlaintext(Attack):
     """Recovers permutation, masks and key planes from black, constant and coded images, if nonces are reused."""
 
-    name = "chosen_plaintext"
     about = (
         "The victim encrypts a black image, images that code the place of each pixel in binary, and a few "
         "more of the attacker's choice. From these: the permutation, the masks, and for a known network all "

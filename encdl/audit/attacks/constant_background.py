@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encdl.audit.attacks.algebra import corrected, leading, leading_bytes, pack, solvable
-from encdl.audit.attacks.base import Attack, Finding, Scene, mean_interval, reconstruction
+from encdl.audit.attacks.base import ATTACKS, Attack, Finding, Scene, mean_interval, reconstruction
 from encdl.audit.attacks.references import RepeatedKeyXor
 from encdl.audit.attacks.targets import PERIOD, CipherTarget, Target
 from encdl.audit.attacks.tile import TileGuess, tile_attack
@@ -39,10 +39,10 @@ ALL_MODES = (
 )
 
 
+@ATTACKS.register("tile_estimation")
 class TileEstimation(Attack):
     """The most common value at each place of a repeated tile is the mask there (`encdl.audit.attacks.tile`)."""
 
-    name = "tile_estimation"
     about = (
         "Ciphertext only, one image at a time: finds the period of a repeated mask, takes the most common "
         "value at each place of the tile for the mask over black background, and takes it off."
@@ -76,6 +76,7 @@ class TileEstimation(Attack):
         )
 
 
+@ATTACKS.register("coprime_solving")
 class CoprimeSolving(Attack):
     """Solves for the bits of key planes of which each repeats a tile of its own.
 
@@ -86,7 +87,6 @@ class CoprimeSolving(Attack):
     key byte.
     """
 
-    name = "coprime_solving"
     about = (
         "Ciphertext only, one image at a time: takes every pixel for black background, solves for the bits "
         "of its key planes, and lets them vote for their place in planes that repeat, by one period or by co-prime "

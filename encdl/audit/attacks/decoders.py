@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encdl.audit.attacks.attacker_inputs import Guesses
-from encdl.audit.attacks.base import Attack, Finding, Scene, reconstruction
+from encdl.audit.attacks.base import ATTACKS, Attack, Finding, Scene, reconstruction
 from encdl.audit.attacks.references import ByteShift
 from encdl.audit.attacks.targets import FixedXor, Target
 
@@ -93,10 +93,10 @@ class LearnedDecoder(Attack):
         return reconstruction(self, target, scene, estimates, budget)
 
 
+@ATTACKS.register("ciphertext_only_decoder")
 class CiphertextOnlyDecoder(LearnedDecoder):
     """Trained under the attacker's own keys, set on a victim whose key it has never seen."""
 
-    name = "ciphertext_only_decoder"
     about = (
         "Ciphertext only: the attacker, who has the software, encrypts images under keys of his own, trains "
         "a network to decode them, and sets it on the victim's ciphertexts."
@@ -124,10 +124,10 @@ class CiphertextOnlyDecoder(LearnedDecoder):
         )
 
 
+@ATTACKS.register("known_plaintext_decoder")
 class KnownPlaintextDecoder(LearnedDecoder):
     """Trained on the victim's own pairs."""
 
-    name = "known_plaintext_decoder"
     about = (
         "Known plaintext: the attacker has images of the victim's with their ciphertexts under the victim's "
         "key, trains a network on them, and sets it on other ciphertexts under that key. With a reused nonce "

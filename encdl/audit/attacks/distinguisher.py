@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.audit.attacks.base import Attack, Finding, Scene, guessing
+from encdl.audit.attacks.base import ATTACKS, Attack, Finding, Scene, guessing
 from encdl.audit.attacks.references import RepeatedKeyXor
 from encdl.audit.attacks.targets import CHUNK, FixedXor, Target
 
@@ -90,10 +90,10 @@ class TwoImages(Attack):
         return guessing(self, target, hits, trials, 0.5, budget)
 
 
+@ATTACKS.register("differential_distinguisher")
 class DifferentialDistinguisher(TwoImages):
     """The two images with other noise in the two lowest bits each time, so that no image comes twice."""
 
-    name = "differential_distinguisher"
     about = (
         "Chosen plaintext: the victim encrypts one of two images of the attacker's choice, with a little "
         "noise so that none comes twice; a network trained on ciphertexts of both under the victim's key "
@@ -122,10 +122,10 @@ class DifferentialDistinguisher(TwoImages):
         return (images[which.to(images.device)] & 252) | noise
 
 
+@ATTACKS.register("equality_distinguisher")
 class EqualityDistinguisher(TwoImages):
     """The same two images each time: whoever encrypts deterministically shows that an image came back."""
 
-    name = "equality_distinguisher"
     about = (
         "As before with the very same two images each time. A synthetic nonce makes encryption "
         "deterministic: equal images give equal files, which shows that they are equal, and nothing else. "

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from encdl.audit.attacks.base import Finding, Scene, reconstruction
+from encdl.audit.attacks.base import ATTACKS, Finding, Scene, reconstruction
 from encdl.audit.attacks.readers import VICTIM, OnReader, SmallReader
 from encdl.audit.attacks.targets import FixedXor, Target
 
 
+@ATTACKS.register("reader_gradients")
 class ReaderGradients(OnReader):
     """Reads an image out of the gradient that training on it alone gives the stem.
 
@@ -23,7 +24,6 @@ class ReaderGradients(OnReader):
     from these, without a key. The attack descends on an image whose gradient through the plain twin is that one.
     """
 
-    name = "reader_gradients"
     about = (
         "The attacker sees the gradients of a training step on one image, as federated learning shares "
         "them, and no key. He descends on an image that gives the plain twin of the reader the same "

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from encdl.audit.attacks.base import Attack, Finding, Scene, share_interval
+from encdl.audit.attacks.base import ATTACKS, Attack, Finding, Scene, share_interval
 from encdl.audit.attacks.lane_model import LaneModel, State
 from encdl.audit.attacks.targets import CipherTarget, Target, audit_key, audit_nonce
 from encdl.keys.coupled_maps import LANES, WARM_UP, lane_seeds
@@ -82,6 +82,7 @@ class ReducedLanes(Target):
         return stream
 
 
+@ATTACKS.register("lane_recovery")
 class LaneRecovery(Attack):
     """Guess-and-determine (`encdl.audit.attacks.lane_model`) of the sequence behind the key planes.
 
@@ -91,7 +92,6 @@ class LaneRecovery(Attack):
     nothing although all this is given to him, it does not work.
     """
 
-    name = "lane_recovery"
     about = (
         "White box, the keystream over some known pixels (eight words of a lane): guesses one word of a lane's state, "
         "computes the others, and foretells the rest of the lane. Of a cipher's own sequence he is given the key "

@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor
 
-from encdl.audit.attacks.base import Attack, Finding, Scene, reconstruction, share_interval
+from encdl.audit.attacks.base import ATTACKS, Attack, Finding, Scene, reconstruction, share_interval
 from encdl.audit.attacks.references import (
     BLOCKS,
     BlockScrambling,
@@ -37,10 +37,10 @@ SAME: Final = 1.0
 """Mean difference in levels up to which a laid block is the right one."""
 
 
+@ATTACKS.register("jigsaw")
 class JigsawAttack(Attack):
     """One ciphertext as a puzzle: blocks in eight turns, positive and negative, anywhere."""
 
-    name = "jigsaw"
     about = (
         "Ciphertext only, one image at a time: cuts the ciphertext into blocks and lays them, turned, "
         "mirrored and negated as need be, where edges go on and where images of the kind look like that."

@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 import torch
 from torch.nn import functional as F
 
-from encdl.audit.attacks.base import Finding, Scene, auroc, auroc_interval
+from encdl.audit.attacks.base import ATTACKS, Finding, Scene, auroc, auroc_interval
 from encdl.audit.attacks.readers import VICTIM, OnReader
 from encdl.audit.attacks.targets import FixedXor, Target
 
@@ -16,10 +16,10 @@ CLASSES: Final = 10
 """Drawn by lot: a reader guesses that of an image it has not seen one time in so many."""
 
 
+@ATTACKS.register("membership_inference")
 class MembershipInference(OnReader):
     """Tells training images by their loss, on a reader that was trained on few (S. Yeom et al., CSF 2018)."""
 
-    name = "membership_inference"
     about = (
         "The attacker asks a reader about an image with its right key and class, and takes a low loss for a sign that "
         "it was trained on. Its classes were drawn by lot, so that it had to learn its few training images by heart: "

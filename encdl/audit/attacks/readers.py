@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.audit.attacks.base import Attack, Finding, Scene, guessing, mean_interval, share_interval
+from encdl.audit.attacks.base import ATTACKS, Attack, Finding, Scene, guessing, mean_interval, share_interval
 from encdl.audit.attacks.known_pair import openers
 from encdl.audit.attacks.leakage_probe import LinearProbe
 from encdl.audit.attacks.targets import CHUNK, CipherTarget, FixedXor, Target
@@ -98,10 +98,10 @@ class OnReader(Attack):
         return reader.eval()
 
 
+@ATTACKS.register("reader_without_key")
 class ReaderWithoutKey(OnReader):
     """Uses a trained reader with masks that need no key."""
 
-    name = "reader_without_key"
     about = (
         "The attacker has a trained reader, ciphertexts and one known pair of the victim's, and no key. He gives the "
         "reader another key's masks, none, or those that the pair leads to: its keystream, its mask, the masks of its "
@@ -143,10 +143,10 @@ class ReaderWithoutKey(OnReader):
         return found
 
 
+@ATTACKS.register("reader_features")
 class ReaderFeatures(OnReader):
     """Reads images off the stem's features with a linear probe: with a wrong key, and with the right one."""
 
-    name = "reader_features"
     about = (
         "A linear probe reads images off the features of a reader's stem. With a wrong key it must find "
         "nothing. With the right key it finds the image, as in a plaintext network: whoever runs a reader "

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.audit.attacks.base import Attack, Finding, Scene, guessing
+from encdl.audit.attacks.base import ATTACKS, Attack, Finding, Scene, guessing
 from encdl.audit.attacks.references import from_blocks, to_blocks
 from encdl.audit.attacks.targets import FixedXor, Target, audit_key, audit_nonce
 
@@ -59,10 +59,10 @@ class FixedEncoder(Target):
         return FixedEncoder(self.mode, owner)
 
 
+@ATTACKS.register("re_identification")
 class ReIdentification(Attack):
     """Matches two views of one image by their ciphertexts, by simple likenesses and by a trained one."""
 
-    name = "re_identification"
     about = (
         "Two views of one image, a little shifted and of other brightness, are encrypted apart. The "
         "attacker has the one and has to find the other among eight ciphertexts: by equal bytes, by like "

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from encdl.audit.attacks.algebra import pack, planes_of_pair, solvable
 from encdl.audit.attacks.base import (
+    ATTACKS,
     Attack,
     Finding,
     Scene,
@@ -35,6 +36,7 @@ SHARPENING = 9.0
 """How many times steeper the relaxed bits are in the end than in the beginning, so that they come to be bits."""
 
 
+@ATTACKS.register("key_plane_recovery")
 class KeyPlaneRecovery(Attack):
     """Finds key planes that explain a known pair, and opens another ciphertext with them.
 
@@ -43,7 +45,6 @@ class KeyPlaneRecovery(Attack):
     next one.
     """
 
-    name = "key_plane_recovery"
     about = (
         "White box, one known pair: key planes that explain it, by algebra through the network or by gradient descent "
         "on relaxed planes; they then have to open other ciphertexts under the same key."
@@ -81,6 +82,7 @@ class KeyPlaneRecovery(Attack):
         return reconstruction(self, target, scene, estimates, budget, **more)
 
 
+@ATTACKS.register("partial_key_search")
 class PartialKeySearch(Attack):
     """How far a nearly right key opens an image, and how long the rest of the key takes to search.
 
@@ -88,7 +90,6 @@ class PartialKeySearch(Attack):
     one wrong bit opens part of the image: then a search could climb.
     """
 
-    name = "partial_key_search"
     about = (
         "White box, partly known key: images opened with keys of which one bit is wrong, which must show "
         "nothing; a climb that takes each unknown bit as the opened image is smoother, which must guess no "

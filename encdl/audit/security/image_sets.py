@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from encdl.audit.attacks.base import Scene
 from encdl.data.base import ImageDataModule, Sample
 from encdl.data.npz import NpzImages
-from encdl.data.registry import EMBEDDED, open_data
+from encdl.data.registry import needs_no_folder, open_data
 from encdl.data.split_digest import digest
 from encdl.utils.errors import DataError
 
@@ -166,7 +166,7 @@ def _opened(name: str, data_dir: str | None) -> list[ImageDataModule]:
     """
     if "+" in name and not Path(name).exists():
         return [one for part in name.split("+") for one in _opened(part, data_dir)]
-    if data_dir is None or name in EMBEDDED:
+    if data_dir is None or needs_no_folder(name):
         return [open_data(name)]
     file = Path(data_dir, f"{name}.npz")
     return [NpzImages(file.name, data_dir) if file.is_file() else open_data(name, data_dir)]

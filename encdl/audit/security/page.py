@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from encdl.audit.attacks.base import ATTACKS
 from encdl.audit.html_page import render
 from encdl.audit.security import plots
-from encdl.audit.security.plan import ATTACKS
 from encdl.audit.security.request import Order
 from encdl.audit.security.statistics import rows as statistic_rows
 
@@ -73,8 +73,8 @@ def html(record: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
             (name, [each for each in findings if each["name"] == name])
             for name in dict.fromkeys(each["name"] for each in findings)
         ],
-        about={kind.name: kind.about for kind in ATTACKS},
-        advisory=[kind.name for kind in ATTACKS if kind.advisory],
+        about={kind.name: kind.about for kind in ATTACKS.values()},
+        advisory=[kind.name for kind in ATTACKS.values() if kind.advisory],
         rows=metrics["rows"],
         row_figures=ROW_FIGURES,
         glcm_figures=list(first["glcm"]),

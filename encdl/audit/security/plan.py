@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-from encdl.audit.attacks.adversarial import GanInversion
-from encdl.audit.attacks.base import Attack
-from encdl.audit.attacks.chosen_plaintext import ChosenPlaintext
-from encdl.audit.attacks.constant_background import CoprimeSolving, TileEstimation
-from encdl.audit.attacks.decoders import CiphertextOnlyDecoder, KnownPlaintextDecoder
-from encdl.audit.attacks.distinguisher import DifferentialDistinguisher, EqualityDistinguisher
-from encdl.audit.attacks.gradients import ReaderGradients
-from encdl.audit.attacks.guess_and_determine import LaneRecovery
-from encdl.audit.attacks.jigsaw import JigsawAttack
-from encdl.audit.attacks.membership import MembershipInference
-from encdl.audit.attacks.readers import ReaderFeatures, ReaderWithoutKey
-from encdl.audit.attacks.reidentification import ReIdentification
+# isort: off
+# In the order of the report.
+import encdl.audit.attacks.constant_background
+import encdl.audit.attacks.decoders
+import encdl.audit.attacks.chosen_plaintext
+import encdl.audit.attacks.whitebox
+import encdl.audit.attacks.guess_and_determine
+import encdl.audit.attacks.distinguisher
+import encdl.audit.attacks.jigsaw
+import encdl.audit.attacks.adversarial
+import encdl.audit.attacks.reidentification
+import encdl.audit.attacks.readers
+import encdl.audit.attacks.gradients
+import encdl.audit.attacks.membership  # noqa: F401
+# isort: on
+
+from encdl.audit.attacks.base import ATTACKS, Attack
 from encdl.audit.attacks.targets import Aes, Target
-from encdl.audit.attacks.whitebox import KeyPlaneRecovery, PartialKeySearch
 from encdl.audit.security.subject import Subject
-
-ATTACKS: Final[tuple[type[Attack], ...]] = (
-    TileEstimation,
-    CoprimeSolving,
-    CiphertextOnlyDecoder,
-    KnownPlaintextDecoder,
-    ChosenPlaintext,
-    KeyPlaneRecovery,
-    PartialKeySearch,
-    LaneRecovery,
-    DifferentialDistinguisher,
-    EqualityDistinguisher,
-    JigsawAttack,
-    GanInversion,
-    ReIdentification,
-    ReaderWithoutKey,
-    ReaderFeatures,
-    ReaderGradients,
-    MembershipInference,
-)
-"""In the order of the report."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +58,7 @@ def bouts(subject: Subject, thesis: Target | None, every_mode: bool) -> list[tup
         every_mode: Whether all modes and references are tried, or the default mode and one reference alone.
     """
     found: list[tuple[Bout, Attack, Target]] = []
-    for kind in ATTACKS:
+    for kind in ATTACKS.values():
         attack = kind()
         modes = attack.modes if every_mode else ("default",)
         listed = [(subject.targets[mode], "audited") for mode in modes if mode in subject.targets]

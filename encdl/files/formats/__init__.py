@@ -11,10 +11,10 @@ What comes back of each format is written down in docs/formats.md.
 
 from __future__ import annotations
 
-from encdl.files.formats.base import Array, Document
+from encdl.files.formats import raw_pixels
+from encdl.files.formats.base import FORMATS, Array, Document, Format
 from encdl.files.formats.registry import (
-    FORMATS,
-    SUFFIXES,
+    ending_of,
     format_of,
     is_whole,
     load,
@@ -25,12 +25,14 @@ from encdl.files.formats.registry import (
 
 __all__ = [
     "FORMATS",
-    "SUFFIXES",
     "Array",
     "Document",
+    "Format",
+    "ending_of",
     "format_of",
     "is_whole",
     "load",
+    "raw_pixels",
     "restore",
     "suffix_of",
     "write",

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from encdl.files.container.chunk_grid import DTYPES, MAX_CHANNELS, MAX_SLICE_BYTES
 from encdl.utils.errors import EncdlError, ImageFileError
+from encdl.utils.registry import Registry
 
 Array = npt.NDArray[Any]
 
@@ -60,6 +61,26 @@ class Document:
     def slice_shape(self) -> tuple[int, ...]:
         """(H, W) or (H, W, C) of each slice; H is 1 if the layout has no `H`."""
         return slice_shape(self.shape, self.layout)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Attributes:
+        suffixes: The endings by which its files are found in a folder, dot included, lower-case; the usual one first.
+        recognises: Whether a file is of this format, by its first 64 KiB and the format that the name's ending stands
+            for, if any.
+        load: Reads a file; the document that it gives has the format's name.
+    """
+
+    suffixes: tuple[str, ...]
+    recognises: Callable[[bytes, str | None], bool]
+    load: Callable[[Source], Document]
+
+
+FORMATS: Registry[Format] = Registry("format", "encdl.formats", Format)
+"""In the order in which they are asked whether a file is theirs."""
 
 
 def slice_shape(shape: Sequence[int], layout: str) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from encdl.files.formats import raw_pixels, verbatim
-from encdl.files.formats.base import Array, Document, Source, check_array, decoding, one_line
+from encdl.files.formats.base import FORMATS, Array, Document, Format, Source, check_array, decoding, one_line
 from encdl.files.formats.codestream import rows_and_columns
 from encdl.utils.errors import ImageFileError
 from encdl.utils.lazy import need
@@ -259,3 +259,13 @@ def _check_deflated(pydicom: Any, source: Source) -> None:
             )
     if not inflater.eof:
         raise EOFError("the deflated data set is cut")
+
+
+# Without its mark a file may be anything, and the ending decides.
+FORMATS.register("dicom")(
+    Format(
+        (".dcm", ".dicom", ".ima"),
+        lambda head, named: head[128:132] == b"DICM" or (named in (None, "dicom") and recognises(head)),
+        load,
+    )
+)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from encdl.files.formats import raw_pixels
-from encdl.files.formats.base import Document, Source, decoding, slice_shape
+from encdl.files.formats.base import FORMATS, Document, Format, Source, decoding, slice_shape
 from encdl.utils.errors import ImageFileError
 from encdl.utils.lazy import need
 
@@ -111,3 +111,9 @@ def _gzip_header(head: bytes) -> dict[str, str | int]:
     if flags & _NAME and not flags & 0x04:
         name = head[10:].partition(b"\0")[0]
     return {"name": name.decode("latin-1"), "time": int.from_bytes(head[4:8], "little")}
+
+
+FORMATS.register("nifti")(Format((".nii",), lambda head, _: recognises(head), load))
+FORMATS.register("nifti-gz")(
+    Format((".nii.gz",), lambda head, _: head.startswith(GZIP) and recognises(inflated_head(head)), load)
+)

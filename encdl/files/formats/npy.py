@@ -11,8 +11,10 @@ from numpy.lib import format as npy
 
 from encdl.files.formats import non_pixel_data, raw_pixels
 from encdl.files.formats.base import (
+    FORMATS,
     Array,
     Document,
+    Format,
     Source,
     check_array,
     decoding,
@@ -90,3 +92,6 @@ def _fortran(source: Source, where: raw_pixels.Spans, layout: str) -> Document:
     recipe = {"kind": "fortran", **where.to_recipe()}
     packed = non_pixel_data.pack(source.path, recipe, around)
     return Document(shape, raw_pixels.little(where.dtype), layout, "npy", packed, slices)
+
+
+FORMATS.register("npy")(Format((".npy",), lambda head, _: head.startswith(MAGIC), load))

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from encdl.files.formats import non_pixel_data, verbatim
-from encdl.files.formats.base import Array, Document, Source, check_array, decoding
+from encdl.files.formats.base import FORMATS, Array, Document, Format, Source, check_array, decoding
 from encdl.utils.errors import ImageFileError
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -188,3 +188,8 @@ def encode_png(where: object, array: Array) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(array).save(stream, format="PNG")
     return stream.getvalue()
+
+
+FORMATS.register("png")(Format((".png",), lambda head, _: head.startswith(PNG), load))
+FORMATS.register("jpeg")(Format((".jpg", ".jpeg"), lambda head, _: head.startswith(JPEG), load))
+FORMATS.register("bmp")(Format((".bmp",), lambda head, _: head.startswith(BMP), load))

@@ -6,33 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from encdl.files.formats import dicom, nifti, non_pixel_data, npy, png_jpeg_bmp, raw_pixels, tiff, verbatim
-from encdl.files.formats.base import Document, Source, source
+# isort: off
+# In the order in which they are asked whether a file is theirs.
+from encdl.files.formats import png_jpeg_bmp, npy, tiff, nifti, dicom  # noqa: F401
+
+# isort: on
+from encdl.files.formats import non_pixel_data, raw_pixels, verbatim
+from encdl.files.formats.base import FORMATS, Document, Source, source
 from encdl.files.formats.new_file import write_new
 from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.utils import atomic
 from encdl.utils.errors import ImageFileError
-
-FORMATS = {
-    "png": ".png",
-    "tiff": ".tiff",
-    "npy": ".npy",
-    "jpeg": ".jpg",
-    "bmp": ".bmp",
-    "dicom": ".dcm",
-    "nifti": ".nii",
-    "nifti-gz": ".nii.gz",
-}
-"""Names of the formats, and the usual ending of each."""
-
-SUFFIXES = {
-    **{suffix: name for name, suffix in FORMATS.items()},
-    ".tif": "tiff",
-    ".jpeg": "jpeg",
-    ".dicom": "dicom",
-    ".ima": "dicom",
-}
-"""The endings by which the files of a folder are found, lower-case, and the format of each."""
 
 _HEAD = 2**16
 _OTHERS = {
@@ -44,16 +28,36 @@ _PAIR = (".hdr", ".img")
 
 
 def suffix_of(name: str) -> str:
-    """The usual ending of a format's files, dot included."""
-    return FORMATS[name]
+    """The usual ending of a format's files, dot included.
+
+    Raises:
+        ImageFileError: There is no such format.
+    """
+    if name not in FORMATS:
+        raise ImageFileError(FORMATS.unknown(name))
+    return FORMATS[name].suffixes[0]
+
+
+def ending_of(name: str) -> str:
+    """The longest known ending of a file's name, lower-case and with its dot; "" for none."""
+    return _ending(name)[0]
 
 
 def format_of(path: Path) -> str | None:
     """The format that a name's ending stands for; None if it is unknown."""
-    name = path.name.lower()
-    return next(
-        (SUFFIXES[end] for end in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(end)), None
-    )
+    return _ending(path.name)[1]
+
+
+def _ending(name: str) -> tuple[str, str | None]:
+    """An ending and its format. Those of other packages are asked for, and loaded, if it is none of EncDL's own."""
+    for formats in (FORMATS.registered, FORMATS):
+        found = {
+            end: kind for kind, each in formats.items() for end in each.suffixes if name.lower().endswith(end)
+        }
+        if found:
+            longest = max(found, key=len)
+            return longest, found[longest]
+    return "", None
 
 
 def load(path: Path) -> Document:
@@ -114,9 +118,8 @@ def restore(document: Document, stream: BinaryIO) -> None:
         raise ImageFileError(
             f"this {document.format} document holds its pixels alone: there is no file to restore"
         )
-    name = Path(FORMATS[_family(document.format)])
     try:
-        _restorer(name, document)(stream)
+        _restorer(Path(document.format), document)(stream)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise _misfit(document.format, error) from None
 
@@ -131,21 +134,13 @@ def is_whole(document: Document) -> bool:
 
 
 def _loader(where: Source, head: bytes) -> Callable[[Source], Document]:
-    plain = nifti.inflated_head(head) if head.startswith(nifti.GZIP) else head
     for problem, (suffix, magic) in _OTHERS.items():
         if head.startswith(magic) and (magic != b"PK\x03\x04" or where.path.suffix.lower() == suffix):
             raise ImageFileError(f"{where.path}: {problem}")
-    if png_jpeg_bmp.kind_of(head):
-        return png_jpeg_bmp.load
-    if head.startswith(npy.MAGIC):
-        return npy.load
-    if head.startswith(tiff.MAGIC) and head[128:132] != b"DICM":  # a DICOM file may begin with a TIFF header
-        return tiff.load
-    if nifti.recognises(plain):
-        return nifti.load
     named = format_of(where.path)
-    if head[128:132] == b"DICM" or (named in (None, "dicom") and dicom.recognises(head)):
-        return dicom.load
+    for kind in FORMATS:
+        if FORMATS[kind].recognises(head, named):
+            return FORMATS[kind].load
     if head.startswith(nifti.GZIP) and not _ends(where.path, _PAIR):
         raise ImageFileError(f"{where.path}: is a gzipped file, but not of NIfTI: unpack it first")
     raise ImageFileError(f"{where.path}: {_unknown(where.path, named)}")

@@ -18,7 +18,16 @@ import numpy as np
 
 from encdl.files.container.chunk_grid import MAX_SLICE_BYTES
 from encdl.files.formats import raw_pixels, verbatim
-from encdl.files.formats.base import Array, Document, Source, check_array, decoding, one_line
+from encdl.files.formats.base import (
+    FORMATS,
+    Array,
+    Document,
+    Format,
+    Source,
+    check_array,
+    decoding,
+    one_line,
+)
 from encdl.utils.errors import ImageFileError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -262,3 +271,9 @@ def encode(pages: Iterable[Array]) -> bytes:
                 metadata=None,
             )
     return stream.getvalue()
+
+
+# A DICOM file may begin with a TIFF header.
+FORMATS.register("tiff")(
+    Format((".tiff", ".tif"), lambda head, _: head.startswith(MAGIC) and head[128:132] != b"DICM", load)
+)

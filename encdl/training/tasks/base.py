@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from encdl.ciphers.base import Cipher
+from encdl.ciphers.base import CIPHERS, Cipher
 from encdl.ciphers.weights import CHECKPOINT_KEY
 from encdl.data.samplers import EvalSampler
 from encdl.keys.planes import PlaneSpec
@@ -29,13 +29,14 @@ class CipherTask(LightningModule):
         seed: Fixes training keys and damage; the pictures are the data module's.
 
     Raises:
-        UsageError: The cipher takes another number of key planes.
+        UsageError: The cipher takes another number of key planes, or is not registered.
     """
 
     def __init__(
         self, cipher: Cipher, planes: PlaneSpec, learning_rate: float, weight_decay: float, seed: int
     ) -> None:
         super().__init__()
+        CIPHERS.check(type(cipher))
         self.cipher = cipher
         self.planes, self.learning_rate, self.weight_decay, self.seed = (
             planes,

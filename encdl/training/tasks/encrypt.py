@@ -137,7 +137,15 @@ class EncryptTask(CipherTask):
         return [module for module in self.cipher.modules() if isinstance(module, DecryptionNetwork)]
 
     def on_fit_start(self) -> None:
-        """Compile, now that the device is known: on a CPU it would not pay."""
+        """Compile, now that the device is known: on a CPU it would not pay.
+
+        Raises:
+            UsageError: The trainer has a precision, which would not act here.
+        """
+        if self.trainer.precision != "32-true":
+            raise UsageError(
+                f"trainer.precision {self.trainer.precision} does not act on a cipher: set model.precision"
+            )
         if self._compile and self.device.type == "cuda":
             for network in self._decryption_networks():
                 network.compile_training()

@@ -134,13 +134,15 @@ class ReadTask(CipherTask):
         """An untrained reader for the pictures and classes of a data set.
 
         Raises:
-            UsageError: The backbone is for another task.
+            UsageError: The backbone is for another task, or is not registered.
         """
         stem = self.view.stem_for(spec)
         backbone = self.backbone(stem.width, len(spec.classes))
         if backbone.per_pixel != self.per_pixel:
             raise UsageError(f"model.backbone {type(backbone).__name__} {self.wanted}")
-        return Reader(stem, backbone)
+        reader = Reader(stem, backbone)
+        reader.config()  # refuses, before training, what no checkpoint could name
+        return reader
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """The loss of the main row."""

@@ -43,14 +43,18 @@ class RunLogger(MLFlowLogger):
     """MLflow logger over a data base and a folder of artifacts below one root.
 
     Args:
-        experiment: Name of the experiment that the run joins.
-        root: Folder of the data base (`mlflow.db`), the artifacts and the checkpoints.
+        experiment_name: Name of the experiment that the run joins.
+        root: Folder of the data base (`mlflow.db`), the artifacts and the checkpoints; by default `runs`, or what
+            `encdl fit --trainer.default_root_dir` says.
         run_name: Name of the run; by default what is trained on what with which seed, and the time.
         run_id: Continue this run instead of starting one.
         tracking_uri: Another MLflow store, such as `http://host:5000`; by default the environment variable
             MLFLOW_TRACKING_URI, or else the data base below `root`.
-        log_model: Keep a trained reader as an MLflow model that can be served (see docs/serving.md).
+        keep_reader: Keep a trained reader as an MLflow model that can be served (see docs/serving.md).
         register: Register that model under this name.
+
+    Arguments that another logger has too mean the same there: when `--trainer.logger` names another class, jsonargparse
+    hands over all that it takes.
 
     The environment variable ENCDL_PARENT_RUN names a run that this one belongs to: it is shown below that run, and
     joins its experiment.
@@ -61,28 +65,28 @@ class RunLogger(MLFlowLogger):
 
     def __init__(
         self,
-        experiment: str = "encdl",
-        root: str = "runs",
+        experiment_name: str = "encdl",
+        root: str | None = None,
         run_name: str | None = None,
         run_id: str | None = None,
         tracking_uri: str | None = None,
-        log_model: bool = True,
+        keep_reader: bool = True,
         register: str | None = None,
     ) -> None:
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
         mlflow = need("mlflow", "tracking runs (trainer.logger)", "set trainer.logger to false")
         for name in NOISY_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
-        self.root = Path(root).absolute()
+        self.root = Path(root or "runs").absolute()
         self.killed = False
-        self.log_model, self.register = log_model, register
+        self.keep_reader, self.register = keep_reader, register
         self._parameters_logged = False
         self._logged: dict[str, int] = {}
         tracking_uri = tracking_uri or store_of_environment()
         self.unnamed = run_name is None and run_id is None
         if self.unnamed:
             # MLflow would make one up from the random numbers that the run's seed fixes: always the same.
-            run_name = timed(experiment)
+            run_name = timed(experiment_name)
         artifacts = None
         if not tracking_uri:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -91,7 +95,12 @@ class RunLogger(MLFlowLogger):
             _own_stores.add(tracking_uri)
         try:
             super().__init__(
-                experiment, run_name, tracking_uri, artifact_location=artifacts, run_id=run_id, save_dir=None
+                experiment_name,
+                run_name,
+                tracking_uri,
+                artifact_location=artifacts,
+                run_id=run_id,
+                save_dir=None,
             )
             if run_id is not None:
                 self._mlflow_client.get_run(run_id)

@@ -147,7 +147,7 @@ def test_the_parts_of_a_full_audit() -> None:
     subject = Subject("agile", "id", {mode: cipher_target(cipher(), mode) for mode in MODES})
     bouts = plan.bouts(subject, FixedXor(), every_mode=True)
     assert len({bout.name for bout, _, _ in bouts}) == len(bouts)
-    for kind in plan.ATTACKS:
+    for kind in plan.ATTACKS.values():
         own = [bout for bout, _, _ in bouts if bout.attack == kind.name]
         assert [bout.mode for bout in own if bout.role == "audited"] == list(kind.modes)
         weak = {(bout.target, bout.mode) for bout in own if bout.reference}
@@ -163,7 +163,7 @@ def test_the_parts_of_a_full_audit() -> None:
 def test_a_quick_audit_tries_every_attack_on_the_default_mode() -> None:
     subject = Subject("agile", "id", {mode: cipher_target(cipher(), mode) for mode in MODES})
     bouts = [bout for bout, _, _ in plan.bouts(subject, None, every_mode=False)]
-    for kind in plan.ATTACKS:
+    for kind in plan.ATTACKS.values():
         own = [bout for bout in bouts if bout.attack == kind.name]
         assert [bout.role for bout in own] == ["audited", "reference"]
         assert own[0].mode == "default"
@@ -204,7 +204,7 @@ class Still(Drawing):
 
 
 def test_attacks_that_draw_are_repeated_with_other_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "ATTACKS", (Drawing, Still))
+    monkeypatch.setattr(plan, "ATTACKS", {"drawing": Drawing, "still": Still})
     order = replace(tiny.WEAK, seed=4, budget=replace(tiny.BUDGET, attacker_seeds=3))
     tiny.clear()
     drawing, still = (

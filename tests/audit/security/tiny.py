@@ -29,7 +29,7 @@ BUDGET = Budget(
     sequences=20,
     sequence_bits=1024,
 )
-ATTACKS = (ChosenPlaintext, KeyPlaneRecovery, MembershipInference)
+ATTACKS = {kind.name: kind for kind in (ChosenPlaintext, KeyPlaneRecovery, MembershipInference)}
 """Two of the quickest, and one that is advisory."""
 
 

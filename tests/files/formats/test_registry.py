@@ -36,7 +36,7 @@ def document(
 
 
 def test_names_and_endings() -> None:
-    assert all(formats.SUFFIXES[formats.suffix_of(name)] == name for name in formats.FORMATS)
+    assert all(formats.format_of(Path(formats.suffix_of(name))) == name for name in formats.FORMATS)
     for name, kind in {
         "a.DCM": "dicom", "b.nii.gz": "nifti-gz", "c.NII": "nifti", "d.tif": "tiff", "e.gz": None, "f": None,
     }.items():  # fmt: skip
