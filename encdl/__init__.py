@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from encdl.api import (
         Salvaged,
+        convert_folder,
         decrypt,
         decrypt_file,
+        decryption,
         encrypt,
         encrypt_file,
+        encryption,
+        evaluate,
         grant,
+        load_reader,
         open_key,
+        predict,
         read_header,
         rekey_file,
+        rekeying,
         salvage,
     )
     from encdl.keys.key import Grant, Key
@@ -39,14 +46,21 @@ __all__ = [
     "KeyRef",
     "Salvaged",
     "__version__",
+    "convert_folder",
     "decrypt",
     "decrypt_file",
+    "decryption",
     "encrypt",
     "encrypt_file",
+    "encryption",
+    "evaluate",
     "grant",
+    "load_reader",
     "open_key",
+    "predict",
     "read_header",
     "rekey_file",
+    "rekeying",
     "salvage",
 ]
 

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from encdl.files import container, file_names, formats
-from encdl.files.codec import NonceMode, Salvage, Settings, Wrapping
-from encdl.files.codecs import WeightsName, codec_of, load_codec
+from encdl.files.codec import Salvage, Settings
+from encdl.files.codecs import WeightsName, codec_of, load_cipher, load_codec
 from encdl.files.container import ContainerReader, Header
-from encdl.files.decrypting import Decryption
+from encdl.files.decrypting import Damaged, Decryption
 from encdl.files.documents import array_of
-from encdl.files.encrypting import Encryption
+from encdl.files.encrypting import Encryption, EncryptionSettings
+from encdl.files.folders import convert_folder
 from encdl.files.rekeying import Rekeying
 from encdl.keys.grant import Grant, study_for
 from encdl.keys.key import Key
@@ -31,7 +32,34 @@ from encdl.keys.key_source import KeySource
 from encdl.keys.passphrases import Passphrase
 from encdl.keys.planes import PlaneSpec
 from encdl.utils import atomic
+from encdl.utils.devices import usable_device
 from encdl.utils.errors import ContainerError, UsageError
+
+if TYPE_CHECKING:
+    from encdl.audit.evaluation import Result
+    from encdl.readers.predictor import Answer, Predictor
+
+__all__ = [
+    "EncryptionSettings",
+    "Salvaged",
+    "convert_folder",
+    "decrypt",
+    "decrypt_file",
+    "decryption",
+    "encrypt",
+    "encrypt_file",
+    "encryption",
+    "evaluate",
+    "grant",
+    "load_codec",
+    "load_reader",
+    "open_key",
+    "predict",
+    "read_header",
+    "rekey_file",
+    "rekeying",
+    "salvage",
+]
 
 Array = npt.NDArray[Any]
 Opened = Key | Grant
@@ -108,32 +136,16 @@ def grant(
 
 
 def encrypt(
-    array: npt.ArrayLike,
-    key: AnyKey,
-    *,
-    study: str | None = None,
-    wrap: Wrapping = "none",
-    nonce: NonceMode = "random",
-    postprocess: str = Settings.postprocess,
-    planes: PlaneSpec | None = None,
-    layout: str | None = None,
-    weights: WeightsName = "default",
-    device: str = "auto",
+    array: npt.ArrayLike, key: AnyKey, *, layout: str | None = None, **settings: Unpack[EncryptionSettings]
 ) -> bytes:
     """Encrypt an array into a container.
 
     Args:
         array: 1 to 8 axes of integers or floats; a CPU tensor serves too. Any bit pattern comes back.
         key: the key, or a grant for the study, or the path of its file.
-        study: name of the study; anyone can read it. A study's grant has its own.
-        wrap: "aes" to seal the container in AES-256-GCM.
-        nonce: "random", or "synthetic": equal arrays then give equal containers (but for a wrapping).
-        postprocess: a name of `encdl.ciphers.postprocess.NAMES`.
-        planes: how to make the key planes.
         layout: one letter an axis, such as "SHW"; by default up to four values in the last of three or more axes are
             colour, and the two axes before are a picture's.
-        weights: name or file of the cipher's weights.
-        device: where to compute: "auto", "cpu", "cuda", …; the result is the same.
+        settings: see `EncryptionSettings`.
 
     Returns:
         What a `.encdl` file holds. `encdl decrypt` makes a .npy file of it.
@@ -145,16 +157,7 @@ def encrypt(
         WeightsError: no such weights.
     """
     opener = _opened(key)
-    how = encryption(
-        opener,
-        study=study,
-        wrap=wrap,
-        nonce=nonce,
-        postprocess=postprocess,
-        planes=planes,
-        weights=weights,
-        device=device,
-    )
+    how = encryption(opener, **settings)
     return how.codec.encrypt_array(np.asarray(array), opener, how.settings, layout=layout)
 
 
@@ -217,13 +220,7 @@ def encrypt_file(
     target: AnyPath | None = None,
     *,
     force: bool = False,
-    study: str | None = None,
-    wrap: Wrapping = "none",
-    nonce: NonceMode = "random",
-    postprocess: str = Settings.postprocess,
-    planes: PlaneSpec | None = None,
-    weights: WeightsName = "default",
-    device: str = "auto",
+    **settings: Unpack[EncryptionSettings],
 ) -> Path:
     """Encrypt a DICOM, NIfTI, PNG, TIFF or NumPy file with all that it holds.
 
@@ -232,13 +229,7 @@ def encrypt_file(
         key: as `encrypt`.
         target: the file to write, whole or not at all; `source` with the ending .encdl by default.
         force: replace the target if it exists.
-        study: as `encrypt`, like all that follow.
-        wrap: "aes" or "none".
-        nonce: "random" or "synthetic".
-        postprocess: a name of `encdl.ciphers.postprocess.NAMES`.
-        planes: how to make the key planes.
-        weights: name or file of the cipher's weights.
-        device: where to compute.
+        settings: see `EncryptionSettings`.
 
     Returns:
         The target.
@@ -255,17 +246,7 @@ def encrypt_file(
     opener = _opened(key)
     atomic.check_output(output, force)
     document = formats.load(path)
-    how = encryption(
-        opener,
-        study=study,
-        wrap=wrap,
-        nonce=nonce,
-        postprocess=postprocess,
-        planes=planes,
-        weights=weights,
-        device=device,
-    )
-    how.write(document, path, output, force=force)
+    encryption(opener, **settings).write(document, path, output, force=force)
     return output
 
 
@@ -338,30 +319,110 @@ def rekey_file(
     return output
 
 
+def encryption(key: AnyKey, keep: Sequence[Path] = (), **settings: Unpack[EncryptionSettings]) -> Encryption:
+    """What encrypts files alike, for `convert_folder`; arguments and errors as `encrypt`.
+
+    Args:
+        key: as `encrypt`.
+        keep: files that are never replaced; a key's that is given by its path is among them.
+        settings: see `EncryptionSettings`.
+    """
+    opener = _opened(key)
+    codec = load_codec(settings.get("weights", "default"), settings.get("device", "auto"))
+    cipher: Any = codec.cipher
+    planes = settings.get("planes")
+    spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(planes=cipher.planes, **(planes or {}))
+    postprocess, nonce = settings.get("postprocess", Settings.postprocess), settings.get("nonce", "random")
+    study = study_for(settings.get("study"), opener)
+    how = Settings(spec, postprocess, nonce, study, settings.get("wrap", "none"))
+    return Encryption(codec, opener, how, (*keep, *_files(key)))
+
+
+def decryption(
+    key: AnyKey, *, damaged: Damaged = "refuse", weights: WeightsName | None = None, device: str = "auto"
+) -> Decryption:
+    """What decrypts files alike, for `convert_folder`.
+
+    Args:
+        key: as `decrypt`, like `weights` and `device`.
+        damaged: "refuse" damaged files; "restore" or "blank" their damaged slices, which a file beside then names.
+        weights: name or file of the cipher's weights.
+        device: where to compute.
+    """
+    return Decryption(_opened(key), weights, device, damaged, _files(key))
+
+
+def rekeying(
+    key: AnyKey, new_key: AnyKey, *, weights: WeightsName | None = None, device: str = "auto"
+) -> Rekeying:
+    """What rekeys files alike, for `convert_folder`; arguments as `rekey_file`."""
+    return Rekeying(_opened(key), _opened(new_key), weights, device, _files(key) + _files(new_key))
+
+
+def load_reader(
+    checkpoint: AnyPath, *, weights: str | None = None, device: str = "auto", any_size: bool = False
+) -> Predictor:
+    """A network that reads ciphertext: `read(path, key)` gives its `Answer` about a file.
+
+    Args:
+        checkpoint: what training a classifier or segmenter wrote.
+        weights: name or file of the cipher weights that the files were made with, if others.
+        device: where to compute.
+        any_size: let a classifier read images of another size than it was trained on, less reliably.
+
+    Raises:
+        WeightsError: a file is missing, damaged or of another kind, or the two do not go together.
+    """
+    from encdl.readers.predictor import Predictor  # noqa: PLC0415 - MONAI takes seconds
+
+    return Predictor.load(
+        checkpoint, weights_of_files=weights, device=usable_device(device), any_size=any_size
+    )
+
+
+def predict(source: AnyPath, key: AnyKey, reader: Predictor | AnyPath) -> Answer:
+    """What a network says about a .encdl file, without decrypting it.
+
+    Args:
+        source: the container.
+        key: as `decrypt`.
+        reader: of `load_reader`, or the path of a checkpoint.
+
+    Raises:
+        ContainerError, WrongKeyError, WeightsError: as `decrypt`.
+        UsageError: the image is one that this reader cannot read.
+    """
+    loaded = load_reader(reader) if isinstance(reader, str | os.PathLike) else reader
+    return loaded.read(source, _opened(key))
+
+
+def evaluate(
+    config: AnyPath | None = None, *, progress: Callable[[str], None] = lambda step: None, **settings: Any
+) -> Result:
+    """Measure ciphers: repair of damage beside classical repair, exactness, statistics.
+
+    Args:
+        config: YAML file of settings.
+        progress: is told what comes next.
+        settings: fields of `encdl.audit.evaluation.Settings`; they come before those of the file.
+
+    Raises:
+        DataError, UsageError, WeightsError: as `encdl.audit.evaluation.evaluate`.
+    """
+    from encdl.audit import evaluation  # noqa: PLC0415
+
+    chosen = evaluation.read(None if config is None else Path(config), settings)
+    device = usable_device(chosen.device)
+    return evaluation.evaluate(chosen, lambda name: load_cipher(name, device), device, progress)
+
+
 def read_header(path: AnyPath) -> Header:
     """What a container says about itself, without a key and therefore unverified; errors as `encdl inspect`."""
     return container.read_header(path)
 
 
-def encryption(
-    key: AnyKey,
-    *,
-    study: str | None = None,
-    wrap: Wrapping = "none",
-    nonce: NonceMode = "random",
-    postprocess: str = Settings.postprocess,
-    planes: PlaneSpec | Mapping[str, Any] | None = None,
-    weights: WeightsName = "default",
-    device: str = "auto",
-) -> Encryption:
-    """What encrypts files alike; arguments and errors as `encrypt`.
-
-    Of `planes` those fields that shall be other than by default will do, and the cipher says how many there are.
-    """
-    opener, codec = _opened(key), load_codec(weights, device)
-    cipher: Any = codec.cipher
-    spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(planes=cipher.planes, **(planes or {}))
-    return Encryption(codec, opener, Settings(spec, postprocess, nonce, study_for(study, opener), wrap))
+def _files(key: AnyKey) -> tuple[Path, ...]:
+    return () if isinstance(key, Key | Grant) else (Path(key),)
 
 
 def _opened(key: AnyKey) -> Opened:

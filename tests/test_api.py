@@ -24,6 +24,7 @@ from encdl.files import images
 from encdl.files.container.chunk_grid import DTYPES
 from encdl.keys import passphrases
 from encdl.keys.planes import PlaneSpec
+from encdl.readers import ResNet18
 from encdl.utils.errors import (
     ContainerError,
     ExpiredGrantError,
@@ -34,6 +35,7 @@ from encdl.utils.errors import (
     WeightsError,
     WrongKeyError,
 )
+from tests.reader_checkpoint import SIZE, save_reader, tiny_reader
 
 KEY = encdl.Key(bytes(range(32)))
 OTHER = encdl.Key(bytes(32))
@@ -336,3 +338,58 @@ def test_nothing_is_left_of_a_failure(scan: Path, agile: Path, tmp_path: Path) -
         encdl.encrypt_file(tmp_path / "none.png", KEY, weights=agile)
     assert {path.name for path in tmp_path.iterdir()} == names
     assert encrypted.read_bytes() == bytes(data)
+
+
+# ---- folders, prediction, evaluation
+
+
+def test_a_folder_comes_back_and_goes_on(tmp_path: Path, agile: Path) -> None:
+    names = ("a.png", "b/c.png")
+    for number, name in enumerate(names):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        images.write(tmp_path / "in" / name, picture(5 + number, 6))
+    (tmp_path / "in" / "bad.png").write_bytes(b"no PNG")
+    encryption = encdl.encryption(KEY, weights=agile, study="S", planes={"map": "chacha20"})
+    for there in (False, True):
+        outcomes = encdl.convert_folder(encryption, tmp_path / "in", tmp_path / "enc", jobs=2)
+        assert isinstance(outcomes.pop(tmp_path / "in" / "bad.png"), ImageFileError)
+        assert [getattr(outcome, "there", None) for outcome in outcomes.values()] == [there, there]
+    header = encdl.read_header(tmp_path / "enc" / "b" / "c.png.encdl")
+    assert (header.study, header.plane_spec().map) == ("S", "chacha20")
+    rekeying = encdl.rekeying(KEY, OTHER, weights=agile)
+    encdl.convert_folder(rekeying, tmp_path / "enc", tmp_path / "new")
+    encdl.convert_folder(encdl.decryption(OTHER, weights=agile), tmp_path / "new", tmp_path / "out")
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "in" / name).read_bytes()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no image file in this folder"):
+        encdl.convert_folder(encryption, tmp_path / "empty", tmp_path / "enc")
+
+
+def test_no_folder_replaces_the_key(tmp_path: Path, agile: Path) -> None:
+    (tmp_path / "in").mkdir()
+    images.write(tmp_path / "in" / "a.png", picture(5, 6))
+    key = tmp_path / "out" / "a.png.encdl"
+    key.parent.mkdir()
+    KEY.save(key)
+    how = encdl.encryption(key, weights=agile)
+    [outcome] = encdl.convert_folder(how, tmp_path / "in", tmp_path / "out", force=True).values()
+    assert isinstance(outcome, UsageError)
+    assert encdl.Key.load(key) == KEY
+
+
+def test_a_prediction_is_that_of_the_reader(tmp_path: Path) -> None:
+    checkpoint = save_reader(tmp_path / "r.ckpt", tiny_reader(ResNet18))
+    images.write(tmp_path / "a.png", picture(*SIZE))
+    encrypted = encdl.encrypt_file(tmp_path / "a.png", KEY)
+    reader = encdl.load_reader(checkpoint, device="cpu")
+    first, second = encdl.predict(encrypted, KEY, reader), reader.read(encrypted, KEY)
+    assert torch.equal(first.logits, second.logits)
+    assert first.probabilities.shape == (3,)
+    with pytest.raises(WrongKeyError):
+        encdl.predict(encrypted, OTHER, checkpoint)
+
+
+def test_an_evaluation_refuses_what_the_command_refuses() -> None:
+    with pytest.raises(WeightsError, match="nothing: no such weights file"):
+        encdl.evaluate(weights=["nothing"], data="embedded", images=1)

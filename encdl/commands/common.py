@@ -62,14 +62,10 @@ def add_reader(parser: argparse.ArgumentParser) -> None:
 
 def load_reader(args: argparse.Namespace, checkpoint: Path) -> Predictor:
     """The reader in a checkpoint, to read as the arguments say; imports torch."""
-    from encdl.readers.predictor import Predictor  # noqa: PLC0415
+    from encdl import api  # noqa: PLC0415
 
-    return Predictor.load(
-        checkpoint,
-        weights_of_files=args.weights,
-        device=usable_device(args.device),
-        any_size=args.any_size,
-    )
+    device = usable_device(args.device)
+    return api.load_reader(checkpoint, weights=args.weights, device=device, any_size=args.any_size)
 
 
 def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) -> None:
@@ -105,16 +101,6 @@ def open_key(source: KeySource) -> Key | Grant:
         if not Key.is_private(path):
             warn(f"{path}: other users can read this file: chmod 600 it")
     return opener
-
-
-def different_files(output: Path, *inputs: Path | KeySource) -> None:
-    """Raise `UsageError` if the output would replace one of the files that are being read."""
-    for item in inputs:
-        for name in item.files if isinstance(item, KeySource) else (item,):
-            if output.exists() and name.exists() and output.samefile(name):
-                raise UsageError(
-                    f"{output}: the output is the same file as the input {name}: give another name"
-                )
 
 
 def usable_device(choice: str) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from encdl.commands.common import (
     add_cipher,
     add_output,
-    different_files,
     one_line_warnings,
     open_key,
     usable_device,
@@ -23,15 +22,13 @@ from encdl.commands.many_files import (
     single_progress,
 )
 from encdl.files import container
-from encdl.files.folders import Done, Progress, Source, below, to
+from encdl.files.folders import Done, Progress, Source, to
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
 from encdl.utils.messages import warn
 
 if TYPE_CHECKING:
     from encdl.files.decrypting import Damaged, Decryption
-
-REPORT = ".salvage.json"  # kept here too, so that help needs no torch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,12 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--salvage",
         action="store_true",
         help="open a damaged or cut file as well as possible, and restore damaged slices: UNVERIFIED and not "
-        f"exact; which slices are restored is written to a file beside the output, OUT{REPORT}",
+        f"exact; which slices are restored is written to a file beside the output, OUT{container.REPORT}",
     )
     damaged.add_argument(
         "--skip-damaged",
         action="store_true",
-        help=f"open what is intact of a damaged or cut file; damaged slices stay blank and stand in OUT{REPORT}",
+        help="open what is intact of a damaged or cut file; damaged slices stay blank and stand in "
+        f"OUT{container.REPORT}",
     )
 
 
@@ -71,7 +69,7 @@ def _one(args: argparse.Namespace) -> int:
     # Too late to tell that key planes leak: the file is what it is.
     with one_line_warnings(ignore=WeakPlanesWarning), decryption.opened(path) as reader:
         output = args.output or file_names.original_name(path, reader)
-        different_files(output, path, args.key)
+        atomic.different_files(output, path, *args.key.files)
         atomic.check_output(output, args.force)
         done = decryption.write(reader, output, force=args.force, report=single_progress)
     if done.note:
@@ -88,10 +86,7 @@ def _many(args: argparse.Namespace) -> int:
     decryption = _decryption(args)
 
     def work(source: Source, progress: Progress) -> Done:
-        with decryption.opened(source.path) as reader:
-            output = below(folder, file_names.original_name(source.relative, reader))
-            different_files(output, source.path, args.key)
-            return decryption.write(reader, output, force=args.force, resume=True, report=to(progress))
+        return decryption.into(source, folder, force=args.force, report=to(progress))
 
     with one_line_warnings(ignore=WeakPlanesWarning):
         return Batch(sources, args.jobs, "decrypted").run(work)
@@ -103,4 +98,4 @@ def _decryption(args: argparse.Namespace) -> Decryption:
     from encdl.files.decrypting import Decryption  # noqa: PLC0415
 
     damaged: Damaged = "restore" if args.salvage else "blank" if args.skip_damaged else "refuse"
-    return Decryption(opener, args.weights, usable_device(args.device), damaged)
+    return Decryption(opener, args.weights, usable_device(args.device), damaged, args.key.files)

@@ -10,7 +10,6 @@ from encdl.commands.common import (
     add_cipher,
     add_map,
     add_output,
-    different_files,
     one_line_warnings,
     open_key,
     usable_device,
@@ -24,8 +23,7 @@ from encdl.commands.many_files import (
     is_batch,
     single_progress,
 )
-from encdl.files import container
-from encdl.files.folders import Done, Progress, Source, below, to
+from encdl.files.folders import Done, Progress, Source, to
 from encdl.keys.grant import study_for
 from encdl.keys.key import Grant, Key
 from encdl.keys.planes import EXPANSIONS, PlaneSpec
@@ -95,7 +93,7 @@ def _one(args: argparse.Namespace) -> int:
         document = formats.load(path)
     output = file_names.check_container_name(args.output or file_names.container_name(path))
     opener = open_key(args.key)
-    different_files(output, path, args.key)
+    atomic.different_files(output, path, *args.key.files)
     atomic.check_output(output, args.force)
     encryption = _encryption(args, opener)
     with one_line_warnings():
@@ -105,7 +103,7 @@ def _one(args: argparse.Namespace) -> int:
 
 
 def _many(args: argparse.Namespace) -> int:
-    from encdl.files import file_names, formats  # noqa: PLC0415
+    from encdl.files import file_names  # noqa: PLC0415
 
     left: list[Path] = []
     sources = find(args.paths, file_names.is_image, "image file", left)
@@ -114,11 +112,7 @@ def _many(args: argparse.Namespace) -> int:
     encryption = _encryption(args, open_key(args.key))
 
     def work(source: Source, progress: Progress) -> Done:
-        document = formats.load(source.path)
-        output = below(folder, source.relative.with_name(source.relative.name + container.SUFFIX))
-        different_files(output, source.path, args.key)
-        how = {"force": args.force, "resume": True}
-        return encryption.write(document, source.path, output, **how, report=to(progress))
+        return encryption.into(source, folder, force=args.force, report=to(progress))
 
     with one_line_warnings():
         return Batch(sources, args.jobs, "encrypted").run(work)
@@ -130,10 +124,11 @@ def _encryption(args: argparse.Namespace, opener: Key | Grant) -> Encryption:
     given = {"map": args.map, "expansion": args.expansion, "period": args.period}
     planes = {name: value for name, value in given.items() if value is not None}
     PlaneSpec(**planes)
-    from encdl import api  # noqa: PLC0415
+    from encdl.api import encryption  # noqa: PLC0415
 
-    encryption = api.encryption(
+    how = encryption(
         opener,
+        args.key.files,
         study=args.study,
         wrap=args.wrap,
         nonce=args.nonce,
@@ -142,12 +137,12 @@ def _encryption(args: argparse.Namespace, opener: Key | Grant) -> Encryption:
         weights=args.weights or "default",
         device=usable_device(args.device),
     )
-    cipher = encryption.codec.cipher
+    cipher = how.codec.cipher
     if not cipher.exact:
         warn(f"cipher {cipher.name} is a baseline: it does not decrypt exactly and shows outlines")
     if args.nonce == "synthetic":
         warn("--nonce synthetic: equal images under one key and study give equal files, which shows it")
-    return encryption
+    return how
 
 
 def _tell_of(left: list[Path]) -> None:

@@ -6,7 +6,7 @@ import argparse
 import io
 from pathlib import Path
 
-from encdl.commands.common import add_output, different_files
+from encdl.commands.common import add_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the weights file."""
     from encdl.ciphers import weights  # noqa: PLC0415
-    from encdl.utils.atomic import check_output, write_bytes  # noqa: PLC0415
+    from encdl.utils.atomic import check_output, different_files, write_bytes  # noqa: PLC0415
 
     output = check_output(args.output, args.force)
     different_files(output, Path(args.checkpoint))

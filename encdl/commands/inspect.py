@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from encdl.commands.many_files import EXIT_ALL_FAILED, EXIT_SOME_FAILED, counted, gather, is_batch, line
+from encdl.commands.many_files import counted, exit_code, gather, is_batch, line
 from encdl.files import container
 from encdl.files.container import VERSION, Header, aes_wrap
 from encdl.keys.planes import key_bits, weakness
@@ -52,9 +52,7 @@ def _many(args: argparse.Namespace) -> int:
     if not args.json:
         for kind, count in kinds.items():
             print(f"{counted(count)}: {kind}")
-    if not failed:
-        return 0
-    return EXIT_SOME_FAILED if failed < len(sources) else EXIT_ALL_FAILED
+    return exit_code(failed, len(sources))
 
 
 def _show(path: Path, as_json: bool) -> tuple[str, EncdlError | None]:

@@ -7,7 +7,7 @@ import os
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
-from encdl.commands.common import add_output, different_files, open_key
+from encdl.commands.common import add_output, open_key
 from encdl.commands.key_options import Part, add_key, add_key_file, add_passphrase
 from encdl.files import container
 from encdl.keys import grant as grants
@@ -136,7 +136,7 @@ class MakeGrant:
         end = _end(args.expires, args.days)
         opener = open_key(args.key)
         atomic.check_output(args.output, args.force)
-        different_files(args.output, args.key, *([args.file] if args.file else []))
+        atomic.different_files(args.output, *args.key.files, *([args.file] if args.file else []))
         if args.study is not None:
             grant = _for_study(opener, args.study, end)
             what = f"study {args.study!r}"

@@ -112,7 +112,7 @@ class Batch:
         self._failures = Failures()
 
     def run(self, work: Work) -> int:
-        """Work on every file; the exit code: 0, 1 if some failed, 2 if all did."""
+        """Work on every file; the exit code."""
         from tqdm import tqdm  # noqa: PLC0415
 
         _share_cores(self._jobs)
@@ -131,9 +131,7 @@ class Batch:
                     self._failures.tell(source.path, result)
         self._failures.tell_rest()
         progress(f"encdl: {self._summary(time.monotonic() - started)}")
-        if not self._failures.count:
-            return 0
-        return EXIT_SOME_FAILED if self._results else EXIT_ALL_FAILED
+        return exit_code(self._failures.count, len(self._sources))
 
     def _summary(self, seconds: float) -> str:
         done = [result for result in self._results if not result.there]
@@ -174,6 +172,13 @@ def line(path: Path, error: Exception) -> str:
     message = explain(error)
     message = message if message.startswith(str(path)) else f"{path}: {message}"
     return without_secrets(" ".join(message.split()))
+
+
+def exit_code(failed: int, count: int) -> int:
+    """Of a run over some files: 0, 1 if some failed, 2 if all did."""
+    if not failed:
+        return 0
+    return EXIT_SOME_FAILED if failed < count else EXIT_ALL_FAILED
 
 
 def counted(count: int) -> str:

@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING
 from encdl.commands.common import (
     add_output,
     add_reader,
-    different_files,
     load_reader,
     one_line_warnings,
     open_key,
 )
 from encdl.commands.key_options import add_key
 from encdl.commands.many_files import (
-    EXIT_ALL_FAILED,
-    EXIT_SOME_FAILED,
     QUIET_S,
     Failures,
     counted,
+    exit_code,
     gather,
 )
 from encdl.files import container
@@ -81,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     opener = open_key(args.key)
     inputs = [*args.key.files, args.reader, *(source.path for source in sources)]
     if args.output is not None:
-        different_files(args.output, *inputs)
+        atomic.different_files(args.output, *inputs)
     with one_line_warnings(ignore=WeakPlanesWarning):  # too late to tell: the files are what they are
         # MONAI imports whatever it finds; that takes longer than a picture does.
         with without("mlflow", "matplotlib.pyplot", "pandas"):
@@ -122,9 +120,7 @@ class _Reading:
         failed = self._failures.count
         if failed and len(self.sources) > 1:
             print(f"encdl: {failed} of {len(self.sources)} files could not be read", file=sys.stderr)
-        if not failed:
-            return 0
-        return EXIT_SOME_FAILED if failed < len(self.sources) else EXIT_ALL_FAILED
+        return exit_code(failed, len(self.sources))
 
 
 def _write_table(args: argparse.Namespace, reading: _Reading) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from encdl.commands.common import (
     add_cipher,
     add_output,
-    different_files,
     one_line_warnings,
     open_key,
     usable_device,
@@ -23,7 +22,7 @@ from encdl.commands.many_files import (
     single_progress,
 )
 from encdl.files import container
-from encdl.files.folders import Done, Progress, Source, below, to
+from encdl.files.folders import Done, Progress, Source, to
 from encdl.utils import atomic
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def _one(args: argparse.Namespace) -> int:
     rekeying = _rekeying(args)
     output = file_names.check_container_name(args.output or path)
     in_place = args.output is None or (output.exists() and path.exists() and output.samefile(path))
-    different_files(output, args.key, args.new_key)
+    atomic.different_files(output, *args.key.files, *args.new_key.files)
     if not in_place:
         atomic.check_output(output, args.force)
     with one_line_warnings():
@@ -72,9 +71,7 @@ def _many(args: argparse.Namespace) -> int:
     rekeying = _rekeying(args)
 
     def work(source: Source, progress: Progress) -> Done:
-        output = source.path if folder is None else below(folder, source.relative)
-        different_files(output, args.key, args.new_key)
-        return rekeying.write(source.path, output, force=args.force, resume=True, report=to(progress))
+        return rekeying.into(source, folder, force=args.force, report=to(progress))
 
     with one_line_warnings():
         return Batch(sources, args.jobs, "rekeyed").run(work)
@@ -85,4 +82,5 @@ def _rekeying(args: argparse.Namespace) -> Rekeying:
     old, new = open_key(args.key), open_key(args.new_key)
     from encdl.files.rekeying import Rekeying  # noqa: PLC0415
 
-    return Rekeying(old, new, args.weights, usable_device(args.device))
+    keep = args.key.files + args.new_key.files
+    return Rekeying(old, new, args.weights, usable_device(args.device), keep)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +13,10 @@ from encdl.files.codec import Salvage
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader
 from encdl.files.documents import content_of
-from encdl.files.folders import Done, Report, silent
+from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.keys.key import Opener
 from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, EncdlError, OutputExistsError
-
-REPORT = ".salvage.json"
-"""Ending of the file, beside a damaged one's output, that says which slices are restored or blank."""
 
 Damaged = Literal["refuse", "restore", "blank"]
 """What becomes of a damaged file, and of its damaged slices."""
@@ -40,7 +37,10 @@ class Decryption:
         weights: of the cipher; those that each file names by default.
         device: where to compute.
         damaged: what to do with damaged files.
+        keep: files that `into` must not replace, such as the key.
     """
+
+    what = f"{container.SUFFIX} file"
 
     def __init__(
         self,
@@ -48,8 +48,14 @@ class Decryption:
         weights: WeightsName | None = None,
         device: str = "auto",
         damaged: Damaged = "refuse",
+        keep: Sequence[Path] = (),
     ) -> None:
-        self._opener, self._weights, self._device, self._damaged = opener, weights, device, damaged
+        self._opener, self._weights, self._device = opener, weights, device
+        self._damaged, self._keep = damaged, keep
+
+    def wants(self, path: Path) -> bool:
+        """Whether a file of a folder is a container, by its ending."""
+        return file_names.is_container(path)
 
     @contextlib.contextmanager
     def opened(self, path: Path) -> Iterator[ContainerReader]:
@@ -109,7 +115,7 @@ class Decryption:
                 told += "" if codec.cipher.exact else ", approximate as this cipher is"
             else:
                 found = _report(reader, output, "exact" if whole else self._damaged)
-                beside = output.with_name(output.name + REPORT)
+                beside = output.with_name(output.name + container.REPORT)
                 # The mark first: no restored file may ever lie there without it.
                 atomic.write_bytes(beside, json.dumps(found, indent=2).encode() + b"\n", force=True)
                 try:
@@ -120,6 +126,24 @@ class Decryption:
                 told += f", salvaged: see {beside}"
                 note = f"{reader.where}: failed verification: {found['note']}"
         return Done(header.body_bytes, note=note, told=told)
+
+    def into(self, source: Source, folder: Path, *, force: bool = False, report: Report = silent) -> Done:
+        """Write one container of many below an output folder, under the original's ending; resumed if it exists.
+
+        Args:
+            source: the container.
+            folder: where the file goes.
+            force: replace a file that exists.
+            report: of the progress.
+
+        Raises:
+            UsageError: the output would lie elsewhere, or replace an input.
+            ContainerError, WeightsError, OutputExistsError: as `write`.
+        """
+        with self.opened(source.path) as reader:
+            output = below(folder, file_names.original_name(source.relative, reader))
+            atomic.different_files(output, source.path, *self._keep)
+            return self.write(reader, output, force=force, resume=True, report=report)
 
     def _check_finished(self, reader: ContainerReader, output: Path) -> None:
         """Raise `OutputExistsError` unless a file holds what this container decrypts to."""

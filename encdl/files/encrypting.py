@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypedDict
 
-from encdl.files import container, file_names
-from encdl.files.codec import Codec, Settings
+from encdl.files import container, file_names, formats
+from encdl.files.codec import Codec, NonceMode, Settings, Wrapping
+from encdl.files.codecs import WeightsName
 from encdl.files.container import Metadata
 from encdl.files.documents import content_of
-from encdl.files.folders import Done, Report, silent
+from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.formats.base import Document
 from encdl.keys.key import Opener
+from encdl.keys.planes import PlaneSpec
 from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, OutputExistsError, WrongKeyError
+
+
+class EncryptionSettings(TypedDict, total=False):
+    """How to encrypt; every one has a default.
+
+    Attributes:
+        study: name of the study; anyone can read it. A study's grant has its own.
+        wrap: "aes" to seal the container in AES-256-GCM; "none" by default.
+        nonce: "random" by default, or "synthetic": equal arrays then give equal containers (but for a wrapping).
+        postprocess: a name of `encdl.ciphers.postprocess.NAMES`.
+        planes: how to make the key planes; a mapping names those fields alone that differ from the default.
+        weights: name or file of the cipher's weights.
+        device: where to compute: "auto", "cpu", "cuda", …; the result is the same.
+    """
+
+    study: str | None
+    wrap: Wrapping
+    nonce: NonceMode
+    postprocess: str
+    planes: PlaneSpec | Mapping[str, Any] | None
+    weights: WeightsName
+    device: str
 
 
 class Encryption:
@@ -23,10 +49,17 @@ class Encryption:
         codec: with the cipher.
         opener: a key, or a grant for the study.
         settings: how to encrypt.
+        keep: files that `into` must not replace, such as the key.
     """
 
-    def __init__(self, codec: Codec, opener: Opener, settings: Settings) -> None:
-        self.codec, self._opener, self.settings = codec, opener, settings
+    what = "image file"
+
+    def __init__(self, codec: Codec, opener: Opener, settings: Settings, keep: Sequence[Path] = ()) -> None:
+        self.codec, self._opener, self.settings, self._keep = codec, opener, settings, keep
+
+    def wants(self, path: Path) -> bool:
+        """Whether a file of a folder is an image, by its ending or the mark of DICOM."""
+        return file_names.is_image(path)
 
     def write(
         self,
@@ -64,6 +97,25 @@ class Encryption:
             )
         told = f"{file_names.picture(header)}, cipher {header.cipher}, key {header.key_id}"
         return Done(size, told=told)
+
+    def into(self, source: Source, folder: Path, *, force: bool = False, report: Report = silent) -> Done:
+        """Write the container of one file of many, below an output folder; one that exists is resumed.
+
+        Args:
+            source: the file.
+            folder: where the container goes, with .encdl behind the file's name.
+            force: replace a container that exists.
+            report: of the progress.
+
+        Raises:
+            UsageError: the output would lie elsewhere, or replace an input.
+            ImageFileError: the file cannot be read.
+            OutputExistsError, WrongKeyError: as `write`.
+        """
+        document = formats.load(source.path)
+        output = below(folder, source.relative.with_name(source.relative.name + container.SUFFIX))
+        atomic.different_files(output, source.path, *self._keep)
+        return self.write(document, source.path, output, force=force, resume=True, report=report)
 
     def _check_finished(self, document: Document, source: Path, output: Path) -> None:
         """Raise `OutputExistsError` unless a file is what `write` would write."""

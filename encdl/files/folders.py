@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from encdl.utils.errors import EncdlError, UsageError
 
@@ -155,6 +156,52 @@ def below(folder: Path, relative: Path) -> Path:
         raise UsageError(f"{target}: is a symbolic link: remove it, results are not written through it")
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
+
+
+class Conversion(Protocol):
+    """What is done to each file of a folder: `Encryption`, `Decryption` or `Rekeying`."""
+
+    @property
+    def what(self) -> str:
+        """The files are called."""
+        ...
+
+    def wants(self, path: Path) -> bool:
+        """Whether a file of the folder is meant."""
+        ...
+
+    def into(self, source: Source, folder: Path, *, force: bool = False, report: Report = silent) -> Done:
+        """Write what becomes of one file below a folder, or find it finished there."""
+        ...
+
+
+def convert_folder(
+    how: Conversion,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    jobs: int = 1,
+) -> dict[Path, Done | Exception]:
+    """Convert every file in a folder and below; what an earlier run finished is left as it is.
+
+    Args:
+        how: what is done.
+        source: the folder. Links that lead out of it are not followed.
+        target: folder for the results, where a file keeps its place.
+        force: replace results that exist.
+        jobs: files to work on at the same time.
+
+    Returns:
+        How each file ended; an error of one does not stop the others.
+
+    Raises:
+        UsageError: the folder holds no such file, two would get one name, or the target cannot be a folder.
+    """
+    sources, folder = gather([Path(source)], how.wants, how.what), check_folder(Path(target))
+    check_names(sources)
+    done = each(sources, lambda one, step: how.into(one, folder, force=force, report=to(step)), jobs)
+    return {one.path: outcome for one, outcome in done}
 
 
 def each(sources: Sequence[Source], work: Work, jobs: int = 1) -> Iterator[tuple[Source, Done | Exception]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from encdl.files import container
+from encdl.files import container, file_names
 from encdl.files.codec import Codec, Progress, Settings, Wrapping
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader, Header
 from encdl.files.documents import content_of
-from encdl.files.folders import Done, Report, silent
+from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.keys.grant import study_for
 from encdl.keys.key import Opener
 from encdl.utils import atomic
@@ -25,12 +26,24 @@ class Rekeying:
         new: the key, or a grant for their study, that shall open them.
         weights: of the cipher; those that each file names by default.
         device: where to compute.
+        keep: files that `into` must not replace, such as the keys.
     """
 
+    what = f"{container.SUFFIX} file"
+
     def __init__(
-        self, old: Opener, new: Opener, weights: WeightsName | None = None, device: str = "auto"
+        self,
+        old: Opener,
+        new: Opener,
+        weights: WeightsName | None = None,
+        device: str = "auto",
+        keep: Sequence[Path] = (),
     ) -> None:
-        self._old, self._new, self._weights, self._device = old, new, weights, device
+        self._old, self._new, self._weights, self._device, self._keep = old, new, weights, device, keep
+
+    def wants(self, path: Path) -> bool:
+        """Whether a file of a folder is a container, by its ending."""
+        return file_names.is_container(path)
 
     def write(
         self,
@@ -70,6 +83,30 @@ class Rekeying:
                 fresh = rekey(codec, reader, self._new, stream, progress)
         told = f"from key {header.key_id} to key {fresh.key_id}"
         return Done(header.body_bytes, told=told)
+
+    def into(
+        self,
+        source: Source,
+        folder: Path | None,
+        *,
+        force: bool = False,
+        report: Report = silent,
+    ) -> Done:
+        """Write one container of many; resumed if it exists.
+
+        Args:
+            source: the container.
+            folder: where the new one goes; None to replace it.
+            force: replace another file.
+            report: of the progress.
+
+        Raises:
+            UsageError: the output would lie elsewhere, or replace a key; or as `write`.
+            ContainerError, WrongKeyError, WeightsError, OutputExistsError: as `write`.
+        """
+        output = source.path if folder is None else below(folder, source.relative)
+        atomic.different_files(output, *self._keep)
+        return self.write(source.path, output, force=force, resume=True, report=report)
 
     def _finished(self, source: Path, output: Path, in_place: bool) -> bool:
         """Whether an earlier run wrote the new file already; it is whole and unchanged then.

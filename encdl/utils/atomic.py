@@ -55,6 +55,13 @@ def check_output(path: str | os.PathLike[str], force: bool = False) -> Path:
     return target
 
 
+def different_files(output: Path, *inputs: Path) -> None:
+    """Raise `UsageError` if the output would replace one of the files that are being read."""
+    for name in inputs:
+        if output.exists() and name.exists() and output.samefile(name):
+            raise UsageError(f"{output}: the output is the same file as the input {name}: give another name")
+
+
 def remove_leftover(path: str | os.PathLike[str]) -> None:
     """Remove what a killed process left of a file that is finished: killed in its last moment, it leaves both."""
     _remove_leftover(_hidden(Path(path)))

@@ -10,6 +10,7 @@ from encdl.files.container.chunk_grid import Grid, Place, choose_tile
 from encdl.files.container.header import MAGIC, TAG_BYTES, VERSION, Header
 from encdl.files.container.metadata import Metadata, sealed_length
 from encdl.files.container.on_disk import (
+    REPORT,
     SUFFIX,
     check_size,
     key_id_of,
@@ -24,6 +25,7 @@ from encdl.files.container.write import ContainerWriter
 
 __all__ = [
     "MAGIC",
+    "REPORT",
     "SUFFIX",
     "TAG_BYTES",
     "VERSION",

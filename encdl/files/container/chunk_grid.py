@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -54,52 +53,47 @@ class Grid:
         layout: one letter an axis.
         itemsize: bytes of a value.
         tile: rows and columns of a chunk; those at the lower and right edge are smaller.
+        channels: values of a pixel.
+        height: rows of a slice; 1 for an array of one axis.
+        width: columns of a slice.
+        slices: of the array.
+        planes: byte planes of a slice: what the cipher takes for channels.
+        body_bytes: of all chunks together: as many as the array has.
+        tiles: how many a slice has, down and across.
+        count: chunks of the array.
     """
 
     shape: tuple[int, ...]
     layout: str
     itemsize: int
     tile: tuple[int, int]
+    channels: int = field(init=False, compare=False)
+    height: int = field(init=False, compare=False)
+    width: int = field(init=False, compare=False)
+    slices: int = field(init=False, compare=False)
+    planes: int = field(init=False, compare=False)
+    body_bytes: int = field(init=False, compare=False)
+    tiles: tuple[int, int] = field(init=False, compare=False)
+    count: int = field(init=False, compare=False)
 
-    @cached_property
-    def channels(self) -> int:
-        """Values of a pixel."""
-        return self.shape[-1] if self.layout.endswith("C") else 1
-
-    @cached_property
-    def height(self) -> int:
-        """Rows of a slice; 1 for an array of one axis."""
-        return self.shape[self.layout.index("H")] if "H" in self.layout else 1
-
-    @cached_property
-    def width(self) -> int:
-        """Columns of a slice."""
-        return self.shape[self.layout.index("W")]
-
-    @cached_property
-    def slices(self) -> int:
-        """Slices of the array."""
-        return math.prod(self.shape) // (self.height * self.width * self.channels)
-
-    @cached_property
-    def planes(self) -> int:
-        """Byte planes of a slice: what the cipher takes for channels."""
-        return self.channels * self.itemsize
-
-    @cached_property
-    def body_bytes(self) -> int:
-        """Bytes of all chunks together: as many as the array has."""
-        return math.prod(self.shape) * self.itemsize
-
-    @cached_property
-    def tiles(self) -> tuple[int, int]:
-        """How many tiles a slice has, down and across."""
-        return -(-self.height // self.tile[0]), -(-self.width // self.tile[1])
-
-    @cached_property
-    def count(self) -> int:
-        """Chunks of the array."""
-        return self.slices * math.prod(self.tiles)
+    def __post_init__(self) -> None:
+        """Work out all sizes once: they are asked for with every chunk."""
+        sizes = dict(zip(self.layout, self.shape, strict=True))
+        channels, height, width = sizes.get("C", 1), sizes.get("H", 1), sizes["W"]
+        slices = math.prod(self.shape) // (height * width * channels)
+        tiles = -(-height // self.tile[0]), -(-width // self.tile[1])
+        known = {
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "slices": slices,
+            "planes": channels * self.itemsize,
+            "body_bytes": math.prod(self.shape) * self.itemsize,
+            "tiles": tiles,
+            "count": slices * math.prod(tiles),
+        }
+        for name, value in known.items():
+            object.__setattr__(self, name, value)
 
     def place(self, index: int) -> Place:
         """Where chunk `index` lies."""

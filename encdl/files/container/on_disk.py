@@ -15,6 +15,8 @@ from encdl.keys.key import Opener
 from encdl.utils.errors import ContainerError
 
 SUFFIX = ".encdl"
+REPORT = ".salvage.json"
+"""Ending of the file, beside a damaged one's output, that says which slices are restored or blank."""
 
 
 @contextlib.contextmanager
