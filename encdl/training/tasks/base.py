@@ -13,6 +13,7 @@ from encdl.ciphers.base import Cipher
 from encdl.ciphers.weights import CHECKPOINT_KEY
 from encdl.data.samplers import EvalSampler
 from encdl.keys.planes import PlaneSpec
+from encdl.training.tasks.hyper_parameters import save_settings
 from encdl.training.tasks.key_planes import fresh_generator, fresh_planes
 from encdl.utils import records
 from encdl.utils.errors import UsageError
@@ -36,6 +37,7 @@ class CipherTask(LightningModule):
         self, cipher: Cipher, planes: PlaneSpec, learning_rate: float, weight_decay: float, seed: int
     ) -> None:
         super().__init__()
+        save_settings(self)
         self.cipher = cipher
         self.planes, self.learning_rate, self.weight_decay, self.seed = (
             planes,
