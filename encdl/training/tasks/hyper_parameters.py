@@ -1,4 +1,4 @@
-"""What a task was made with, as plain values: `load_from_checkpoint` makes it again, and no checkpoint holds an object."""
+"""What a task was made with, as plain values, from which `load_from_checkpoint` makes it again."""
 
 from __future__ import annotations
 
@@ -41,19 +41,22 @@ def save_settings(task: LightningModule) -> None:
 
 def describe(value: Any) -> Any:
     """A setting as plain values, as YAML has it; None for what cannot be said so."""
-    if isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, list | tuple):
-        return [describe(each) for each in value]
-    if isinstance(value, Mapping):
-        return {name: describe(each) for name, each in value.items()}
-    if isinstance(value, Cipher):
-        return {"class_path": _path(type(value)), "init_args": value.config()}
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, partial):
-        return {"class_path": _path(value.func), "init_args": describe(value.keywords)}
-    return {"class_path": _path(value)} if isinstance(value, type) else None
+    match value:
+        case str() | bool() | int() | float():
+            found: Any = value
+        case list() | tuple():
+            found = [describe(each) for each in value]
+        case Mapping():
+            found = {name: describe(each) for name, each in value.items()}
+        case Cipher():
+            found = {"class_path": _path(type(value)), "init_args": value.config()}
+        case partial():
+            found = {"class_path": _path(value.func), "init_args": describe(value.keywords)}
+        case type():
+            found = {"class_path": _path(value)}
+        case _:
+            found = asdict(value) if is_dataclass(value) and not isinstance(value, type) else None
+    return found
 
 
 def _path(kind: Any) -> str:
