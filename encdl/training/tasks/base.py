@@ -13,6 +13,7 @@ from encdl.ciphers.base import CIPHERS, Cipher
 from encdl.ciphers.weights import CHECKPOINT_KEY
 from encdl.data.samplers import EvalSampler
 from encdl.keys.planes import PlaneSpec
+from encdl.training.tasks.hyper_parameters import save_settings
 from encdl.training.tasks.key_planes import fresh_generator, fresh_planes
 from encdl.utils import records
 from encdl.utils.errors import UsageError
@@ -37,6 +38,7 @@ class CipherTask(LightningModule):
     ) -> None:
         super().__init__()
         CIPHERS.check(type(cipher))
+        save_settings(self)
         self.cipher = cipher
         self.planes, self.learning_rate, self.weight_decay, self.seed = (
             planes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -57,9 +57,15 @@ class ClassifyTask(ReadTask):
 
     def configure_model(self) -> None:
         """Also count the classes; see `ReadTask.configure_model`."""
-        if not self.classes:
-            super().configure_model()
+        super().configure_model()
+        if self.classes and not hasattr(self, "class_counts"):
             self.register_buffer("class_counts", self.trainer.datamodule.class_counts())  # type: ignore[attr-defined]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Also take over how many pictures of each class there were."""
+        super().on_load_checkpoint(checkpoint)
+        if not hasattr(self, "class_counts"):
+            self.register_buffer("class_counts", checkpoint["state_dict"]["class_counts"])
 
     def loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
         """Cross-entropy, the classes weighted if `balanced`."""

@@ -119,6 +119,7 @@ class EncryptTask(CipherTask):
             raise UsageError(f"model.emphasis must be above 0 and at most 2, got {emphasis}")
         if start is not None:
             _continue_from(cipher, start)
+            self.hparams["start"] = None  # a checkpoint has the weights itself
         self.weights, self.damage = weights, damage
         self.level, self.emphasis = LEVEL_LOSSES[loss](), emphasis
         self.activity = ContentActivityLoss(activity_target)

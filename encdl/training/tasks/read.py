@@ -19,7 +19,7 @@ from encdl.ciphers.weights import weights_id
 from encdl.data.base import DataSpec, ImageDataModule
 from encdl.data.batch import ImageBatch
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import READER_KEY, Backbone, Reader
+from encdl.readers import READER_KEY, Backbone, Reader, create
 from encdl.training.tasks.base import CipherTask
 from encdl.training.tasks.key_planes import fresh_planes
 from encdl.training.tasks.views import Sight, View
@@ -112,13 +112,15 @@ class ReadTask(CipherTask):
         """Collect the figures of an answer that looks at no picture."""
 
     def configure_model(self) -> None:
-        """Build the reader for the data set's channels and classes; does nothing the second time.
+        """Build the reader for the data set's channels and classes, unless it is there.
+
+        Without a trainer it waits for `on_load_checkpoint`.
 
         Raises:
             DataError: The data set has no classes.
             UsageError: The backbone is for another task.
         """
-        if self.classes:
+        if self.classes or self._trainer is None:
             return
         data: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         spec = data.spec
@@ -189,6 +191,14 @@ class ReadTask(CipherTask):
             "weights_id": weights_id(self.cipher),
             "planes": self.planes.to_dict(),
         }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Build the reader that the checkpoint describes, unless it is there."""
+        super().on_load_checkpoint(checkpoint)
+        if not self.classes:
+            kept = checkpoint[READER_KEY]
+            self.classes, self.size = tuple(kept["classes"]), tuple(kept["size"])
+            self.reader = create(kept["reader"], len(self.classes))
 
     def read(self, sight: Sight) -> Tensor:
         """Logits for what is judged, whose size may not be that of training."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -75,8 +75,8 @@ class SegmentTask(ReadTask):
         Raises:
             DataError: The data set has no masks, or a class beyond the named ones.
         """
-        if not self.classes:
-            super().configure_model()
+        super().configure_model()
+        if self.classes and not hasattr(self, "mean_mask"):
             data: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
             self.spacing = data.spec.spacing_mm
             frequencies = data.mask_frequencies()
@@ -86,6 +86,14 @@ class SegmentTask(ReadTask):
             )  # fmt: skip
             # Not in checkpoints: it belongs to the data set that is judged, which may be another one.
             self.register_buffer("mean_mask", mean_mask(frequencies), persistent=False)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out the weights of the loss, as long as there is no data set to be trained on."""
+        super().on_load_checkpoint(checkpoint)
+        if not hasattr(self, "criterion"):
+            state = checkpoint["state_dict"]
+            for name in [name for name in state if name.startswith("criterion.")]:
+                del state[name]
 
     def loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
         """Cross-entropy and soft Dice loss."""
