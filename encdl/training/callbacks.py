@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import TQDMProgressBar, WeightAveraging
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -60,7 +60,7 @@ class Captioned(Protocol):
 
 
 class ImagePanel(Callback):
-    """Draws the first batch of each validation as the task shows it.
+    """Draws the first batch of each validation as the task shows it, PLAINTEXT images of patients included.
 
     The picture goes to the MLflow run as `panels/step-00001200.png`; without MLflow, to the same place
     below the other logger's folder, or else below `default_root_dir`.
@@ -81,6 +81,9 @@ class ImagePanel(Callback):
             UsageError: matplotlib is not installed.
         """
         need_drawing()
+        if stage == "fit" and isinstance(pl_module, HasPanel):
+            place = "the MLflow run" if run_logger(trainer) is not None else "the run's folder"
+            rank_zero_info(f"panels with plaintext images go into {place}: --no-panels leaves them out")
 
     def on_validation_batch_end(  # Lightning's signature
         self,
@@ -152,6 +155,45 @@ class AveragedWeights(WeightAveraging):
             torch._foreach_copy_(averaged, current)
 
 
+class EpochBar(TQDMProgressBar):
+    """Lightning's progress bar, counting epochs from 1 as `ProgressLines` does."""
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Begin the bar of an epoch."""
+        super().on_train_epoch_start(trainer, *_)
+        self.train_progress_bar.set_description(_epoch(trainer))
+
+
+class TellHowToGoOn(Callback):
+    """Names, when someone stops a training, the last checkpoint and the command that goes on from it.
+
+    Args:
+        words: The command line of `encdl` that started it.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = list(words)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Tell it."""
+        if not isinstance(exception, KeyboardInterrupt) or trainer.state.fn != "fit":
+            return
+        paths = [
+            Path(path)
+            for each in trainer.checkpoint_callbacks
+            for path in (getattr(each, "last_model_path", ""), getattr(each, "best_model_path", ""))
+            if path and Path(path).is_file()
+        ]
+        if paths:
+            last = str(max(paths, key=lambda path: path.stat().st_mtime))
+            again = shlex.join(["encdl", *self.words, "--ckpt_path", last])
+            rank_zero_info(f"stopped; last checkpoint: {last}\nto go on: {again}")
+        else:
+            rank_zero_info(
+                "stopped before the first checkpoint; with --resume FOLDER a run can be stopped at any time"
+            )
+
+
 class ProgressLines(Callback):
     """Prints a line at the end of each epoch, and each minute: for logs, in which no bar can move.
 
@@ -184,15 +226,18 @@ class ProgressLines(Callback):
             print(self._line(trainer), flush=True)
 
     def _line(self, trainer: Trainer) -> str:
-        several = trainer.max_epochs is not None and trainer.max_epochs > 0
-        of = f" of {trainer.max_epochs}" if several else ""
         losses = [
             f", {label} {float(trainer.callback_metrics[name]):.4f}"
             for name, label in (("train/loss", "training loss"), ("val/loss", "validation loss"))
             if name in trainer.callback_metrics
         ]
-        head = f"epoch {trainer.current_epoch + 1}{of}, step {trainer.global_step}"
+        head = f"{_epoch(trainer)}, step {trainer.global_step}"
         return f"{head}, {_duration(self._told - self._started)}{''.join(losses)}"
+
+
+def _epoch(trainer: Trainer) -> str:
+    several = trainer.max_epochs is not None and trainer.max_epochs > 0
+    return f"epoch {trainer.current_epoch + 1}" + (f" of {trainer.max_epochs}" if several else "")
 
 
 class ResultTable(Callback):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from jsonargparse import DefaultHelpFormatter, Namespace
+from jsonargparse import ActionYesNo, DefaultHelpFormatter, Namespace
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -32,7 +32,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from encdl.ciphers.weights import SETTINGS_KEY
 from encdl.data.base import ImageDataModule
 from encdl.training import class_names
-from encdl.training.callbacks import ImagePanel, ProgressLines, ResultTable
+from encdl.training.callbacks import EpochBar, ImagePanel, ProgressLines, ResultTable, TellHowToGoOn
 from encdl.training.log_reader import LogReader
 from encdl.training.resume import AtomicCheckpoints, Preempted, ResumePoint, SeededSteps
 from encdl.training.run_folder import CHECKPOINT, run_key
@@ -60,6 +60,7 @@ OVERVIEW = """Train. What is set most often, over what the YAML says:
   --trainer.devices N --trainer.strategy ddp
   --trainer.default_root_dir FOLDER        where runs go (default: runs)
   --trainer.logger false                   nothing goes into MLflow
+  --no-panels                              no plaintext images in MLflow (or the run's folder)
   --data CLASS --data.init_args.NAME VALUE pictures, as in data/README.md
   --data.init_args.batch_size N
   --model.init_args.learning_rate X
@@ -180,6 +181,13 @@ class TrainingCLI(LightningCLI):
             help="fit: save the place every so many training batches; by default every 5 minutes and at validations",
         )
 
+        parser.add_argument(
+            "--panels",
+            action=ActionYesNo(no_prefix="no-"),
+            default=True,
+            help="draw validation images, PLAINTEXT ones too, into the MLflow run or the run's folder",
+        )
+
     def _logger(self, kind: type[Logger], *args: Any, **settings: Any) -> Logger:
         """Make a logger; the folder that nobody gave it is `default_root_dir`."""
         known = inspect.signature(kind).parameters
@@ -190,6 +198,7 @@ class TrainingCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse `args` only; the base class would also look at, and warn about, the process's own."""
+        self.words = list(args)  # type: ignore[arg-type]
         self.config = parser.parse_args([class_names.current(word) for word in args])  # type: ignore[union-attr]
 
     def _parse_ckpt_path(self) -> None:
@@ -222,7 +231,11 @@ class TrainingCLI(LightningCLI):
         if bar is None and not own_bar and not sys.stdout.isatty():
             bar = False  # in a file it would show nothing until the end
             usual.append(ProgressLines())
-        if find_spec("matplotlib"):
+        elif bar is not False and not own_bar:
+            usual.append(EpochBar())
+        if not self._get(self.config, "panels"):
+            callbacks = [callback for callback in callbacks if not isinstance(callback, ImagePanel)]
+        elif find_spec("matplotlib"):
             usual.append(ImagePanel())
         else:
             rank_zero_info("No panels are drawn: matplotlib is not installed here")
@@ -232,6 +245,8 @@ class TrainingCLI(LightningCLI):
         if folder := self._get(self.config, "resume"):
             # The last of all, since its checkpoints hold the others' state.
             callbacks.append(ResumePoint(folder, self._get(self.config, "resume_every")))
+        else:
+            callbacks.append(TellHowToGoOn(self.words))
         changed = {
             "callbacks": callbacks,
             "enable_progress_bar": bar,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -21,7 +22,7 @@ from encdl.cli import main as encdl
 from encdl.training.cli import OVERVIEW, _synchronised, check, main, shorten
 from encdl.utils.errors import DataError, EncdlError, UsageError
 from tests.stores import make_store
-from tests.tiny_task import TinyData
+from tests.tiny_task import TinyData, TinyTask
 
 CONFIG = """
 model:
@@ -279,6 +280,7 @@ def test_what_help_names_are_settings() -> None:
         "--trainer.strategy": "ddp",
         "--trainer.default_root_dir": "mine",
         "--trainer.logger": "false",
+        "--no-panels": "",
         "--data": "encdl.data.class_folder.ClassFolder",
         "--data.init_args.folder": "my/images",
         "--data.init_args.batch_size": "8",
@@ -286,23 +288,71 @@ def test_what_help_names_are_settings() -> None:
         "--model.init_args.view": "Plaintext",
         "--seed_everything": "1",
     }
-    assert re.findall(r"--[a-z_.]+", OVERVIEW.replace("NAME", "folder")) == list(values)
+    assert re.findall(r"--[a-z_.-]+", OVERVIEW.replace("NAME", "folder")) == list(values)
     recipe = Path(__file__).parents[2] / "experiments" / "classifier-folder.yaml"
-    check(["fit", "--config", str(recipe), *(word for setting in values.items() for word in setting)])
+    check(["fit", "--config", str(recipe), *(word for setting in values.items() for word in setting if word)])
     with pytest.raises(UsageError):
         check(["fit", "--config", str(recipe), "--model.init_args.none", "1"])
 
 
-def test_failure_of_the_data_fails_the_run(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_fails_leaves_no_run(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*args: object) -> None:
         raise DataError("scan 7 is missing")
 
     monkeypatch.setattr(TinyData, "samples", missing)
     with pytest.raises(DataError, match="scan 7 is missing"):
         main(["fit", "--config", config])
+    assert not runs()
+
+
+def test_a_failure_of_training_fails_the_run(config: str) -> None:
+    with pytest.raises(ArithmeticError):
+        main(["fit", "--config", config, "--model.init_args.fails", "broken"])
     [run] = runs()
     assert run.info.status == "FAILED"
-    assert run.data.tags["ended_by"] == "DataError: scan 7 is missing"
+    assert run.data.tags["ended_by"] == "ArithmeticError: broken"
+
+
+def test_no_panels(config: str, caplog: pytest.LogCaptureFixture) -> None:
+    main(["fit", "--config", config])
+    assert "panels with plaintext images go into the MLflow run: --no-panels leaves them out" in caplog.text
+    caplog.clear()
+    main(["fit", "--config", config, "--no-panels"])
+    assert "plaintext" not in caplog.text
+    assert sorted(bool({"panels/step-00000002.png"} & artifacts(run)) for run in runs()) == [False, True]
+    assert len({run.data.tags["config_hash"] for run in runs()}) == 1
+
+
+def test_ctrl_c_names_the_checkpoint_and_the_command(
+    config: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["fit", "--config", config, "--trainer.max_epochs", "2"]
+    usual = TinyTask.training_step
+
+    def step(task: TinyTask, batch: Any, batch_idx: int) -> torch.Tensor:
+        if task.current_epoch == 1:
+            raise KeyboardInterrupt
+        return usual(task, batch, batch_idx)
+
+    monkeypatch.setattr("lightning.pytorch.trainer.call.signal.signal", lambda *args: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(TinyTask, "training_step", step)
+        with pytest.raises(KeyboardInterrupt):
+            main(words)
+    [run] = runs()
+    [told] = re.findall(r"to go on: encdl (.*)", caplog.text)
+    assert main(shlex.split(told)) == 0
+    [again] = runs()
+    assert (again.info.run_id, again.info.status) == (run.info.run_id, "FINISHED")
+    assert torch.load(shlex.split(told)[-1], weights_only=True)["global_step"] == 4
+
+
+def test_the_bar_counts_epochs_as_the_log_does(config: str, capfd: pytest.CaptureFixture[str]) -> None:
+    more = ["--trainer.enable_progress_bar", "true", "--trainer.max_epochs", "2", "--trainer.logger", "false"]
+    main(["fit", "--config", config, *more])
+    shown = capfd.readouterr()
+    assert "epoch 2 of 2" in shown.out + shown.err
+    assert not re.search(r"Epoch \d+: +[1-9]", shown.out + shown.err)
 
 
 def test_a_bug_keeps_its_traceback(config: str) -> None:

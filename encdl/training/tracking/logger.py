@@ -78,7 +78,8 @@ class RunLogger(MLFlowLogger):
         for name in NOISY_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
         self.root = Path(root or "runs").absolute()
-        self.killed = False
+        self.killed = self.discarded = False
+        self.resumed = run_id is not None
         self.keep_reader, self.register = keep_reader, register
         self._parameters_logged = False
         self._logged: dict[str, int] = {}
@@ -140,6 +141,7 @@ class RunLogger(MLFlowLogger):
         except mlflow.exceptions.MlflowException:
             return
         self._run_id = run_id
+        self.resumed = True
 
     def claim(self, key: str) -> None:
         """Continue the run that was started with this key, or give the key to the one that will be started."""
@@ -228,7 +230,14 @@ class RunLogger(MLFlowLogger):
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
         """End the run: FINISHED, FAILED, or KILLED if someone stopped it."""
+        if self.discarded:
+            return
         super().finalize("KILLED" if status == "failed" and self.killed else status)
+
+    def discard(self) -> None:
+        """Leave no run behind: this one never began."""
+        self.experiment.delete_run(self.run_id)
+        self.discarded = True
 
     def _join(self, parent: str | None) -> None:
         """Become a run below `parent`, in its experiment, if the store has it."""

@@ -24,7 +24,7 @@ PARENT_TAG = "mlflow.parentRunId"
 """MLflow's own; its pages show a run below the one that this names."""
 
 NOT_THE_RECIPE = re.compile(
-    r"config|subcommand|ckpt_path|seed_everything|(.*\.)?seed|trainer\.(logger|default_root_dir|enable_.*)(\..*)?"
+    r"config|subcommand|panels|ckpt_path|seed_everything|(.*\.)?seed|trainer\.(logger|default_root_dir|enable_.*)(\..*)?"
 )
 """Settings that `config_hash` leaves out: seeds, and where things are kept and shown."""
 

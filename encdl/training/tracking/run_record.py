@@ -30,6 +30,7 @@ class RunRecord(Callback):
     def __init__(self) -> None:
         self._monitor: Any = None
         self._run_id: str | None = None
+        self._began = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Name and tag the run, and start watching the machine."""
@@ -60,8 +61,18 @@ class RunRecord(Callback):
         )
         self._monitor.start()
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that there is something to keep."""
+        self._began = True
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note it, unless this only tries out whether validation works."""
+        self._began |= not trainer.sanity_checking
+
+    on_test_start = on_validation_start
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Note whether the run was stopped or failed, and why."""
+        """Note whether the run was stopped or failed, and why; one that failed before its first step is removed."""
         logger = run_logger(trainer)
         if logger is not None and trainer.is_global_zero:
             logger.killed = not isinstance(exception, Exception)  # Ctrl-C and SIGTERM are no `Exception`
@@ -70,6 +81,12 @@ class RunRecord(Callback):
                 logger.run_id, names.ENDED_TAG, f"{type(exception).__name__}: {said}"[:500]
             )
         self._stop()
+        if (
+            logger is not None
+            and trainer.is_global_zero
+            and not (self._began or logger.resumed or logger.killed)
+        ):
+            logger.discard()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stop watching the machine; say which weights the cipher has now."""
