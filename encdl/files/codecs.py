@@ -29,8 +29,9 @@ def load_codec(weights_of: WeightsName, device: str = "auto") -> Codec:
     name = os.fspath(weights_of)
     where = Path(name)
     status = where.stat() if name not in weights.SHIPPED and where.is_file() else None
+    stamp = status and (where.absolute(), status.st_mtime_ns, status.st_size)
     with _one_at_a_time:
-        return _codec(name, usable_device(device), status and (status.st_mtime_ns, status.st_size))
+        return _codec(name, usable_device(device), stamp)
 
 
 def codec_of(
