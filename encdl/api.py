@@ -144,7 +144,7 @@ def encrypt(
         array: 1 to 8 axes of integers or floats; a CPU tensor serves too. Any bit pattern comes back.
         key: the key, or a grant for the study, or the path of its file.
         layout: one letter an axis, such as "SHW"; by default up to four values in the last of three or more axes are
-            colour, and the two axes before are a picture's.
+            colour, and the two axes before are an image's.
         settings: see `EncryptionSettings`.
 
     Returns:

@@ -76,8 +76,8 @@ def pictures() -> tuple[str, list[Any]]:
 def make_files(folder: Path, small: list[Any], slices: int) -> dict[str, list[Path]]:
     """The files, by what they are: small images, and a volume of 16-bit noise, which no format makes smaller."""
     paths = [folder / f"slice-{number}.png" for number in range(len(small))]
-    for path, picture in zip(paths, small, strict=True):
-        images.write(path, picture)
+    for path, image in zip(paths, small, strict=True):
+        images.write(path, image)
     noise = np.random.default_rng(0).integers(-1024, 3072, (slices, SIDE, SIDE), dtype=np.int16)
     np.save(folder / "volume.npy", noise)
     return {

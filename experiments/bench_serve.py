@@ -1,6 +1,6 @@
 """Loads `encdl serve` with several clients on this machine and times every answer: `make bench-serve READER=CKPT`.
 
-Starts the server itself, at 127.0.0.1 on a free port, and ends it. Every request carries another picture of noise,
+Starts the server itself, at 127.0.0.1 on a free port, and ends it. Every request carries another image of noise,
 encrypted under another key, with a grant for it alone. Writes experiments/results/serve-cpu.json (or serve-cuda.json).
 Times compare only within one record.
 """
@@ -37,7 +37,7 @@ RESULTS = Path(__file__).parent / "results"
 EDGES_MS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 """Upper edges of the histogram; what took longer has a bin of its own."""
 START_S = 300
-PICTURES = 16
+IMAGES = 16
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     started = time.monotonic()
     predictor = Predictor.load(args.reader)
-    bodies = [body(predictor) for _ in range(PICTURES)]
+    bodies = [body(predictor) for _ in range(IMAGES)]
     with server(args.reader, args.device) as address:
         outcomes, wall_s = load(address, bodies, args.clients, args.requests, args.seconds)
     metrics = summed_up(outcomes, wall_s, args.clients)
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def body(predictor: Predictor) -> dict[str, Any]:
-    """A request: one picture of noise under a key of its own."""
+    """A request: one image of noise under a key of its own."""
     key, channels = Key.generate(), predictor.reader.stem.channels
     shape = predictor.size if channels == 1 else (*predictor.size, channels)
     noise = np.random.default_rng().integers(0, 256, shape, dtype=np.uint8)

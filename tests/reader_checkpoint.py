@@ -21,7 +21,7 @@ SMALL: dict[type[Any], dict[str, Any]] = {ResNet18: {"width": 4, "stride": 1}, U
 def tiny_reader(
     backbone: type[Any], stem: type[Stem] = KeyedStem, channels: int = 1, seed: int = 3
 ) -> Reader:
-    """A reader with random weights, among them the statistics of batches, whose answers differ between pictures."""
+    """A reader with random weights, among them the statistics of batches, whose answers differ between images."""
     torch.manual_seed(seed)
     body: Backbone = backbone(4, len(CLASSES[backbone]), **SMALL[backbone])
     reader = Reader(stem(channels, width=4), body)  # type: ignore[call-arg]
@@ -60,6 +60,6 @@ def save_reader(
 
 
 def smooth(seed: int = 0, shape: tuple[int, ...] = SIZE) -> images.Array:
-    """A picture with something in it."""
+    """An image with something in it."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     return (120 + 90 * np.sin(x / (4 + seed)) * np.cos(y / 5 + seed)).round().astype(np.uint8)

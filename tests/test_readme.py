@@ -32,18 +32,18 @@ QUICK = {
 COMMANDS = list(commands(README))
 MADE = [command for command in COMMANDS if command.words[0] == "make"]
 OURS = [command for command in COMMANDS if command.words[0] == "encdl"]
-PICTURES = [command for command in COMMANDS if command.words[0] == "cp" or command.words[1:2] == ["samples"]]
-"""What gives a reader pictures."""
+IMAGES = [command for command in COMMANDS if command.words[0] == "cp" or command.words[1:2] == ["samples"]]
+"""What gives a reader images."""
 FITS = [command for command in OURS if command.words[1:2] == ["fit"]]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder with what a user of the README has: the pictures that it offers, a trained reader, recipes."""
+    """A working folder with what a user of the README has: the images that it offers, a trained reader, recipes."""
     folder = tmp_path_factory.mktemp("readme")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for command in PICTURES:
+        for command in IMAGES:
             program, *words = command.words
             if program == "cp":
                 shutil.copy(*words)
@@ -90,7 +90,7 @@ def test_commands_that_do_not_train(
     done = []
     for command in OURS:
         verb, *words = command.words[1:]
-        if command in PICTURES or (verb in VERBS and VERBS[verb].whole):
+        if command in IMAGES or (verb in VERBS and VERBS[verb].whole):
             continue
         for word in words:
             if is_template(word) and "checkpoints" in word:
@@ -98,7 +98,7 @@ def test_commands_that_do_not_train(
         if any(is_template(word) for word in words):
             continue
         code = encdl([verb, *words, *QUICK.get(verb, [])])
-        # An audit is carried out; what a few pictures and attacks say of the cipher does not matter here.
+        # An audit is carried out; what a few images and attacks say of the cipher does not matter here.
         assert code in ({0, 1} if verb == "audit" else {0}), (command.text, capsys.readouterr().err)
         done.append(verb)
     assert set(done) >= {"keygen", "encrypt", "decrypt", "predict", "audit"}
@@ -106,8 +106,8 @@ def test_commands_that_do_not_train(
 
 
 def what_comes_back_is_the_scan(folder: Path) -> None:
-    """Every picture that the commands decrypted."""
-    [copied] = [command for command in PICTURES if command.words[0] == "cp"]
+    """Every image that the commands decrypted."""
+    [copied] = [command for command in IMAGES if command.words[0] == "cp"]
     original = images.read(folder / copied.words[-1])
     outputs = [
         words[words.index("-o") + 1]

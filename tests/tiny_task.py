@@ -50,7 +50,7 @@ class Shift(torch.nn.Module):
 
 
 class TinyTask(LightningModule):
-    """Learns the mean of the pictures; fails on request."""
+    """Learns the mean of the images; fails on request."""
 
     def __init__(
         self, cipher: torch.nn.Module | None = None, shape: Shape | None = None, fails: str = ""
@@ -85,7 +85,7 @@ class DrawingTask(CipherTask):
     """A task whose every step hangs on all there is to restore.
 
     Weights, momentum, learning rate, batch norm, dropout, torch's, numpy's and Python's random numbers, keys, damage,
-    and which pictures come when.
+    and which images come when.
 
     Args:
         seed: Fixes keys and damage.
@@ -134,7 +134,7 @@ class DrawingTask(CipherTask):
 
 
 class TinyData(ImageDataModule):
-    """Eight noisy pictures of 16 x 16 pixels."""
+    """Eight noisy images of 16 x 16 pixels."""
 
     @property
     def spec(self) -> DataSpec:
@@ -142,11 +142,11 @@ class TinyData(ImageDataModule):
 
     def samples(self, split: Split) -> Sequence[Sample]:
         noise = np.random.default_rng(0).integers(0, 256, (8, 1, 16, 16), dtype=np.uint8)
-        return [{"image": picture} for picture in noise]
+        return [{"image": image} for image in noise]
 
 
 class FiveLabelled(TinyData):
-    """Five pictures of two classes, bright and dark, to train on and to judge."""
+    """Five images of two classes, bright and dark, to train on and to judge."""
 
     @property
     def spec(self) -> DataSpec:
@@ -167,8 +167,8 @@ class FourLabelled(FiveLabelled):
         return super().samples(split)[:4]
 
 
-class OnePicture(TinyData):
-    """A single picture."""
+class OneImage(TinyData):
+    """A single image."""
 
     def samples(self, split: Split) -> Sequence[Sample]:
         return super().samples(split)[:1]

@@ -1,4 +1,4 @@
-"""Pages that need nothing beside them: one HTML file with its style and its pictures inside, and no script."""
+"""Pages that need nothing beside them: one HTML file with its style and its images inside, and no script."""
 
 from __future__ import annotations
 

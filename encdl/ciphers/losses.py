@@ -1,6 +1,6 @@
 """What the ciphers are trained by: one class a loss, each a module that gives a scalar to minimise.
 
-Shapes: pictures, ciphertexts and masks are (N, 1, H, W) float32 of levels 0..255; logits are (N, 1, H, W) float32.
+Shapes: images, ciphertexts and masks are (N, 1, H, W) float32 of levels 0..255; logits are (N, 1, H, W) float32.
 A level v is taken as the angle 2*pi*v/256 wherever a loss must not see an edge between 255 and 0.
 """
 
@@ -165,7 +165,7 @@ class UniformityLoss(nn.Module):
 
 
 class AutocorrelationLoss(nn.Module):
-    """Circular autocorrelation of each ciphertext at small lags, averaged; about 0 for noise, 1 for a flat picture.
+    """Circular autocorrelation of each ciphertext at small lags, averaged; about 0 for noise, 1 for a flat image.
 
     By the Wiener-Khinchin theorem: the inverse Fourier transform of the power spectrum of exp(i angle). What noise
     gives by chance, 1/n, is taken off.
@@ -190,7 +190,7 @@ class AutocorrelationLoss(nn.Module):
 
 
 class ContentActivityLoss(nn.Module):
-    """Keeps the masks of two pictures under one key apart, so that the network is more than a keystream.
+    """Keeps the masks of two images under one key apart, so that the network is more than a keystream.
 
     Activity is the mean of 1 - cos of the masks' phase difference: 0 when content does nothing, 1 when the masks are
     unrelated. Only the shortfall from `target` costs, squared, so that the loss does not buy activity that noise
@@ -205,17 +205,17 @@ class ContentActivityLoss(nn.Module):
         self.target = target
 
     def forward(self, mask: Tensor, other: Tensor) -> Tensor:
-        """Masks of two different pictures under the same key planes, of one shape; a scalar in 0..target^2."""
+        """Masks of two different images under the same key planes, of one shape; a scalar in 0..target^2."""
         activity = (1.0 - ((mask - other) * TURN).cos()).mean()
         return (self.target - activity).clamp(min=0.0).square()
 
 
 class WrongKeyLoss(nn.Module):
-    """Makes decryption depend on the key: under a wrong key the picture must read no better than its own mean.
+    """Makes decryption depend on the key: under a wrong key the image must read no better than its own mean.
 
-    With L the binary-likelihood loss of what a wrong key gives and M that of the picture's mean grey,
-    max(0, 1 - L / M): 0 once a wrong key tells no more than the mean, 1 when it opens the picture. Without it an
-    encryption autoencoder learns to ignore its key planes. L and M are averages: a picture whose background comes out
+    With L the binary-likelihood loss of what a wrong key gives and M that of the image's mean grey,
+    max(0, 1 - L / M): 0 once a wrong key tells no more than the mean, 1 when it opens the image. Without it an
+    encryption autoencoder learns to ignore its key planes. L and M are averages: an image whose background comes out
     very wrong counts as closed even where its tissue lies open.
     """
 
@@ -224,7 +224,7 @@ class WrongKeyLoss(nn.Module):
         self.likelihood = BinaryLikelihoodLoss()
 
     def forward(self, wrong_logits: Tensor, image: Tensor) -> Tensor:
-        """Logits under wrong key planes and the picture, of one shape; a scalar in 0..1."""
+        """Logits under wrong key planes and the image, of one shape; a scalar in 0..1."""
         mean = (image / 255.0).mean(dim=(1, 2, 3), keepdim=True).clamp(1 / 512, 1 - 1 / 512)
         floor = self.likelihood(mean.logit().expand_as(image), image).clamp(min=1e-3)
         loss: Tensor = (1.0 - self.likelihood(wrong_logits, image) / floor).clamp(min=0.0)
@@ -232,7 +232,7 @@ class WrongKeyLoss(nn.Module):
 
 
 class AdversaryLoss(nn.Module):
-    """An attacker network trained at the same time to read the picture off the ciphertext without a key.
+    """An attacker network trained at the same time to read the image off the ciphertext without a key.
 
     The loss is the attacker's own binary-likelihood loss. The attacker minimises it; the gradient that goes back
     into the cipher is reversed and scaled by `strength` (gradient reversal: Ganin and Lempitsky 2015,
@@ -251,7 +251,7 @@ class AdversaryLoss(nn.Module):
         self.likelihood = BinaryLikelihoodLoss()
 
     def forward(self, ciphertext: Tensor, image: Tensor) -> Tensor:
-        """Ciphertext and picture (levels) of one shape; a scalar >= 0."""
+        """Ciphertext and image (levels) of one shape; a scalar >= 0."""
         seen = _ReverseGradient.apply(ciphertext, self.strength)  # type: ignore[no-untyped-call]
         logits = from_phases(self.attacker(circle(to_phases(seen))), *image.shape[-2:])
         loss: Tensor = self.likelihood(logits, image)

@@ -1,7 +1,7 @@
 """The `thesis` cipher: a plain multi-scale dilated encryption autoencoder with the key planes as input.
 
 This is the baseline that the thesis's abstract describes, as far as it can be read from it: an encoder takes the
-picture and the key planes to a ciphertext between 0 and 1, quantised to 256 levels; a decoder takes ciphertext and
+image and the key planes to a ciphertext between 0 and 1, quantised to 256 levels; a decoder takes ciphertext and
 key planes back to the likelihood of a binary image. Nothing makes it exact.
 """
 

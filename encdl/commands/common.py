@@ -51,7 +51,7 @@ def add_reader(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--any-size",
         action="store_true",
-        help="let a classifier read pictures of another size than it was trained on, less reliably",
+        help="let a classifier read images of another size than it was trained on, less reliably",
     )
     add_cipher(
         parser,

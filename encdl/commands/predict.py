@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlay",
         action="store_true",
-        help="also draw each mask over the encrypted picture, as NAME.overlay.png; it shows no decrypted pixel",
+        help="also draw each mask over the encrypted image, as NAME.overlay.png; it shows no decrypted pixel",
     )
     add_reader(parser)
 
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         atomic.different_files(args.output, *inputs)
     with one_line_warnings(ignore=WeakPlanesWarning):  # too late to tell: the files are what they are
-        # MONAI imports whatever it finds; that takes longer than a picture does.
+        # MONAI imports whatever it finds; that takes longer than an image does.
         with without("mlflow", "matplotlib.pyplot", "pandas"):
             predictor = load_reader(args, args.reader)
         reading = _Reading(sources, predictor, opener)

@@ -1,4 +1,4 @@
-"""`encdl samples`: pictures to try the other verbs on, for who has none at hand."""
+"""`encdl samples`: images to try the other verbs on, for who has none at hand."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"where they go, into the sub-folders {' and '.join(FOLDERS)}; made if it is not there",
     )
     parser.add_argument(
-        "--count", type=int, default=8, metavar="N", help="how many pictures (default: 8, at most 40)"
+        "--count", type=int, default=8, metavar="N", help="how many images (default: 8, at most 40)"
     )
-    parser.add_argument("--force", action="store_true", help="replace the pictures if they exist")
+    parser.add_argument("--force", action="store_true", help="replace the images if they exist")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw the pictures and write them."""
+    """Draw the images and write them."""
     from encdl.data.lesions import most_samples, sample_slices  # noqa: PLC0415
     from encdl.files import images  # noqa: PLC0415
 
     if not 1 <= args.count <= most_samples():
         raise UsageError(f"--count {args.count}: must be from 1 to {most_samples()}")
     pictures = {}
-    for index, lesion, picture in sample_slices(args.count):
+    for index, lesion, image in sample_slices(args.count):
         name = f"slice-{index:03}-{LESIONS}.png" if lesion else f"slice-{index:03}.png"
-        pictures[args.folder / FOLDERS[lesion] / name] = picture
+        pictures[args.folder / FOLDERS[lesion] / name] = image
     for path in pictures:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.check_output(path, args.force)
-    for path, picture in pictures.items():
-        images.write(path, picture, force=args.force)
+    for path, image in pictures.items():
+        images.write(path, image, force=args.force)
     print(
-        f"{args.folder}: {args.count} picture{'s' * (args.count != 1)} of the MNI152 brain, {args.count // 2} with "
+        f"{args.folder}: {args.count} image{'s' * (args.count != 1)} of the MNI152 brain, {args.count // 2} with "
         "a SYNTHETIC lesion (drawn by EncDL: no disease)"
     )
     return 0

@@ -18,7 +18,7 @@ from monai.transforms import RandomizableTransform
 def pipeline(height: int, width: int) -> A.Compose:
     """Random flips, turns, affine maps, crops and changes of brightness, ending in height x width pixels.
 
-    Half of the crops keep the scale of the picture and half change it, so that what is learnt fits finer and
+    Half of the crops keep the scale of the image and half change it, so that what is learnt fits finer and
     coarser scans than those trained on. What is turned in from outside is black, as a scan's background is.
     """
     return A.Compose(
@@ -42,7 +42,7 @@ def pipeline(height: int, width: int) -> A.Compose:
 
 
 def gentle_pipeline(height: int, width: int) -> A.Compose:
-    """Left-right flips, small turns, shifts and changes of scale and brightness of whole height x width pictures.
+    """Left-right flips, small turns, shifts and changes of scale and brightness of whole height x width images.
 
     Nothing is cut off but at the rim, so a label stays true.
     """
@@ -63,7 +63,7 @@ class Augment(RandomizableTransform):  # type: ignore[misc]  # MONAI has no type
 
     Args:
         size: Height and width of the result in pixels.
-        whole: Keep the whole picture in view and change it gently, instead of cutting a random part out.
+        whole: Keep the whole image in view and change it gently, instead of cutting a random part out.
 
     The result is a function of the sample and of `set_random_state`'s seed only.
     """

@@ -24,7 +24,7 @@ from encdl.utils.registry import Registry
 
 Split: TypeAlias = Literal["train", "val", "test"]
 Sample: TypeAlias = dict[str, Any]
-"""One picture: `image` uint8 (C, H, W), and `label` int or `mask` uint8 (1, H, W) where there are any."""
+"""One image: `image` uint8 (C, H, W), and `label` int or `mask` uint8 (1, H, W) where there are any."""
 
 Loader = TypeVar("Loader", bound=DataLoader[Any])
 
@@ -36,12 +36,12 @@ class DataSpec:
     """What a task may know of a data set.
 
     Attributes:
-        channels: Channels of every picture.
-        height: Height in pixels of a validation or test picture.
+        channels: Channels of every image.
+        height: Height in pixels of a validation or test image.
         width: Its width in pixels.
         classes: Names of the classes, by label; empty where there are none.
         spacing_mm: Size of a pixel (height, width) in millimetres, where the data set knows it.
-        note: What must stand beside pictures and figures of it, such as that something is synthetic; mostly empty.
+        note: What must stand beside images and figures of it, such as that something is synthetic; mostly empty.
     """
 
     channels: int
@@ -53,15 +53,15 @@ class DataSpec:
 
 
 class DrawDataset(Dataset[Sample]):
-    """Random transforms over a data set of finished pictures, seeded by the draw.
+    """Random transforms over a data set of finished images, seeded by the draw.
 
     Args:
-        pictures: Gives one sample an index.
+        images: Gives one sample an index.
         transform: A MONAI transform with `set_random_state`.
     """
 
-    def __init__(self, pictures: Dataset[Sample], transform: Any) -> None:
-        self.pictures, self.transform = pictures, transform
+    def __init__(self, images: Dataset[Sample], transform: Any) -> None:
+        self.pictures, self.transform = images, transform
 
     def __getitem__(self, draw: Draw) -> Sample:
         index, seed = draw
@@ -75,18 +75,18 @@ class ImageDataModule(LightningDataModule, ABC):
     """Base of the data sets.
 
     Training batches are random crops, augmented if asked for; validation and test batches are
-    whole pictures in a fixed order. Every batch is an `encdl.data.batch.ImageBatch`.
+    whole images in a fixed order. Every batch is an `encdl.data.batch.ImageBatch`.
 
     It is a dataclass, so a data set that is one too adds its own settings to these, and gives one of these
     another default, without a constructor.
 
     Args:
-        batch_size: Pictures a training batch.
-        eval_batch_size: Pictures a validation or test batch.
-        crop: Height and width in pixels of a training crop; 0 trains on whole pictures (and augments them
+        batch_size: Images a training batch.
+        eval_batch_size: Images a validation or test batch.
+        crop: Height and width in pixels of a training crop; 0 trains on whole images (and augments them
             gently, so that what a label is about stays in view).
-        repeats: How many crops of each picture an epoch holds.
-        num_workers: Loader processes; 0 loads in the training process. Changes no picture.
+        repeats: How many crops of each image an epoch holds.
+        num_workers: Loader processes; 0 loads in the training process. Changes no image.
         seed: Fixes the order, the crops and the augmentation.
         augment: Flip, turn, stretch and change the brightness of training crops (needs albumentations).
 
@@ -122,7 +122,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def samples(self, split: Split) -> Sequence[Sample]:
-        """The pictures of one split, as dictionaries that `reading()` turns into finished samples.
+        """The images of one split, as dictionaries that `reading()` turns into finished samples.
 
         Raises:
             DataError: The data set is missing, empty or malformed.
@@ -132,35 +132,33 @@ class ImageDataModule(LightningDataModule, ABC):
         """How often each class of the spec occurs in training: int64 (classes,).
 
         Raises:
-            DataError: The training pictures have no labels, or a label beyond the classes.
+            DataError: The training images have no labels, or a label beyond the classes.
         """
         classes = len(self.spec.classes)
         labels = [sample.get("label") for sample in self.samples("train")]
         if not all(label is not None and 0 <= label < classes for label in labels):
             raise DataError(
-                f"{type(self).__name__} has training pictures without a label from 0 to {classes - 1}: "
+                f"{type(self).__name__} has training images without a label from 0 to {classes - 1}: "
                 "classification needs one for each"
             )
         return torch.bincount(torch.tensor(labels, dtype=torch.int64), minlength=classes)
 
     def mask_frequencies(self) -> Tensor:
-        """How often each pixel of a training picture has each class: float32 (classes, H, W), each from 0 to 1.
+        """How often each pixel of a training image has each class: float32 (classes, H, W), each from 0 to 1.
 
         Masks of another size than that of `spec` are stretched to it.
 
         Raises:
-            DataError: A training picture has no mask, or a class beyond the named ones.
+            DataError: A training image has no mask, or a class beyond the named ones.
         """
         spec, name = self.spec, type(self).__name__
-        # What a data set has yet to decode is taken from its finished pictures, before augmentation.
+        # What a data set has yet to decode is taken from its finished images, before augmentation.
         samples = self._ready("train").pictures if self.reading("train") else self.samples("train")
         counts = torch.zeros(len(spec.classes), spec.height, spec.width)
         for index in range(len(samples)):
             mask = samples[index].get("mask")
             if mask is None:
-                raise DataError(
-                    f"{name} has training pictures without a mask: segmentation needs one for each"
-                )
+                raise DataError(f"{name} has training images without a mask: segmentation needs one for each")
             known = torch.as_tensor(mask)
             if int(known.max()) >= len(spec.classes):
                 raise DataError(
@@ -213,11 +211,11 @@ class ImageDataModule(LightningDataModule, ABC):
         self._place_to_resume = dict(state_dict)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Whole pictures of the validation split, in a fixed order, dealt out over the ranks batch by batch."""
+        """Whole images of the validation split, in a fixed order, dealt out over the ranks batch by batch."""
         return self._judging("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Whole pictures of the test split, in the same way."""
+        """Whole images of the test split, in the same way."""
         return self._judging("test")
 
     def _judging(self, split: Split) -> DataLoader[Sample]:
@@ -251,7 +249,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """The finished data set of one split; random crops for training."""
         samples = list(self.samples(split))
         if not samples:
-            raise DataError(f"{type(self).__name__} has no pictures in its {split} split")
+            raise DataError(f"{type(self).__name__} has no images in its {split} split")
         monai_data, transforms = need("monai.data", PURPOSE), need("monai.transforms", PURPOSE)
         tensors = transforms.EnsureTyped(
             keys=["image", "mask"], dtype=torch.uint8, track_meta=False, allow_missing_keys=True
@@ -259,13 +257,13 @@ class ImageDataModule(LightningDataModule, ABC):
         reading = self.reading(split)
         random = [self._training_transform()] if split == "train" else []
         if not reading:
-            pictures = monai_data.Dataset(samples, None if random else tensors)
+            images = monai_data.Dataset(samples, None if random else tensors)
         else:
             steps = reading if random else [*reading, tensors]
-            pictures = self._read(monai_data, samples, transforms.Compose(steps))
-        result: Dataset[Sample] = pictures
+            images = self._read(monai_data, samples, transforms.Compose(steps))
+        result: Dataset[Sample] = images
         if random:
-            result = DrawDataset(pictures, transforms.Compose([*random, tensors]))
+            result = DrawDataset(images, transforms.Compose([*random, tensors]))
         return result
 
     def _read(self, monai_data: Any, samples: list[Sample], transform: Any) -> Any:
@@ -283,7 +281,7 @@ class ImageDataModule(LightningDataModule, ABC):
         spec, size = self.spec, (self.crop, self.crop)
         if self.crop > min(spec.height, spec.width):
             raise UsageError(
-                f"crop is {self.crop}, larger than the {spec.height} x {spec.width} pictures of "
+                f"crop is {self.crop}, larger than the {spec.height} x {spec.width} images of "
                 f"{type(self).__name__}: set crop to {min(spec.height, spec.width)} or less, or to 0"
             )
         if self.crop == 0:

@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 class ImageBatch(TypedDict):
-    """One batch of pictures of equal size.
+    """One batch of images of equal size.
 
     Attributes:
         image: uint8 (B, C, H, W), 0 to 255.
         label: int64 (B,), index into the data set's class names; only where the data set has classes.
         mask: uint8 (B, 1, H, W), class of each pixel; only where the data set has masks.
-        volume: int64 (B,), index of the three-dimensional scan that a picture is a slice of, within its split; only
+        volume: int64 (B,), index of the three-dimensional scan that an image is a slice of, within its split; only
             where the data set knows it.
     """
 

@@ -1,4 +1,4 @@
-"""A folder of picture files with one sub-folder for each class."""
+"""A folder of image files with one sub-folder for each class."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from encdl.data.base import PURPOSE, DataSpec, Sample, Split
-from encdl.data.image_folder import ImageFolder, ReadPicture
-from encdl.data.resize import FitPicture
+from encdl.data.image_folder import ImageFolder, ReadImage
+from encdl.data.resize import FitImage
 from encdl.data.splits import GROUPS, SPLITS
 from encdl.utils.errors import DataError
 from encdl.utils.lazy import need
@@ -19,17 +19,17 @@ from encdl.utils.lazy import need
 
 @dataclass(eq=False, repr=False)
 class ClassFolder(ImageFolder):
-    """Labelled pictures: `FOLDER/CLASS/…`, or `FOLDER/train/CLASS/…` and the same for `val` and `test`.
+    """Labelled images: `FOLDER/CLASS/…`, or `FOLDER/train/CLASS/…` and the same for `val` and `test`.
 
-    The sub-folders' names are the classes, in the order of the alphabet. Pictures are read as by `ImageFolder`; but as
-    a label is about the whole picture, none is cut: each is resized until it fits `size`, and padded with black. Where
+    The sub-folders' names are the classes, in the order of the alphabet. Images are read as by `ImageFolder`; but as
+    a label is about the whole image, none is cut: each is resized until it fits `size`, and padded with black. Where
     the splits are not given as folders, each class is split by itself, so that every split has all of them; `group`
     works across classes, as one patient may be in two.
 
     Args:
         folder: Where the classes' folders are.
-        size: Height and width of every picture.
-        crop: As in `ImageDataModule`; 0, the default here, trains on whole pictures.
+        size: Height and width of every image.
+        crop: As in `ImageDataModule`; 0, the default here, trains on whole images.
 
     Raises:
         UsageError: A number is out of its range.
@@ -51,7 +51,7 @@ class ClassFolder(ImageFolder):
 
     def reading(self, split: Split) -> list[Any]:
         """Read, convert and fit into `size`."""
-        steps = [ReadPicture(self.channels), FitPicture(self.size)]
+        steps = [ReadImage(self.channels), FitImage(self.size)]
         compose = need("monai.transforms", PURPOSE)
         return [compose.Lambdad(keys="image", func=step) for step in steps]
 
@@ -72,7 +72,7 @@ class ClassFolder(ImageFolder):
             for name in names:
                 if not counts[split][name]:
                     raise DataError(
-                        f"{self.root}: no picture of class {name} is left for {split}: give each class 3 or more "
+                        f"{self.root}: no image of class {name} is left for {split}: give each class 3 or more "
                         f"{GROUPS[self.group]}, or set data.init_args.group to another of {', '.join(GROUPS)}"
                     )
         return names

@@ -16,7 +16,7 @@ import numpy as np
 
 from encdl.data.base import PURPOSE, DataSpec, ImageDataModule, Sample, Split
 from encdl.data.download import fetch
-from encdl.data.resize import FitPicture
+from encdl.data.resize import FitImage
 from encdl.data.splits import deal
 from encdl.data.volumes import Axis, flat, read_volume, to_bytes, with_label
 from encdl.utils.errors import DataError, UsageError
@@ -174,7 +174,7 @@ class Decathlon(ImageDataModule):
                 f"{pair[1]}: holds labels other than 0 to {len(self.classes) - 1}: fetch the task again"
             )
         levels = to_bytes(image.voxels[self.channels], self.window, self.percentiles)
-        labels, fit, pixel = labels.astype(np.uint8), FitPicture(self.size), image.plane(self.axis)
+        labels, fit, pixel = labels.astype(np.uint8), FitImage(self.size), image.plane(self.axis)
         return [
             {
                 "image": fit(flat(levels, self.axis, index), pixel),

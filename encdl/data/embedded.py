@@ -66,7 +66,7 @@ def volume(name: Literal["t1", "grey", "white"] = "t1") -> np.ndarray:
 
 
 def axial_slice(voxels: np.ndarray, index: int) -> np.ndarray:
-    """Slice `index` of a template volume as a picture with the front of the head up: uint8 (1, 233, 197)."""
+    """Slice `index` of a template volume as an image with the front of the head up: uint8 (1, 233, 197)."""
     return np.ascontiguousarray(np.rot90(voxels[:, :, index]))[None]
 
 

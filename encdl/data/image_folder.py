@@ -1,4 +1,4 @@
-"""A folder of picture files of any size and kind."""
+"""A folder of image files of any size and kind."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class ImageFolder(ImageDataModule):
     split there. Files of one patient, say, stay together with `group: folder` if they lie in one sub-folder, and with
     `group: prefix` if their names start alike, up to the first underscore (`patient012_3.png`).
 
-    Pictures become uint8 with `channels` channels: transparency is dropped, colour becomes luminance or grey is
-    repeated, and 16-bit pictures are stretched from their own darkest to their brightest level.
+    Images become uint8 with `channels` channels: transparency is dropped, colour becomes luminance or grey is
+    repeated, and 16-bit images are stretched from their own darkest to their brightest level.
 
     Args:
         folder: Where the files are.
-        size: Height and width of a validation or test picture, cut or padded with black around the middle.
+        size: Height and width of a validation or test image, cut or padded with black around the middle.
         channels: 1 (grey) or 3 (colour).
         group: What must not be torn apart by the split: nothing but the single file, files whose names start
             alike up to the first `_`, or each sub-folder.
         val_share: Share of the groups for validation; at least one.
         test_share: The same for testing.
-        cache: Keep all pictures in memory instead of reading them again in every epoch.
+        cache: Keep all images in memory instead of reading them again in every epoch.
 
     Raises:
         UsageError: A number is out of its range.
@@ -85,7 +85,7 @@ class ImageFolder(ImageDataModule):
         """Read and convert; cut or pad to `size` unless random crops follow."""
         transforms = need("monai.transforms", PURPOSE)
         crop = self.crop if split == "train" else 0
-        steps = [transforms.Lambdad(keys="image", func=ReadPicture(self.channels, crop))]
+        steps = [transforms.Lambdad(keys="image", func=ReadImage(self.channels, crop))]
         if crop == 0:
             steps.append(transforms.ResizeWithPadOrCropd(keys="image", spatial_size=(self.size, self.size)))
             steps.append(transforms.ToNumpyd(keys="image", dtype=np.uint8))
@@ -96,16 +96,16 @@ class ImageFolder(ImageDataModule):
         """The files of each split, in a fixed order.
 
         Raises:
-            DataError: The folder is missing, has too few pictures, or a group of them in two splits.
+            DataError: The folder is missing, has too few images, or a group of them in two splits.
         """
         if not self.root.is_dir():
             raise DataError(
-                f"{self.root}: no such folder: set data.init_args.folder to your folder of pictures"
+                f"{self.root}: no such folder: set data.init_args.folder to your folder of images"
             )
         shares: dict[Split, float] = {"test": self.test_share, "val": self.val_share}
         if not self._given:
-            return self._split(pictures_below(self.root), shares)
-        parts = {split: pictures_below(self.root / split) for split in self._given}
+            return self._split(images_below(self.root), shares)
+        parts = {split: images_below(self.root / split) for split in self._given}
         missing = {split: share for split, share in shares.items() if split not in parts}
         if missing:
             parts |= self._split(parts["train"], missing)
@@ -155,12 +155,12 @@ class ImageFolder(ImageDataModule):
 
 
 @dataclass(frozen=True)
-class ReadPicture:
+class ReadImage:
     """Reads a file as uint8 (channels, H, W).
 
     Attributes:
         channels: 1 or 3.
-        least: A picture with fewer rows or columns is refused.
+        least: An image with fewer rows or columns is refused.
     """
 
     channels: int
@@ -170,7 +170,7 @@ class ReadPicture:
         """Read `path`.
 
         Raises:
-            ImageFileError: It is no readable picture.
+            ImageFileError: It is no readable image.
             DataError: It is too small, or has neither grey nor colour.
         """
         array: np.ndarray = images.read(path)
@@ -187,7 +187,7 @@ def read_as_it_is(path: Path) -> np.ndarray:
     """Read a file as uint8 (1, H, W) if it is grey, (3, H, W) if it has colour.
 
     Raises:
-        ImageFileError: It is no readable picture.
+        ImageFileError: It is no readable image.
         DataError: It has neither grey nor colour.
     """
     array: np.ndarray = images.read(path)
@@ -209,7 +209,7 @@ def _converted(path: Path, array: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _to_bytes(planes: np.ndarray) -> np.ndarray:
-    """uint8 as it is; deeper levels stretched from the picture's own darkest to its brightest."""
+    """uint8 as it is; deeper levels stretched from the image's own darkest to its brightest."""
     if planes.dtype == np.uint8:
         return planes
     low, high = float(planes.min()), float(planes.max())
@@ -217,8 +217,8 @@ def _to_bytes(planes: np.ndarray) -> np.ndarray:
     return stretched.round().astype(np.uint8)
 
 
-def pictures_below(folder: Path) -> list[Path]:
-    """All picture files below `folder`, hidden ones left out.
+def images_below(folder: Path) -> list[Path]:
+    """All image files below `folder`, hidden ones left out.
 
     Raises:
         DataError: There is none.
@@ -231,5 +231,5 @@ def pictures_below(folder: Path) -> list[Path]:
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     if not found:
-        raise DataError(f"{folder}: holds no pictures ({', '.join(images.READABLE_SUFFIXES)})")
+        raise DataError(f"{folder}: holds no images ({', '.join(images.READABLE_SUFFIXES)})")
     return sorted(found)

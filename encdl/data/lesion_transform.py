@@ -11,7 +11,7 @@ from encdl.data.lesions import SITES, draw_lesion, without_sites
 
 
 class SyntheticLesion(RandomizableTransform):  # type: ignore[misc]  # MONAI has no types
-    """Draws a SYNTHETIC lesion into pictures of label 1; a function of the sample and of the random state only."""
+    """Draws a SYNTHETIC lesion into images of label 1; a function of the sample and of the random state only."""
 
     def __call__(self, sample: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """A new sample: `image` uint8 (1, H, W) and `label`."""

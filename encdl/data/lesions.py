@@ -37,15 +37,15 @@ LEVEL = (20.0, 80.0)
 class SyntheticLesionMRI(ImageDataModule):
     """MNI152 slices at 2 mm, 96 x 80 pixels, with a SYNTHETIC lesion (label 1) or none (label 0).
 
-    Training draws another lesion each time; validation and test draw `copies` pictures of each slice and label once,
-    from fixed seeds. Every picture is also gently augmented, or there would be ten different test pictures without
+    Training draws another lesion each time; validation and test draw `copies` images of each slice and label once,
+    from fixed seeds. Every image is also gently augmented, or there would be ten different test images without
     a lesion. Training, validation and test slices are slabs with gaps between them.
 
     Args:
         batch_size: As for every data module, like the rest but `crop` and `augment`, which are fixed.
         eval_batch_size: See `ImageDataModule`.
-        repeats: How often an epoch draws each of the 172 training pictures.
-        copies: Validation and test pictures of each slice and label.
+        repeats: How often an epoch draws each of the 172 training images.
+        copies: Validation and test images of each slice and label.
 
     Raises:
         UsageError: A number is out of its range.
@@ -68,7 +68,7 @@ class SyntheticLesionMRI(ImageDataModule):
         return DataSpec(1, HEIGHT, WIDTH, classes=CLASSES, spacing_mm=(2.0, 2.0), note=NOTE)
 
     def samples(self, split: Split) -> Sequence[Sample]:
-        """Training: each slice once a label, undrawn. Validation and test: finished pictures."""
+        """Training: each slice once a label, undrawn. Validation and test: finished images."""
         undrawn = [
             {"image": half(t1), "label": label, SITES: sites_in(white)}
             for t1, white in self._slices[split]
@@ -97,10 +97,10 @@ class SyntheticLesionMRI(ImageDataModule):
         return transforms.Compose([lesion, super()._training_transform()])
 
 
-def half(picture: np.ndarray) -> np.ndarray:
+def half(image: np.ndarray) -> np.ndarray:
     """The middle of a template slice at half the resolution: uint8 (1, 233, 197) to (1, 96, 80)."""
-    top, left = (picture.shape[1] - 2 * HEIGHT) // 2, (picture.shape[2] - 2 * WIDTH) // 2
-    middle = picture[:, top : top + 2 * HEIGHT, left : left + 2 * WIDTH]
+    top, left = (image.shape[1] - 2 * HEIGHT) // 2, (image.shape[2] - 2 * WIDTH) // 2
+    middle = image[:, top : top + 2 * HEIGHT, left : left + 2 * WIDTH]
     means: np.ndarray = middle.reshape(-1, HEIGHT, 2, WIDTH, 2).mean((2, 4))
     return means.round().astype(np.uint8)
 
@@ -111,17 +111,17 @@ def sites_in(white: np.ndarray) -> np.ndarray:
     return sites
 
 
-def draw_lesion(picture: np.ndarray, sites: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """A copy of `picture`, uint8 (1, H, W), with one SYNTHETIC lesion.
+def draw_lesion(image: np.ndarray, sites: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """A copy of `image`, uint8 (1, H, W), with one SYNTHETIC lesion.
 
     Args:
-        picture: The slice.
+        image: The slice.
         sites: bool (H, W), where its centre may be; anywhere in the brain if nowhere.
         random: Decides place, size, form and brightness.
     """
-    rows, columns = np.nonzero(sites if sites.any() else picture[0] > 0)
+    rows, columns = np.nonzero(sites if sites.any() else image[0] > 0)
     chosen = random.randint(len(rows))
-    y, x = np.mgrid[: picture.shape[1], : picture.shape[2]]
+    y, x = np.mgrid[: image.shape[1], : image.shape[2]]
     down, right = y - rows[chosen], x - columns[chosen]
     angle, radius = random.uniform(0, np.pi), random.uniform(*RADIUS_PX)
     stretch, wobble = random.uniform(0.7, 1.4), random.uniform(0, 0.25)
@@ -129,8 +129,8 @@ def draw_lesion(picture: np.ndarray, sites: np.ndarray, random: np.random.Random
     across = (down * np.cos(angle) - right * np.sin(angle)) * stretch
     edge = radius * (1 + wobble * np.sin(3 * np.arctan2(across, along) + random.uniform(0, 2 * np.pi)))
     share = 1 / (1 + np.exp(2.0 * (np.hypot(along, across) - edge)))  # soft over about 2 pixels
-    share = share * (picture[0] > 0)
-    mixed: np.ndarray = picture + share * (random.uniform(*LEVEL) - picture.astype(np.float64))
+    share = share * (image[0] > 0)
+    mixed: np.ndarray = image + share * (random.uniform(*LEVEL) - image.astype(np.float64))
     return mixed.round().clip(0, 255).astype(np.uint8)
 
 
@@ -156,9 +156,9 @@ def sample_slices(count: int) -> list[tuple[int, bool, np.ndarray]]:
     t1, white, slices = volume("t1"), volume("white"), (count + 1) // 2
     for number in range(slices):
         index = held_out[number * len(held_out) // slices]
-        picture, sites = half(axial_slice(t1, index)), sites_in(axial_slice(white, index))
-        lesion = draw_lesion(picture, sites, np.random.RandomState(index))
-        found += [(index, False, picture[0]), (index, True, lesion[0])]
+        image, sites = half(axial_slice(t1, index)), sites_in(axial_slice(white, index))
+        lesion = draw_lesion(image, sites, np.random.RandomState(index))
+        found += [(index, False, image[0]), (index, True, lesion[0])]
     return found[:count]
 
 

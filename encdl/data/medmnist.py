@@ -1,4 +1,4 @@
-"""MedMNIST: twelve sets of small medical pictures with labels, by the name of each.
+"""MedMNIST: twelve sets of small medical images with labels, by the name of each.
 
 Source: MedMNIST v2 (Yang et al. 2023, Scientific Data 10, 41), doi.org/10.5281/zenodo.10519652, CC BY 4.0 but for
 DermaMNIST (CC BY-NC 4.0). By its authors' word not for clinical use.
@@ -23,7 +23,7 @@ NAMES = (
 
 @dataclass(eq=False, repr=False)
 class MedMNIST(NpzImages):
-    """One of MedMNIST's sets of flat pictures with one label each, such as `pneumoniamnist`.
+    """One of MedMNIST's sets of flat images with one label each, such as `pneumoniamnist`.
 
     The file is read from `data_dir`. If it is not there and the package `medmnist` is installed
     (`pip install 'encdl[medmnist]'`), it is fetched from where that says, and checked. The package also knows the
@@ -34,10 +34,10 @@ class MedMNIST(NpzImages):
         name: Name of the set, in small letters.
         data_dir: The folder of the file.
         class_names: Names of the classes, in place of the package's.
-        size: Height and width of a picture; those above 28 are MedMNIST+'s.
+        size: Height and width of an image; those above 28 are MedMNIST+'s.
 
     Raises:
-        UsageError: There is no such set, it has volumes or several labels a picture, or a number is out of its range.
+        UsageError: There is no such set, it has volumes or several labels an image, or a number is out of its range.
     """
 
     _: KW_ONLY
@@ -48,8 +48,8 @@ class MedMNIST(NpzImages):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.name not in NAMES:
-            kind = " with one label a picture" if self.name == "chestmnist" else ""
-            kind = " of flat pictures" if self.name.endswith("3d") else kind
+            kind = " with one label an image" if self.name == "chestmnist" else ""
+            kind = " of flat images" if self.name.endswith("3d") else kind
             raise UsageError(f"MedMNIST has no set {self.name}{kind}: give one of {', '.join(NAMES)}")
         self.file = f"{self.name}.npz" if self.size == 28 else f"{self.name}_{self.size}.npz"
 

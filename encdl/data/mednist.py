@@ -1,7 +1,7 @@
-"""MedNIST: 58,954 small pictures of six kinds, a sanity check for classifiers.
+"""MedNIST: 58,954 small images of six kinds, a sanity check for classifiers.
 
 The kinds are abdomen CT, breast MRI, chest CT, chest X-ray, hand and head CT; it takes little to tell them apart.
-Nobody knows who is in which picture, so a patient may be in two splits.
+Nobody knows who is in which image, so a patient may be in two splits.
 
 Source: gathered by B. J. Erickson (Mayo Clinic) from TCIA, the RSNA bone age challenge and the NIH chest X-ray set,
 CC BY-SA 4.0.
@@ -25,12 +25,12 @@ NAME = "MedNIST"
 @DATA_SETS.register("mednist")
 @dataclass(eq=False, repr=False)
 class MedNIST(ClassFolder):
-    """MedNIST as MONAI's tutorials use it: grey pictures of 64 x 64 pixels in six classes.
+    """MedNIST as MONAI's tutorials use it: grey images of 64 x 64 pixels in six classes.
 
     Args:
         data_dir: The folder that holds `MedNIST`.
         download: Fetch it (59 MB) from MONAI's server if it is not there.
-        size: Height and width of every picture.
+        size: Height and width of every image.
 
     Raises:
         UsageError: A number is out of its range.
@@ -47,7 +47,7 @@ class MedNIST(ClassFolder):
         self.folder = str(Path(self.data_dir, NAME))
 
     def prepare_data(self) -> None:
-        """Fetch the pictures if that is asked for; Lightning calls it in one process."""
+        """Fetch the images if that is asked for; Lightning calls it in one process."""
         if not self.root.is_dir() and self.download:
             archive = need("monai.apps", PURPOSE).MedNISTDataset
             fetch(archive.resource, archive.md5, self.root)

@@ -1,4 +1,4 @@
-"""Labelled pictures in one `.npz` file: MedMNIST's layout, and one with a column that says the split."""
+"""Labelled images in one `.npz` file: MedMNIST's layout, and one with a column that says the split."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Part:
 
 @dataclass(eq=False, repr=False)
 class NpzImages(ImageDataModule):
-    """Pictures of one size, with labels or masks if the file has them.
+    """Images of one size, with labels or masks if the file has them.
 
     Two layouts are known by the arrays in the file. MedMNIST's: `train_images` uint8 (N, H, W) or (N, H, W, 3) and
     `train_labels` (N, 1), and the same for val and test. Ours: `images`, and `split` (N,) with 0 for training, 1 for
@@ -54,7 +54,7 @@ class NpzImages(ImageDataModule):
         file: Name of the file, such as `pneumoniamnist.npz`.
         data_dir: The folder it is in.
         class_names: Names of the classes, for files without them.
-        crop: As in `ImageDataModule`, like all further settings; 0, the default here, trains on whole pictures.
+        crop: As in `ImageDataModule`, like all further settings; 0, the default here, trains on whole images.
 
     Raises:
         UsageError: A number is out of its range.
@@ -79,10 +79,10 @@ class NpzImages(ImageDataModule):
         return DataSpec(channels, pictures.shape[1], pictures.shape[2], classes=self._classes())
 
     def samples(self, split: Split) -> Sequence[Sample]:
-        """The pictures of one split, with `label` and `mask` where the file has them."""
+        """The images of one split, with `label` and `mask` where the file has them."""
         part = self.parts[split]
         planes = part.images[:, None] if part.images.ndim == 3 else np.moveaxis(part.images, -1, 1)
-        samples: list[Sample] = [{"image": np.ascontiguousarray(picture)} for picture in planes]
+        samples: list[Sample] = [{"image": np.ascontiguousarray(image)} for image in planes]
         for index, sample in enumerate(samples):
             if part.labels is not None:
                 sample["label"] = int(part.labels[index])
@@ -93,7 +93,7 @@ class NpzImages(ImageDataModule):
         return samples
 
     def groups(self, split: Split) -> list[str] | None:
-        """The patient or the cluster of near-duplicates of each picture of a split; None where the file has neither."""
+        """The patient or the cluster of near-duplicates of each image of a split; None where the file has neither."""
         arrays, number = self._arrays, SPLITS.index(split)
         names = [name for name in GROUPS if name in arrays]
         if not names or NAMED_SPLITS not in arrays:
@@ -136,7 +136,7 @@ class NpzImages(ImageDataModule):
         whole = self._part("images", arrays, arrays.get("labels"), arrays.get("masks"))
         column = self._array("split", arrays)
         if column.shape != (len(whole.images),) or not np.isin(column, (0, 1, 2)).all():
-            raise self._wrong("`split` must hold 0 (train), 1 (val) or 2 (test) for each picture")
+            raise self._wrong("`split` must hold 0 (train), 1 (val) or 2 (test) for each image")
         for name in GROUPS:
             if name in arrays:
                 self._check_apart(name, arrays[name], column)
@@ -148,7 +148,7 @@ class NpzImages(ImageDataModule):
 
     def _check_apart(self, name: str, groups: np.ndarray, column: np.ndarray) -> None:
         if groups.shape != column.shape or groups.dtype.kind not in "iuU":
-            raise self._wrong(f"`{name}` must hold one number or word for each picture")
+            raise self._wrong(f"`{name}` must hold one number or word for each image")
         if group := torn({split: groups[column == number].tolist() for number, split in enumerate(SPLITS)}):
             raise self._wrong(
                 f"{name} {group} is in two splits: keep each in one, or the figures mean nothing"
@@ -162,21 +162,21 @@ class NpzImages(ImageDataModule):
         masks: np.ndarray | None,
     ) -> Part:
         """One split's arrays, checked against one another."""
-        pictures = self._array(name, arrays)
-        flat = pictures.ndim == 3 or (pictures.ndim == 4 and pictures.shape[3] in {1, 3})
-        if pictures.dtype != np.uint8 or not flat or 0 in pictures.shape[1:]:
+        images = self._array(name, arrays)
+        flat = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in {1, 3})
+        if images.dtype != np.uint8 or not flat or 0 in images.shape[1:]:
             raise self._wrong(
-                f"`{name}` is {pictures.dtype} {pictures.shape}, not uint8 (N, H, W) or (N, H, W, 3)"
+                f"`{name}` is {images.dtype} {images.shape}, not uint8 (N, H, W) or (N, H, W, 3)"
             )
         if labels is not None:
-            if labels.size != len(pictures) or labels.dtype.kind not in "iu" or (labels < 0).any():
+            if labels.size != len(images) or labels.dtype.kind not in "iu" or (labels < 0).any():
                 raise self._wrong(
-                    f"there must be one integer label from 0 for each of the {len(pictures)} `{name}`"
+                    f"there must be one integer label from 0 for each of the {len(images)} `{name}`"
                 )
             labels = labels.reshape(-1).astype(np.int64)
-        if masks is not None and (masks.shape != pictures.shape[:3] or masks.dtype != np.uint8):
-            raise self._wrong(f"masks must be uint8 {pictures.shape[:3]} like `{name}`")
-        return Part(pictures, labels, masks)
+        if masks is not None and (masks.shape != images.shape[:3] or masks.dtype != np.uint8):
+            raise self._wrong(f"masks must be uint8 {images.shape[:3]} like `{name}`")
+        return Part(images, labels, masks)
 
     def _array(self, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         if name not in arrays:

@@ -16,7 +16,7 @@ import encdl.data.mednist  # noqa: F401  # each registers what it has
 from encdl.data.base import DATA_SETS, ImageDataModule, Split
 from encdl.data.class_folder import ClassFolder
 from encdl.data.decathlon import Decathlon
-from encdl.data.image_folder import ImageFolder, pictures_below, read_as_it_is
+from encdl.data.image_folder import ImageFolder, images_below, read_as_it_is
 from encdl.data.medmnist import NAMES as MEDMNIST
 from encdl.data.medmnist import MedMNIST
 from encdl.data.npz import NpzImages
@@ -101,7 +101,7 @@ def _made(name: str, **settings: str) -> ImageDataModule:
 
 
 def test_images(name: str, most: int) -> list[Tensor]:
-    """Up to `most` test pictures, evenly spread over the test split, uint8 (C, H, W) each.
+    """Up to `most` test images, evenly spread over the test split, uint8 (C, H, W) each.
 
     Raises:
         DataError: The data set is missing, empty or malformed.
@@ -165,7 +165,7 @@ def images_to_judge(
     """
     data = open_data(name, data_dir)
     if type(data) is ImageFolder:
-        files = pictures_below(data.root)
+        files = images_below(data.root)
         groups = [group_name(file.relative_to(data.root), group) for file in files]
         chosen = spread(groups, most)
         found: Sequence[Tensor] = [torch.from_numpy(read_as_it_is(files[index])) for index in chosen]
@@ -174,7 +174,7 @@ def images_to_judge(
         if not data.reading(split):
             dataset = data.samples(split)
             if not dataset:
-                raise DataError(f"{type(data).__name__} has no pictures in its {split} split")
+                raise DataError(f"{type(data).__name__} has no images in its {split} split")
         else:
             data.setup("test" if split == "test" else "validate")
             loader = data.test_dataloader() if split == "test" else data.val_dataloader()

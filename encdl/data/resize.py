@@ -1,4 +1,4 @@
-"""Whole pictures brought to one size, without cutting anything off."""
+"""Whole images brought to one size, without cutting anything off."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from encdl.utils.lazy import need
 
 
 @dataclass(frozen=True)
-class FitPicture:
-    """Resizes a picture until its longer side is `size`, and pads the other one with black around the middle.
+class FitImage:
+    """Resizes an image until its longer side is `size`, and pads the other one with black around the middle.
 
     Attributes:
         size: Height and width of the result in pixels.
@@ -20,9 +20,9 @@ class FitPicture:
 
     size: int
 
-    def __call__(self, picture: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
+    def __call__(self, image: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
         """uint8 (C, H, W) to uint8 (C, size, size); `spacing` is the size of a pixel, in any unit."""
-        return self._padded(picture, spacing, "area" if max(picture.shape[1:]) > self.size else "bilinear")
+        return self._padded(image, spacing, "area" if max(image.shape[1:]) > self.size else "bilinear")
 
     def mask(self, mask: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
         """The same of a mask, uint8 (1, H, W), whose values stay as they are."""

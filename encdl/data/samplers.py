@@ -1,7 +1,7 @@
-"""Which picture comes when, on which process: functions of seed, epoch, position and rank, and of nothing else.
+"""Which image comes when, on which process: functions of seed, epoch, position and rank, and of nothing else.
 
 Randomness belongs to the *draw*, not to a worker or a process: the sampler gives every draw its own seed, a function of
-(seed, epoch, position in the epoch) only. So the same setting gives the same pictures with 0 or 8 workers, the ranks of
+(seed, epoch, position in the epoch) only. So the same setting gives the same images with 0 or 8 workers, the ranks of
 a distributed run share one epoch's draws without repeating one another, and a run that was stopped in the middle of an
 epoch goes on with the next draw.
 """
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from encdl.utils.errors import DataError
 
 Draw: TypeAlias = tuple[int, int]
-"""(index of the picture, seed of what happens to it)."""
+"""(index of the image, seed of what happens to it)."""
 
 
 class DrawSampler(DistributedSampler[Any]):
@@ -26,8 +26,8 @@ class DrawSampler(DistributedSampler[Any]):
     It is a `DistributedSampler` so that Lightning takes it as it is, and tells it the epoch.
 
     Args:
-        images: How many pictures there are.
-        repeats: How often each picture is drawn in an epoch.
+        images: How many images there are.
+        repeats: How often each image is drawn in an epoch.
         seed: Any non-negative integer.
         rank: This process.
         world_size: How many processes share the epoch; each gets equally many draws.
@@ -96,20 +96,20 @@ class EvalSampler(DistributedSampler[int]):
     even, some ranks see a batch again; `number` tells those, which must not count.
 
     Args:
-        images: How many pictures there are.
-        batch_size: Pictures a batch; made smaller if there were fewer batches than ranks.
+        images: How many images there are.
+        batch_size: Images a batch; made smaller if there were fewer batches than ranks.
         rank: This process.
         world_size: How many processes there are.
 
     Raises:
-        DataError: There are fewer pictures than processes.
+        DataError: There are fewer images than processes.
     """
 
     def __init__(self, images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         super().__init__(range(images), num_replicas=world_size, rank=rank, shuffle=False)  # type: ignore[arg-type]
         if images < world_size:
             raise DataError(
-                f"{images} pictures cannot be judged by {world_size} processes: set trainer.devices to {images} or less"
+                f"{images} images cannot be judged by {world_size} processes: set trainer.devices to {images} or less"
             )
         self.images, self.world_size = images, world_size
         self.batch_size = max(1, min(batch_size, images // world_size))

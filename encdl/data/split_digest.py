@@ -1,4 +1,4 @@
-"""A short name for the content of a split: it changes when a picture, a label, a mask or their order does."""
+"""A short name for the content of a split: it changes when an image, a label, a mask or their order does."""
 
 from __future__ import annotations
 

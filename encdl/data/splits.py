@@ -14,9 +14,9 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Group: TypeAlias = Literal["file", "prefix", "folder"]
 """What a split must not tear apart: nothing but the file, files whose names start alike, or a sub-folder."""
 GROUPS: dict[Group, str] = {
-    "file": "pictures",
+    "file": "images",
     "prefix": "beginnings of file names (up to the first `_`)",
-    "folder": "sub-folders with pictures",
+    "folder": "sub-folders with images",
 }
 
 

@@ -62,7 +62,7 @@ def read_volume(path: Path) -> Volume:
 
 
 def flat(voxels: np.ndarray, axis: Axis, index: int) -> np.ndarray:
-    """Slice `index` of (C, X, Y, Z) as a picture (C, H, W), with the front of the body up, or its top."""
+    """Slice `index` of (C, X, Y, Z) as an image (C, H, W), with the front of the body up, or its top."""
     return np.ascontiguousarray(np.rot90(np.take(voxels, index, axis=1 + AXES[axis]), axes=(1, 2)))
 
 

@@ -28,7 +28,7 @@ class CipherLike(Protocol):
     """What is needed of a cipher; every `encdl.ciphers.Cipher` has it.
 
     Images, ciphertexts and key planes, packed, are uint8 (B, C, H, W); lost is bool (B, C, H, W).
-    Each channel must be treated by itself: a large picture is handed over some channels at a time.
+    Each channel must be treated by itself: a large image is handed over some channels at a time.
     """
 
     @property
@@ -42,7 +42,7 @@ class CipherLike(Protocol):
         ...
 
     def encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
-        """Encrypt pictures."""
+        """Encrypt images."""
         ...
 
     def decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
@@ -50,11 +50,11 @@ class CipherLike(Protocol):
         ...
 
     def field(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
-        """The mask that lies on each pixel, without forming the pictures."""
+        """The mask that lies on each pixel, without forming the images."""
         ...
 
     def restore(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor | None = None) -> Tensor:
-        """Guess the pictures behind damaged ciphertexts."""
+        """Guess the images behind damaged ciphertexts."""
         ...
 
 

@@ -250,7 +250,7 @@ class Codec:
         return array_of(document)
 
     def cipher_slices(self, reader: ContainerReader) -> Iterator[CipherSlice]:
-        """Every slice as a reader of ciphertext takes it; no picture is formed. Errors as `decrypt`."""
+        """Every slice as a reader of ciphertext takes it; no image is formed. Errors as `decrypt`."""
         header = reader.header
         self._check(header)
         grid, work = header.grid, self._chunk_cipher(header)

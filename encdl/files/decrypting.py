@@ -154,7 +154,7 @@ class Decryption:
         except EncdlError as error:
             raise OutputExistsError(f"{error}; --force replaces it") from None
         if content != (bytes.fromhex(known) if known else content_of(codec.decrypt(reader))):
-            raise OutputExistsError(f"{output}: exists already and is another picture: --force replaces it")
+            raise OutputExistsError(f"{output}: exists already and is another image: --force replaces it")
 
 
 def _report(reader: ContainerReader, output: Path, fate: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Single pictures on disk as integer arrays: PNG, TIFF, NPY, JPEG and BMP, by what they show.
+"""Single images on disk as integer arrays: PNG, TIFF, NPY, JPEG and BMP, by what they show.
 
 An array is (H, W) or (H, W, C) of uint8, uint16 or int16; alpha is a channel like any other. The file's kind
 is told by its content, not by its name. Palettes become colour, grey of 1, 2 or 4 bits becomes 8 bits, and metadata is
@@ -27,7 +27,7 @@ OTHER_SUFFIXES = (".dcm", ".nii", ".nii.gz", ".mha", ".nrrd")
 
 
 def read(path: str | os.PathLike[str]) -> Array:
-    """Read a picture.
+    """Read an image.
 
     Args:
         path: a PNG, TIFF (one page), NPY, JPEG or BMP file.
@@ -42,7 +42,7 @@ def read(path: str | os.PathLike[str]) -> Array:
 
 
 def read_with_format(path: str | os.PathLike[str]) -> tuple[Array, str]:
-    """Read a picture, and say in which format ("png", "tiff" or "npy") it should be written back."""
+    """Read an image, and say in which format ("png", "tiff" or "npy") it should be written back."""
     found = source(path)
     where, limit = found.path, 2 * MAX_SLICE_BYTES
     if found.size > limit:
@@ -83,7 +83,7 @@ def check(array: Array, where: str | os.PathLike[str] = "array") -> Array:
 
 
 def write(path: str | os.PathLike[str], array: Array, *, force: bool = False) -> None:
-    """Write a picture whole or not at all; the name's ending says the format.
+    """Write an image whole or not at all; the name's ending says the format.
 
     Args:
         path: a name that ends with .png, .tif, .tiff or .npy.
@@ -111,7 +111,7 @@ def check_suffix(path: str | os.PathLike[str]) -> Path:
     where = Path(path)
     if where.suffix.lower() not in SUFFIXES:
         ending = f"ending {where.suffix!r}" if where.suffix else "name without an ending"
-        raise ImageFileError(f"{where}: cannot write a picture under a {ending}: use {', '.join(SUFFIXES)}")
+        raise ImageFileError(f"{where}: cannot write an image under a {ending}: use {', '.join(SUFFIXES)}")
     return where
 
 
@@ -134,7 +134,7 @@ def _other_kind(where: Path, data: bytes) -> str:
     if data.startswith(b"PK\x03\x04") and where.suffix.lower() == ".npz":
         return "is an NPZ with several arrays: save one image as .npy"
     if data[128:132] == b"DICM" or where.name.lower().endswith(OTHER_SUFFIXES):
-        return "medical formats such as DICOM and NIfTI are not read as pictures: convert to 16-bit TIFF or NPY first"
+        return "medical formats such as DICOM and NIfTI are not read as images: convert to 16-bit TIFF or NPY first"
     if where.suffix.lower() in READABLE_SUFFIXES:
         return f"does not start like its ending {where.suffix!r}: it is damaged, or not {known}"
     return f"is not an image of a known kind: give {known}"

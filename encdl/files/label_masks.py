@@ -1,4 +1,4 @@
-"""Masks of segmenters as files: NIfTI, and a picture to look at."""
+"""Masks of segmenters as files: NIfTI, and an image to look at."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def overlay(mask: Bytes, ciphertext: Bytes) -> Bytes:
 
 
 def tinted(grey: npt.NDArray[np.floating[Any]], mask: npt.NDArray[Any], strength: float) -> Bytes:
-    """Grey pictures with every class but the first in its colour.
+    """Grey images with every class but the first in its colour.
 
     Args:
         grey: Levels 0 to 255 (…, H, W).

@@ -14,13 +14,13 @@ from torchmetrics.utilities import dim_zero_cat
 from encdl.utils.lazy import need
 
 ALONE = -1
-"""Volume of a picture that belongs to none."""
+"""Volume of an image that belongs to none."""
 
 
 class VolumeDice(Metric):
     """Dice coefficient of the foreground classes, 0 to 1.
 
-    Intersection and sizes are summed over all slices of a volume, as volumes are judged in the field; a picture without
+    Intersection and sizes are summed over all slices of a volume, as volumes are judged in the field; an image without
     a volume counts by itself. A class is judged where the truth has it: a class's Dice is the mean over those volumes,
     NaN if there is none. Class 0 is the background, which is not judged.
 
@@ -47,7 +47,7 @@ class VolumeDice(Metric):
         Args:
             prediction: Class of each pixel, (B, 1, H, W), any integer type.
             truth: The same.
-            volume: Index of the volume that each picture is a slice of, int64 (B,); below 0, or None: of none.
+            volume: Index of the volume that each image is a slice of, int64 (B,); below 0, or None: of none.
         """
         found, true = foreground(prediction, self.classes), foreground(truth, self.classes)
         sizes = torch.stack([(found & true).sum((2, 3)), found.sum((2, 3)), true.sum((2, 3))], dim=2)
@@ -69,7 +69,7 @@ class VolumeDice(Metric):
 def hausdorff_95(
     prediction: Tensor, truth: Tensor, classes: int, spacing: tuple[float, float] = (1.0, 1.0)
 ) -> Tensor:
-    """The 95th percentile of the distances between the outlines of truth and prediction, picture by picture.
+    """The 95th percentile of the distances between the outlines of truth and prediction, image by image.
 
     Args:
         prediction: Class of each pixel, (B, 1, H, W), any integer type.
@@ -78,7 +78,7 @@ def hausdorff_95(
         spacing: Height and width of a pixel, the unit of the result.
 
     Returns:
-        float32 (B, classes - 1) on the CPU: the picture's diagonal where a class of the truth was not found at all, NaN
+        float32 (B, classes - 1) on the CPU: the image's diagonal where a class of the truth was not found at all, NaN
         where the truth lacks it.
     """
     found, true = foreground(prediction.cpu(), classes), foreground(truth.cpu(), classes)

@@ -18,7 +18,7 @@ PURPOSE = "the backbone of a reader"
 class Backbone(nn.Module, ABC):
     """A network behind a stem: (B, channels, H, W) to logits.
 
-    Classifiers give (B, classes), segmenters (B, classes, H, W). In evaluation mode the result of a picture does not
+    Classifiers give (B, classes), segmenters (B, classes, H, W). In evaluation mode the result of an image does not
     depend on the others in its batch.
     """
 
@@ -47,7 +47,7 @@ class ResNet18(Backbone):
 
     Args:
         channels: Features that the stem gives.
-        classes: Logits a picture.
+        classes: Logits an image.
         width: Channels of the first stage; each following one has twice as many.
         stride: Of the first convolution.
         pool: Whether a max pooling of stride 2 follows.
@@ -92,7 +92,7 @@ class DenseNet(Backbone):
 
     Args:
         channels: Features that the stem gives.
-        classes: Logits a picture.
+        classes: Logits an image.
         width: Channels of the first convolution.
         growth: Channels that each layer adds.
         blocks: Layers of each block.

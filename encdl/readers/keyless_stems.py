@@ -39,7 +39,7 @@ class KeylessStem(Stem):
     """Reads points on the circle and has no key: what a ciphertext gives away by itself.
 
     Args:
-        channels: C of the pictures.
+        channels: C of the images.
         width: Channels of the result.
         harmonics: Multiples of the angle.
     """
@@ -53,22 +53,22 @@ class KeylessStem(Stem):
         """The constructor's arguments but `channels`."""
         return {"width": self.width, "harmonics": self.harmonics}
 
-    def convolved(self, picture: Tensor, mask: Tensor | None) -> Tensor:
+    def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
         """The convolution of cosines and sines of the multiples."""
-        result: Tensor = self.convolution(harmonics_of(picture, self.harmonics))
+        result: Tensor = self.convolution(harmonics_of(image, self.harmonics))
         return result
 
 
 class PositionalStem(KeylessStem):
     """Reads ciphertexts that were all made under one key and nonce, without having either.
 
-    Under one mask for all pictures a pixel's mean over the data set, as a point on the circle, points to that pixel's
+    Under one mask for all images a pixel's mean over the data set, as a point on the circle, points to that pixel's
     mask; where the mask also depends on content, the mean vanishes. The stem keeps a running mean and turns each pixel
     back by it. That it can is the weakness of a fixed key.
 
     Args:
-        channels: C of the pictures.
-        size: Height and width in pixels of every picture.
+        channels: C of the images.
+        size: Height and width in pixels of every image.
         width: Channels of the result.
         harmonics: Multiples of the angle.
     """
@@ -87,15 +87,15 @@ class PositionalStem(KeylessStem):
         """The constructor's arguments but `channels`."""
         return {"size": list(self.size), **super().settings()}
 
-    def convolved(self, picture: Tensor, mask: Tensor | None) -> Tensor:
+    def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
         """The convolution of the points, turned back by the mean of their place.
 
         Raises:
-            UsageError: The picture has another size.
+            UsageError: The image has another size.
         """
-        if picture.shape[2:] != self.size:
-            raise UsageError(f"this stem was made for {self.size} pixels, got {tuple(picture.shape[2:])}")
-        points = harmonics_of(picture, self.harmonics)
+        if image.shape[2:] != self.size:
+            raise UsageError(f"this stem was made for {self.size} pixels, got {tuple(image.shape[2:])}")
+        points = harmonics_of(image, self.harmonics)
         if self.training:
             with torch.no_grad():
                 self.batches += 1

@@ -1,7 +1,7 @@
-"""Reading `.encdl` files with a network: from ciphertext and key to classes and masks, never to the picture.
+"""Reading `.encdl` files with a network: from ciphertext and key to classes and masks, never to the image.
 
 A file is verified, its post-processing undone, and the mask of each pixel computed from ciphertext and key
-(`Cipher.field`). Both go into the reader, whose first tensor that depends on the picture alone holds features, not
+(`Cipher.field`). Both go into the reader, whose first tensor that depends on the image alone holds features, not
 pixels (`encdl.readers.stems`). Decryption is never called, and nothing that it would give is written.
 """
 
@@ -62,7 +62,7 @@ class Predictor:
         loaded: The reader.
         trained_on: The cipher in the reader's checkpoint.
         cipher: The cipher that the files were made with; the same one by default.
-        any_size: Let a classifier read pictures of another size than it was trained on.
+        any_size: Let a classifier read images of another size than it was trained on.
 
     Raises:
         WeightsError: The reader cannot read this cipher's files.
@@ -126,24 +126,22 @@ class Predictor:
             ContainerError: Missing, damaged, or no such file.
             WrongKeyError: The key or grant is for something else.
             WeightsError: The file was made with other weights, or the reader's diverged in training.
-            UsageError: The picture is one that this reader cannot read, or is too large for the memory.
+            UsageError: The image is one that this reader cannot read, or is too large for the memory.
         """
         where = Path(path)
         try:
             with container.opened(where, opener) as reader:
                 self._check(where, reader.header)
-                (picture,) = self.codec.cipher_slices(reader)
+                (image,) = self.codec.cipher_slices(reader)
             with device_errors(self.codec.device):
-                logits = self._logits(where, picture.ciphertext, picture.mask)
+                logits = self._logits(where, image.ciphertext, image.mask)
         except MemoryError:
-            raise UsageError(
-                f"{where}: out of memory: use a smaller picture, or a machine with more"
-            ) from None
+            raise UsageError(f"{where}: out of memory: use a smaller image, or a machine with more") from None
         except OSError as error:  # the disk or the network failed while the file was read
             raise ContainerError(f"{where}: cannot be read ({error.strerror or error}): try again") from None
         if not bool(logits.isfinite().all()):
             raise WeightsError(f"{where}: the reader's answer is no number: its training diverged")
-        return Answer(logits, picture.body)
+        return Answer(logits, image.body)
 
     @torch.no_grad()
     def _logits(self, where: Path, ciphertext: Tensor, mask: Tensor) -> Tensor:
@@ -172,18 +170,18 @@ class Predictor:
         if header.dtype != "uint8":
             raise UsageError(
                 f"{where}: holds {header.dtype} levels, which are encrypted byte by byte, and readers take 8-bit "
-                "pictures: convert it to 8 bit before encrypting"
+                "images: convert it to 8 bit before encrypting"
             )
         grid = header.grid
         if grid.slices > 1:
             raise UsageError(
-                f"{where}: holds {grid.slices} slices, and readers take one picture a file: encrypt each slice"
+                f"{where}: holds {grid.slices} slices, and readers take one image a file: encrypt each slice"
             )
         channels = grid.channels
         if channels != self.reader.stem.channels:
             raise UsageError(
                 f"{where}: has {_channels(channels)}, the reader takes {_channels(self.reader.stem.channels)}: "
-                "encrypt the picture in that form (of a stack, each slice)"
+                "encrypt the image in that form (of a stack, each slice)"
             )
         if not self.per_pixel and not self.any_size and (grid.height, grid.width) != self.size:
             raise UsageError(
@@ -223,12 +221,12 @@ def _for_ciphertext(
             f"was trained on plaintext, and cipher {cipher.name!r} is not exact: give a reader trained on its "
             "ciphertext"
         )
-    # Through a keyed stem a reader sees ciphertext minus mask, which under every exact cipher is the picture.
+    # Through a keyed stem a reader sees ciphertext minus mask, which under every exact cipher is the image.
     inexact = [each.name for each in (trained_on, cipher) if not each.cipher.exact]
     if cipher.id != loaded.weights_id and inexact and not plain:
         raise WeightsError(
             f"was trained on cipher weights {loaded.weights_id} and reads no others (cipher {inexact[0]!r} is not "
-            f"exact), given are {cipher.id}: leave out --weights, and encrypt the pictures with the reader's"
+            f"exact), given are {cipher.id}: leave out --weights, and encrypt the images with the reader's"
         )
     return readers.keyed(loaded.reader) if plain else loaded.reader
 

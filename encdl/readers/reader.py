@@ -31,10 +31,10 @@ class NoReaderError(WeightsError):
 
 
 class Reader(nn.Module):
-    """A network that reads pictures in the form that its stem is made for.
+    """A network that reads images in the form that its stem is made for.
 
     Args:
-        stem: Takes in the picture, and the mask if it is keyed.
+        stem: Takes in the image, and the mask if it is keyed.
         backbone: Makes logits of the stem's features.
     """
 
@@ -42,9 +42,9 @@ class Reader(nn.Module):
         super().__init__()
         self.stem, self.backbone = stem, backbone
 
-    def forward(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits of uint8 (B, C, H, W) pictures; see `Stem.forward` for the mask, `Backbone` for the logits."""
-        logits: Tensor = self.backbone(self.stem(picture, mask))
+    def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits of uint8 (B, C, H, W) images; see `Stem.forward` for the mask, `Backbone` for the logits."""
+        logits: Tensor = self.backbone(self.stem(image, mask))
         return logits
 
     def config(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class LoadedReader:
     Attributes:
         reader: In evaluation mode, on the device asked for.
         classes: Names of the classes, by index of the logit.
-        size: Height and width in pixels of the pictures that it was trained on.
+        size: Height and width in pixels of the images that it was trained on.
         weights_id: Id of the cipher weights that it was trained on.
         planes: Map and expansion of the keys that it was trained under.
         view: What it was trained to read, a class of `encdl.training.tasks.views`: "Ciphertext", "Plaintext", ...
@@ -103,7 +103,7 @@ def create(config: dict[str, Any], classes: int) -> Reader:
 def keyed(reader: Reader) -> Reader:
     """A reader of ciphertext with the very parameters of a reader of plaintext.
 
-    On any ciphertext of an exact cipher and its mask it gives the logits that the other gives on the picture, up to
+    On any ciphertext of an exact cipher and its mask it gives the logits that the other gives on the image, up to
     rounding (see `encdl.readers.stems`). Device and mode are the same; training the one changes the other.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reading pictures that are larger than those a segmenter was trained on, window by window."""
+"""Reading images that are larger than those a segmenter was trained on, window by window."""
 
 from __future__ import annotations
 
@@ -14,53 +14,51 @@ WINDOWS_AT_ONCE = 16
 
 
 def read_windows(
-    reader: Reader, picture: Tensor, mask: Tensor | None, window: tuple[int, int], overlap: float = 0.25
+    reader: Reader, image: Tensor, mask: Tensor | None, window: tuple[int, int], overlap: float = 0.25
 ) -> Tensor:
-    """Logits of a segmenter over pictures of any size; overlapping windows are blended with Gaussian weights.
+    """Logits of a segmenter over images of any size; overlapping windows are blended with Gaussian weights.
 
-    The mask is that of the whole picture, computed before anything is cut: a pixel's mask depends on its neighbours in
+    The mask is that of the whole image, computed before anything is cut: a pixel's mask depends on its neighbours in
     the ciphertext, so that a window by itself would give another one at its rim.
 
     Args:
         reader: A reader with a backbone of logits for each pixel, in evaluation mode.
-        picture: uint8 (B, C, H, W): the ciphertext, or whatever the stem is made for.
+        image: uint8 (B, C, H, W): the ciphertext, or whatever the stem is made for.
         mask: `Cipher.field` of it, of the same shape; None for readers without a key.
-        window: Height and width in pixels that the reader was trained on. A picture that is not larger is read whole.
+        window: Height and width in pixels that the reader was trained on. An image that is not larger is read whole.
         overlap: Share of a window that lies over the next one, 0 to below 1.
 
     Returns:
         (B, classes, H, W).
 
     Raises:
-        UsageError: The reader gives one row of logits a picture, or window or overlap are out of range.
+        UsageError: The reader gives one row of logits an image, or window or overlap are out of range.
     """
     if not reader.backbone.per_pixel:
         raise UsageError(
-            f"{type(reader.backbone).__name__} gives no logits for each pixel: read pictures whole"
+            f"{type(reader.backbone).__name__} gives no logits for each pixel: read images whole"
         )
     if min(window) < 1 or not 0 <= overlap < 1:
         raise UsageError(
             f"a window needs a positive size and an overlap in [0, 1), not {window} and {overlap}"
         )
-    size = picture.shape[2:]
+    size = image.shape[2:]
     if size[0] <= window[0] and size[1] <= window[1]:
-        whole: Tensor = reader(picture, mask)
+        whole: Tensor = reader(image, mask)
         return whole
 
     def read(cut: Tensor) -> Tensor:
         levels = cut.to(torch.uint8)
-        logits: Tensor = reader(
-            levels[:, : picture.shape[1]], levels[:, picture.shape[1] :] if keyed else None
-        )
+        logits: Tensor = reader(levels[:, : image.shape[1]], levels[:, image.shape[1] :] if keyed else None)
         return logits.float()
 
     keyed = mask is not None
-    if mask is not None and mask.shape != picture.shape:
-        raise UsageError(f"the mask has the shape {tuple(mask.shape)}, the picture {tuple(picture.shape)}")
-    both = picture if mask is None else torch.cat([picture, mask], dim=1)
+    if mask is not None and mask.shape != image.shape:
+        raise UsageError(f"the mask has the shape {tuple(mask.shape)}, the image {tuple(image.shape)}")
+    both = image if mask is None else torch.cat([image, mask], dim=1)
     blended: Tensor = need("monai.inferers", "reading window by window").sliding_window_inference(
         both.float(),  # levels are exact in it, and MONAI blends in the type of what it cuts
-        # Never larger than the picture: MONAI would pad, and what lies outside would be read as grey.
+        # Never larger than the image: MONAI would pad, and what lies outside would be read as grey.
         roi_size=(min(window[0], size[0]), min(window[1], size[1])),
         sw_batch_size=WINDOWS_AT_ONCE,
         predictor=read,

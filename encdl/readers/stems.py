@@ -1,15 +1,15 @@
-"""What stands between a picture and a backbone: how a reader takes in ciphertext, or whatever else it is shown.
+"""What stands between an image and a backbone: how a reader takes in ciphertext, or whatever else it is shown.
 
-A ciphertext is c = x + m mod 256, with x the picture and m the mask that `Cipher.field` gives. So, as whole numbers,
+A ciphertext is c = x + m mod 256, with x the image and m the mask that `Cipher.field` gives. So, as whole numbers,
 
     x = c - m + 256 [c < m]
 
 and a convolution, being linear, may be taken of the three terms instead of their sum. That is what the keyed stem does:
-its first tensor that depends on the picture alone holds features, not pixels. The result is that of the same
+its first tensor that depends on the image alone holds features, not pixels. The result is that of the same
 convolution over the plaintext, up to rounding. So whatever a plaintext network reaches, the keyed one reaches, and
 the weights of the one serve the other.
 
-What this is not: protection from whoever runs the reader. The terms lie a sum away from the picture, and a host that
+What this is not: protection from whoever runs the reader. The terms lie a sum away from the image, and a host that
 holds the key could decrypt anyway. With another mask they add up to noise, and without one there is nothing to add.
 
 `encdl.readers.keyless_stems` has stems of other kinds.
@@ -28,10 +28,10 @@ from encdl.utils.errors import UsageError
 
 
 class Stem(nn.Module, ABC):
-    """Pictures to features of the same height and width: (B, C, H, W) uint8 to (B, width, H, W).
+    """Images to features of the same height and width: (B, C, H, W) uint8 to (B, width, H, W).
 
     Args:
-        channels: C of the pictures.
+        channels: C of the images.
         inputs: Channels that the convolution takes.
         width: Channels of the result.
     """
@@ -54,37 +54,37 @@ class Stem(nn.Module, ABC):
         """The constructor's arguments but `channels`, as plain values."""
 
     @abstractmethod
-    def convolved(self, picture: Tensor, mask: Tensor | None) -> Tensor:
+    def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
         """The convolution of what the stem makes of (B, C, H, W) uint8: (B, width, H, W)."""
 
-    def forward(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
         """See the class.
 
         Args:
-            picture: uint8 (B, C, H, W): the ciphertext, or whatever the stem is made for.
+            image: uint8 (B, C, H, W): the ciphertext, or whatever the stem is made for.
             mask: `Cipher.field` of it, of the same shape; for keyed stems alone.
 
         Raises:
             UsageError: The channels do not fit, or a mask is missing or unexpected.
         """
-        if picture.ndim != 4 or picture.shape[1] != self.channels:
+        if image.ndim != 4 or image.shape[1] != self.channels:
             raise UsageError(
-                f"this stem was made for pictures (B, {self.channels}, H, W), got {tuple(picture.shape)}"
+                f"this stem was made for images (B, {self.channels}, H, W), got {tuple(image.shape)}"
             )
-        if self.keyed and (mask is None or mask.shape != picture.shape):
+        if self.keyed and (mask is None or mask.shape != image.shape):
             raise UsageError(
                 "a keyed stem needs the mask of each pixel: give `cipher.field(ciphertext, key_planes)`"
             )
         if not self.keyed and mask is not None:
             raise UsageError(f"{type(self).__name__} takes no mask: only a keyed stem does")
-        return F.relu(self.norm(self.convolved(picture, mask)))
+        return F.relu(self.norm(self.convolved(image, mask)))
 
 
 class PlainStem(Stem):
-    """Reads the levels of a plaintext picture: the row to compare with.
+    """Reads the levels of a plaintext image: the row to compare with.
 
     Args:
-        channels: C of the pictures.
+        channels: C of the images.
         width: Channels of the result.
     """
 
@@ -95,19 +95,19 @@ class PlainStem(Stem):
         """The constructor's arguments but `channels`."""
         return {"width": self.width}
 
-    def convolved(self, picture: Tensor, mask: Tensor | None) -> Tensor:
+    def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
         """The convolution of the levels, -1/2 to 1/2."""
-        result: Tensor = self.convolution(picture.float() / 255.0 - 0.5)
+        result: Tensor = self.convolution(image.float() / 255.0 - 0.5)
         return result
 
 
 class KeyedStem(Stem):
-    """Reads a ciphertext and its mask as the plain stem reads the picture; see the module's text.
+    """Reads a ciphertext and its mask as the plain stem reads the image; see the module's text.
 
     It has the weights of a `PlainStem`, by the same names.
 
     Args:
-        channels: C of the pictures.
+        channels: C of the images.
         width: Channels of the result.
     """
 
@@ -120,11 +120,11 @@ class KeyedStem(Stem):
         """The constructor's arguments but `channels`."""
         return {"width": self.width}
 
-    def convolved(self, picture: Tensor, mask: Tensor | None) -> Tensor:
+    def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
         """The convolutions of ciphertext, mask and carry, summed."""
         assert mask is not None
         kernel = self.convolution.weight
-        terms = torch.cat([picture - 127.5, mask, picture < mask], dim=1)
+        terms = torch.cat([image - 127.5, mask, image < mask], dim=1)
         # In half precision the terms, each larger than the level they add up to, would round it away.
-        with torch.autocast(picture.device.type, enabled=False):
+        with torch.autocast(image.device.type, enabled=False):
             return F.conv2d(terms, torch.cat([kernel, -kernel, 256.0 * kernel], dim=1) / 255.0, padding=1)

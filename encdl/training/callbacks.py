@@ -46,27 +46,27 @@ class HasPanel(Protocol):
     """A task that can show itself."""
 
     def panel(self, batch: ImageBatch) -> Mapping[str, Tensor]:
-        """Name of a column to pictures, uint8 (B, C, H, W), in the order in which they are drawn."""
+        """Name of a column to images, uint8 (B, C, H, W), in the order in which they are drawn."""
         ...
 
 
 @runtime_checkable
 class Captioned(Protocol):
-    """A task that has something to say beside each picture of its panel."""
+    """A task that has something to say beside each image of its panel."""
 
     def captions(self, batch: ImageBatch) -> list[str]:
-        """A few short lines for each picture of the batch."""
+        """A few short lines for each image of the batch."""
         ...
 
 
 class ImagePanel(Callback):
     """Draws the first batch of each validation as the task shows it, PLAINTEXT images of patients included.
 
-    The picture goes to the MLflow run as `panels/step-00001200.png`; without MLflow, to the same place
+    The image goes to the MLflow run as `panels/step-00001200.png`; without MLflow, to the same place
     below the other logger's folder, or else below `default_root_dir`.
 
     Args:
-        images: How many pictures of the batch are drawn.
+        images: How many images of the batch are drawn.
         every_n_validations: Draw at every n-th validation only.
     """
 
@@ -268,7 +268,7 @@ def _duration(seconds: float) -> str:
 
 
 def _subject(trainer: Trainer, task: LightningModule) -> str:
-    """The task, and what must be said of the pictures wherever they are shown."""
+    """The task, and what must be said of the images wherever they are shown."""
     data = getattr(trainer, "datamodule", None)
     note = data.spec.note if isinstance(data, ImageDataModule) else ""
     return f"{type(task).__name__}, {note}" if note else type(task).__name__

@@ -61,7 +61,7 @@ OVERVIEW = """Train. What is set most often, over what the YAML says:
   --trainer.default_root_dir FOLDER        where runs go (default: runs)
   --trainer.logger false                   nothing goes into MLflow
   --no-panels                              no plaintext images in MLflow (or the run's folder)
-  --data CLASS --data.init_args.NAME VALUE pictures, as in data/README.md
+  --data CLASS --data.init_args.NAME VALUE images, as in data/README.md
   --data.init_args.batch_size N
   --model.init_args.learning_rate X
   --model.init_args.view CLASS             what a reader sees: Ciphertext, Plaintext, Keyless, FixedKey

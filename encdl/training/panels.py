@@ -1,4 +1,4 @@
-"""Panels: rows of pictures side by side, with a histogram of the ciphertext, drawn without a display."""
+"""Panels: rows of images side by side, with a histogram of the ciphertext, drawn without a display."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 PLAIN, CIPHERTEXT = "plain", "ciphertext"
 MASKS = ("truth", "prediction", "prediction, wrong key")
-"""Columns of masks drawn over pictures: their closeness to the picture says nothing."""
-INCHES_PER_PICTURE = 2.0
+"""Columns of masks drawn over images: their closeness to the image says nothing."""
+INCHES_PER_IMAGE = 2.0
 SHOWN_DAMAGES: tuple[tuple[str, str, Kind, str], ...] = (
     ("salt_pepper_5pct", "5 % hit", "hits", "median"),
     ("quarter_lost", "a quarter lost", "losses", "biharmonic"),
@@ -38,11 +38,11 @@ def panel_png(
     """Draw a panel.
 
     Args:
-        columns: Name of a column to its pictures, uint8 (B, C, H, W), all of one B. Below each picture stands
+        columns: Name of a column to its images, uint8 (B, C, H, W), all of one B. Below each image stands
             its PSNR against the column `plain`, if any (but not below `MASKS`); the column `ciphertext` also gets
             a histogram.
         title: One line above everything.
-        rows: At most this many pictures of a column.
+        rows: At most this many images of a column.
         captions: What to write beside each row, a few short lines.
 
     Returns:
@@ -53,26 +53,24 @@ def panel_png(
         ValueError: There is nothing to draw.
     """
     figures = need_drawing()
-    count = min([rows, *(len(pictures) for pictures in columns.values())]) if columns else 0
+    count = min([rows, *(len(images) for images in columns.values())]) if columns else 0
     if count == 0:
-        raise ValueError("a panel needs at least one column with at least one picture")
+        raise ValueError("a panel needs at least one column with at least one image")
     width = len(columns) + (CIPHERTEXT in columns)
-    size = (INCHES_PER_PICTURE * width, (INCHES_PER_PICTURE + 0.25) * count + 0.5)
+    size = (INCHES_PER_IMAGE * width, (INCHES_PER_IMAGE + 0.25) * count + 0.5)
     figure = figures.Figure(figsize=size, dpi=100, layout="constrained")
     axes = figure.subplots(count, width, squeeze=False)
     figure.suptitle(title, fontsize=10)
     for row in range(count):
-        pictures = {name: column[row].cpu().numpy() for name, column in columns.items()}
-        for place, (name, picture) in zip(axes[row], pictures.items(), strict=False):
-            _draw_picture(place, picture, name if row == 0 else "")
-            if PLAIN in pictures and name not in (PLAIN, *MASKS):
-                place.set_xlabel(_closeness(picture, pictures[PLAIN]), fontsize=8)
+        images = {name: column[row].cpu().numpy() for name, column in columns.items()}
+        for place, (name, image) in zip(axes[row], images.items(), strict=False):
+            _draw_image(place, image, name if row == 0 else "")
+            if PLAIN in images and name not in (PLAIN, *MASKS):
+                place.set_xlabel(_closeness(image, images[PLAIN]), fontsize=8)
         if row < len(captions):
             axes[row, 0].set_ylabel(captions[row], fontsize=8)
-        if CIPHERTEXT in pictures:
-            _draw_histogram(
-                axes[row, -1], pictures[CIPHERTEXT], "histogram of ciphertext" if row == 0 else ""
-            )
+        if CIPHERTEXT in images:
+            _draw_histogram(axes[row, -1], images[CIPHERTEXT], "histogram of ciphertext" if row == 0 else "")
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
@@ -111,7 +109,7 @@ def _classically(kind: Kind, name: str, levels: Tensor, lost: Tensor) -> Tensor:
 
 
 def overlaid(image: Tensor, mask: Tensor, strength: float = 0.6) -> Tensor:
-    """A mask over a picture turned grey, in the colours of `encdl.files.label_masks`; background is left clear.
+    """A mask over an image turned grey, in the colours of `encdl.files.label_masks`; background is left clear.
 
     Args:
         image: uint8 (B, C, H, W).
@@ -134,18 +132,18 @@ def need_drawing() -> Any:
     return need("matplotlib.figure", "drawing panels", "leave out ImagePanel")
 
 
-def _draw_picture(place: Axes, picture: np.ndarray, title: str) -> None:
-    """One picture (C, H, W): three channels as colour, otherwise the first channel as grey."""
-    shown = np.moveaxis(picture, 0, -1) if len(picture) == 3 else picture[0]
+def _draw_image(place: Axes, image: np.ndarray, title: str) -> None:
+    """One image (C, H, W): three channels as colour, otherwise the first channel as grey."""
+    shown = np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]
     place.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     place.set_title(title.replace("_", " "), fontsize=9)
     place.set_xticks([])
     place.set_yticks([])
 
 
-def _draw_histogram(place: Axes, picture: np.ndarray, title: str) -> None:
+def _draw_histogram(place: Axes, image: np.ndarray, title: str) -> None:
     """How often each of the 256 levels occurs, in per cent, and the line that a uniform ciphertext has."""
-    share = 100 * np.bincount(picture.ravel(), minlength=256) / picture.size
+    share = 100 * np.bincount(image.ravel(), minlength=256) / image.size
     place.stairs(share, np.arange(257), fill=True, color="0.4")
     place.axhline(100 / 256, color="C3", linewidth=1)
     place.set_xlim(0, 256)
@@ -156,9 +154,9 @@ def _draw_histogram(place: Axes, picture: np.ndarray, title: str) -> None:
     place.set_ylabel("% of pixels", fontsize=8)
 
 
-def _closeness(picture: np.ndarray, plain: np.ndarray) -> str:
-    """PSNR in words: "exact" or "23.4 dB"; nothing for pictures of another size."""
-    if picture.shape != plain.shape:
+def _closeness(image: np.ndarray, plain: np.ndarray) -> str:
+    """PSNR in words: "exact" or "23.4 dB"; nothing for images of another size."""
+    if image.shape != plain.shape:
         return ""
-    error = float(np.mean((picture.astype(np.float64) - plain) ** 2))
+    error = float(np.mean((image.astype(np.float64) - plain) ** 2))
     return "exact" if error == 0 else f"{10 * np.log10(255**2 / error):.1f} dB"

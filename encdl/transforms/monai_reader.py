@@ -32,7 +32,7 @@ from encdl.utils.errors import ImageFileError, UsageError
 from encdl.utils.lazy import need
 
 Meta = dict[Any, Any]
-_PICTURES = ("png", "jpeg", "bmp")
+_IMAGES = ("png", "jpeg", "bmp")
 _NIFTI = ("nifti", "nifti-gz")
 
 
@@ -55,7 +55,7 @@ class EncdlReader(ImageReader):  # type: ignore[misc]
     """Reads `.encdl` files, and folders of encrypted DICOM slices, in memory: nothing is decrypted to the disk.
 
     NIfTI, DICOM, PNG, JPEG, BMP and NumPy files go through MONAI's own readers, so that pixels, affine and metadata are
-    those of the original. TIFF files give their pixels with x first, like pictures; what `Encrypt` made gives its
+    those of the original. TIFF files give their pixels with x first, like images; what `Encrypt` made gives its
     array and metadata.
 
     Args:
@@ -64,7 +64,7 @@ class EncdlReader(ImageReader):  # type: ignore[misc]
         device: where to compute; workers can only use "cpu".
         nifti: reads what was NIfTI, for settings of its own.
         dicom: reads what was DICOM.
-        picture: reads what was PNG, JPEG or BMP.
+        image: reads what was PNG, JPEG or BMP.
         array: reads what was NumPy.
 
     Raises:
@@ -78,13 +78,13 @@ class EncdlReader(ImageReader):  # type: ignore[misc]
         device: str = "cpu",
         nifti: NibabelReader | None = None,
         dicom: PydicomReader | None = None,
-        picture: PILReader | None = None,
+        image: PILReader | None = None,
         array: NumpyReader | None = None,
     ) -> None:
         self._key, self._weights, self._device = KeyHolder(key), weights, device
         self.nifti = nifti or NibabelReader()
         self.dicom = dicom or PydicomReader()
-        self.picture = picture or PILReader()
+        self.picture = image or PILReader()
         self.array = array or NumpyReader()
 
     def verify_suffix(self, filename: Sequence[str | PathLike[str]] | str | PathLike[str]) -> bool:
@@ -121,7 +121,7 @@ class EncdlReader(ImageReader):  # type: ignore[misc]
             series = isinstance(images[0], list)
             dicom.filenames, dicom.has_series = names, series
             return _result(dicom.get_data(images if len(images) > 1 or not series else images[0]))
-        if kind in _PICTURES:
+        if kind in _IMAGES:
             return _result(self.picture.get_data(images))
         if kind == "npy":
             return _result(self.array.get_data(images))
@@ -152,7 +152,7 @@ def _image(document: Document) -> Any:
         return array_of(document), told["meta"] or _plain(document, document.shape)
     if document.format == "npy":
         return array_of(document)
-    if document.format not in (*_NIFTI, *_PICTURES, "dicom"):
+    if document.format not in (*_NIFTI, *_IMAGES, "dicom"):
         return _x_first(document)
     stream = io.BytesIO()
     formats.restore(document, stream)
@@ -161,7 +161,7 @@ def _image(document: Document) -> Any:
         return _nifti(stream.getvalue())
     if document.format == "dicom":
         return need("pydicom", "reading DICOM").dcmread(stream, force=True)
-    return need("PIL.Image", "reading pictures").open(stream)
+    return need("PIL.Image", "reading images").open(stream)
 
 
 def _nifti(data: bytes) -> Any:

@@ -32,7 +32,7 @@ class WeightsError(EncdlError):
 
 
 class ImageFileError(EncdlError):
-    """A picture cannot be read or written, or holds values that the cipher does not take."""
+    """An image cannot be read or written, or holds values that the cipher does not take."""
 
 
 class DataError(EncdlError):

@@ -119,16 +119,16 @@ def precision(device: str, mode: str) -> Iterator[None]:
 
 
 def check(device: str) -> dict[str, Any]:
-    """Differing pixels by golden file and precision, and the exact fraction of 200 pictures of ten sizes."""
+    """Differing pixels by golden file and precision, and the exact fraction of 200 images of ten sizes."""
     result: dict[str, Any] = {"differing_pixels": {}, "exact_fraction": {}}
     voxels = volume("t1")
-    pictures = [torch.from_numpy(axial_slice(voxels, index)) for index in range(40, 140, 5)]
+    images = [torch.from_numpy(axial_slice(voxels, index)) for index in range(40, 140, 5)]
     modes = ("float32", "medium", "bfloat16", *(("tf32", "float16", "benchmark") if device == "cuda" else ()))
     for mode in modes:
         loaded = weights.load("default", device)
         with precision(device, mode):
             found = {path.stem: differing(path, device) for path in sorted(FOLDER.glob("ciphertext-*.npz"))}
-            exact = Evaluation(loaded.cipher, PlaneSpec(), device, seed=7).exactness(pictures, 200)
+            exact = Evaluation(loaded.cipher, PlaneSpec(), device, seed=7).exactness(images, 200)
         result["differing_pixels"][mode] = found
         result["exact_fraction"][mode] = exact["exact_fraction"]
     result["worst_case_differing"] = worst_case(device)
@@ -175,7 +175,7 @@ def main() -> None:
     print(found)
     if args.output:
         content = records.record(
-            args.output.stem, "exactness", config=None, dataset=f"embedded, 200 pictures of {sizes}", seeds=[7],
+            args.output.stem, "exactness", config=None, dataset=f"embedded, 200 images of {sizes}", seeds=[7],
             metrics=found, wall_s=time.monotonic() - started, device=args.device,
             weights=weights.load("default").id,
         )  # fmt: skip

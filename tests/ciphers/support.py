@@ -1,4 +1,4 @@
-"""Ciphers, keys and pictures that the tests of the ciphers share."""
+"""Ciphers, keys and images that the tests of the ciphers share."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def cipher(name: str) -> Cipher:
 
 
 def image_keys(count: int, seed: int = 0) -> list[ImageKeys]:
-    """Sub-keys of `count` pictures under one master key that no training has seen."""
+    """Sub-keys of `count` images under one master key that no training has seen."""
     master = Key(hashlib.sha256(f"cipher tests {seed}".encode()).digest())
     return [
         master.image_keys(hashlib.sha256(f"nonce {index}".encode()).digest()[:16]) for index in range(count)
@@ -65,7 +65,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A cipher and a post-processing, from picture to ciphertext and back, as a file's bytes go."""
+    """A cipher and a post-processing, from image to ciphertext and back, as a file's bytes go."""
 
     cipher: Cipher
     process: PostProcess

@@ -150,7 +150,7 @@ class TestContract:
 class TestCipher:
     """What has nothing to do with post-processing."""
 
-    def test_any_number_of_channels_is_that_many_pictures(self, name: str) -> None:
+    def test_any_number_of_channels_is_that_many_images(self, name: str) -> None:
         one, image = cipher(name), noise(1, 4, 17, 12)
         bits = planes(one, image, image_keys(1))
         together = one.encrypt(image, bits)
@@ -274,8 +274,8 @@ class TestCipher:
         one, image = cipher(name), noise(2, 3, 6, 5)
         bits = planes(one, image, image_keys(2))
         bad_pairs = {
-            "dtype of the picture": (image.float(), bits),
-            "signed picture": (image.to(torch.int8), bits),
+            "dtype of the image": (image.float(), bits),
+            "signed image": (image.to(torch.int8), bits),
             "dtype of the planes": (image, bits.bool()),
             "no batch": (image[0], bits[0]),
             "five dimensions": (image[None], bits[None]),
@@ -283,7 +283,7 @@ class TestCipher:
             "nothing": (image[:0], bits[:0]),
             "no rows": (image[:, :, :0], bits[..., :0, :]),
             "planes of another size": (image, bits[..., :5, :]),
-            "planes of one picture": (image, bits[:1]),
+            "planes of one image": (image, bits[:1]),
             "planes of one channel": (image, bits[:, :1]),
             "too many planes": (image, torch.cat([bits, bits], dim=2)),
             "no planes": (image, bits[:, :, :0]),
@@ -323,13 +323,13 @@ class TestCipher:
     st.integers(0, 2**32),
     st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 40), st.integers(1, 40)),
 )
-def test_any_picture_comes_back(name: str, process: str, seed: int, shape: tuple[int, int, int, int]) -> None:
+def test_any_image_comes_back(name: str, process: str, seed: int, shape: tuple[int, int, int, int]) -> None:
     pipeline = Pipeline(cipher(name), create(process))
     image, keys = noise(*shape, seed=seed), image_keys(shape[0], seed=seed)
     assert torch.equal(pipeline.decrypt(pipeline.encrypt(image, keys), keys), image)
 
 
-def test_a_picture_of_1024_pixels_a_side_comes_back() -> None:
+def test_a_image_of_1024_pixels_a_side_comes_back() -> None:
     pipeline = Pipeline(cipher("default"), create("none"))
     image, keys = noise(1, 1, 1024, 1023), image_keys(1)
     assert torch.equal(pipeline.decrypt(pipeline.encrypt(image, keys), keys), image)

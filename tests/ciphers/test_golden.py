@@ -37,7 +37,7 @@ BATCHES = (
     (1, 301, 299, 2, 1),
     (1, 512, 512, 1, 2),
 )
-"""How 200 pictures are enciphered together."""
+"""How 200 images are enciphered together."""
 
 
 @pytest.fixture(autouse=True)
@@ -80,8 +80,8 @@ def test_golden_ciphertexts_open_on_this_gpu(path: Path, mode: str) -> None:
         assert golden.differing(path, "cuda") == 0
 
 
-def differing_pictures(device: str, spec: PlaneSpec, key: Key) -> tuple[int, int]:
-    """Of the pictures of `BATCHES`, how many there are and how many do not come back."""
+def differing_images(device: str, spec: PlaneSpec, key: Key) -> tuple[int, int]:
+    """Of the images of `BATCHES`, how many there are and how many do not come back."""
     cipher = weights.load("default", device).cipher
     total = wrong = 0
     for size, height, width, times, threads in BATCHES:
@@ -97,15 +97,15 @@ def differing_pictures(device: str, spec: PlaneSpec, key: Key) -> tuple[int, int
     return total, wrong
 
 
-def test_200_pictures_are_exact_under_a_key_never_trained_on() -> None:
-    assert differing_pictures("cpu", PlaneSpec(), Key.generate()) == (200, 0)
+def test_200_images_are_exact_under_a_key_never_trained_on() -> None:
+    assert differing_images("cpu", PlaneSpec(), Key.generate()) == (200, 0)
 
 
 @NEEDS_CUDA
 @pytest.mark.parametrize("mode", ["float32", "tf32", "bfloat16"])
-def test_200_pictures_are_exact_on_this_gpu(mode: str) -> None:
+def test_200_images_are_exact_on_this_gpu(mode: str) -> None:
     with golden.precision("cuda", mode):
-        assert differing_pictures("cuda", PlaneSpec(), Key.generate()) == (200, 0)
+        assert differing_images("cuda", PlaneSpec(), Key.generate()) == (200, 0)
 
 
 @NEEDS_CUDA

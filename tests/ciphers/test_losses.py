@@ -76,7 +76,7 @@ def test_every_loss_is_a_finite_scalar_with_a_gradient(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("level", [0.0, 255.0])
-def test_constant_pictures_give_no_nan(name: str, level: float) -> None:
+def test_constant_images_give_no_nan(name: str, level: float) -> None:
     loss, arguments = ALL[name]
     flat = torch.full((2, 1, 16, 16), level)
     assert bool(loss(*[flat] * arguments).isfinite())
@@ -148,7 +148,7 @@ def test_binary_likelihood_is_torchs_divergence() -> None:
 
 @settings(max_examples=50)
 @given(st.integers(0, 255), st.floats(-30, 30))
-def test_binary_likelihood_is_never_below_zero_and_least_at_the_picture(level: int, guess: float) -> None:
+def test_binary_likelihood_is_never_below_zero_and_least_at_the_image(level: int, guess: float) -> None:
     image = torch.full((1, 1, 1, 1), float(level))
     loss = BinaryLikelihoodLoss()
     best = loss(logit(image), image).item()
@@ -176,7 +176,7 @@ def test_uniformity_of_every_level_once_is_none() -> None:
     assert UniformityLoss()(ramp).item() == pytest.approx(-1 / 256, abs=1e-6)
 
 
-def test_uniformity_of_a_flat_picture_is_one() -> None:
+def test_uniformity_of_a_flat_image_is_one() -> None:
     flat = torch.full((2, 1, 16, 16), 77.0)
     assert UniformityLoss()(flat).item() == pytest.approx(1 - 1 / 256, abs=1e-5)
 
@@ -195,7 +195,7 @@ def test_uniformity_of_noise_is_zero_on_average() -> None:
     assert UniformityLoss()(brain()).item() > 0.05
 
 
-def test_uniformity_is_the_mean_over_pictures() -> None:
+def test_uniformity_is_the_mean_over_images() -> None:
     flat, ramp = torch.zeros(1, 1, 16, 16), torch.arange(256.0).view(1, 1, 16, 16)
     both = UniformityLoss()(torch.cat([flat, ramp])).item()
     assert both == pytest.approx(0.5 - 1 / 256, abs=1e-5)
@@ -213,7 +213,7 @@ def test_gradient_descent_makes_levels_uniform() -> None:
     assert loss.item() < first / 10
 
 
-def test_autocorrelation_of_a_flat_picture_is_one() -> None:
+def test_autocorrelation_of_a_flat_image_is_one() -> None:
     assert AutocorrelationLoss()(torch.full((2, 1, 16, 20), 9.0)).item() == pytest.approx(
         1 - 1 / 320, abs=1e-5
     )
@@ -285,7 +285,7 @@ def test_content_activity_pushes_equal_masks_apart() -> None:
 # ---- wrong key
 
 
-def test_a_wrong_key_that_opens_the_picture_costs_one() -> None:
+def test_a_wrong_key_that_opens_the_image_costs_one() -> None:
     image = brain()
     assert WrongKeyLoss()(logit(image), image).item() == pytest.approx(1.0, abs=1e-3)
 
@@ -303,7 +303,7 @@ def test_half_opened_is_in_between() -> None:
     assert 0.1 < WrongKeyLoss()(guess, image).item() < 0.9
 
 
-def test_the_wrong_key_loss_pushes_away_from_the_picture() -> None:
+def test_the_wrong_key_loss_pushes_away_from_the_image() -> None:
     image = brain()
     guess = logit(image).clamp(-4, 4) * 0.6
     slope = gradient(WrongKeyLoss(), guess, image)

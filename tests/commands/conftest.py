@@ -21,7 +21,7 @@ KEYED = ["--key", "k.key"]
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Threads that wait for each other on a busy machine make tiny pictures forty times slower."""
+    """Threads that wait for each other on a busy machine make tiny images forty times slower."""
     torch.set_num_threads(1)
 
 

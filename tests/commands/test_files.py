@@ -57,7 +57,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "shape", "dtype"), CASES, ids=str)
-def test_every_kind_of_picture_comes_back(
+def test_every_kind_of_image_comes_back(
     run: Run, agile: Path, name: str, shape: tuple[int, ...], dtype: str
 ) -> None:
     images.write(name, noise(shape, dtype))

@@ -27,7 +27,7 @@ Verb = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder `in` with pictures in it and below, and a text that is none; keys old.key and new.key."""
+    """A folder `in` with images in it and below, and a text that is none; keys old.key and new.key."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for name, shape, dtype in [
@@ -38,7 +38,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         array = rng.integers(0, 200, shape).astype(dtype)
         images.write(path, array) if path.suffix == ".png" else np.save(path, array)
-    Path("in/readme.txt").write_text("not a picture")
+    Path("in/readme.txt").write_text("not an image")
     for key in ("old.key", "new.key"):
         assert main(["keygen", key]) == 0
     return tmp_path
@@ -63,7 +63,7 @@ def contents(folder: str) -> dict[str, bytes]:
     return {name: Path(folder, name).read_bytes() for name in names(folder)}
 
 
-PICTURES = ["a.png", "b/a.npy", "b/a.png", "b/c/v.npy"]
+IMAGES = ["a.png", "b/a.npy", "b/a.png", "b/c/v.npy"]
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -73,12 +73,12 @@ def test_a_tree_there_and_back(verb: Verb, jobs: int) -> None:
     assert code == 0
     assert err.startswith("encdl: warning: left alone, NOT encrypted, ")
     assert ": in/readme.txt\nencdl: 4 files encrypted (" in err
-    assert names("enc") == [f"{name}.encdl" for name in PICTURES]
+    assert names("enc") == [f"{name}.encdl" for name in IMAGES]
     assert contents("in") == before
     code, err = verb("decrypt", "enc", "--output", "dec", "--jobs", jobs)
     assert code == 0
     assert "4 files decrypted" in err
-    assert contents("dec") == {name: before[name] for name in PICTURES}
+    assert contents("dec") == {name: before[name] for name in IMAGES}
 
 
 def test_an_interrupted_run_goes_on(verb: Verb) -> None:
@@ -126,7 +126,7 @@ def test_what_is_there_and_not_finished_is_told_and_kept(verb: Verb) -> None:
     assert verb("decrypt", "enc", "--output", "dec")[0] == 0
     images.write("dec/a.png", np.zeros((9, 7), np.uint8), force=True)
     code, err = verb("decrypt", "enc", "--output", "dec")
-    assert (code, "a.png: exists already and is another picture" in err) == (1, True)
+    assert (code, "a.png: exists already and is another image" in err) == (1, True)
 
 
 def test_one_bad_file_does_not_stop_the_others(verb: Verb) -> None:
@@ -137,7 +137,7 @@ def test_one_bad_file_does_not_stop_the_others(verb: Verb) -> None:
     assert "encdl: error: in/bad.png: " in err
     assert "encdl: error: in/empty.dcm: is empty" in err
     assert "4 files encrypted, 2 failed" in err
-    assert names("enc") == [f"{name}.encdl" for name in PICTURES]
+    assert names("enc") == [f"{name}.encdl" for name in IMAGES]
     code, err = verb("decrypt", "enc", "in/readme.txt", "--output", "dec")
     assert (code, "readme.txt: is not an EncDL file" in err) == (1, True)
     assert verb("decrypt", "enc", "--output", "none", key="new.key")[0] == 2
@@ -155,7 +155,7 @@ def test_rekeying_a_folder_can_be_interrupted(verb: Verb) -> None:
         Key.load("new.key").id
     }
     assert verb("decrypt", "enc", "--output", "dec", key="new.key")[0] == 0
-    assert contents("dec") == {name: before[name] for name in PICTURES}
+    assert contents("dec") == {name: before[name] for name in IMAGES}
 
 
 def test_rekeying_into_another_folder(verb: Verb) -> None:
@@ -201,7 +201,7 @@ def test_links_that_lead_out_of_the_folder_are_not_followed(verb: Verb) -> None:
     code, err = verb("encrypt", "in", "--output", "enc")
     assert code == 0
     assert "in/s.png: left alone: this symbolic link leads out of in" in err
-    assert names("enc") == [f"{name}.encdl" for name in PICTURES]  # inside.png is b/a.png once more
+    assert names("enc") == [f"{name}.encdl" for name in IMAGES]  # inside.png is b/a.png once more
 
 
 def test_nothing_is_written_through_links_in_the_output_folder(verb: Verb) -> None:
@@ -256,7 +256,7 @@ def test_damaged_files_of_a_folder_are_salvaged_and_marked(verb: Verb) -> None:
     assert code == 0
     assert "1 of 4 slices damaged and restored" in err
     assert "1 file decrypted, 3 finished before" in err
-    assert names("dec") == sorted([*PICTURES, "b/c/v.npy.salvage.json"])
+    assert names("dec") == sorted([*IMAGES, "b/c/v.npy.salvage.json"])
 
 
 def test_a_summary_counts(capsys: pytest.CaptureFixture[str]) -> None:

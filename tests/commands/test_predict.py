@@ -28,11 +28,11 @@ from tests.training.tasks.support import trainer
 from tests.training.tasks.test_classify import Bars, stem, task
 
 
-def logits_of_plaintext(backbone: type[Any], picture: images.Array) -> torch.Tensor:
+def logits_of_plaintext(backbone: type[Any], image: images.Array) -> torch.Tensor:
     """What the plaintext network says, with the weights of every tiny reader."""
     plain = tiny_reader(backbone, PlainStem)
     with torch.no_grad():
-        logits: torch.Tensor = plain(torch.from_numpy(picture)[None, None])[0]
+        logits: torch.Tensor = plain(torch.from_numpy(image)[None, None])[0]
     return logits
 
 
@@ -116,8 +116,8 @@ def test_what_training_wrote_is_read(run: Run, folder: Path, view: type[View]) -
     learnt = task(view(stem) if view is Ciphertext else view())  # type: ignore[call-arg]
     fitting.fit(learnt, Bars())
     fitting.save_checkpoint("last.ckpt")
-    picture = Bars().samples("test")[0]["image"]
-    images.write("bar.png", np.asarray(picture)[0])
+    image = Bars().samples("test")[0]["image"]
+    images.write("bar.png", np.asarray(image)[0])
     assert run("encrypt", "bar.png", *KEYED, "--postprocess", "diffusion")[0] == 0
     code, out, _ = run("predict", "bar.encdl", *KEYED, "--reader", "last.ckpt")
     assert code == 0
@@ -125,7 +125,7 @@ def test_what_training_wrote_is_read(run: Run, folder: Path, view: type[View]) -
     plain = Reader(PlainStem(1, learnt.reader.stem.width), learnt.reader.backbone).eval()
     plain.stem.load_state_dict(learnt.reader.stem.state_dict())
     with torch.no_grad():
-        expected = plain(torch.as_tensor(picture)[None]).softmax(1)[0]
+        expected = plain(torch.as_tensor(image)[None]).softmax(1)[0]
     given = [float(row[f"probability of {name}"]) for name in ("level", "upright")]
     assert given == pytest.approx(expected.tolist(), abs=2e-5)
     untrained = torch.load(save_reader("tiny.ckpt", tiny_reader(ResNet18)), weights_only=True)
@@ -150,11 +150,11 @@ def test_folders_are_searched_and_no_file_is_read_twice(run: Run, files: list[Pa
 
 
 class Watch(TorchDispatchMode):
-    """Notes whenever a tensor with the picture's levels in it is formed."""
+    """Notes whenever a tensor with the image's levels in it is formed."""
 
-    def __init__(self, picture: images.Array) -> None:
+    def __init__(self, image: images.Array) -> None:
         super().__init__()
-        self.picture, self.seen, self.formed = torch.from_numpy(picture).double(), 0, 0
+        self.picture, self.seen, self.formed = torch.from_numpy(image).double(), 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -167,7 +167,7 @@ class Watch(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("view", ["Ciphertext", "Plaintext"])
-def test_the_picture_is_never_formed(run: Run, files: list[Path], view: str) -> None:
+def test_the_image_is_never_formed(run: Run, files: list[Path], view: str) -> None:
     stem = PlainStem if view == "Plaintext" else KeyedStem
     predictor = Predictor.load(save_reader("r.ckpt", tiny_reader(UNet, stem), view=view))
     key = Key.load("k.key")
@@ -180,7 +180,7 @@ def test_the_picture_is_never_formed(run: Run, files: list[Path], view: str) -> 
     assert watch.formed > 0
 
 
-def test_nothing_that_is_written_shows_the_picture(
+def test_nothing_that_is_written_shows_the_image(
     run: Run, files: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one class everywhere the overlay is the ciphertext alone; decryption is not even called."""

@@ -63,14 +63,14 @@ def test_keys_that_open_something_else(run: Run, files: list[Path]) -> None:
     assert not Path("out").exists()
 
 
-def test_pictures_that_the_reader_cannot_read(run: Run, files: list[Path]) -> None:
+def test_images_that_the_reader_cannot_read(run: Run, files: list[Path]) -> None:
     cases = {
         "deep.png": (noise(SIZE, "uint16"), "holds uint16 levels"),
         "signed.npy": (noise(SIZE, "int16"), "holds int16 levels"),
         "colour.png": (noise((*SIZE, 3)), "has 3 channels, the reader takes 1 channel"),
         "stack.npy": (
             noise((*SIZE, 9)),
-            "holds 21 slices, and readers take one picture a file: encrypt each slice",
+            "holds 21 slices, and readers take one image a file: encrypt each slice",
         ),
         "small.png": (noise((1, 1)), "is 1x1 pixels, the reader was trained on 21x30"),
     }
@@ -94,8 +94,8 @@ def test_colour(run: Run, folder: Path) -> None:
     plain = tiny_reader(UNet, PlainStem, channels=3)
     predictor = Predictor.load(save_reader("r.ckpt", plain, view="Plaintext"))
     answer = predictor.read("c.encdl", Key.load("k.key"))
-    picture = torch.from_numpy(images.read("c.png").copy()).movedim(2, 0)[None]
-    assert torch.allclose(answer.logits, plain(picture)[0], atol=1e-4)
+    image = torch.from_numpy(images.read("c.png").copy()).movedim(2, 0)[None]
+    assert torch.allclose(answer.logits, plain(image)[0], atol=1e-4)
     assert run("predict", "c.encdl", *KEYED, "--reader", "r.ckpt", "-o", "out", "--overlay")[0] == 0
     assert images.read("out/c.overlay.png").shape == (*SIZE, 3)
 

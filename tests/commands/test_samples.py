@@ -1,4 +1,4 @@
-"""`encdl samples`: pictures for who has none, and none that hides that its lesion is synthetic."""
+"""`encdl samples`: images for who has none, and none that hides that its lesion is synthetic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def written(folder: str) -> list[Path]:
 def test_pairs_that_differ_in_a_lesion(run: Run) -> None:
     code, out, err = run("samples", "new/images")
     assert (code, err) == (0, "")
-    assert "8 pictures" in out
+    assert "8 images" in out
     assert "4 with a SYNTHETIC lesion" in out
     healthy, drawn = written("new/images/no-lesion"), written("new/images/synthetic-lesion")
     assert len(healthy) == len(drawn) == 4

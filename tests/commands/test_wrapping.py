@@ -81,7 +81,7 @@ def test_damage(run: Run, sealed: Path, agile: Path) -> None:
         run("decrypt", "bad.encdl", *KEYED, *options), "bad.encdl: was changed or cut after it was written"
     )
     failed(run("grant", *KEYED, "--file", "bad.encdl", "-o", "g"), "was changed or cut")
-    # One chunk of AES holds all of a small picture: nothing is left to salvage.
+    # One chunk of AES holds all of a small image: nothing is left to salvage.
     failed(
         run("decrypt", "bad.encdl", *KEYED, *options, "--salvage"), "the beginning of its wrapping is damaged"
     )

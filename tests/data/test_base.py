@@ -1,4 +1,4 @@
-"""Draws, batches and errors of the data module base, on tiny pictures."""
+"""Draws, batches and errors of the data module base, on tiny images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from encdl.utils.errors import DataError, UsageError
 
 
 class Tiny(ImageDataModule):
-    """Twelve pictures whose pixels tell their number, with labels and masks."""
+    """Twelve images whose pixels tell their number, with labels and masks."""
 
     images = 12
 
@@ -73,7 +73,7 @@ def test_workers_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("augment", [False, True])
-def test_draws_leave_the_pictures_alone(augment: bool) -> None:
+def test_draws_leave_the_images_alone(augment: bool) -> None:
     class Grey(Tiny):
         @property
         def spec(self) -> DataSpec:
@@ -115,7 +115,7 @@ def test_ranks_share_one_epoch(images: int, repeats: int, world_size: int, seed:
     assert all(0 <= index < images for index, _ in in_turn)
 
 
-def test_every_picture_is_drawn_as_often_as_said() -> None:
+def test_every_image_is_drawn_as_often_as_said() -> None:
     assert sorted(index for index, _ in DrawSampler(5, 3, seed=0)) == sorted([*range(5)] * 3)
 
 
@@ -140,8 +140,8 @@ def test_setting_out_of_range(setting: dict[str, int]) -> None:
         Tiny(**setting)  # type: ignore[arg-type]
 
 
-def test_crop_larger_than_the_pictures() -> None:
-    with pytest.raises(UsageError, match="crop is 64, larger than the 20 x 24 pictures of Tiny"):
+def test_crop_larger_than_the_images() -> None:
+    with pytest.raises(UsageError, match="crop is 64, larger than the 20 x 24 images of Tiny"):
         Tiny(crop=64).setup("fit")
 
 
@@ -149,7 +149,7 @@ def test_empty_split() -> None:
     class Empty(Tiny):
         images = 0
 
-    with pytest.raises(DataError, match="Empty has no pictures in its train split"):
+    with pytest.raises(DataError, match="Empty has no images in its train split"):
         Empty(crop=8).setup("fit")
 
 
@@ -172,17 +172,17 @@ def test_class_counts() -> None:
 
 
 @pytest.mark.parametrize("label", [None, 2, -1])
-def test_class_counts_need_a_label_for_each_picture(label: int | None) -> None:
+def test_class_counts_need_a_label_for_each_image(label: int | None) -> None:
     class Odd(Tiny):
         def samples(self, split: Split) -> Sequence[Sample]:
             return [*super().samples(split), {"image": np.zeros((2, 20, 24), np.uint8), "label": label}]
 
-    with pytest.raises(DataError, match="Odd has training pictures without a label from 0 to 1"):
+    with pytest.raises(DataError, match="Odd has training images without a label from 0 to 1"):
         Odd(crop=8).class_counts()
 
 
-def test_whole_pictures_stay_whole_under_augmentation() -> None:
-    """A mark in the middle never leaves the picture; random crops of a small part would lose it."""
+def test_whole_images_stay_whole_under_augmentation() -> None:
+    """A mark in the middle never leaves the image; random crops of a small part would lose it."""
 
     class Marked(Tiny):
         def samples(self, split: Split) -> Sequence[Sample]:

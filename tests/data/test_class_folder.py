@@ -1,4 +1,4 @@
-"""Folders of pictures by class: what is found, how it is split, what it becomes, and what is refused."""
+"""Folders of images by class: what is found, how it is split, what it becomes, and what is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from encdl.data.class_folder import ClassFolder
-from encdl.data.resize import FitPicture
+from encdl.data.resize import FitImage
 from encdl.data.splits import SPLITS
 from encdl.files import images
 from encdl.utils.errors import DataError, ImageFileError
@@ -30,8 +30,8 @@ def patients(root: Path, count: int = 8, each: int = 3) -> Path:
     """Files of `count` patients in either class; patient 0 is in both."""
     for name, numbers in {"sick": range(count), "healthy": (0, *range(count, 2 * count - 1))}.items():
         for number in numbers:
-            for picture in range(each):
-                put(root / name / f"patient{number}_{name}{picture}.png", noise(12, 10 + number))
+            for image in range(each):
+                put(root / name / f"patient{number}_{name}{image}.png", noise(12, 10 + number))
     return root
 
 
@@ -45,7 +45,7 @@ def test_mixed_files_become_labelled_batches(tmp_path: Path) -> None:
         suffix, shape = kinds[number % 5]
         wide = noise(*shape, dtype="uint16" if number % 2 else "uint8")
         put(tmp_path / "abc"[number % 3] / f"{number}.{suffix}", wide if suffix != "png" else noise(*shape))
-    (tmp_path / "a" / "notes.txt").write_text("no picture")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
     (tmp_path / "empty").mkdir()
     data = ClassFolder(str(tmp_path), size=24, batch_size=5)
     assert (data.spec.channels, data.spec.height, data.spec.width) == (1, 24, 24)
@@ -82,7 +82,7 @@ def test_every_split_has_every_class(tmp_path: Path) -> None:
     assert counts == {"train": {0: 1, 1: 45}, "val": {0: 1, 1: 6}, "test": {0: 1, 1: 6}}
 
 
-def test_a_patient_is_in_one_split_even_with_pictures_in_two_classes(tmp_path: Path) -> None:
+def test_a_patient_is_in_one_split_even_with_images_in_two_classes(tmp_path: Path) -> None:
     data = ClassFolder(str(patients(tmp_path)), size=8, group="prefix", val_share=0.3, test_share=0.3)
     parts = people(data)
     assert sum(map(len, parts)) == len(set().union(*parts)) == 15
@@ -93,8 +93,8 @@ def test_a_patient_is_in_one_split_even_with_pictures_in_two_classes(tmp_path: P
 
 def test_a_patients_folder_is_in_one_split(tmp_path: Path) -> None:
     for name, number in [(name, number) for name in "ab" for number in range(6)]:
-        for picture in range(2):
-            put(tmp_path / name / f"patient {number}" / f"{picture}.png", noise(4, 4))
+        for image in range(2):
+            put(tmp_path / name / f"patient {number}" / f"{image}.png", noise(4, 4))
     files = ClassFolder(str(tmp_path), size=4, group="folder").files
     parts = [{file.parent.name for file in files[split]} for split in SPLITS]
     assert sum(map(len, parts)) == len(set().union(*parts)) == 6
@@ -139,8 +139,8 @@ def test_a_split_that_is_not_given_is_taken_from_training(tmp_path: Path) -> Non
         ((7, 7), 7, slice(0, 7), slice(0, 7)),
     ],
 )
-def test_a_picture_is_fitted_whole(shape: tuple[int, int], size: int, rows: slice, columns: slice) -> None:
-    fitted = FitPicture(size)(np.full((3, *shape), 200, np.uint8))
+def test_a_image_is_fitted_whole(shape: tuple[int, int], size: int, rows: slice, columns: slice) -> None:
+    fitted = FitImage(size)(np.full((3, *shape), 200, np.uint8))
     assert (fitted.shape, fitted.dtype) == ((3, size, size), np.uint8)
     expected = np.zeros((3, size, size))
     expected[:, rows, columns] = 200
@@ -148,11 +148,11 @@ def test_a_picture_is_fitted_whole(shape: tuple[int, int], size: int, rows: slic
 
 
 def test_fitting_keeps_what_fits_already_and_the_values_of_masks() -> None:
-    picture = noise(1, 9, 9)
-    assert np.array_equal(FitPicture(9)(picture), picture)
-    mask = FitPicture(16).mask(3 * (picture > 100).astype(np.uint8))
+    image = noise(1, 9, 9)
+    assert np.array_equal(FitImage(9)(image), image)
+    mask = FitImage(16).mask(3 * (image > 100).astype(np.uint8))
     assert set(np.unique(mask)) == {0, 3}
-    spaced = FitPicture(8)(np.full((1, 8, 2), 9, np.uint8), (1.0, 2.0))
+    spaced = FitImage(8)(np.full((1, 8, 2), 9, np.uint8), (1.0, 2.0))
     assert (spaced[0, :, 2:6] == 9).all()
     assert (spaced[0, :, :2] == 0).all()
 
@@ -163,14 +163,14 @@ def test_what_is_refused(tmp_path: Path) -> None:
             _ = ClassFolder(str(tmp_path), **settings).spec  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
 
-    said(r"holds no pictures \(\.png, ")
+    said(r"holds no images \(\.png, ")
     for number in range(4):
         put(tmp_path / "a" / f"x_{number}.png", noise(4, 4))
     said("has one class only, a: give a sub-folder for each of two or more classes")
     put(tmp_path / "b" / "x_0.png", noise(4, 4))
-    said("no picture of class b is left for val: give each class 3 or more pictures")
+    said("no image of class b is left for val: give each class 3 or more images")
     said("holds 1 beginnings of file names .* training needs 3 or more", group="prefix")
-    said("holds 1 sub-folders with pictures: training needs 3", group="folder")
+    said("holds 1 sub-folders with images: training needs 3", group="folder")
     put(tmp_path / "stray.png", noise(4, 4))
     said(r"stray\.png: lies in no class's folder: move it into one")
     with pytest.raises(DataError, match="none: no such folder"):

@@ -63,7 +63,7 @@ def test_tissue_maps_lie_on_the_same_grid(name: str) -> None:
     assert volume(name).shape == volume("t1").shape  # type: ignore[arg-type]
 
 
-def test_tissue_has_the_slices_and_splits_of_the_pictures() -> None:
+def test_tissue_has_the_slices_and_splits_of_the_images() -> None:
     for split in SPLITS:
         plain, labelled = EmbeddedMRI().samples(split), EmbeddedTissue().samples(split)
         assert all(np.array_equal(a["image"], b["image"]) for a, b in zip(plain, labelled, strict=True))

@@ -112,8 +112,8 @@ def test_without_file_and_package(tmp_path: Path, size: int) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("organmnist3d", "MedMNIST has no set organmnist3d of flat pictures: give one of bloodmnist, "),
-        ("chestmnist", "MedMNIST has no set chestmnist with one label a picture"),
+        ("organmnist3d", "MedMNIST has no set organmnist3d of flat images: give one of bloodmnist, "),
+        ("chestmnist", "MedMNIST has no set chestmnist with one label an image"),
         ("PneumoniaMNIST", "MedMNIST has no set PneumoniaMNIST: give"),
         ("", "MedMNIST has no set : give"),
     ],
@@ -123,7 +123,7 @@ def test_other_sets_are_refused(name: str, said: str) -> None:
         MedMNIST(name=name)
 
 
-def test_several_labels_a_picture(tmp_path: Path) -> None:
+def test_several_labels_a_image(tmp_path: Path) -> None:
     put(tmp_path / "octmnist.npz", labels=np.zeros((4, 14), np.uint8))
     with pytest.raises(DataError, match="there must be one integer label from 0 for each of the 4"):
         _ = MedMNIST(name="octmnist", data_dir=str(tmp_path)).spec

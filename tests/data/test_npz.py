@@ -68,7 +68,7 @@ def test_layout_with_a_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("augment", [False, True])
-def test_masks_follow_their_pictures(tmp_path: Path, augment: bool) -> None:
+def test_masks_follow_their_images(tmp_path: Path, augment: bool) -> None:
     masks = noise(6, 20, 24, top=3)
     arrays = column(images=100 * masks, masks=masks)
     del arrays["labels"], arrays["class_names"]
@@ -123,7 +123,7 @@ def test_colour(tmp_path: Path) -> None:
         (column(split=np.zeros(5, int)), "`split` must hold"),
         (column(masks=noise(6, 20, 20)), r"masks must be uint8 \(6, 20, 24\)"),
         (column(class_names=np.array(["a", "b"])), "3 classes occur, and 2 are named"),
-        (column(patient=np.arange(5)), "`patient` must hold one number or word for each picture"),
+        (column(patient=np.arange(5)), "`patient` must hold one number or word for each image"),
         (column(group=np.full(6, np.nan)), "`group` must hold one number"),
         (column(patient=np.array([1, 1, 2, 2, 1, 3])), "patient 2 is in two splits: keep each in one"),
         (column(group=np.array(list("aabcda"))), "group a is in two splits"),

@@ -24,7 +24,7 @@ from encdl.utils.errors import DataError, UsageError
 
 
 def put_npz(path: Path, count: int = 10, shape: tuple[int, ...] = (6, 7)) -> str:
-    """Pictures whose level is their number."""
+    """Images whose level is their number."""
     numbers = np.arange(count, dtype=np.uint8).reshape(-1, *(1 for _ in shape))
     test = np.broadcast_to(numbers, (count, *shape))
     np.savez(path, train_images=test[:1], val_images=test[:1], test_images=test)
@@ -115,30 +115,30 @@ def test_nothing_of_that_name(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     ("most", "levels"),
     [(1, [0]), (3, [0, 3, 6]), (5, [0, 2, 4, 6, 8]), (10, list(range(10))), (99, list(range(10)))],
 )
-def test_pictures_are_spread_evenly(tmp_path: Path, most: int, levels: list[int]) -> None:
+def test_images_are_spread_evenly(tmp_path: Path, most: int, levels: list[int]) -> None:
     found = registry.test_images(put_npz(tmp_path / "a.npz"), most)
-    assert [int(picture.max()) for picture in found] == levels
-    assert {(picture.dtype, picture.shape) for picture in found} == {(torch.uint8, (1, 6, 7))}
+    assert [int(image.max()) for image in found] == levels
+    assert {(image.dtype, image.shape) for image in found} == {(torch.uint8, (1, 6, 7))}
 
 
 @pytest.mark.parametrize(
     ("shape", "expected"), [((1, 1), (1, 1, 1)), ((3, 4, 3), (3, 3, 4)), ((9, 1), (1, 9, 1))]
 )
 def test_odd_shapes(tmp_path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    [picture] = registry.test_images(put_npz(tmp_path / "a.npz", 1, shape), 5)
-    assert picture.shape == expected
+    [image] = registry.test_images(put_npz(tmp_path / "a.npz", 1, shape), 5)
+    assert image.shape == expected
 
 
-def test_embedded_pictures_are_the_whole_test_slab() -> None:
+def test_embedded_images_are_the_whole_test_slab() -> None:
     found = registry.test_images("embedded", 100)
     assert len(found) == 10
-    assert {picture.shape for picture in found} == {(1, 233, 197)}
+    assert {image.shape for image in found} == {(1, 233, 197)}
     assert torch.equal(registry.test_images("embedded", 2)[1], found[5])
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         registry.test_images(str(tmp_path / "bad"), 3)
     with pytest.raises(DataError, match=r"none\.npz: no such file"):
         registry.test_images(str(tmp_path / "none.npz"), 3)
@@ -147,12 +147,12 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         images=np.zeros((2, 4, 4), np.uint8),
         split=np.zeros(2, np.uint8),
     )
-    with pytest.raises(DataError, match="has no pictures in its test split"):
+    with pytest.raises(DataError, match="has no images in its test split"):
         registry.test_images(str(tmp_path / "no-test.npz"), 3)
 
 
 def column(path: Path, name: str, groups: list[int], split: int = 2) -> str:
-    """Pictures whose level is their number, with a column of patients or clusters."""
+    """Images whose level is their number, with a column of patients or clusters."""
     count = len(groups)
     numbers = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1)
     np.savez(
@@ -228,10 +228,10 @@ def test_classes_and_validation_images(tmp_path: Path) -> None:
 
 def test_nothing_to_judge_by(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         registry.images_to_judge(str(tmp_path / "empty"))
     with pytest.raises(DataError, match=r"brain_tumor\.npz: no such file"):
         registry.images_to_judge("brain_tumor", str(tmp_path))
     file = column(tmp_path / "train.npz", "group", [1, 2], split=0)
-    with pytest.raises(DataError, match="has no pictures in its test split"):
+    with pytest.raises(DataError, match="has no images in its test split"):
         registry.images_to_judge(file)

@@ -75,9 +75,9 @@ def test_workers_change_nothing() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 5))
-def test_every_picture_is_judged_once(images: int, batch: int, world: int) -> None:
+def test_every_image_is_judged_once(images: int, batch: int, world: int) -> None:
     if images < world:
-        with pytest.raises(DataError, match=f"{images} pictures cannot be judged by {world} processes"):
+        with pytest.raises(DataError, match=f"{images} images cannot be judged by {world} processes"):
             EvalSampler(images, batch, 0, world)
         return
     alone = EvalSampler(images, min(batch, images // world))

@@ -13,7 +13,7 @@ from encdl.data.split_digest import END_BYTES, WHOLE_BYTES, digest
 
 def samples() -> list[dict[str, Any]]:
     noise = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), dtype=np.uint8)
-    return [{"image": picture, "label": index} for index, picture in enumerate(noise)]
+    return [{"image": image, "label": index} for index, image in enumerate(noise)]
 
 
 def test_equal_content_has_an_equal_digest() -> None:

@@ -106,7 +106,7 @@ def test_local_entropy_by_hand() -> None:
 
 
 def test_local_entropy_agrees_with_skimage() -> None:
-    """Where the blocks fill the picture, which are drawn does not matter."""
+    """Where the blocks fill the image, which are drawn does not matter."""
     for image in (data.camera()[:176, :220], noise(1, 1, 176, 220)[0, 0].numpy()):
         cut = [
             shannon_entropy(image[top : top + 44, left : left + 44], base=2)
@@ -126,7 +126,7 @@ def test_local_entropy_draws_from_all_channels_and_repeats() -> None:
     assert torch.equal(first, second)
 
 
-def test_natural_pictures_lie_outside() -> None:
+def test_natural_images_lie_outside() -> None:
     low, _ = local_entropy_interval(10)
     for image in (mni_slice(), torch.from_numpy(data.camera().copy())[None, None]):
         assert local_entropy_bits(image, 10).item() < low - 1

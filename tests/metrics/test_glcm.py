@@ -95,7 +95,7 @@ def test_figures_of_uniform_noise() -> None:
         assert found[name].item() == pytest.approx(value, rel=0.005, abs=0.005), name
 
 
-def test_channels_are_pooled_and_pictures_are_not() -> None:
+def test_channels_are_pooled_and_images_are_not() -> None:
     a, b = noise(1, 1, 9, 11), noise(1, 1, 9, 11, seed=1)
     pooled = co_occurrence(torch.cat([a, b], 1))
     assert torch.allclose(pooled, (co_occurrence(a) + co_occurrence(b)) / 2)

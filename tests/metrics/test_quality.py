@@ -41,14 +41,14 @@ def test_one_level_in_a_large_image_is_seen() -> None:
     assert psnr_db(a, b).item() == pytest.approx(20 * math.log10(255 * 1024), rel=1e-6)
 
 
-def test_mean_psnr_caps_identical_pictures() -> None:
+def test_mean_psnr_caps_identical_images() -> None:
     a, b = mni_slice(80), mni_slice(90)
     pair = torch.cat([a, a]), torch.cat([a, b])
     assert mean_psnr_db(*pair).item() == pytest.approx((PSNR_CAP_DB + psnr_db(a, b).item()) / 2)
 
 
 def test_ssim_agrees_with_skimage() -> None:
-    """The mean over the whole map: skimage's own mean leaves the margin out, for which both mirror the picture."""
+    """The mean over the whole map: skimage's own mean leaves the margin out, for which both mirror the image."""
     camera = torch.from_numpy(data.camera()[100:300, 150:390].copy())[None, None]
     noisy = (camera.int() + noise(*camera.shape).int() // 8 - 16).clamp(0, 255).to(torch.uint8)
     for image, other in (
@@ -68,7 +68,7 @@ def test_ssim_agrees_with_skimage() -> None:
         assert mean_ssim(image, other).item() == pytest.approx(map_of.mean(), abs=2e-4)
 
 
-def test_ssim_of_constant_pictures_by_hand() -> None:
+def test_ssim_of_constant_images_by_hand() -> None:
     """No contrast and no structure is left: the term of luminance alone."""
     a, b = (torch.full((1, 1, 20, 20), level, dtype=torch.uint8) for level in (100, 50))
     c1 = (0.01 * 255) ** 2
@@ -79,7 +79,7 @@ def test_ssim_of_constant_pictures_by_hand() -> None:
     )
 
 
-def test_ssim_of_small_pictures() -> None:
+def test_ssim_of_small_images() -> None:
     least = noise(1, 1, 6, 6)
     assert mean_ssim(least, least).item() == pytest.approx(1.0)
     with pytest.raises(ValueError, match="at least 6 x 6"):

@@ -19,7 +19,7 @@ def masks(*shape: int, classes: int = 4, seed: int = 0) -> Tensor:
 
 
 def line(*pixels: int) -> Tensor:
-    """One picture of one row."""
+    """One image of one row."""
     return torch.tensor(pixels, dtype=torch.uint8).view(1, 1, 1, -1)
 
 
@@ -32,9 +32,9 @@ def dice(
     return [float(value) for value in metric.compute().reshape(-1)]
 
 
-def test_dice_of_pictures_is_monais() -> None:
+def test_dice_of_images_is_monais() -> None:
     found, true = masks(6, 9, 11), masks(6, 9, 11, seed=1)
-    true[2][true[2] == 3] = 0  # a class that a picture lacks, and one that all lack
+    true[2][true[2] == 3] = 0  # a class that an image lacks, and one that all lack
     known = DiceMetric(include_background=False, reduction="mean_batch")
     known(one_hot(found, 5), one_hot(true, 5))
     expected = known.aggregate()
@@ -62,11 +62,11 @@ def test_dice_by_hand() -> None:
 
 def test_slices_of_a_volume_are_judged_together() -> None:
     pairs = [(line(1, 1, 0), line(1, 0, 0)), (line(1, 0, 0), line(0, 0, 0)), (line(1, 1, 1), line(1, 1, 1))]
-    assert dice(*pairs, classes=2) == pytest.approx([(2 / 3 + 1) / 2])  # the second picture has no truth
+    assert dice(*pairs, classes=2) == pytest.approx([(2 / 3 + 1) / 2])  # the second image has no truth
     assert dice(*pairs, classes=2, volumes=[7, 7, 3]) == pytest.approx([(2 / 4 + 1) / 2])
     assert dice(*pairs, classes=2, volumes=[5, 5, 5]) == pytest.approx([2 * 4 / (6 + 4)])
     assert dice(*pairs, classes=2, volumes=[-1, -1, -1]) == dice(*pairs, classes=2)
-    mixed = dice(*pairs, classes=2, volumes=[-1, -1, 0])  # a picture alone never joins volume 0
+    mixed = dice(*pairs, classes=2, volumes=[-1, -1, 0])  # an image alone never joins volume 0
     assert mixed == dice(*pairs, classes=2)
 
 
@@ -101,7 +101,7 @@ def test_hausdorff_by_hand() -> None:
     assert hausdorff_95(true, torch.zeros_like(true), 2).isnan().all()
 
 
-def test_hausdorff_of_many_pictures_and_classes_at_once() -> None:
+def test_hausdorff_of_many_images_and_classes_at_once() -> None:
     found, true = masks(4, 12, 10), masks(4, 12, 10, seed=1)
     found[1] = 0
     together = hausdorff_95(found, true, 4)
@@ -112,7 +112,7 @@ def test_hausdorff_of_many_pictures_and_classes_at_once() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (40, 1)])
-def test_thin_pictures(shape: tuple[int, int]) -> None:
+def test_thin_images(shape: tuple[int, int]) -> None:
     true = torch.ones(1, 1, *shape, dtype=torch.uint8)
     assert hausdorff_95(true, true, 2).tolist() == [[0]]
     assert dice((true, true), classes=2) == [1]

@@ -46,8 +46,8 @@ def pictures(count: int = 3, channels: int = 1, height: int = 33, width: int = 2
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(count))
 
 
-def mask_for(reader: Reader, picture: torch.Tensor) -> torch.Tensor | None:
-    return picture.flip(0) if reader.stem.keyed else None
+def mask_for(reader: Reader, image: torch.Tensor) -> torch.Tensor | None:
+    return image.flip(0) if reader.stem.keyed else None
 
 
 @pytest.fixture(params=SMALL, ids=lambda each: f"{each[0].__name__}{len(each[1])}")
@@ -59,8 +59,8 @@ def backbone(request: pytest.FixtureRequest) -> tuple[type[Backbone], dict[str, 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shapes(backbone: tuple[Any, dict[str, Any]], stem: type[Any], channels: int) -> None:
     reader = small(*backbone, stem, channels)
-    picture = pictures(2, channels)
-    logits = reader(picture, mask_for(reader, picture))
+    image = pictures(2, channels)
+    logits = reader(image, mask_for(reader, image))
     assert logits.shape == ((2, CLASSES, 33, 28) if reader.backbone.per_pixel else (2, CLASSES))
     assert logits.isfinite().all()
 
@@ -70,43 +70,43 @@ def test_shapes(backbone: tuple[Any, dict[str, Any]], stem: type[Any], channels:
 def test_any_size(backbone: tuple[Any, dict[str, Any]], side: int, training: bool) -> None:
     reader = small(*backbone).train(training)
     if side < 32 and not reader.backbone.per_pixel and isinstance(reader.backbone, DenseNet):
-        pytest.skip("DenseNet pools pictures of this size away")
-    picture = pictures(2, 1, side, side)
-    logits = reader(picture, picture)
+        pytest.skip("DenseNet pools images of this size away")
+    image = pictures(2, 1, side, side)
+    logits = reader(image, image)
     assert logits.shape[-1] == (side if reader.backbone.per_pixel else CLASSES)
 
 
-def test_a_picture_alone_is_read_as_in_a_batch(backbone: tuple[Any, dict[str, Any]]) -> None:
-    reader, picture = small(*backbone), pictures()
-    together = reader(picture, picture.flip(2))
-    for index in range(len(picture)):
-        alone = reader(picture[index : index + 1], picture[index : index + 1].flip(2))
+def test_a_image_alone_is_read_as_in_a_batch(backbone: tuple[Any, dict[str, Any]]) -> None:
+    reader, image = small(*backbone), pictures()
+    together = reader(image, image.flip(2))
+    for index in range(len(image)):
+        alone = reader(image[index : index + 1], image[index : index + 1].flip(2))
         assert torch.allclose(alone[0], together[index], atol=1e-5)
 
 
 def test_stages_give_ever_coarser_features(backbone: tuple[Any, dict[str, Any]]) -> None:
-    reader, picture = small(*backbone), pictures(2, 1, 64, 64)
+    reader, image = small(*backbone), pictures(2, 1, 64, 64)
     sizes: list[int] = []
     for stage in reader.backbone.stages().values():
         stage.register_forward_hook(lambda module, inputs, result: sizes.append(result.shape[-1]))
-    reader(picture, picture)
+    reader(image, image)
     assert len(sizes) == len(reader.backbone.stages()) >= 3
     assert sizes == sorted(sizes, reverse=True)
 
 
 def test_gradients_reach_everything(backbone: tuple[Any, dict[str, Any]]) -> None:
-    reader, picture = small(*backbone).train(), pictures(4, 1, 64, 64)
-    reader(picture, picture.flip(2)).square().mean().backward()
+    reader, image = small(*backbone).train(), pictures(4, 1, 64, 64)
+    reader(image, image.flip(2)).square().mean().backward()
     assert all(parameter.grad is not None for parameter in reader.parameters())
 
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_config_makes_the_same_reader(backbone: tuple[Any, dict[str, Any]], stem: type[Any]) -> None:
-    reader, picture = small(*backbone, stem), pictures()
+    reader, image = small(*backbone, stem), pictures()
     again = readers.create(reader.config(), CLASSES).eval()
     again.load_state_dict(reader.state_dict())
-    mask = mask_for(reader, picture)
-    assert torch.equal(again(picture, mask), reader(picture, mask))
+    mask = mask_for(reader, image)
+    assert torch.equal(again(image, mask), reader(image, mask))
 
 
 def test_config_of_another_version_is_refused() -> None:

@@ -14,7 +14,7 @@ from tests.reader_checkpoint import tiny_reader
 
 @pytest.mark.parametrize("backbone", [ResNet18, UNet])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_it_reads_ciphertext_as_the_other_reads_the_picture(backbone: type[Any], channels: int) -> None:
+def test_it_reads_ciphertext_as_the_other_reads_the_image(backbone: type[Any], channels: int) -> None:
     plain = tiny_reader(backbone, PlainStem, channels)
     twin = keyed(plain)
     draw = torch.Generator().manual_seed(0)

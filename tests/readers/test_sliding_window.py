@@ -1,4 +1,4 @@
-"""Windows: what is read window by window is what a reader sees of the whole picture."""
+"""Windows: what is read window by window is what a reader sees of the whole image."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class Watched(nn.Module):
         self.inner, self.backbone = inner, inner.backbone
         self.shown: list[tuple[Tensor, Tensor | None]] = []
 
-    def forward(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
-        self.shown.append((picture, mask))
-        logits: Tensor = self.inner(picture, mask)
+    def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
+        self.shown.append((image, mask))
+        logits: Tensor = self.inner(image, mask)
         return logits
 
 
@@ -74,9 +74,9 @@ def inside_windows(side: int) -> Tensor:
 @pytest.mark.parametrize("size", [(70, 50), (33, 32), (32, 97), (20, 90)])
 def test_windows_give_what_the_whole_gives(channels: int, size: tuple[int, int]) -> None:
     """But within 3 pixels of where a window ends: there nothing beyond it is seen."""
-    picture, mask = noise(2, channels, *size), noise(2, channels, *size, seed=1)
+    image, mask = noise(2, channels, *size), noise(2, channels, *size, seed=1)
     read = reader(channels=channels)
-    whole, cut = read(picture, mask), read_windows(read, picture, mask, (32, 32), overlap=0.25)
+    whole, cut = read(image, mask), read_windows(read, image, mask, (32, 32), overlap=0.25)
     assert cut.shape == (2, 3, *size)
     inside = inside_windows(size[0])[:, None] & inside_windows(size[1])
     assert inside.float().mean() > 0.3
@@ -92,40 +92,40 @@ def test_the_windows_are_cut_alike_from_ciphertext_and_mask() -> None:
     watched = Watched(reader())
     read_windows(watched, ciphertext, loaded.cipher.field(ciphertext, planes), (32, 32))  # type: ignore[arg-type]
     assert len(watched.shown) == 1
-    [(pictures, masks)] = watched.shown
+    [(images, masks)] = watched.shown
     assert masks is not None
-    assert pictures.dtype == masks.dtype == torch.uint8
-    assert pictures.shape == masks.shape == (6, 1, 32, 32)
-    unmasked = pictures - masks
+    assert images.dtype == masks.dtype == torch.uint8
+    assert images.shape == masks.shape == (6, 1, 32, 32)
+    unmasked = images - masks
     assert torch.equal(unmasked[0, 0], image[0, 0, :32, :32])
     assert torch.equal(unmasked[-1, 0], image[0, 0, -32:, -32:])
 
 
-def test_a_small_picture_is_read_whole() -> None:
-    watched, picture = Watched(reader(PlainStem)), noise(2, 1, 32, 20)
-    logits = read_windows(watched, picture, None, (32, 32))  # type: ignore[arg-type]
+def test_a_small_image_is_read_whole() -> None:
+    watched, image = Watched(reader(PlainStem)), noise(2, 1, 32, 20)
+    logits = read_windows(watched, image, None, (32, 32))  # type: ignore[arg-type]
     assert [tuple(shown.shape) for shown, _ in watched.shown] == [(2, 1, 32, 20)]
-    assert torch.equal(logits, watched.inner(picture))
+    assert torch.equal(logits, watched.inner(image))
 
 
-def test_a_picture_alone_is_read_as_in_a_batch() -> None:
+def test_a_image_alone_is_read_as_in_a_batch() -> None:
     torch.manual_seed(0)
     read = Reader(KeyedStem(1, 4), UNet(4, 3, widths=[4, 8])).eval().requires_grad_(False)
-    picture, mask = noise(3, 1, 40, 70), noise(3, 1, 40, 70, seed=1)
-    together = read_windows(read, picture, mask, (32, 32))
+    image, mask = noise(3, 1, 40, 70), noise(3, 1, 40, 70, seed=1)
+    together = read_windows(read, image, mask, (32, 32))
     for index in range(3):
-        alone = read_windows(read, picture[index : index + 1], mask[index : index + 1], (32, 32))
+        alone = read_windows(read, image[index : index + 1], mask[index : index + 1], (32, 32))
         assert torch.allclose(alone[0], together[index], atol=1e-4)
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    picture = noise(1, 1, 40, 40)
+    image = noise(1, 1, 40, 40)
     with pytest.raises(UsageError, match="ResNet18 gives no logits for each pixel"):
-        read_windows(Reader(PlainStem(1), ResNet18(16, 2, width=4)), picture, None, (32, 32))
+        read_windows(Reader(PlainStem(1), ResNet18(16, 2, width=4)), image, None, (32, 32))
     for window, overlap in (((0, 32), 0.25), ((32, 32), 1.0), ((32, 32), -0.1), ((32, 32), float("nan"))):
         with pytest.raises(UsageError, match="a window needs"):
-            read_windows(reader(), picture, picture, window, overlap)
+            read_windows(reader(), image, image, window, overlap)
     with pytest.raises(UsageError, match=r"the mask has the shape \(1, 1, 40, 39\)"):
-        read_windows(reader(), picture, picture[..., :-1], (32, 32))
+        read_windows(reader(), image, image[..., :-1], (32, 32))
     with pytest.raises(UsageError, match="needs the mask of each pixel"):
-        read_windows(reader(), picture, None, (32, 32))
+        read_windows(reader(), image, None, (32, 32))

@@ -29,10 +29,10 @@ def test_harmonics_are_cosines_and_sines_of_multiples() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("training", [True, False])
-def test_the_keyed_stem_reads_ciphertext_as_the_plain_one_reads_the_picture(
+def test_the_keyed_stem_reads_ciphertext_as_the_plain_one_reads_the_image(
     channels: int, training: bool
 ) -> None:
-    """With the same weights: any picture, any mask, the border and every pair of levels included."""
+    """With the same weights: any image, any mask, the border and every pair of levels included."""
     torch.manual_seed(0)
     plain, keyed = PlainStem(channels, 8).train(training), KeyedStem(channels, 8).train(training)
     keyed.load_state_dict(plain.state_dict())
@@ -51,7 +51,7 @@ def test_the_keyed_stem_keeps_its_precision_under_autocast() -> None:
     assert torch.allclose(shown.float(), stem(image + mask, mask), atol=1e-5)
 
 
-def test_no_term_of_the_keyed_stem_is_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_term_of_the_keyed_stem_is_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each term alone is noise or half noise: no input channel of the convolution holds the levels."""
     taken: list[torch.Tensor] = []
     original = F.conv2d
@@ -65,7 +65,7 @@ def test_no_term_of_the_keyed_stem_is_the_picture(monkeypatch: pytest.MonkeyPatc
     [terms] = taken
     levels = torch.corrcoef(torch.cat([terms[0].flatten(1), image[0].float().flatten()[None]]))[-1, :-1]
     assert levels[:2].abs().max() < 0.05
-    assert levels[2] < 0.7  # the carry is a half-tone of the picture: docs say so
+    assert levels[2] < 0.7  # the carry is a half-tone of the image: docs say so
 
 
 def test_a_fixed_mask_shows_in_the_mean_of_its_place() -> None:
@@ -78,7 +78,7 @@ def test_a_fixed_mask_shows_in_the_mean_of_its_place() -> None:
         stem(dark + mask, None)
     cosine, sine = stem.mean
     found = torch.atan2(sine, cosine) / (2 * math.pi) * 256
-    off = (found - mask[0, 0].float() - 32 + 128) % 256 - 128  # the mean picture is 31.5
+    off = (found - mask[0, 0].float() - 32 + 128) % 256 - 128  # the mean image is 31.5
     assert off.abs().max() < 16
     with pytest.raises(UsageError, match=r"made for \(16, 16\) pixels"):
         stem(noise(1, 1, 8, 8))
@@ -90,22 +90,22 @@ def test_a_fixed_mask_shows_in_the_mean_of_its_place() -> None:
     ids=lambda stem: type(stem).__name__,
 )
 def test_shapes(stem: Any) -> None:
-    picture = noise(2, 2, 6, 11)
-    shown = stem(picture, picture if stem.keyed else None)
+    image = noise(2, 2, 6, 11)
+    shown = stem(image, image if stem.keyed else None)
     assert shown.shape == (2, stem.width, 6, 11)
     again = type(stem)(stem.channels, **stem.settings())
     again.load_state_dict(stem.state_dict())
-    with pytest.raises(UsageError, match=r"made for pictures \(B, 2, H, W\)"):
+    with pytest.raises(UsageError, match=r"made for images \(B, 2, H, W\)"):
         stem(noise(2, 1, 6, 11))
 
 
 def test_masks_go_to_keyed_stems_only() -> None:
-    picture = noise(1, 1, 4, 4)
+    image = noise(1, 1, 4, 4)
     with pytest.raises(UsageError, match="PlainStem takes no mask"):
-        PlainStem(1)(picture, picture)
-    for mask in (None, picture[:, :, 1:]):
+        PlainStem(1)(image, image)
+    for mask in (None, image[:, :, 1:]):
         with pytest.raises(UsageError, match="needs the mask of each pixel"):
-            KeyedStem(1)(picture, mask)
+            KeyedStem(1)(image, mask)
 
 
 def test_settings_out_of_range() -> None:

@@ -31,12 +31,12 @@ def noise(seed: int = 0, shape: tuple[int, ...] = SIZE) -> Array:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def record(folder: Path, key: Key, picture: Array, study: str = "") -> Record:
-    """A picture as a server takes it: encrypted with the shipped weights, with a grant for it alone."""
+def record(folder: Path, key: Key, image: Array, study: str = "") -> Record:
+    """An image as a server takes it: encrypted with the shipped weights, with a grant for it alone."""
     cipher = load("default")
     codec = Codec(cipher.cipher, cipher.id)
     file, grant = folder / "record.encdl", folder / "record.grant"
-    file.write_bytes(codec.encrypt_array(picture, key, Settings(PlaneSpec(), study=study)))
+    file.write_bytes(codec.encrypt_array(image, key, Settings(PlaneSpec(), study=study)))
     key.grant_file(container.read_header(file).nonce_bytes, study).save(grant, force=True)
     return {
         "container": base64.b64encode(file.read_bytes()).decode(),

@@ -88,7 +88,7 @@ def spoilt(good: Record, change: str, folder: Path, key: Key) -> Any:
             content += b"more"
         case "nothing":
             content.clear()
-        case "a picture":
+        case "an image":
             content = bytearray(b"\x89PNG\r\n\x1a\n" + bytes(100))
         case "another size":
             return record(folder, key, noise(0, (8, 9)))
@@ -121,7 +121,7 @@ def spoilt(good: Record, change: str, folder: Path, key: Key) -> Any:
         ("a cut", 422, "is cut"),
         ("something behind", 422, "after its end"),
         ("nothing", 422, "is empty"),
-        ("a picture", 422, "is not an EncDL file"),
+        ("an image", 422, "is not an EncDL file"),
         ("another size", 422, "is 8x9 pixels, the reader was trained on 21x30"),
         ("16 bit", 422, "holds uint16 levels"),
         ("colour", 422, "has 3 channels, the reader takes 1 channel"),

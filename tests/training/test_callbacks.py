@@ -78,7 +78,7 @@ def test_empty_panel(columns: dict[str, torch.Tensor]) -> None:
         panel_png(columns)
 
 
-def test_what_must_be_said_of_the_pictures_stands_above_them_and_the_table(
+def test_what_must_be_said_of_the_images_stands_above_them_and_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     titles = []

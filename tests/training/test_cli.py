@@ -238,7 +238,7 @@ def test_own_settings_of_a_usual_callback_replace_it(config: str) -> None:
     [
         (["--trainer.max_epoch", "3"], "unrecognized arguments: --trainer.max_epoch 3"),
         (["--data.init_args.crop", "x"], "\"crop\": Expected a <class 'int'>. Got value: x"),
-        (["--data.init_args.crop", "99"], "crop is 99, larger than the 16 x 16 pictures of TinyData"),
+        (["--data.init_args.crop", "99"], "crop is 99, larger than the 16 x 16 images of TinyData"),
         (["--data.init_args.crop", "-1"], "data setting crop is -1: it must be at least 0"),
         (["--model.class_path", "no.Such"], "class_path 'no.Such': No module named 'no'"),
         (["--trainer.logger.init_args.run_id", "abc"], "Run with id=abc not found"),

@@ -56,7 +56,7 @@ def test_two_processes_train_in_one_run_under_keys_of_their_own(folder: Path) ->
 
 @pytest.mark.parametrize("task", [ENCRYPT, CLASSIFY], ids=["encrypt", "classify"])
 def test_two_processes_measure_what_one_does(folder: Path, task: str) -> None:
-    """Five pictures in batches of two: one of two processes has nothing to do in the last turn."""
+    """Five images in batches of two: one of two processes has nothing to do in the last turn."""
     (folder / "judged.yaml").write_text(task + JUDGED)
     short = [
         "--trainer.limit_train_batches",
@@ -77,7 +77,7 @@ def test_two_processes_measure_what_one_does(folder: Path, task: str) -> None:
         assert together[name][0][1] == pytest.approx(value, rel=1e-5, abs=1e-6), name
 
 
-def test_fewer_pictures_than_processes(folder: Path) -> None:
-    (folder / "judged.yaml").write_text(ENCRYPT + JUDGED.replace("FiveLabelled", "OnePicture"))
+def test_fewer_images_than_processes(folder: Path) -> None:
+    (folder / "judged.yaml").write_text(ENCRYPT + JUDGED.replace("FiveLabelled", "OneImage"))
     assert run_ranks(["validate", "--config", "judged.yaml", *TWO], folder) == [2, 2]
-    assert "1 pictures cannot be judged by 2 processes: set trainer.devices to 1 or less" in log(folder)
+    assert "1 images cannot be judged by 2 processes: set trainer.devices to 1 or less" in log(folder)

@@ -65,7 +65,7 @@ def test_two_gpus_measure_what_one_does(folder: Path, task: str) -> None:
 
 @pytest.mark.parametrize(("shared", "alike"), [("true", True), ("false", False)])
 def test_batch_norm_is_shared(folder: Path, shared: str, alike: bool) -> None:
-    """In a step on four pictures, two a GPU, batch norm sees all four, as one process does."""
+    """In a step on four images, two a GPU, batch norm sees all four, as one process does."""
     recipe = CLASSIFY.replace("Ciphertext", "Plaintext") + JUDGED.replace("FiveLabelled", "FourLabelled")
     (folder / "tiny.yaml").write_text(on_gpus(recipe))
     words = ["fit", "--config", "tiny.yaml", *ONE_STEP, "--trainer.limit_val_batches", "0"]

@@ -110,7 +110,7 @@ def test_at_any_moment(tmp_path: Path, how: signal.Signals) -> None:
     for number in range(TRIALS):
         folder = new_folder(tmp_path / str(number), 0.02)
         process = start(WORDS, folder)
-        # From the first sign of a run over all 48 batches of 2 pictures to the time after them.
+        # From the first sign of a run over all 48 batches of 2 images to the time after them.
         until_progress(process, folder, number * 50 // (TRIALS - 1))
         time.sleep(when.uniform(0.0, 0.3))
         code = stop(process, how)

@@ -123,7 +123,7 @@ def test_a_folder_of_slices(tmp_path: Path, sealed: Sealed, small: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(9, 7), (9, 7, 3), (9, 7, 4)])
-def test_pictures(shape: tuple[int, ...], tmp_path: Path, sealed: Sealed, small: str) -> None:
+def test_images(shape: tuple[int, ...], tmp_path: Path, sealed: Sealed, small: str) -> None:
     path = tmp_path / "p.png"
     images.write(path, np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     reader = encdl.EncdlReader(KEY, weights=small)

@@ -35,7 +35,7 @@ SECONDS_A_YEAR: Final = 365.25 * 24 * 3600
 
 @dataclass(frozen=True)
 class ReducedLanes(Target):
-    """Pictures XORed with the sequence that `encdl.keys.sequences` makes, but of four lanes and in words of fewer bits.
+    """Images XORed with the sequence that `encdl.keys.sequences` makes, but of four lanes and in words of fewer bits.
 
     Attributes:
         sequence: A chaotic map, alone or with "+chacha20".

@@ -82,7 +82,7 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _curves(runs: Sequence[RunData], metrics: Sequence[str]) -> list[tuple[str, str]]:
-    """Pictures of those metrics that changed within a run: of others the table says all."""
+    """Images of those metrics that changed within a run: of others the table says all."""
     found = []
     for name in metrics:
         by_run = {number: run.curves[name] for number, run in enumerate(runs) if name in run.curves}

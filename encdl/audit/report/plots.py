@@ -1,4 +1,4 @@
-"""Curves of several runs in one picture, drawn without a display."""
+"""Curves of several runs in one image, drawn without a display."""
 
 from __future__ import annotations
 

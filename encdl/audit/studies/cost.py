@@ -26,7 +26,7 @@ RATIOS = (
 
 
 def batches(device: str) -> tuple[int, int]:
-    """Pictures a batch at which costs are measured."""
+    """Images a batch at which costs are measured."""
     return 1, 32 if device == "cuda" else 4
 
 
@@ -47,8 +47,8 @@ def cost(
         cipher: In evaluation mode, on `device`.
         spec: Map and expansion of the key planes.
         device: Where to compute.
-        sizes: Heights and widths of the pictures, in pixels.
-        batches: Pictures a batch.
+        sizes: Heights and widths of the images, in pixels.
+        batches: Images a batch.
 
     Returns:
         For each size and batch (`128px_batch1`), times in ms: `key_planes`, `field`, `decrypt` (planes given), `plain`
@@ -65,28 +65,28 @@ def cost(
     for size in sizes:
         for batch in batches:
             shape = (batch, channels, size, size)
-            picture = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
-            found[f"{size}px_batch{batch}"] = _times(readers, cipher, spec, picture)
+            image = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
+            found[f"{size}px_batch{batch}"] = _times(readers, cipher, spec, image)
     return found
 
 
 @torch.inference_mode()
-def _times(readers: dict[str, Reader], cipher: Cipher, spec: PlaneSpec, picture: Tensor) -> dict[str, Any]:
-    secrets = [hashlib.sha256(f"encdl timing key {index}".encode()).digest() for index in range(len(picture))]
+def _times(readers: dict[str, Reader], cipher: Cipher, spec: PlaneSpec, image: Tensor) -> dict[str, Any]:
+    secrets = [hashlib.sha256(f"encdl timing key {index}".encode()).digest() for index in range(len(image))]
 
     def planes() -> Tensor:
-        return plane_tensor(secrets, spec, picture.shape[1:], picture.device)
+        return plane_tensor(secrets, spec, image.shape[1:], image.device)
 
     key = planes()
-    mask = cipher.field(picture, key)
+    mask = cipher.field(image, key)
     steps: dict[str, Callable[[], Any]] = {
         "key_planes": planes,
-        "field": lambda: cipher.field(picture, key),
-        "decrypt": lambda: cipher.decrypt(picture, key),
-        "plain": lambda: readers["plain"](picture),
-        "keyed": lambda: readers["keyed"](picture, mask),
-        "decrypt_then_infer": lambda: readers["plain"](cipher.decrypt(picture, planes())),
-        "ciphertext": lambda: readers["keyed"](picture, cipher.field(picture, planes())),
+        "field": lambda: cipher.field(image, key),
+        "decrypt": lambda: cipher.decrypt(image, key),
+        "plain": lambda: readers["plain"](image),
+        "keyed": lambda: readers["keyed"](image, mask),
+        "decrypt_then_infer": lambda: readers["plain"](cipher.decrypt(image, planes())),
+        "ciphertext": lambda: readers["keyed"](image, cipher.field(image, planes())),
     }
-    own = take_turns(steps, ROUNDS, picture.device).own
+    own = take_turns(steps, ROUNDS, image.device).own
     return milliseconds(own) | ratios(own, RATIOS)

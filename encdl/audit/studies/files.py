@@ -1,4 +1,4 @@
-"""What reading encrypted files costs beside decrypting them to picture files and reading those."""
+"""What reading encrypted files costs beside decrypting them to image files and reading those."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from encdl.audit.studies.timing import milliseconds, ratios, take_turns
 from encdl.ciphers.weights import LoadedCipher
 from encdl.data.embedded import EmbeddedMRI
-from encdl.data.resize import FitPicture
+from encdl.data.resize import FitImage
 from encdl.files import container, formats, images
 from encdl.files.codec import Settings
 from encdl.files.documents import array_of
@@ -37,7 +37,7 @@ def file_cost(
     """Milliseconds a file of each way from a file to a reader's logits, and their ratios.
 
     The files are the embedded MRI slices for testing, at each size. All is done by the functions behind
-    `encdl predict`, `encdl decrypt` and the reading of pictures, in one process that has loaded what it needs. What is
+    `encdl predict`, `encdl decrypt` and the reading of images, in one process that has loaded what it needs. What is
     made of the logits is the same on every way, and not timed.
 
     Args:
@@ -46,7 +46,7 @@ def file_cost(
         cipher: Makes the files, and decrypts them.
         spec: Map and expansion of the key planes.
         folder: On the disk that counts. What is written there is removed again.
-        sizes: Heights and widths of the pictures, in pixels.
+        sizes: Heights and widths of the images, in pixels.
 
     Returns:
         For each size (`128px`) and clock (`own`, `wall`: see `encdl.audit.studies.timing`), times in ms: `ciphertext`
@@ -65,10 +65,10 @@ def file_cost(
 
 
 class _Routes:
-    """The ways from files to logits, each over the same pictures.
+    """The ways from files to logits, each over the same images.
 
     Args:
-        folder: Gets the pictures, in clear and encrypted.
+        folder: Gets the images, in clear and encrypted.
         loaded: Reads plaintext.
         cipher: On the reader's device after this.
     """
@@ -79,11 +79,11 @@ class _Routes:
         self.codec = self.predictor.codec
         self.plain = loaded.reader.to(self.codec.device)
         self.clear, self.sealed, self.opened = ([] for _ in range(3))
-        for number, picture in enumerate(_pictures(loaded.reader.stem.channels, loaded.size[0])):
+        for number, image in enumerate(_images(loaded.reader.stem.channels, loaded.size[0])):
             clear, sealed = folder / f"{number}.png", folder / f"{number}{container.SUFFIX}"
-            images.write(clear, picture)
+            images.write(clear, image)
             settings = Settings(planes=loaded.planes)
-            sealed.write_bytes(self.codec.encrypt_array(picture, self.key, settings, file_format="png"))
+            sealed.write_bytes(self.codec.encrypt_array(image, self.key, settings, file_format="png"))
             self.clear.append(clear)
             self.sealed.append(sealed)
             self.opened.append(folder / f"{number}-opened.png")
@@ -108,14 +108,14 @@ class _Routes:
         return [self.predictor.read(path, self.key).logits for path in self.sealed]
 
     def decrypt_then_infer(self) -> list[torch.Tensor]:
-        """As `encdl decrypt` does it, and then read as a picture."""
+        """As `encdl decrypt` does it, and then read as an image."""
         for sealed, opened in zip(self.sealed, self.opened, strict=True):
             with container.opened(sealed, self.key) as reader:
                 formats.write(opened, self.codec.decrypt(reader), force=True)
         return [self._read(images.read(path)) for path in self.opened]
 
     def decrypt_in_memory(self) -> list[torch.Tensor]:
-        """Without leaving a picture behind."""
+        """Without leaving an image behind."""
         return [self._read(self._decrypted(path)) for path in self.sealed]
 
     def plaintext(self) -> list[torch.Tensor]:
@@ -127,14 +127,14 @@ class _Routes:
             return array_of(self.codec.decrypt(reader))
 
     @torch.no_grad()
-    def _read(self, picture: np.ndarray) -> torch.Tensor:
-        planes = np.moveaxis(picture.reshape(*picture.shape[:2], -1), -1, 0)
+    def _read(self, image: np.ndarray) -> torch.Tensor:
+        planes = np.moveaxis(image.reshape(*image.shape[:2], -1), -1, 0)
         logits: torch.Tensor = self.plain(torch.from_numpy(planes[None].copy()).to(self.codec.device))
         return logits[0].float().cpu()
 
 
-def _pictures(channels: int, size: int) -> list[np.ndarray]:
+def _images(channels: int, size: int) -> list[np.ndarray]:
     """The embedded test slices, uint8 (size, size), or (size, size, channels) with equal channels."""
-    fit = FitPicture(size)
+    fit = FitImage(size)
     slices = [fit(sample["image"])[0] for sample in EmbeddedMRI().samples("test")]
     return [each if channels == 1 else np.repeat(each[..., None], channels, axis=2) for each in slices]

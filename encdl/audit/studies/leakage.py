@@ -1,4 +1,4 @@
-"""How much of the picture lies open at each stage of a trained reader: see `encdl.audit.attacks.leakage_probe`."""
+"""How much of the image lies open at each stage of a trained reader: see `encdl.audit.attacks.leakage_probe`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from encdl.data.batch import ImageBatch
 from encdl.readers import Reader
 from encdl.training.tasks.views import Sight
 
-MEAN_PICTURE = "mean_picture"
-"""What the mean of the pictures scores that the probes learn from, all of one size: it needs no network."""
+MEAN_IMAGE = "mean_picture"
+"""What the mean of the images scores that the probes learn from, all of one size: it needs no network."""
 
 Rows = Callable[[ImageBatch, str, int], dict[str, Sight]]
 """Batch, purpose of its keys and number of the batch to what the reader is shown, by name of the row."""
@@ -24,7 +24,7 @@ Rows = Callable[[ImageBatch, str, int], dict[str, Sight]]
 def leakage(
     reader: Reader, rows: Rows, learn: Iterable[ImageBatch], judge: Iterable[ImageBatch]
 ) -> dict[str, dict[str, float]]:
-    """PSNR in dB of the pictures that linear probes read off the stem and each stage of the backbone.
+    """PSNR in dB of the images that linear probes read off the stem and each stage of the backbone.
 
     Args:
         reader: In evaluation mode.
@@ -42,8 +42,8 @@ def leakage(
             for row, sight in rows(batch, f"probe {purpose}", number).items():
                 with _watched(stages) as features:
                     reader(sight.picture, sight.mask)
-                # One vector of nothing a picture: the probe has only its constants, one a pixel.
-                features[MEAN_PICTURE] = torch.zeros_like(batch["image"][:, :1, :1, :1], dtype=torch.float)
+                # One vector of nothing an image: the probe has only its constants, one a pixel.
+                features[MEAN_IMAGE] = torch.zeros_like(batch["image"][:, :1, :1, :1], dtype=torch.float)
                 for stage, value in features.items():
                     probe = probes.setdefault(row, {}).setdefault(stage, LinearProbe())
                     (probe.learn if purpose == "learn" else probe.judge)(value, batch["image"])

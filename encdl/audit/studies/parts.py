@@ -25,7 +25,7 @@ from encdl.training.tasks.views import Sight
 from encdl.utils import records
 from encdl.utils.atomic import write_bytes
 
-PROBED_PICTURES = 200
+PROBED_IMAGES = 200
 
 
 class Trained(Protocol):
@@ -185,7 +185,7 @@ def origin(task: CipherTask, steps: int, fit_s: float, device: str) -> dict[str,
 
 
 def _leakage(task: ReadTask, data: ImageDataModule) -> dict[str, dict[str, float]]:
-    """Probes learn on validation pictures and are judged on test pictures."""
+    """Probes learn on validation images and are judged on test images."""
     task.eval()
 
     def rows(batch: ImageBatch, purpose: str, number: int) -> dict[str, Sight]:
@@ -195,7 +195,7 @@ def _leakage(task: ReadTask, data: ImageDataModule) -> dict[str, dict[str, float
         taken: list[ImageBatch] = []
         for batch in loader:
             taken.append({"image": batch["image"].to(task.device)})
-            if sum(len(each["image"]) for each in taken) >= PROBED_PICTURES:
+            if sum(len(each["image"]) for each in taken) >= PROBED_IMAGES:
                 break
         return taken
 

@@ -1,4 +1,4 @@
-"""Pixel-unshuffled pictures: a 2x2 block of pixels becomes four phases of half the height and width.
+"""Pixel-unshuffled images: a 2x2 block of pixels becomes four phases of half the height and width.
 
 Phase 0 holds the pixels of even row and even column, phase 1 even row and odd column, phase 2 odd row and even
 column, phase 3 odd row and odd column. Odd heights and widths are padded for the network and cropped again;
@@ -35,7 +35,7 @@ def from_phases(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def fold_channels(x: Tensor) -> Tensor:
-    """(B, C, ..., H, W) -> (B*C, ..., H, W): each channel is enciphered as a picture of its own."""
+    """(B, C, ..., H, W) -> (B*C, ..., H, W): each channel is enciphered as an image of its own."""
     return x.flatten(0, 1)
 
 

@@ -1,7 +1,7 @@
 """How an array is cut into chunks: one a slice, or one a tile where a slice is large.
 
 The axes of an array have one letter each: any letters for the axes that count slices, then `HW` (or `W` alone), then
-`C` where a pixel has several values. So `HW` and `HWC` are pictures, `SHW` a volume, `TSHW` a volume over time.
+`C` where a pixel has several values. So `HW` and `HWC` are images, `SHW` a volume, `TSHW` a volume over time.
 """
 
 from __future__ import annotations

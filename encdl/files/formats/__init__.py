@@ -1,8 +1,8 @@
-"""Medical and picture files as documents, and back: pixels for the cipher, all the rest as sealed bytes.
+"""Medical and image files as documents, and back: pixels for the cipher, all the rest as sealed bytes.
 
 ```python
 document = formats.load(Path("scan.dcm"))
-for picture in document.slices():
+for image in document.slices():
     ...
 formats.write(Path("back.dcm"), document)
 ```

@@ -34,7 +34,7 @@ def write_new(path: Path, document: Document, kind: str, *, force: bool) -> None
         _write_npy(path, document, force)
     elif kind == "png":
         if document.layout not in ("HW", "HWC"):
-            raise ImageFileError(f"{path}: PNG holds one picture, not a volume: write .npy or .tiff")
+            raise ImageFileError(f"{path}: PNG holds one image, not a volume: write .npy or .tiff")
         encoded = png_jpeg_bmp.encode_png(
             path, _native(next(iter(document.slices())).reshape(document.shape))
         )

@@ -100,7 +100,7 @@ def _header(source: Source, head: bytes) -> Any:
 def _axes(dims: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
     """Shape and layout of the voxels as they lie in the file: the header counts x first, arrays count it last."""
     shape = tuple(int(size) for size in dims[::-1]) or (0,)
-    if math.prod(shape[-2:]) == 1:  # no picture, as in CIFTI: not a slice for each number
+    if math.prod(shape[-2:]) == 1:  # no image, as in CIFTI: not a slice for each number
         shape = tuple(size for size in shape if size != 1) or (1,)
     return shape, "ZYXUTSHW"[-len(shape) :]
 

@@ -48,8 +48,8 @@ def load(source: Source) -> Document:
     check_array(source.path, shape, layout, raw_pixels.little(dtype))
     where = ((offset, math.prod(shape) * dtype.itemsize),)
     if not fortran or len(shape) < 2:
-        picture = raw_pixels.Spans(where, slice_shape(shape, layout), dtype, file_bytes=source.size)
-        return raw_pixels.document(source, picture, shape, layout, "npy")
+        image = raw_pixels.Spans(where, slice_shape(shape, layout), dtype, file_bytes=source.size)
+        return raw_pixels.document(source, image, shape, layout, "npy")
     return _fortran(source, raw_pixels.Spans(where, shape[::-1], dtype, file_bytes=source.size), layout)
 
 
@@ -61,8 +61,8 @@ def restore_fortran(stream: BinaryIO, document: Document, recipe: dict[str, Any]
         raise ValueError(f"an array of {where.shape[::-1]}")
     array = np.empty(document.shape, document.dtype, order="F")
     lead = array.shape[: array.ndim - len(document.slice_shape)]
-    for index, picture in zip(np.ndindex(lead), document.slices(), strict=True):
-        array[index] = picture
+    for index, image in zip(np.ndindex(lead), document.slices(), strict=True):
+        array[index] = image
     for part in raw_pixels.join(around, [array.T], where):
         stream.write(part)
 

@@ -134,13 +134,13 @@ def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:
 def _decode_pillow(where: object, data: bytes) -> Array:
     from PIL import Image, ImageOps  # noqa: PLC0415
 
-    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as picture:
-        check_array(where, (picture.height, picture.width), "HW", np.dtype("u1"))
-        frames = getattr(picture, "n_frames", 1)
-        if frames > 1 and picture.format != "MPO":
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as image:
+        check_array(where, (image.height, image.width), "HW", np.dtype("u1"))
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":
             raise ImageFileError(f"{where}: is animated ({frames} frames): save one frame a file")
-        picture.load()
-        upright = ImageOps.exif_transpose(picture) if picture.format in ("JPEG", "MPO") else picture
+        image.load()
+        upright = ImageOps.exif_transpose(image) if image.format in ("JPEG", "MPO") else image
         mode, keyed = upright.mode, "transparency" in upright.info
         if mode in ("P", "PA"):
             upright = upright.convert("RGBA" if keyed or mode == "PA" else "RGB")

@@ -253,7 +253,7 @@ def _by_opencv(where: object, page: Any, data: bytes) -> Array:
 
 
 def encode(pages: Iterable[Array]) -> bytes:
-    """Pictures (H, W) or (H, W, C), of any type that is not complex, as the pages of a TIFF file."""
+    """Images (H, W) or (H, W, C), of any type that is not complex, as the pages of a TIFF file."""
     import tifffile  # noqa: PLC0415
 
     stream = io.BytesIO()

@@ -27,7 +27,7 @@ class CipherTask(LightningModule):
         planes: Map and expansion of the training keys.
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2019, arXiv:1708.07120).
         weight_decay: Of AdamW.
-        seed: Fixes training keys and damage; the pictures are the data module's.
+        seed: Fixes training keys and damage; the images are the data module's.
 
     Raises:
         UsageError: The cipher takes another number of key planes, or is not registered.
@@ -105,13 +105,13 @@ class CipherTask(LightningModule):
             return sampler.number(batch_idx)
         return batch_idx * self.trainer.world_size + self.global_rank
 
-    def judged_weight(self, pictures: int) -> int:
+    def judged_weight(self, images: int) -> int:
         """What a batch counts in the mean over all ranks, for `log(..., sync_dist=True, batch_size=...)`.
 
-        Lightning adds up the ranks' numbers of pictures and divides by the ranks in whole numbers: 5 pictures on 2
+        Lightning adds up the ranks' numbers of images and divides by the ranks in whole numbers: 5 images on 2
         ranks would count as 2 each. Of numbers that are multiples of the ranks nothing is lost.
         """
-        return pictures * self.trainer.world_size
+        return images * self.trainer.world_size
 
     @property
     def _draw_rank(self) -> int:

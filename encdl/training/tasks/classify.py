@@ -22,9 +22,9 @@ MAJORITY = "majority_class"
 
 
 class ClassifyTask(ReadTask):
-    """Trains a reader to tell the classes of a data set, on what its view shows of each picture.
+    """Trains a reader to tell the classes of a data set, on what its view shows of each image.
 
-    Every picture gets a fresh key and nonce in every epoch, so that the reader works with any key.
+    Every image gets a fresh key and nonce in every epoch, so that the reader works with any key.
 
     Args:
         view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
@@ -62,7 +62,7 @@ class ClassifyTask(ReadTask):
             self.register_buffer("class_counts", self.trainer.datamodule.class_counts())  # type: ignore[attr-defined]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Also take over how many pictures of each class there were."""
+        """Also take over how many images of each class there were."""
         super().on_load_checkpoint(checkpoint)
         if not hasattr(self, "class_counts"):
             self.register_buffer("class_counts", checkpoint["state_dict"]["class_counts"])
@@ -72,7 +72,7 @@ class ClassifyTask(ReadTask):
         return F.cross_entropy(logits, batch["label"], self._class_weights())
 
     def measure(self, stage: str, row: str, logits: Tensor, batch: ImageBatch) -> None:
-        """Collect accuracy, the share of pictures told right, and AUROC, the mean of each class against the rest."""
+        """Collect accuracy, the share of images told right, and AUROC, the mean of each class against the rest."""
         classes, label = len(self.classes), batch["label"]
         accuracy = partial(MulticlassAccuracy, classes, average="micro")
         self.figure(stage, f"accuracy/{row}", accuracy).update(logits, label)
@@ -88,7 +88,7 @@ class ClassifyTask(ReadTask):
 
     @torch.no_grad()
     def captions(self, batch: ImageBatch) -> list[str]:
-        """Of each picture of a panel, its class and what the reader says in each row; see `Captioned`."""
+        """Of each image of a panel, its class and what the reader says in each row; see `Captioned`."""
         image = batch["image"]
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
         lines = [[f"is {self.classes[int(label)]}"] for label in batch["label"]]
@@ -106,7 +106,7 @@ class ClassifyTask(ReadTask):
             super()._tell(stage)
 
     def _class_weights(self) -> Tensor:
-        """Weight of each class in the loss, 1 on average over the training pictures."""
+        """Weight of each class in the loss, 1 on average over the training images."""
         counts = self.class_counts
         if not self.balanced:
             return torch.ones_like(counts, dtype=torch.float32)

@@ -321,7 +321,7 @@ class EncryptTask(CipherTask):
 
     @torch.no_grad()
     def panel(self, batch: ImageBatch) -> dict[str, Tensor]:
-        """Pictures to look at; see `encdl.training.panels.cipher_columns`."""
+        """Images to look at; see `encdl.training.panels.cipher_columns`."""
         image = batch["image"]
         planes, wrong = self._planes(image, "panel", 0), self._planes(image, "panel wrong key", 0)
         return cipher_columns(self.cipher, image, planes, wrong, self._generator("panel", 0))

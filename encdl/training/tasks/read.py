@@ -1,4 +1,4 @@
-"""What training a reader of ciphertext is, whatever it tells of a picture: `ReadTask`."""
+"""What training a reader of ciphertext is, whatever it tells of an image: `ReadTask`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from encdl.utils.errors import DataError, UsageError
 
 @dataclass(frozen=True)
 class BatchKeys:
-    """Key planes for the pictures of one batch; see `encdl.training.tasks.views.Keys`."""
+    """Key planes for the images of one batch; see `encdl.training.tasks.views.Keys`."""
 
     task: CipherTask
     image: Tensor
@@ -36,11 +36,11 @@ class BatchKeys:
     step: int
 
     def fresh(self, purpose: str) -> Tensor:
-        """Of another key for each picture of each batch."""
+        """Of another key for each image of each batch."""
         return self.task._planes(self.image, f"{self.stage} {purpose}", self.step)
 
     def fixed(self, purpose: str) -> Tensor:
-        """Of one key for all pictures, in every stage and process."""
+        """Of one key for all images, in every stage and process."""
         one = torch.Size((1, *self.image.shape[1:]))
         planes = fresh_planes(
             self.task.planes,
@@ -59,9 +59,9 @@ class BatchKeys:
 
 
 class ReadTask(CipherTask):
-    """Trains a reader on what its view shows of each picture, and judges it on all rows of the view.
+    """Trains a reader on what its view shows of each image, and judges it on all rows of the view.
 
-    The cipher is frozen. Every picture gets a fresh key and nonce in every epoch, so that the
+    The cipher is frozen. Every image gets a fresh key and nonce in every epoch, so that the
     reader works with any key.
 
     Args:
@@ -109,7 +109,7 @@ class ReadTask(CipherTask):
 
     @abstractmethod
     def measure_floor(self, stage: str, batch: ImageBatch) -> None:
-        """Collect the figures of an answer that looks at no picture."""
+        """Collect the figures of an answer that looks at no image."""
 
     def configure_model(self) -> None:
         """Build the reader for the data set's channels and classes, unless it is there.
@@ -133,7 +133,7 @@ class ReadTask(CipherTask):
         self.size = (data.crop, data.crop) if data.crop else (spec.height, spec.width)
 
     def new_reader(self, spec: DataSpec) -> Reader:
-        """An untrained reader for the pictures and classes of a data set.
+        """An untrained reader for the images and classes of a data set.
 
         Raises:
             UsageError: The backbone is for another task, or is not registered.
@@ -207,7 +207,7 @@ class ReadTask(CipherTask):
 
     @torch.no_grad()
     def panel(self, batch: ImageBatch) -> dict[str, Tensor]:
-        """The picture and what the reader is shown of it."""
+        """The image and what the reader is shown of it."""
         image = batch["image"]
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
         return {"plain": image, self.view.row: rows[self.view.row].picture}

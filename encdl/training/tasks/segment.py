@@ -25,16 +25,16 @@ from encdl.utils.errors import DataError
 from encdl.utils.lazy import need
 
 EMPTY, MEAN = "empty_mask", "mean_mask"
-"""Rows of answers that look at no picture."""
+"""Rows of answers that look at no image."""
 THRESHOLDS = 50
 
 
 class SegmentTask(ReadTask):
-    """Trains a reader to tell the class of each pixel, on what its view shows of each picture.
+    """Trains a reader to tell the class of each pixel, on what its view shows of each image.
 
     Class 0 of the data set is the background. The loss is the sum of cross-entropy and the soft Dice loss of the
-    foreground over the batch (Milletari et al. 2016, arXiv:1606.04797). Pictures larger than the training crop are
-    read window by window. Every picture gets a fresh key and nonce in every epoch, so that the reader works with any
+    foreground over the batch (Milletari et al. 2016, arXiv:1606.04797). Images larger than the training crop are
+    read window by window. Every image gets a fresh key and nonce in every epoch, so that the reader works with any
     key.
 
     Args:
@@ -98,12 +98,12 @@ class SegmentTask(ReadTask):
     def loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
         """Cross-entropy and soft Dice loss."""
         if "mask" not in batch:
-            raise DataError("the data set has pictures without a mask: segmentation needs one for each")
+            raise DataError("the data set has images without a mask: segmentation needs one for each")
         loss: Tensor = self.criterion(logits.float(), batch["mask"])
         return loss
 
     def read(self, sight: Sight) -> Tensor:
-        """Logits of each pixel, window by window where the picture is larger than the training crop."""
+        """Logits of each pixel, window by window where the image is larger than the training crop."""
         return read_windows(self.reader, sight.picture, sight.mask, self.size)
 
     def measure(self, stage: str, row: str, logits: Tensor, batch: ImageBatch) -> None:
@@ -122,7 +122,7 @@ class SegmentTask(ReadTask):
 
     @torch.no_grad()
     def panel(self, batch: ImageBatch) -> dict[str, Tensor]:
-        """The picture, what the reader is shown of it, the true mask and the reader's, over the picture."""
+        """The image, what the reader is shown of it, the true mask and the reader's, over the image."""
         image = batch["image"]
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
         columns = {
@@ -132,7 +132,7 @@ class SegmentTask(ReadTask):
         }
         for row, name in ((self.view.row, "prediction"), ("wrong_key", "prediction, wrong key")):
             if row in rows:
-                under = image if row == self.view.row else torch.zeros_like(image)  # it saw no picture
+                under = image if row == self.view.row else torch.zeros_like(image)  # it saw no image
                 columns[name] = overlaid(under, self.read(rows[row]).argmax(1, keepdim=True))
         return columns
 
@@ -169,7 +169,7 @@ def class_weights(frequencies: Tensor) -> Tensor:
 
 
 def mean_mask(frequencies: Tensor) -> Tensor:
-    """The mask that one does best with who knows the training masks and sees no picture, or close to it.
+    """The mask that one does best with who knows the training masks and sees no image, or close to it.
 
     Each pixel has its most frequent foreground class, if that is more frequent there than a threshold, and background
     otherwise; the threshold is the one with the best Dice coefficient over all training pixels.

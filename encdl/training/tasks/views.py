@@ -1,4 +1,4 @@
-"""What a reader is shown of a picture, and what it is compared with: one class a mode of training.
+"""What a reader is shown of an image, and what it is compared with: one class a mode of training.
 
 A view gives the main row, on which the reader is trained and judged, and further rows for which the same reader is only
 judged. Row names are those of the result tables.
@@ -26,7 +26,7 @@ class Sight:
     """What goes into a reader.
 
     Attributes:
-        picture: uint8 (B, C, H, W), or the same levels as float32 where gradients are wanted.
+        image: uint8 (B, C, H, W), or the same levels as float32 where gradients are wanted.
         mask: The mask of each pixel, of the same shape and type; None for readers without a key.
     """
 
@@ -38,11 +38,11 @@ class Keys(Protocol):
     """Key planes for one batch, packed: uint8 (B, C, H, W)."""
 
     def fresh(self, purpose: str) -> Tensor:
-        """Of another key for each picture of each batch."""
+        """Of another key for each image of each batch."""
         ...
 
     def fixed(self, purpose: str) -> Tensor:
-        """Of one key and nonce for all pictures of the data set."""
+        """Of one key and nonce for all images of the data set."""
         ...
 
     def generator(self, purpose: str) -> Generator:
@@ -51,9 +51,9 @@ class Keys(Protocol):
 
 
 class Harm(Protocol):
-    """A damage with its random numbers: uint8 (B, C, H, W) to the damaged picture and the known-lost pixels."""
+    """A damage with its random numbers: uint8 (B, C, H, W) to the damaged image and the known-lost pixels."""
 
-    def __call__(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Damage a copy."""
         ...
 
@@ -62,7 +62,7 @@ class View(ABC):
     """A mode of training.
 
     Args:
-        stem: Makes the stem for a number of picture channels.
+        stem: Makes the stem for a number of image channels.
     """
 
     row: ClassVar[str]
@@ -72,7 +72,7 @@ class View(ABC):
         self.stem = stem
 
     def stem_for(self, spec: DataSpec) -> Stem:
-        """The stem for the pictures of a data set."""
+        """The stem for the images of a data set."""
         return self.stem(spec.channels)
 
     @abstractmethod
@@ -89,7 +89,7 @@ class View(ABC):
 
 
 class Ciphertext(View):
-    """The ciphertext under a fresh key for every picture, with the mask that follows from it and the key.
+    """The ciphertext under a fresh key for every image, with the mask that follows from it and the key.
 
     The row `wrong_key` gives the same reader another key.
     """
@@ -126,7 +126,7 @@ class HardenedCiphertext(Ciphertext):
     """As `Ciphertext`, trained on damaged ciphertexts too, so that it also reads what suffered on its way.
 
     Args:
-        stem: Makes the stem for a number of picture channels.
+        stem: Makes the stem for a number of image channels.
         damage: What training does to ciphertexts; half of them stay intact by default.
     """
 
@@ -144,7 +144,7 @@ class HardenedCiphertext(Ciphertext):
 
 
 class Plaintext(View):
-    """The picture itself; the row `decrypt_then_infer` encrypts and decrypts it first."""
+    """The image itself; the row `decrypt_then_infer` encrypts and decrypts it first."""
 
     row: ClassVar[str] = "plaintext"
 
@@ -152,7 +152,7 @@ class Plaintext(View):
         super().__init__(stem)
 
     def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
-        """The picture."""
+        """The image."""
         return Sight(image)
 
     def rows(self, cipher: Cipher, image: Tensor, keys: Keys) -> dict[str, Sight]:
@@ -162,7 +162,7 @@ class Plaintext(View):
         return {self.row: Sight(image), "decrypt_then_infer": Sight(decrypted)}
 
     def damaged(self, cipher: Cipher, image: Tensor, keys: Keys, harm: Harm) -> dict[str, Sight]:
-        """The damaged picture; and of a damaged ciphertext, what decryption and what restoration give."""
+        """The damaged image; and of a damaged ciphertext, what decryption and what restoration give."""
         planes = keys.fresh("key")
         ciphertext, lost = harm(cipher.encrypt(image, planes))
         return {
@@ -173,11 +173,11 @@ class Plaintext(View):
 
 
 class HardenedPlaintext(Plaintext):
-    """As `Plaintext`, trained on pictures damaged alike: what `HardenedCiphertext` is compared with.
+    """As `Plaintext`, trained on images damaged alike: what `HardenedCiphertext` is compared with.
 
     Args:
-        stem: Makes the stem for a number of picture channels.
-        damage: What training does to pictures; half of them stay intact by default.
+        stem: Makes the stem for a number of image channels.
+        damage: What training does to images; half of them stay intact by default.
     """
 
     row: ClassVar[str] = "hardened_plaintext"
@@ -187,20 +187,20 @@ class HardenedPlaintext(Plaintext):
         self.damage = damage
 
     def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
-        """Damaged picture."""
+        """Damaged image."""
         return Sight(self.damage(image, keys.generator("damage"))[0])
 
     def rows(self, cipher: Cipher, image: Tensor, keys: Keys) -> dict[str, Sight]:
-        """The intact picture."""
+        """The intact image."""
         return {self.row: Sight(image)}
 
     def damaged(self, cipher: Cipher, image: Tensor, keys: Keys, harm: Harm) -> dict[str, Sight]:
-        """The damaged picture."""
+        """The damaged image."""
         return {self.row: Sight(harm(image)[0])}
 
 
 class Keyless(View):
-    """The ciphertext under a fresh key for every picture, and no key: what leaks without one."""
+    """The ciphertext under a fresh key for every image, and no key: what leaks without one."""
 
     row: ClassVar[str] = "keyless"
 
@@ -216,11 +216,11 @@ class FixedKey(View):
     """The ciphertext under one key and nonce for the whole data set, which the reader never sees.
 
     The host holds no key, and what it reads is not protected: under a reused nonce the difference of two ciphertexts
-    shows the difference of the pictures, and the stem finds much of the mask from the data set alone. For comparison,
+    shows the difference of the images, and the stem finds much of the mask from the data set alone. For comparison,
     never for use. The row `wrong_key` encrypts under another key.
 
     Args:
-        stem: Makes the stem for a number of picture channels and their size.
+        stem: Makes the stem for a number of image channels and their size.
     """
 
     row: ClassVar[str] = "fixed_key"
@@ -229,7 +229,7 @@ class FixedKey(View):
         super().__init__(stem)
 
     def stem_for(self, spec: DataSpec) -> Stem:
-        """The stem for pictures of this size."""
+        """The stem for images of this size."""
         return self.stem(spec.channels, (spec.height, spec.width))
 
     def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:

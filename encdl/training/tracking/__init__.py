@@ -1,4 +1,4 @@
-"""Runs recorded by MLflow in one folder: settings, metrics, pictures, the machine's load, how a run ended.
+"""Runs recorded by MLflow in one folder: settings, metrics, images, the machine's load, how a run ended.
 
 Nothing here needs the network; MLflow is imported when a `RunLogger` is made. What things are called:
 docs/comparing-runs.md.

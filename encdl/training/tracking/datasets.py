@@ -41,10 +41,10 @@ def inputs(data: ImageDataModule, stage: str) -> list[Any]:
     return found
 
 
-def _profile(data: ImageDataModule, pictures: int) -> dict[str, Any]:
+def _profile(data: ImageDataModule, images: int) -> dict[str, Any]:
     spec = data.spec
     return {
-        "pictures": pictures,
+        "pictures": images,
         "channels": spec.channels,
         "height": spec.height,
         "width": spec.width,

@@ -22,7 +22,7 @@ from tests.training.tracking.test_logger import fit
 
 
 class Page(HTMLParser):
-    """What a page links to, its pictures, and the rows of its tables by their ids."""
+    """What a page links to, its images, and the rows of its tables by their ids."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

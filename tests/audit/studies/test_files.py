@@ -32,7 +32,7 @@ def test_all_routes_give_the_same_logits(
     routes = files._Routes(tmp_path, loaded, cipher)
     wanted = torch.stack(routes.plaintext())
     assert len(wanted) == 10
-    assert wanted.std(0).max() > 0  # the pictures differ, and so do the answers
+    assert wanted.std(0).max() > 0  # the images differ, and so do the answers
     for route in (routes.ciphertext, routes.decrypt_then_infer, routes.decrypt_in_memory):
         torch.testing.assert_close(torch.stack(route()), wanted, rtol=1e-3, atol=1e-3)
     for clear, opened in zip(routes.clear, routes.opened, strict=True):

@@ -51,7 +51,7 @@ def test_a_block_sees_all_its_dilations_and_no_farther() -> None:
     assert torch.equal(touched, expected)
 
 
-def test_a_picture_does_not_depend_on_its_neighbours() -> None:
+def test_a_image_does_not_depend_on_its_neighbours() -> None:
     net = DilatedNet(2, 2, 8, 2).eval()
     for module in net:
         if isinstance(module, DilatedBlock):

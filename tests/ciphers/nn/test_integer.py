@@ -144,7 +144,7 @@ def test_worst_sum_is_reached_and_never_exceeded(seed: int, limit: int, channels
         layer.bias.mul_(100 if extreme else 1)
     bound = layer.worst_sum(limit)
     weight, bias = layer.integer_weight().detach(), layer.integer_bias().detach()
-    # The middle output of a 3x3 picture sees all of it: the signs of a filter are its worst input.
+    # The middle output of a 3x3 image sees all of it: the signs of a filter are its worst input.
     signs = torch.where(weight * bias.sign().view(-1, 1, 1, 1) >= 0, 1.0, -1.0)
     signs = torch.where(bias.view(-1, 1, 1, 1) == 0, weight.sign(), signs)
     reached = layer(signs * limit)[:, :, 1, 1].abs().max().item()

@@ -57,7 +57,7 @@ def test_gradients_pass() -> None:
     assert torch.equal(x.grad, torch.ones_like(x))
 
 
-def test_fold_channels_orders_by_picture_then_channel() -> None:
+def test_fold_channels_orders_by_image_then_channel() -> None:
     x = torch.arange(2 * 3 * 4 * 5 * 6).view(2, 3, 4, 5, 6)
     folded = fold_channels(x)
     assert folded.shape == (6, 4, 5, 6)

@@ -13,7 +13,7 @@ from tests.stub_cipher import StubCipher
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> None:
-    """Threads that wait for each other on a busy machine make tiny pictures forty times slower."""
+    """Threads that wait for each other on a busy machine make tiny images forty times slower."""
     torch.set_num_threads(1)
 
 

@@ -54,7 +54,7 @@ def test_the_leaky_expansion_warns(codec: Codec) -> None:
 
 @pytest.mark.parametrize("postprocess", NAMES)
 @pytest.mark.parametrize("dtype", ["uint8", "int16"])
-def test_ciphertext_and_mask_differ_by_the_picture(agile: Codec, postprocess: str, dtype: str) -> None:
+def test_ciphertext_and_mask_differ_by_the_image(agile: Codec, postprocess: str, dtype: str) -> None:
     array = noise((2, 9, 8, 3), dtype)
     made = agile.encrypt_array(array, KEY, Settings(postprocess=postprocess, study="S"))
     header = header_of(made)

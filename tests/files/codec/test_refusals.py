@@ -89,9 +89,9 @@ def test_a_small_array_is_read_once_and_a_large_one_twice(
 
     def slices() -> Iterator[Array]:
         reads.append(len(reads))
-        for picture in volume:
-            yield picture
-            picture[:] += len(reads) == times  # once its last reader goes on
+        for image in volume:
+            yield image
+            image[:] += len(reads) == times  # once its last reader goes on
 
     made = dataclasses.replace(document(list(volume), volume.shape), slices=slices)
     stream = io.BytesIO()

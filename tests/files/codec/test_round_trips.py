@@ -68,7 +68,7 @@ def test_documents_of_arrays() -> None:
     assert [part.shape for part in document_of(array[0, 0, 0]).slices()] == [(1, 5)]
 
 
-def test_large_pictures_go_in_tiles_and_some_channels_at_a_time(
+def test_large_images_go_in_tiles_and_some_channels_at_a_time(
     agile: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from encdl.files import chunk_cipher

@@ -124,7 +124,7 @@ def test_a_turned_jpeg_is_shown_upright_and_comes_back_turned(tmp_path: Path) ->
     assert there_and_back(path, whole=True).shape == (7, 9)
 
 
-def test_animated_pictures_are_refused(tmp_path: Path) -> None:
+def test_animated_images_are_refused(tmp_path: Path) -> None:
     frames = [Image.fromarray(noise((9, 9), seed=n)) for n in range(2)]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
     assert "animated" in refusal(tmp_path / "a.png")

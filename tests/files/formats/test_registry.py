@@ -31,8 +31,8 @@ def document(
     """One that comes from no file."""
     array = noise(shape, dtype)
     size = sum(letter in "HWC" for letter in layout)
-    pictures = array.reshape(-1, *shape[len(shape) - size :])
-    return formats.Document(shape, array.dtype, layout, kind, b"", lambda: iter(pictures))
+    images = array.reshape(-1, *shape[len(shape) - size :])
+    return formats.Document(shape, array.dtype, layout, kind, b"", lambda: iter(images))
 
 
 def test_names_and_endings() -> None:
@@ -64,7 +64,7 @@ def test_files_become_others_by_their_pixels_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), array_of(loaded), strict=True)
     formats.write(tmp_path / "a.tif", loaded)
     np.testing.assert_array_equal(array_of(formats.load(tmp_path / "a.tif")), array_of(loaded))
-    with pytest.raises(ImageFileError, match="PNG holds one picture"):
+    with pytest.raises(ImageFileError, match="PNG holds one image"):
         formats.write(tmp_path / "a.png", loaded)
     with pytest.raises(ImageFileError, match="only the original file can be restored as DICOM"):
         formats.write(tmp_path / "a.dcm", loaded)

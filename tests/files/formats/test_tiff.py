@@ -107,10 +107,10 @@ def test_what_tifffile_leaves_to_others_is_decoded_too(tmp_path: Path, compressi
     frames[0].save(path, save_all=True, append_images=frames[1:], compression=compression)
     document = there_and_back(path, whole=True)
     assert document.shape == (3, 16, 16)
-    with Image.open(path) as picture:
+    with Image.open(path) as image:
         for number, array in enumerate(document.slices()):
-            picture.seek(number)
-            np.testing.assert_array_equal(array, np.asarray(picture))
+            image.seek(number)
+            np.testing.assert_array_equal(array, np.asarray(image))
 
 
 def test_tiles_palettes_bits_and_white_as_zero(tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_tiles_palettes_bits_and_white_as_zero(tmp_path: Path) -> None:
     np.testing.assert_array_equal(array_of(there_and_back(path, whole=True)), noise((40, 40)))
     tifffile.imwrite(path, noise((4, 4)), photometric="miniswhite")
     np.testing.assert_array_equal(array_of(there_and_back(path, whole=True)), 255 - noise((4, 4)))
-    for picture in (Image.fromarray(noise((8, 8)) > 99), Image.fromarray(noise((8, 8, 3))).quantize(5)):
-        picture.save(path)
+    for image in (Image.fromarray(noise((8, 8)) > 99), Image.fromarray(noise((8, 8, 3))).quantize(5)):
+        image.save(path)
         np.testing.assert_array_equal(array_of(there_and_back(path, whole=True)), images.read(path))
 
 

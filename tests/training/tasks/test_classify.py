@@ -85,7 +85,7 @@ def test_it_reads_with_the_key_and_not_without(trained: dict[str, Any]) -> None:
     assert metrics["val/auroc/ciphertext"] > 0.95
     assert metrics["val/accuracy/majority_class"] == pytest.approx(53 / 80)
     assert metrics["val/accuracy/wrong_key"] <= metrics["val/accuracy/majority_class"] + 0.05
-    assert abs(metrics["val/auroc/wrong_key"] - 0.5) < 0.2  # 80 pictures: chance is 0.5 +- 0.07
+    assert abs(metrics["val/auroc/wrong_key"] - 0.5) < 0.2  # 80 images: chance is 0.5 +- 0.07
 
 
 @pytest.mark.filterwarnings("ignore::encdl.keys.planes.LeakyExpansionWarning")
@@ -120,7 +120,7 @@ def test_the_loss_falls_and_the_cipher_stays(trained: dict[str, Any]) -> None:
         assert torch.equal(value, trained["before"][name]), name
 
 
-def test_every_batch_and_picture_gets_another_key() -> None:
+def test_every_batch_and_image_gets_another_key() -> None:
     image = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
     drawn = task()
     planes = [
@@ -141,8 +141,8 @@ def test_a_checkpoint_gives_reader_and_cipher(trained: dict[str, Any]) -> None:
     assert loaded.planes == PlaneSpec()
     assert loaded.size == (SIDE, SIDE)
     assert loaded.weights_id == cipher.id == weights.load("default").id
-    picture = torch.randint(0, 256, (2, 1, SIDE, SIDE), dtype=torch.uint8)
-    assert torch.equal(loaded.reader(picture, picture), learnt.reader(picture, picture))
+    image = torch.randint(0, 256, (2, 1, SIDE, SIDE), dtype=torch.uint8)
+    assert torch.equal(loaded.reader(image, image), learnt.reader(image, image))
 
 
 def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:

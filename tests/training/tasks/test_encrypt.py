@@ -254,7 +254,7 @@ def test_an_emphasis_out_of_range_is_refused(emphasis: float) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 3, 5, 7), (2, 1, 1, 9), (1, 2, 16, 16)], ids=str)
 @pytest.mark.parametrize("level", [None, 0, 255])
-def test_figures_of_odd_pictures_are_numbers(name: str, shape: tuple[int, ...], level: int | None) -> None:
+def test_figures_of_odd_images_are_numbers(name: str, shape: tuple[int, ...], level: int | None) -> None:
     drawn = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     image = drawn if level is None else torch.full(shape, level, dtype=torch.uint8)
     task = tiny_task(name)
@@ -264,7 +264,7 @@ def test_figures_of_odd_pictures_are_numbers(name: str, shape: tuple[int, ...], 
     assert float(figures["exact_fraction"]) == 1.0 or not task.cipher.exact
 
 
-def test_identical_pictures_count_with_a_cap() -> None:
+def test_identical_images_count_with_a_cap() -> None:
     image = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
     other = image.clone()
     other[1] = 255

@@ -65,7 +65,7 @@ def test_no_two_draws_share_a_key(one: dict[str, Any], other: dict[str, Any]) ->
     assert not torch.equal(numbers(**one), numbers(**other))
 
 
-def test_pictures_and_channels_of_a_batch_share_no_key() -> None:
+def test_images_and_channels_of_a_batch_share_no_key() -> None:
     every = bits().flatten(0, 1)
     for one, other in combinations(every, 2):
         assert 0.4 < float((one == other).float().mean()) < 0.6

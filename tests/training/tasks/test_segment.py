@@ -179,8 +179,8 @@ def test_a_checkpoint_gives_reader_and_cipher(trained: dict[str, Any]) -> None:
     assert loaded.classes == ("background", "bright box", "dim box")
     assert loaded.size == (SIDE, SIDE)
     assert loaded.weights_id == weights.load(trained["checkpoint"]).id == weights.load("default").id
-    picture = torch.randint(0, 256, (2, 1, SIDE, SIDE), dtype=torch.uint8)
-    assert torch.equal(loaded.reader(picture, picture), learnt.reader(picture, picture))
+    image = torch.randint(0, 256, (2, 1, SIDE, SIDE), dtype=torch.uint8)
+    assert torch.equal(loaded.reader(image, image), learnt.reader(image, image))
     state = torch.load(trained["checkpoint"], weights_only=True)["state_dict"]
     assert "mean_mask" not in state
 
@@ -191,7 +191,7 @@ def test_testing_from_a_checkpoint(trained: dict[str, Any], tmp_path: Path) -> N
     assert figures == pytest.approx(expected)
 
 
-def test_larger_pictures_are_read_in_windows(
+def test_larger_images_are_read_in_windows(
     trained: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows = []
@@ -281,12 +281,12 @@ def test_a_split_without_any_foreground_has_no_dice(tmp_path: Path) -> None:
     assert np.isnan([figures["test/dice"], figures["test/hd95_px"], figures["test/dice/mean_mask"]]).all()
 
 
-def test_a_mask_over_a_picture() -> None:
+def test_a_mask_over_a_image() -> None:
     image = torch.full((1, 3, 1, 4), 100, dtype=torch.uint8)
     drawn = overlaid(image, torch.tensor([0, 1, 2, 8]).view(1, 1, 1, 4))
     assert (drawn.shape, drawn.dtype) == ((1, 3, 1, 4), torch.uint8)
     assert drawn[0, :, 0, 0].tolist() == [100, 100, 100]
-    assert drawn[0, :, 0, 1].tolist() == [168, 96, 40]  # 0.4 of the picture, 0.6 of the colour
+    assert drawn[0, :, 0, 1].tolist() == [168, 96, 40]  # 0.4 of the image, 0.6 of the colour
     assert not torch.equal(drawn[..., 1], drawn[..., 2])
     assert torch.equal(drawn[..., 1], drawn[..., 3])  # seven colours
     assert torch.equal(overlaid(image[:, :1], torch.zeros(1, 1, 1, 4)), image)
@@ -301,7 +301,7 @@ def test_half_precision(view: View, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not ACDC.is_file(), reason=f"{ACDC.name} is not beside the project: set ENCDL_DATA_DIR")
 def test_the_floor_of_real_hearts(tmp_path: Path) -> None:
-    """Hearts lie in the middle of these pictures: the mean mask is much better than the empty one."""
+    """Hearts lie in the middle of these images: the mean mask is much better than the empty one."""
     names = ["background", "right ventricle", "myocardium", "left ventricle"]
     data = NpzImages(ACDC.name, str(ACDC.parent), names, eval_batch_size=32)
     weighed = class_weights(data.mask_frequencies())
@@ -324,7 +324,7 @@ def test_panel(trained: dict[str, Any]) -> None:
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Boxes has training pictures without a mask: segmentation needs"):
+    with pytest.raises(DataError, match="Boxes has training images without a mask: segmentation needs"):
         trainer(tmp_path, 1).fit(task(), Boxes(masks=False))
     with pytest.raises(DataError, match="Boxes has a mask with class 2, and 2 classes"):
         trainer(tmp_path, 1).fit(task(), Boxes(("background", "box")))

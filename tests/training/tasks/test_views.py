@@ -82,7 +82,7 @@ def test_rows_without_a_key_hold_no_mask(image: Tensor) -> None:
         assert torch.equal(sight.picture, image)
 
 
-def test_a_fixed_key_is_the_same_for_all_pictures(image: Tensor) -> None:
+def test_a_fixed_key_is_the_same_for_all_images(image: Tensor) -> None:
     same = image[:1].expand(3, -1, -1, -1).contiguous()
     cipher = tiny_cipher()
     rows = FixedKey().rows(cipher, same, TestKeys(same))
@@ -110,7 +110,7 @@ def test_hardened_views_train_on_damage_and_are_judged_without(image: Tensor) ->
 
 
 def test_damage_falls_on_what_travels(image: Tensor) -> None:
-    """On the ciphertext, and for comparison as much on the picture itself."""
+    """On the ciphertext, and for comparison as much on the image itself."""
     cipher, keys = tiny_cipher(), TestKeys(image)
 
     def harm(picture: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """MLflow's pages in a real browser: two finished runs are compared, and what a user looks for is there.
 
-The pages are kept as pictures where the environment variable ENCDL_SCREENSHOTS names a folder; docs/images has some.
+The pages are kept as images where the environment variable ENCDL_SCREENSHOTS names a folder; docs/images has some.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CLOSED = {
 }
 """Settings of MLflow's page: the pages for training models, and no chat beside them."""
 LARGEST_BYTES = 150_000
-"""Pictures over this are kept with fewer colours."""
+"""Images over this are kept with fewer colours."""
 
 
 @pytest.fixture(scope="module")
@@ -98,17 +98,15 @@ def address(runs: Path, browser: Any) -> Iterator[str]:
 
 
 def shot(browser: Any, name: str) -> None:
-    """Keep the page as a small picture, where that is asked for."""
+    """Keep the page as a small image, where that is asked for."""
     folder = os.environ.get("ENCDL_SCREENSHOTS")
     if folder:
-        picture = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
-        picture = picture.resize(
-            (1080, round(picture.height * 1080 / picture.width)), Image.Resampling.LANCZOS
-        )
+        image = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
+        image = image.resize((1080, round(image.height * 1080 / image.width)), Image.Resampling.LANCZOS)
         file = Path(folder, f"{name}.png")
-        picture.save(file, optimize=True)
+        image.save(file, optimize=True)
         if file.stat().st_size > LARGEST_BYTES:
-            picture.quantize(255).save(file, optimize=True)
+            image.quantize(255).save(file, optimize=True)
 
 
 def element(browser: Any, path: str) -> Any:
@@ -165,11 +163,11 @@ def test_curves_and_panels_side_by_side(browser: Any, address: str, found: list[
     step.send_keys(Keys.CONTROL, "a")
     step.send_keys("24", Keys.ENTER)
     element(browser, "//*[@role='dialog']//button[normalize-space()='Add chart']").click()
-    pictures = (
+    images = (
         "const found = [...document.querySelectorAll('img')].filter(e => e.naturalWidth > 200);"
         "if (found.length) found[0].scrollIntoView({block: 'center'}); return found.length > 1"
     )
-    assert until(browser, pictures, "the panels of both runs")
+    assert until(browser, images, "the panels of both runs")
     element(
         browser, "(//*[text()='panel']/ancestor::*[.//button][1]//button)[1]"
     ).click()  # as large as the window
