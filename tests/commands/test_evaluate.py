@@ -214,7 +214,7 @@ def test_bad_arguments(run: Run, folder: Path, agile: Path) -> None:
         (
             "--data",
             "none",
-        ): "none: no such data: give embedded, lesions, tissue, mednist, brain_tumor, acdc, a set of MedMNIST",
+        ): "none: no such data: give embedded, lesions, mednist, tissue, brain_tumor, acdc, a set of MedMNIST",
         ("--data", "scan.png"): "scan.png: no such data",
         ("--data", "none.npz"): "none.npz: no such file",
         ("--data", "broken.npz"): "broken.npz: is not a readable .npz file",
