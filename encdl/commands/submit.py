@@ -110,11 +110,12 @@ def run(args: argparse.Namespace) -> int:
     trials = grid.trials(grid.parse_grid(args.grid), args.seeds)
     job = job_of(args, args.name or timed(args.config.stem), trials)
     script = sbatch_script(job)
+    if not args.dry_run:
+        slurm.need_slurm()
+    check_trials(job)
     if args.dry_run:
         print(script, end="")
         return 0
-    slurm.need_slurm()
-    check_trials(job)
     number = hand_in(job, script)
     progress(f"submitted: job {number}, {len(trials)} trainings; `encdl jobs` shows what becomes of them")
     print(job.folder)

@@ -48,6 +48,16 @@ def test_a_dry_run_prints_and_does_nothing(slurm: StandIns, capsys: pytest.Captu
     assert not FOLDER.exists()
 
 
+def test_a_dry_run_refuses_what_a_submission_would(
+    slurm: StandIns, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SUBMIT, "--dry-run", "--set", "trainer.max_epoch=2"]) == 2
+    told = capsys.readouterr()
+    assert "unrecognized arguments: --trainer.max_epoch" in told.err
+    assert not told.out
+    assert not slurm.calls("sbatch")
+
+
 def test_what_is_printed_is_what_is_submitted(slurm: StandIns, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*SUBMIT, "--set", "trainer.max_epochs=2", "--env", "A=b"]
     main([*words, "--dry-run"])
