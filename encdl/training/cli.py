@@ -19,11 +19,8 @@ from typing import Any, NoReturn
 
 import torch
 from jsonargparse import ActionYesNo, DefaultHelpFormatter, Namespace
-from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
@@ -34,7 +31,8 @@ from encdl.data.base import ImageDataModule
 from encdl.training import class_names
 from encdl.training.callbacks import EpochBar, ImagePanel, ProgressLines, ResultTable, TellHowToGoOn
 from encdl.training.log_reader import LogReader
-from encdl.training.resume import AtomicCheckpoints, Preempted, ResumePoint, SeededSteps
+from encdl.training.parallel import check_processes, plugins_for_jobs, synchronised
+from encdl.training.resume import Preempted, ResumePoint, SeededSteps
 from encdl.training.run_folder import CHECKPOINT, run_key
 from encdl.training.signals import TakeSignals, Terminated, terminable
 from encdl.training.tracking import RunRecord, run_id_of, run_logger
@@ -250,11 +248,11 @@ class TrainingCLI(LightningCLI):
         changed = {
             "callbacks": callbacks,
             "enable_progress_bar": bar,
-            "plugins": _plugins(settings.get("plugins")),
-            "sync_batchnorm": _synchronised(settings),
+            "plugins": plugins_for_jobs(settings.get("plugins")),
+            "sync_batchnorm": synchronised(settings),
         }
         trainer = super().instantiate_trainer(**{**kwargs, **changed})
-        _check_processes(trainer)
+        check_processes(trainer)
         return trainer
 
     def before_fit(self) -> None:
@@ -387,36 +385,6 @@ def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:
         if known is None or known is error:
             raise
         raise known from None
-
-
-def _plugins(given: Any) -> list[Any]:
-    """The configuration's plugins, with whole checkpoints, and without Lightning's own way to requeue jobs.
-
-    That way saves inside a signal handler, where ranks can wait for one another for ever; `ResumePoint` does not.
-    """
-    plugins = [] if given is None else [*given] if isinstance(given, list) else [given]
-    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-        plugins.append(AtomicCheckpoints())
-    if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
-        plugins.append(SLURMEnvironment(auto_requeue=False))
-    return plugins
-
-
-def _synchronised(settings: Any) -> bool:
-    """Whether processes share the statistics of batch norm: if asked for, but on the CPU, where torch cannot."""
-    accelerator = settings.get("accelerator")
-    on_cpu = accelerator == "cpu" or (accelerator in {"auto", None} and not torch.cuda.is_available())
-    return bool(settings.get("sync_batchnorm")) and not on_cpu
-
-
-def _check_processes(trainer: Trainer) -> None:
-    """Refuse more processes than the machine has cores."""
-    cores = os.cpu_count() or 1
-    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
-        raise UsageError(
-            f"trainer.devices is {trainer.num_devices}, and this machine has {cores} cores: on a CPU each "
-            f"device is a process, so give {cores} or less"
-        )
 
 
 def refuse_secrets(argv: Sequence[str]) -> None:

@@ -19,7 +19,8 @@ import torch
 from mlflow import MlflowClient
 
 from encdl.cli import main as encdl
-from encdl.training.cli import OVERVIEW, _synchronised, check, main, shorten
+from encdl.training.cli import OVERVIEW, check, main, shorten
+from encdl.training.parallel import synchronised
 from encdl.utils.errors import DataError, EncdlError, UsageError
 from tests.stores import make_store
 from tests.tiny_task import TinyData, TinyTask
@@ -142,7 +143,7 @@ def test_two_places_to_go_on_from_are_one_too_many(config: str, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "cuda", "synchronised"),
+    ("accelerator", "cuda", "expected"),
     [
         ("cpu", True, False),
         ("auto", False, False),
@@ -152,11 +153,11 @@ def test_two_places_to_go_on_from_are_one_too_many(config: str, capsys: pytest.C
     ],
 )
 def test_batch_norm_is_synchronised_where_torch_can(
-    accelerator: str, cuda: bool, synchronised: bool, monkeypatch: pytest.MonkeyPatch
+    accelerator: str, cuda: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    assert _synchronised({"accelerator": accelerator, "sync_batchnorm": True}) == synchronised
-    assert not _synchronised({"accelerator": accelerator, "sync_batchnorm": False})
+    assert synchronised({"accelerator": accelerator, "sync_batchnorm": True}) == expected
+    assert not synchronised({"accelerator": accelerator, "sync_batchnorm": False})
 
 
 def test_settings_can_be_checked_alone(config: str) -> None:
