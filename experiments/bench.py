@@ -60,7 +60,7 @@ ROOT = Path(__file__).parents[1]
 KEY = Key.generate()
 
 
-def pictures() -> tuple[str, list[Any]]:
+def slices() -> tuple[str, list[Any]]:
     """Four 8-bit images of 233x197, and what they are."""
     try:
         voxels = volume("t1")
@@ -277,7 +277,7 @@ def main() -> None:
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device here, or torch was built without CUDA")
     started = time.monotonic()
-    what, small = pictures()
+    what, small = slices()
     with tempfile.TemporaryDirectory() as folder:
         metrics: dict[str, Any] = {"files": measure(args.device, Path(folder), small)}
     metrics["image_512x512_8bit_cpu"] = in_memory = image_in_memory(args.beside)

@@ -21,9 +21,9 @@ spec = importlib.util.spec_from_file_location("bench", "experiments/bench.py")
 bench = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(bench)
 bench.REPEATS["cpu"], bench.SIDE = 1, 24
-what, small = bench.images()
+what, small = bench.slices()
 assert [image.shape for image in small] == [(233, 197)] * 4
-bench.images = lambda: (what, [image[80:96, 80:100] for image in small])
+bench.slices = lambda: (what, [image[80:96, 80:100] for image in small])
 bench.TURNS = 1
 bench.main()
 """
