@@ -1,4 +1,4 @@
-"""Ciphers behind one contract, by name."""
+"""The ciphers by name: `agile`, the default, and the ablations `keystream`, `coupled` and `thesis`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a ciphertext may suffer on its way: noise, errors and lost blocks, for training and for tests.
+"""Damage of a stored ciphertext: noise, random and extreme bytes, lost runs; `DAMAGES` are those of every table.
 
 Every damage is called as `damage(ciphertext, generator)` and returns `(damaged, lost)`: `lost` marks the
 pixels that a receiver knows to be missing (an erased block), and stays empty for errors that nobody

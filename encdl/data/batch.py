@@ -1,4 +1,4 @@
-"""What a data set hands to a task."""
+"""Types of the batches that data sets give to training tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`LogReader`: keeps a trained reader in its run as an MLflow model, and registers it where that is asked for."""
+"""`LogReader`: logs a trained reader to its run as an MLflow model, and registers it where that is asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""The device to compute on: CPU or GPU, by the name that a user gives."""
 
 from __future__ import annotations
 

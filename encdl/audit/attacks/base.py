@@ -1,4 +1,4 @@
-"""What attacks are given, and what they find."""
+"""Base class of attacks, the scene that they are given, and the result that they return."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one image and its ciphertext tell about other ciphertexts of that size under the same nonce."""
+"""Masks recovered from one known image and its ciphertext, for attacks under a reused nonce."""
 
 from __future__ import annotations
 

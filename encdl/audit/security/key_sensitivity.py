@@ -1,4 +1,4 @@
-"""What hangs on a key: how much one wrong bit changes, and how many keys there are."""
+"""Key sensitivity and key space: how much one wrong bit of a key changes, and how many keys there are."""
 
 from __future__ import annotations
 

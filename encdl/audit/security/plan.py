@@ -1,4 +1,4 @@
-"""Which attacks are run on what."""
+"""The plan of an audit: which attacks run on which ciphers and settings, in the order of the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training a cipher and training a reader of its ciphertext have in common."""
+"""Base class of training tasks: fresh keys, AdamW under a one-cycle schedule, checkpoints that hold the cipher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training a reader of ciphertext is, whatever it tells of an image: `ReadTask`."""
+"""Base class of tasks that train a reader of ciphertext, classifier or segmenter: `ReadTask`."""
 
 from __future__ import annotations
 
