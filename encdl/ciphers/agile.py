@@ -1,4 +1,4 @@
-"""`agile`, the default cipher: an integer network makes its mask from key planes alone, a dilated network repairs damage.
+"""`agile`, the default cipher: an integer network makes its mask from the key planes, a dilated network repairs damage.
 
     ciphertext = image + mask(key planes)     modulo 256
 
