@@ -12,10 +12,16 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from encdl.ciphers import postprocess, weights
-from encdl.files.chunk_cipher import ChunkCipher
-from encdl.files.codec import Settings
 from encdl.keys.key import Key
+
+try:
+    from encdl.ciphers import postprocess, weights
+    from encdl.files.chunk_cipher import ChunkCipher
+    from encdl.files.codec import Settings
+except ImportError:  # version 0.1
+    from encdl import postprocess, weights
+    from encdl.chunk_cipher import ChunkCipher
+    from encdl.codec import Settings
 
 SIDE = 512
 ROUNDS = 40
