@@ -19,9 +19,10 @@ try:
     from encdl.files.chunk_cipher import ChunkCipher
     from encdl.files.codec import Settings
 except ImportError:  # version 0.1
-    from encdl import postprocess, weights
     from encdl.chunk_cipher import ChunkCipher
     from encdl.codec import Settings
+
+    from encdl import postprocess, weights
 
 SIDE = 512
 ROUNDS = 40
