@@ -188,16 +188,16 @@ def test_hits_do_not_move_the_replacement() -> None:
     assert bool(outputs.grad[:, 4:].all())
 
 
-@pytest.mark.parametrize(("most", "mirrors"), [(10**6, 4), (1, 2)])
+@pytest.mark.parametrize(("most", "mirrors"), [(154, 4), (100, 2), (38, 1)])
 def test_averaging_over_mirror_images(monkeypatch: pytest.MonkeyPatch, most: int, mirrors: int) -> None:
     x, lost, net = levels(2, 1, 11, 14), losses(2, 1, 11, 14), network()
     monkeypatch.setattr(decryption, "SMALL_PIXELS", most)
     average = net.averaged(x, lost)
     mirrored = net.averaged(x.flip(3), lost.flip(3))
     for one, other in zip(average, mirrored, strict=True):
-        torch.testing.assert_close(one, other.flip(3), atol=1e-4, rtol=1e-4)
+        assert torch.allclose(one, other.flip(3), atol=1e-4) == (mirrors > 1)
     upright = net.averaged(x.flip(2), lost.flip(2)).level.flip(2)
     assert torch.allclose(upright, average.level, atol=1e-4) == (mirrors == 4)
     with torch.no_grad():
         alone = net(x, lost).level
-    assert not torch.allclose(alone, average.level, atol=1e-2)
+    assert torch.allclose(alone, average.level, atol=1e-3) == (mirrors == 1)
