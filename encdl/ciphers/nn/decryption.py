@@ -127,7 +127,7 @@ class DecryptionNetwork(nn.Module):
 
     @torch.no_grad()
     def averaged(self, levels: Tensor, lost: Tensor) -> Repaired:
-        """As `forward`, averaged over mirror images where images are small: a little better, and as many times slower."""
+        """As `forward`, averaged over mirror images of small ones: a little better, and as many times slower."""
         pixels = levels[:1].numel()
         many = 4 if pixels <= SMALL_PIXELS else 2 if pixels < 4 * SMALL_PIXELS else 1
         ways = [self._mirrored(levels, lost, axes) for axes in MIRRORS[:many]]
