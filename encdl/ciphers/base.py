@@ -148,10 +148,11 @@ class Cipher(nn.Module, ABC):
         return self._run(lambda c, k: self._restored(c, k, flat), ciphertext, key_planes)
 
     def _restored(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Tensor:
-        """`restore` where every pixel is a guess; all (N, 1, H, W), `lost` bool."""
-        logits = self.repair(ciphertext.float(), key_planes, lost.float())
-        assert isinstance(logits, Tensor)
-        return (logits.sigmoid() * 255.0).round()
+        """`restore` on images of one channel; all (N, 1, H, W), `lost` bool."""
+        found = self.repair(ciphertext.float(), key_planes, lost.float())
+        if isinstance(found, Tensor):
+            return _levels(found)
+        return _guessed_or_kept(found, self._decrypt(ciphertext, key_planes).float(), lost)
 
     def _run(self, function: Any, image: Tensor, key_planes: Tensor) -> Tensor:
         self._check(image, key_planes)
@@ -196,9 +197,7 @@ class AdditiveCipher(Cipher):
 
     def _restored(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Tensor:
         decrypted = self._decrypt(ciphertext, key_planes).float()
-        found = self.decryption.averaged(decrypted, lost)
-        guessed = (found.level.sigmoid() * 255.0).round()
-        return torch.where(lost | worth_guessing(found.hit, guessed - decrypted), guessed, decrypted)
+        return _guessed_or_kept(self.decryption.averaged(decrypted, lost), decrypted, lost)
 
     @abstractmethod
     def _mask_levels(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
@@ -263,6 +262,17 @@ def decryption_network(width: int, blocks: int) -> DecryptionNetwork:
     check_setting("width", width, 4, MAX_WIDTH)
     check_setting("blocks", blocks, 0, MAX_BLOCKS)
     return DecryptionNetwork(width, blocks)
+
+
+def _levels(logits: Tensor) -> Tensor:
+    """Whole levels 0..255, float32."""
+    return (logits.sigmoid() * 255.0).round()
+
+
+def _guessed_or_kept(found: Repaired, decrypted: Tensor, lost: Tensor) -> Tensor:
+    """Decrypted levels, with a guess in the place of those that are lost or `worth_guessing`."""
+    guessed = _levels(found.level)
+    return torch.where(lost | worth_guessing(found.hit, guessed - decrypted), guessed, decrypted)
 
 
 def worth_guessing(hits: Tensor, distance: Tensor) -> Tensor:

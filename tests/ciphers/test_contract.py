@@ -387,3 +387,32 @@ def test_wrong_settings_are_refused_in_one_line(name: str, settings: dict[str, i
 def test_the_contract_runs_over_every_cipher_there_is() -> None:
     assert {kind for kind, _ in RANDOM.values()} == set(ciphers.CIPHERS)
     assert all(ciphers.CIPHERS[name].name == name for name in ciphers.CIPHERS)
+
+
+class Bare(Cipher):
+    """Of another package: no mask, and a repair that knows which pixels were hit."""
+
+    exact = True
+    planes = 8
+
+    def config(self) -> dict[str, object]:
+        return {}
+
+    def encryption_modules(self) -> list[torch.nn.Module]:
+        return []
+
+    def forward(self, image: Tensor, key_planes: Tensor) -> tuple[Tensor, Tensor]:
+        return image, torch.zeros_like(image)
+
+    def _decrypt(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
+        return ciphertext
+
+    def repair(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Repaired:
+        black = torch.full_like(ciphertext, -100.0)
+        return Repaired(black, torch.where(ciphertext > 200, 50.0, -50.0), black, black)
+
+
+def test_a_cipher_of_another_kind_may_say_which_pixels_were_hit() -> None:
+    image, lost = noise(2, 3, 9, 8), noise(2, 3, 9, 8, seed=1) < 20
+    restored = Bare().restore(image, torch.zeros_like(image), lost)
+    assert torch.equal(restored, image.masked_fill((image > 200) | lost, 0))

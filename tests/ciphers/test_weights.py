@@ -26,13 +26,6 @@ KEYSTREAM_ID = "85cba7871dc63a69"
 THESIS_ID = "b0ec59c805815e26"
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    path = tmp_path / "small.pt"
-    weights.save(small(), path, {"steps": 3})
-    return path
-
-
 # ---- round trips
 
 

@@ -27,13 +27,6 @@ from tests.ciphers.weights_files import (
 )
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    path = tmp_path / "small.pt"
-    weights.save(small(), path, {"steps": 3})
-    return path
-
-
 def refused(path: Path | str) -> str:
     with pytest.raises(WeightsError) as raised:
         weights.load(path)

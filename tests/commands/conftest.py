@@ -19,6 +19,18 @@ Run = Callable[..., tuple[int, str, str]]
 KEYED = ["--key", "k.key"]
 
 
+def failed(result: tuple[int, str, str], *words: str) -> None:
+    code, _, err = result
+    assert code == 2
+    for word in words:
+        assert word in err
+
+
+def noise(shape: tuple[int, ...], dtype: str = "uint8") -> images.Array:
+    info = np.iinfo(dtype)
+    return np.random.default_rng(1).integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Threads that wait for each other on a busy machine make tiny images forty times slower."""

@@ -18,19 +18,7 @@ from encdl.files import container, images
 from encdl.files.codec import NONCE_MODES
 from encdl.keys.key import Key
 from encdl.keys.sequences import MAPS
-from tests.commands.conftest import Run
-
-
-def failed(result: tuple[int, str, str], *words: str) -> None:
-    code, _, err = result
-    assert code == 2
-    for word in words:
-        assert word in err
-
-
-def noise(shape: tuple[int, ...], dtype: str = "uint8") -> images.Array:
-    info = np.iinfo(dtype)
-    return np.random.default_rng(1).integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+from tests.commands.conftest import Run, failed, noise
 
 
 def test_the_choices_are_those_of_the_library() -> None:

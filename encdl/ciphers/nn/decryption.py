@@ -109,12 +109,12 @@ class DecryptionNetwork(nn.Module):
         lost = lost.float()
         levels = levels.float().masked_fill(lost > 0, 0.0)
         if levels.numel() == 0:
-            return Repaired(*(torch.empty_like(levels) for _ in range(4)))
+            return Repaired(*(torch.empty_like(levels) for _ in Repaired._fields))
         if self.training and torch.is_grad_enabled():
             return self._trained(levels, lost)
         if torch.is_grad_enabled() or levels.numel() <= WHOLE_PIXELS:
             return self._whole(levels, lost)
-        results = [torch.empty_like(levels) for _ in range(4)]
+        results = [torch.empty_like(levels) for _ in Repaired._fields]
         for tile, around, inside in self._tiles(*levels.shape[-2:]):
             tiles = levels[(..., *around)], lost[(..., *around)]
             several = max(1, WHOLE_PIXELS // tiles[0][0].numel())
@@ -129,8 +129,10 @@ class DecryptionNetwork(nn.Module):
     def averaged(self, levels: Tensor, lost: Tensor) -> Repaired:
         """As `forward`, averaged over mirror images of small ones: a little better, and as many times slower."""
         pixels = levels[:1].numel()
-        many = 4 if pixels <= SMALL_PIXELS else 2 if pixels < 4 * SMALL_PIXELS else 1
-        ways = [self._mirrored(levels, lost, axes) for axes in MIRRORS[:many]]
+        if pixels >= 4 * SMALL_PIXELS:
+            return self(levels, lost)  # type: ignore[no-any-return]
+        axes_of = MIRRORS if pixels <= SMALL_PIXELS else MIRRORS[:2]
+        ways = [self._mirrored(levels, lost, axes) for axes in axes_of]
         level = torch.stack([way.level.sigmoid() for way in ways]).mean(0)
         others = (torch.stack(several).mean(0) for several in list(zip(*ways, strict=True))[1:])
         return Repaired(level.logit(DEEPEST), *others)
