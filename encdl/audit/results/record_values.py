@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +110,12 @@ def leaves(content: Any, path: str) -> Iterator[Any]:
             yield value
 
 
+def span(values: Sequence[Any], form: str) -> str:
+    """The least and the greatest value as text, once if both read alike."""
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"
+
+
 def told(records: Records, call: str) -> str:
     """One value, or several in one, as text.
 
@@ -133,8 +139,7 @@ def told(records: Records, call: str) -> str:
             f"{names}: nothing at {path}: mend the path, or make the record anew: {maker(names)}"
         )
     if how == "span":
-        low, high = format(min(found), form), format(max(found), form)
-        return low if low == high else f"{low} to {high}"
+        return span(found, form)
     if how:
         return format(AGGREGATES[how](found), form)
     if len(found) > 1:

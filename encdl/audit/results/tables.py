@@ -7,7 +7,7 @@ from typing import Any
 
 from encdl.audit.evaluation.rows import RESTORED
 from encdl.audit.evaluation.table import DAMAGE_WORDS, REPAIR_WORDS
-from encdl.audit.results.record_values import MissingRecordError, Records
+from encdl.audit.results.record_values import MissingRecordError, Records, span
 
 SETS = {"brain_tumor": "tumours", "acdc": "ACDC", "pneumoniamnist": "pneumonia", "embedded": "MNI152"}
 """What the tables call the data sets at the end of a record's name."""
@@ -202,15 +202,10 @@ def reader_costs(records: Records, names: Sequence[str]) -> str:
         column = f"{set_words(name)}, {device}" if set_words(name) != name else device
         times[column] = record["metrics"].get("cost") or record["metrics"]["memory"]
     lines = [
-        [words, *(_span([one[ratio] for one in each.values()]) for each in times.values())]
+        [words, *(span([one[ratio] for one in each.values()], ".2f") for each in times.values())]
         for ratio, words in ratios.items()
     ]
     return grid(["times as long", *times], lines)
-
-
-def _span(values: Sequence[float], form: str = ".2f") -> str:
-    low, high = format(min(values), form), format(max(values), form)
-    return low if low == high else f"{low} to {high}"
 
 
 def attacks(records: Records, names: Sequence[str]) -> str:
