@@ -17,7 +17,7 @@ from encdl.utils.registry import Registry
 
 MAX_WIDTH, MAX_BLOCKS = 1024, 64
 """Of a network that repairs."""
-GUESS_ERROR = 10.0
+GUESS_ERROR = 3.0
 """Levels by which a guess is off, about, where the pixel was not hit; chosen on validation images."""
 
 
