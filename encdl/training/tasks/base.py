@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -32,6 +32,9 @@ class CipherTask(LightningModule):
     Raises:
         UsageError: The cipher takes another number of key planes, or is not registered.
     """
+
+    warm_up: ClassVar[float] = 0.3
+    """Share of the steps in which the learning rate rises."""
 
     def __init__(
         self, cipher: Cipher, planes: PlaneSpec, learning_rate: float, weight_decay: float, seed: int
@@ -72,7 +75,11 @@ class CipherTask(LightningModule):
                 "the learning rate is planned for the whole run: set trainer.max_steps or trainer.max_epochs"
             )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate, total_steps=max(int(steps), 2)
+            optimizer,
+            self.learning_rate,
+            total_steps=max(int(steps), 2),
+            pct_start=self.warm_up,
+            cycle_momentum=False,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
