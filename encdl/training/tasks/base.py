@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -33,7 +33,7 @@ class CipherTask(LightningModule):
         UsageError: The cipher takes another number of key planes, or is not registered.
     """
 
-    warm_up: ClassVar[float] = 0.3
+    warm_up = 0.3
     """Share of the steps in which the learning rate rises."""
 
     def __init__(
@@ -79,7 +79,6 @@ class CipherTask(LightningModule):
             self.learning_rate,
             total_steps=max(int(steps), 2),
             pct_start=self.warm_up,
-            cycle_momentum=False,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -63,7 +63,7 @@ class LossWeights:
     level: float = 1.0
     replacement: float = 1.0
     hit: float = 1.0
-    mixture: float = 0.1
+    mixture: float = 1.0
     activity: float = 0.0
     uniformity: float = 0.0
     autocorrelation: float = 0.0
@@ -87,7 +87,8 @@ class EncryptTask(CipherTask):
         damage: The damage that the decryption network learns to undo.
         activity_target: Content activity wanted over all pixels, 0..1.
         adversary_strength: Scale of the reversed gradient from the attacker network to the cipher.
-        learning_rate: Peak of the schedule, after a short warm-up; down by half a cosine from there.
+        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2019, arXiv:1708.07120).
+        warm_up: Share of the steps in which the learning rate rises to it.
         weight_decay: Of AdamW.
         precision: What the decryption network's convolutions are trained in: `32`, or `bf16` on a GPU. Ciphertexts do
             not depend on it, nor does what the network computes after training.
@@ -97,8 +98,6 @@ class EncryptTask(CipherTask):
         seed: Fixes training keys and damage; the images are fixed by the data module's seed, the first weights by
             `seed_everything`.
     """
-
-    warm_up = 0.05
 
     def __init__(
         self,
@@ -111,6 +110,7 @@ class EncryptTask(CipherTask):
         activity_target: float = 0.6,
         adversary_strength: float = 0.1,
         learning_rate: float = 2e-3,
+        warm_up: float = 0.3,
         weight_decay: float = 0.0,
         precision: Literal["32", "bf16"] = "32",
         compile: bool = False,
@@ -120,6 +120,8 @@ class EncryptTask(CipherTask):
         super().__init__(cipher, planes, learning_rate, weight_decay=weight_decay, seed=seed)
         if not 0 < emphasis <= 2:
             raise UsageError(f"model.emphasis must be above 0 and at most 2, got {emphasis}")
+        if not 0 < warm_up < 1:
+            raise UsageError(f"model.warm_up must be between 0 and 1, got {warm_up}")
         if start is not None:
             _continue_from(cipher, start)
             self.hparams["start"] = None  # a checkpoint has the weights itself
@@ -133,7 +135,7 @@ class EncryptTask(CipherTask):
         self.adversary = (
             AdversaryLoss(adversary_strength) if trained_masks and weights.adversary > 0 else None
         )
-        self._compile = compile
+        self.warm_up, self._compile = warm_up, compile
         for network in self._decryption_networks():
             network.trains_in_bfloat16 = precision == "bf16"
 

@@ -229,20 +229,20 @@ def test_masks_of_other_planes_are_made_from_keys() -> None:
     assert torch.equal(repeated[..., :8, :8], repeated[..., 8:, 8:])
 
 
-def test_a_replacement_is_judged_where_a_pixel_is_lost_or_far_off() -> None:
-    """Around the circle: 250 is near 10."""
+@pytest.mark.parametrize(
+    ("noise", "judged"), [(0, [0, 1, 2, 3]), (1, [0, 2, 3])], ids=["a few were hit", "noisy"]
+)
+def test_a_replacement_is_judged_where_a_pixel_says_nothing(noise: int, judged: list[int]) -> None:
+    """Lost or hit; of a noisy image what wrapped around: 250 stands for -6, where 10 was."""
     image = torch.full((1, 1, 8, 8), 10, dtype=torch.uint8)
-    decrypted, lost = image.clone(), torch.zeros_like(image, dtype=torch.bool)
+    decrypted, lost = image + noise, torch.zeros_like(image, dtype=torch.bool)
     decrypted[..., 0, :4] = torch.tensor([250, 30, 10, 150], dtype=torch.uint8)
     lost[..., 0, 2] = True
     level = torch.full((1, 1, 8, 8), 10 / 245).log().requires_grad_()
-    judged = torch.autograd.grad(
-        tiny_task()._repair_losses(Repaired(level, level, level + 1, level), decrypted, lost, image)[
-            "replacement"
-        ],
-        level,
-    )[0]
-    assert (judged != 0).nonzero()[:, 3].tolist() == [2, 3]
+    found = Repaired(level, level, level + 1, level)
+    losses = tiny_task()._repair_losses(found, decrypted, lost, image)
+    gradient = torch.autograd.grad(losses["replacement"], level)[0]
+    assert (gradient != 0).nonzero()[:, 3].tolist() == judged
 
 
 @pytest.mark.parametrize("emphasis", [0.0, -1.0, 2.5])

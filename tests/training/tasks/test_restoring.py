@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from encdl.ciphers import KeystreamCipher
-from encdl.ciphers.base import worth_guessing
+from encdl.ciphers.base import GUESS_ERROR, worth_guessing
 from encdl.ciphers.channel import stored
 from encdl.ciphers.damage import LostRun, Scatter
 from encdl.ciphers.nn.plane_tensors import plane_tensor
@@ -76,7 +76,8 @@ def test_a_pixel_that_is_not_worth_guessing_is_kept_bit_for_bit(trained: Encrypt
     decrypted = cipher.decrypt(damaged, planes)
     found = cipher.decryption.averaged(decrypted, lost)
     guess = (255 * found.level.sigmoid()).round()
-    guessed = worth_guessing(found.hit, guess - decrypted.float())
+    distance = guess - decrypted.float()
+    guessed = worth_guessing(found.hit, distance) & (distance.abs() > GUESS_ERROR)  # few pixels were hit
     assert 0.02 < guessed.float().mean() < 0.2
     restored = cipher.restore(damaged, planes, lost)
     assert torch.equal(restored[~guessed], decrypted[~guessed])
