@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import replace
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -53,7 +54,7 @@ def chunk_keys(keys: ImageKeys, index: int) -> ImageKeys:
     info = b"encdl chunk" + _number(index)
     secrets = keys.planes, keys.permutation, keys.diffusion
     planes, permutation, diffusion = (_expand(secret, info) for secret in secrets)
-    return ImageKeys(planes, permutation, diffusion, keys.authentication, keys.wrap, keys.nonce)
+    return replace(keys, planes=planes, permutation=permutation, diffusion=diffusion)
 
 
 def _expand(secret: bytes, info: bytes) -> bytes:
