@@ -11,6 +11,7 @@ from pathlib import Path
 from encdl.commands.many_files import counted, exit_code, gather, is_batch, line
 from encdl.files import container
 from encdl.files.container import VERSION, Header, aes_wrap
+from encdl.files.container.sections import Section
 from encdl.keys.planes import key_bits, weakness
 from encdl.utils.errors import ContainerError, EncdlError
 
@@ -63,8 +64,10 @@ def _show(path: Path, as_json: bool) -> tuple[str, EncdlError | None]:
         return f"wrapped in AES-256-GCM, key {wrapping.key_id}, {_study(wrapping.study)}", None
     header = container.read_header(path)
     problem: EncdlError | None = None
+    sections: tuple[Section, ...] = ()
     try:
-        container.check_size(path)
+        with container.opened_without_key(path) as reader:
+            sections = reader.sections
     except ContainerError as error:
         problem = error
     size = path.stat().st_size
@@ -75,13 +78,13 @@ def _show(path: Path, as_json: bool) -> tuple[str, EncdlError | None]:
             "file_bytes": size,
             "chunks": header.grid.count,
             "complete": problem is None,
+            "sections": [vars(section) for section in sections],
             "key_bits": key_bits(header.plane_spec(), header.grid.planes, *header.grid.tile),
         }
         print(json.dumps({**header.fields(), **extra}, sort_keys=True))
     else:
-        print(
-            "\n".join(f"{name:<14}{value}" for name, value in _describe(path, header, size, problem is None))
-        )
+        rows = _describe(path, header, size, sections)
+        print("\n".join(f"{name:<14}{value}" for name, value in rows))
     return f"{_image(header)}, key {header.key_id}, {_study(header.study)}", problem
 
 
@@ -117,21 +120,23 @@ def _show_wrapping(path: Path, wrapping: aes_wrap.Header, as_json: bool) -> None
     print("\n".join(f"{name:<14}{value}" for name, value in rows))
 
 
-def _describe(path: Path, header: Header, size: int, complete: bool) -> list[tuple[str, str]]:
+def _describe(
+    path: Path, header: Header, size: int, sections: tuple[Section, ...]
+) -> list[tuple[str, str]]:
     planes = ", ".join(f"{name} {value}" for name, value in sorted(header.planes.items()))
     grid = header.grid
     return [
         ("file", str(path)),
         (
             "container",
-            f"version {VERSION}, {size:,} bytes, {'complete' if complete else 'NOT COMPLETE'}",
+            f"version {VERSION}, {size:,} bytes, {'complete' if sections else 'NOT COMPLETE'}",
         ),
         ("image", _image(header)),
         (
             "chunks",
             f"{grid.count:,} of up to {grid.tile[0]}x{grid.tile[1]}, {grid.slices:,} slice{'s' * (grid.slices != 1)}",
         ),
-        ("metadata", f"{header.sealed_bytes:,} bytes, sealed" if header.sealed_bytes else "none"),
+        ("sections", ", ".join(f"{section.name} {section.length:,} bytes" for section in sections)),
         ("cipher", f"{header.cipher}, weights {header.weights}"),
         ("key", header.key_id),
         ("study", repr(header.study) if header.study else "none"),

@@ -294,7 +294,6 @@ class Codec:
             "postprocess": settings.postprocess,
             "planes": settings.planes.to_dict(),
             "tile": container.choose_tile(shape, document.layout, document.dtype.name),
-            "sealed_bytes": container.sealed_length(metadata),
         }
         nonce = _nonce(settings.nonce, opener, stored, metadata, study)
         return Header(**stored, nonce=nonce.hex(), study=study, key_id=opener.key_id)
@@ -360,8 +359,7 @@ class Codec:
         body = _planes(chunk, reader.header.grid)
         if not salvage.restore or not chunk.present:
             return np.zeros_like(body)
-        lost = np.arange(body.size).reshape(body.shape) >= chunk.present
-        return work.restore(body, reader.keys(chunk.index), lost)
+        return work.restore(body, reader.keys(chunk.index), chunk.present, chunk.damaged)
 
     def _chunk_cipher(self, header: Header) -> ChunkCipher:
         try:
