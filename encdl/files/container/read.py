@@ -108,15 +108,15 @@ class PublicReader:
         signature = self.section(SIGNATURE)
         if signature is None:
             raise ContainerError(f"{self.where}: is not signed: ask its owner for a signed one")
-        roots = []
-        for section in self.sections[: self._names().index(SIGNATURE)]:
+        roots, number = [], self._names().index(SIGNATURE)
+        for section in self.sections[:number]:
             tree, left = HashTree(), section.length
             self._stream.seek(self._starts[section.name])
             while left and (part := self._stream.read(min(left, _AT_ONCE))):
                 tree.update(part)
                 left -= len(part)
             roots.append((section, tree.root()))
-        if not public.verifies(signature, sections.signed_message(self._head, roots)):
+        if not public.verifies(signature, sections.signed_message(self._head, roots, self.sections[number])):
             signer = signer_id(signature)
             reason = (
                 "was changed after it was signed"
@@ -200,10 +200,11 @@ class ContainerReader(PublicReader):
                 f"salvage; {COPY}"
             ) from None
         header = self.header
-        self._keys = keys_for(
+        self.image_keys: ImageKeys = keys_for(
             self.where, "encrypted", opener, header.key_id, header.nonce_bytes, header.study
         )
-        self._tags = tags = Tags(self._keys, self._head)
+        """The sub-keys of the file; those of its chunks come from them."""
+        self._tags = tags = Tags(self.image_keys, self._head)
         for what, found, right in (
             ("header", self._header_tag, tags.header()),
             ("table of sections", self._table_tag, tags.table(self._table)),
@@ -216,7 +217,7 @@ class ContainerReader(PublicReader):
 
     def keys(self, index: int) -> ImageKeys:
         """The sub-keys of chunk `index`."""
-        return chunk_keys(self._keys, index)
+        return chunk_keys(self.image_keys, index)
 
     def section(self, name: str) -> bytes | None:
         """The content of a section, once its tag was found right; None if there is none.
@@ -306,7 +307,7 @@ class ContainerReader(PublicReader):
     def _unsealed(self) -> Metadata | None:
         try:
             sealed = self._raw(METADATA) or b""
-            return unseal(sealed, sealing_key(self._keys), self._head)
+            return unseal(sealed, sealing_key(self.image_keys), self._head)
         except ContainerError as error:
             self._problem(str(error).removeprefix(f"{self.where}: "))
             return None

@@ -145,9 +145,9 @@ def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
-def signed_message(head: Buffer, roots: Sequence[tuple[Section, bytes]]) -> bytes:
-    """What a signature signs: the file's first bytes, and entry and root of every section that stands before it."""
+def signed_message(head: Buffer, roots: Sequence[tuple[Section, bytes]], signature: Section) -> bytes:
+    """What a signature signs: the file's first bytes, entry and root of every section before it, and its own entry."""
     parts = [b"encdl signature v1\0", hashlib.sha256(head).digest()]
     for section, root in roots:
         parts += [section.to_bytes(), root]
-    return b"".join(parts)
+    return b"".join([*parts, signature.to_bytes()])

@@ -22,6 +22,8 @@ from encdl.keys.derivation import ImageKeys
 from encdl.keys.signing import SIGNATURE_BYTES, SigningKey
 from encdl.utils.errors import ContainerError
 
+_SIGNATURE = Section(SIGNATURE, SIGNATURE_BYTES + TAG_BYTES)
+
 
 class ContainerWriter:
     """Writes one container to a stream: everything before the pixels at once, then a chunk at a time.
@@ -60,7 +62,7 @@ class ContainerWriter:
         ]
         self._roots = [(section, HashTree()) for section in sections] if signer else []
         if signer:
-            sections.append(Section(SIGNATURE, SIGNATURE_BYTES + TAG_BYTES))
+            sections.append(_SIGNATURE)
         table = table_bytes(sections)
         for part in (head, tags.header(), table, tags.table(table)):
             stream.write(part)
@@ -106,7 +108,7 @@ class ContainerWriter:
             raise ContainerError(f"section {name!r} was not written")
         if self._signer is not None:
             roots = [(section, tree.root()) for section, tree in self._roots]
-            signature = self._signer.sign(signed_message(self._head, roots))
+            signature = self._signer.sign(signed_message(self._head, roots, _SIGNATURE))
             self._stream.write(signature + self._tags.section(SIGNATURE, signature))
 
     def _check_chunks(self) -> None:
