@@ -1,4 +1,4 @@
-"""The cipher `agile` and the interleaver once more, from docs/ciphers.md: slow, and sharing no code with the package."""
+"""The cipher `agile` and the interleaver once more, from docs/ciphers.md: slow, sharing no code with the package."""
 
 from __future__ import annotations
 

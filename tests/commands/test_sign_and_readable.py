@@ -47,7 +47,7 @@ def test_a_host_without_any_key_verifies_what_the_owner_signed(run: Run, agile: 
 
 
 def test_a_folder_goes_on_where_signature_and_layer_are_the_same(
-    run: Run, agile: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, agile: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("in").mkdir()
     for name in ("a", "b"):
@@ -63,7 +63,7 @@ def test_a_folder_goes_on_where_signature_and_layer_are_the_same(
     assert run("inspect", "out", "--verify-key", "s.pub")[0] == 0
     for other in (options, [*signed[:-1], "9"], [*options, "--readable", "8"]):
         assert main(["encrypt", *map(str, other)]) == 2
-        assert capsys.readouterr().err.count(".encdl: exists already, made with other settings") == 2
+        assert capfd.readouterr().err.count(".encdl: exists already, made with other settings") == 2
 
 
 def test_options_that_do_not_go_together(run: Run, agile: Path) -> None:

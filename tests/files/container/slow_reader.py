@@ -19,8 +19,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tests.ciphers.reference import deinterleaved, mask, sequence
 
-SIZES = {"8": 1, "16": 2, "32": 4, "64": 8, "128": 16}
-
 
 def expand(secret: bytes, info: bytes) -> bytes:
     return hmac.digest(secret, info + b"\1", "sha256")
@@ -88,7 +86,11 @@ class SlowReader:
         """Of each chunk (slice, top, left, number), (planes, height, width) and the ciphertext, its tags verified."""
         header = self.header
         sizes, place, number = dict(zip(header["layout"], header["shape"], strict=True)), 0, 0
-        height, width, octets = sizes.get("H", 1), sizes["W"], SIZES[header["dtype"].lstrip("uintfloacmplex")]
+        height, width, octets = (
+            sizes.get("H", 1),
+            sizes["W"],
+            int("".join(filter(str.isdigit, header["dtype"]))) // 8,
+        )
         planes = sizes.get("C", 1) * octets
         slices = math.prod(header["shape"]) // (height * width * sizes.get("C", 1))
         tile = header["tile"]
@@ -109,12 +111,12 @@ class SlowReader:
         assert (header["cipher"], header["planes"]["expansion"]) == ("agile", "full")
         for (index, top, left, number), (planes, height, width), body in self.chunks():
             shape = planes, height, width
-            if header["postprocess"] == "interleave":
-                body = deinterleaved(body, self.nonce, shape)
+            plain = header["postprocess"] != "interleave"
+            ciphertext = body if plain else deinterleaved(body, self.nonce, shape)
             seed = expand(self.keys["planes"], b"encdl chunk" + struct.pack("<Q", number))
             key, size = sequence(header["planes"]["map"], seed, len(body)), height * width
             masks = b"".join(mask(key[i : i + size], height, width) for i in range(0, len(key), size))
-            pixels = [(a - b) % 256 for a, b in zip(body, masks, strict=True)]
+            pixels = [(a - b) % 256 for a, b in zip(ciphertext, masks, strict=True)]
             channels = dict(zip(header["layout"], header["shape"], strict=True)).get("C", 1)
             for i, (plane, y, x) in enumerate(itertools.product(*map(range, shape))):
                 octet, channel = divmod(plane, channels)
