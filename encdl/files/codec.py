@@ -113,10 +113,18 @@ class Codec:
         cipher: the cipher, on the device where it is to run.
         weights_id: 16 hex digits that name its weights; they go into the header and must fit on the way back.
         device: where the cipher's weights are.
+        repairing: gives the cipher with what restores damaged slices, if `cipher` lacks it; loaded when it is needed.
     """
 
-    def __init__(self, cipher: CipherLike, weights_id: str, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        cipher: CipherLike,
+        weights_id: str,
+        device: str | torch.device = "cpu",
+        repairing: Callable[[], CipherLike] | None = None,
+    ) -> None:
         self.cipher = cipher
+        self._repairing = repairing
         self.weights_id = weights_id
         self.device = torch.device(device)
 
@@ -384,6 +392,10 @@ class Codec:
         body = _planes(chunk, reader.header.grid)
         if not salvage.restore or not chunk.present:
             return np.zeros_like(body)
+        if repairing := self._repairing:
+            self.cipher = repairing()
+            self._repairing = None  # after: another thread may ask meanwhile
+        work.cipher = self.cipher
         return work.restore(body, reader.keys(chunk.index), chunk.present, chunk.damaged)
 
     def _chunk_cipher(self, header: Header) -> ChunkCipher:
