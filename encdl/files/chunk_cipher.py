@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from encdl.ciphers.nn.plane_tensors import plane_tensor
-from encdl.files.container.byte_planes import Planes
+from encdl.files.container.chunk_grid import Planes
 from encdl.files.container.sections import BLOCK_BYTES
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.planes import PlaneSpec

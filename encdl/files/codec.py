@@ -18,7 +18,7 @@ from encdl.ciphers.weights import how_to_get
 from encdl.files import container, formats
 from encdl.files.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid, Header, Metadata, aes_wrap
-from encdl.files.container.byte_planes import Array, Planes, paste
+from encdl.files.container.chunk_grid import Array, Planes, paste
 from encdl.files.container.sections import READING
 from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
 from encdl.files.formats.array_digest import ArrayDigest
