@@ -25,8 +25,7 @@ from encdl.files.formats.array_digest import ArrayDigest
 from encdl.files.formats.base import Document, slice_shape
 from encdl.files.reading import Readable, ReadingLayer, Resampled, Words
 from encdl.keys.derivation import check_study
-from encdl.keys.key import Grant, Opener
-from encdl.keys.nonces import random_nonce, synthetic_nonce
+from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.signing import SigningKey
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WeightsError

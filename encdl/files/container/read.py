@@ -12,7 +12,7 @@ from encdl.files.container import aes_wrap, sections
 from encdl.files.container.header import MAGIC, MAX_HEADER_BYTES, PREFIX, TAG_BYTES, VERSION, Header
 from encdl.files.container.metadata import Metadata, unseal
 from encdl.files.container.sections import BLOCK_BYTES, METADATA, PIXELS, SIGNATURE, HashTree, Section
-from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags, chunk_keys, sealing_key
+from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags, chunk_keys
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Opener, keys_for
 from encdl.keys.secret_files import CONTAINER_MARK
@@ -307,7 +307,7 @@ class ContainerReader(PublicReader):
     def _unsealed(self) -> Metadata | None:
         try:
             sealed = self._raw(METADATA) or b""
-            return unseal(sealed, sealing_key(self.image_keys), self._head)
+            return unseal(sealed, self._tags.sealing_key, self._head)
         except ContainerError as error:
             self._problem(str(error).removeprefix(f"{self.where}: "))
             return None

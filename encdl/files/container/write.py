@@ -17,7 +17,7 @@ from encdl.files.container.sections import (
     signed_message,
     table_bytes,
 )
-from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags, sealing_key
+from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.signing import SIGNATURE_BYTES, SigningKey
 from encdl.utils.errors import ContainerError
@@ -67,7 +67,7 @@ class ContainerWriter:
         for part in (head, tags.header(), table, tags.table(table)):
             stream.write(part)
         self._section, self._index = 0, 0
-        self._write(seal(metadata, sealing_key(keys), head))
+        self._write(seal(metadata, tags.sealing_key, head))
         self._section = 1
 
     def chunk(self, body: Buffer) -> None:
