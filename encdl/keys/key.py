@@ -107,14 +107,11 @@ class Key(Unpicklable):
         return secret_files.is_private(path)
 
     @property
-    def id(self) -> str:
+    def key_id(self) -> str:
         """The key's public name: 16 hexadecimal characters, which do not lead back to it."""
         return derivation.key_fingerprint(self._secret)
 
-    @property
-    def key_id(self) -> str:
-        """The same as `id`."""
-        return self.id
+    id = key_id
 
     def image_keys(self, nonce: bytes, study: str = "") -> ImageKeys:
         """The sub-keys of the image with this nonce in this study.
