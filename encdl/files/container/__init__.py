@@ -21,7 +21,7 @@ from encdl.files.container.on_disk import (
     read_wrapping,
     verify,
 )
-from encdl.files.container.read import Chunk, ContainerReader, PublicReader
+from encdl.files.container.read import Chunk, ContainerReader, PublicReader, verified_header
 from encdl.files.container.tags import chunk_keys
 from encdl.files.container.write import ContainerWriter
 
@@ -48,5 +48,6 @@ __all__ = [
     "read_header",
     "read_wrapping",
     "sealed_length",
+    "verified_header",
     "verify",
 ]

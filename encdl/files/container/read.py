@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,6 +91,11 @@ class PublicReader:
             self._end += section.length
         if not any_length:
             self._check_length()
+
+    @property
+    def head(self) -> bytes:
+        """The file's first bytes: magic, version, header and header tag, as `verified_header` takes them."""
+        return self._head + self._header_tag
 
     def section(self, name: str) -> bytes | None:
         """The content of a section without its tag, unverified; None if the file has no such section.
@@ -317,6 +323,21 @@ class ContainerReader(PublicReader):
             raise ContainerError(f"{self.where}: {text}: {COPY}, or try --salvage")
         if text not in self.problems:
             self.problems.append(text)
+
+
+def verified_header(head: bytes, opener: Opener, where: object = "header") -> tuple[Header, ImageKeys]:
+    """What a file's first bytes (`PublicReader.head`) say, and the file's sub-keys, for whoever lacks the rest of it.
+
+    Raises:
+        ContainerError: they are no header, or the tag is not the key's.
+        WrongKeyError: made with another key, or the grant is for something else.
+    """
+    stream = io.BytesIO(head)
+    header, raw = read_head(stream, str(where))
+    keys = keys_for(where, "encrypted", opener, header.key_id, header.nonce_bytes, header.study)
+    if not hmac.compare_digest(stream.read(), Tags(keys, raw).header()):
+        raise ContainerError(f"{where}: was changed after it was written: {COPY}")
+    return header, keys
 
 
 def damaged_slices(damaged: list[int], count: int) -> str:
