@@ -81,7 +81,10 @@ class PublicReader:
                 raise ContainerError("is cut in its table of sections")
             self.sections: tuple[Section, ...] = sections.parse_table(self._table)
             """In the order in which they lie in the file."""
-            self._check_pixels()
+            grid = self.header.grid
+            [pixels] = (section.length for section in self.sections if section.name == PIXELS)
+            if pixels != grid.body_bytes + grid.blocks * BLOCK_TAG_BYTES:
+                raise ContainerError(f"its table of sections is damaged (pixels of {pixels:,} bytes)")
         except ContainerError as error:
             raise ContainerError(f"{self.where}: {error}: {COPY}") from None
         self._table_tag = stream.read(TAG_BYTES)
@@ -114,7 +117,7 @@ class PublicReader:
         signature = self.section(SIGNATURE)
         if signature is None:
             raise ContainerError(f"{self.where}: is not signed: ask its owner for a signed one")
-        roots, number = [], self._names().index(SIGNATURE)
+        roots, number = [], list(self._starts).index(SIGNATURE)
         for section in self.sections[:number]:
             tree, left = HashTree(), section.length
             self._stream.seek(self._starts[section.name])
@@ -133,14 +136,11 @@ class PublicReader:
                 f"{self.where}: {reason}; the signature does not fit public key {public.id}: do not use it"
             )
 
-    def _names(self) -> list[str]:
-        return [section.name for section in self.sections]
-
     def _raw(self, name: str) -> bytes | None:
         """A section with its tag."""
-        length = next((section.length for section in self.sections if section.name == name), None)
-        if length is None:
+        if name not in self._starts:
             return None
+        length = self.sections[list(self._starts).index(name)].length
         if length > sections.MAX_SECTION_BYTES:
             raise ContainerError(
                 f"{self.where}: section {name!r} has {length:,} bytes, too many to read at once"
@@ -150,12 +150,6 @@ class PublicReader:
         if len(raw) < length:
             raise ContainerError(f"{self.where}: is cut in its section {name!r}: {COPY}")
         return raw
-
-    def _check_pixels(self) -> None:
-        grid = self.header.grid
-        pixels = self.sections[self._names().index(PIXELS)].length
-        if pixels != grid.body_bytes + grid.blocks * BLOCK_TAG_BYTES:
-            raise ContainerError(f"its table of sections is damaged (pixels of {pixels:,} bytes)")
 
     def _check_length(self) -> None:
         """Raise `ContainerError` unless the file is as long as it says."""
