@@ -9,7 +9,7 @@ import re
 import pytest
 from cryptography.exceptions import InvalidSignature
 
-from encdl.files.container import ContainerReader, check_size, read_header
+from encdl.files.container import ContainerReader, PublicReader, read_header
 from encdl.files.documents import array_of
 from encdl.files.reading import ReadingLayer
 from encdl.utils.errors import ContainerError
@@ -71,7 +71,7 @@ def test_files_of_encdl_0_1_are_named_in_one_line(version: int) -> None:
     for refused in (
         lambda: ContainerReader(io.BytesIO(path.read_bytes()), KEY, path),
         lambda: read_header(path),
-        lambda: check_size(path),
+        lambda: PublicReader(io.BytesIO(path.read_bytes()), path),
     ):
         with pytest.raises(ContainerError, match=told) as caught:
             refused()
