@@ -5,7 +5,7 @@ The hierarchy (HKDF-SHA256, RFC 5869; every secret is 32 bytes):
     master key
       study secret = HKDF(master, info "encdl study" 0x00 name)
         image secret = HKDF(study secret, salt nonce, info "encdl image")
-          planes, permutation, diffusion, authentication, wrap = HKDF-Expand(image secret, info that word)
+          planes, permutation, diffusion, authentication, wrap, reading = HKDF-Expand(image secret, info that word)
         nonce secret = HKDF(study secret, info "encdl nonce")
 """
 
@@ -48,6 +48,7 @@ class ImageKeys(Unpicklable):
         diffusion: keys the diffusion step, 32 bytes.
         authentication: keys the container's HMAC-SHA256 tag, 32 bytes.
         wrap: from it come the keys of AES-256-GCM around a whole file (`encdl.files.container.aes_wrap`), 32 bytes.
+        reading: seeds the mask of a file's reading layer (`encdl.ciphers.reading_layer`), 32 bytes.
         nonce: the public 16 bytes that the others were derived with.
     """
 
@@ -56,6 +57,7 @@ class ImageKeys(Unpicklable):
     diffusion: bytes
     authentication: bytes
     wrap: bytes
+    reading: bytes
     nonce: bytes
 
     # Stated here: the slots of a frozen dataclass would otherwise bring their own way to be pickled.
@@ -74,7 +76,14 @@ class ImageKeys(Unpicklable):
         return hash(self.nonce)
 
     def _joined(self) -> bytes:
-        secrets = (self.planes, self.permutation, self.diffusion, self.authentication, self.wrap)
+        secrets = (
+            self.planes,
+            self.permutation,
+            self.diffusion,
+            self.authentication,
+            self.wrap,
+            self.reading,
+        )
         return b"".join((*secrets, self.nonce))
 
 
@@ -105,11 +114,11 @@ def nonce_secret(study: bytes) -> bytes:
 
 def image_keys(secret: bytes, nonce: bytes) -> ImageKeys:
     """The sub-keys under an image secret."""
-    planes, permutation, diffusion, authentication, wrap = (
+    planes, permutation, diffusion, authentication, wrap, reading = (
         HKDFExpand(SHA256(), SECRET_BYTES, info).derive(secret)
-        for info in (b"planes", b"permutation", b"diffusion", b"authentication", b"wrap")
+        for info in (b"planes", b"permutation", b"diffusion", b"authentication", b"wrap", b"reading")
     )
-    return ImageKeys(planes, permutation, diffusion, authentication, wrap, nonce)
+    return ImageKeys(planes, permutation, diffusion, authentication, wrap, reading, nonce)
 
 
 def check_nonce(nonce: bytes) -> bytes:

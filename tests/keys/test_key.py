@@ -230,7 +230,7 @@ def test_any_bytes_fail_politely(tmp_path_factory: pytest.TempPathFactory, conte
 SECRET_HOLDERS: list[Callable[[], Key | Grant | ImageKeys]] = [
     lambda: Key(SECRET),
     lambda: Grant("study", "a study", None, "0" * 16, SECRET),
-    lambda: ImageKeys(SECRET, SECRET, SECRET, SECRET, SECRET, NONCE),
+    lambda: ImageKeys(*[SECRET] * 6, NONCE),
 ]
 
 
@@ -262,7 +262,7 @@ def test_image_keys_are_frozen_and_compared_whole() -> None:
     assert keys != "keys"
     with pytest.raises(dataclasses.FrozenInstanceError):
         keys.planes = SECRET  # type: ignore[misc]
-    for field in ("planes", "permutation", "diffusion", "authentication", "wrap"):
+    for field in ("planes", "permutation", "diffusion", "authentication", "wrap", "reading"):
         assert dataclasses.replace(keys, **{field: SECRET}) != keys
 
 
@@ -274,8 +274,10 @@ def test_every_secret_of_the_hierarchy_differs() -> None:
             for nonce in (NONCE, NONCE[::-1], bytes(16)):
                 keys = key.image_keys(nonce, study)
                 assert keys.nonce == nonce
-                secrets |= {keys.planes, keys.permutation, keys.diffusion, keys.authentication, keys.wrap}
-    assert len(secrets) == 2 * 3 * (1 + 3 * 5)
+                secrets |= {
+                    getattr(keys, field.name) for field in dataclasses.fields(keys) if field.name != "nonce"
+                }
+    assert len(secrets) == 2 * 3 * (1 + 3 * 6)
     assert all(len(secret) == 32 for secret in secrets)
 
 

@@ -80,5 +80,5 @@ def secrets_of(opener: Key | Grant, name: str, nonces: list[tuple[bytes, str]]) 
 
 def secret_fields(keys: ImageKeys) -> dict[str, bytes]:
     names = [field.name for field in dataclasses.fields(keys) if field.name != "nonce"]
-    assert names == ["planes", "permutation", "diffusion", "authentication", "wrap"]
+    assert names == ["planes", "permutation", "diffusion", "authentication", "wrap", "reading"]
     return {name: getattr(keys, name) for name in names}

@@ -29,8 +29,6 @@ VERSION = 3
 """Versions 1 and 2 were those of EncDL 0.1, whose cipher this version does not have."""
 PREFIX = struct.Struct("<8sHI")
 MAX_HEADER_BYTES = 64 * 1024
-MAX_SEALED_BYTES = 2**26
-MIN_SEALED_BYTES = 16
 TAG_BYTES = 32
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -55,7 +53,6 @@ class Header:
         study: name of the study, "" for none.
         key_id: id of the master key, 16 hex digits; says nothing about the key itself.
         tile: rows and columns of a chunk.
-        sealed_bytes: length of the sealed metadata.
     """
 
     cipher: str
@@ -69,7 +66,6 @@ class Header:
     study: str
     key_id: str
     tile: tuple[int, int]
-    sealed_bytes: int
 
     def __post_init__(self) -> None:
         """Check every field; raise `ContainerError` on the first that is wrong."""
@@ -79,18 +75,14 @@ class Header:
                 raise bad_field(name, value)
         if not isinstance(self.dtype, str) or self.dtype not in DTYPES:
             raise bad_field("dtype", self.dtype)
-        self._check_study()
-        self._check_shape()
-        self._check_chunks()
-        self.plane_spec()
-
-    def _check_study(self) -> None:
         try:
             valid = isinstance(self.study, str) and check_study(self.study) == self.study
         except UsageError:
             valid = False
         if not valid:
             raise bad_field("study", self.study)
+        self._check_shape()
+        self.plane_spec()
 
     def _check_shape(self) -> None:
         if not _sizes(self.shape):
@@ -99,19 +91,14 @@ class Header:
             raise bad_field("layout", self.layout)
         if not _sizes(self.tile) or len(self.tile) != 2:
             raise bad_field("tile", self.tile)
+        grid = self.grid
         try:
-            check_grid(self.grid)
+            check_grid(grid)
         except ContainerError as error:
             raise ContainerError(f"the header's field 'shape' is not valid ({error})") from None
-
-    def _check_chunks(self) -> None:
         rows, columns = self.tile
-        grid = self.grid
         if rows > grid.height or columns > grid.width or rows * columns * grid.planes > MAX_CHUNK_BYTES:
             raise bad_field("tile", self.tile)
-        sealed = self.sealed_bytes
-        if type(sealed) is not int or not MIN_SEALED_BYTES <= sealed <= MAX_SEALED_BYTES:
-            raise bad_field("sealed_bytes", sealed)
 
     def plane_spec(self) -> PlaneSpec:
         """Return `planes` as the object that makes key planes; raise `ContainerError` if it is not valid."""

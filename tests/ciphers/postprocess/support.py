@@ -23,6 +23,7 @@ def image_keys(count: int, seed: int = 0) -> list[ImageKeys]:
             diffusion=secret(index, "diffusion"),
             authentication=secret(index, "authentication"),
             wrap=secret(index, "wrap"),
+            reading=secret(index, "reading"),
             nonce=secret(index, "nonce")[:16],
         )
         for index in range(count)

@@ -79,7 +79,10 @@ def test_losses_go_with_their_bytes() -> None:
 
 def test_it_takes_the_nonce_and_nothing_secret() -> None:
     image, keys = noise(1, 1, 20, 20), image_keys(1)
-    secrets = {name: bytes(32) for name in ("planes", "permutation", "diffusion", "authentication", "wrap")}
+    secrets = {
+        name: bytes(32)
+        for name in ("planes", "permutation", "diffusion", "authentication", "wrap", "reading")
+    }
     public = [dataclasses.replace(keys[0], **secrets)]
     assert torch.equal(Interleave().apply(image, keys), Interleave().apply(image, public))
     assert torch.equal(deinterleave(Interleave().apply(image, keys), [keys[0].nonce]), image)
