@@ -8,7 +8,6 @@ from typing import Any
 
 from encdl.training.run_folder import KEY, RESUME_TAG
 from encdl.utils.errors import EncdlError
-from encdl.utils.lazy import need
 
 
 def runs_of(store: str, places: Iterable[Path]) -> dict[Path, Any]:
@@ -21,7 +20,8 @@ def runs_of(store: str, places: Iterable[Path]) -> dict[Path, Any]:
     Raises:
         EncdlError: The store cannot be asked.
     """
-    mlflow = need("mlflow", "looking up runs")
+    import mlflow  # noqa: PLC0415
+
     keys = {(place / KEY).read_text().strip(): place for place in places if (place / KEY).is_file()}
     found: dict[Path, Any] = {}
     try:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from encdl.data.base import ImageDataModule
 from encdl.data.batch import ImageBatch
-from encdl.training.panels import need_drawing, panel_png
+from encdl.training.panels import panel_png
 from encdl.training.tracking import run_logger
 from encdl.utils.errors import UsageError
 
@@ -75,12 +75,7 @@ class ImagePanel(Callback):
         self._validations = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Fail now rather than at the first validation if nothing can be drawn.
-
-        Raises:
-            UsageError: matplotlib is not installed.
-        """
-        need_drawing()
+        """Say where the panels go."""
         if stage == "fit" and isinstance(pl_module, HasPanel):
             place = "the MLflow run" if run_logger(trainer) is not None else "the run's folder"
             rank_zero_info(f"panels with plaintext images go into {place}: --no-panels leaves them out")

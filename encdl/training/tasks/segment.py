@@ -22,7 +22,6 @@ from encdl.training.panels import overlaid
 from encdl.training.tasks.read import BatchKeys, ReadTask
 from encdl.training.tasks.views import Sight, View
 from encdl.utils.errors import DataError
-from encdl.utils.lazy import need
 
 EMPTY, MEAN = "empty_mask", "mean_mask"
 """Rows of answers that look at no image."""
@@ -75,12 +74,14 @@ class SegmentTask(ReadTask):
         Raises:
             DataError: The data set has no masks, or a class beyond the named ones.
         """
+        from monai.losses import DiceCELoss  # noqa: PLC0415
+
         super().configure_model()
         if self.classes and not hasattr(self, "mean_mask"):
             data: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
             self.spacing = data.spec.spacing_mm
             frequencies = data.mask_frequencies()
-            self.criterion = need("monai.losses", "training a segmenter").DiceCELoss(
+            self.criterion = DiceCELoss(
                 include_background=False, to_onehot_y=True, softmax=True, batch=True,
                 weight=class_weights(frequencies) if self.balanced else torch.ones(len(self.classes)),
             )  # fmt: skip
