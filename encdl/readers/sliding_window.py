@@ -36,9 +36,7 @@ def read_windows(
     from monai.inferers import sliding_window_inference  # noqa: PLC0415
 
     if not reader.backbone.per_pixel:
-        raise UsageError(
-            f"{type(reader.backbone).__name__} gives no logits for each pixel: read images whole"
-        )
+        raise UsageError(f"{reader.backbone.title} gives no logits for each pixel: read images whole")
     if min(window) < 1 or not 0 <= overlap < 1:
         raise UsageError(
             f"a window needs a positive size and an overlap in [0, 1), not {window} and {overlap}"

@@ -74,7 +74,7 @@ class Encrypt(Transform):  # type: ignore[misc]
         """
         codec = load_codec(self._weights, self._device)
         cipher: Any = codec.cipher
-        settings = Settings(PlaneSpec(planes=cipher.planes), study=self._study, wrap=self._wrap)
+        settings = Settings(PlaneSpec(count=cipher.planes), study=self._study, wrap=self._wrap)
         stream = io.BytesIO()
         codec.encrypt(_document(img), self._key.get(), stream, settings, suffix=_SUFFIX)
         return stream.getvalue()

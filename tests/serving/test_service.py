@@ -11,16 +11,15 @@ import pytest
 from PIL import Image
 
 from encdl.keys.key import Grant, Key
-from encdl.readers import ResNet18, UNet
 from encdl.readers.predictor import Predictor
 from encdl.serving.service import MAX_RECORDS, RefusedError, Service, parse
-from tests.reader_checkpoint import CLASSES, SIZE
+from tests.reader_checkpoint import CLASSES, SIZE, resnet, unet
 from tests.serving.support import Record, noise, record, service
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Service:
-    return service(tmp_path_factory.mktemp("reader"), ResNet18)
+    return service(tmp_path_factory.mktemp("reader"), resnet)
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +46,14 @@ def test_a_classifier_tells_what_predict_tells(
     assert told[0] != told[1]
     for one, answer in zip((good, other), told, strict=True):
         known = expected(classifier.predictor, one, tmp_path)
-        assert answer["predicted"] == CLASSES[ResNet18][int(known.best)]
-        given = [answer[f"probability of {name}"] for name in CLASSES[ResNet18]]
+        assert answer["predicted"] == CLASSES[resnet][int(known.best)]
+        given = [answer[f"probability of {name}"] for name in CLASSES[resnet]]
         assert given == pytest.approx(known.probabilities.tolist(), abs=1e-5)
     json.dumps(told)
 
 
 def test_a_segmenter_gives_a_mask(tmp_path: Path, good: Record) -> None:
-    segmenter = service(tmp_path, UNet)
+    segmenter = service(tmp_path, unet)
     [answer] = segmenter.answer([good])
     mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]))))
     np.testing.assert_array_equal(mask, expected(segmenter.predictor, good, tmp_path).best)

@@ -24,7 +24,11 @@ model:
   class_path: encdl.training.tasks.classify.ClassifyTask
   init_args:
     view: {class_path: encdl.training.tasks.views.Ciphertext}
-    backbone: {class_path: encdl.readers.ResNet18, init_args: {width: 4}}
+    backbone:
+      class_path: MonaiNet
+      init_args:
+        network: ResNet
+        arguments: {block: basic, layers: [1, 1, 1, 1], block_inplanes: [4, 4, 4, 4]}
 """
 JUDGED = """
 data:

@@ -46,9 +46,9 @@ class CipherTask(LightningModule):
             weight_decay,
             seed,
         )
-        if cipher.planes != planes.planes:
+        if cipher.planes != planes.count:
             raise UsageError(
-                f"the cipher takes {cipher.planes} key planes, model.planes gives {planes.planes}: set both alike"
+                f"the cipher takes {cipher.planes} key planes, model.planes.count is {planes.count}: set both alike"
             )
 
     @property

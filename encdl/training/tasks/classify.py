@@ -38,7 +38,7 @@ class ClassifyTask(ReadTask):
     """
 
     per_pixel: ClassVar[bool] = False
-    wanted: ClassVar[str] = "is for segmentation: give a classifier such as encdl.readers.ResNet18"
+    wanted: ClassVar[str] = "is for segmentation: give a classifier such as ResNet"
 
     def __init__(
         self,

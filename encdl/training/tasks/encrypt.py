@@ -82,7 +82,7 @@ class EncryptTask(CipherTask):
         planes: Map and expansion of the training keys.
         loss: Of the levels: `encdl.ciphers.losses.LEVEL_LOSSES`.
         emphasis: How much badly damaged images outweigh the others in it: `LevelLoss.by_image`.
-        weights: What each loss counts.
+        loss_weights: What each loss counts.
         damage: The damage that the decryption network learns to undo.
         activity_target: Content activity wanted over all pixels, 0..1.
         adversary_strength: Scale of the reversed gradient from the attacker network to the cipher.
@@ -103,7 +103,7 @@ class EncryptTask(CipherTask):
         planes: PlaneSpec = PlaneSpec(),  # noqa: B008
         loss: Literal["likelihood", "l1", "mse", "charbonnier"] = "charbonnier",
         emphasis: float = 0.5,
-        weights: LossWeights = LossWeights(),
+        loss_weights: LossWeights = LossWeights(),
         damage: RandomDamage = RandomDamage(),  # noqa: B008
         activity_target: float = 0.6,
         adversary_strength: float = 0.1,
@@ -120,7 +120,7 @@ class EncryptTask(CipherTask):
         if start is not None:
             _continue_from(cipher, start)
             self.hparams["start"] = None  # a checkpoint has the weights itself
-        self.weights, self.damage = weights, damage
+        self.loss_weights, self.damage = loss_weights, damage
         self.level, self.emphasis = LEVEL_LOSSES[loss](), emphasis
         self.activity = ContentActivityLoss(activity_target)
         self.uniformity = UniformityLoss()
@@ -128,7 +128,7 @@ class EncryptTask(CipherTask):
         self.wrong_key = WrongKeyLoss()
         trained_masks = not cipher.keyed_mask
         self.adversary = (
-            AdversaryLoss(adversary_strength) if trained_masks and weights.adversary > 0 else None
+            AdversaryLoss(adversary_strength) if trained_masks and loss_weights.adversary > 0 else None
         )
         self._compile = compile
         for network in self._decryption_networks():
@@ -170,7 +170,7 @@ class EncryptTask(CipherTask):
         return self._cipher_losses(image, "train", step)
 
     def _sum(self, losses: dict[str, Tensor]) -> Tensor:
-        return torch.stack([getattr(self.weights, name) * value for name, value in losses.items()]).sum()
+        return torch.stack([getattr(self.loss_weights, name) * value for name, value in losses.items()]).sum()
 
     def _decryption_losses(
         self, cipher: KeyedMaskCipher, image: Tensor, purpose: str, step: int
@@ -186,7 +186,7 @@ class EncryptTask(CipherTask):
 
     def _key_mask(self, image: Tensor, purpose: str, step: int, generator: torch.Generator) -> Tensor:
         """Masks of fresh keys, uint8 of the image's shape."""
-        if self.planes.planes == 8 and self.planes.expansion == "full":
+        if self.planes.count == 8 and self.planes.expansion == "full":
             return self._uniform_bytes(image, generator)
         return self.cipher.field(image, self._planes(image, purpose, step))
 
@@ -195,7 +195,7 @@ class EncryptTask(CipherTask):
         if self.planes.expansion != "full":
             return fold_channels(self._planes(image, purpose, step)).unsqueeze(1)
         drawn = self._uniform_bytes(image, self._generator(f"{purpose} planes", step))
-        return fold_channels(drawn >> 8 - self.planes.planes).unsqueeze(1)
+        return fold_channels(drawn >> 8 - self.planes.count).unsqueeze(1)
 
     def _uniform_bytes(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Drawn where the image is, from a seed that the generator draws."""
@@ -226,15 +226,15 @@ class EncryptTask(CipherTask):
         ciphertext, mask = self.cipher(image, planes)
         damaged, lost = self._damaged(ciphertext, self._generator(purpose, step))
         losses = self._restoration(image, planes, damaged, lost)
-        if self.weights.activity > 0 and len(image) > 1:
+        if self.loss_weights.activity > 0 and len(image) > 1:
             half = max(2, len(image) // 2)  # half the batch tells enough, at half the cost
             other = self.cipher(image[:half].roll(1, 0), planes[:half])[1]
             losses["activity"] = self.activity(mask[:half], other)
-        if self.weights.uniformity > 0:
+        if self.loss_weights.uniformity > 0:
             losses["uniformity"] = self.uniformity(ciphertext)
-        if self.weights.autocorrelation > 0:
+        if self.loss_weights.autocorrelation > 0:
             losses["autocorrelation"] = self.autocorrelation(ciphertext)
-        if self.weights.wrong_key > 0 and len(image) > 1:
+        if self.loss_weights.wrong_key > 0 and len(image) > 1:
             wrong = self.cipher.repair(damaged, planes.roll(1, 0), lost)
             level = wrong if isinstance(wrong, Tensor) else wrong.level
             losses["wrong_key"] = self.wrong_key(level, image)

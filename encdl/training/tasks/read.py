@@ -141,7 +141,7 @@ class ReadTask(CipherTask):
         stem = self.view.stem_for(spec)
         backbone = self.backbone(stem.width, len(spec.classes))
         if backbone.per_pixel != self.per_pixel:
-            raise UsageError(f"model.backbone {type(backbone).__name__} {self.wanted}")
+            raise UsageError(f"model.backbone {backbone.title} {self.wanted}")
         reader = Reader(stem, backbone)
         reader.config()  # refuses, before training, what no checkpoint could name
         return reader

@@ -49,7 +49,7 @@ class SegmentTask(ReadTask):
     """
 
     per_pixel: ClassVar[bool] = True
-    wanted: ClassVar[str] = "is for classification: give a segmenter such as encdl.readers.BasicUNet"
+    wanted: ClassVar[str] = "is for classification: give a segmenter such as BasicUNet"
 
     def __init__(
         self,

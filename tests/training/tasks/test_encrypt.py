@@ -219,11 +219,11 @@ def test_masks_of_other_planes_are_made_from_keys() -> None:
     image = torch.zeros(2, 1, 16, 16, dtype=torch.uint8)
 
     def mask(spec: PlaneSpec) -> Tensor:
-        task = EncryptTask(tiny_cipher("keystream", spec.planes), spec)
+        task = EncryptTask(tiny_cipher("keystream", spec.count), spec)
         return task._key_mask(image, "train", 0, task._generator("train", 0))
 
     assert len(mask(PlaneSpec()).unique()) > 200
-    assert len(mask(PlaneSpec(planes=4)).unique()) <= 16
+    assert len(mask(PlaneSpec(count=4)).unique()) <= 16
     with pytest.warns(LeakyExpansionWarning):
         repeated = mask(PlaneSpec(expansion="periodic", period=8))
     assert torch.equal(repeated[..., :8, :8], repeated[..., 8:, 8:])
@@ -273,8 +273,8 @@ def test_identical_images_count_with_a_cap() -> None:
 
 def test_planes_must_fit_the_cipher() -> None:
     with pytest.raises(UsageError, match=r"takes 4 key planes, model\.planes gives 8: set both alike"):
-        EncryptTask(ThesisCipher(4, width=8, blocks=1), PlaneSpec(planes=8))
-    EncryptTask(tiny_cipher("agile", 4), PlaneSpec(planes=4))
+        EncryptTask(ThesisCipher(4, width=8, blocks=1), PlaneSpec(count=8))
+    EncryptTask(tiny_cipher("agile", 4), PlaneSpec(count=4))
 
 
 def test_a_run_without_an_end_is_refused(tmp_path: Path) -> None:
