@@ -130,7 +130,7 @@ class DrawingTask(CipherTask):
         if number is not None:
             ciphertext = self.cipher.encrypt(batch["image"], self._planes(batch["image"], "val", number))
             figure = self.net(ciphertext.float() / 255).mean()
-            self.log("val/loss", figure, batch_size=self.judged_weight(len(ciphertext)), sync_dist=True)
+            self.figure("val", "loss").update(figure, len(ciphertext))
 
 
 class TinyData(ImageDataModule):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from encdl.ciphers.base import CIPHERS, Cipher
 from encdl.ciphers.weights import CHECKPOINT_KEY
@@ -40,6 +42,7 @@ class CipherTask(LightningModule):
         CIPHERS.check(type(cipher))
         save_settings(self)
         self.cipher = cipher
+        self.figures = {stage: MetricCollection({}, compute_groups=False) for stage in ("val", "test")}
         self.planes, self.learning_rate, self.weight_decay, self.seed = (
             planes,
             learning_rate,
@@ -105,13 +108,29 @@ class CipherTask(LightningModule):
             return sampler.number(batch_idx)
         return batch_idx * self.trainer.world_size + self.global_rank
 
-    def judged_weight(self, images: int) -> int:
-        """What a batch counts in the mean over all ranks, for `log(..., sync_dist=True, batch_size=...)`.
+    def figure(self, stage: str, name: str, make: Callable[[], Metric] = MeanMetric) -> Metric:
+        """The metric of that name, of this epoch and over all ranks; made when it is first asked for."""
+        known = self.figures[stage]
+        if name not in known:
+            known.add_metrics({name: make().to(self.device)})
+        found: Metric = known[name]
+        return found
 
-        Lightning adds up the ranks' numbers of images and divides by the ranks in whole numbers: 5 images on 2
-        ranks would count as 2 each. Of numbers that are multiples of the ranks nothing is lost.
-        """
-        return images * self.trainer.world_size
+    def computed(self, stage: str) -> dict[str, Tensor]:
+        """The figures of an epoch that ends, by name."""
+        values: dict[str, Tensor] = self.figures[stage].compute()
+        self.figures[stage] = MetricCollection({}, compute_groups=False)
+        return values
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures as `val/FIGURE`."""
+        self.log_dict({f"val/{name}": value for name, value in self.computed("val").items()}, sync_dist=True)
+
+    def on_test_epoch_end(self) -> None:
+        """The same under `test/`."""
+        self.log_dict(
+            {f"test/{name}": value for name, value in self.computed("test").items()}, sync_dist=True
+        )
 
     @property
     def _draw_rank(self) -> int:

@@ -98,12 +98,13 @@ class ClassifyTask(ReadTask):
                 line.append(f"{row.replace('_', ' ')}: {self.classes[int(index)]}, {float(part):.0%}")
         return ["\n".join(line) for line in lines]
 
-    def _tell(self, stage: str) -> None:
+    def computed(self, stage: str) -> dict[str, Tensor]:
+        """The figures; see `ReadTask.computed`."""
         with warnings.catch_warnings():
             # A class that a small split lacks has no AUROC, and the mean is over the others.
             warnings.filterwarnings("ignore", "No (posi|nega)tive samples in targets")
             warnings.filterwarnings("ignore", "Average precision score for one or more classes was `nan`")
-            super()._tell(stage)
+            return super().computed(stage)
 
     def _class_weights(self) -> Tensor:
         """Weight of each class in the loss, 1 on average over the training images."""

@@ -263,22 +263,19 @@ class EncryptTask(CipherTask):
     @torch.no_grad()
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """Log under `val/` what a user sees: exactness, wrong key, restoration, statistics."""
-        self._log_figures("val", batch, batch_idx)
+        self._measure("val", batch, batch_idx)
 
     @torch.no_grad()
     def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """The same figures under `test/`."""
-        self._log_figures("test", batch, batch_idx)
+        self._measure("test", batch, batch_idx)
 
-    def _log_figures(self, stage: Literal["val", "test"], batch: ImageBatch, batch_idx: int) -> None:
+    def _measure(self, stage: Literal["val", "test"], batch: ImageBatch, batch_idx: int) -> None:
         number = self.judged(stage, batch_idx)
         if number is None:
             return
-        figures = self._figures(batch["image"], stage, number)
-        self.log_dict(
-            {f"{stage}/{name}": value for name, value in figures.items()},
-            on_epoch=True, on_step=False, sync_dist=True, batch_size=self.judged_weight(len(batch["image"])),
-        )  # fmt: skip
+        for name, value in self._figures(batch["image"], stage, number).items():
+            self.figure(stage, name).update(value, len(batch["image"]))
 
     def _figures(self, image: Tensor, stage: str, step: int) -> dict[str, Tensor]:
         planes, wrong = self._planes(image, stage, step), self._planes(image, f"{stage} wrong key", step)
@@ -310,7 +307,7 @@ class EncryptTask(CipherTask):
                 unhit = decrypted == image
                 changed = (unhit & (restored != image)).float().sum() / unhit.float().sum().clamp(min=1.0)
                 figures["unhit_unchanged_fraction"] = 1.0 - changed
-        return {name: value.float() for name, value in figures.items()}
+        return figures
 
     def _judged_loss(self, image: Tensor, stage: str, step: int) -> Tensor:
         """What training minimises, of the decryption network alone."""

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from encdl.ciphers.channel import stored
 from encdl.ciphers.damage import Damage
@@ -96,7 +95,6 @@ class ReadTask(CipherTask):
         self.classes: tuple[str, ...] = ()
         self.reader: Reader
         self.size: tuple[int, int]
-        self.figures: dict[str, dict[str, Metric]] = {"val": {}, "test": {}}
         self.damages: Mapping[str, Damage] = {}
 
     @abstractmethod
@@ -172,13 +170,11 @@ class ReadTask(CipherTask):
             for row, sight in self.view.damaged(self.cipher, image, keys, harm).items():
                 self.measure("test", f"{row}/{name}", self.read(sight).float(), batch)
 
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/FIGURE/ROW` for each row, and of the main row `val/FIGURE`."""
-        self._tell("val")
-
-    def on_test_epoch_end(self) -> None:
-        """The same under `test/`."""
-        self._tell("test")
+    def computed(self, stage: str) -> dict[str, Tensor]:
+        """The figures by `FIGURE/ROW`; those of the main row by `FIGURE`, too."""
+        values, suffix = super().computed(stage), f"/{self.view.row}"
+        main = {name.removesuffix(suffix): value for name, value in values.items() if name.endswith(suffix)}
+        return values | main
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Also say what the reader is made of, so that `encdl.readers.load` needs neither task nor data set."""
@@ -212,13 +208,6 @@ class ReadTask(CipherTask):
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
         return {"plain": image, self.view.row: rows[self.view.row].picture}
 
-    def figure(self, stage: str, name: str, make: Callable[[], Metric]) -> Metric:
-        """The metric of that name, made when it is first asked for."""
-        known = self.figures[stage]
-        if name not in known:
-            known[name] = make().to(self.device)
-        return known[name]
-
     def _judge(self, stage: Literal["val", "test"], batch: ImageBatch, batch_idx: int) -> None:
         number = self.judged(stage, batch_idx)
         if number is None:
@@ -228,19 +217,6 @@ class ReadTask(CipherTask):
         for row, sight in rows.items():
             logits = self.read(sight)
             if row == self.view.row:
-                loss = self.loss(logits, batch)
-                self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=self.judged_weight(len(image)))
+                self.figure(stage, "loss").update(self.loss(logits, batch), len(image))
             self.measure(stage, row, logits.float(), batch)
         self.measure_floor(stage, batch)
-
-    def _tell(self, stage: str) -> None:
-        values: dict[str, Tensor] = {}
-        for name, metric in self.figures[stage].items():
-            value = metric.compute()
-            values |= value if isinstance(value, dict) else {name: value}
-            metric.reset()
-        suffix = f"/{self.view.row}"
-        values |= {
-            name.removesuffix(suffix): value for name, value in values.items() if name.endswith(suffix)
-        }
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)

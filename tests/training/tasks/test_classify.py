@@ -223,7 +223,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         trainer(tmp_path, 1).fit(task(), Bars(()))
     with pytest.raises(UsageError, match="UNet is for segmentation: give a classifier"):
         trainer(tmp_path, 1).fit(ClassifyTask(Ciphertext(), unet), Bars())
-    with pytest.raises(UsageError, match=r"takes 8 key planes, model\.planes gives 4"):
+    with pytest.raises(UsageError, match=r"takes 8 key planes, model\.planes\.count is 4"):
         ClassifyTask(Ciphertext(), backbone, planes=PlaneSpec(count=4))
     with pytest.raises(WeightsError, match="no such weights file"):
         ClassifyTask(Ciphertext(), backbone, weights="gone.pt")
