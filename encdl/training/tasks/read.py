@@ -68,6 +68,7 @@ class ReadTask(CipherTask):
         backbone: Makes the network behind the stem for a number of features and of classes.
         weights: The cipher: `default`, `keystream`, `thesis`, or the path of a weights file or checkpoint.
         planes: Map and expansion of the keys.
+        balanced: Weigh the classes in the loss by how rare they are in training.
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         seed: Fixes the keys.
@@ -82,16 +83,17 @@ class ReadTask(CipherTask):
         self,
         view: View,
         backbone: Callable[[int, int], Backbone],
-        weights: str,
-        planes: PlaneSpec,
-        learning_rate: float,
-        weight_decay: float,
-        seed: int,
+        weights: str = "default",
+        planes: PlaneSpec = PlaneSpec(),  # noqa: B008
+        balanced: bool = True,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.01,
+        seed: int = 0,
     ) -> None:
         loaded = load_cipher(weights)
         # Frozen, yet in training mode, which changes nothing in a cipher: Lightning would warn of another.
         super().__init__(loaded.cipher.train(), planes, learning_rate, weight_decay, seed)
-        self.view, self.backbone = view, backbone
+        self.view, self.backbone, self.balanced = view, backbone, balanced
         self.classes: tuple[str, ...] = ()
         self.reader: Reader
         self.size: tuple[int, int]
