@@ -11,7 +11,7 @@ from encdl.cluster.secret_check import refuse_secrets_in
 from encdl.training.run_folder import EXIT_PREEMPTED
 
 KILLED_BY_USR1 = 128 + 10
-"""What a process that does not listen yet ends with."""
+"""Exit code of a process that the signal finds before it listens."""
 
 
 def sbatch_script(job: Job) -> str:
@@ -98,7 +98,7 @@ def _surroundings(job: Job) -> Iterator[str]:
 
 
 def _choice(job: Job) -> Iterator[str]:
-    """Which training this task of an array is."""
+    """Settings of the training that this task of an array is."""
     yield 'trial="${SLURM_ARRAY_TASK_ID:-0}"'
     yield 'case "$trial" in'
     for number, trial in enumerate(job.trials):

@@ -17,7 +17,7 @@ SECRETS = {
     r"\b(ghp|gho|ghs|glpat|hf|sk|xox[abp])[_-][A-Za-z0-9_-]{16,}": "a token",
     r"\bAKIA[A-Z0-9]{16}\b|\bdapi[0-9a-f]{32}\b|\beyJ[\w-]{8,}\.[\w-]{8,}\.": "a token",
 }
-"""What a secret looks like, and what to call it; never quoted in a message."""
+"""Patterns of secrets, and their names; what matches is never quoted in a message."""
 HOW_ELSE = (
     "put it where the job itself reads it, such as ~/.mlflow/credentials, or a file that only you can read"
 )

@@ -101,7 +101,7 @@ def _runs(job: Submitted) -> dict[int, tuple[str, str]]:
 
 
 def _store(job: Submitted) -> str | None:
-    """Where a job's runs are: the store that it was submitted with, or the one in its working folder."""
+    """The MLflow store of a job's runs: the one that it was submitted with, or that in its working folder."""
     if job.tracking_uri or (named := os.environ.get("MLFLOW_TRACKING_URI")):
         return job.tracking_uri or named
     file = Path(job.job.workdir, "runs", "mlflow.db")

@@ -1,4 +1,4 @@
-"""How much of a ciphertext changes when one pixel of the image does: NPCR, UACI and their critical values.
+"""NPCR, UACI and their critical values: the change of a ciphertext when one pixel of the image changes.
 
 Source: Y. Wu, J. P. Noonan, S. Agaian, "NPCR and UACI Randomness Tests for Image Encryption",
 Cyber Journals: JSAT, 2011. Images are uint8 (B, C, H, W), two batches of one shape.

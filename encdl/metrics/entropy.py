@@ -75,14 +75,14 @@ def block_pixels_for(shape: tuple[int, int, int], blocks: int = 30, most: int = 
 def local_entropy_interval(
     blocks: int = 30, block_pixels: int = 1936, alpha: float = 0.05
 ) -> tuple[float, float]:
-    """Where `local_entropy_bits` of uniform noise lies with probability 1 - alpha; bits, (low, high)."""
+    """The interval of `local_entropy_bits` of uniform noise at probability 1 - alpha; bits, (low, high)."""
     mean, deviation = noise_entropy(block_pixels)
     margin = _two_sided(alpha) * deviation / math.sqrt(blocks)
     return mean - margin, mean + margin
 
 
 def entropy_interval(n_pixels: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Where `entropy_bits` of uniform noise lies with probability about 1 - alpha; bits, (low, high).
+    """The interval of `entropy_bits` of uniform noise at probability about 1 - alpha; bits, (low, high).
 
     The entropy is nearly a linear function of chi-square with 255 degrees of freedom, whose quantiles are scaled to the
     exact mean and deviation.

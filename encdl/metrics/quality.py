@@ -1,4 +1,4 @@
-"""How close a decrypted image is to the original, and how much of a mask follows the image's content.
+"""Image quality (PSNR, SSIM), and the dependence of a mask on the image's content.
 
 Two batches are uint8 (B, C, H, W) of one shape.
 """
@@ -54,7 +54,7 @@ def mean_ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def content_activity(mask_a: Tensor, mask_b: Tensor) -> Tensor:
-    """How far the masks of two images under one key lie apart on the circle of 256 levels.
+    """Distance of the masks of two images under one key on the circle of 256 levels.
 
     The mean over the pixels of 1 - cos(2 pi (a - b) / 256): 0 where the mask is a mere keystream that ignores
     the image, 1 where the two masks are unrelated.

@@ -100,5 +100,5 @@ def hausdorff_95(
 
 
 def foreground(mask: Tensor, classes: int) -> Tensor:
-    """Where each class but 0 is: (B, 1, H, W) to bool (B, classes - 1, H, W)."""
+    """A binary mask for each class but 0: (B, 1, H, W) to bool (B, classes - 1, H, W)."""
     return F.one_hot(mask[:, 0].long(), classes).movedim(-1, 1)[:, 1:].bool()

@@ -1,4 +1,4 @@
-"""How close a ciphertext's histogram and its neighbouring pixels are to uniform noise.
+"""Histogram, entropy, chi-square and neighbour correlation of a ciphertext.
 
 Every function takes a batch of images, uint8 (B, C, H, W), as `check_images` asks for, and pools an image's channels,
 so that a colour image gives one figure.

@@ -31,7 +31,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return type(self).__name__
 
     @abstractmethod
@@ -151,7 +151,7 @@ def _made(network: str, channels: int, classes: int, arguments: Mapping[str, Any
 
 @torch.no_grad()
 def _gives(net: nn.Module, channels: int, size: int | Sequence[int]) -> int:
-    """How many axes the result has: 2 of a classifier, 4 of a segmenter."""
+    """Number of axes of the result: 2 of a classifier, 4 of a segmenter."""
     height, width = (size, size) if isinstance(size, int) else size
     axes = _logits(net.eval(), torch.zeros(1, channels, height, width)).ndim
     net.train()

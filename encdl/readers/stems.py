@@ -1,4 +1,4 @@
-"""What stands between an image and a backbone: how a reader takes in ciphertext, or whatever else it is shown.
+"""Stems: the first layers of a reader, which take in ciphertext and mask, or a plaintext image.
 
 A ciphertext is c = x + m mod 256, with x the image and m the mask that `Cipher.field` gives. So, as whole numbers,
 

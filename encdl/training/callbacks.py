@@ -288,7 +288,7 @@ def _results(metrics: Mapping[str, Tensor]) -> list[tuple[str, str]]:
 
 
 def _places(trainer: Trainer) -> list[tuple[str, str]]:
-    """Where the checkpoints and the run are."""
+    """Rows with the places of checkpoints and run."""
     rows: list[tuple[str, str]] = []
     best: list[str] = []
     last: list[str] = []

@@ -26,7 +26,7 @@ SHOWN_DAMAGES: tuple[tuple[str, str, Kind, str], ...] = (
     ("salt_pepper_5pct", "5 % hit", "hits", "median"),
     ("quarter_lost", "a quarter lost", "losses", "biharmonic"),
 )
-"""What the stored ciphertext suffers in a panel of a cipher: name, words, kind, and the classical repair shown."""
+"""Damages of the stored ciphertext in a panel of a cipher: name, words, kind, and the classical repair shown."""
 
 
 def panel_png(
@@ -74,7 +74,7 @@ def panel_png(
 def cipher_columns(
     cipher: Cipher, image: Tensor, planes: Tensor, wrong: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """What a cipher makes of a batch, as columns of a panel: uint8 (B, C, H, W) by name.
+    """Ciphertext, decryption and repair of a batch as columns of a panel: uint8 (B, C, H, W) by name.
 
     Args:
         cipher: In evaluation mode.

@@ -37,7 +37,7 @@ FORMAT = "monai"
 """The format's name in the sealed metadata."""
 
 _SUFFIX = ".npy"
-"""What `encdl decrypt` makes of such a container."""
+"""Suffix of the file that `encdl decrypt` makes of such a container."""
 
 
 class Encrypt(Transform):  # type: ignore[misc]
@@ -193,7 +193,7 @@ def image_of(document: Document) -> Image:
 
 
 def told_of(document: Document) -> dict[str, Any]:
-    """What `Encrypt` sealed beside the pixels: `kind`, and for a `MetaTensor` `meta` and `applied`.
+    """The metadata that `Encrypt` sealed beside the pixels: `kind`, and for a `MetaTensor` `meta` and `applied`.
 
     Raises:
         ContainerError: it is something else.

@@ -47,7 +47,7 @@ def check_choice(settings: object, name: str, allowed: Collection[str]) -> None:
 
 
 def content(kind: type[Any], path: Path | None, what: str) -> dict[str, Any]:
-    """What a YAML file holds, by the names of a dataclass's fields; nothing without a file.
+    """The content of a YAML file, by the names of a dataclass's fields; nothing without a file.
 
     Args:
         kind: The dataclass.

@@ -1,4 +1,4 @@
-"""How threads wait for one another beside other busy programs: a short time awake, then asleep.
+"""Waiting of threads beside other busy programs: a short time awake, then asleep.
 
 PyTorch, and EncDL's compiled code with it, share out the steps of a network among the threads of an OpenMP runtime. A
 thread that is done waits for the others. GCC's runtime, which PyTorch brings on Linux, has it spin 300,000 rounds

@@ -84,7 +84,7 @@ def ask(study: Study, space: Space) -> tuple[int, dict[str, Any]]:
 
 
 def tell(study: Study, number: int, value: float | None) -> None:
-    """What came of a trial; None, like a figure that is no number, if it failed."""
+    """Record a trial's result; None, like a figure that is no number, means that it failed."""
     failed = need("optuna.trial", "a sweep").TrialState.FAIL
     if value is None or math.isnan(value):
         study.tell(number, state=failed)
@@ -93,7 +93,7 @@ def tell(study: Study, number: int, value: float | None) -> None:
 
 
 def size(study: Study, searcher: str, trials: int | None) -> int:
-    """How many trials the sweep has in all.
+    """Number of trials of the whole sweep.
 
     Raises:
         UsageError: `trials` is missing or below 1 where there is no grid.

@@ -20,7 +20,7 @@ HOW = "give KEY=LOW..HIGH or KEY=log:LOW..HIGH, such as model.init_args.learning
 
 
 def parse_space(grid: Sequence[str], ranges: Sequence[str]) -> Space:
-    """What `--grid KEY=V1,V2` and `--search KEY=LOW..HIGH` words span.
+    """The search space of `--grid KEY=V1,V2` and `--search KEY=LOW..HIGH` words.
 
     Two whole numbers make a range of whole numbers. `log:` searches the exponent.
 

@@ -1,4 +1,4 @@
-"""Which pixels were hit: a detector of random levels, from each pixel's rank-ordered differences to its neighbours.
+"""A detector of hit pixels: random levels, by each pixel's rank-ordered differences to its neighbours.
 
 R. Garnett, T. Huegerich, C. Chui, W. He, "A Universal Noise Removal Algorithm with an Impulse Detector", IEEE TIP 14
 (2005) 1747-1754: the mean of a pixel's smallest differences to its neighbours (ROAD) is large at an impulse. Here it is

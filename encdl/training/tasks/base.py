@@ -56,7 +56,7 @@ class CipherTask(LightningModule):
 
     @property
     def training_draws(self) -> int:
-        """How many training batches there were before this one: no two of them share a key."""
+        """Number of training batches before this one: no two of them share a key."""
         return self.trainer.fit_loop.epoch_loop.total_batch_idx
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -41,7 +41,7 @@ FEW_HITS = "salt_pepper_1pct"
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each loss counts; 0 leaves it out.
+    """Weights of the losses; 0 leaves one out.
 
     The first three train the decryption network. The others shape masks, so they act on ciphers whose masks are trained
     (`coupled`, `thesis`) and are left out where the mask follows from the key alone.
@@ -82,7 +82,7 @@ class EncryptTask(CipherTask):
         planes: Map and expansion of the training keys.
         loss: Of the levels: `encdl.ciphers.losses.LEVEL_LOSSES`.
         emphasis: How much badly damaged images outweigh the others in it: `LevelLoss.by_image`.
-        loss_weights: What each loss counts.
+        loss_weights: Weights of the losses.
         damage: The damage that the decryption network learns to undo.
         activity_target: Content activity wanted over all pixels, 0..1.
         adversary_strength: Scale of the reversed gradient from the attacker network to the cipher.
@@ -205,7 +205,7 @@ class EncryptTask(CipherTask):
     def _repair_losses(
         self, found: Repaired | Tensor, decrypted: Tensor, lost: Tensor, image: Tensor
     ) -> dict[str, Tensor]:
-        """What was found against the truth; the others are levels (N, 1, H, W), `lost` is bool."""
+        """Losses of a repair against the truth; the others are levels (N, 1, H, W), `lost` is bool."""
         exact = image.float()
         if isinstance(found, Tensor):
             return {"level": self.level.by_image(found, exact, self.emphasis)}
@@ -243,7 +243,7 @@ class EncryptTask(CipherTask):
         return losses
 
     def _restoration_losses(self, batch: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
-        """Those of `_cipher_losses` that are about damage."""
+        """The losses of damage alone; see `_cipher_losses`."""
         image = fold_channels(batch).unsqueeze(1).float()
         planes = self._key_planes(batch, purpose, step)
         damaged, lost = self._damaged(self.cipher(image, planes)[0], self._generator(purpose, step))
@@ -310,7 +310,7 @@ class EncryptTask(CipherTask):
         return figures
 
     def _judged_loss(self, image: Tensor, stage: str, step: int) -> Tensor:
-        """What training minimises, of the decryption network alone."""
+        """The loss of the decryption network, as in training."""
         with torch.autocast(self.device.type, enabled=False):
             if isinstance(self.cipher, KeyedMaskCipher):
                 return self._sum(self._decryption_losses(self.cipher, image, f"{stage} loss", step))

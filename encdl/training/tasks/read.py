@@ -64,7 +64,7 @@ class ReadTask(CipherTask):
     reader works with any key.
 
     Args:
-        view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
+        view: The reader's input: ciphertext with the key, or one of the rows to compare with.
         backbone: Makes the network behind the stem for a number of features and of classes.
         weights: The cipher: `default`, `keystream`, `thesis`, or the path of a weights file or checkpoint.
         planes: Map and expansion of the keys.
@@ -77,7 +77,7 @@ class ReadTask(CipherTask):
     per_pixel: ClassVar[bool]
     """Whether it needs logits for each pixel."""
     wanted: ClassVar[str]
-    """What is said to those who give it another backbone."""
+    """The advice to those who give another backbone."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class ReadTask(CipherTask):
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
-        """What training makes small: a scalar."""
+        """The loss, a scalar."""
 
     @abstractmethod
     def measure(self, stage: str, row: str, logits: Tensor, batch: ImageBatch) -> None:

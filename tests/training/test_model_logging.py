@@ -26,7 +26,7 @@ from encdl.readers import KeylessStem
 from encdl.readers.predictor import Predictor
 from encdl.serving.model import checkpoint_of
 from encdl.serving.service import Service
-from encdl.training.log_reader import NAME, LogReader, log_reader
+from encdl.training.model_logging import NAME, LogReaderModel, log_reader_model
 from encdl.training.tasks.views import Ciphertext
 from encdl.training.tracking import RunLogger
 from encdl.utils.errors import WeightsError
@@ -52,7 +52,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         checkpoint = save_reader(root / "classifier.ckpt", tiny_reader(resnet))
         content = torch.load(checkpoint, weights_only=True)
         torch.save(content | {"optimizer_states": [torch.zeros(100_000)]}, checkpoint)
-        assert log_reader(logger, checkpoint) == "models:/lesions/1"
+        assert log_reader_model(logger, checkpoint) == "models:/lesions/1"
         logger.finalize()
     return root
 
@@ -111,7 +111,7 @@ def test_a_reader_without_the_key_is_no_model(root: Path, monkeypatch: pytest.Mo
     path = save_reader(root / "keyless.ckpt", tiny_reader(resnet, KeylessStem), view="Keyless")
     logger = RunLogger(root=str(root))
     with pytest.raises(WeightsError, match="was trained without the key"):
-        log_reader(logger, path)
+        log_reader_model(logger, path)
     assert not logger.experiment.get_run(logger.run_id).outputs.model_outputs
     logger.finalize()
 
@@ -120,7 +120,7 @@ def test_a_segmenter_is_a_model_too(root: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     path = save_reader(root / "segmenter.ckpt", tiny_reader(unet))
     logger = RunLogger(root=str(root))
-    model = mlflow.pyfunc.load_model(log_reader(logger, path))
+    model = mlflow.pyfunc.load_model(log_reader_model(logger, path))
     assert model.metadata.signature.outputs.input_names() == ["mask"]
     [mask] = model.predict(model.metadata.load_input_example())["mask"]
     assert base64.b64decode(mask).startswith(b"\x89PNG")
@@ -130,7 +130,7 @@ def test_a_segmenter_is_a_model_too(root: Path, monkeypatch: pytest.MonkeyPatch)
 def test_training_logs_the_reader(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     logger = RunLogger(root=str(root))
-    fitting = trainer(tmp_path, 2, logger=logger, callbacks=[LogReader()], enable_checkpointing=True)
+    fitting = trainer(tmp_path, 2, logger=logger, callbacks=[LogReaderModel()], enable_checkpointing=True)
     fitting.fit(task(Ciphertext(stem)), Bars())  # type: ignore[call-arg]
     run = MlflowClient(logger.tracking_uri).get_run(logger.run_id)
     assert run.info.status == "FINISHED"

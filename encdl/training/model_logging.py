@@ -1,4 +1,4 @@
-"""`LogReader`: logs a trained reader to its run as an MLflow model, and registers it where that is asked for."""
+"""`LogReaderModel`: logs a trained reader to its run as an MLflow model, and registers it where that is asked for."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MODEL_CODE = Path(encdl.__file__).parent / "serving" / "pyfunc.py"
 """What MLflow runs to make the model; it copies the file into each."""
 
 
-class LogReader(Callback):
+class LogReaderModel(Callback):
     """Logs the best checkpoint of a finished training, without its optimiser, with signature and input example.
 
     Readers that were trained to be compared with (`Keyless`, `FixedKey`) cannot read files, and are left out.
@@ -51,7 +51,7 @@ class LogReader(Callback):
                 rank_zero_warn(f"Nothing is registered as {logger.register}: the run keeps no model")
             return
         try:
-            uri = log_reader(logger, Path(best), pl_module.planes)
+            uri = log_reader_model(logger, Path(best), pl_module.planes)
         except EncdlError as error:
             rank_zero_info(
                 f"No model is logged with the run: the reader {str(error).removeprefix(f'{best}: ')}"
@@ -62,7 +62,7 @@ class LogReader(Callback):
             rank_zero_info(f"model: {uri}; `encdl serve --reader {uri}` answers requests with it")
 
 
-def log_reader(logger: RunLogger, checkpoint: Path, planes: PlaneSpec = PlaneSpec()) -> str:  # noqa: B008
+def log_reader_model(logger: RunLogger, checkpoint: Path, planes: PlaneSpec = PlaneSpec()) -> str:  # noqa: B008
     """Log the reader of a checkpoint as a model of the logger's run.
 
     Args:
