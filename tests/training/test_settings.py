@@ -271,6 +271,8 @@ def test_short_names_and_those_of_earlier_versions(recipe: dict[str, Any]) -> No
     averaging = [{"class_path": "encdl.callbacks.AveragedWeights", "init_args": {"decay": 0.5}}]
     older = yaml.safe_load(old)
     older["trainer"] |= {"logger": logger, "callbacks": averaging}
+    if recipe is ENCRYPT:
+        older["model"]["init_args"]["weights"] = {"level": 1.0}
     parsed = []
     for name, content in (("long", text), ("short", short), ("old", old), ("older", yaml.safe_dump(older))):
         Path(f"{name}.yaml").write_text(content)
