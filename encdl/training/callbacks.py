@@ -43,19 +43,10 @@ LABELS = {
 
 @runtime_checkable
 class HasPanel(Protocol):
-    """A task that can show itself."""
+    """A task that can show itself; one with `captions(batch)` gives a few lines beside each image, too."""
 
     def panel(self, batch: ImageBatch) -> Mapping[str, Tensor]:
         """Name of a column to images, uint8 (B, C, H, W), in the order in which they are drawn."""
-        ...
-
-
-@runtime_checkable
-class Captioned(Protocol):
-    """A task that has something to say beside each image of its panel."""
-
-    def captions(self, batch: ImageBatch) -> list[str]:
-        """A few short lines for each image of the batch."""
         ...
 
 
@@ -98,7 +89,7 @@ class ImagePanel(Callback):
             few = {name: values[: self.images] for name, values in batch.items()}
             with torch.no_grad():
                 columns = pl_module.panel(few)  # type: ignore[arg-type]  # a part of an ImageBatch is one
-                captions = pl_module.captions(few) if isinstance(pl_module, Captioned) else ()  # type: ignore[arg-type]
+                captions = getattr(pl_module, "captions", lambda _: ())(few)
             title = f"{_subject(trainer, pl_module)}, step {trainer.global_step}"
             png = panel_png(columns, title, self.images, captions)
             self._store(trainer, png, f"panels/step-{trainer.global_step:08d}.png")

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from encdl.cluster import slurm
 from encdl.cluster.grid import Trial, told
 from encdl.cluster.job import Job
-from encdl.cluster.runs import runs_of
 from encdl.cluster.script import sbatch_script, summary_script
-from encdl.cluster.submission import hand_in
+from encdl.cluster.submission import hand_in, runs_of
 from encdl.cluster.sweep import search, summary
 from encdl.cluster.sweep.plan import Sweep
 from encdl.cluster.sweep.space import Space, settings

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encdl.cluster.grid import Trial, told
-from encdl.cluster.runs import runs_of
+from encdl.cluster.submission import runs_of
 from encdl.cluster.sweep import search
 from encdl.cluster.sweep.plan import Sweep
 from encdl.cluster.sweep.space import settings

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,12 +14,15 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from encdl.ciphers.base import CIPHERS, Cipher
 from encdl.ciphers.weights import CHECKPOINT_KEY
+from encdl.data.batch import ImageBatch
 from encdl.data.samplers import EvalSampler
 from encdl.keys.planes import PlaneSpec
 from encdl.training.tasks.hyper_parameters import save_settings
 from encdl.training.tasks.key_planes import fresh_generator, fresh_planes
 from encdl.utils import records
 from encdl.utils.errors import UsageError
+
+Stage: TypeAlias = Literal["val", "test"]
 
 
 class CipherTask(LightningModule):
@@ -97,7 +101,21 @@ class CipherTask(LightningModule):
             for planned in ("total_steps", "_schedule_phases"):
                 schedule.pop(planned, None)
 
-    def judged(self, stage: Literal["val", "test"], batch_idx: int) -> int | None:
+    @abstractmethod
+    def judge(self, stage: Stage, batch: ImageBatch, number: int) -> None:
+        """Collect the figures of a validation or test batch, by `figure`; `number` fixes its keys and damage."""
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Collect the figures of a batch, to be logged under `val/`."""
+        if (number := self.judged("val", batch_idx)) is not None:
+            self.judge("val", batch, number)
+
+    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """The same under `test/`."""
+        if (number := self.judged("test", batch_idx)) is not None:
+            self.judge("test", batch, number)
+
+    def judged(self, stage: Stage, batch_idx: int) -> int | None:
         """Number of a validation or test batch among those of all ranks; None for one that must not count.
 
         Some ranks see a batch again so that all of them see equally many: `encdl.data.samplers.EvalSampler`.

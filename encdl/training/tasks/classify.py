@@ -61,7 +61,7 @@ class ClassifyTask(ReadTask):
 
     @torch.no_grad()
     def captions(self, batch: ImageBatch) -> list[str]:
-        """Of each image of a panel, its class and what the reader says in each row; see `Captioned`."""
+        """Of each image of a panel, its class and what the reader says in each row."""
         image = batch["image"]
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
         lines = [[f"is {self.classes[int(label)]}"] for label in batch["label"]]

@@ -28,7 +28,7 @@ from encdl.keys.planes import PlaneSpec
 from encdl.metrics.quality import content_activity, mean_psnr_db
 from encdl.metrics.statistics import entropy_bits
 from encdl.training.panels import cipher_columns
-from encdl.training.tasks.base import CipherTask
+from encdl.training.tasks.base import CipherTask, Stage
 from encdl.training.tasks.key_planes import generator_on
 from encdl.training.tasks.random_damage import RandomDamage
 from encdl.utils.errors import UsageError
@@ -261,19 +261,8 @@ class EncryptTask(CipherTask):
         return torch.where(damaged == exact, ciphertext, damaged.float()), lost.float()
 
     @torch.no_grad()
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Log under `val/` what a user sees: exactness, wrong key, restoration, statistics."""
-        self._measure("val", batch, batch_idx)
-
-    @torch.no_grad()
-    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """The same figures under `test/`."""
-        self._measure("test", batch, batch_idx)
-
-    def _measure(self, stage: Literal["val", "test"], batch: ImageBatch, batch_idx: int) -> None:
-        number = self.judged(stage, batch_idx)
-        if number is None:
-            return
+    def judge(self, stage: Stage, batch: ImageBatch, number: int) -> None:
+        """Collect what a user sees: exactness, wrong key, restoration, statistics."""
         for name, value in self._figures(batch["image"], stage, number).items():
             self.figure(stage, name).update(value, len(batch["image"]))
 

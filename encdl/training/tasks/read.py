@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from encdl.data.base import DataSpec, ImageDataModule
 from encdl.data.batch import ImageBatch
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import READER_KEY, Backbone, Reader, create
-from encdl.training.tasks.base import CipherTask
+from encdl.training.tasks.base import CipherTask, Stage
 from encdl.training.tasks.key_planes import fresh_planes
 from encdl.training.tasks.views import Sight, View
 from encdl.utils.errors import DataError, UsageError
@@ -155,22 +155,20 @@ class ReadTask(CipherTask):
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
         return loss
 
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Collect the figures of every row."""
-        self._judge("val", batch, batch_idx)
-
-    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """The same on the test split, and as `FIGURE/ROW/DAMAGE` after each of `damages`."""
-        self._judge("test", batch, batch_idx)
-        number = self.judged("test", batch_idx)
-        if number is None:
-            return
+    def judge(self, stage: Stage, batch: ImageBatch, number: int) -> None:
+        """Collect the figures of every row; of the test split as `FIGURE/ROW/DAMAGE`, too, after each of `damages`."""
         image = batch["image"]
-        keys = BatchKeys(self, image, "test", number)
-        for name, damage in self.damages.items():
+        keys = BatchKeys(self, image, stage, number)
+        for row, sight in self.view.rows(self.cipher, image, keys).items():
+            logits = self.read(sight)
+            if row == self.view.row:
+                self.figure(stage, "loss").update(self.loss(logits, batch), len(image))
+            self.measure(stage, row, logits.float(), batch)
+        self.measure_floor(stage, batch)
+        for name, damage in self.damages.items() if stage == "test" else ():
             harm = partial(stored, damage, generator=keys.generator(name))
             for row, sight in self.view.damaged(self.cipher, image, keys, harm).items():
-                self.measure("test", f"{row}/{name}", self.read(sight).float(), batch)
+                self.measure(stage, f"{row}/{name}", self.read(sight).float(), batch)
 
     def computed(self, stage: str) -> dict[str, Tensor]:
         """The figures by `FIGURE/ROW`; those of the main row by `FIGURE`, too."""
@@ -209,16 +207,3 @@ class ReadTask(CipherTask):
         image = batch["image"]
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
         return {"plain": image, self.view.row: rows[self.view.row].picture}
-
-    def _judge(self, stage: Literal["val", "test"], batch: ImageBatch, batch_idx: int) -> None:
-        number = self.judged(stage, batch_idx)
-        if number is None:
-            return
-        image = batch["image"]
-        rows = self.view.rows(self.cipher, image, BatchKeys(self, image, stage, number))
-        for row, sight in rows.items():
-            logits = self.read(sight)
-            if row == self.view.row:
-                self.figure(stage, "loss").update(self.loss(logits, batch), len(image))
-            self.measure(stage, row, logits.float(), batch)
-        self.measure_floor(stage, batch)
