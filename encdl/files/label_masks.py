@@ -25,9 +25,6 @@ def nifti_bytes(mask: Bytes) -> bytes:
     Returns:
         A NIfTI-1 file of uint8 (W, H, 1): its first axis runs to the right and its second one down, as ITK and MONAI
         lay out a PNG. Pixels are 1 mm wide, for a container knows no geometry. Equal masks give equal files.
-
-    Raises:
-        UsageError: nibabel is not installed.
     """
     import nibabel  # noqa: PLC0415
 

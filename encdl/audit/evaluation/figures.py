@@ -31,11 +31,7 @@ MARKS = {
 
 
 def figure_png(metrics: Mapping[str, Any], title: str) -> bytes:
-    """Draw the means of each row with their intervals, as a PNG file.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-    """
+    """Draw the means of each row with their intervals, as a PNG file."""
     rows = [name for name in metrics if name != "references"]
     drawing = Figure(figsize=(9, 0.6 + 2.6 * len(rows)), dpi=100, layout="constrained")
     axes = drawing.subplots(len(rows), 1, squeeze=False, sharex=True)[:, 0]
@@ -77,11 +73,7 @@ def figure_png(metrics: Mapping[str, Any], title: str) -> bytes:
 
 
 def panel(result: Result, seed: int) -> bytes:
-    """One image of the first row: plain, damaged, after the best classical repair and after the network's.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-    """
+    """One image of the first row: plain, damaged, after the best classical repair and after the network's."""
     name, row = next(iter(result.rows.items()))
     image = result.images.images[len(result.images.images) // 2]
     columns: dict[str, list[np.ndarray]] = {}

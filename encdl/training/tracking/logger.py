@@ -59,7 +59,7 @@ class RunLogger(MLFlowLogger):
     joins its experiment.
 
     Raises:
-        UsageError: MLflow is not installed, the store cannot be opened, or `run_id` is not in it.
+        UsageError: The store cannot be opened, or `run_id` is not in it.
     """
 
     def __init__(
