@@ -93,7 +93,7 @@ BAD: dict[str, tuple[int, str, Callable[[Record, Path, Key], Any]]] = {
     "more behind": (422, "after its end", lambda good, *_: content(good, lambda b: b + b"more")),
     "nothing": (422, "is empty", lambda good, *_: content(good, lambda _: b"")),
     "an image": (422, "is not an EncDL file", lambda good, *_: content(good, lambda _: b"\x89PNG" + bytes(104))),
-    "another size": (422, "is 8x9 pixels, the reader was trained on 21x30", lambda _, *of: record(*of, noise(0, (8, 9)))),
+    "another size": (422, "is 8x9 pixels, the reader was trained", lambda _, *of: record(*of, noise(0, (8, 9)))),
     "16 bit": (422, "holds uint16 levels", lambda _, *of: record(*of, noise().astype(np.uint16))),
     "colour": (422, "has 3 channels, the reader takes 1 channel", lambda _, *of: record(*of, noise(0, (*SIZE, 3)))),
     "not base64": (422, "is not base64", lambda good, *_: good | {"container": "!!"}),
