@@ -19,6 +19,8 @@ MAX_WIDTH, MAX_BLOCKS = 1024, 64
 """Of a network that repairs."""
 GUESS_ERROR = 3.0
 """Levels by which a guess is off, about, where the pixel was not hit; chosen on validation images."""
+NOISY = 0.3
+"""Share of an image's pixels that are wrong above which noise made them so: hits are far fewer."""
 
 
 class Cipher(nn.Module, ABC):
@@ -270,9 +272,17 @@ def _levels(logits: Tensor) -> Tensor:
 
 
 def _guessed_or_kept(found: Repaired, decrypted: Tensor, lost: Tensor) -> Tensor:
-    """Decrypted levels, with a guess in the place of those that are lost or `worth_guessing`."""
+    """Decrypted levels, with a guess in the place of those that are lost or `worth_guessing`.
+
+    An image is either noisy, or a few of its pixels were hit. In the latter case whatever lies as near to its guess as
+    guesses are right was not hit: a network in doubt about the image moves such pixels by a level or two.
+    """
     guessed = _levels(found.level)
-    return torch.where(lost | worth_guessing(found.hit, guessed - decrypted), guessed, decrypted)
+    distance = guessed - decrypted
+    worth = worth_guessing(found.hit, distance)
+    noisy = worth.float().mean((1, 2, 3), keepdim=True) > NOISY
+    worth &= noisy | (distance.abs() > GUESS_ERROR)
+    return torch.where(lost | worth, guessed, decrypted)
 
 
 def worth_guessing(hits: Tensor, distance: Tensor) -> Tensor:

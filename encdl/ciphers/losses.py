@@ -18,7 +18,7 @@ from encdl.ciphers.nn.dilated import DilatedNet
 from encdl.ciphers.nn.phases import circle, from_phases, to_phases
 
 TURN = 2.0 * math.pi / 256.0
-ERROR_FLOOR = 0.1
+ERROR_FLOOR = 0.01
 """In units of three levels: below it an image is as good as exact."""
 
 

@@ -28,8 +28,8 @@ OUTPUTS = 6
 """Channels a pixel: replacement, correction, offset and slope of the mixture's logit, offset and slope of the hit's."""
 CORRECTION = 8.0
 """Levels that a correction of 1 stands for."""
-OFFSET, SLOPE = -8.0, 3.0
-"""Of an untrained network's logits of replacing and of a hit: far less likely than not at a distance of 5, level at 13.
+OFFSET, SLOPE = -4.0, 1.0
+"""Of an untrained network's logits of replacing and of a hit: far less likely than not at a distance of 5, even at 54.
 
 Where errors of the replacement have the tail of a power, so has the likelihood of being hit: it is linear in the
 logarithm of the distance.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from lightning.pytorch import LightningModule
@@ -38,6 +38,9 @@ class CipherTask(LightningModule):
     Raises:
         UsageError: The cipher takes another number of key planes, or is not registered.
     """
+
+    warm_up: ClassVar[float] = 0.3
+    """Share of the steps in which the learning rate rises."""
 
     def __init__(
         self, cipher: Cipher, planes: PlaneSpec, learning_rate: float, weight_decay: float, seed: int
@@ -79,7 +82,11 @@ class CipherTask(LightningModule):
                 "the learning rate is planned for the whole run: set trainer.max_steps or trainer.max_epochs"
             )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate, total_steps=max(int(steps), 2)
+            optimizer,
+            self.learning_rate,
+            total_steps=max(int(steps), 2),
+            pct_start=self.warm_up,
+            cycle_momentum=False,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from encdl.ciphers.base import Cipher, KeyedMaskCipher
+from encdl.ciphers.base import NOISY, Cipher, KeyedMaskCipher
 from encdl.ciphers.channel import stored
 from encdl.ciphers.damage import DAMAGES
 from encdl.ciphers.losses import (
@@ -34,7 +34,7 @@ from encdl.training.tasks.random_damage import RandomDamage
 from encdl.utils.errors import UsageError
 
 FAR = 48
-"""Levels, around the circle of 256, that noise never takes a pixel but a hit does."""
+"""Levels that noise never moves a pixel by, unless it wraps at 256."""
 FEW_HITS = "salt_pepper_1pct"
 """The damage after which it is counted how many pixels that were not hit stay as they are."""
 
@@ -48,9 +48,10 @@ class LossWeights:
 
     Attributes:
         level: The loss of levels that the task's setting `loss` names, as `LevelLoss.by_image` puts it.
-        replacement: The same loss of what would replace the pixels that are lost or far off, averaged over these.
+        replacement: The same loss of what would replace the pixels that say nothing, averaged over these: lost or hit
+            ones, and those that noise wrapped around.
         hit: Binary cross-entropy of the pixels believed to be hit.
-        mixture: Binary cross-entropy of the pixels that are replaced, against those that are lost or far off: early in
+        mixture: Binary cross-entropy of the pixels that are replaced, against those that say nothing: early in
             training, replacements are so bad that none would ever be used again.
         activity: `encdl.ciphers.losses.ContentActivityLoss`.
         uniformity: `encdl.ciphers.losses.UniformityLoss`.
@@ -62,7 +63,7 @@ class LossWeights:
     level: float = 1.0
     replacement: float = 1.0
     hit: float = 1.0
-    mixture: float = 1.0
+    mixture: float = 0.1
     activity: float = 0.0
     uniformity: float = 0.0
     autocorrelation: float = 0.0
@@ -86,7 +87,7 @@ class EncryptTask(CipherTask):
         damage: The damage that the decryption network learns to undo.
         activity_target: Content activity wanted over all pixels, 0..1.
         adversary_strength: Scale of the reversed gradient from the attacker network to the cipher.
-        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2019, arXiv:1708.07120).
+        learning_rate: Peak of the schedule, after a short warm-up; down by half a cosine from there.
         weight_decay: Of AdamW.
         precision: What the decryption network's convolutions are trained in: `32`, or `bf16` on a GPU. Ciphertexts do
             not depend on it, nor does what the network computes after training.
@@ -96,6 +97,8 @@ class EncryptTask(CipherTask):
         seed: Fixes training keys and damage; the images are fixed by the data module's seed, the first weights by
             `seed_everything`.
     """
+
+    warm_up = 0.05
 
     def __init__(
         self,
@@ -209,14 +212,15 @@ class EncryptTask(CipherTask):
         exact = image.float()
         if isinstance(found, Tensor):
             return {"level": self.level.by_image(found, exact, self.emphasis)}
-        off = (decrypted.float() - exact).abs()
-        far = (torch.minimum(off, 256.0 - off) > FAR) | lost
         wrong = (decrypted != image) | lost
+        noisy = (wrong & ~lost).float().mean((1, 2, 3), keepdim=True) > NOISY
+        off = (decrypted.float() - exact).abs()
+        replaced = lost | torch.where(noisy, off > FAR, wrong)
         return {
             "level": self.level.by_image(found.level, exact, self.emphasis),
-            "replacement": self.level(found.replacement, exact, far.float()) / self.level.near,
+            "replacement": self.level(found.replacement, exact, replaced.float()) / self.level.near,
             "hit": F.binary_cross_entropy_with_logits(found.hit, wrong.float()),
-            "mixture": F.binary_cross_entropy_with_logits(found.mixture, far.float()),
+            "mixture": F.binary_cross_entropy_with_logits(found.mixture, replaced.float()),
         }
 
     def _cipher_losses(self, batch: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
