@@ -87,6 +87,7 @@ def entropy_interval(n_pixels: int, alpha: float = 0.05) -> tuple[float, float]:
     The entropy is nearly a linear function of chi-square with 255 degrees of freedom, whose quantiles are scaled to the
     exact mean and deviation.
     """
+    _two_sided(alpha)  # in range
     mean, deviation = noise_entropy(n_pixels)
     freedom = LEVELS - 1
     quantiles = chi2.ppf((1.0 - alpha / 2.0, alpha / 2.0), freedom)
