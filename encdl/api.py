@@ -332,7 +332,7 @@ def encryption(key: AnyKey, keep: Sequence[Path] = (), **settings: Unpack[Encryp
     codec = load_codec(settings.get("weights", "default"), settings.get("device", "auto"))
     cipher: Any = codec.cipher
     planes = settings.get("planes")
-    spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(planes=cipher.planes, **(planes or {}))
+    spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(count=cipher.planes, **(planes or {}))
     postprocess, nonce = settings.get("postprocess", Settings.postprocess), settings.get("nonce", "random")
     study = study_for(settings.get("study"), opener)
     readable = settings.get("readable")

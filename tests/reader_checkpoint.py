@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,33 @@ import torch
 from encdl.ciphers.weights import CHECKPOINT_KEY, LoadedCipher, load
 from encdl.files import images
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import READER_KEY, Backbone, KeyedStem, Reader, ResNet18, Stem, UNet
+from encdl.readers import READER_KEY, KeyedStem, MonaiNet, Reader, Stem
 
 SIZE = (21, 30)
-CLASSES = {ResNet18: ("well", "ill", "unsure"), UNet: ("background", "tumour", "oedema")}
-SMALL: dict[type[Any], dict[str, Any]] = {ResNet18: {"width": 4, "stride": 1}, UNet: {"widths": [4, 8]}}
+
+
+def resnet(channels: int, classes: int, width: int = 4, stride: int = 1) -> MonaiNet:
+    """A ResNet-18 of few channels."""
+    widths = [width << stage for stage in range(4)]
+    arguments = {"block": "basic", "layers": [2] * 4, "block_inplanes": widths}
+    return MonaiNet(channels, classes, "ResNet", {**arguments, "conv1_t_size": 3, "conv1_t_stride": stride})
+
+
+def unet(channels: int, classes: int, widths: Sequence[int] = (4, 8)) -> MonaiNet:
+    """A U-Net of few levels."""
+    arguments = {"channels": list(widths), "strides": [2] * (len(widths) - 1), "num_res_units": 1}
+    return MonaiNet(channels, classes, "UNet", arguments, multiple=2 ** (len(widths) - 1))
+
+
+CLASSES = {resnet: ("well", "ill", "unsure"), unet: ("background", "tumour", "oedema")}
 
 
 def tiny_reader(
-    backbone: type[Any], stem: type[Stem] = KeyedStem, channels: int = 1, seed: int = 3
+    backbone: Callable[[int, int], MonaiNet], stem: type[Stem] = KeyedStem, channels: int = 1, seed: int = 3
 ) -> Reader:
     """A reader with random weights, among them the statistics of batches, whose answers differ between images."""
     torch.manual_seed(seed)
-    body: Backbone = backbone(4, len(CLASSES[backbone]), **SMALL[backbone])
+    body = backbone(4, len(CLASSES[backbone]))
     reader = Reader(stem(channels, width=4), body)  # type: ignore[call-arg]
     for norm in (module for module in reader.modules() if isinstance(module, torch.nn.BatchNorm2d)):
         torch.nn.init.uniform_(norm.running_mean, -0.2, 0.2)
@@ -45,10 +60,10 @@ def save_reader(
     origin = {
         "reader": reader.config(),
         "view": view,
-        "classes": list(CLASSES.get(type(reader.backbone), ())),
+        "classes": list(CLASSES[unet if reader.backbone.per_pixel else resnet]),
         "size": list(SIZE),
         "weights_id": cipher.id,
-        "planes": PlaneSpec(planes=cipher.cipher.planes).to_dict(),
+        "planes": PlaneSpec(count=cipher.cipher.planes).to_dict(),
     }
     content = {
         "state_dict": state,

@@ -24,7 +24,6 @@ from encdl.files import images
 from encdl.files.container.chunk_grid import DTYPES
 from encdl.keys import passphrases
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import ResNet18
 from encdl.utils.errors import (
     ContainerError,
     ExpiredGrantError,
@@ -35,7 +34,7 @@ from encdl.utils.errors import (
     WeightsError,
     WrongKeyError,
 )
-from tests.reader_checkpoint import SIZE, save_reader, tiny_reader
+from tests.reader_checkpoint import SIZE, resnet, save_reader, tiny_reader
 
 KEY = encdl.Key(bytes(range(32)))
 OTHER = encdl.Key(bytes(32))
@@ -183,7 +182,7 @@ def test_any_weights_of_agile_open_its_containers(agile: Path) -> None:
 def test_fewer_than_eight_planes_are_refused(agile: Path, tmp_path: Path) -> None:
     settings_ = {"planes": 3, "width": 4, "blocks": 1}
     weights.save(ciphers.create("agile", settings_), tmp_path / "three.pt")
-    for extra in ({"planes": PlaneSpec(planes=7)}, {"weights": tmp_path / "three.pt"}):
+    for extra in ({"planes": PlaneSpec(count=7)}, {"weights": tmp_path / "three.pt"}):
         with pytest.raises(UsageError, match="key planes a pixel would let the image show through"):
             encdl.encrypt(picture(8, 9), KEY, **{"weights": agile, **extra})  # type: ignore[arg-type]
 
@@ -379,7 +378,7 @@ def test_no_folder_replaces_the_key(tmp_path: Path, agile: Path) -> None:
 
 
 def test_a_prediction_is_that_of_the_reader(tmp_path: Path) -> None:
-    checkpoint = save_reader(tmp_path / "r.ckpt", tiny_reader(ResNet18))
+    checkpoint = save_reader(tmp_path / "r.ckpt", tiny_reader(resnet))
     images.write(tmp_path / "a.png", picture(*SIZE))
     encrypted = encdl.encrypt_file(tmp_path / "a.png", KEY)
     reader = encdl.load_reader(checkpoint, device="cpu")

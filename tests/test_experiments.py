@@ -19,6 +19,7 @@ from encdl.ciphers import weights
 from encdl.cli import main as encdl
 from encdl.data.registry import DATA_SETS
 from encdl.files import images
+from encdl.utils.recipes import read
 from tests.stores import make_store
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -33,9 +34,9 @@ SMALLER: dict[str, dict[str, int]] = {
     f"{name}Cipher": {"width": 4, "blocks": 1} for name in ("Agile", "Coupled", "Keystream", "Thesis")
 }
 SMALLER_READER: dict[str, dict[str, Any]] = {
-    "ResNet18": {"width": 4},
-    "UNet": {"widths": [4, 4]},
-    "BasicUNet": {"widths": [4] * 6},
+    "ResNet": {"block_inplanes": [4] * 4},
+    "UNet": {"channels": [4, 4], "strides": [2]},
+    "BasicUNet": {"features": [4] * 6},
 }
 """Settings that save time: the rest of a recipe is run as it is."""
 SHOWN = {
@@ -60,7 +61,7 @@ SHOWN = {
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_stopped_training_has_kept_most_of_it(recipe: Path) -> None:
     """Checkpoints are kept when a model is validated: not only at the end of a long run."""
-    content = yaml.safe_load(recipe.read_text())
+    content = read(recipe)
     steps, every = (content["trainer"].get(key) for key in ("max_steps", "val_check_interval"))
     assert every is None or recipe.stem == "losses" or 5 * every <= steps
 
@@ -111,7 +112,7 @@ def tiny_data(settings: dict[str, Any], task: str) -> None:
 
 def quick(recipe: Path, *more: str) -> list[str]:
     """The recipe's command line, cut to two steps and one small validation."""
-    settings: dict[str, Any] = yaml.safe_load(recipe.read_text())
+    settings: dict[str, Any] = read(recipe)
     words = [
         "--data.init_args.batch_size", "2", "--data.init_args.eval_batch_size", "1",
         "--data.init_args.num_workers", "0",
@@ -125,11 +126,14 @@ def quick(recipe: Path, *more: str) -> list[str]:
         words += ["--trainer.check_val_every_n_epoch", "1"]
     if "crop" in settings["data"]["init_args"]:
         words += ["--data.init_args.crop", "32"]
-    for part, smaller in (("cipher", SMALLER), ("backbone", SMALLER_READER)):
-        if part in settings["model"]["init_args"]:
-            kind = settings["model"]["init_args"][part]["class_path"].rpartition(".")[2]
-            for name, value in smaller[kind].items():
-                words += [f"--model.init_args.{part}.init_args.{name}", json.dumps(value)]
+    model = settings["model"]["init_args"]
+    if "cipher" in model:
+        for name, value in SMALLER[model["cipher"]["class_path"]].items():
+            words += [f"--model.init_args.cipher.init_args.{name}", json.dumps(value)]
+    else:
+        backbone = model["backbone"]["init_args"]
+        smaller = {**backbone["arguments"], **SMALLER_READER[backbone["network"]]}
+        words += ["--model.init_args.backbone.init_args.arguments", json.dumps(smaller)]
     return ["--config", str(recipe), *words, *more]
 
 
@@ -149,7 +153,7 @@ def test_the_recipes_are_there() -> None:
 def test_a_recipe_says_how_to_run_it(recipe: Path) -> None:
     first = recipe.read_text().splitlines()[0]
     assert first.startswith("# ")
-    assert yaml.safe_load(recipe.read_text())["seed_everything"] == 0
+    assert read(recipe)["seed_everything"] == 0
 
 
 @pytest.mark.parametrize("recipe", RUNNABLE)
@@ -159,7 +163,7 @@ def test_parsed_as_it_is(recipe: Path, capsys: pytest.CaptureFixture[str]) -> No
         encdl(["fit", "--config", str(recipe), "--print_config"])
     assert not stop.value.code
     printed = yaml.safe_load(capsys.readouterr().out)
-    written = yaml.safe_load(recipe.read_text())
+    written = read(recipe)
     assert "." not in written["model"]["class_path"]
     assert printed["model"]["class_path"].endswith(f".{written['model']['class_path']}")
     assert _within(written, printed)
@@ -175,7 +179,7 @@ def _within(part: Any, whole: Any) -> bool:
 
 @pytest.mark.parametrize("recipe", RUNNABLE)
 def test_two_steps(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = yaml.safe_load(recipe.read_text())
+    settings = read(recipe)
     task = settings["model"]["class_path"].rpartition(".")[2]
     tiny_data(settings["data"]["init_args"], task)
     assert (
@@ -202,10 +206,7 @@ def test_the_default_recipe_as_a_tracked_run(capsys: pytest.CaptureFixture[str])
     assert run.info.status == "FINISHED"
     assert run.info.run_id in out
     assert (run.data.tags["task"], run.data.tags["data"]) == ("EncryptTask", "Mixture embedded")
-    assert (
-        run.data.params["model.init_args.loss"]
-        == yaml.safe_load(recipe.read_text())["model"]["init_args"]["loss"]
-    )
+    assert run.data.params["model.init_args.loss"] == read(recipe)["model"]["init_args"]["loss"]
     assert run.data.metrics["val/exact_fraction"] == 1.0
     assert {"val/restored_psnr_db/quarter_lost", "val/unhit_unchanged_fraction"} <= set(run.data.metrics)
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
@@ -238,7 +239,7 @@ def test_the_default_recipe_with_every_other_verb(verb: str, tmp_path: Path) -> 
 )
 def test_the_last_step_of_a_default_recipe_is_validated_and_kept(name: str) -> None:
     """An epoch ends with a validation and a checkpoint; a run that ended between two would lose its last steps."""
-    trainer = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())["trainer"]
+    trainer = read(EXPERIMENTS / f"{name}.yaml")["trainer"]
     assert {"max_epochs", "limit_train_batches"} <= set(trainer)
     assert not {"max_steps", "val_check_interval", "check_val_every_n_epoch"} & set(trainer)
 

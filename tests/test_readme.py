@@ -15,10 +15,9 @@ from encdl.cli import VERBS
 from encdl.cli import main as encdl
 from encdl.data.lesions import HEIGHT, WIDTH
 from encdl.files import images
-from encdl.readers import ResNet18
 from tests.audit.security.tiny import shrink
 from tests.pages.typed import TRAINING, Command, commands, is_template
-from tests.reader_checkpoint import save_reader, tiny_reader
+from tests.reader_checkpoint import resnet, save_reader, tiny_reader
 from tests.test_makefile import TARGETS
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 shutil.copy(*words)
             else:
                 assert encdl(words) == 0
-    save_reader(folder / "reader.ckpt", tiny_reader(ResNet18), size=[HEIGHT, WIDTH])
+    save_reader(folder / "reader.ckpt", tiny_reader(resnet), size=[HEIGHT, WIDTH])
     shutil.copytree(ROOT / "experiments", folder / "experiments", ignore=shutil.ignore_patterns("results"))
     return folder
 

@@ -19,7 +19,7 @@ from encdl.ciphers import AgileCipher
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.data.batch import ImageBatch
 from encdl.keys.planes import PlaneSpec
-from encdl.training.tasks.base import CipherTask
+from encdl.training.tasks.base import CipherTask, Stage
 from encdl.training.tasks.random_damage import RandomDamage
 
 METRICS = {
@@ -125,12 +125,9 @@ class DrawingTask(CipherTask):
         result: Tensor = loss
         return result
 
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        number = self.judged("val", batch_idx)
-        if number is not None:
-            ciphertext = self.cipher.encrypt(batch["image"], self._planes(batch["image"], "val", number))
-            figure = self.net(ciphertext.float() / 255).mean()
-            self.log("val/loss", figure, batch_size=self.judged_weight(len(ciphertext)), sync_dist=True)
+    def judge(self, stage: Stage, batch: ImageBatch, number: int) -> None:
+        ciphertext = self.cipher.encrypt(batch["image"], self._planes(batch["image"], stage, number))
+        self.figure(stage, "loss").update(self.net(ciphertext.float() / 255).mean(), len(ciphertext))
 
 
 class TinyData(ImageDataModule):

@@ -96,7 +96,7 @@ def traces(folder: Path) -> dict[str, Trace]:
     key, image, scan, reader = (str(folder / name) for name in ("my.key", "a.png", "a.encdl", "reader.ckpt"))
     levels = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     Image.fromarray(levels).save(image)
-    readers.save_reader(Path(reader), readers.tiny_reader(readers.ResNet18), size=[64, 64])
+    readers.save_reader(Path(reader), readers.tiny_reader(readers.resnet), size=[64, 64])
     verbs = {
         "keygen": [key],
         "encrypt": [image, "--key", key, "-o", scan, "--device", "cpu"],

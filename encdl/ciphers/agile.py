@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from encdl.ciphers import compiled_mask_network
 from encdl.ciphers.base import CIPHERS, KeyedMaskCipher
 from encdl.ciphers.mask_network import MaskNetwork
-from encdl.ciphers.nn.cuda_graphs import played
 
 
 @CIPHERS.register("agile")
@@ -38,7 +37,8 @@ class AgileCipher(KeyedMaskCipher):
         spelled = self.spelled(key_planes)
         if spelled.device.type == "cpu" and compiled_mask_network.available():
             return compiled_mask_network.masks(spelled)
-        return played(self, self.encryption.buffers(), self.encryption.forward, spelled)
+        mask: Tensor = self.encryption(spelled)
+        return mask
 
     def encryption_modules(self) -> list[nn.Module]:
         """The mask network, which is the same in all weights."""

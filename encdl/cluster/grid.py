@@ -11,10 +11,10 @@ from encdl.utils.errors import UsageError
 
 Setting: TypeAlias = tuple[str, str]
 Trial: TypeAlias = tuple[Setting, ...]
-"""What sets one training apart: (key, value) as `encdl fit` takes them."""
+"""The settings of one training of a grid: (key, value) as `encdl fit` takes them."""
 
 SEEDED = ("seed_everything", "model.init_args.seed", "data.init_args.seed")
-"""What one seed fixes: first weights and steps, keys and damage, order and augmentation."""
+"""The settings that one seed fixes: first weights and steps, keys and damage, order and augmentation."""
 KEY = re.compile(r"[A-Za-z_][\w.+-]*")
 MOST_TRIALS = 10_000
 

@@ -1,4 +1,4 @@
-"""What a submission is: the trainings, what they ask of the cluster, and what they run in."""
+"""Submissions: the trainings, the resources that they ask for, and the environment that they run in."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from encdl.utils.errors import EncdlError, UsageError
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 DIRECTIVE = re.compile(r"[\w.:/@=,%+*\[\]-]+")
-"""What may stand behind `#SBATCH --option=`: one word that no shell reads anything into."""
+"""Values behind `#SBATCH --option=`: one word that no shell reads anything into."""
 NOT_IN_PATHS = set("\"'%\\\n\r\0")
 RECORD, SCRIPT = "job.json", "job.sbatch"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What each training asks of the cluster; None leaves it to the cluster's defaults.
+    """Resources of each training; None leaves one to the cluster's defaults.
 
     Attributes:
         time: Longest run before it must make room, as Slurm writes it: `HH:MM:SS`, `D-HH`, minutes.
@@ -84,7 +84,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a training runs in.
+    """The environment that a training runs in.
 
     Attributes:
         program: The command that stands for `encdl`.
@@ -119,7 +119,7 @@ def surroundings(
     environment: Sequence[str],
     more: Mapping[str, str],
 ) -> Surroundings:
-    """What a training that is handed in here runs in: by default this Python, with this commit and MLflow store.
+    """The environment of trainings submitted here: by default this Python, with this commit and MLflow store.
 
     Args:
         modules: as of `Surroundings`.

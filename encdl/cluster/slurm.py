@@ -53,7 +53,7 @@ def cancel(slurm_id: str) -> None:
 
 
 def states(slurm_id: str, trials: int) -> list[str]:
-    """What became of each training of a job: PENDING, RUNNING, COMPLETED, CANCELLED, …; `UNKNOWN` if nobody knows.
+    """State of each training of a job: PENDING, RUNNING, COMPLETED, CANCELLED, …; `UNKNOWN` if nobody knows.
 
     Asks the controller, and for jobs that it has forgotten the accounts, where there are any.
     """

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from encdl.cluster import grid, slurm
 from encdl.cluster.job import RECORD, SCRIPT, Job, Submitted
-from encdl.cluster.runs import runs_of
-from encdl.training.run_folder import run_key
+from encdl.training.run_folder import KEY, RESUME_TAG, run_key
 from encdl.utils import records
 from encdl.utils.atomic import write_bytes
 from encdl.utils.errors import EncdlError, UsageError
@@ -101,8 +101,33 @@ def _runs(job: Submitted) -> dict[int, tuple[str, str]]:
 
 
 def _store(job: Submitted) -> str | None:
-    """Where a job's runs are: the store that it was submitted with, or the one in its working folder."""
+    """The MLflow store of a job's runs: the one that it was submitted with, or that in its working folder."""
     if job.tracking_uri or (named := os.environ.get("MLFLOW_TRACKING_URI")):
         return job.tracking_uri or named
     file = Path(job.job.workdir, "runs", "mlflow.db")
     return f"sqlite:///{file}" if file.is_file() else None
+
+
+def runs_of(store: str, places: Iterable[Path]) -> dict[Path, Any]:
+    """The run of each place that has one, as MLflow's `Run`.
+
+    Args:
+        store: URI of the MLflow store.
+        places: Folders of `encdl fit --resume`.
+
+    Raises:
+        EncdlError: The store cannot be asked.
+    """
+    import mlflow  # noqa: PLC0415
+
+    keys = {(place / KEY).read_text().strip(): place for place in places if (place / KEY).is_file()}
+    found: dict[Path, Any] = {}
+    try:
+        client = mlflow.MlflowClient(store)
+        experiments = [each.experiment_id for each in client.search_experiments()]
+        for key, place in keys.items() if experiments else ():
+            for run in client.search_runs(experiments, f"tags.{RESUME_TAG} = '{key}'", max_results=1):
+                found[place] = run
+    except mlflow.exceptions.MlflowException as error:
+        raise EncdlError(f"cannot ask the MLflow store {store}: {' '.join(str(error).split())}") from error
+    return found

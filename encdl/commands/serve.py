@@ -92,9 +92,8 @@ def _checkpoint(reader: str) -> Path:
     """The checkpoint that `--reader` names."""
     if not reader.startswith(("models:/", "runs:/")):
         return Path(reader)
+    from encdl.serving.model import checkpoint_of  # noqa: PLC0415
     from encdl.training.tracking import open_store  # noqa: PLC0415
-    from encdl.utils.lazy import need  # noqa: PLC0415
 
     open_store()
-    path: Path = need("encdl.serving.model", "models in MLflow", "give a checkpoint").checkpoint_of(reader)
-    return path
+    return checkpoint_of(reader)

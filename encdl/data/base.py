@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from encdl.data.samplers import Draw, DrawLoader, DrawSampler, EvalSampler
 from encdl.utils.errors import DataError, EncdlError, UsageError
-from encdl.utils.lazy import need
 from encdl.utils.registry import Registry
 
 Split: TypeAlias = Literal["train", "val", "test"]
@@ -27,8 +26,6 @@ Sample: TypeAlias = dict[str, Any]
 """One image: `image` uint8 (C, H, W), and `label` int or `mask` uint8 (1, H, W) where there are any."""
 
 Loader = TypeVar("Loader", bound=DataLoader[Any])
-
-PURPOSE = "reading data sets"
 
 
 @dataclass(frozen=True)
@@ -250,27 +247,30 @@ class ImageDataModule(LightningDataModule, ABC):
         samples = list(self.samples(split))
         if not samples:
             raise DataError(f"{type(self).__name__} has no images in its {split} split")
-        monai_data, transforms = need("monai.data", PURPOSE), need("monai.transforms", PURPOSE)
+        from monai import data, transforms  # noqa: PLC0415
+
         tensors = transforms.EnsureTyped(
             keys=["image", "mask"], dtype=torch.uint8, track_meta=False, allow_missing_keys=True
         )
         reading = self.reading(split)
         random = [self._training_transform()] if split == "train" else []
         if not reading:
-            images = monai_data.Dataset(samples, None if random else tensors)
+            images = data.Dataset(samples, None if random else tensors)
         else:
             steps = reading if random else [*reading, tensors]
-            images = self._read(monai_data, samples, transforms.Compose(steps))
+            images = self._read(samples, transforms.Compose(steps))
         result: Dataset[Sample] = images
         if random:
             result = DrawDataset(images, transforms.Compose([*random, tensors]))
         return result
 
-    def _read(self, monai_data: Any, samples: list[Sample], transform: Any) -> Any:
+    def _read(self, samples: list[Sample], transform: Any) -> Any:
+        from monai import data  # noqa: PLC0415
+
         if not self.cache:
-            return monai_data.Dataset(samples, transform)
+            return data.Dataset(samples, transform)
         try:
-            return monai_data.CacheDataset(samples, transform, num_workers=0, progress=False)
+            return data.CacheDataset(samples, transform, num_workers=0, progress=False)
         except RuntimeError as error:
             if isinstance(error.__cause__, EncdlError):  # MONAI wraps what a transform raises
                 raise error.__cause__ from None
@@ -287,9 +287,11 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.crop == 0:
             size = (spec.height, spec.width)
         if self.augment:
-            augment = need("encdl.data.augment", "augmentation (data.init_args.augment)").Augment
-            return augment(size, whole=self.crop == 0)
-        transforms = need("monai.transforms", PURPOSE)
+            from encdl.data.augment import Augment  # noqa: PLC0415
+
+            return Augment(size, whole=self.crop == 0)
+        from monai import transforms  # noqa: PLC0415
+
         return transforms.RandSpatialCropd(
             keys=["image", "mask"], roi_size=size, random_size=False, allow_missing_keys=True
         )

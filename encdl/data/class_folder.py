@@ -9,12 +9,11 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
-from encdl.data.base import PURPOSE, DataSpec, Sample, Split
+from encdl.data.base import DataSpec, Sample, Split
 from encdl.data.image_folder import ImageFolder, ReadImage
 from encdl.data.resize import FitImage
 from encdl.data.splits import GROUPS, SPLITS
 from encdl.utils.errors import DataError
-from encdl.utils.lazy import need
 
 
 @dataclass(eq=False, repr=False)
@@ -51,9 +50,10 @@ class ClassFolder(ImageFolder):
 
     def reading(self, split: Split) -> list[Any]:
         """Read, convert and fit into `size`."""
+        from monai.transforms import Lambdad  # noqa: PLC0415
+
         steps = [ReadImage(self.channels), FitImage(self.size)]
-        compose = need("monai.transforms", PURPOSE)
-        return [compose.Lambdad(keys="image", func=step) for step in steps]
+        return [Lambdad(keys="image", func=step) for step in steps]
 
     @cached_property
     def classes(self) -> tuple[str, ...]:

@@ -14,13 +14,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from encdl.data.base import PURPOSE, DataSpec, ImageDataModule, Sample, Split
+from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.data.download import fetch
 from encdl.data.resize import FitImage
 from encdl.data.splits import deal
 from encdl.data.volumes import Axis, flat, read_volume, to_bytes, with_label
 from encdl.utils.errors import DataError, UsageError
-from encdl.utils.lazy import need
 
 Pair: TypeAlias = tuple[Path, Path]
 """Files of a volume and of its mask."""
@@ -102,7 +101,9 @@ class Decathlon(ImageDataModule):
     def prepare_data(self) -> None:
         """Fetch the task if that is asked for; Lightning calls it in one process."""
         if not self.root.is_dir() and self.download:
-            source = need("monai.apps", PURPOSE).DecathlonDataset
+            from monai.apps import DecathlonDataset  # noqa: PLC0415
+
+            source = DecathlonDataset
             if self.task not in source.resource:
                 raise UsageError(
                     f"the Decathlon has no {self.task}: give one of {', '.join(source.resource)}"
@@ -124,7 +125,9 @@ class Decathlon(ImageDataModule):
         self.prepare_data()
         file = self.root / "dataset.json"
         if not self.root.is_dir():
-            source = need("monai.apps", PURPOSE).DecathlonDataset.resource
+            from monai.apps import DecathlonDataset  # noqa: PLC0415
+
+            source = DecathlonDataset.resource
             known = (
                 f"fetch {source[self.task]}" if self.task in source else f"name one of {', '.join(source)}"
             )

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-from encdl.data.base import PURPOSE
 from encdl.utils.errors import DataError
-from encdl.utils.lazy import need
 
 FAILURES = (URLError, OSError, RuntimeError, ValueError)
 """What a download raises, beside its own errors."""
@@ -61,7 +59,8 @@ def fetch(address: str, md5: str, folder: Path) -> None:
 
 def _download(address: str, md5: str, file: Path) -> Any:
     """Fetch `file` unless it is there, and check it; gives MONAI's module of such functions."""
-    apps = need("monai.apps.utils", PURPOSE)
+    from monai.apps import utils as apps  # noqa: PLC0415
+
     logging.getLogger("monai.apps").setLevel(logging.CRITICAL)  # told by us, in one line
     file.parent.mkdir(parents=True, exist_ok=True)
     apps.download_url(address, file, md5, "md5")

@@ -21,7 +21,6 @@ import numpy as np
 
 from encdl.data.base import DATA_SETS, DataSpec, ImageDataModule, Sample, Split
 from encdl.utils.errors import DataError
-from encdl.utils.lazy import need
 
 SLABS: dict[Split, tuple[range, ...]] = {
     "train": (range(20, 57), range(77, 103), range(123, 146)),
@@ -58,7 +57,9 @@ def volume(name: Literal["t1", "grey", "white"] = "t1") -> np.ndarray:
     path = Path(package.submodule_search_locations[0], "datasets", "data", FILES[name])
     if not path.is_file():
         raise DataError(f"this version of nilearn has no {path}: pip install 'nilearn>=0.11'")
-    image = need("nibabel", "reading the embedded brain").load(path)
+    import nibabel  # noqa: PLC0415
+
+    image = nibabel.load(path)
     voxels: np.ndarray = np.asanyarray(image.dataobj)
     if voxels.dtype != np.uint8:
         raise DataError(f"{path} holds {voxels.dtype}, not uint8: this version of nilearn is not supported")

@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from encdl.data.base import PURPOSE, DataSpec, ImageDataModule, Sample, Split
+from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.data.splits import GROUPS, SPLITS, Group, deal, group_name, torn
 from encdl.files import images
 from encdl.utils.errors import DataError, UsageError
-from encdl.utils.lazy import need
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Share of red, green and blue in grey (ITU-R BT.601)."""
@@ -83,7 +82,8 @@ class ImageFolder(ImageDataModule):
 
     def reading(self, split: Split) -> list[Any]:
         """Read and convert; cut or pad to `size` unless random crops follow."""
-        transforms = need("monai.transforms", PURPOSE)
+        from monai import transforms  # noqa: PLC0415
+
         crop = self.crop if split == "train" else 0
         steps = [transforms.Lambdad(keys="image", func=ReadImage(self.channels, crop))]
         if crop == 0:

@@ -8,6 +8,7 @@ about disease.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from encdl.data.base import DATA_SETS, PURPOSE, DataSpec, ImageDataModule, Sample, Split
+from encdl.data.base import DATA_SETS, DataSpec, ImageDataModule, Sample, Split
 from encdl.data.embedded import SLABS, axial_slice, volume
-from encdl.utils.lazy import need
 
 HEIGHT, WIDTH = 96, 80
 """Pixels of 2 mm: the middle 192 x 160 mm of a slice, which hold the whole brain."""
@@ -92,9 +92,11 @@ class SyntheticLesionMRI(ImageDataModule):
         }
 
     def _training_transform(self) -> Any:
-        transforms = need("monai.transforms", PURPOSE)
-        lesion = need("encdl.data.lesion_transform", PURPOSE).SyntheticLesion()
-        return transforms.Compose([lesion, super()._training_transform()])
+        from monai.transforms import Compose  # noqa: PLC0415
+
+        # It draws by functions of this module, which therefore names it only here.
+        lesion = importlib.import_module("encdl.data.lesion_transform").SyntheticLesion()
+        return Compose([lesion, super()._training_transform()])
 
 
 def half(image: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ from typing import Literal
 from encdl.data.download import fetch_file
 from encdl.data.npz import MEDMNIST, NpzImages
 from encdl.utils.errors import DataError, UsageError
-from encdl.utils.lazy import need
 
 NAMES = (
     *("bloodmnist", "breastmnist", "dermamnist", "octmnist", "organamnist", "organcmnist", "organsmnist"),
@@ -68,14 +67,15 @@ class MedMNIST(NpzImages):
                 "(DATA_DIR=... with make)"
             )
         # The package would need torchvision to fetch anything; it knows the addresses, and MONAI fetches.
-        known, flag = (
-            need("medmnist", "fetching MedMNIST").INFO[self.name],
-            self.file.removeprefix(self.name)[:-4],
-        )
+        from medmnist import INFO  # noqa: PLC0415
+
+        known, flag = INFO[self.name], self.file.removeprefix(self.name)[:-4]
         fetch_file(known[f"url{flag}"], known[f"MD5{flag}"], self.path)
 
     def _named(self) -> tuple[str, ...]:
         if self.class_names or not find_spec("medmnist"):
             return super()._named()
-        labels: dict[str, str] = need("medmnist", "MedMNIST").INFO[self.name]["label"]
+        from medmnist import INFO  # noqa: PLC0415
+
+        labels: dict[str, str] = INFO[self.name]["label"]
         return tuple(labels[str(number)] for number in range(len(labels)))

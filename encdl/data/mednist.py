@@ -13,11 +13,10 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from encdl.data.base import DATA_SETS, PURPOSE, Split
+from encdl.data.base import DATA_SETS, Split
 from encdl.data.class_folder import ClassFolder
 from encdl.data.download import fetch
 from encdl.utils.errors import DataError
-from encdl.utils.lazy import need
 
 NAME = "MedNIST"
 
@@ -49,8 +48,9 @@ class MedNIST(ClassFolder):
     def prepare_data(self) -> None:
         """Fetch the images if that is asked for; Lightning calls it in one process."""
         if not self.root.is_dir() and self.download:
-            archive = need("monai.apps", PURPOSE).MedNISTDataset
-            fetch(archive.resource, archive.md5, self.root)
+            from monai.apps import MedNISTDataset  # noqa: PLC0415
+
+            fetch(MedNISTDataset.resource, MedNISTDataset.md5, self.root)
 
     @cached_property
     def files(self) -> dict[Split, list[Path]]:
@@ -61,7 +61,9 @@ class MedNIST(ClassFolder):
         """
         self.prepare_data()
         if not self.root.is_dir():
-            address = need("monai.apps", PURPOSE).MedNISTDataset.resource
+            from monai.apps import MedNISTDataset  # noqa: PLC0415
+
+            address = MedNISTDataset.resource
             raise DataError(
                 f"{self.root}: no such folder: set data.init_args.download to true (ARGS='--data.init_args.download "
                 f"true' with make), or fetch {address} and unpack "

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encdl.data.base import PURPOSE
-from encdl.utils.lazy import need
-
 
 @dataclass(frozen=True)
 class FitImage:
@@ -33,7 +30,8 @@ class FitImage:
         target = np.maximum(1, np.round(sides * (self.size / sides.max()))).astype(int)
         if tuple(target) == planes.shape[1:] == (self.size, self.size):
             return planes
-        transforms = need("monai.transforms", PURPOSE)
+        from monai import transforms  # noqa: PLC0415
+
         if tuple(target) != planes.shape[1:]:
             planes = transforms.Resize(tuple(target.tolist()), mode=mode)(planes)
         padded = transforms.ResizeWithPadOrCrop((self.size, self.size))(planes)

@@ -9,7 +9,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from encdl.utils.errors import DataError
-from encdl.utils.lazy import need
 
 Axis: TypeAlias = Literal["sagittal", "coronal", "axial"]
 AXES: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -42,7 +41,8 @@ def read_volume(path: Path) -> Volume:
     Raises:
         DataError: It is missing, damaged, empty, or holds values that are no finite numbers.
     """
-    nibabel = need("nibabel", "reading volumes")
+    import nibabel  # noqa: PLC0415
+
     if not path.is_file():
         raise DataError(f"{path}: no such file: fetch the data set again")
     try:

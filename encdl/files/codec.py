@@ -317,9 +317,9 @@ class Codec:
     def _header(self, document: Document, opener: Opener, settings: Settings, metadata: Metadata) -> Header:
         if isinstance(opener, Grant) and opener.scope == "file":
             raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
-        if settings.planes.planes != FILE_PLANES:
+        if settings.planes.count != FILE_PLANES:
             raise UsageError(
-                f"{settings.planes.planes} key planes a pixel would let the image show through: a file is encrypted "
+                f"{settings.planes.count} key planes a pixel would let the image show through: a file is encrypted "
                 f"with {FILE_PLANES}; fewer are for experiments with encdl.ciphers"
             )
         study = check_study(settings.study)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from encdl.utils.lazy import need
 from encdl.utils.palette import OKABE_ITO
 
 Bytes = npt.NDArray[np.uint8]
@@ -26,11 +25,9 @@ def nifti_bytes(mask: Bytes) -> bytes:
     Returns:
         A NIfTI-1 file of uint8 (W, H, 1): its first axis runs to the right and its second one down, as ITK and MONAI
         lay out a PNG. Pixels are 1 mm wide, for a container knows no geometry. Equal masks give equal files.
-
-    Raises:
-        UsageError: nibabel is not installed.
     """
-    nibabel: Any = need("nibabel", "writing NIfTI", "--format png")
+    import nibabel  # noqa: PLC0415
+
     affine = np.diag(
         [-1.0, -1.0, 1.0, 1.0]
     )  # NIfTI's axes run left to right and back to front, ITK's against them
@@ -48,7 +45,8 @@ def overlay(mask: Bytes, ciphertext: Bytes) -> Bytes:
     Returns:
         uint8 (H, W, 3).
     """
-    cv2: Any = need("cv2", "drawing overlays", "leave out --overlay")
+    import cv2  # noqa: PLC0415
+
     drawn = tinted(255 - ciphertext.mean(0) * 0.3, mask, 0.45)
     # A pixel of a class beside one of another: of two classes that meet, both are outlined.
     around = np.ones((3, 3), np.uint8)

@@ -127,7 +127,7 @@ class PlaneSpec:
     Attributes:
         map: the pseudo-random sequence, a name in `encdl.keys.sequences.MAPS`.
         expansion: a name in `EXPANSIONS`.
-        planes: binary planes for each channel, 1 to 8.
+        count: binary planes for each channel, 1 to 8; a header calls it `planes`.
         period: side of the repeated tile in pixels, up to 4096; 0 for `full`, which repeats nothing.
 
     Raises:
@@ -136,14 +136,14 @@ class PlaneSpec:
 
     map: str = DEFAULT_MAP
     expansion: str = "full"
-    planes: int = 8
+    count: int = 8
     period: int = 0
 
     def __post_init__(self) -> None:
         check_map(self.map)
         if self.expansion not in EXPANSIONS:
             raise UsageError(f"unknown expansion {self.expansion!r}: choose one of {', '.join(EXPANSIONS)}")
-        _check_integer("planes", self.planes, 1, MAX_PLANES)
+        _check_integer("planes", self.count, 1, MAX_PLANES)
         smallest = EXPANSIONS[self.expansion].smallest_period
         if not smallest and self.period != 0:
             raise UsageError(f"expansion {self.expansion!r} repeats nothing: leave the period out (it is 0)")
@@ -151,7 +151,7 @@ class PlaneSpec:
 
     def to_dict(self) -> dict[str, str | int]:
         """The fields as plain values, for a file's header."""
-        return {"map": self.map, "expansion": self.expansion, "planes": self.planes, "period": self.period}
+        return {"map": self.map, "expansion": self.expansion, "planes": self.count, "period": self.period}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> PlaneSpec:
@@ -166,7 +166,8 @@ class PlaneSpec:
         for field, kind in expected.items():
             if type(values[field]) is not kind:
                 raise UsageError(f"key plane setting {field!r} must be of type {kind.__name__}")
-        return cls(**values)  # type: ignore[arg-type]  # each type was checked above
+        names = {"planes": "count"}
+        return cls(**{names.get(field, field): value for field, value in values.items()})  # type: ignore[arg-type]
 
 
 def key_planes(subkeys: Sequence[bytes], spec: PlaneSpec, channels: int, height: int, width: int) -> Bytes:
@@ -180,7 +181,7 @@ def key_planes(subkeys: Sequence[bytes], spec: PlaneSpec, channels: int, height:
         width: columns W, at least 1.
 
     Returns:
-        uint8 array (B, C, H, W): bit p of a byte is plane p, bits from `spec.planes` on are 0. Eight planes of `full`
+        uint8 array (B, C, H, W): bit p of a byte is plane p, bits from `spec.count` on are 0. Eight planes of `full`
         are the bytes of the sequence as they come.
 
     Raises:
@@ -189,7 +190,7 @@ def key_planes(subkeys: Sequence[bytes], spec: PlaneSpec, channels: int, height:
     _check_sizes(channels, height, width)
     for category, message in weakness(spec).items():
         warnings.warn(message, category, stacklevel=2)
-    tiles = EXPANSIONS[spec.expansion].tiles(spec.planes, spec.period, height, width)
+    tiles = EXPANSIONS[spec.expansion].tiles(spec.count, spec.period, height, width)
     count = sum(tile.height * tile.width for tile in tiles)
     drawn = byte_sequence(spec.map, subkeys, channels * count).reshape(len(subkeys), channels, count)
     planes: Bytes | None = None
@@ -216,7 +217,7 @@ def key_bits(spec: PlaneSpec, channels: int, height: int, width: int) -> int:
         UsageError: a size below 1.
     """
     _check_sizes(channels, height, width)
-    tiles = EXPANSIONS[spec.expansion].tiles(spec.planes, spec.period, height, width)
+    tiles = EXPANSIONS[spec.expansion].tiles(spec.count, spec.period, height, width)
     shown = sum(bits.bit_count() * min(rows, height) * min(columns, width) for bits, rows, columns in tiles)
     return min(KEY_BITS, MAPS[spec.map].attack_bits, channels * shown)
 

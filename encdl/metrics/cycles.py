@@ -1,4 +1,4 @@
-"""How long a deterministic map goes before it repeats itself."""
+"""Tail and cycle lengths of deterministic maps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How much of a ciphertext changes when one pixel of the image does: NPCR, UACI and their critical values.
+"""NPCR, UACI and their critical values: the change of a ciphertext when one pixel of the image changes.
 
 Source: Y. Wu, J. P. Noonan, S. Agaian, "NPCR and UACI Randomness Tests for Image Encryption",
-Cyber Journals: JSAT, 2011.
+Cyber Journals: JSAT, 2011. Images are uint8 (B, C, H, W), two batches of one shape.
 """
 
 from __future__ import annotations
@@ -20,10 +20,6 @@ _TOP = 255  # the largest grey level, F in the paper
 def npcr_pct(a: Tensor, b: Tensor) -> Tensor:
     """Number of pixels change rate: the share of pixels that differ.
 
-    Args:
-        a: uint8 (B, C, H, W).
-        b: uint8, same shape.
-
     Returns:
         float64 (B,), 0 to 100 percent; 99.6094 is expected of two unrelated uniform images.
     """
@@ -33,10 +29,6 @@ def npcr_pct(a: Tensor, b: Tensor) -> Tensor:
 
 def uaci_pct(a: Tensor, b: Tensor) -> Tensor:
     """Unified average changing intensity: the mean absolute difference in percent of 255.
-
-    Args:
-        a: uint8 (B, C, H, W).
-        b: uint8, same shape.
 
     Returns:
         float64 (B,), 0 to 100 percent; 33.4635 is expected of two unrelated uniform images.

@@ -12,7 +12,10 @@ import math
 from functools import lru_cache
 from statistics import NormalDist
 
+import numpy as np
 import torch
+from scipy.special import xlogy
+from scipy.stats import binom, chi2
 from torch import Tensor
 
 from encdl.metrics.statistics import LEVELS, check_images, entropy_bits
@@ -72,26 +75,24 @@ def block_pixels_for(shape: tuple[int, int, int], blocks: int = 30, most: int = 
 def local_entropy_interval(
     blocks: int = 30, block_pixels: int = 1936, alpha: float = 0.05
 ) -> tuple[float, float]:
-    """Where `local_entropy_bits` of uniform noise lies with probability 1 - alpha; bits, (low, high)."""
+    """The interval of `local_entropy_bits` of uniform noise at probability 1 - alpha; bits, (low, high)."""
     mean, deviation = noise_entropy(block_pixels)
     margin = _two_sided(alpha) * deviation / math.sqrt(blocks)
     return mean - margin, mean + margin
 
 
 def entropy_interval(n_pixels: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Where `entropy_bits` of uniform noise lies with probability about 1 - alpha; bits, (low, high).
+    """The interval of `entropy_bits` of uniform noise at probability about 1 - alpha; bits, (low, high).
 
-    The entropy is nearly a linear function of chi-square with 255 degrees of freedom, whose quantiles are taken in
-    Wilson and Hilferty's approximation (PNAS 17, 1931) and scaled to the exact mean and deviation.
+    The entropy is nearly a linear function of chi-square with 255 degrees of freedom, whose quantiles are scaled to the
+    exact mean and deviation.
     """
+    _two_sided(alpha)  # in range
     mean, deviation = noise_entropy(n_pixels)
     freedom = LEVELS - 1
-    ends = []
-    for z in (_two_sided(alpha), -_two_sided(alpha)):
-        spread = 2.0 / (9.0 * freedom)
-        quantile = freedom * (1.0 - spread + z * math.sqrt(spread)) ** 3
-        ends.append(mean - deviation * (quantile - freedom) / math.sqrt(2.0 * freedom))
-    return ends[0], ends[1]
+    quantiles = chi2.ppf((1.0 - alpha / 2.0, alpha / 2.0), freedom)
+    high, low = (mean - deviation * (each - freedom) / math.sqrt(2.0 * freedom) for each in quantiles[::-1])
+    return float(low), float(high)
 
 
 def correlation_critical(n_pairs: int, alpha: float = 0.05) -> float:
@@ -118,30 +119,15 @@ def noise_entropy(n_pixels: int) -> tuple[float, float]:
         raise ValueError(f"expected 2 or more pixels, got {n_pixels}")
     middle = n_pixels / LEVELS
     reach = _REACH * math.sqrt(middle + 1.0)
-    low, high = max(0, math.floor(middle - reach)), min(n_pixels, math.ceil(middle + reach))
-    counts = torch.arange(low, high + 1, dtype=torch.float64)
-    first = _binomial(counts, torch.tensor(float(n_pixels)).double(), 1.0 / LEVELS)
+    counts = np.arange(max(0, math.floor(middle - reach)), min(n_pixels, math.ceil(middle + reach)) + 1)
     share = counts / n_pixels
-    term = -torch.where(counts > 0, share * share.clamp(min=1e-300).log2(), 0.0)
-    mean = float((first * term).sum())
+    first = binom.pmf(counts, n_pixels, 1.0 / LEVELS)
+    term = -xlogy(share, share) / math.log(2.0)
+    mean = float(first @ term)
     off = term - mean
-    left = n_pixels - counts
-    second = _binomial(
-        counts.unsqueeze(0), left.unsqueeze(1), 1.0 / (LEVELS - 1)
-    )  # given the row's first count
-    joint = float((first * off * (second * off).sum(1)).sum())
-    variance = LEVELS * float((first * off.square()).sum()) + LEVELS * (LEVELS - 1) * joint
+    second = binom.pmf(counts, n_pixels - counts[:, None], 1.0 / (LEVELS - 1))  # given the row's first count
+    variance = LEVELS * float(first @ off**2) + LEVELS * (LEVELS - 1) * float(first * off @ second @ off)
     return LEVELS * mean, math.sqrt(max(variance, 0.0))
-
-
-def _binomial(counts: Tensor, trials: Tensor, share: float) -> Tensor:
-    """Probabilities of the counts; 0 where there are fewer trials than that."""
-    rest = trials - counts
-    possible = rest >= 0
-    rest = rest.clamp(min=0.0)
-    choices = torch.lgamma(trials + 1) - torch.lgamma(counts + 1) - torch.lgamma(rest + 1)
-    logarithm = choices + counts * math.log(share) + rest * math.log1p(-share)
-    return torch.where(possible, logarithm.exp(), 0.0)
 
 
 def _two_sided(alpha: float) -> float:

@@ -14,7 +14,7 @@ OFFSETS = ((0, 1), (1, 1), (1, 0), (1, -1))
 
 
 def co_occurrence(images: Tensor, levels: int = 8) -> Tensor:
-    """How often two grey levels are neighbours, as shares, symmetric, for each of `OFFSETS`.
+    """Grey-level co-occurrence matrices, normalised and symmetric, one for each of `OFFSETS`.
 
     Args:
         images: uint8 (B, C, H, W), H and W at least 2; channels are pooled.

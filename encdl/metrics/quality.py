@@ -1,4 +1,7 @@
-"""How close a decrypted image is to the original, and how much of a mask follows the image's content."""
+"""Image quality (PSNR, SSIM), and the dependence of a mask on the image's content.
+
+Two batches are uint8 (B, C, H, W) of one shape.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,6 @@ PSNR_CAP_DB = 60.0
 def psnr_db(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each image, peak 255.
 
-    Args:
-        a: uint8 (B, C, H, W).
-        b: uint8, same shape.
-
     Returns:
         float64 (B,) in decibel, 0 (black against white) and up; inf where the images are identical.
     """
@@ -44,12 +43,8 @@ def mean_ssim(a: Tensor, b: Tensor) -> Tensor:
 
     Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, IEEE TIP 2004, with their window of 11 pixels.
 
-    Args:
-        a: uint8 (B, C, H, W), H and W at least 6.
-        b: uint8, same shape.
-
     Raises:
-        ValueError: The images are smaller than that.
+        ValueError: The images have fewer than 6 pixels on a side.
     """
     check_pair(a, b)
     if min(a.shape[2:]) < SSIM_LEAST:
@@ -59,14 +54,10 @@ def mean_ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def content_activity(mask_a: Tensor, mask_b: Tensor) -> Tensor:
-    """How far the masks of two images under one key lie apart on the circle of 256 levels.
+    """Distance of the masks of two images under one key on the circle of 256 levels.
 
     The mean over the pixels of 1 - cos(2 pi (a - b) / 256): 0 where the mask is a mere keystream that ignores
     the image, 1 where the two masks are unrelated.
-
-    Args:
-        mask_a: uint8 (B, C, H, W).
-        mask_b: uint8, same shape.
 
     Returns:
         float64 (B,), 0 to 2.

@@ -11,8 +11,6 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from encdl.utils.lazy import need
-
 ALONE = -1
 """Volume of an image that belongs to none."""
 
@@ -88,16 +86,19 @@ def hausdorff_95(
     distances = torch.where(in_true, diagonal, torch.nan)
     both = in_found & in_true
     if both.any():
-        distance = need("monai.metrics", "the Hausdorff distance").compute_hausdorff_distance
+        from monai.metrics import compute_hausdorff_distance  # noqa: PLC0415
+
         pairs = found[both].unsqueeze(1), true[both].unsqueeze(1)
         with warnings.catch_warnings():
             # MONAI 1.6 about an argument of its own.
             warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
-            measured = distance(*pairs, include_background=True, percentile=95, spacing=list(spacing))
+            measured = compute_hausdorff_distance(
+                *pairs, include_background=True, percentile=95, spacing=list(spacing)
+            )
         distances[both] = measured.flatten().float()
     return distances
 
 
 def foreground(mask: Tensor, classes: int) -> Tensor:
-    """Where each class but 0 is: (B, 1, H, W) to bool (B, classes - 1, H, W)."""
+    """A binary mask for each class but 0: (B, 1, H, W) to bool (B, classes - 1, H, W)."""
     return F.one_hot(mask[:, 0].long(), classes).movedim(-1, 1)[:, 1:].bool()

@@ -1,7 +1,7 @@
-"""How close a ciphertext's histogram and its neighbouring pixels are to uniform noise.
+"""Histogram, entropy, chi-square and neighbour correlation of a ciphertext.
 
-Every function takes a batch of uint8 images and pools an image's channels, so that a colour image gives one
-figure.
+Every function takes a batch of images, uint8 (B, C, H, W), as `check_images` asks for, and pools an image's channels,
+so that a colour image gives one figure.
 """
 
 from __future__ import annotations
@@ -37,16 +37,7 @@ def check_images(images: Tensor) -> None:
 
 
 def check_pair(a: Tensor, b: Tensor) -> None:
-    """Refuse what are no two batches of 8-bit images of one shape.
-
-    Args:
-        a: expected to be uint8 (B, C, H, W) with at least one pixel.
-        b: the same.
-
-    Raises:
-        TypeError: a dtype is not uint8.
-        ValueError: a shape is not (B, C, H, W), or the shapes differ.
-    """
+    """Refuse what are no two batches of one shape; errors as of `check_images`."""
     check_images(a)
     check_images(b)
     if a.shape != b.shape:
@@ -54,14 +45,7 @@ def check_pair(a: Tensor, b: Tensor) -> None:
 
 
 def histogram(images: Tensor) -> Tensor:
-    """Count every grey level of each image.
-
-    Args:
-        images: uint8 (B, C, H, W).
-
-    Returns:
-        int64 (B, 256).
-    """
+    """Count every grey level of each image: int64 (B, 256)."""
     check_images(images)
     flat = images.flatten(1).long()
     offsets = LEVELS * torch.arange(len(flat), device=flat.device).unsqueeze(1)
@@ -71,9 +55,6 @@ def histogram(images: Tensor) -> Tensor:
 
 def entropy_bits(images: Tensor) -> Tensor:
     """Shannon entropy of the grey-level histogram.
-
-    Args:
-        images: uint8 (B, C, H, W).
 
     Returns:
         float64 (B,), 0 to 8 bits. Uniform noise stays a little below 8: 7.9972 at 256 x 256 pixels.
@@ -85,9 +66,6 @@ def entropy_bits(images: Tensor) -> Tensor:
 
 def chi_square(images: Tensor) -> Tensor:
     """Pearson's chi-square of the histogram against the uniform one (255 degrees of freedom).
-
-    Args:
-        images: uint8 (B, C, H, W).
 
     Returns:
         float64 (B,), 0 and up; uniform noise has mean 255 and is below `CHI_SQUARE_CRITICAL` 19 times in 20.
@@ -132,30 +110,12 @@ def lag_correlation(images: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def adjacent_correlation(images: Tensor, direction: str) -> Tensor:
-    """Pearson correlation of neighbouring pixels, over all pairs of one direction.
-
-    Args:
-        images: uint8 (B, C, H, W).
-        direction: "horizontal", "vertical" or "diagonal" (down and to the right).
-
-    Returns:
-        float64 (B,), -1 to 1; see `lag_correlation` for constant and one-pixel images.
-
-    Raises:
-        ValueError: the direction is none of the three.
-    """
+    """`lag_correlation` of neighbours in one of `DIRECTIONS`; ValueError for another."""
     if direction not in DIRECTIONS:
         raise ValueError(f"direction is {direction!r}: use one of {', '.join(DIRECTIONS)}")
     return lag_correlation(images, *DIRECTIONS[direction])
 
 
 def mean_adjacent_correlation(images: Tensor) -> Tensor:
-    """Mean over the three directions of the absolute correlation of neighbours.
-
-    Args:
-        images: uint8 (B, C, H, W).
-
-    Returns:
-        float64 (B,), 0 to 1.
-    """
+    """Mean over the three directions of the absolute correlation of neighbours: float64 (B,), 0 to 1."""
     return torch.stack([adjacent_correlation(images, name).abs() for name in DIRECTIONS]).mean(0)

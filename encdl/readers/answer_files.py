@@ -1,4 +1,4 @@
-"""What readers say of files, as files: a table of classes, or a mask a file."""
+"""Answers of readers as files: a CSV table of classes, or a mask for each file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def table(classes: Sequence[str], answers: Iterable[tuple[Source, Answer]]) -> s
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """Where a segmenter's masks go; the folder is made with the first of them.
+    """The folder of a segmenter's masks; it is made with the first of them.
 
     Attributes:
         folder: the folder, in which a file keeps its place.

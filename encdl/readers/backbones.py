@@ -1,18 +1,22 @@
-"""Backbones of readers, from MONAI: the base of all, and classifiers. Segmenters: `encdl.readers.segmenters`."""
+"""Backbones of readers: what they are, and any network of MONAI as one."""
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from encdl.utils.errors import UsageError
-from encdl.utils.lazy import need
 from encdl.utils.registry import Registry
 
-PURPOSE = "the backbone of a reader"
+SIDE = 64
+"""Pixels on a side of the example that tells what a network gives."""
 
 
 class Backbone(nn.Module, ABC):
@@ -22,111 +26,140 @@ class Backbone(nn.Module, ABC):
     depend on the others in its batch.
     """
 
-    per_pixel: ClassVar[bool] = False
+    per_pixel: bool = False
     """Whether it gives logits for each pixel."""
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return type(self).__name__
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments but `channels` and `classes`, as plain values."""
 
-    @abstractmethod
-    def stages(self) -> dict[str, nn.Module]:
-        """The modules whose results are its features, from fine to coarse, by name."""
+    @torch.no_grad()
+    def stages(self, features: Tensor) -> dict[str, nn.Module]:
+        """The modules with the last features of each resolution on the way down, from fine to coarse, by name.
+
+        Args:
+            features: What the stem gives of an example, (B, channels, H, H).
+        """
+        seen: list[tuple[int, str]] = []
+
+        def note(name: str, module: nn.Module, inputs: object, result: object) -> None:
+            # Square ones: some modules of MONAI's transformers have the channels last.
+            if isinstance(result, Tensor) and result.ndim == 4 and result.shape[2] == result.shape[3] > 1:
+                seen.append((result.shape[2], name))
+
+        modules = {name: each for name, each in self.named_modules() if name and [*each.parameters()]}
+        handles = [each.register_forward_hook(partial(note, name)) for name, each in modules.items()]
+        try:
+            self(features)
+        finally:
+            for handle in handles:
+                handle.remove()
+        last: dict[int, str] = {}
+        for side, name in seen:
+            if last and side > min(last):  # upward again
+                break
+            last[side] = name
+        return {name: modules[name] for name in last.values()}
 
 
 BACKBONES: Registry[type[Backbone]] = Registry("backbone", "encdl.backbones", Backbone)
 """Backbones by the name that a checkpoint keeps."""
 
 
-@BACKBONES.register("ResNet18")
-class ResNet18(Backbone):
-    """MONAI's ResNet with 2 basic blocks a stage (He et al. 2016, arXiv:1512.03385) and a 3x3 first convolution.
+@BACKBONES.register("MonaiNet")
+class MonaiNet(Backbone):
+    """Any two-dimensional network of `monai.networks.nets`, classifier or segmenter.
 
-    The first convolution's stride decides the cost. At 28 pixels use `stride: 1`; at 128 and up `stride: 2`, which is
-    four times cheaper (and without pooling stride 1 costs ten times as much on a CPU).
-
-    Args:
-        channels: Features that the stem gives.
-        classes: Logits an image.
-        width: Channels of the first stage; each following one has twice as many.
-        stride: Of the first convolution.
-        pool: Whether a max pooling of stride 2 follows.
-    """
-
-    def __init__(
-        self, channels: int, classes: int, width: int = 64, stride: int = 2, pool: bool = True
-    ) -> None:
-        super().__init__()
-        if width < 1 or stride < 1:
-            raise UsageError(f"ResNet18 needs a positive width and stride, not {width} and {stride}")
-        self._settings = {"width": width, "stride": stride, "pool": pool}
-        self.net = need("monai.networks.nets", PURPOSE).ResNet(
-            block="basic",
-            layers=[2, 2, 2, 2],
-            block_inplanes=[width, 2 * width, 4 * width, 8 * width],
-            spatial_dims=2,
-            n_input_channels=channels,
-            conv1_t_size=3,
-            conv1_t_stride=stride,
-            no_max_pool=not pool,
-            num_classes=classes,
-        )
-
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments but `channels` and `classes`."""
-        return dict(self._settings)
-
-    def stages(self) -> dict[str, nn.Module]:
-        """The four stages."""
-        return {name: getattr(self.net, name) for name in ("layer1", "layer2", "layer3", "layer4")}
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, channels, H, W) to (B, classes)."""
-        logits: Tensor = self.net(features)
-        return logits
-
-
-@BACKBONES.register("DenseNet")
-class DenseNet(Backbone):
-    """MONAI's DenseNet (Huang et al. 2017, arXiv:1608.06993); its defaults here are DenseNet-121's.
+    Of a `ResNet` the first convolution's stride decides the cost: `conv1_t_stride` 1 at 28 pixels; 2 at 128 and up is
+    four times cheaper, and without pooling stride 1 costs ten times as much on a CPU.
 
     Args:
         channels: Features that the stem gives.
-        classes: Logits an image.
-        width: Channels of the first convolution.
-        growth: Channels that each layer adds.
-        blocks: Layers of each block.
+        classes: Logits an image, or a pixel.
+        network: The class's name, such as `ResNet`, `DenseNet121`, `UNet`, `SwinUNETR`.
+        arguments: Its arguments but dimensions and channels, which follow from the data set.
+        multiple: A segmenter is given images padded to a multiple of this, at least twice: as much as it divides
+            height and width by.
+
+    Raises:
+        UsageError: There is no such network, or it does not take these arguments.
     """
 
     def __init__(
         self,
         channels: int,
         classes: int,
-        width: int = 64,
-        growth: int = 32,
-        blocks: Sequence[int] = (6, 12, 24, 16),
+        network: str,
+        arguments: Mapping[str, Any] | None = None,
+        multiple: int = 32,
     ) -> None:
         super().__init__()
-        self._settings = {"width": width, "growth": growth, "blocks": list(blocks)}
-        self.net = need("monai.networks.nets", PURPOSE).DenseNet(
-            spatial_dims=2,
-            in_channels=channels,
-            out_channels=classes,
-            init_features=width,
-            growth_rate=growth,
-            block_config=tuple(blocks),
-        )
+        self.network, self.arguments, self.multiple = network, dict(arguments or {}), multiple
+        if multiple < 1:
+            raise UsageError(f"{network}: multiple is {multiple}: give 1 or more")
+        self.net = _made(network, channels, classes, self.arguments)
+        self.per_pixel = _gives(self.net, channels, self.arguments.get("img_size", SIDE)) == 4
+
+    @property
+    def title(self) -> str:
+        """The network's name."""
+        return self.network
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments but `channels` and `classes`."""
-        return dict(self._settings)
-
-    def stages(self) -> dict[str, nn.Module]:
-        """The dense blocks."""
-        named = dict(self.net.features.named_children())
-        return {name: module for name, module in named.items() if name.startswith("denseblock")}
+        return {"network": self.network, "arguments": self.arguments, "multiple": self.multiple}
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, channels, H, W) to (B, classes)."""
-        logits: Tensor = self.net(features)
-        return logits
+        """(B, channels, H, W) to (B, classes) or (B, classes, H, W)."""
+        if not self.per_pixel:
+            return _logits(self.net, features)
+        height, width = features.shape[-2:]
+        # Two rows at the coarsest level: normalising a single value over itself would fail in training.
+        below, right = (max(-side % self.multiple, 2 * self.multiple - side) for side in (height, width))
+        return _logits(self.net, F.pad(features, (0, right, 0, below)))[..., :height, :width]
+
+
+def _made(network: str, channels: int, classes: int, arguments: Mapping[str, Any]) -> nn.Module:
+    """A network of MONAI; see `MonaiNet`."""
+    from monai.networks import nets  # noqa: PLC0415
+
+    kind: Any = getattr(nets, network, None)
+    known = isinstance(kind, type) and issubclass(kind, nn.Module)
+    taken = inspect.signature(kind).parameters if known else {}
+    given = {"spatial_dims": 2, "in_channels": channels, "n_input_channels": channels}
+    given |= {"out_channels": classes, "num_classes": classes, "pretrained": False}
+    given = {name: value for name, value in given.items() if name in taken}
+    if len(given.keys() - {"pretrained"}) != 3:
+        raise UsageError(f"{network!r}: no class of monai.networks.nets for images and classes of any number")
+    if clash := given.keys() & arguments.keys():
+        names = ", ".join(sorted(clash))
+        raise UsageError(
+            f"{network}: leave out {names}: the data set says it, and weights are not downloaded"
+        )
+    try:
+        made: nn.Module = kind(**given, **arguments)
+    except Exception as error:  # whatever a network of MONAI says of its arguments
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"{network} of MONAI does not take {dict(arguments)}: {reason}") from None
+    return made
+
+
+@torch.no_grad()
+def _gives(net: nn.Module, channels: int, size: int | Sequence[int]) -> int:
+    """Number of axes of the result: 2 of a classifier, 4 of a segmenter."""
+    height, width = (size, size) if isinstance(size, int) else size
+    axes = _logits(net.eval(), torch.zeros(1, channels, height, width)).ndim
+    net.train()
+    return axes
+
+
+def _logits(net: nn.Module, features: Tensor) -> Tensor:
+    """The result, or its first part: some give more than logits."""
+    found = net(features)
+    logits: Tensor = found[0] if isinstance(found, tuple | list) else found
+    return logits

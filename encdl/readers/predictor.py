@@ -32,7 +32,7 @@ MAX_MASK_CLASSES = 256
 
 @dataclass(frozen=True)
 class Answer:
-    """What a reader says about one file.
+    """The logits of one file.
 
     Attributes:
         logits: float32 on the CPU: (classes,) of a classifier, (classes, H, W) of a segmenter.

@@ -23,7 +23,7 @@ STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem]] = {
 """Stems by the name that a checkpoint keeps."""
 
 READER_KEY = "encdl_reader"
-"""Where a training checkpoint keeps what a reader is made of."""
+"""The key of a training checkpoint under which a reader's parts are described."""
 
 
 class NoReaderError(WeightsError):
@@ -48,7 +48,7 @@ class Reader(nn.Module):
         return logits
 
     def config(self) -> dict[str, Any]:
-        """What it is made of, as plain values.
+        """Its parts and their settings as plain values.
 
         Raises:
             UsageError: The backbone is not registered, so that `create` could not make it again.

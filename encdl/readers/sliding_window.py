@@ -7,7 +7,6 @@ from torch import Tensor
 
 from encdl.readers.reader import Reader
 from encdl.utils.errors import UsageError
-from encdl.utils.lazy import need
 
 WINDOWS_AT_ONCE = 16
 """Windows that make one batch: a matter of memory alone."""
@@ -34,10 +33,10 @@ def read_windows(
     Raises:
         UsageError: The reader gives one row of logits an image, or window or overlap are out of range.
     """
+    from monai.inferers import sliding_window_inference  # noqa: PLC0415
+
     if not reader.backbone.per_pixel:
-        raise UsageError(
-            f"{type(reader.backbone).__name__} gives no logits for each pixel: read images whole"
-        )
+        raise UsageError(f"{reader.backbone.title} gives no logits for each pixel: read images whole")
     if min(window) < 1 or not 0 <= overlap < 1:
         raise UsageError(
             f"a window needs a positive size and an overlap in [0, 1), not {window} and {overlap}"
@@ -56,7 +55,7 @@ def read_windows(
     if mask is not None and mask.shape != image.shape:
         raise UsageError(f"the mask has the shape {tuple(mask.shape)}, the image {tuple(image.shape)}")
     both = image if mask is None else torch.cat([image, mask], dim=1)
-    blended: Tensor = need("monai.inferers", "reading window by window").sliding_window_inference(
+    blended: Tensor = sliding_window_inference(
         both.float(),  # levels are exact in it, and MONAI blends in the type of what it cuts
         # Never larger than the image: MONAI would pad, and what lies outside would be read as grey.
         roi_size=(min(window[0], size[0]), min(window[1], size[1])),

@@ -1,4 +1,4 @@
-"""What stands between an image and a backbone: how a reader takes in ciphertext, or whatever else it is shown.
+"""Stems: the first layers of a reader, which take in ciphertext and mask, or a plaintext image.
 
 A ciphertext is c = x + m mod 256, with x the image and m the mask that `Cipher.field` gives. So, as whole numbers,
 
@@ -49,9 +49,9 @@ class Stem(nn.Module, ABC):
         self.convolution = nn.Conv2d(inputs, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
 
-    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments but `channels`, as plain values."""
+        return {"width": self.width}
 
     @abstractmethod
     def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
@@ -91,10 +91,6 @@ class PlainStem(Stem):
     def __init__(self, channels: int, width: int = 16) -> None:
         super().__init__(channels, channels, width)
 
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments but `channels`."""
-        return {"width": self.width}
-
     def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
         """The convolution of the levels, -1/2 to 1/2."""
         result: Tensor = self.convolution(image.float() / 255.0 - 0.5)
@@ -115,10 +111,6 @@ class KeyedStem(Stem):
 
     def __init__(self, channels: int, width: int = 16) -> None:
         super().__init__(channels, channels, width)
-
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments but `channels`."""
-        return {"width": self.width}
 
     def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
         """The convolutions of ciphertext, mask and carry, summed."""

@@ -27,7 +27,7 @@ LOG = logging.getLogger("encdl.serving")
 MAX_WAITING = 64
 """Connections at a time; more are told to come back (503)."""
 LINGER_S, LINGER_BYTES = 10.0, 1 << 27
-"""How long, and how much, a client may go on sending what was refused for its length."""
+"""Seconds and bytes that a client may go on sending after a refusal for length."""
 
 
 class Lingering(JSONResponse):

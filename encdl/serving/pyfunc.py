@@ -1,4 +1,4 @@
-"""What MLflow runs to make the model (its "models from code"): no pickle, so a model's files cannot run code of theirs.
+"""The code that MLflow makes the model by (its "models from code"): no pickle, so its files run no code of theirs.
 
 A copy of this file lies in every logged model.
 """

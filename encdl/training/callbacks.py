@@ -17,7 +17,7 @@ from torch import Tensor
 
 from encdl.data.base import ImageDataModule
 from encdl.data.batch import ImageBatch
-from encdl.training.panels import need_drawing, panel_png
+from encdl.training.panels import panel_png
 from encdl.training.tracking import run_logger
 from encdl.utils.errors import UsageError
 
@@ -43,19 +43,10 @@ LABELS = {
 
 @runtime_checkable
 class HasPanel(Protocol):
-    """A task that can show itself."""
+    """A task that can show itself; one with `captions(batch)` gives a few lines beside each image, too."""
 
     def panel(self, batch: ImageBatch) -> Mapping[str, Tensor]:
         """Name of a column to images, uint8 (B, C, H, W), in the order in which they are drawn."""
-        ...
-
-
-@runtime_checkable
-class Captioned(Protocol):
-    """A task that has something to say beside each image of its panel."""
-
-    def captions(self, batch: ImageBatch) -> list[str]:
-        """A few short lines for each image of the batch."""
         ...
 
 
@@ -75,12 +66,7 @@ class ImagePanel(Callback):
         self._validations = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Fail now rather than at the first validation if nothing can be drawn.
-
-        Raises:
-            UsageError: matplotlib is not installed.
-        """
-        need_drawing()
+        """Say where the panels go."""
         if stage == "fit" and isinstance(pl_module, HasPanel):
             place = "the MLflow run" if run_logger(trainer) is not None else "the run's folder"
             rank_zero_info(f"panels with plaintext images go into {place}: --no-panels leaves them out")
@@ -103,7 +89,7 @@ class ImagePanel(Callback):
             few = {name: values[: self.images] for name, values in batch.items()}
             with torch.no_grad():
                 columns = pl_module.panel(few)  # type: ignore[arg-type]  # a part of an ImageBatch is one
-                captions = pl_module.captions(few) if isinstance(pl_module, Captioned) else ()  # type: ignore[arg-type]
+                captions = getattr(pl_module, "captions", lambda _: ())(few)
             title = f"{_subject(trainer, pl_module)}, step {trainer.global_step}"
             png = panel_png(columns, title, self.images, captions)
             self._store(trainer, png, f"panels/step-{trainer.global_step:08d}.png")
@@ -293,7 +279,7 @@ def _results(metrics: Mapping[str, Tensor]) -> list[tuple[str, str]]:
 
 
 def _places(trainer: Trainer) -> list[tuple[str, str]]:
-    """Where the checkpoints and the run are."""
+    """Rows with the places of checkpoints and run."""
     rows: list[tuple[str, str]] = []
     best: list[str] = []
     last: list[str] = []

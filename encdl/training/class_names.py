@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 from jsonargparse import get_loader, set_loader
 
+from encdl.utils.recipes import with_base
+
 MODE = "encdl"
 """jsonargparse's name of YAML in which earlier names are read too."""
 
@@ -33,6 +35,7 @@ MOVED = {
 """Modules as earlier versions called them, and as they are called now."""
 
 RENAMED = {
+    "EncryptTask": {"weights": "loss_weights"},
     "RunLogger": {"experiment": "experiment_name", "log_model": "keep_reader"},
 }
 """Settings of classes as earlier versions called them, and as they are called now."""
@@ -53,7 +56,7 @@ def current(name: str) -> str:
 
 
 def _load(text: str) -> Any:
-    return _updated(get_loader("yaml")(text))
+    return _updated(with_base(get_loader("yaml")(text)))
 
 
 def _updated(value: Any) -> Any:

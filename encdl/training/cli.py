@@ -30,7 +30,7 @@ from encdl.ciphers.weights import SETTINGS_KEY
 from encdl.data.base import ImageDataModule
 from encdl.training import class_names
 from encdl.training.callbacks import EpochBar, ImagePanel, ProgressLines, ResultTable, TellHowToGoOn
-from encdl.training.log_reader import LogReader
+from encdl.training.model_logging import LogReaderModel
 from encdl.training.parallel import check_processes, plugins_for_jobs, synchronised
 from encdl.training.resume import Preempted, ResumePoint, SeededSteps
 from encdl.training.run_folder import CHECKPOINT, run_key
@@ -221,7 +221,7 @@ class TrainingCLI(LightningCLI):
         settings = self._get(self.config_init, "trainer")
         given = settings.get("callbacks") or []
         callbacks: list[Callback] = [*given] if isinstance(given, list) else [given]
-        usual: list[Callback] = [RunRecord(), ResultTable(), SeededSteps(), LogReader()]
+        usual: list[Callback] = [RunRecord(), ResultTable(), SeededSteps(), LogReaderModel()]
         if settings.get("enable_checkpointing") is not False and not settings.get("fast_dev_run"):
             usual.append(ModelCheckpoint(save_last=True))
         bar = settings.get("enable_progress_bar")

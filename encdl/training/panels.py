@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from encdl.ciphers.base import Cipher
@@ -16,10 +17,6 @@ from encdl.ciphers.damage import DAMAGES
 from encdl.files.label_masks import tinted
 from encdl.metrics import classical_repair
 from encdl.metrics.classical_repair import Kind
-from encdl.utils.lazy import need
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 PLAIN, CIPHERTEXT = "plain", "ciphertext"
 MASKS = ("truth", "prediction", "prediction, wrong key")
@@ -29,7 +26,7 @@ SHOWN_DAMAGES: tuple[tuple[str, str, Kind, str], ...] = (
     ("salt_pepper_5pct", "5 % hit", "hits", "median"),
     ("quarter_lost", "a quarter lost", "losses", "biharmonic"),
 )
-"""What the stored ciphertext suffers in a panel of a cipher: name, words, kind, and the classical repair shown."""
+"""Damages of the stored ciphertext in a panel of a cipher: name, words, kind, and the classical repair shown."""
 
 
 def panel_png(
@@ -49,16 +46,14 @@ def panel_png(
         A PNG file.
 
     Raises:
-        UsageError: matplotlib is not installed.
         ValueError: There is nothing to draw.
     """
-    figures = need_drawing()
     count = min([rows, *(len(images) for images in columns.values())]) if columns else 0
     if count == 0:
         raise ValueError("a panel needs at least one column with at least one image")
     width = len(columns) + (CIPHERTEXT in columns)
     size = (INCHES_PER_IMAGE * width, (INCHES_PER_IMAGE + 0.25) * count + 0.5)
-    figure = figures.Figure(figsize=size, dpi=100, layout="constrained")
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
     axes = figure.subplots(count, width, squeeze=False)
     figure.suptitle(title, fontsize=10)
     for row in range(count):
@@ -79,7 +74,7 @@ def panel_png(
 def cipher_columns(
     cipher: Cipher, image: Tensor, planes: Tensor, wrong: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """What a cipher makes of a batch, as columns of a panel: uint8 (B, C, H, W) by name.
+    """Ciphertext, decryption and repair of a batch as columns of a panel: uint8 (B, C, H, W) by name.
 
     Args:
         cipher: In evaluation mode.
@@ -121,15 +116,6 @@ def overlaid(image: Tensor, mask: Tensor, strength: float = 0.6) -> Tensor:
     """
     drawn = tinted(image.float().mean(1).cpu().numpy(), mask[:, 0].cpu().numpy(), strength)
     return torch.from_numpy(drawn).movedim(-1, 1).to(image.device)
-
-
-def need_drawing() -> Any:
-    """The module `matplotlib.figure`.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-    """
-    return need("matplotlib.figure", "drawing panels", "leave out ImagePanel")
 
 
 def _draw_image(place: Axes, image: np.ndarray, title: str) -> None:

@@ -37,7 +37,7 @@ FORMAT = "monai"
 """The format's name in the sealed metadata."""
 
 _SUFFIX = ".npy"
-"""What `encdl decrypt` makes of such a container."""
+"""Suffix of the file that `encdl decrypt` makes of such a container."""
 
 
 class Encrypt(Transform):  # type: ignore[misc]
@@ -74,7 +74,7 @@ class Encrypt(Transform):  # type: ignore[misc]
         """
         codec = load_codec(self._weights, self._device)
         cipher: Any = codec.cipher
-        settings = Settings(PlaneSpec(planes=cipher.planes), study=self._study, wrap=self._wrap)
+        settings = Settings(PlaneSpec(count=cipher.planes), study=self._study, wrap=self._wrap)
         stream = io.BytesIO()
         codec.encrypt(_document(img), self._key.get(), stream, settings, suffix=_SUFFIX)
         return stream.getvalue()
@@ -193,7 +193,7 @@ def image_of(document: Document) -> Image:
 
 
 def told_of(document: Document) -> dict[str, Any]:
-    """What `Encrypt` sealed beside the pixels: `kind`, and for a `MetaTensor` `meta` and `applied`.
+    """The metadata that `Encrypt` sealed beside the pixels: `kind`, and for a `MetaTensor` `meta` and `applied`.
 
     Raises:
         ContainerError: it is something else.

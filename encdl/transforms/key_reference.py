@@ -1,4 +1,4 @@
-"""How a transform holds its key, so that it can go to another process without the key being written anywhere."""
+"""Keys of transforms, which go to another process without being written anywhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from encdl.utils.errors import UsageError
 
 @dataclass(frozen=True)
 class KeyRef:
-    """Where a key is, and not the key: exactly one of `path` and `env`.
+    """The place of a key, not the key: exactly one of `path` and `env`.
 
     Attributes:
         path: of its file.

@@ -21,6 +21,7 @@ from monai.data.image_reader import (
 )
 from monai.data.utils import correct_nifti_header_if_necessary, is_supported_format
 from monai.utils.enums import MetaKeys
+from PIL import Image
 
 from encdl.files import container, formats
 from encdl.files.codecs import codec_of
@@ -29,7 +30,6 @@ from encdl.files.formats.base import Document
 from encdl.transforms.encryption import FORMAT, told_of
 from encdl.transforms.key_reference import KeyHolder, PipelineKey
 from encdl.utils.errors import ImageFileError, UsageError
-from encdl.utils.lazy import need
 
 Meta = dict[Any, Any]
 _IMAGES = ("png", "jpeg", "bmp")
@@ -160,12 +160,15 @@ def _image(document: Document) -> Any:
     if document.format in _NIFTI:
         return _nifti(stream.getvalue())
     if document.format == "dicom":
-        return need("pydicom", "reading DICOM").dcmread(stream, force=True)
-    return need("PIL.Image", "reading images").open(stream)
+        import pydicom  # noqa: PLC0415
+
+        return pydicom.dcmread(stream, force=True)
+    return Image.open(stream)
 
 
 def _nifti(data: bytes) -> Any:
-    nibabel = need("nibabel", "reading NIfTI")
+    import nibabel  # noqa: PLC0415
+
     kind = (
         nibabel.Nifti2Image
         if 540 in (int.from_bytes(data[:4], order) for order in ("little", "big"))

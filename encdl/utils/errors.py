@@ -49,7 +49,7 @@ def without_secrets(message: str) -> str:
 
 
 def explain(error: Exception) -> str:
-    """What is wrong, where, and what to do."""
+    """One line on what is wrong, where, and what to do."""
     match error:
         case ModuleNotFoundError():
             package = (error.name or str(error)).partition(".")[0]

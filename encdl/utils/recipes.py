@@ -1,7 +1,7 @@
 """Recipes that come with EncDL, by name.
 
 In a checkout they are `experiments/NAME.yaml`; a wheel holds copies of them, `encdl/recipes/NAME.yaml`. Nothing here
-imports more than the standard library: a mistyped name is told at once.
+imports more than the standard library before a file is read: a mistyped name is told at once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from encdl.utils.errors import UsageError
 
@@ -22,6 +23,8 @@ OTHERS = ("audit", "evaluate")
 VERBS = TRAINING.union(OTHERS)
 MERGING = frozenset({"fit", "validate", "test"})
 """Verbs that take several files, later ones over earlier ones."""
+BASE = "base"
+"""The setting by which a recipe names another one, which it changes a little."""
 OPTION, FILE, CHECKPOINT = "--recipe", "--config", "--ckpt_path"
 
 
@@ -66,6 +69,37 @@ def check_file(path: str | Path, verb: str = "fit") -> None:
     told = f"{OPTION} {near[0]} comes with EncDL" if near else f"`encdl {verb} {OPTION}` lists EncDL's own"
     kind = "file" if verb in OTHERS else "recipe"
     raise UsageError(f"{path}: no such {kind}: {told} ({FILE})")
+
+
+def read(path: str | Path) -> Any:
+    """The YAML of a file, over that of the recipe that it names as its base."""
+    import yaml  # noqa: PLC0415
+
+    return with_base(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+
+
+def with_base(content: Any) -> Any:
+    """Settings over those of the recipe that they name: `base: NAME`, without `.yaml`, of EncDL's own.
+
+    Of a class that is another one than the base's (`class_path`), no settings are taken over.
+
+    Raises:
+        UsageError: There is no such recipe.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get(BASE), str):
+        return content
+    own = dict(content)
+    file = folder() / f"{own.pop(BASE)}.yaml"
+    if not file.is_file():
+        raise UsageError(f"{BASE}: {file.stem}: no recipe of that name comes with EncDL")
+    return _over(read(file), own)
+
+
+def _over(base: Any, own: Any) -> Any:
+    kinds = [part.get("class_path") if isinstance(part, dict) else part for part in (base, own)]
+    if not isinstance(base, dict) or not isinstance(own, dict) or kinds[1] not in (None, kinds[0]):
+        return own
+    return {**base, **{name: _over(base.get(name), value) for name, value in own.items()}}
 
 
 def listing(verb: str) -> Iterator[str]:

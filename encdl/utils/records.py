@@ -80,7 +80,7 @@ def now() -> str:
 
 
 def device_name(device: str) -> str:
-    """What computes, in words."""
+    """Name of the device in words."""
     import torch  # noqa: PLC0415
 
     if device.startswith("cuda"):

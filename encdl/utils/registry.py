@@ -78,7 +78,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return sum(1 for _ in self)
 
     def unknown(self, name: object) -> str:
-        """What to say of a name that nothing has."""
+        """The message about an unknown name."""
         return (
             f"unknown {self.kind} {name!r}: this version knows {', '.join(self.registered)}; no installed package has "
             f"the entry point {name!r} of {self.group}, and no module in {PLUGINS} registers it"

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from encdl.utils import recipes
 from encdl.utils.errors import UsageError
 
 Settings = TypeVar("Settings")
@@ -46,7 +47,7 @@ def check_choice(settings: object, name: str, allowed: Collection[str]) -> None:
 
 
 def content(kind: type[Any], path: Path | None, what: str) -> dict[str, Any]:
-    """What a YAML file holds, by the names of a dataclass's fields; nothing without a file.
+    """The content of a YAML file, by the names of a dataclass's fields; nothing without a file.
 
     Args:
         kind: The dataclass.
@@ -91,7 +92,7 @@ def _mapping(path: Path) -> dict[str, Any]:
     import yaml  # noqa: PLC0415
 
     try:
-        found = yaml.safe_load(path.read_text())
+        found = recipes.read(path)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file: give a YAML file of settings") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -54,7 +54,7 @@ def planes(
     one: Cipher, image: Tensor, keys: list[ImageKeys], expansion: str = "full", period: int = 0
 ) -> Tensor:
     """Key planes for a batch of images, packed: uint8 (B, C, H, W)."""
-    spec = PlaneSpec(expansion=expansion, period=period, planes=one.planes)
+    spec = PlaneSpec(expansion=expansion, period=period, count=one.planes)
     return torch.from_numpy(key_planes([key.planes for key in keys], spec, *image.shape[1:]))
 
 

@@ -98,8 +98,7 @@ def scan(run: Run, agile: Path) -> Path:
 @pytest.fixture
 def files(run: Run) -> list[Path]:
     """a.encdl, b.encdl and sub/c.encdl under k.key; classifier.ckpt and segmenter.ckpt."""
-    from encdl.readers import ResNet18, UNet
-    from tests.reader_checkpoint import save_reader, smooth, tiny_reader
+    from tests.reader_checkpoint import resnet, save_reader, smooth, tiny_reader, unet
 
     Path("sub").mkdir()
     found = []
@@ -107,8 +106,8 @@ def files(run: Run) -> list[Path]:
         images.write(f"{name}.png", smooth(seed))
         assert run("encrypt", f"{name}.png", *KEYED, "--study", f"S{seed}")[0] == 0
         found.append(Path(f"{name}.encdl"))
-    save_reader("classifier.ckpt", tiny_reader(ResNet18))
-    save_reader("segmenter.ckpt", tiny_reader(UNet))
+    save_reader("classifier.ckpt", tiny_reader(resnet))
+    save_reader("segmenter.ckpt", tiny_reader(unet))
     return found
 
 

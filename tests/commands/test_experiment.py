@@ -21,7 +21,11 @@ model:
   class_path: encdl.training.tasks.classify.ClassifyTask
   init_args:
     view: {class_path: encdl.training.tasks.views.Ciphertext}
-    backbone: {class_path: encdl.readers.ResNet18, init_args: {width: 4, stride: 2}}
+    backbone:
+      class_path: MonaiNet
+      init_args:
+        network: ResNet
+        arguments: {block: basic, layers: [1, 1, 1, 1], block_inplanes: [4, 4, 4, 4]}
 data:
   class_path: encdl.data.npz.NpzImages
   init_args: {file: bars.npz, data_dir: DIR, batch_size: 8, augment: false}
@@ -170,7 +174,7 @@ def test_costs_are_timed_and_recorded(study: Path, tmp_path: Path, monkeypatch: 
     assert (record["task"], record["config"]) == ("reader-cost", recipe)
     assert record["metrics"]["memory"]["32px_batch1"]["keyed_to_plain"] > 0
     assert record["metrics"]["files"]["32px"]["wall"]["ciphertext_to_decrypt_then_infer"] > 0
-    assert record["reader"]["backbone"] == "ResNet18"
+    assert record["reader"]["backbone"] == "MonaiNet"
     assert not list((tmp_path / "w").iterdir())
     assert main([*told, "--output", str(target)]) == 2
 

@@ -17,13 +17,13 @@ from encdl.commands.many_files import gather
 from encdl.files import container, images
 from encdl.files.file_names import is_container
 from encdl.keys.key import Key, load_opener
-from encdl.readers import KeyedStem, PlainStem, Reader, ResNet18, UNet
+from encdl.readers import KeyedStem, PlainStem, Reader
 from encdl.readers.predictor import Predictor
 from encdl.training.tasks.views import Ciphertext, Plaintext, View
 from encdl.utils.errors import UsageError
 from tests.commands.conftest import KEYED, Run, rows
 from tests.commands.test_files import failed
-from tests.reader_checkpoint import CLASSES, SIZE, save_reader, smooth, tiny_reader
+from tests.reader_checkpoint import CLASSES, SIZE, resnet, save_reader, smooth, tiny_reader, unet
 from tests.training.tasks.support import trainer
 from tests.training.tasks.test_classify import Bars, stem, task
 
@@ -42,10 +42,10 @@ def test_a_classifier_fills_a_table(run: Run, files: list[Path]) -> None:
     table = rows(out)
     assert [row["file"] for row in table] == ["a.encdl", "b.encdl", "sub/c.encdl"]
     for seed, row in enumerate(table):
-        expected = logits_of_plaintext(ResNet18, smooth(seed)).softmax(0)
-        given = [float(row[f"probability of {name}"]) for name in CLASSES[ResNet18]]
+        expected = logits_of_plaintext(resnet, smooth(seed)).softmax(0)
+        given = [float(row[f"probability of {name}"]) for name in CLASSES[resnet]]
         assert given == pytest.approx(expected.tolist(), abs=2e-5)
-        assert row["predicted"] == CLASSES[ResNet18][int(np.argmax(given))]
+        assert row["predicted"] == CLASSES[resnet][int(np.argmax(given))]
     assert len({row["probability of ill"] for row in table}) == 3
     code, said, err = run("predict", *files, *KEYED, "--reader", "classifier.ckpt", "-o", "t.csv")
     assert (code, said, err) == (0, "t.csv: 3 files\n", "")
@@ -59,7 +59,7 @@ def test_a_segmenter_writes_masks(run: Run, files: list[Path]) -> None:
     assert out == "out: masks of 3 files, with the levels 0 background, 1 tumour, 2 oedema\n"
     for seed, name in enumerate("abc"):
         mask = images.read(f"out/{name}.mask.png")
-        logits = logits_of_plaintext(UNet, smooth(seed))
+        logits = logits_of_plaintext(unet, smooth(seed))
         first, second = logits.topk(2, dim=0).values
         clear = (first - second > 1e-4).numpy()  # rounding decides the others
         assert clear.mean() > 0.99
@@ -80,7 +80,7 @@ def test_every_post_processing_and_every_kind_of_key(run: Run, folder: Path, pro
     assert run("encrypt", "p.png", *KEYED, "--postprocess", process, "--study", "S")[0] == 0
     assert run("grant", *KEYED, "--study", "S", "-o", "study.grant")[0] == 0
     assert run("grant", *KEYED, "--file", "p.encdl", "-o", "file.grant")[0] == 0
-    for backbone in (ResNet18, UNet):
+    for backbone in (resnet, unet):
         predictor = Predictor.load(save_reader("r.ckpt", tiny_reader(backbone)))
         expected = logits_of_plaintext(backbone, smooth())
         for name in ("k.key", "study.grant", "file.grant"):
@@ -91,7 +91,7 @@ def test_every_post_processing_and_every_kind_of_key(run: Run, folder: Path, pro
 
 
 def test_a_network_trained_on_plaintext_reads_ciphertext(run: Run, files: list[Path], coupled: Path) -> None:
-    plain = tiny_reader(ResNet18, PlainStem)
+    plain = tiny_reader(resnet, PlainStem)
     save_reader("plain.ckpt", plain, view="Plaintext")
     code, out, _ = run("predict", *files, *KEYED, "--reader", "plain.ckpt")
     assert code == 0
@@ -128,7 +128,7 @@ def test_what_training_wrote_is_read(run: Run, folder: Path, view: type[View]) -
         expected = plain(torch.as_tensor(image)[None]).softmax(1)[0]
     given = [float(row[f"probability of {name}"]) for name in ("level", "upright")]
     assert given == pytest.approx(expected.tolist(), abs=2e-5)
-    untrained = torch.load(save_reader("tiny.ckpt", tiny_reader(ResNet18)), weights_only=True)
+    untrained = torch.load(save_reader("tiny.ckpt", tiny_reader(resnet)), weights_only=True)
     written = torch.load("last.ckpt", weights_only=True)
     for key in (readers.READER_KEY, weights.CHECKPOINT_KEY):
         assert set(untrained[key]) == set(written[key])
@@ -169,7 +169,7 @@ class Watch(TorchDispatchMode):
 @pytest.mark.parametrize("view", ["Ciphertext", "Plaintext"])
 def test_the_image_is_never_formed(run: Run, files: list[Path], view: str) -> None:
     stem = PlainStem if view == "Plaintext" else KeyedStem
-    predictor = Predictor.load(save_reader("r.ckpt", tiny_reader(UNet, stem), view=view))
+    predictor = Predictor.load(save_reader("r.ckpt", tiny_reader(unet, stem), view=view))
     key = Key.load("k.key")
     with Watch(smooth()) as watch:
         predictor.read("a.encdl", key)
@@ -194,7 +194,7 @@ def test_nothing_that_is_written_shows_the_image(
         "encdl.ciphers.agile.AgileCipher._decrypt",
     ):
         monkeypatch.setattr(place, never)
-    reader = tiny_reader(UNet)
+    reader = tiny_reader(unet)
     for parameter in reader.backbone.parameters():
         parameter.data.zero_()
     save_reader("r.ckpt", reader)

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from encdl import readers
 from encdl.ciphers import weights
 from encdl.cli import main
 from encdl.files import images
 from encdl.keys.key import Key
-from encdl.readers import KeyedStem, KeylessStem, PlainStem, Reader, ResNet18, UNet
+from encdl.readers import KeyedStem, KeylessStem, MonaiNet, PlainStem, Reader
 from encdl.readers.predictor import Predictor
 from tests.commands.conftest import KEYED, Run, rows
 from tests.commands.test_files import failed, noise
-from tests.reader_checkpoint import SIZE, save_reader, smooth, tiny_reader
+from tests.reader_checkpoint import SIZE, resnet, save_reader, smooth, tiny_reader, unet
 
 
 def test_a_bad_file_does_not_stop_the_others(
@@ -83,7 +82,8 @@ def test_images_that_the_reader_cannot_read(run: Run, files: list[Path]) -> None
     assert run("predict", *options, "--reader", "classifier.ckpt", "--any-size")[0] == 0
     assert run("predict", *options, "--reader", "segmenter.ckpt", "-o", "out")[0] == 0
     assert images.read("out/small.mask.png").shape == (1, 1)
-    dense = Reader(KeyedStem(1, 4), readers.DenseNet(4, 3, width=8, growth=4, blocks=[1, 1, 1])).eval()
+    small = {"init_features": 8, "growth_rate": 4, "block_config": [1, 1, 1]}
+    dense = Reader(KeyedStem(1, 4), MonaiNet(4, 3, "DenseNet", small)).eval()
     save_reader("dense.ckpt", dense, classes=["a", "b", "c"])
     failed(run("predict", *options, "--reader", "dense.ckpt", "--any-size"), "1x1 pixels are too few")
 
@@ -91,7 +91,7 @@ def test_images_that_the_reader_cannot_read(run: Run, files: list[Path]) -> None
 def test_colour(run: Run, folder: Path) -> None:
     images.write("c.png", np.stack([smooth(seed) for seed in range(3)], axis=2))
     assert run("encrypt", "c.png", *KEYED, "--postprocess", "both")[0] == 0
-    plain = tiny_reader(UNet, PlainStem, channels=3)
+    plain = tiny_reader(unet, PlainStem, channels=3)
     predictor = Predictor.load(save_reader("r.ckpt", plain, view="Plaintext"))
     answer = predictor.read("c.encdl", Key.load("k.key"))
     image = torch.from_numpy(images.read("c.png").copy()).movedim(2, 0)[None]
@@ -104,19 +104,19 @@ def test_readers_that_cannot_serve(run: Run, files: list[Path], agile: Path) -> 
     def predict(reader: object, *words: object) -> tuple[int, str, str]:
         return run("predict", "a.encdl", *KEYED, "--reader", reader, *words)
 
-    keyless = save_reader("keyless.ckpt", tiny_reader(ResNet18, KeylessStem), view="Keyless")
+    keyless = save_reader("keyless.ckpt", tiny_reader(resnet, KeylessStem), view="Keyless")
     failed(predict(keyless), "keyless.ckpt: was trained without the key (view Keyless, KeylessStem)")
-    odd = save_reader("odd.ckpt", tiny_reader(ResNet18, PlainStem), view="Keyless")
+    odd = save_reader("odd.ckpt", tiny_reader(resnet, PlainStem), view="Keyless")
     failed(predict(odd), "trained without the key (view Keyless, PlainStem)")
-    plain = save_reader("plain.ckpt", tiny_reader(ResNet18, PlainStem), view="Plaintext")
+    plain = save_reader("plain.ckpt", tiny_reader(resnet, PlainStem), view="Plaintext")
     failed(predict(plain, "--weights", "thesis"), "cipher 'thesis' is not exact")
     failed(
         predict("classifier.ckpt", "--weights", "thesis"), "reads no others (cipher 'thesis' is not exact)"
     )
-    wild = tiny_reader(ResNet18)
+    wild = tiny_reader(resnet)
     wild.stem.convolution.weight.data.fill_(float("nan"))
     failed(predict(save_reader("wild.ckpt", wild)), "a.encdl: the reader's answer is no number")
-    many = Reader(KeyedStem(1, 4), ResNet18(4, 300, width=4))
+    many = Reader(KeyedStem(1, 4), resnet(4, 300, width=4))
     failed(predict(save_reader("many.ckpt", many, classes=["x"] * 300)), "tells 300 classes, more than 256")
     torch.save([1], "list.ckpt")
     Path("empty.ckpt").touch()
@@ -135,7 +135,7 @@ def test_readers_that_cannot_serve(run: Run, files: list[Path], agile: Path) -> 
 def test_a_reader_of_the_baseline_reads_the_baseline(run: Run, files: list[Path]) -> None:
     """Its ciphertext is not exact, so that the mask is what training took for it."""
     thesis = weights.load("thesis")
-    save_reader("r.ckpt", tiny_reader(ResNet18), thesis)
+    save_reader("r.ckpt", tiny_reader(resnet), thesis)
     assert run("encrypt", "a.png", *KEYED, "--weights", "thesis", "-o", "t.encdl")[0] == 0
     code, out, _ = run("predict", "t.encdl", *KEYED, "--reader", "r.ckpt")
     assert (code, len(rows(out))) == (0, 1)
@@ -221,7 +221,7 @@ def test_the_bar_is_for_terminals_and_long_runs(
 def test_odd_names_of_files_and_classes(run: Run, files: list[Path]) -> None:
     odd = os.fsdecode(b"x,\xff\n.encdl")
     os.rename("a.encdl", odd)
-    save_reader("r.ckpt", tiny_reader(ResNet18), classes=["a,b", 'say "c"', "d\u00e9"])
+    save_reader("r.ckpt", tiny_reader(resnet), classes=["a,b", 'say "c"', "d\u00e9"])
     assert run("predict", odd, "b.encdl", *KEYED, "--reader", "r.ckpt", "-o", "t.csv")[0] == 0
     with Path("t.csv").open(newline="") as stream:
         table = list(csv.reader(stream))

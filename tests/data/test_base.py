@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -151,20 +150,6 @@ def test_empty_split() -> None:
 
     with pytest.raises(DataError, match="Empty has no images in its train split"):
         Empty(crop=8).setup("fit")
-
-
-def test_missing_library_names_what_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "monai.data", None)
-    with pytest.raises(UsageError, match="reading data sets needs monai, which is not installed here"):
-        Tiny(crop=8).setup("fit")
-
-
-def test_missing_albumentations_matters_only_for_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "albumentations", None)
-    monkeypatch.delitem(sys.modules, "encdl.data.augment", raising=False)
-    Tiny(crop=8, augment=False).setup("fit")
-    with pytest.raises(UsageError, match=r"augmentation \(data\.init_args\.augment\) needs albumentations"):
-        Tiny(crop=8, augment=True).setup("fit")
 
 
 def test_class_counts() -> None:

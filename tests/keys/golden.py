@@ -31,10 +31,10 @@ from encdl.keys import (
 FOLDER = Path(__file__).parent.parent / "golden"
 SEEDS = [bytes(32), bytes(range(32)), sha256(b"golden").digest()]
 SPECS = [
-    *(PlaneSpec(map=name, planes=3) for name in MAPS),
+    *(PlaneSpec(map=name, count=3) for name in MAPS),
     PlaneSpec(),
-    PlaneSpec(expansion="coprime", planes=4, period=5),
-    PlaneSpec(expansion="periodic", planes=2, period=3),
+    PlaneSpec(expansion="coprime", count=4, period=5),
+    PlaneSpec(expansion="periodic", count=2, period=3),
 ]
 END = datetime(2031, 1, 31, 23, 59, 59, tzinfo=UTC)
 CHANNELS, HEIGHT, WIDTH = 2, 9, 7

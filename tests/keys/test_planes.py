@@ -24,12 +24,12 @@ from encdl.utils.errors import UsageError
 
 quiet = pytest.mark.filterwarnings("ignore::encdl.keys.planes.WeakPlanesWarning")
 specs = st.one_of(
-    st.builds(PlaneSpec, map=st.sampled_from(tuple(MAPS)), planes=st.integers(1, 8)),
+    st.builds(PlaneSpec, map=st.sampled_from(tuple(MAPS)), count=st.integers(1, 8)),
     st.builds(
         PlaneSpec,
         map=st.sampled_from(tuple(MAPS)),
         expansion=st.sampled_from(["coprime", "periodic"]),
-        planes=st.integers(1, 8),
+        count=st.integers(1, 8),
         period=st.integers(2, 24),
     ),
 )
@@ -48,7 +48,7 @@ def test_shape_values_and_batch(spec: PlaneSpec, batch: int, channels: int, heig
     assert planes.shape == (batch, channels, height, width)
     assert planes.dtype == np.uint8
     assert planes.flags.c_contiguous
-    assert planes.max() < 1 << spec.planes
+    assert planes.max() < 1 << spec.count
     last = key_planes(subkeys(batch)[-1:], spec, channels, height, width)
     np.testing.assert_array_equal(planes[-1:], last)
 
@@ -57,13 +57,13 @@ def test_full_planes_are_the_bytes_of_the_sequence() -> None:
     data = byte_sequence("logistic+chacha20", subkeys(2), 2 * 3 * 7).reshape(2, 2, 3, 7)
     np.testing.assert_array_equal(key_planes(subkeys(2), PlaneSpec(), 2, 3, 7), data)
     for count in range(1, 8):
-        planes = key_planes(subkeys(2), PlaneSpec(planes=count), 2, 3, 7)
+        planes = key_planes(subkeys(2), PlaneSpec(count=count), 2, 3, 7)
         np.testing.assert_array_equal(planes, data % 2**count)
 
 
 @quiet
 def test_periodic_planes_repeat_their_tile() -> None:
-    spec = PlaneSpec(expansion="periodic", planes=3, period=4)
+    spec = PlaneSpec(expansion="periodic", count=3, period=4)
     planes = key_planes(subkeys(1), spec, 2, 10, 9)
     tile = key_planes(subkeys(1), replace(spec, expansion="full", period=0), 2, 4, 4)
     for y, x in itertools.product(range(10), range(9)):
@@ -72,7 +72,7 @@ def test_periodic_planes_repeat_their_tile() -> None:
 
 @quiet
 def test_coprime_planes_repeat_with_their_own_periods() -> None:
-    spec = PlaneSpec(expansion="coprime", planes=3, period=4)
+    spec = PlaneSpec(expansion="coprime", count=3, period=4)
     assert coprime_sides(3, 4) == [4, 3, 5]
     planes = key_planes(subkeys(1), spec, 2, 13, 11)[0]
     stream = byte_sequence(spec.map, subkeys(1), 2 * (16 + 9 + 25))[0]
@@ -121,16 +121,16 @@ def test_a_chaotic_map_alone_warns() -> None:
     [
         (PlaneSpec(), (1, 256, 256), 256),
         (PlaneSpec(), (1, 2, 2), 32),
-        (PlaneSpec(planes=1), (3, 5, 5), 75),
+        (PlaneSpec(count=1), (3, 5, 5), 75),
         (PlaneSpec(map="chacha20"), (1, 256, 256), 256),
         (PlaneSpec(map="logistic"), (1, 256, 256), 64),
         (PlaneSpec(map="tent"), (1, 256, 256), 94),
         (PlaneSpec(map="tent"), (1, 2, 2), 32),
-        (PlaneSpec(expansion="periodic", planes=2, period=4), (1, 64, 64), 32),
-        (PlaneSpec(expansion="periodic", planes=2, period=4), (1, 3, 64), 24),
-        (PlaneSpec(expansion="periodic", planes=8, period=32), (1, 64, 64), 256),
-        (PlaneSpec(expansion="coprime", planes=3, period=4), (1, 64, 64), 50),
-        (PlaneSpec(expansion="coprime", planes=3, period=4), (1, 64, 4), 16 + 9 + 20),
+        (PlaneSpec(expansion="periodic", count=2, period=4), (1, 64, 64), 32),
+        (PlaneSpec(expansion="periodic", count=2, period=4), (1, 3, 64), 24),
+        (PlaneSpec(expansion="periodic", count=8, period=32), (1, 64, 64), 256),
+        (PlaneSpec(expansion="coprime", count=3, period=4), (1, 64, 64), 50),
+        (PlaneSpec(expansion="coprime", count=3, period=4), (1, 64, 4), 16 + 9 + 20),
         (PlaneSpec(expansion="coprime", period=32), (1, 64, 64), 256),
     ],
 )
@@ -148,10 +148,10 @@ def test_spec_round_trip(spec: PlaneSpec) -> None:
     [
         ({"map": "lorenz"}, "unknown map"),
         ({"expansion": "spiral"}, "unknown expansion 'spiral': choose one of full, coprime, periodic"),
-        ({"planes": 0}, "planes must be a whole number from 1 to 8, not 0"),
-        ({"planes": 9}, "planes"),
-        ({"planes": True}, "planes"),
-        ({"planes": 8.0}, "planes"),
+        ({"count": 0}, "planes must be a whole number from 1 to 8, not 0"),
+        ({"count": 9}, "planes"),
+        ({"count": True}, "planes"),
+        ({"count": 8.0}, "planes"),
         ({"period": 8}, "repeats nothing"),
         ({"period": -1}, "repeats nothing"),
         ({"expansion": "periodic"}, "period of expansion 'periodic' must be a whole number from 1 to 4096"),

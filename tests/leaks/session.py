@@ -15,10 +15,9 @@ import numpy as np
 from encdl.files import container, images
 from encdl.keys.key import load_opener
 from encdl.keys.passphrases import Passphrase
-from encdl.readers import ResNet18, UNet
 from tests.leaks.search import secrets_of
 from tests.leaks.verbs import BROKEN, KEY_FILES, RIGHT, WORDS, WRONG
-from tests.reader_checkpoint import save_reader, tiny_reader
+from tests.reader_checkpoint import resnet, save_reader, tiny_reader, unet
 from tests.stores import make_store
 
 DRIVER = """
@@ -98,8 +97,8 @@ def session(folder: Path) -> Session:
     (folder / "tmp").mkdir()
     (folder / "tiny.yaml").write_text(CONFIG)
     make_store(folder / "runs")
-    save_reader(folder / "classifier.ckpt", tiny_reader(ResNet18))
-    save_reader(folder / "segmenter.ckpt", tiny_reader(UNet))
+    save_reader(folder / "classifier.ckpt", tiny_reader(resnet))
+    save_reader(folder / "segmenter.ckpt", tiny_reader(unet))
     images.write(folder / "scan.png", np.random.default_rng(0).integers(0, 256, (24, 30), dtype=np.uint8))
     right, wrong = ([(words, "") for words in tasks] for tasks in (RIGHT, WRONG))
     run(folder, [*right[:1], (ENVIRONMENT, "python"), *right[1:], (DAMAGE, "python"), *wrong, *BROKEN])

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from encdl.readers import KeyedStem, KeylessStem, PlainStem, Reader, ResNet18, UNet, keyed
+from encdl.readers import KeyedStem, KeylessStem, PlainStem, Reader, keyed
 from encdl.utils.errors import UsageError
-from tests.reader_checkpoint import tiny_reader
+from tests.reader_checkpoint import resnet, tiny_reader, unet
 
 
-@pytest.mark.parametrize("backbone", [ResNet18, UNet])
+@pytest.mark.parametrize("backbone", [resnet, unet])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_it_reads_ciphertext_as_the_other_reads_the_image(backbone: type[Any], channels: int) -> None:
     plain = tiny_reader(backbone, PlainStem, channels)
@@ -25,7 +25,7 @@ def test_it_reads_ciphertext_as_the_other_reads_the_image(backbone: type[Any], c
 
 @pytest.mark.parametrize("training", [True, False])
 def test_it_shares_parameters_and_mode(training: bool) -> None:
-    plain = tiny_reader(ResNet18, PlainStem).train(training)
+    plain = tiny_reader(resnet, PlainStem).train(training)
     twin = keyed(plain)
     assert isinstance(twin.stem, KeyedStem)
     assert [id(value) for value in twin.parameters()] == [id(value) for value in plain.parameters()]
@@ -35,6 +35,6 @@ def test_it_shares_parameters_and_mode(training: bool) -> None:
 
 @pytest.mark.parametrize("stem", [KeyedStem, KeylessStem])
 def test_other_readers_have_none(stem: type[Any]) -> None:
-    reader: Reader = tiny_reader(ResNet18, stem)
+    reader: Reader = tiny_reader(resnet, stem)
     with pytest.raises(UsageError, match=f"a {stem.__name__} has no keyed twin"):
         keyed(reader)

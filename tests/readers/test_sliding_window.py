@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from encdl.ciphers import weights
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import Backbone, KeyedStem, PlainStem, Reader, ResNet18, UNet, read_windows
+from encdl.readers import Backbone, KeyedStem, PlainStem, Reader, read_windows
 from encdl.training.tasks.key_planes import fresh_planes
 from encdl.utils.errors import UsageError
+from tests.reader_checkpoint import resnet, unet
 
 
 class Local(Backbone):
@@ -110,7 +111,7 @@ def test_a_small_image_is_read_whole() -> None:
 
 def test_a_image_alone_is_read_as_in_a_batch() -> None:
     torch.manual_seed(0)
-    read = Reader(KeyedStem(1, 4), UNet(4, 3, widths=[4, 8])).eval().requires_grad_(False)
+    read = Reader(KeyedStem(1, 4), unet(4, 3, widths=[4, 8])).eval().requires_grad_(False)
     image, mask = noise(3, 1, 40, 70), noise(3, 1, 40, 70, seed=1)
     together = read_windows(read, image, mask, (32, 32))
     for index in range(3):
@@ -120,8 +121,8 @@ def test_a_image_alone_is_read_as_in_a_batch() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     image = noise(1, 1, 40, 40)
-    with pytest.raises(UsageError, match="ResNet18 gives no logits for each pixel"):
-        read_windows(Reader(PlainStem(1), ResNet18(16, 2, width=4)), image, None, (32, 32))
+    with pytest.raises(UsageError, match="ResNet gives no logits for each pixel"):
+        read_windows(Reader(PlainStem(1), resnet(16, 2, width=4)), image, None, (32, 32))
     for window, overlap in (((0, 32), 0.25), ((32, 32), 1.0), ((32, 32), -0.1), ((32, 32), float("nan"))):
         with pytest.raises(UsageError, match="a window needs"):
             read_windows(reader(), image, image, window, overlap)

@@ -14,8 +14,8 @@ import requests
 from encdl import __version__
 from encdl.cli import main
 from encdl.keys.key import Key
-from encdl.readers import ResNet18
 from encdl.serving.service import Service
+from tests.reader_checkpoint import resnet
 from tests.serving.support import Record, noise, reader_file, record, running, service
 
 LIMIT = 100_000
@@ -23,7 +23,7 @@ LIMIT = 100_000
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Service:
-    return service(tmp_path_factory.mktemp("reader"), ResNet18)
+    return service(tmp_path_factory.mktemp("reader"), resnet)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_wrong_settings(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert main(["serve", "--reader", str(reader_file(tmp_path, ResNet18)), *words]) == 2
+    assert main(["serve", "--reader", str(reader_file(tmp_path, resnet)), *words]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert said in line
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,15 @@ import pytest
 from PIL import Image
 
 from encdl.keys.key import Grant, Key
-from encdl.readers import ResNet18, UNet
 from encdl.readers.predictor import Predictor
 from encdl.serving.service import MAX_RECORDS, RefusedError, Service, parse
-from tests.reader_checkpoint import CLASSES, SIZE
+from tests.reader_checkpoint import CLASSES, SIZE, resnet, unet
 from tests.serving.support import Record, noise, record, service
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Service:
-    return service(tmp_path_factory.mktemp("reader"), ResNet18)
+    return service(tmp_path_factory.mktemp("reader"), resnet)
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +47,14 @@ def test_a_classifier_tells_what_predict_tells(
     assert told[0] != told[1]
     for one, answer in zip((good, other), told, strict=True):
         known = expected(classifier.predictor, one, tmp_path)
-        assert answer["predicted"] == CLASSES[ResNet18][int(known.best)]
-        given = [answer[f"probability of {name}"] for name in CLASSES[ResNet18]]
+        assert answer["predicted"] == CLASSES[resnet][int(known.best)]
+        given = [answer[f"probability of {name}"] for name in CLASSES[resnet]]
         assert given == pytest.approx(known.probabilities.tolist(), abs=1e-5)
     json.dumps(told)
 
 
 def test_a_segmenter_gives_a_mask(tmp_path: Path, good: Record) -> None:
-    segmenter = service(tmp_path, UNet)
+    segmenter = service(tmp_path, unet)
     [answer] = segmenter.answer([good])
     mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]))))
     np.testing.assert_array_equal(mask, expected(segmenter.predictor, good, tmp_path).best)
@@ -62,79 +62,58 @@ def test_a_segmenter_gives_a_mask(tmp_path: Path, good: Record) -> None:
     assert len(np.unique(mask)) > 1
 
 
-def spoilt(good: Record, change: str, folder: Path, key: Key) -> Any:
-    content = bytearray(base64.b64decode(good["container"]))
-    match change:
-        case "grant of another file":
-            return good | {"grant": record(folder, key, noise(2))["grant"]}
-        case "grant of another owner":
-            return good | {"grant": record(folder, Key.generate(), noise())["grant"]}
-        case "master key":
-            key.save(folder / "k.key", force=True)
-            return good | {"grant": (folder / "k.key").read_text()}
-        case "mistyped grant":
-            return good | {"grant": good["grant"][:-3] + "AAA"}
-        case "no grant at all":
-            return good | {"grant": "please"}
-        case "foreign letters":
-            return good | {"grant": "\ud800 grüße"}
-        case "empty grant":
-            return good | {"grant": ""}
-        case "a changed byte":
-            content[-40] ^= 1
-        case "a cut":
-            content = content[:-9]
-        case "something behind":
-            content += b"more"
-        case "nothing":
-            content.clear()
-        case "an image":
-            content = bytearray(b"\x89PNG\r\n\x1a\n" + bytes(100))
-        case "another size":
-            return record(folder, key, noise(0, (8, 9)))
-        case "16 bit":
-            return record(folder, key, noise().astype(np.uint16))
-        case "colour":
-            return record(folder, key, noise(0, (*SIZE, 3)))
-        case "not base64":
-            return good | {"container": "!!"}
-        case "a number":
-            return good | {"container": 5}
-        case "a field more":
-            return good | {"study": "S"}
-        case "a list":
-            return [1]
-    return good | {"container": base64.b64encode(content).decode()}
+def content(good: Record, change: Callable[[bytes], bytes]) -> Record:
+    return good | {"container": base64.b64encode(change(base64.b64decode(good["container"]))).decode()}
 
 
-@pytest.mark.parametrize(
-    ("change", "status", "said"),
-    [
-        ("grant of another file", 403, "this grant opens the file with nonce"),
-        ("grant of another owner", 403, "was encrypted with key"),
-        ("master key", 400, "is a master key: keep that to yourself"),
-        ("mistyped grant", 400, "the grant is cut or altered"),
-        ("no grant at all", 400, "the grant is not an EncDL key file"),
-        ("foreign letters", 400, "the grant is not a key file"),
-        ("empty grant", 400, "the grant is empty"),
-        ("a changed byte", 422, "was changed after it was written"),
-        ("a cut", 422, "is cut"),
-        ("something behind", 422, "after its end"),
-        ("nothing", 422, "is empty"),
-        ("an image", 422, "is not an EncDL file"),
-        ("another size", 422, "is 8x9 pixels, the reader was trained on 21x30"),
-        ("16 bit", 422, "holds uint16 levels"),
-        ("colour", 422, "has 3 channels, the reader takes 1 channel"),
-        ("not base64", 422, "is not base64"),
-        ("a number", 422, "must be texts"),
-        ("a field more", 422, "must have the fields container and grant"),
-        ("a list", 422, "must have the fields container and grant"),
-    ],
-)
+def master(folder: Path, key: Key) -> str:
+    key.save(folder / "k.key", force=True)
+    return (folder / "k.key").read_text()
+
+
+BAD: dict[str, tuple[int, str, Callable[[Record, Path, Key], Any]]] = {
+    "grant of another file": (
+        403, "this grant opens the file with nonce",
+        lambda good, at, key: good | {"grant": record(at, key, noise(2))["grant"]},
+    ),
+    "grant of another owner": (
+        403, "was encrypted with key",
+        lambda good, at, _: good | {"grant": record(at, Key.generate(), noise())["grant"]},
+    ),
+    "master key": (400, "is a master key: keep that", lambda good, at, key: good | {"grant": master(at, key)}),
+    "mistyped": (400, "the grant is cut or altered", lambda good, *_: good | {"grant": good["grant"][:-3] + "AAA"}),
+    "no grant": (400, "the grant is not an EncDL key file", lambda good, *_: good | {"grant": "please"}),
+    "foreign letters": (400, "the grant is not a key file", lambda good, *_: good | {"grant": "\ud800 grüße"}),
+    "empty grant": (400, "the grant is empty", lambda good, *_: good | {"grant": ""}),
+    "a changed byte": (
+        422, "was changed after it was written",
+        lambda good, *_: content(good, lambda old: old[:-40] + bytes([old[-40] ^ 1]) + old[-39:]),
+    ),
+    "a cut": (422, "is cut", lambda good, *_: content(good, lambda b: b[:-9])),
+    "more behind": (422, "after its end", lambda good, *_: content(good, lambda b: b + b"more")),
+    "nothing": (422, "is empty", lambda good, *_: content(good, lambda _: b"")),
+    "an image": (422, "is not an EncDL file", lambda good, *_: content(good, lambda _: b"\x89PNG" + bytes(104))),
+    "another size": (422, "is 8x9 pixels, the reader was trained", lambda _, *of: record(*of, noise(0, (8, 9)))),
+    "16 bit": (422, "holds uint16 levels", lambda _, *of: record(*of, noise().astype(np.uint16))),
+    "colour": (422, "has 3 channels, the reader takes 1 channel", lambda _, *of: record(*of, noise(0, (*SIZE, 3)))),
+    "not base64": (422, "is not base64", lambda good, *_: good | {"container": "!!"}),
+    "a number": (422, "must be texts", lambda good, *_: good | {"container": 5}),
+    "a field more": (422, "must have the fields container and grant", lambda good, *_: good | {"study": "S"}),
+    "a list": (422, "must have the fields container and grant", lambda *_: [1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "said", "spoil"), BAD.values(), ids=BAD)
 def test_bad_records_are_refused_with_a_reason(
-    classifier: Service, good: Record, key: Key, tmp_path: Path, change: str, status: int, said: str
+    classifier: Service,
+    good: Record,
+    key: Key,
+    tmp_path: Path,
+    status: int,
+    said: str,
+    spoil: Callable[[Record, Path, Key], Any],
 ) -> None:
-    bad = spoilt(good, change, tmp_path, key)
+    bad = spoil(good, tmp_path, key)
     with pytest.raises(RefusedError) as caught:
         classifier.answer([good, bad])
     told = str(caught.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from encdl.training import callbacks
 from encdl.training.callbacks import ImagePanel, ProgressLines, ResultTable
 from encdl.training.panels import panel_png
 from encdl.training.tracking import RunLogger
-from encdl.utils.errors import UsageError
 from tests.stores import make_store
 from tests.tiny_task import TinyData, TinyTask
 
@@ -182,9 +180,3 @@ def test_no_table_after_validation(tmp_path: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     trainer.validate(TinyTask(), TinyData(), verbose=False)
     assert capsys.readouterr().out == ""
-
-
-def test_missing_matplotlib_is_told_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UsageError, match=r"drawing panels needs matplotlib.*or leave out ImagePanel"):
-        fit(tmp_path, ImagePanel())

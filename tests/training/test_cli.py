@@ -381,24 +381,6 @@ def test_two_processes_make_one_run(config: str) -> None:
     assert result.stdout.count("decrypted exactly") == 1
 
 
-@pytest.mark.slow
-def test_a_machine_without_mlflow_still_trains(config: str) -> None:
-    code = (
-        "import sys; from importlib.machinery import PathFinder\n"
-        "class Missing(PathFinder):\n"
-        "    def find_spec(name, path=None, target=None):\n"
-        "        hidden = name.split('.')[0] in {'mlflow', 'albumentations'}\n"
-        "        return None if hidden else PathFinder.find_spec(name, path, target)\n"
-        "sys.meta_path = [Missing if each is PathFinder else each for each in sys.meta_path]\n"
-        "from encdl.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    result = run_python("-c", code, "fit", "--config", config, "--trainer.logger", "false")
-    assert result.returncode == 0, result.stderr
-    refused = run_python("-c", code, "fit", "--config", config)
-    assert refused.returncode == 2
-    assert "needs mlflow, which is not installed here" in refused.stderr.splitlines()[-1]
-
-
 def test_a_machine_without_matplotlib_still_trains(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("encdl.training.cli.find_spec", lambda name: None)
     main(["fit", "--config", config])

@@ -26,6 +26,12 @@ from tests.stores import make_store
 
 THESIS = {"class_path": "encdl.ciphers.ThesisCipher", "init_args": {"width": 4, "blocks": 1}}
 COUPLED = {"class_path": "encdl.ciphers.CoupledCipher", "init_args": {"width": 4, "blocks": 1}}
+SMALL = {"block": "basic", "layers": [1] * 4, "block_inplanes": [4] * 4}
+RESNET = {"network": "ResNet", "arguments": SMALL}
+DENSENET = {
+    "network": "DenseNet",
+    "arguments": {"init_features": 4, "growth_rate": 2, "block_config": [1, 1]},
+}
 ENCRYPT: dict[str, Any] = {
     "model": {
         "class_path": "encdl.training.tasks.encrypt.EncryptTask",
@@ -50,7 +56,7 @@ READ = {
         "class_path": "encdl.training.tasks.classify.ClassifyTask",
         "init_args": {
             "view": "Ciphertext",
-            "backbone": {"class_path": "encdl.readers.ResNet18", "init_args": {"width": 4}},
+            "backbone": {"class_path": "encdl.readers.MonaiNet", "init_args": RESNET},
         },
     },
     "data": {
@@ -86,10 +92,10 @@ TASK: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "planes": ({"cipher": COUPLED}, {"planes": {"expansion": "periodic", "period": 4}}),
     "loss": ({}, {"loss": "l1"}),
     "emphasis": ({}, {"emphasis": 1.5}),
-    "weights": ({}, {"weights": {"hit": 9.0}}),
+    "loss_weights": ({}, {"loss_weights": {"hit": 9.0}}),
     "damage": ({}, {"damage": {"gaussian": 0.0}}),
-    "activity_target": ({"cipher": COUPLED, "weights": {"activity": 5.0}}, {"activity_target": 0.1}),
-    "adversary_strength": ({"cipher": THESIS, "weights": {"adversary": 5.0}}, {"adversary_strength": 9.0}),
+    "activity_target": ({"cipher": COUPLED, "loss_weights": {"activity": 5.0}}, {"activity_target": 0.1}),
+    "adversary_strength": ({"cipher": THESIS, "loss_weights": {"adversary": 5.0}}, {"adversary_strength": 9.0}),
     "learning_rate": ({}, {"learning_rate": 0.01}),
     "weight_decay": ({}, {"weight_decay": 0.5}),
     "precision": ({}, {"precision": "bf16"}),
@@ -100,7 +106,7 @@ ELSEWHERE = {"compile", "start"}
 """Those that have a test below."""
 READING: dict[str, Any] = {
     "view": "Plaintext",
-    "backbone": {"class_path": "encdl.readers.DenseNet", "init_args": {"width": 4, "growth": 2, "blocks": [1, 1]}},
+    "backbone": {"class_path": "encdl.readers.MonaiNet", "init_args": DENSENET},
     "weights": "thesis",
     "planes": {"map": "tent+chacha20"},
     "balanced": False,
@@ -265,6 +271,8 @@ def test_short_names_and_those_of_earlier_versions(recipe: dict[str, Any]) -> No
     averaging = [{"class_path": "encdl.callbacks.AveragedWeights", "init_args": {"decay": 0.5}}]
     older = yaml.safe_load(old)
     older["trainer"] |= {"logger": logger, "callbacks": averaging}
+    if recipe is ENCRYPT:
+        older["model"]["init_args"]["weights"] = {"level": 1.0}
     parsed = []
     for name, content in (("long", text), ("short", short), ("old", old), ("older", yaml.safe_dump(older))):
         Path(f"{name}.yaml").write_text(content)

@@ -77,6 +77,26 @@ def test_words_of_other_verbs_and_settings_in_place_of_files_are_left_alone() ->
     assert recipes.resolved("fit", words) == words
 
 
+def test_a_recipe_says_what_it_changes_of_its_base() -> None:
+    base = recipes.read(ROOT / "experiments" / "encryptor.yaml")
+    model = {"init_args": {"cipher": {"class_path": "KeystreamCipher"}, "learning_rate": 1.0}}
+    found = recipes.with_base({"base": "encryptor", "model": model, "trainer": {"callbacks": None}})
+    assert found["data"] == base["data"]
+    assert found["model"]["class_path"] == "EncryptTask"
+    assert found["model"]["init_args"] == {**base["model"]["init_args"], **model["init_args"]}
+    assert found["trainer"] == {**base["trainer"], "callbacks": None}
+    for other in ({"base": {"a": 1}}, [1], None):
+        assert recipes.with_base(other) == other
+
+
+@pytest.mark.parametrize("verb", ["fit", "audit"])
+def test_a_base_that_is_none(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.yaml").write_text("base: encryptr\n")
+    assert encdl([verb, "--config", str(tmp_path / "mine.yaml")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "base: encryptr: no recipe of that name comes with EncDL" in line
+
+
 MISTAKES = [
     ("fit", ["--recipe", "classifier-foldr"], "did you mean classifier-folder"),
     ("fit", ["--recipe", "audit"], "no recipe audit for fit: `encdl fit --recipe` lists them"),

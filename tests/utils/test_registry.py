@@ -15,6 +15,7 @@ from encdl.keys.planes import PlaneSpec
 from encdl.utils import registry
 from encdl.utils.errors import UsageError, WeightsError
 from encdl.utils.registry import Registry
+from tests.reader_checkpoint import resnet
 
 
 class Animal:
@@ -133,7 +134,7 @@ def test_what_another_process_finds(animals: Registry[type[Animal]], monkeypatch
 
 @pytest.mark.parametrize("name", ["antigravity.Thing", "antigravity", "antigravity:Thing", "../antigravity"])
 def test_a_file_imports_nothing(name: str, tmp_path: Path) -> None:
-    reader = readers.Reader(readers.PlainStem(1, 8), readers.DenseNet(8, 2, width=4, growth=4, blocks=(1,)))
+    reader = readers.Reader(readers.PlainStem(1, 8), resnet(8, 2))
     content = {
         readers.READER_KEY: {
             "reader": reader.config() | {"backbone": name},

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -63,21 +62,3 @@ def test_the_runtime_that_pytorch_loads_hears_of_it(said: dict[str, str]) -> Non
     if "GOMP_SPINCOUNT" not in told:
         pytest.skip("PyTorch's runtime is not GCC's here")
     assert f"GOMP_SPINCOUNT = '{said.get('GOMP_SPINCOUNT', SPINS)}'" in told
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two processors"
-)
-def test_a_busy_neighbour_costs_its_share_and_no_more() -> None:
-    """Beside two busy programs two threads take hardly more of the processors than one, which never waits.
-
-    Nor are they slower, as they get a half of two processors, and one thread two thirds of one. With the runtime's own
-    default they take 10 to 37 times as much, and 8 to 23 times as long; with EncDL's 1.2 to 1.5, and .3 to 1.1.
-    """
-    tries = []
-    for _ in range(3):
-        tries.append(json.loads(child("-m", "tests.busy_trial").stdout))
-        if tries[-1]["own"] < 2.5 and tries[-1]["wall"] < 2:
-            return
-    pytest.fail(f"two threads beside two busy programs, as times one: {tries}")

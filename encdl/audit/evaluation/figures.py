@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from encdl.audit.evaluation.damaged import kind_of
 from encdl.audit.evaluation.rows import NONE, RESTORED
@@ -15,7 +16,7 @@ from encdl.audit.evaluation.run import Result
 from encdl.audit.evaluation.table import DAMAGE_WORDS, REPAIR_WORDS
 from encdl.ciphers.damage import DAMAGES
 from encdl.metrics.classical_repair import repaired
-from encdl.training.panels import PLAIN, need_drawing, panel_png
+from encdl.training.panels import PLAIN, panel_png
 
 MARKS = {
     NONE: ("x", "0.6"),
@@ -30,13 +31,9 @@ MARKS = {
 
 
 def figure_png(metrics: Mapping[str, Any], title: str) -> bytes:
-    """Draw the means of each row with their intervals, as a PNG file.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-    """
+    """Draw the means of each row with their intervals, as a PNG file."""
     rows = [name for name in metrics if name != "references"]
-    drawing = need_drawing().Figure(figsize=(9, 0.6 + 2.6 * len(rows)), dpi=100, layout="constrained")
+    drawing = Figure(figsize=(9, 0.6 + 2.6 * len(rows)), dpi=100, layout="constrained")
     axes = drawing.subplots(len(rows), 1, squeeze=False, sharex=True)[:, 0]
     drawing.suptitle(title, fontsize=10)
     damages = [damage for damage in DAMAGES if damage in metrics[rows[0]]]
@@ -76,11 +73,7 @@ def figure_png(metrics: Mapping[str, Any], title: str) -> bytes:
 
 
 def panel(result: Result, seed: int) -> bytes:
-    """One image of the first row: plain, damaged, after the best classical repair and after the network's.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-    """
+    """One image of the first row: plain, damaged, after the best classical repair and after the network's."""
     name, row = next(iter(result.rows.items()))
     image = result.images.images[len(result.images.images) // 2]
     columns: dict[str, list[np.ndarray]] = {}

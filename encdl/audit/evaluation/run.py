@@ -93,7 +93,7 @@ def evaluate(settings: Settings, load: Load, device: str, progress: Progress) ->
         raise UsageError(
             f"the weights take {sorted(specs)} key planes: evaluate those of one number at a time"
         )
-    spec = PlaneSpec(map=settings.map or PlaneSpec().map, planes=specs.pop())
+    spec = PlaneSpec(map=settings.map or PlaneSpec().map, count=specs.pop())
     process = settings.postprocess or CodecSettings().postprocess
     postprocess.create(process)  # an unknown name is told before any work
     progress(images.describe())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 
+from matplotlib.figure import Figure
+
 from encdl.audit.html_page import COLOURS
 from encdl.audit.report.gather import Curve
-from encdl.training.panels import need_drawing
 
 
 def curves(name: str, by_run: Mapping[int, Curve]) -> bytes:
@@ -17,7 +18,7 @@ def curves(name: str, by_run: Mapping[int, Curve]) -> bytes:
         name: Of the metric.
         by_run: Number of the run, which gives the colour, to its curve.
     """
-    figure = need_drawing().Figure(figsize=(4.2, 2.5), dpi=100, layout="constrained")
+    figure = Figure(figsize=(4.2, 2.5), dpi=100, layout="constrained")
     place = figure.subplots()
     for number, curve in by_run.items():
         steps, values = zip(*curve, strict=True)

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from encdl.audit.html_page import COLOURS
 from encdl.metrics.statistics import DIRECTIONS
-from encdl.training.panels import need_drawing
 
 POINTS = 3000
 """Of a scatter plot."""
@@ -27,7 +27,7 @@ def ciphertexts(plain: Tensor, by_row: Mapping[str, Tensor]) -> bytes:
     """
     columns = {"plain": plain, **by_row}
     size = (1.9 * len(columns), 1.8 * (2 + len(DIRECTIONS)))
-    figure = need_drawing().Figure(figsize=size, dpi=110, layout="constrained")
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
     axes = figure.subplots(2 + len(DIRECTIONS), len(columns), squeeze=False)
     for column, (name, image) in enumerate(columns.items()):
         pixels = image[0].cpu().numpy()
@@ -66,7 +66,7 @@ def _bounded(axes: Any) -> None:
 def attacks(findings: Sequence[Mapping[str, Any]], unit: str) -> bytes:
     """Scores with their intervals, and the baselines beside them, of all findings of one unit, one line each."""
     shown = [finding for finding in findings if finding["unit"] == unit]
-    figure = need_drawing().Figure(figsize=(9, 0.8 + 0.24 * len(shown)), dpi=110, layout="constrained")
+    figure = Figure(figsize=(9, 0.8 + 0.24 * len(shown)), dpi=110, layout="constrained")
     axes = figure.subplots()
     for place, finding in enumerate(shown):
         colour = COLOURS[1] if finding["broken"] else COLOURS[2]
@@ -86,7 +86,7 @@ def attacks(findings: Sequence[Mapping[str, Any]], unit: str) -> bytes:
 def robustness(by_mode: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> bytes:
     """PSNR after damage by its strength, a plot for each damage, restored and merely decrypted."""
     damages = list(next(iter(by_mode.values())))
-    figure = need_drawing().Figure(figsize=(3.4 * len(damages), 3.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(3.4 * len(damages), 3.2), dpi=110, layout="constrained")
     axes = figure.subplots(1, len(damages), squeeze=False)[0]
     labels = {
         "salt_pepper": "share of pixels salted or peppered",

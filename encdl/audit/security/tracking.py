@@ -18,7 +18,7 @@ def track(record: Mapping[str, Any], folder: Path) -> None:
         folder: Where its files are.
 
     Raises:
-        UsageError: MLflow is not installed, or its store cannot be opened.
+        UsageError: MLflow's store cannot be opened.
     """
     logger = RunLogger("audit", run_name=f"{record['cipher']} {record['date']}")
     told = ("cipher", "weights", "dataset", "sequence", "commit", "device", "passed")

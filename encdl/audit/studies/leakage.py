@@ -35,7 +35,8 @@ def leakage(
     Returns:
         By row, then by stage.
     """
-    stages = {"stem": reader.stem, **reader.backbone.stages()}
+    example = torch.zeros(1, reader.stem.width, 64, 64, device=reader.stem.norm.weight.device)
+    stages = {"stem": reader.stem, **reader.backbone.stages(example)}
     probes: dict[str, dict[str, LinearProbe]] = {}
     for purpose, batches in (("learn", learn), ("judge", judge)):
         for number, batch in enumerate(batches):

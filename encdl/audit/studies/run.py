@@ -13,15 +13,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from encdl import ciphers, readers
 from encdl.audit.cached_jobs import as_they_end, run_missing, share_cores
 from encdl.audit.studies import cost, losses, rows
 from encdl.audit.studies.parts import Part
 from encdl.keys.planes import PlaneSpec
 from encdl.training.tracking import RunGroup
-from encdl.utils import records
+from encdl.utils import recipes, records
 from encdl.utils.devices import usable_device
 from encdl.utils.errors import EncdlError
 
@@ -160,7 +158,7 @@ def _group(study: Study) -> Iterator[RunGroup | None]:
 
 def is_tracked(config: Path, settings: Sequence[str]) -> bool:
     """Whether the trainings are recorded in MLflow."""
-    content = yaml.safe_load(config.read_text())
+    content = recipes.read(config)
     trainer = content.get("trainer") if isinstance(content, dict) else None
     off = isinstance(trainer, dict) and trainer.get("logger") is False
     given = dict(setting.partition("=")[::2] for setting in settings).get("trainer.logger", "").lower()

@@ -52,7 +52,7 @@ Place = tuple[slice, slice]
 
 
 class Repaired(NamedTuple):
-    """What is known of a damaged image, as logits (N, 1, H, W) float32; 255 times a level's sigmoid is the level."""
+    """The repair of a damaged image as logits (N, 1, H, W) float32; 255 times a level's sigmoid is the level."""
 
     level: Tensor
     """The best guess at each level."""

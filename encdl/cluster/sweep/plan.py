@@ -1,4 +1,4 @@
-"""What a sweep is, and the folder that keeps it."""
+"""Sweeps, and the folders that keep them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Sweep:
     resume_every: int = 0
 
     def place(self, number: int) -> Path:
-        """Where one training keeps its place; the same as that of a job in this folder."""
+        """Folder where one training keeps its place; the same as that of a job in this folder."""
         return Path(self.folder, "trials", str(number))
 
     def command(self, number: int, trial: Trial) -> list[str]:

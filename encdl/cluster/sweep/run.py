@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any
 from encdl.cluster import slurm
 from encdl.cluster.grid import Trial, told
 from encdl.cluster.job import Job
-from encdl.cluster.runs import runs_of
 from encdl.cluster.script import sbatch_script, summary_script
-from encdl.cluster.submission import hand_in
+from encdl.cluster.submission import hand_in, runs_of
 from encdl.cluster.sweep import search, summary
 from encdl.cluster.sweep.plan import Sweep
 from encdl.cluster.sweep.space import Space, settings
 from encdl.training.tracking import PARENT_VARIABLE, RunGroup
 from encdl.training.tracking.processes import HOST, PROCESS
 from encdl.utils.atomic import write_bytes
-from encdl.utils.lazy import need
 from encdl.utils.messages import progress
 
 if TYPE_CHECKING:
@@ -105,8 +103,10 @@ def on_cluster(
 
 def summarise(sweep: Sweep) -> Study:
     """Tell the study what has ended, and the parent run the rest."""
+    from mlflow import MlflowClient  # noqa: PLC0415
+
     study = search.existing(Path(sweep.folder))
-    client = need("mlflow", "a sweep").MlflowClient(sweep.store)
+    client = MlflowClient(sweep.store)
     for trial in search.begun(study):
         place = sweep.place(trial.number)
         run = runs_of(sweep.store, [place]).get(place)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import optuna
+from optuna import Study
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
 from encdl.cluster.sweep.space import Space, is_grid
 from encdl.utils.errors import UsageError
-from encdl.utils.lazy import need
-
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.trial import FrozenTrial
 
 SEARCHERS = ("grid", "random", "tpe")
 JOURNAL, STUDY = "optuna.journal", "sweep"
@@ -33,7 +34,6 @@ def open_study(folder: Path, searcher: str, space: Space, maximize: bool, seed: 
     Raises:
         UsageError: A grid cannot be made of a range.
     """
-    optuna = need("optuna", "a sweep")
     if searcher == "grid" and not is_grid(space):
         raise UsageError("--searcher grid takes --grid alone: a range has no end of points (--search)")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -56,9 +56,8 @@ def existing(folder: Path) -> Study:
     """The study of a sweep that was begun.
 
     Raises:
-        UsageError: Optuna is not installed, or there is none.
+        UsageError: There is none.
     """
-    optuna = need("optuna", "a sweep")
     if not (folder / JOURNAL).is_file():
         raise UsageError(f"{folder}: no sweep was begun here")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -67,14 +66,12 @@ def existing(folder: Path) -> Study:
 
 
 def _storage(folder: Path) -> Any:
-    journal = need("optuna.storages", "a sweep")
-    return journal.JournalStorage(journal.journal.JournalFileBackend(str(folder / JOURNAL)))
+    return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
 
 
 def begun(study: Study) -> list[FrozenTrial]:
     """Trials that were begun and have not ended: under way, or of a sweep that was stopped."""
-    running = need("optuna.trial", "a sweep").TrialState.RUNNING
-    return [trial for trial in study.trials if trial.state == running]
+    return [trial for trial in study.trials if trial.state == TrialState.RUNNING]
 
 
 def ask(study: Study, space: Space) -> tuple[int, dict[str, Any]]:
@@ -84,16 +81,15 @@ def ask(study: Study, space: Space) -> tuple[int, dict[str, Any]]:
 
 
 def tell(study: Study, number: int, value: float | None) -> None:
-    """What came of a trial; None, like a figure that is no number, if it failed."""
-    failed = need("optuna.trial", "a sweep").TrialState.FAIL
+    """Record a trial's result; None, like a figure that is no number, means that it failed."""
     if value is None or math.isnan(value):
-        study.tell(number, state=failed)
+        study.tell(number, state=TrialState.FAIL)
     else:
         study.tell(number, value)
 
 
 def size(study: Study, searcher: str, trials: int | None) -> int:
-    """How many trials the sweep has in all.
+    """Number of trials of the whole sweep.
 
     Raises:
         UsageError: `trials` is missing or below 1 where there is no grid.

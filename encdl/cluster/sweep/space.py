@@ -5,30 +5,28 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
+
+from optuna import distributions
+from optuna.distributions import BaseDistribution
 
 from encdl.cluster.grid import SEEDED, Trial, parse_grid, parse_setting
 from encdl.utils.errors import UsageError
-from encdl.utils.lazy import need
 
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
-
-Space: TypeAlias = "dict[str, BaseDistribution]"
+Space: TypeAlias = dict[str, BaseDistribution]
 RANGE = re.compile(r"(log:)?([^:]+?)\.\.([^:]+)")
 HOW = "give KEY=LOW..HIGH or KEY=log:LOW..HIGH, such as model.init_args.learning_rate=log:1e-4..1e-1"
 
 
 def parse_space(grid: Sequence[str], ranges: Sequence[str]) -> Space:
-    """What `--grid KEY=V1,V2` and `--search KEY=LOW..HIGH` words span.
+    """The search space of `--grid KEY=V1,V2` and `--search KEY=LOW..HIGH` words.
 
     Two whole numbers make a range of whole numbers. `log:` searches the exponent.
 
     Raises:
-        UsageError: Optuna is not installed, there is nothing to try, a word is of another form, or a key is there
+        UsageError: There is nothing to try, a word is of another form, or a key is there
             twice.
     """
-    distributions = need("optuna.distributions", "a sweep")
     space: Space = {
         key: distributions.CategoricalDistribution(values) for key, values in parse_grid(grid).items()
     }
@@ -36,7 +34,7 @@ def parse_space(grid: Sequence[str], ranges: Sequence[str]) -> Space:
         key, text = parse_setting(word, "--search")
         if key in space:
             raise UsageError(f"--search {word}: {key} is there twice")
-        space[key] = _range(word, text, distributions)
+        space[key] = _range(word, text)
     if not space:
         raise UsageError("a sweep needs something to try: give --grid KEY=V1,V2 or --search KEY=LOW..HIGH")
     if len(seeds := [key for key in space if key in SEEDED]) > 1:
@@ -54,7 +52,7 @@ def is_grid(space: Space) -> bool:
     return all(hasattr(distribution, "choices") for distribution in space.values())
 
 
-def _range(word: str, text: str, distributions: Any) -> BaseDistribution:
+def _range(word: str, text: str) -> BaseDistribution:
     found = RANGE.fullmatch(text)
     if not found:
         raise UsageError(f"--search {word}: {HOW}")
@@ -69,5 +67,5 @@ def _range(word: str, text: str, distributions: Any) -> BaseDistribution:
     if log and low <= 0:
         raise UsageError(f"--search {word}: a range of exponents begins above 0")
     if whole:
-        return distributions.IntDistribution(low, high, log=log)  # type: ignore[no-any-return]
-    return distributions.FloatDistribution(low, high, log=log)  # type: ignore[no-any-return]
+        return distributions.IntDistribution(int(low), int(high), log=log)
+    return distributions.FloatDistribution(low, high, log=log)

@@ -1,4 +1,4 @@
-"""What came of a sweep: told by its runs, kept in the parent run."""
+"""Results of a sweep: read from its runs, kept in the parent run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encdl.cluster.grid import Trial, told
-from encdl.cluster.runs import runs_of
+from encdl.cluster.submission import runs_of
 from encdl.cluster.sweep import search
 from encdl.cluster.sweep.plan import Sweep
 from encdl.cluster.sweep.space import settings
@@ -40,7 +40,7 @@ class Result:
 
 
 def value_of(sweep: Sweep, number: int) -> float | None:
-    """What a training that has ended measured; None if its run did not end well or lacks the metric."""
+    """The metric of a training that has ended; None if its run did not end well or lacks the metric."""
     run = runs_of(sweep.store, [sweep.place(number)]).get(sweep.place(number))
     if run is None or run.info.status != "FINISHED":
         return None

@@ -34,7 +34,7 @@ DISTANCES_AT_ONCE = 2**24
 
 @dataclass(frozen=True)
 class Stage:
-    """What the two stages differ in.
+    """The settings of one of the two stages.
 
     Attributes:
         group: Blocks of a group at the most, a power of two.

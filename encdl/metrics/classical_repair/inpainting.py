@@ -9,7 +9,6 @@ import numpy as np
 
 from encdl.metrics.classical_repair.impulses import Image, Mask
 from encdl.utils.errors import UsageError
-from encdl.utils.lazy import need
 
 MARGIN = 2
 """Pixels by which an image is mirrored around its border."""
@@ -56,7 +55,8 @@ def biharmonic(image: Image, missing: Mask) -> Image:
         return image
     if find_spec("skimage") is None:
         raise UsageError("biharmonic inpainting needs scikit-image: pip install scikit-image")
-    restoration = need("skimage.restoration", "biharmonic inpainting")
-    found = restoration.inpaint_biharmonic(np.where(missing, 0, image / 255.0), missing)
+    from skimage.restoration import inpaint_biharmonic  # noqa: PLC0415
+
+    found = inpaint_biharmonic(np.where(missing, 0, image / 255.0), missing)
     levels = np.rint(np.clip(found * 255.0, 0, 255)).astype(np.uint8)
     return np.where(missing, levels, image).astype(np.uint8)

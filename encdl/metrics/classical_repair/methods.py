@@ -11,9 +11,15 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from encdl.metrics.classical_repair.bm3d import bm3d
-from encdl.metrics.classical_repair.impulses import Image, Mask, judged_hit
+from encdl.metrics.classical_repair.impulses import (
+    Image,
+    Mask,
+    decision_median,
+    fill_median,
+    judged_hit,
+    median,
+)
 from encdl.metrics.classical_repair.inpainting import biharmonic, telea
-from encdl.metrics.classical_repair.median import decision_median, fill_median, median
 from encdl.metrics.classical_repair.phase_unwrapping import unwrap
 from encdl.utils.errors import UsageError
 

@@ -24,7 +24,7 @@ SCALE, LIMIT = 20.0, 90.0
 """The cost of a step between neighbours is its height over SCALE, or LIMIT over SCALE for higher ones: edges are few,
 and how high one is says little. Chosen on validation images (tumour, ACDC) at deviations 2 and 8."""
 EXTREME_SHARE = 0.05
-"""How much of an image is taken to be exactly black, or exactly white."""
+"""Share of an image that is taken to be exactly black, or exactly white."""
 NEIGHBOURS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.7), (1, -1, 0.7))
 """Steps down and right to one half of the eight neighbours, and the weight of each."""
 PRECISION = 100

@@ -41,7 +41,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a search chose: the parameters, and the mean PSNR in dB on the validation images."""
+    """The parameters that a search chose, and their mean PSNR in dB on the validation images."""
 
     parameters: dict[str, Any]
     psnr_db: float
@@ -78,7 +78,7 @@ def tune(cases: Sequence[Case], name: str, run: Callable[..., Iterator[float]] =
 
 @contextmanager
 def pool(jobs: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """What maps a function over lists in `jobs` processes, each with one thread; in this one if `jobs` is 1."""
+    """A `map` over `jobs` processes, each with one thread; in this process if `jobs` is 1."""
     if jobs == 1:
         yield map
         return

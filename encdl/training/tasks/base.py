@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from encdl.ciphers.base import CIPHERS, Cipher
 from encdl.ciphers.weights import CHECKPOINT_KEY
+from encdl.data.batch import ImageBatch
 from encdl.data.samplers import EvalSampler
 from encdl.keys.planes import PlaneSpec
 from encdl.training.tasks.hyper_parameters import save_settings
 from encdl.training.tasks.key_planes import fresh_generator, fresh_planes
 from encdl.utils import records
 from encdl.utils.errors import UsageError
+
+Stage: TypeAlias = Literal["val", "test"]
 
 
 class CipherTask(LightningModule):
@@ -43,20 +49,21 @@ class CipherTask(LightningModule):
         CIPHERS.check(type(cipher))
         save_settings(self)
         self.cipher = cipher
+        self.figures = {stage: MetricCollection({}, compute_groups=False) for stage in ("val", "test")}
         self.planes, self.learning_rate, self.weight_decay, self.seed = (
             planes,
             learning_rate,
             weight_decay,
             seed,
         )
-        if cipher.planes != planes.planes:
+        if cipher.planes != planes.count:
             raise UsageError(
-                f"the cipher takes {cipher.planes} key planes, model.planes gives {planes.planes}: set both alike"
+                f"the cipher takes {cipher.planes} key planes, model.planes.count is {planes.count}: set both alike"
             )
 
     @property
     def training_draws(self) -> int:
-        """How many training batches there were before this one: no two of them share a key."""
+        """Number of training batches before this one: no two of them share a key."""
         return self.trainer.fit_loop.epoch_loop.total_batch_idx
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -100,7 +107,21 @@ class CipherTask(LightningModule):
             for planned in ("total_steps", "_schedule_phases"):
                 schedule.pop(planned, None)
 
-    def judged(self, stage: Literal["val", "test"], batch_idx: int) -> int | None:
+    @abstractmethod
+    def judge(self, stage: Stage, batch: ImageBatch, number: int) -> None:
+        """Collect the figures of a validation or test batch, by `figure`; `number` fixes its keys and damage."""
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Collect the figures of a batch, to be logged under `val/`."""
+        if (number := self.judged("val", batch_idx)) is not None:
+            self.judge("val", batch, number)
+
+    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """The same under `test/`."""
+        if (number := self.judged("test", batch_idx)) is not None:
+            self.judge("test", batch, number)
+
+    def judged(self, stage: Stage, batch_idx: int) -> int | None:
         """Number of a validation or test batch among those of all ranks; None for one that must not count.
 
         Some ranks see a batch again so that all of them see equally many: `encdl.data.samplers.EvalSampler`.
@@ -111,13 +132,29 @@ class CipherTask(LightningModule):
             return sampler.number(batch_idx)
         return batch_idx * self.trainer.world_size + self.global_rank
 
-    def judged_weight(self, images: int) -> int:
-        """What a batch counts in the mean over all ranks, for `log(..., sync_dist=True, batch_size=...)`.
+    def figure(self, stage: str, name: str, make: Callable[[], Metric] = MeanMetric) -> Metric:
+        """The metric of that name, of this epoch and over all ranks; made when it is first asked for."""
+        known = self.figures[stage]
+        if name not in known:
+            known.add_metrics({name: make().to(self.device)})
+        found: Metric = known[name]
+        return found
 
-        Lightning adds up the ranks' numbers of images and divides by the ranks in whole numbers: 5 images on 2
-        ranks would count as 2 each. Of numbers that are multiples of the ranks nothing is lost.
-        """
-        return images * self.trainer.world_size
+    def computed(self, stage: str) -> dict[str, Tensor]:
+        """The figures of an epoch that ends, by name."""
+        values: dict[str, Tensor] = self.figures[stage].compute()
+        self.figures[stage] = MetricCollection({}, compute_groups=False)
+        return values
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures as `val/FIGURE`."""
+        self.log_dict({f"val/{name}": value for name, value in self.computed("val").items()}, sync_dist=True)
+
+    def on_test_epoch_end(self) -> None:
+        """The same under `test/`."""
+        self.log_dict(
+            {f"test/{name}": value for name, value in self.computed("test").items()}, sync_dist=True
+        )
 
     @property
     def _draw_rank(self) -> int:

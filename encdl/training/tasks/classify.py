@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -13,10 +12,7 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 
 from encdl.data.batch import ImageBatch
-from encdl.keys.planes import PlaneSpec
-from encdl.readers import Backbone
 from encdl.training.tasks.read import BatchKeys, ReadTask
-from encdl.training.tasks.views import View
 
 MAJORITY = "majority_class"
 
@@ -24,36 +20,13 @@ MAJORITY = "majority_class"
 class ClassifyTask(ReadTask):
     """Trains a reader to tell the classes of a data set, on what its view shows of each image.
 
-    Every image gets a fresh key and nonce in every epoch, so that the reader works with any key.
-
-    Args:
-        view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
-        backbone: Makes the network behind the stem for a number of features and of classes.
-        weights: The cipher: `default`, `keystream`, `thesis`, or the path of a weights file or checkpoint.
-        planes: Map and expansion of the keys.
-        balanced: Weigh the classes in the loss by the inverse of how often they occur in training.
-        learning_rate: Peak of the one-cycle schedule.
-        weight_decay: Of AdamW.
-        seed: Fixes the keys.
+    With `balanced`, the loss weighs the classes by the inverse of how often they occur in training. See `ReadTask` for
+    the arguments.
     """
 
     per_pixel: ClassVar[bool] = False
-    wanted: ClassVar[str] = "is for segmentation: give a classifier such as encdl.readers.ResNet18"
-
-    def __init__(
-        self,
-        view: View,
-        backbone: Callable[[int, int], Backbone],
-        weights: str = "default",
-        planes: PlaneSpec = PlaneSpec(),  # noqa: B008
-        balanced: bool = True,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 0.01,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed)
-        self.balanced = balanced
-        self.class_counts: Tensor
+    class_counts: Tensor
+    wanted: ClassVar[str] = "is for segmentation: give a classifier such as ResNet"
 
     def configure_model(self) -> None:
         """Also count the classes; see `ReadTask.configure_model`."""
@@ -88,7 +61,7 @@ class ClassifyTask(ReadTask):
 
     @torch.no_grad()
     def captions(self, batch: ImageBatch) -> list[str]:
-        """Of each image of a panel, its class and what the reader says in each row; see `Captioned`."""
+        """Of each image of a panel, its class and what the reader says in each row."""
         image = batch["image"]
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
         lines = [[f"is {self.classes[int(label)]}"] for label in batch["label"]]
@@ -98,12 +71,13 @@ class ClassifyTask(ReadTask):
                 line.append(f"{row.replace('_', ' ')}: {self.classes[int(index)]}, {float(part):.0%}")
         return ["\n".join(line) for line in lines]
 
-    def _tell(self, stage: str) -> None:
+    def computed(self, stage: str) -> dict[str, Tensor]:
+        """The figures; see `ReadTask.computed`."""
         with warnings.catch_warnings():
             # A class that a small split lacks has no AUROC, and the mean is over the others.
             warnings.filterwarnings("ignore", "No (posi|nega)tive samples in targets")
             warnings.filterwarnings("ignore", "Average precision score for one or more classes was `nan`")
-            super()._tell(stage)
+            return super().computed(stage)
 
     def _class_weights(self) -> Tensor:
         """Weight of each class in the loss, 1 on average over the training images."""

@@ -28,7 +28,7 @@ from encdl.keys.planes import PlaneSpec
 from encdl.metrics.quality import content_activity, mean_psnr_db
 from encdl.metrics.statistics import entropy_bits
 from encdl.training.panels import cipher_columns
-from encdl.training.tasks.base import CipherTask
+from encdl.training.tasks.base import CipherTask, Stage
 from encdl.training.tasks.key_planes import generator_on
 from encdl.training.tasks.random_damage import RandomDamage
 from encdl.utils.errors import UsageError
@@ -41,7 +41,7 @@ FEW_HITS = "salt_pepper_1pct"
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each loss counts; 0 leaves it out.
+    """Weights of the losses; 0 leaves one out.
 
     The first three train the decryption network. The others shape masks, so they act on ciphers whose masks are trained
     (`coupled`, `thesis`) and are left out where the mask follows from the key alone.
@@ -83,7 +83,7 @@ class EncryptTask(CipherTask):
         planes: Map and expansion of the training keys.
         loss: Of the levels: `encdl.ciphers.losses.LEVEL_LOSSES`.
         emphasis: How much badly damaged images outweigh the others in it: `LevelLoss.by_image`.
-        weights: What each loss counts.
+        loss_weights: Weights of the losses.
         damage: The damage that the decryption network learns to undo.
         activity_target: Content activity wanted over all pixels, 0..1.
         adversary_strength: Scale of the reversed gradient from the attacker network to the cipher.
@@ -105,7 +105,7 @@ class EncryptTask(CipherTask):
         planes: PlaneSpec = PlaneSpec(),  # noqa: B008
         loss: Literal["likelihood", "l1", "mse", "charbonnier"] = "charbonnier",
         emphasis: float = 0.5,
-        weights: LossWeights = LossWeights(),
+        loss_weights: LossWeights = LossWeights(),
         damage: RandomDamage = RandomDamage(),  # noqa: B008
         activity_target: float = 0.6,
         adversary_strength: float = 0.1,
@@ -125,7 +125,7 @@ class EncryptTask(CipherTask):
         if start is not None:
             _continue_from(cipher, start)
             self.hparams["start"] = None  # a checkpoint has the weights itself
-        self.weights, self.damage = weights, damage
+        self.loss_weights, self.damage = loss_weights, damage
         self.level, self.emphasis = LEVEL_LOSSES[loss](), emphasis
         self.activity = ContentActivityLoss(activity_target)
         self.uniformity = UniformityLoss()
@@ -133,7 +133,7 @@ class EncryptTask(CipherTask):
         self.wrong_key = WrongKeyLoss()
         trained_masks = not cipher.keyed_mask
         self.adversary = (
-            AdversaryLoss(adversary_strength) if trained_masks and weights.adversary > 0 else None
+            AdversaryLoss(adversary_strength) if trained_masks and loss_weights.adversary > 0 else None
         )
         self.warm_up, self._compile = warm_up, compile
         for network in self._decryption_networks():
@@ -175,7 +175,7 @@ class EncryptTask(CipherTask):
         return self._cipher_losses(image, "train", step)
 
     def _sum(self, losses: dict[str, Tensor]) -> Tensor:
-        return torch.stack([getattr(self.weights, name) * value for name, value in losses.items()]).sum()
+        return torch.stack([getattr(self.loss_weights, name) * value for name, value in losses.items()]).sum()
 
     def _decryption_losses(
         self, cipher: KeyedMaskCipher, image: Tensor, purpose: str, step: int
@@ -191,7 +191,7 @@ class EncryptTask(CipherTask):
 
     def _key_mask(self, image: Tensor, purpose: str, step: int, generator: torch.Generator) -> Tensor:
         """Masks of fresh keys, uint8 of the image's shape."""
-        if self.planes.planes == 8 and self.planes.expansion == "full":
+        if self.planes.count == 8 and self.planes.expansion == "full":
             return self._uniform_bytes(image, generator)
         return self.cipher.field(image, self._planes(image, purpose, step))
 
@@ -200,7 +200,7 @@ class EncryptTask(CipherTask):
         if self.planes.expansion != "full":
             return fold_channels(self._planes(image, purpose, step)).unsqueeze(1)
         drawn = self._uniform_bytes(image, self._generator(f"{purpose} planes", step))
-        return fold_channels(drawn >> 8 - self.planes.planes).unsqueeze(1)
+        return fold_channels(drawn >> 8 - self.planes.count).unsqueeze(1)
 
     def _uniform_bytes(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Drawn where the image is, from a seed that the generator draws."""
@@ -210,7 +210,7 @@ class EncryptTask(CipherTask):
     def _repair_losses(
         self, found: Repaired | Tensor, decrypted: Tensor, lost: Tensor, image: Tensor
     ) -> dict[str, Tensor]:
-        """What was found against the truth; the others are levels (N, 1, H, W), `lost` is bool."""
+        """Losses of a repair against the truth; the others are levels (N, 1, H, W), `lost` is bool."""
         exact = image.float()
         if isinstance(found, Tensor):
             return {"level": self.level.by_image(found, exact, self.emphasis)}
@@ -232,15 +232,15 @@ class EncryptTask(CipherTask):
         ciphertext, mask = self.cipher(image, planes)
         damaged, lost = self._damaged(ciphertext, self._generator(purpose, step))
         losses = self._restoration(image, planes, damaged, lost)
-        if self.weights.activity > 0 and len(image) > 1:
+        if self.loss_weights.activity > 0 and len(image) > 1:
             half = max(2, len(image) // 2)  # half the batch tells enough, at half the cost
             other = self.cipher(image[:half].roll(1, 0), planes[:half])[1]
             losses["activity"] = self.activity(mask[:half], other)
-        if self.weights.uniformity > 0:
+        if self.loss_weights.uniformity > 0:
             losses["uniformity"] = self.uniformity(ciphertext)
-        if self.weights.autocorrelation > 0:
+        if self.loss_weights.autocorrelation > 0:
             losses["autocorrelation"] = self.autocorrelation(ciphertext)
-        if self.weights.wrong_key > 0 and len(image) > 1:
+        if self.loss_weights.wrong_key > 0 and len(image) > 1:
             wrong = self.cipher.repair(damaged, planes.roll(1, 0), lost)
             level = wrong if isinstance(wrong, Tensor) else wrong.level
             losses["wrong_key"] = self.wrong_key(level, image)
@@ -249,7 +249,7 @@ class EncryptTask(CipherTask):
         return losses
 
     def _restoration_losses(self, batch: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
-        """Those of `_cipher_losses` that are about damage."""
+        """The losses of damage alone; see `_cipher_losses`."""
         image = fold_channels(batch).unsqueeze(1).float()
         planes = self._key_planes(batch, purpose, step)
         damaged, lost = self._damaged(self.cipher(image, planes)[0], self._generator(purpose, step))
@@ -267,24 +267,10 @@ class EncryptTask(CipherTask):
         return torch.where(damaged == exact, ciphertext, damaged.float()), lost.float()
 
     @torch.no_grad()
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Log under `val/` what a user sees: exactness, wrong key, restoration, statistics."""
-        self._log_figures("val", batch, batch_idx)
-
-    @torch.no_grad()
-    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """The same figures under `test/`."""
-        self._log_figures("test", batch, batch_idx)
-
-    def _log_figures(self, stage: Literal["val", "test"], batch: ImageBatch, batch_idx: int) -> None:
-        number = self.judged(stage, batch_idx)
-        if number is None:
-            return
-        figures = self._figures(batch["image"], stage, number)
-        self.log_dict(
-            {f"{stage}/{name}": value for name, value in figures.items()},
-            on_epoch=True, on_step=False, sync_dist=True, batch_size=self.judged_weight(len(batch["image"])),
-        )  # fmt: skip
+    def judge(self, stage: Stage, batch: ImageBatch, number: int) -> None:
+        """Collect what a user sees: exactness, wrong key, restoration, statistics."""
+        for name, value in self._figures(batch["image"], stage, number).items():
+            self.figure(stage, name).update(value, len(batch["image"]))
 
     def _figures(self, image: Tensor, stage: str, step: int) -> dict[str, Tensor]:
         planes, wrong = self._planes(image, stage, step), self._planes(image, f"{stage} wrong key", step)
@@ -316,10 +302,10 @@ class EncryptTask(CipherTask):
                 unhit = decrypted == image
                 changed = (unhit & (restored != image)).float().sum() / unhit.float().sum().clamp(min=1.0)
                 figures["unhit_unchanged_fraction"] = 1.0 - changed
-        return {name: value.float() for name, value in figures.items()}
+        return figures
 
     def _judged_loss(self, image: Tensor, stage: str, step: int) -> Tensor:
-        """What training minimises, of the decryption network alone."""
+        """The loss of the decryption network, as in training."""
         with torch.autocast(self.device.type, enabled=False):
             if isinstance(self.cipher, KeyedMaskCipher):
                 return self._sum(self._decryption_losses(self.cipher, image, f"{stage} loss", step))

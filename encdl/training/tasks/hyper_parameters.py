@@ -1,4 +1,4 @@
-"""What a task was made with, as plain values, from which `load_from_checkpoint` makes it again."""
+"""The hyper-parameters of a task as plain values, from which `load_from_checkpoint` makes it again."""
 
 from __future__ import annotations
 

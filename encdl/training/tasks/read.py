@@ -6,11 +6,10 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from encdl.ciphers.channel import stored
 from encdl.ciphers.damage import Damage
@@ -20,7 +19,7 @@ from encdl.data.base import DataSpec, ImageDataModule
 from encdl.data.batch import ImageBatch
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import READER_KEY, Backbone, Reader, create
-from encdl.training.tasks.base import CipherTask
+from encdl.training.tasks.base import CipherTask, Stage
 from encdl.training.tasks.key_planes import fresh_planes
 from encdl.training.tasks.views import Sight, View
 from encdl.utils.errors import DataError, UsageError
@@ -65,10 +64,11 @@ class ReadTask(CipherTask):
     reader works with any key.
 
     Args:
-        view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
+        view: The reader's input: ciphertext with the key, or one of the rows to compare with.
         backbone: Makes the network behind the stem for a number of features and of classes.
         weights: The cipher: `default`, `keystream`, `thesis`, or the path of a weights file or checkpoint.
         planes: Map and expansion of the keys.
+        balanced: Weigh the classes in the loss by how rare they are in training.
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         seed: Fixes the keys.
@@ -77,31 +77,31 @@ class ReadTask(CipherTask):
     per_pixel: ClassVar[bool]
     """Whether it needs logits for each pixel."""
     wanted: ClassVar[str]
-    """What is said to those who give it another backbone."""
+    """The advice to those who give another backbone."""
 
     def __init__(
         self,
         view: View,
         backbone: Callable[[int, int], Backbone],
-        weights: str,
-        planes: PlaneSpec,
-        learning_rate: float,
-        weight_decay: float,
-        seed: int,
+        weights: str = "default",
+        planes: PlaneSpec = PlaneSpec(),  # noqa: B008
+        balanced: bool = True,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.01,
+        seed: int = 0,
     ) -> None:
         loaded = load_cipher(weights)
         # Frozen, yet in training mode, which changes nothing in a cipher: Lightning would warn of another.
         super().__init__(loaded.cipher.train(), planes, learning_rate, weight_decay, seed)
-        self.view, self.backbone = view, backbone
+        self.view, self.backbone, self.balanced = view, backbone, balanced
         self.classes: tuple[str, ...] = ()
         self.reader: Reader
         self.size: tuple[int, int]
-        self.figures: dict[str, dict[str, Metric]] = {"val": {}, "test": {}}
         self.damages: Mapping[str, Damage] = {}
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
-        """What training makes small: a scalar."""
+        """The loss, a scalar."""
 
     @abstractmethod
     def measure(self, stage: str, row: str, logits: Tensor, batch: ImageBatch) -> None:
@@ -141,7 +141,7 @@ class ReadTask(CipherTask):
         stem = self.view.stem_for(spec)
         backbone = self.backbone(stem.width, len(spec.classes))
         if backbone.per_pixel != self.per_pixel:
-            raise UsageError(f"model.backbone {type(backbone).__name__} {self.wanted}")
+            raise UsageError(f"model.backbone {backbone.title} {self.wanted}")
         reader = Reader(stem, backbone)
         reader.config()  # refuses, before training, what no checkpoint could name
         return reader
@@ -155,30 +155,26 @@ class ReadTask(CipherTask):
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
         return loss
 
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Collect the figures of every row."""
-        self._judge("val", batch, batch_idx)
-
-    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """The same on the test split, and as `FIGURE/ROW/DAMAGE` after each of `damages`."""
-        self._judge("test", batch, batch_idx)
-        number = self.judged("test", batch_idx)
-        if number is None:
-            return
+    def judge(self, stage: Stage, batch: ImageBatch, number: int) -> None:
+        """Collect the figures of every row; of the test split as `FIGURE/ROW/DAMAGE`, too, after each of `damages`."""
         image = batch["image"]
-        keys = BatchKeys(self, image, "test", number)
-        for name, damage in self.damages.items():
+        keys = BatchKeys(self, image, stage, number)
+        for row, sight in self.view.rows(self.cipher, image, keys).items():
+            logits = self.read(sight)
+            if row == self.view.row:
+                self.figure(stage, "loss").update(self.loss(logits, batch), len(image))
+            self.measure(stage, row, logits.float(), batch)
+        self.measure_floor(stage, batch)
+        for name, damage in self.damages.items() if stage == "test" else ():
             harm = partial(stored, damage, generator=keys.generator(name))
             for row, sight in self.view.damaged(self.cipher, image, keys, harm).items():
-                self.measure("test", f"{row}/{name}", self.read(sight).float(), batch)
+                self.measure(stage, f"{row}/{name}", self.read(sight).float(), batch)
 
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/FIGURE/ROW` for each row, and of the main row `val/FIGURE`."""
-        self._tell("val")
-
-    def on_test_epoch_end(self) -> None:
-        """The same under `test/`."""
-        self._tell("test")
+    def computed(self, stage: str) -> dict[str, Tensor]:
+        """The figures by `FIGURE/ROW`; those of the main row by `FIGURE`, too."""
+        values, suffix = super().computed(stage), f"/{self.view.row}"
+        main = {name.removesuffix(suffix): value for name, value in values.items() if name.endswith(suffix)}
+        return values | main
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Also say what the reader is made of, so that `encdl.readers.load` needs neither task nor data set."""
@@ -211,36 +207,3 @@ class ReadTask(CipherTask):
         image = batch["image"]
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
         return {"plain": image, self.view.row: rows[self.view.row].picture}
-
-    def figure(self, stage: str, name: str, make: Callable[[], Metric]) -> Metric:
-        """The metric of that name, made when it is first asked for."""
-        known = self.figures[stage]
-        if name not in known:
-            known[name] = make().to(self.device)
-        return known[name]
-
-    def _judge(self, stage: Literal["val", "test"], batch: ImageBatch, batch_idx: int) -> None:
-        number = self.judged(stage, batch_idx)
-        if number is None:
-            return
-        image = batch["image"]
-        rows = self.view.rows(self.cipher, image, BatchKeys(self, image, stage, number))
-        for row, sight in rows.items():
-            logits = self.read(sight)
-            if row == self.view.row:
-                loss = self.loss(logits, batch)
-                self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=self.judged_weight(len(image)))
-            self.measure(stage, row, logits.float(), batch)
-        self.measure_floor(stage, batch)
-
-    def _tell(self, stage: str) -> None:
-        values: dict[str, Tensor] = {}
-        for name, metric in self.figures[stage].items():
-            value = metric.compute()
-            values |= value if isinstance(value, dict) else {name: value}
-            metric.reset()
-        suffix = f"/{self.view.row}"
-        values |= {
-            name.removesuffix(suffix): value for name, value in values.items() if name.endswith(suffix)
-        }
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,14 +14,12 @@ from torchmetrics.wrappers import ClasswiseWrapper
 
 from encdl.data.base import ImageDataModule
 from encdl.data.batch import ImageBatch
-from encdl.keys.planes import PlaneSpec
 from encdl.metrics.segmentation import VolumeDice, hausdorff_95
-from encdl.readers import Backbone, read_windows
+from encdl.readers import read_windows
 from encdl.training.panels import overlaid
 from encdl.training.tasks.read import BatchKeys, ReadTask
-from encdl.training.tasks.views import Sight, View
+from encdl.training.tasks.views import Sight
 from encdl.utils.errors import DataError
-from encdl.utils.lazy import need
 
 EMPTY, MEAN = "empty_mask", "mean_mask"
 """Rows of answers that look at no image."""
@@ -34,40 +31,17 @@ class SegmentTask(ReadTask):
 
     Class 0 of the data set is the background. The loss is the sum of cross-entropy and the soft Dice loss of the
     foreground over the batch (Milletari et al. 2016, arXiv:1606.04797). Images larger than the training crop are
-    read window by window. Every image gets a fresh key and nonce in every epoch, so that the reader works with any
-    key.
+    read window by window.
 
-    Args:
-        view: What the reader is shown: ciphertext with the key, or one of the rows to compare with.
-        backbone: Makes the network behind the stem for a number of features and of classes.
-        weights: The cipher: `default`, `keystream`, `thesis`, or the path of a weights file or checkpoint.
-        planes: Map and expansion of the keys.
-        balanced: Weigh the classes in the loss by the inverse square root of their share of the training pixels, which
-            finds small structures sooner; the inverse itself would paint too much of them.
-        learning_rate: Peak of the one-cycle schedule.
-        weight_decay: Of AdamW.
-        seed: Fixes the keys.
+    With `balanced`, the loss weighs the classes by the inverse square root of their share of the training pixels, which
+    finds small structures sooner; the inverse itself would paint too much of them. See `ReadTask` for the arguments.
     """
 
     per_pixel: ClassVar[bool] = True
-    wanted: ClassVar[str] = "is for classification: give a segmenter such as encdl.readers.BasicUNet"
-
-    def __init__(
-        self,
-        view: View,
-        backbone: Callable[[int, int], Backbone],
-        weights: str = "default",
-        planes: PlaneSpec = PlaneSpec(),  # noqa: B008
-        balanced: bool = True,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 0.01,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(view, backbone, weights, planes, learning_rate, weight_decay, seed)
-        self.balanced = balanced
-        self.criterion: nn.Module
-        self.spacing: tuple[float, float] | None = None
-        self.mean_mask: Tensor
+    criterion: nn.Module
+    spacing: tuple[float, float] | None = None
+    mean_mask: Tensor
+    wanted: ClassVar[str] = "is for classification: give a segmenter such as BasicUNet"
 
     def configure_model(self) -> None:
         """Also weigh the classes and find the mean mask; see `ReadTask.configure_model`.
@@ -75,12 +49,14 @@ class SegmentTask(ReadTask):
         Raises:
             DataError: The data set has no masks, or a class beyond the named ones.
         """
+        from monai.losses import DiceCELoss  # noqa: PLC0415
+
         super().configure_model()
         if self.classes and not hasattr(self, "mean_mask"):
             data: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
             self.spacing = data.spec.spacing_mm
             frequencies = data.mask_frequencies()
-            self.criterion = need("monai.losses", "training a segmenter").DiceCELoss(
+            self.criterion = DiceCELoss(
                 include_background=False, to_onehot_y=True, softmax=True, batch=True,
                 weight=class_weights(frequencies) if self.balanced else torch.ones(len(self.classes)),
             )  # fmt: skip

@@ -8,7 +8,6 @@ from typing import Any
 from encdl.data.base import ImageDataModule, Split
 from encdl.data.split_digest import digest
 from encdl.training.tracking.names import data_name
-from encdl.utils.lazy import need
 
 CONTEXTS: dict[str, dict[Split, str]] = {
     "fit": {"train": "training", "val": "validation"},
@@ -25,7 +24,8 @@ def inputs(data: ImageDataModule, stage: str) -> list[Any]:
         data: Set up for the stage.
         stage: One of `CONTEXTS`; others read nothing that is recorded.
     """
-    entities = need("mlflow.entities", "tracking runs")
+    from mlflow import entities  # noqa: PLC0415
+
     found = []
     for split, context in CONTEXTS.get(stage, {}).items():
         samples = data.raw(split)

@@ -29,7 +29,7 @@ class RunGroup:
         run_id: Continue this parent, if the store has it.
 
     Raises:
-        UsageError: MLflow is not installed, or its store cannot be opened.
+        UsageError: MLflow's store cannot be opened.
     """
 
     def __init__(

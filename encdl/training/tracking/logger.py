@@ -23,7 +23,6 @@ from encdl.training.tracking.names import CONFIG_TAG, PARENT_TAG, SEED_TAG, conf
 from encdl.training.tracking.processes import process_tags
 from encdl.utils.errors import UsageError
 from encdl.utils.interrupts import Held, held
-from encdl.utils.lazy import need
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -60,7 +59,7 @@ class RunLogger(MLFlowLogger):
     joins its experiment.
 
     Raises:
-        UsageError: MLflow is not installed, the store cannot be opened, or `run_id` is not in it.
+        UsageError: The store cannot be opened, or `run_id` is not in it.
     """
 
     def __init__(
@@ -74,7 +73,8 @@ class RunLogger(MLFlowLogger):
         register: str | None = None,
     ) -> None:
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
-        mlflow = need("mlflow", "tracking runs (trainer.logger)", "set trainer.logger to false")
+        import mlflow  # noqa: PLC0415
+
         for name in NOISY_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
         self.root = Path(root or "runs").absolute()
@@ -135,17 +135,20 @@ class RunLogger(MLFlowLogger):
 
     def resume(self, run_id: str) -> None:
         """Continue run `run_id`, if the store has it; call before anything is logged."""
-        mlflow = need("mlflow", "tracking runs")
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
         try:
             self._mlflow_client.get_run(run_id)
-        except mlflow.exceptions.MlflowException:
+        except MlflowException:
             return
         self._run_id = run_id
         self.resumed = True
 
     def claim(self, key: str) -> None:
         """Continue the run that was started with this key, or give the key to the one that will be started."""
-        with contextlib.suppress(need("mlflow", "tracking runs").exceptions.MlflowException):
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+        with contextlib.suppress(MlflowException):
             # It is there already; or else trainings of an array that start at once would all make it.
             self._mlflow_client.create_experiment(self._experiment_name, self._artifact_location)
         experiments = [each.experiment_id for each in self._mlflow_client.search_experiments()]
@@ -243,10 +246,12 @@ class RunLogger(MLFlowLogger):
         """Become a run below `parent`, in its experiment, if the store has it."""
         if not parent or self._run_id is not None:
             return
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
         try:
             of_parent = self._mlflow_client.get_run(parent).info.experiment_id
             self._experiment_name = self._mlflow_client.get_experiment(of_parent).name
-        except need("mlflow.exceptions", "tracking runs").MlflowException:
+        except MlflowException:
             rank_zero_info(
                 f"{PARENT_VARIABLE} names run {parent}, which this store lacks: the run stands alone"
             )

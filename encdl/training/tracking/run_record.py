@@ -14,7 +14,6 @@ from encdl.training.tracking import datasets, names, processes
 from encdl.training.tracking.logger import run_logger
 from encdl.utils.errors import UsageError
 from encdl.utils.interrupts import held
-from encdl.utils.lazy import need
 
 SYSTEM_METRICS_EVERY_S = 5
 
@@ -52,8 +51,9 @@ class RunRecord(Callback):
             logger.experiment.log_inputs(
                 logger.run_id, datasets.inputs(data, str(getattr(stage, "value", stage)))
             )
-        monitor = need("mlflow.system_metrics.system_metrics_monitor", "tracking runs").SystemMetricsMonitor
-        self._monitor = monitor(
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # noqa: PLC0415
+
+        self._monitor = SystemMetricsMonitor(
             logger.run_id,
             sampling_interval=SYSTEM_METRICS_EVERY_S,
             resume_logging=True,

@@ -10,7 +10,6 @@ from typing import Any
 from encdl.training.tracking.logger import NOISY_LOGGERS, QUIET, store_of_environment
 from encdl.training.tracking.processes import end_lost_runs
 from encdl.utils.errors import UsageError
-from encdl.utils.lazy import need
 
 SHORTEST_ID = 6
 PAGE = 1000
@@ -22,10 +21,11 @@ def open_store(root: str = "runs", tracking_uri: str | None = None) -> Any:
     Runs that were killed outright are ended first.
 
     Raises:
-        UsageError: MLflow is not installed, or there is no such store.
+        UsageError: There is no such store.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
-    mlflow = need("mlflow", "looking at runs")
+    import mlflow  # noqa: PLC0415
+
     for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     uri = tracking_uri or store_of_environment()

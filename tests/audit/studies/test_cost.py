@@ -7,13 +7,14 @@ import torch
 
 from encdl.audit.studies import cost
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import PlainStem, Reader, ResNet18
+from encdl.readers import PlainStem, Reader
+from tests.reader_checkpoint import resnet
 from tests.training.tasks.support import tiny_cipher
 
 
 def test_ratios_are_of_the_times_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "ROUNDS", 2)
-    reader = Reader(PlainStem(1, 4), ResNet18(4, 2, width=4))
+    reader = Reader(PlainStem(1, 4), resnet(4, 2, width=4))
     found = cost.cost(reader, tiny_cipher().eval(), PlaneSpec(), "cpu", (32,), (1, 2))
     assert list(found) == ["32px_batch1", "32px_batch2"]
     for times in found.values():

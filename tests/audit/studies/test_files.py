@@ -11,7 +11,8 @@ from encdl.audit.studies import files
 from encdl.ciphers.weights import LoadedCipher, weights_id
 from encdl.files import images
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import Backbone, BasicUNet, LoadedReader, PlainStem, Reader, ResNet18
+from encdl.readers import Backbone, LoadedReader, PlainStem, Reader
+from tests.reader_checkpoint import resnet, unet
 from tests.training.tasks.support import tiny_cipher
 
 
@@ -21,9 +22,7 @@ def cipher() -> LoadedCipher:
     return LoadedCipher(made, weights_id(made), made.name)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "channels"), [(ResNet18(4, 2, width=4), 1), (BasicUNet(4, 2, [4] * 6), 3)]
-)
+@pytest.mark.parametrize(("backbone", "channels"), [(resnet(4, 2, width=4), 1), (unet(4, 2), 3)])
 def test_all_routes_give_the_same_logits(
     backbone: Backbone, channels: int, cipher: LoadedCipher, tmp_path: Path
 ) -> None:
@@ -41,7 +40,7 @@ def test_all_routes_give_the_same_logits(
 
 def test_times_and_ratios(cipher: LoadedCipher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "ROUNDS", 2)
-    reader = Reader(PlainStem(1, 4), ResNet18(4, 2, width=4))
+    reader = Reader(PlainStem(1, 4), resnet(4, 2, width=4))
     found = files.file_cost(reader, ("a", "b"), cipher, PlaneSpec(), tmp_path, (32, 40))
     assert list(found) == ["32px", "40px"]
     for clocks in found.values():

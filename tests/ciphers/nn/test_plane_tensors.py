@@ -13,7 +13,7 @@ from encdl.keys.planes import PlaneSpec, key_planes
 from encdl.utils.errors import UsageError
 
 SEEDS = [hashlib.sha256(bytes([index])).digest() for index in range(3)]
-SPECS = [PlaneSpec(), PlaneSpec(planes=3), PlaneSpec(expansion="periodic", period=4)]
+SPECS = [PlaneSpec(), PlaneSpec(count=3), PlaneSpec(expansion="periodic", period=4)]
 
 
 @pytest.mark.filterwarnings("ignore::encdl.keys.planes.LeakyExpansionWarning")
@@ -27,7 +27,7 @@ def test_packed_planes_of_the_keys(spec: PlaneSpec, shape: tuple[int, int, int])
 
 @pytest.mark.parametrize("planes", range(1, 9))
 def test_unpacked_bits_make_the_byte_again(planes: int) -> None:
-    packed = plane_tensor(SEEDS, PlaneSpec(planes=planes), (2, 5, 7))
+    packed = plane_tensor(SEEDS, PlaneSpec(count=planes), (2, 5, 7))
     bits = unpack(packed, planes)
     assert bits.shape == (3, 2, planes, 5, 7)
     assert bits.dtype == torch.uint8
@@ -51,7 +51,7 @@ def test_on_a_gpu(spec: PlaneSpec) -> None:
     assert found.device.type == "cuda"
     on_cpu = torch.from_numpy(key_planes(SEEDS, spec, 2, 33, 17))
     assert torch.equal(found.cpu(), on_cpu)
-    assert torch.equal(unpack(found, spec.planes).cpu(), unpack(on_cpu, spec.planes))
+    assert torch.equal(unpack(found, spec.count).cpu(), unpack(on_cpu, spec.count))
     assert plane_tensor([], spec, (2, 33, 17), "cuda").shape == (0, 2, 33, 17)
     with pytest.raises(UsageError):
         plane_tensor(SEEDS, spec, (2, 0, 17), "cuda")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from encdl.metrics.classical_repair import inpainting
+from encdl.metrics.classical_repair.impulses import fill_median
 from encdl.metrics.classical_repair.inpainting import biharmonic, telea
-from encdl.metrics.classical_repair.median import fill_median
 from encdl.metrics.classical_repair.tuning import psnr_db
 from encdl.utils.errors import UsageError
 from tests.metrics.classical_repair.images import brain, scattered

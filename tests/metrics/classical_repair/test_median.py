@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import median_filter
 
-from encdl.metrics.classical_repair.impulses import judged_hit
-from encdl.metrics.classical_repair.median import decision_median, fill_median, median
+from encdl.metrics.classical_repair.impulses import decision_median, fill_median, judged_hit, median
 from encdl.metrics.classical_repair.tuning import psnr_db
 from tests.metrics.classical_repair.images import brain, hit, scattered
 

@@ -57,7 +57,7 @@ def tiny_cipher(name: str = "agile", planes: int = 8) -> Cipher:
 
 def tiny_task(name: str = "agile", **settings: Any) -> EncryptTask:
     weights = LossWeights(activity=1.0 if name == "coupled" else 0.0)
-    return EncryptTask(tiny_cipher(name), **{"weights": weights, **settings})
+    return EncryptTask(tiny_cipher(name), **{"loss_weights": weights, **settings})
 
 
 def trainer(folder: Path, steps: int, *callbacks: Callback, **settings: Any) -> Trainer:

@@ -15,12 +15,13 @@ from encdl import readers
 from encdl.ciphers import weights
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import KeyedStem, ResNet18, Stem, UNet
+from encdl.readers import Backbone, KeyedStem, Stem
 from encdl.training.tasks.classify import ClassifyTask
 from encdl.training.tasks.key_planes import fresh_planes
 from encdl.training.tasks.read import BatchKeys
 from encdl.training.tasks.views import Ciphertext, FixedKey, Keyless, Plaintext, View
 from encdl.utils.errors import DataError, UsageError, WeightsError
+from tests.reader_checkpoint import resnet, unet
 from tests.training.tasks.support import Losses, trainer
 
 SIDE = 16
@@ -56,8 +57,8 @@ def stem(channels: int) -> Stem:
     return KeyedStem(channels, width=8)
 
 
-def backbone(channels: int, classes: int) -> ResNet18:
-    return ResNet18(channels, classes, width=8, stride=1)
+def backbone(channels: int, classes: int) -> Backbone:
+    return resnet(channels, classes, width=8, stride=1)
 
 
 def task(view: View | None = None, **settings: Any) -> ClassifyTask:
@@ -221,8 +222,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Bars has 0 classes: a reader needs"):
         trainer(tmp_path, 1).fit(task(), Bars(()))
     with pytest.raises(UsageError, match="UNet is for segmentation: give a classifier"):
-        trainer(tmp_path, 1).fit(ClassifyTask(Ciphertext(), UNet), Bars())
-    with pytest.raises(UsageError, match=r"takes 8 key planes, model\.planes gives 4"):
-        ClassifyTask(Ciphertext(), backbone, planes=PlaneSpec(planes=4))
+        trainer(tmp_path, 1).fit(ClassifyTask(Ciphertext(), unet), Bars())
+    with pytest.raises(UsageError, match=r"takes 8 key planes, model\.planes\.count is 4"):
+        ClassifyTask(Ciphertext(), backbone, planes=PlaneSpec(count=4))
     with pytest.raises(WeightsError, match="no such weights file"):
         ClassifyTask(Ciphertext(), backbone, weights="gone.pt")

@@ -145,7 +145,7 @@ def test_checkpoint_is_a_weights_file(trained: dict[str, Any]) -> None:
 
 def test_checkpoint_with_an_attacker_is_a_weights_file(tmp_path: Path) -> None:
     fitting = trainer(tmp_path, 1)
-    fitting.fit(tiny_task("coupled", weights=ALL_LOSSES), FewSlices())
+    fitting.fit(tiny_task("coupled", loss_weights=ALL_LOSSES), FewSlices())
     fitting.save_checkpoint(tmp_path / "last.ckpt")
     assert any("attacker" in name for name in fitting.model.state_dict())  # type: ignore[union-attr]
     state = weights.load(tmp_path / "last.ckpt").cipher.state_dict()
@@ -197,7 +197,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path, name: st
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_every_loss_and_any_batch(tmp_path: Path, name: str, batch_size: int) -> None:
-    losses, task = Losses(), tiny_task(name, weights=ALL_LOSSES)
+    losses, task = Losses(), tiny_task(name, loss_weights=ALL_LOSSES)
     before = {key: value.clone() for key, value in task.cipher.named_parameters()}
     trainer(tmp_path, 3, losses).fit(task, FewSlices(batch_size=batch_size, eval_batch_size=1))
     taken = {one.removeprefix("train/") for one in losses.steps[0]} - {"loss"}
@@ -219,11 +219,11 @@ def test_masks_of_other_planes_are_made_from_keys() -> None:
     image = torch.zeros(2, 1, 16, 16, dtype=torch.uint8)
 
     def mask(spec: PlaneSpec) -> Tensor:
-        task = EncryptTask(tiny_cipher("keystream", spec.planes), spec)
+        task = EncryptTask(tiny_cipher("keystream", spec.count), spec)
         return task._key_mask(image, "train", 0, task._generator("train", 0))
 
     assert len(mask(PlaneSpec()).unique()) > 200
-    assert len(mask(PlaneSpec(planes=4)).unique()) <= 16
+    assert len(mask(PlaneSpec(count=4)).unique()) <= 16
     with pytest.warns(LeakyExpansionWarning):
         repeated = mask(PlaneSpec(expansion="periodic", period=8))
     assert torch.equal(repeated[..., :8, :8], repeated[..., 8:, 8:])
@@ -272,9 +272,9 @@ def test_identical_images_count_with_a_cap() -> None:
 
 
 def test_planes_must_fit_the_cipher() -> None:
-    with pytest.raises(UsageError, match=r"takes 4 key planes, model\.planes gives 8: set both alike"):
-        EncryptTask(ThesisCipher(4, width=8, blocks=1), PlaneSpec(planes=8))
-    EncryptTask(tiny_cipher("agile", 4), PlaneSpec(planes=4))
+    with pytest.raises(UsageError, match=r"takes 4 key planes, model\.planes\.count is 8: set both alike"):
+        EncryptTask(ThesisCipher(4, width=8, blocks=1), PlaneSpec(count=8))
+    EncryptTask(tiny_cipher("agile", 4), PlaneSpec(count=4))
 
 
 def test_a_run_without_an_end_is_refused(tmp_path: Path) -> None:

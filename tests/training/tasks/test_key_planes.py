@@ -42,7 +42,7 @@ def numbers(**change: Any) -> torch.Tensor:
 
 
 def test_shape_and_values() -> None:
-    drawn = planes(PlaneSpec(planes=5))
+    drawn = planes(PlaneSpec(count=5))
     assert drawn.shape == SHAPE
     assert drawn.dtype == torch.uint8
     assert drawn.device.type == "cpu"

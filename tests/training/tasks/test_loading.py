@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule
 
 from encdl.ciphers import AgileCipher, weights
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import ResNet18
+from encdl.readers import KeyedStem
 from encdl.training import cli
 from encdl.training.tasks.classify import ClassifyTask
 from encdl.training.tasks.encrypt import EncryptTask
@@ -24,11 +24,12 @@ from tests.training.tasks.support import FewSlices, trainer
 from tests.training.tasks.test_classify import Bars, backbone, stem
 from tests.training.test_settings import ENCRYPT, READ
 
+UNET = {"network": "UNet", "arguments": {"channels": [4, 4], "strides": [2]}}
 SEGMENT: dict[str, Any] = {
     **READ,
     "model": {
         "class_path": "SegmentTask",
-        "init_args": {"view": "Keyless", "backbone": {"class_path": "UNet", "init_args": {"widths": [4, 4]}}},
+        "init_args": {"view": "Keyless", "backbone": {"class_path": "MonaiNet", "init_args": UNET}},
     },
     "data": {
         "class_path": "EmbeddedTissue",
@@ -99,6 +100,6 @@ def test_a_reader_trained_in_python(tmp_path: Path) -> None:
 
 
 def test_what_can_be_described() -> None:
-    assert describe(ResNet18) == {"class_path": "encdl.readers.backbones.ResNet18"}
+    assert describe(KeyedStem) == {"class_path": "encdl.readers.stems.KeyedStem"}
     assert describe(backbone) is None
     assert describe({"a": (1, None)}) == {"a": [1, None]}

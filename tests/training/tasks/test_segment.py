@@ -18,12 +18,13 @@ from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.data.npz import NpzImages
 from encdl.keys.planes import PlaneSpec
 from encdl.metrics.segmentation import VolumeDice
-from encdl.readers import KeyedStem, ResNet18, Stem, UNet, read_windows
+from encdl.readers import Backbone, KeyedStem, Stem, read_windows
 from encdl.training.panels import overlaid
 from encdl.training.tasks.key_planes import fresh_planes
 from encdl.training.tasks.segment import SegmentTask, class_weights, mean_mask
 from encdl.training.tasks.views import Ciphertext, FixedKey, Keyless, Plaintext, View
 from encdl.utils.errors import DataError, UsageError
+from tests.reader_checkpoint import resnet, unet
 from tests.training.tasks.support import Losses, trainer
 
 SIDE = 32
@@ -68,8 +69,8 @@ def stem(channels: int) -> Stem:
     return KeyedStem(channels, width=8)
 
 
-def backbone(channels: int, classes: int) -> UNet:
-    return UNet(channels, classes, widths=[8, 16], residual_units=1)
+def backbone(channels: int, classes: int) -> Backbone:
+    return unet(channels, classes, widths=[8, 16])
 
 
 def task(view: View | None = None, **settings: Any) -> SegmentTask:
@@ -328,5 +329,5 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         trainer(tmp_path, 1).fit(task(), Boxes(masks=False))
     with pytest.raises(DataError, match="Boxes has a mask with class 2, and 2 classes"):
         trainer(tmp_path, 1).fit(task(), Boxes(("background", "box")))
-    with pytest.raises(UsageError, match="ResNet18 is for classification: give a segmenter"):
-        trainer(tmp_path, 1).fit(SegmentTask(Ciphertext(), ResNet18), Boxes())
+    with pytest.raises(UsageError, match="ResNet is for classification: give a segmenter"):
+        trainer(tmp_path, 1).fit(SegmentTask(Ciphertext(), resnet), Boxes())

@@ -22,16 +22,16 @@ import torch
 from mlflow import MlflowClient
 
 from encdl.keys.key import Grant, Key
-from encdl.readers import KeylessStem, ResNet18, UNet
+from encdl.readers import KeylessStem
 from encdl.readers.predictor import Predictor
 from encdl.serving.model import checkpoint_of
 from encdl.serving.service import Service
-from encdl.training.log_reader import NAME, LogReader, log_reader
+from encdl.training.model_logging import NAME, LogReaderModel, log_reader_model
 from encdl.training.tasks.views import Ciphertext
 from encdl.training.tracking import RunLogger
 from encdl.utils.errors import WeightsError
 from tests.leaks.search import contents, leaks
-from tests.reader_checkpoint import CLASSES, save_reader, tiny_reader
+from tests.reader_checkpoint import CLASSES, resnet, save_reader, tiny_reader, unet
 from tests.serving.support import Record, noise
 from tests.serving.support import record as encrypted
 from tests.stores import make_store
@@ -49,10 +49,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         logger = RunLogger(root=str(root), register="lesions")
-        checkpoint = save_reader(root / "classifier.ckpt", tiny_reader(ResNet18))
+        checkpoint = save_reader(root / "classifier.ckpt", tiny_reader(resnet))
         content = torch.load(checkpoint, weights_only=True)
         torch.save(content | {"optimizer_states": [torch.zeros(100_000)]}, checkpoint)
-        assert log_reader(logger, checkpoint) == "models:/lesions/1"
+        assert log_reader_model(logger, checkpoint) == "models:/lesions/1"
         logger.finalize()
     return root
 
@@ -67,7 +67,7 @@ def test_the_model_has_a_signature_and_an_example_that_works(root: Path, tmp_pat
     opened(root)
     model = mlflow.pyfunc.load_model("models:/lesions/1")
     assert model.metadata.signature.inputs.input_names() == ["container", "grant"]
-    names = ["predicted", *(f"probability of {name}" for name in CLASSES[ResNet18])]
+    names = ["predicted", *(f"probability of {name}" for name in CLASSES[resnet])]
     assert model.metadata.signature.outputs.input_names() == names
     example = model.metadata.load_input_example()
     [answer] = model.predict(example).to_dict("records")
@@ -95,7 +95,7 @@ def test_the_run_knows_its_model_and_only_the_reader_is_kept(root: Path) -> None
     assert client.get_logged_model(output.model_id).name == NAME
     kept = checkpoint_of("models:/lesions/1")
     assert "optimizer_states" not in torch.load(kept, weights_only=True)
-    assert Predictor.load(checkpoint_of(f"models:/{output.model_id}")).classes == CLASSES[ResNet18]
+    assert Predictor.load(checkpoint_of(f"models:/{output.model_id}")).classes == CLASSES[resnet]
     pickles = [file.name for file in kept.parents[1].rglob("*.pkl")]
     assert pickles == []  # nothing that could run code
 
@@ -108,19 +108,19 @@ def test_models_that_are_not_there_or_not_ours(root: Path) -> None:
 
 def test_a_reader_without_the_key_is_no_model(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    path = save_reader(root / "keyless.ckpt", tiny_reader(ResNet18, KeylessStem), view="Keyless")
+    path = save_reader(root / "keyless.ckpt", tiny_reader(resnet, KeylessStem), view="Keyless")
     logger = RunLogger(root=str(root))
     with pytest.raises(WeightsError, match="was trained without the key"):
-        log_reader(logger, path)
+        log_reader_model(logger, path)
     assert not logger.experiment.get_run(logger.run_id).outputs.model_outputs
     logger.finalize()
 
 
 def test_a_segmenter_is_a_model_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    path = save_reader(root / "segmenter.ckpt", tiny_reader(UNet))
+    path = save_reader(root / "segmenter.ckpt", tiny_reader(unet))
     logger = RunLogger(root=str(root))
-    model = mlflow.pyfunc.load_model(log_reader(logger, path))
+    model = mlflow.pyfunc.load_model(log_reader_model(logger, path))
     assert model.metadata.signature.outputs.input_names() == ["mask"]
     [mask] = model.predict(model.metadata.load_input_example())["mask"]
     assert base64.b64decode(mask).startswith(b"\x89PNG")
@@ -130,7 +130,7 @@ def test_a_segmenter_is_a_model_too(root: Path, monkeypatch: pytest.MonkeyPatch)
 def test_training_logs_the_reader(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     logger = RunLogger(root=str(root))
-    fitting = trainer(tmp_path, 2, logger=logger, callbacks=[LogReader()], enable_checkpointing=True)
+    fitting = trainer(tmp_path, 2, logger=logger, callbacks=[LogReaderModel()], enable_checkpointing=True)
     fitting.fit(task(Ciphertext(stem)), Bars())  # type: ignore[call-arg]
     run = MlflowClient(logger.tracking_uri).get_run(logger.run_id)
     assert run.info.status == "FINISHED"

@@ -1,4 +1,4 @@
-"""`LogReader`: logs a trained reader to its run as an MLflow model, and registers it where that is asked for."""
+"""`LogReaderModel`: logs a trained reader to its run as an MLflow model, and registers it where that is asked for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from encdl.training.tasks.read import ReadTask
 from encdl.training.tracking import RunLogger, run_logger
 from encdl.utils.errors import EncdlError
 from encdl.utils.interrupts import held
-from encdl.utils.lazy import need
 
 NAME = "reader"
 """What the model is called within its run: `runs:/RUN/reader`."""
@@ -33,7 +32,7 @@ MODEL_CODE = Path(encdl.__file__).parent / "serving" / "pyfunc.py"
 """What MLflow runs to make the model; it copies the file into each."""
 
 
-class LogReader(Callback):
+class LogReaderModel(Callback):
     """Logs the best checkpoint of a finished training, without its optimiser, with signature and input example.
 
     Readers that were trained to be compared with (`Keyless`, `FixedKey`) cannot read files, and are left out.
@@ -41,6 +40,8 @@ class LogReader(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log it; what goes wrong is a warning, for the training is done."""
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
         logger = run_logger(trainer)
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if logger is None or not trainer.is_global_zero or not isinstance(pl_module, ReadTask):
@@ -50,18 +51,18 @@ class LogReader(Callback):
                 rank_zero_warn(f"Nothing is registered as {logger.register}: the run keeps no model")
             return
         try:
-            uri = log_reader(logger, Path(best), pl_module.planes)
+            uri = log_reader_model(logger, Path(best), pl_module.planes)
         except EncdlError as error:
             rank_zero_info(
                 f"No model is logged with the run: the reader {str(error).removeprefix(f'{best}: ')}"
             )
-        except need("mlflow.exceptions", "tracking runs").MlflowException as error:
+        except MlflowException as error:
             rank_zero_warn(f"The model could not be logged: {' '.join(str(error).split())}")
         else:
             rank_zero_info(f"model: {uri}; `encdl serve --reader {uri}` answers requests with it")
 
 
-def log_reader(logger: RunLogger, checkpoint: Path, planes: PlaneSpec = PlaneSpec()) -> str:  # noqa: B008
+def log_reader_model(logger: RunLogger, checkpoint: Path, planes: PlaneSpec = PlaneSpec()) -> str:  # noqa: B008
     """Log the reader of a checkpoint as a model of the logger's run.
 
     Args:
@@ -75,7 +76,8 @@ def log_reader(logger: RunLogger, checkpoint: Path, planes: PlaneSpec = PlaneSpe
     Raises:
         WeightsError: The reader cannot read encrypted files.
     """
-    mlflow = need("mlflow", "tracking runs")
+    import mlflow  # noqa: PLC0415
+
     run_id = logger.run_id  # also points MLflow at the logger's store
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     with TemporaryDirectory() as folder:
@@ -102,14 +104,16 @@ def log_reader(logger: RunLogger, checkpoint: Path, planes: PlaneSpec = PlaneSpe
 
 def signature(predictor: Predictor) -> Any:
     """The columns that the model takes and gives, as MLflow's `ModelSignature`."""
-    types = need("mlflow.types", "tracking runs")
-    taken = types.Schema([types.ColSpec("string", name) for name in ("container", "grant")])
+    from mlflow.models import ModelSignature  # noqa: PLC0415
+    from mlflow.types import ColSpec, Schema  # noqa: PLC0415
+
+    taken = Schema([ColSpec("string", name) for name in ("container", "grant")])
     if predictor.per_pixel:
-        given = [types.ColSpec("string", "mask")]
+        given = [ColSpec("string", "mask")]
     else:
-        numbers = [types.ColSpec("double", f"probability of {name}") for name in predictor.classes]
-        given = [types.ColSpec("string", "predicted"), *numbers]
-    return need("mlflow.models", "tracking runs").ModelSignature(taken, types.Schema(given))
+        numbers = [ColSpec("double", f"probability of {name}") for name in predictor.classes]
+        given = [ColSpec("string", "predicted"), *numbers]
+    return ModelSignature(taken, Schema(given))
 
 
 def example(predictor: Predictor, planes: PlaneSpec) -> Any:
@@ -120,6 +124,8 @@ def example(predictor: Predictor, planes: PlaneSpec) -> Any:
     Returns:
         A data frame of one row.
     """
+    import pandas  # noqa: PLC0415
+
     key = Key.generate()
     channels = predictor.reader.stem.channels
     shape = predictor.size if channels == 1 else (*predictor.size, channels)
@@ -132,4 +138,4 @@ def example(predictor: Predictor, planes: PlaneSpec) -> Any:
             "container": base64.b64encode(file.read_bytes()).decode(),
             "grant": grant.read_text().strip(),
         }
-    return need("pandas", "tracking runs").DataFrame([record])
+    return pandas.DataFrame([record])
