@@ -1,6 +1,7 @@
 """Networks that read ciphertext (and what they are compared with), usable from plain PyTorch."""
 
 from encdl.readers.backbones import BACKBONES, Backbone, DenseNet, ResNet18
+from encdl.readers.functional import FunctionalStem
 from encdl.readers.keyless_stems import KeylessStem, PositionalStem
 from encdl.readers.reader import READER_KEY, LoadedReader, NoReaderError, Reader, create, keyed, load
 from encdl.readers.segmenters import BasicUNet, SwinUNETR, UNet
@@ -13,6 +14,7 @@ __all__ = [
     "Backbone",
     "BasicUNet",
     "DenseNet",
+    "FunctionalStem",
     "KeyedStem",
     "KeylessStem",
     "LoadedReader",

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchmetrics import Metric
 
 from encdl.ciphers.channel import stored
@@ -152,6 +153,7 @@ class ReadTask(CipherTask):
         keys = BatchKeys(self, image, "train", self.training_draws)
         sight = self.view.train(self.cipher, image, keys)
         loss = self.loss(self.reader(sight.picture, sight.mask), batch)
+        loss = loss + self.view.penalty(self.reader, sight)
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
         return loss
 
@@ -210,7 +212,14 @@ class ReadTask(CipherTask):
         """The image and what the reader is shown of it."""
         image = batch["image"]
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
-        return {"plain": image, self.view.row: rows[self.view.row].picture}
+        return {"plain": image, self.view.row: self._shown(rows[self.view.row], image)}
+
+    def _shown(self, sight: Sight, image: Tensor) -> Tensor:
+        """What the panel shows of it, as large as the image."""
+        shown = self.view.shown(self.reader, sight)
+        if shown.shape == image.shape:
+            return shown
+        return F.interpolate(shown.float(), image.shape[2:]).to(torch.uint8)
 
     def figure(self, stage: str, name: str, make: Callable[[], Metric]) -> Metric:
         """The metric of that name, made when it is first asked for."""
