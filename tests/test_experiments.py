@@ -23,7 +23,9 @@ from tests.stores import make_store
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 RECIPES = sorted(
-    path for path in EXPERIMENTS.rglob("*.yaml") if not path.name.startswith(("evaluate-", "audit"))
+    path
+    for path in EXPERIMENTS.rglob("*.yaml")
+    if not path.name.startswith(("evaluate-", "audit", "functional-"))
 )
 """Of trainings."""
 
