@@ -89,8 +89,8 @@ def _combined(one: Residues, mask: Residues, sign: int) -> Residues:
         levels = one.view(signed) if one.dtype == mask.dtype else one.to(signed)
         return torch.add(levels, mask.view(signed), alpha=sign).view(mask.dtype)
     words: npt.NDArray[Any] = one.astype(mask.dtype, copy=False)
-    result: npt.NDArray[Any] = np.add(words, mask) if sign > 0 else np.subtract(words, mask)
-    return result
+    combined: npt.NDArray[Any] = np.add(words, mask) if sign > 0 else np.subtract(words, mask)
+    return combined
 
 
 def _encoded(shape: Sequence[int], bits: int, layer: int) -> bytes:

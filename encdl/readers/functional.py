@@ -188,14 +188,15 @@ class FunctionalStem(Stem):
         """All that a host learns of images, as the network takes it: float32 (B, inputs, rows, columns)."""
         return self._points(self.map(image))
 
-    def read(self, numbers: Tensor) -> Tensor:
+    def read(self, numbers: Tensor, level_bits: int = 8) -> Tensor:
         """The stem's result from the numbers of W: what a host computes.
 
         Args:
             numbers: what W makes of the ciphertext minus what it makes of the mask, whole numbers of any type.
+            level_bits: of a level; a reading layer may have finer ones than the 8-bit images of training.
         """
         reduced = centred(numbers.double(), float(1 << self.map.bits)).float()
-        features: Tensor = F.relu(self.norm(self._convolved(self._points(reduced))))
+        features: Tensor = F.relu(self.norm(self._convolved(self._points(reduced, level_bits))))
         return features
 
     @torch.no_grad()
@@ -214,9 +215,9 @@ class FunctionalStem(Stem):
         error = F.mse_loss(rebuilt.float(), image.float() / 255.0 - 0.5)
         return error.clamp(min=LEAST_ERROR).log()
 
-    def _points(self, numbers: Tensor) -> Tensor:
+    def _points(self, numbers: Tensor, level_bits: int = 8) -> Tensor:
         if self.form == "layer":
-            return numbers / 255.0
+            return numbers / (2.0**level_bits - 1)
         angle = centred(numbers, 256.0) * (2.0 * math.pi / 256.0)  # its gradient is that of the numbers
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
