@@ -25,6 +25,7 @@ from encdl.files.decrypting import Damaged, Decryption
 from encdl.files.documents import array_of
 from encdl.files.encrypting import Encryption, EncryptionSettings
 from encdl.files.folders import convert_folder
+from encdl.files.reading import Readable
 from encdl.files.rekeying import Rekeying
 from encdl.keys.grant import Grant, study_for
 from encdl.keys.key import Key
@@ -334,7 +335,10 @@ def encryption(key: AnyKey, keep: Sequence[Path] = (), **settings: Unpack[Encryp
     spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(planes=cipher.planes, **(planes or {}))
     postprocess, nonce = settings.get("postprocess", Settings.postprocess), settings.get("nonce", "random")
     study = study_for(settings.get("study"), opener)
-    how = Settings(spec, postprocess, nonce, study, settings.get("wrap", "none"))
+    readable = settings.get("readable")
+    readable = Readable(readable) if isinstance(readable, int) else readable
+    wrap, signer = settings.get("wrap", "none"), settings.get("signer")
+    how = Settings(spec, postprocess, nonce, study, wrap, readable, signer)
     return Encryption(codec, opener, how, (*keep, *_files(key)))
 
 

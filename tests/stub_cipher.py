@@ -11,6 +11,7 @@ class StubCipher:
 
     name = "stub"
     exact = True
+    keyed_mask = True
 
     def encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
         assert image.dtype == key_planes.dtype == torch.uint8

@@ -81,7 +81,6 @@ def make_file(folder: Path) -> None:
     header = container.Header(
         cipher="agile", weights="0" * 16, shape=(1, 1), dtype="uint8", layout="HW", nonce="0" * 32,
         postprocess="none", planes=PlaneSpec().to_dict(), study="S", key_id=key.id, tile=(1, 1),
-        sealed_bytes=container.sealed_length(metadata),
     )  # fmt: skip
     with (folder / "s.encdl").open("wb") as stream:
         writer = container.ContainerWriter(stream, header, metadata, key.image_keys(bytes(16), "S"))

@@ -26,8 +26,11 @@ from encdl.commands.many_files import (
 from encdl.files.folders import Done, Progress, Source, to
 from encdl.keys.grant import study_for
 from encdl.keys.key import Grant, Key
+from encdl.keys.key_source import KeySource
 from encdl.keys.planes import EXPANSIONS, PlaneSpec
+from encdl.keys.signing import SigningKey
 from encdl.utils import atomic
+from encdl.utils.errors import UsageError
 from encdl.utils.messages import warn
 
 if TYPE_CHECKING:
@@ -74,6 +77,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="aes: seal the finished file in AES-256-GCM, for proven confidentiality; only its key's id, its nonce and "
         "the study's name can then be read without the key",
+    )
+    parser.add_argument(
+        "--readable",
+        type=int,
+        metavar="N",
+        help="add a reading layer: the image with sides of up to N pixels (1 to 512), masked by itself, of which hosts "
+        "without the key read what a functional key gives them, and no more",
+    )
+    parser.add_argument(
+        "--window",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="values that become the lowest and highest level of the reading layer (default: of 8 bits 0 and 255, else "
+        "the smallest and largest there)",
+    )
+    parser.add_argument(
+        "--sign",
+        type=Path,
+        metavar="K",
+        help="sign with this key of `encdl keygen --signing` (asks for its passphrase, if any): then `encdl inspect "
+        "--verify-key` tells without any secret whether a file was changed",
     )
     parser.add_argument(
         "--study", metavar="S", help="study that the file belongs to; anyone can read its name"
@@ -124,16 +149,22 @@ def _encryption(args: argparse.Namespace, opener: Key | Grant) -> Encryption:
     given = {"map": args.map, "expansion": args.expansion, "period": args.period}
     planes = {name: value for name, value in given.items() if value is not None}
     PlaneSpec(**planes)
+    signer = None if args.sign is None else SigningKey.load(args.sign, KeySource(args.sign).ask)
+    if args.window and not args.readable:
+        raise UsageError("--window is of a reading layer: give --readable too")
     from encdl.api import encryption  # noqa: PLC0415
+    from encdl.files.reading import Readable  # noqa: PLC0415
 
     how = encryption(
         opener,
-        args.key.files,
+        (*args.key.files, *([args.sign] if args.sign else [])),
         study=args.study,
         wrap=args.wrap,
         nonce=args.nonce,
         postprocess=args.postprocess,
         planes=planes,
+        readable=args.readable and Readable(args.readable, window=args.window and tuple(args.window)),
+        signer=signer,
         weights=args.weights or "default",
         device=usable_device(args.device),
     )

@@ -11,7 +11,9 @@ from pathlib import Path
 from encdl.commands.many_files import counted, exit_code, gather, is_batch, line
 from encdl.files import container
 from encdl.files.container import VERSION, Header, aes_wrap
+from encdl.files.container.sections import Section
 from encdl.keys.planes import key_bits, weakness
+from encdl.keys.signing import PublicKey
 from encdl.utils.errors import ContainerError, EncdlError
 
 
@@ -20,27 +22,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", type=Path, nargs="+", metavar="PATH", help=".encdl files, or folders of them"
     )
+    parser.add_argument(
+        "--verify-key",
+        type=Path,
+        metavar="P",
+        help="fail unless the owner of this public key (`encdl keygen --signing`) signed each file as it is",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a file, each on one line")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print each header, and of several files how many are alike; tell of files that are cut."""
+    public = None if args.verify_key is None else PublicKey.load(args.verify_key)
     if is_batch(args.paths):
-        return _many(args)
-    _, problem = _show(args.paths[0], args.json)
+        return _many(args, public)
+    _, problem = _show(args.paths[0], args.json, public)
     if problem is not None:
         raise problem
     return 0
 
 
-def _many(args: argparse.Namespace) -> int:
+def _many(args: argparse.Namespace, public: PublicKey | None) -> int:
     from encdl.files import file_names  # noqa: PLC0415
 
     sources = gather(args.paths, file_names.is_container, "encrypted file")
     failed, kinds = 0, Counter[str]()
     for source in sources:
         try:
-            kind, problem = _show(source.path, args.json)
+            kind, problem = _show(source.path, args.json, public)
             kinds[kind] += 1
         except EncdlError as error:
             problem = error
@@ -55,16 +64,24 @@ def _many(args: argparse.Namespace) -> int:
     return exit_code(failed, len(sources))
 
 
-def _show(path: Path, as_json: bool) -> tuple[str, EncdlError | None]:
-    """Print what the header says; what files of its kind share, and what is wrong with its length, if anything."""
+def _show(path: Path, as_json: bool, public: PublicKey | None) -> tuple[str, EncdlError | None]:
+    """Print what the header says; what files of its kind share, and what is wrong with its length or signature."""
     wrapping = container.read_wrapping(path)
     if wrapping is not None:
+        if public is not None:
+            raise ContainerError(
+                f"{path}: is wrapped in AES-256-GCM: without its key there is nothing to verify"
+            )
         _show_wrapping(path, wrapping, as_json)
         return f"wrapped in AES-256-GCM, key {wrapping.key_id}, {_study(wrapping.study)}", None
     header = container.read_header(path)
     problem: EncdlError | None = None
+    sections: tuple[Section, ...] = ()
     try:
-        container.check_size(path)
+        with container.opened_without_key(path) as reader:
+            sections = reader.sections
+            if public is not None:
+                reader.check_signature(public)
     except ContainerError as error:
         problem = error
     size = path.stat().st_size
@@ -74,14 +91,17 @@ def _show(path: Path, as_json: bool) -> tuple[str, EncdlError | None]:
             "version": VERSION,
             "file_bytes": size,
             "chunks": header.grid.count,
-            "complete": problem is None,
+            "complete": bool(sections),
+            "verified": public is not None and problem is None,
+            "sections": [vars(section) for section in sections],
             "key_bits": key_bits(header.plane_spec(), header.grid.planes, *header.grid.tile),
         }
         print(json.dumps({**header.fields(), **extra}, sort_keys=True))
     else:
-        print(
-            "\n".join(f"{name:<14}{value}" for name, value in _describe(path, header, size, problem is None))
-        )
+        rows = _describe(path, header, size, sections)
+        if public is not None and problem is None:
+            rows[-1] = ("note", f"as the owner of key {public.id} signed it")
+        print("\n".join(f"{name:<14}{value}" for name, value in rows))
     return f"{_image(header)}, key {header.key_id}, {_study(header.study)}", problem
 
 
@@ -117,21 +137,21 @@ def _show_wrapping(path: Path, wrapping: aes_wrap.Header, as_json: bool) -> None
     print("\n".join(f"{name:<14}{value}" for name, value in rows))
 
 
-def _describe(path: Path, header: Header, size: int, complete: bool) -> list[tuple[str, str]]:
+def _describe(path: Path, header: Header, size: int, sections: tuple[Section, ...]) -> list[tuple[str, str]]:
     planes = ", ".join(f"{name} {value}" for name, value in sorted(header.planes.items()))
     grid = header.grid
     return [
         ("file", str(path)),
         (
             "container",
-            f"version {VERSION}, {size:,} bytes, {'complete' if complete else 'NOT COMPLETE'}",
+            f"version {VERSION}, {size:,} bytes, {'complete' if sections else 'NOT COMPLETE'}",
         ),
         ("image", _image(header)),
         (
             "chunks",
             f"{grid.count:,} of up to {grid.tile[0]}x{grid.tile[1]}, {grid.slices:,} slice{'s' * (grid.slices != 1)}",
         ),
-        ("metadata", f"{header.sealed_bytes:,} bytes, sealed" if header.sealed_bytes else "none"),
+        ("sections", ", ".join(f"{section.name} {section.length:,} bytes" for section in sections)),
         ("cipher", f"{header.cipher}, weights {header.weights}"),
         ("key", header.key_id),
         ("study", repr(header.study) if header.study else "none"),

@@ -13,6 +13,8 @@ from encdl.files import container
 from encdl.keys import grant as grants
 from encdl.keys.key import Grant, Key
 from encdl.keys.key_source import KeySource, PassphraseSource
+from encdl.keys.passphrases import Passphrase
+from encdl.keys.signing import PUBLIC_SUFFIX, SigningKey
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError, WrongKeyError
 
@@ -21,13 +23,19 @@ MAX_DAYS = 36_525
 
 
 class KeyGen:
-    """`encdl keygen`: a new random key in a file that only its owner can read."""
+    """`encdl keygen`: a new random key in a file that only its owner can read, or a pair of keys to sign and verify."""
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Add the verb's arguments."""
         add_key_file(parser, "key file to write")
         parser.add_argument("--force", action="store_true", help="replace the file: its old key is lost")
+        parser.add_argument(
+            "--signing",
+            action="store_true",
+            help="make a key that signs (`encdl encrypt --sign`), and beside it, with the ending "
+            f"{PUBLIC_SUFFIX}, the public key that verifies, for everyone",
+        )
         group = add_passphrase(parser, "a passphrase to lock the file with")
         group.add_argument(
             "--passphrase",
@@ -46,11 +54,28 @@ class KeyGen:
         [path] = source.files
         atomic.check_output(path, args.force)
         passphrase = None if source.passphrase is None else source.passphrase.get_new(str(path))
+        if args.signing:
+            return _new_signing_key(path, passphrase, args.force)
         key = Key.generate()
         key.save(path, force=args.force, passphrase=passphrase)
         without = "without it" if passphrase is None else "without it and its passphrase"
         print(f"{path}: new key {key.id}. Keep it secret, and keep a copy: {without} no file opens.")
         return 0
+
+
+def _new_signing_key(path: Path, passphrase: Passphrase | None, force: bool) -> int:
+    public = path.with_suffix(PUBLIC_SUFFIX)
+    if public == path:
+        raise UsageError(f"{path}: is the public key's name: give the signing key another ending")
+    atomic.check_output(public, force)
+    signing = SigningKey.generate()
+    signing.save(path, force=force, passphrase=passphrase)
+    signing.public.save(public, force=force)
+    print(
+        f"{path}: new signing key {signing.public.id}. Keep it secret: whoever has it signs in your name.\n"
+        f"{public}: its public key. Give it to all who shall verify, on a way on which nobody can exchange it."
+    )
+    return 0
 
 
 class ChangePassphrase:

@@ -24,6 +24,7 @@ from encdl.commands.many_files import (
 from encdl.files import container
 from encdl.files.folders import Done, Progress, Source, to
 from encdl.utils import atomic
+from encdl.utils.messages import warn
 
 if TYPE_CHECKING:
     from encdl.files.rekeying import Rekeying
@@ -59,6 +60,8 @@ def _one(args: argparse.Namespace) -> int:
         atomic.check_output(output, args.force)
     with one_line_warnings():
         done = rekeying.write(path, output, force=args.force, report=single_progress)
+    if done.note:
+        warn(done.note)
     print(f"{output}: {done.told}")
     return 0
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from encdl.ciphers.nn.plane_tensors import plane_tensor
 from encdl.files.container.byte_planes import Planes
+from encdl.files.container.sections import BLOCK_BYTES
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.planes import PlaneSpec
 from encdl.utils.errors import UsageError
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**23}
 """Bytes that a call of the network takes."""
+PIECE_BYTES = 128
+"""Of a damaged block that are judged together to be lost or not: it divides `BLOCK_BYTES`."""
+CHANCE = 32
+"""Levels between ciphertext and guess, half of what two random bytes are apart: beyond it all of a piece is lost."""
+
+
+Bytes = npt.NDArray[np.uint8]
+Lost = npt.NDArray[np.bool_]
 
 
 class CipherLike(Protocol):
@@ -39,6 +48,11 @@ class CipherLike(Protocol):
     @property
     def exact(self) -> bool:
         """Whether an intact ciphertext decrypts to every pixel."""
+        ...
+
+    @property
+    def keyed_mask(self) -> bool:
+        """Whether the mask follows from the key alone, so that a damaged pixel harms no other."""
         ...
 
     def encrypt(self, image: Tensor, key_planes: Tensor) -> Tensor:
@@ -97,21 +111,49 @@ class ChunkCipher:
         """What lies on each pixel (`Cipher.field`), for results of `unprocessed`."""
         return self._by_channels(self._cipher.field, ciphertext, key_bits)
 
-    def restore(self, body: Planes, keys: ImageKeys, lost: npt.NDArray[np.bool_]) -> Planes:
-        """Guess what is behind one damaged chunk.
+    def restore(self, body: Planes, keys: ImageKeys, present: int, damaged: Sequence[int]) -> Planes:
+        """Guess what is behind the damaged blocks of a chunk.
 
-        Wider values are restored byte plane by byte plane: an error in a high byte is a large one.
+        Wider values are restored byte plane by byte plane: an error in a high byte is a large one. What the restorer is
+        told to be lost is missing, or in a damaged block and constant, as no ciphertext is; and what turns out to fit a
+        first guess no better than chance. Where the mask follows from the key alone, the rest of the chunk stays exact.
 
         Args:
             body: uint8 (planes, h, w), the ciphertext.
             keys: of the chunk.
-            lost: bool of the same shape, true where a byte is known to be missing. Any other may be damaged.
+            present: bytes of it that were there.
+            damaged: numbers of the blocks of 4 KiB whose tags are wrong.
         """
+        flat, hit = body.reshape(-1), np.zeros(body.size, np.bool_)
+        for block in damaged:
+            hit[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES] = True
+        starts = np.arange(0, body.size, PIECE_BYTES)
+        constant = np.maximum.reduceat(flat, starts) == np.minimum.reduceat(flat, starts)
+        lost = hit & _by_bytes(constant, body.size)
+        lost[present:] = True
         with device_errors(self._device):
             ciphertext, key_bits = self.unprocessed([body], [keys])
-            missing = torch.from_numpy(np.ascontiguousarray(lost)[None]).to(self._device)
-            reached = self._process.undo_lost(missing, [keys])
-            return _array(self._by_channels(self._cipher.restore, ciphertext, key_bits, reached)[0])
+
+            def guess() -> Tensor:
+                reached = self._reached(lost, body, keys)
+                return self._by_channels(self._cipher.restore, ciphertext, key_bits, reached)
+
+            found = guess()
+            if not self._process.spreads and not lost[hit].all():
+                again = self._process.apply(self._by_channels(self._cipher.encrypt, found, key_bits), [keys])
+                more = _by_bytes(_overwritten(flat, _array(again).reshape(-1), ~lost, starts), body.size)
+                if (more & hit & ~lost).any():
+                    lost |= more & hit
+                    found = guess()
+            if self._cipher.keyed_mask:
+                exact = self._by_channels(self._cipher.decrypt, ciphertext, key_bits)
+                found = torch.where(self._reached(hit | lost, body, keys), found, exact)
+            return _array(found[0])
+
+    def _reached(self, lost: Lost, body: Planes, keys: ImageKeys) -> Tensor:
+        """Where bytes that are lost in the file lie in the image, bool (1, planes, h, w)."""
+        tensor = torch.from_numpy(lost.reshape(1, *body.shape)).to(self._device)
+        return self._process.undo_lost(tensor, [keys])
 
     def _tensor(self, chunks: Sequence[Planes]) -> Tensor:
         alone = len(chunks) == 1 and chunks[0].flags.writeable  # PyTorch takes no memory that is not
@@ -128,6 +170,19 @@ class ChunkCipher:
             return function(*tensors)
         starts = range(0, channels, step)
         return torch.cat([function(*(tensor[:, n : n + step] for tensor in tensors)) for n in starts], dim=1)
+
+
+def _overwritten(body: Bytes, guess: Bytes, known: Lost, starts: npt.NDArray[np.int64]) -> Lost:
+    """Which pieces of a ciphertext fit that of a guess, where it is known at all, no better than chance."""
+    apart = body - guess
+    apart = np.minimum(apart, -apart)  # the shorter way around the circle of 256 levels
+    sums, counts = (np.add.reduceat(each, starts, dtype=np.int64) for each in (apart * known, known))
+    return sums > CHANCE * np.maximum(counts, PIECE_BYTES // 2)
+
+
+def _by_bytes(pieces: Lost, size: int) -> Lost:
+    """What holds of pieces, of each of their bytes."""
+    return np.repeat(pieces, PIECE_BYTES)[:size]
 
 
 def _array(tensor: Tensor) -> Planes:

@@ -19,13 +19,16 @@ from encdl.files import container, formats
 from encdl.files.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid, Header, Metadata, aes_wrap
 from encdl.files.container.byte_planes import Array, Planes, paste
+from encdl.files.container.sections import READING
 from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
 from encdl.files.formats.array_digest import ArrayDigest
 from encdl.files.formats.base import Document, slice_shape
+from encdl.files.reading import Readable, ReadingLayer, Resampled, Words
 from encdl.keys.derivation import ImageKeys, check_study
 from encdl.keys.key import Grant, Opener
 from encdl.keys.nonces import random_nonce, synthetic_nonce
 from encdl.keys.planes import PlaneSpec
+from encdl.keys.signing import SigningKey
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WeightsError
 from encdl.utils.worker_thread import Background, cores
 
@@ -68,6 +71,8 @@ class Settings:
         study: name of the study that the file belongs to.
         wrap: "aes" to seal the finished container in AES-256-GCM (`encdl.files.container.aes_wrap`), "none" to leave
             it.
+        readable: how to make a reading layer, for hosts without a key (`encdl.files.reading`); None for no layer.
+        signer: what signs the file, so that those without its key can tell whether it was changed.
     """
 
     planes: PlaneSpec = field(default_factory=PlaneSpec)
@@ -75,6 +80,15 @@ class Settings:
     nonce: NonceMode = "random"
     study: str = ""
     wrap: Wrapping = "none"
+    readable: Readable | None = None
+    signer: SigningKey | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what only those without a key could use, inside a wrapping that they cannot open."""
+        if self.wrap == "aes" and (self.readable or self.signer):
+            raise UsageError(
+                "inside --wrap aes nobody without the key sees a reading layer or signature: leave it out"
+            )
 
 
 @dataclass(frozen=True)
@@ -115,6 +129,7 @@ class Codec:
         *,
         suffix: str | None = None,
         content: bytes | None = None,
+        layer: tuple[Words, int] | None = None,
         progress: Progress | None = None,
     ) -> Header:
         """Write the container of a document.
@@ -126,6 +141,7 @@ class Codec:
             settings: how to encrypt; see `Settings`.
             suffix: ending of the original file's name, kept among the secret metadata; the format's own by default.
             content: the array's digest, if it is known (`content_of`); otherwise a large array is read twice.
+            layer: levels of a reading layer and their bits, if it is not to be made by `settings`.
             progress: is told how many more bytes of the array are done.
 
         Returns:
@@ -150,12 +166,16 @@ class Codec:
         keys = opener.image_keys(header.nonce_bytes, header.study)
         work = self._chunk_cipher(header)
         check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
+        resampled = Resampled(settings.readable, header.grid, header.dtype) if settings.readable else None
+        reading = b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes()
+        length = resampled.length if resampled else len(reading)
+        behind = {READING: length} if length else {}
 
         def begun() -> tuple[ContainerWriter, aes_wrap.Writer | None]:
             known = replace(metadata, content=content_of(document).hex()) if later else metadata
             wrapping = _wrapping(stream, settings, keys, header)
             inner = stream if wrapping is None else cast(BinaryIO, wrapping)
-            return ContainerWriter(inner, header, known, keys), wrapping
+            return ContainerWriter(inner, header, known, keys, behind, settings.signer), wrapping
 
         with Background(_threaded(header)) as background:
             output = background.call(begun)
@@ -167,6 +187,8 @@ class Codec:
             def count(part: Array) -> None:
                 if check is not None:  # whoever made the slice may use its memory for the next one
                     background.call(check.update, part.copy() if part.flags.writeable else part)
+                if resampled is not None:
+                    resampled.add(part)
 
             start = 0
             for group in grouped(chunks_of(document, header.grid, count), work.at_once):
@@ -177,6 +199,8 @@ class Codec:
         if check is not None and check.digest() != content:
             raise ImageFileError("the pixels changed while they were read: try again")
         writer, wrapping = output.result()
+        if behind:
+            writer.section(READING, resampled.layer(keys).to_bytes() if resampled else reading)
         writer.close()
         if wrapping is not None:
             wrapping.finish()
@@ -294,9 +318,9 @@ class Codec:
             "postprocess": settings.postprocess,
             "planes": settings.planes.to_dict(),
             "tile": container.choose_tile(shape, document.layout, document.dtype.name),
-            "sealed_bytes": container.sealed_length(metadata),
         }
-        nonce = _nonce(settings.nonce, opener, stored, metadata, study)
+        context = stored | ({"readable": vars(settings.readable)} if settings.readable else {})
+        nonce = _nonce(settings.nonce, opener, context, metadata, study)
         return Header(**stored, nonce=nonce.hex(), study=study, key_id=opener.key_id)
 
     def _slices(
@@ -360,8 +384,7 @@ class Codec:
         body = _planes(chunk, reader.header.grid)
         if not salvage.restore or not chunk.present:
             return np.zeros_like(body)
-        lost = np.arange(body.size).reshape(body.shape) >= chunk.present
-        return work.restore(body, reader.keys(chunk.index), lost)
+        return work.restore(body, reader.keys(chunk.index), chunk.present, chunk.damaged)
 
     def _chunk_cipher(self, header: Header) -> ChunkCipher:
         try:

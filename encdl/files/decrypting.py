@@ -12,6 +12,7 @@ from encdl.files import container, file_names, formats
 from encdl.files.codec import Salvage
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader
+from encdl.files.container.sections import BLOCK_BYTES
 from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.keys.key import Opener
@@ -159,16 +160,18 @@ class Decryption:
 
 def _report(reader: ContainerReader, output: Path, fate: str) -> dict[str, Any]:
     """What is damaged in a file, and what becomes of it: a key of `_FATES`."""
-    damaged, missing = [], 0
+    damaged, missing, hit = [], 0, 0
     for chunk in reader.chunks():
         if not chunk.intact:
             damaged.append(chunk.index)
             missing += len(chunk.body) - chunk.present
+            hit += sum(len(chunk.body[block * BLOCK_BYTES :][:BLOCK_BYTES]) for block in chunk.damaged)
     header = reader.header
     slices = [number + 1 for number in reader.slices_of(damaged)]
     parts = [*reader.problems]
     if slices:
         parts.append(f"{len(slices)} of {header.grid.slices} slices {_FATES[fate]}")
+        parts.append(f"{100 * hit / header.body_bytes:.1f} % of the pixels lie in damaged blocks")
     if missing:
         parts.append(f"{100 * missing / header.body_bytes:.1f} % of the pixels are missing")
     return {
@@ -177,6 +180,7 @@ def _report(reader: ContainerReader, output: Path, fate: str) -> dict[str, Any]:
         "slices": header.grid.slices,
         "damaged_slices": slices,
         "damaged_slices_are": _REPORTED[fate],
+        "damaged_bytes": hit,
         "metadata": "authentic" if reader.metadata is not None else "lost",
         "note": "; ".join([*parts, "not for diagnosis"]),
     }

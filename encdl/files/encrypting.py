@@ -11,11 +11,14 @@ from encdl.files import container, file_names, formats
 from encdl.files.codec import Codec, NonceMode, Settings, Wrapping
 from encdl.files.codecs import WeightsName
 from encdl.files.container import Metadata
+from encdl.files.container.sections import READING, SIGNATURE
 from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.formats.base import Document
+from encdl.files.reading import Readable
 from encdl.keys.key import Opener
 from encdl.keys.planes import PlaneSpec
+from encdl.keys.signing import SigningKey, signer_id
 from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, OutputExistsError, WrongKeyError
 
@@ -29,6 +32,9 @@ class EncryptionSettings(TypedDict, total=False):
         nonce: "random" by default, or "synthetic": equal arrays then give equal containers (but for a wrapping).
         postprocess: a name of `encdl.ciphers.postprocess.NAMES`.
         planes: how to make the key planes; a mapping names those fields alone that differ from the default.
+        readable: how to make a reading layer, which hosts without a key may read; no layer by default. A number is the
+            length of its larger side.
+        signer: what signs the files; by default they are not signed.
         weights: name or file of the cipher's weights.
         device: where to compute: "auto", "cpu", "cuda", …; the result is the same.
     """
@@ -38,6 +44,8 @@ class EncryptionSettings(TypedDict, total=False):
     nonce: NonceMode
     postprocess: str
     planes: PlaneSpec | Mapping[str, Any] | None
+    readable: Readable | int | None
+    signer: SigningKey | None
     weights: WeightsName
     device: str
 
@@ -123,11 +131,16 @@ class Encryption:
             with container.opened(output, self._opener) as reader:
                 reader.verify()
                 header, metadata, wrapped = reader.header, reader.metadata, reader.wrapped
+                reading, signature = reader.section(READING), reader.section(SIGNATURE)
         except (ContainerError, WrongKeyError) as error:
             raise OutputExistsError(f"{error}; --force replaces it") from None
         settings = self.settings
         made_with = (header.weights, header.plane_spec(), header.postprocess, header.study)
         same = made_with == (self.codec.weights_id, settings.planes, settings.postprocess, settings.study)
+        length = settings.readable and settings.readable.length(header.grid)
+        same = same and length == (reading and len(reading))
+        signer = settings.signer and settings.signer.public.id
+        same = same and signer == (signature and signer_id(signature))
         if not same or wrapped != (settings.wrap == "aes"):
             raise OutputExistsError(
                 f"{output}: exists already, made with other settings: --force replaces it"

@@ -10,8 +10,10 @@ from encdl.files import container, file_names
 from encdl.files.codec import Codec, Progress, Settings, Wrapping
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader, Header
+from encdl.files.container.sections import READING, SIGNATURE
 from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
+from encdl.files.reading import ReadingLayer
 from encdl.keys.grant import study_for
 from encdl.keys.key import Opener
 from encdl.utils import atomic
@@ -76,13 +78,15 @@ class Rekeying:
             header = reader.header
             study_for(header.study, self._new)
             codec = codec_of(header, self._weights, self._device, source)
+            signed = any(section.name == SIGNATURE for section in reader.sections)
             with (
                 report(header.body_bytes) as progress,
                 atomic.writing(output, force=in_place or force) as stream,
             ):
                 fresh = rekey(codec, reader, self._new, stream, progress)
         told = f"from key {header.key_id} to key {fresh.key_id}"
-        return Done(header.body_bytes, told=told)
+        note = f"{output}: its signature was of the old file: it has none now" if signed else ""
+        return Done(header.body_bytes, note=note, told=told)
 
     def into(
         self,
@@ -132,7 +136,8 @@ def rekey(
 ) -> Header:
     """Write a container's content under another key, and read it back to compare.
 
-    Cipher, weights, settings, study and wrapping stay; the nonce is a fresh one.
+    Cipher, weights, settings, study, wrapping and reading layer stay; the nonce is a fresh one. A signature goes, as
+    it was of the old ciphertext.
 
     Args:
         codec: with the cipher of the file.
@@ -159,6 +164,8 @@ def rekey(
     content = bytes.fromhex(metadata.content if metadata else "") or content_of(document)
     wrapping: Wrapping = "aes" if reader.wrapped else "none"
     settings = Settings(header.plane_spec(), header.postprocess, "random", header.study, wrapping)
+    section = reader.section(READING)
+    layer = None if section is None else ReadingLayer.from_bytes(section)
     fresh = codec.encrypt(
         document,
         new,
@@ -166,6 +173,7 @@ def rekey(
         settings,
         suffix=metadata.suffix if metadata else None,
         content=content,
+        layer=None if layer is None else (layer.levels(reader.image_keys), layer.level_bits),
         progress=progress,
     )
     stream.flush()

@@ -14,7 +14,7 @@ import secrets
 import unicodedata
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -39,7 +39,7 @@ _SALT_BYTES: Final = 16
 # A key of its own from a fresh salt encrypts this one message: GCM needs no nonce beside it.
 _NONCE: Final = bytes(12)
 
-Kind = Literal["key", "grant"]
+Kind = Literal["key", "grant", "signing"]
 
 
 class Passphrase(Unpicklable):
@@ -102,7 +102,7 @@ class Header:
     """What a locked file says without its passphrase.
 
     Attributes:
-        kind: "key" or "grant".
+        kind: "key", "grant" or "signing".
         key_id: id of the master key that it is or comes from.
         cost: log2 of scrypt's N.
         salt: of scrypt, 16 bytes in hexadecimal.
@@ -195,7 +195,7 @@ def read_header(where: object, line: str) -> Header:
 def _checked(values: dict[str, Any]) -> Header:
     """A header of fields from an untrusted file; TypeError or ValueError if one is not what it should be."""
     header = Header(**values)
-    if type(header.cost) is not int or header.cost not in COSTS or header.kind not in {"key", "grant"}:
+    if type(header.cost) is not int or header.cost not in COSTS or header.kind not in get_args(Kind):
         raise ValueError("a field is out of its range")
     for text, digits in ((header.key_id, 16), (header.salt, 2 * _SALT_BYTES)):
         if not re.fullmatch(f"[0-9a-f]{{{digits}}}", text):

@@ -22,6 +22,14 @@ from encdl.utils.errors import KeyFileError, OutputExistsError
 
 KEY_PREFIX: Final = "encdl-key-1"
 GRANT_PREFIXES: Final = ("encdl-grant-1", "encdl-grant-2")
+SIGNING_PREFIX: Final = "encdl-signing-1"
+PUBLIC_PREFIX: Final = "encdl-public-1"
+_KINDS: Final = {
+    KEY_PREFIX: "a master key",
+    **dict.fromkeys(GRANT_PREFIXES, "a grant"),
+    SIGNING_PREFIX: "a signing key",
+    PUBLIC_PREFIX: "a public key",
+}
 
 _CHECK_BYTES: Final = 4
 _SECRET_CHARACTERS: Final = (SECRET_BYTES + _CHECK_BYTES) * 4 // 3
@@ -193,13 +201,15 @@ def _reason(error: Exception) -> str:
 
 
 def _wrong_kind(where: object, prefix: str, prefixes: tuple[str, ...]) -> str:
-    if prefix == KEY_PREFIX:
+    if prefix == KEY_PREFIX and prefixes == GRANT_PREFIXES:
         return f"{where} is a master key, and a grant is asked for: make one with 'encdl grant'"
-    if prefix in GRANT_PREFIXES:
+    if prefix in GRANT_PREFIXES and prefixes == (KEY_PREFIX,):
         return f"{where} is a grant, and the master key is asked for: ask the key's owner"
+    if prefix in _KINDS:
+        return f"{where} is {_KINDS[prefix]}, and {_KINDS[prefixes[0]]} is asked for: give that"
     kinds = {"encdl-locked", *(known.rpartition("-")[0] for known in prefixes)}
     if (
-        re.fullmatch(r"encdl-(key|grant|locked)-(?!1$)[0-9]{1,4}", prefix)
+        re.fullmatch(r"encdl-(key|grant|locked|signing|public)-(?!1$)[0-9]{1,4}", prefix)
         and prefix.rpartition("-")[0] in kinds
     ):
         return f"{where} was written by a newer EncDL: update this one"

@@ -28,7 +28,7 @@ def test_salvage(run: Run, scan: Path, agile: Path) -> None:
     assert not Path("b.npy.salvage.json").exists()
     np.testing.assert_array_equal(images.read("b.npy"), images.read("scan.png"))
     data = scan.read_bytes()
-    Path("cut.encdl").write_bytes(data[:-264])  # two tags and 200 pixels
+    Path("cut.encdl").write_bytes(data[:-216])  # a tag and 200 pixels
     code, out, err = run("decrypt", "cut.encdl", *options)
     assert code == 0
     assert "salvaged: see b.npy.salvage.json" in out
@@ -42,7 +42,7 @@ def test_salvage(run: Run, scan: Path, agile: Path) -> None:
     Path("bad.encdl").write_bytes(data[:-90] + b"\0\0" + data[-88:])
     assert "missing" not in run("decrypt", "bad.encdl", *options)[2]
     failed(run("decrypt", "bad.encdl", *options[2:], "--key", "other.key"), "yours is")
-    Path("head.encdl").write_bytes(data[: -21 * 30 - 64])
+    Path("head.encdl").write_bytes(data[: -21 * 30 - 16])
     failed(run("decrypt", "head.encdl", *options), "nothing is left to salvage")
     failed(run("decrypt", "none.encdl", *options), "no such file")
 
@@ -65,7 +65,7 @@ def volume(agile: Path, run: Run) -> images.Array:
     assert run("encrypt", "v.npy", "--key", "k.key", "--weights", agile)[0] == 0
     data = bytearray(Path("v.encdl").read_bytes())
     for number in (1, 4):
-        data[-32 - (6 - number) * (360 + 32) + 100] ^= 1
+        data[-(6 - number) * (360 + 16) + 100] ^= 1
     Path("bad.encdl").write_bytes(data)
     return array
 
@@ -92,7 +92,7 @@ def test_damaged_slices_are_named_and_the_others_open(run: Run, agile: Path) -> 
 
 
 def test_a_salvage_that_fails_leaves_no_report(run: Run, scan: Path, agile: Path) -> None:
-    Path("cut.encdl").write_bytes(scan.read_bytes()[:-264])
+    Path("cut.encdl").write_bytes(scan.read_bytes()[:-216])
     images.write("b.npy", noise((3, 3)))
     options = ["--key", "k.key", "--weights", agile, "-o", "b.npy", "--salvage"]
     failed(run("decrypt", "cut.encdl", *options), "exists already")

@@ -35,6 +35,7 @@ class Both(PostProcess):
     """Confusion, then diffusion: after `undo`, a lost block of the ciphertext lies scattered."""
 
     name = "both"
+    spreads = True
 
     def __init__(self) -> None:
         self._confusion = Confusion()

@@ -18,10 +18,12 @@ class PostProcess(ABC):
     Attributes:
         name: as in `encdl.ciphers.postprocess.NAMES`.
         keyed: whether undoing it takes a secret. If not, it hides nothing: whoever has the file undoes it.
+        spreads: whether undoing it carries one damaged byte to others. If not, it moves bytes and does no more.
     """
 
     name: ClassVar[str]
     keyed: ClassVar[bool] = True
+    spreads: ClassVar[bool] = False
 
     def apply(self, ciphertext: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
         """Post-process the network's output.

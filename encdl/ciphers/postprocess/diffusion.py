@@ -63,6 +63,7 @@ class Diffusion(PostProcess):
     """Six keyed passes that spread every pixel over its whole image; by compiled code where that was built."""
 
     name = "diffusion"
+    spreads = True
 
     def _apply(self, ciphertext: Tensor, keys: Sequence[ImageKeys]) -> Tensor:
         return _run(ciphertext, keys, undo=False)

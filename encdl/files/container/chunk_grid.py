@@ -10,9 +10,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from encdl.files.container.sections import BLOCK_BYTES
 from encdl.utils.errors import ContainerError
 
 MAX_AXES = 8
@@ -61,6 +63,7 @@ class Grid:
         body_bytes: of all chunks together: as many as the array has.
         tiles: how many a slice has, down and across.
         count: chunks of the array.
+        blocks: of up to 4 KiB, in all chunks: what has a tag of its own.
     """
 
     shape: tuple[int, ...]
@@ -75,6 +78,7 @@ class Grid:
     body_bytes: int = field(init=False, compare=False)
     tiles: tuple[int, int] = field(init=False, compare=False)
     count: int = field(init=False, compare=False)
+    blocks: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work out all sizes once: they are asked for with every chunk."""
@@ -82,7 +86,7 @@ class Grid:
         channels, height, width = sizes.get("C", 1), sizes.get("H", 1), sizes["W"]
         slices = math.prod(self.shape) // (height * width * channels)
         tiles = -(-height // self.tile[0]), -(-width // self.tile[1])
-        known = {
+        known: dict[str, Any] = {
             "channels": channels,
             "height": height,
             "width": width,
@@ -92,6 +96,11 @@ class Grid:
             "tiles": tiles,
             "count": slices * math.prod(tiles),
         }
+        known["blocks"] = slices * sum(
+            rows * columns * -(-tall * wide * known["planes"] // BLOCK_BYTES)
+            for rows, tall in _parts(height, self.tile[0])
+            for columns, wide in _parts(width, self.tile[1])
+        )
         for name, value in known.items():
             object.__setattr__(self, name, value)
 
@@ -108,6 +117,11 @@ class Grid:
         """Bytes of chunk `index`."""
         place = self.place(index)
         return place.height * place.width * self.planes
+
+
+def _parts(length: int, tile: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """How many tiles along a side are whole, and how many are smaller; each with its length."""
+    return (length // tile, tile), (length % tile > 0, length % tile)
 
 
 def itemsize(dtype: str) -> int:

@@ -29,8 +29,6 @@ VERSION = 3
 """Versions 1 and 2 were those of EncDL 0.1, whose cipher this version does not have."""
 PREFIX = struct.Struct("<8sHI")
 MAX_HEADER_BYTES = 64 * 1024
-MAX_SEALED_BYTES = 2**26
-MIN_SEALED_BYTES = 16
 TAG_BYTES = 32
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -55,7 +53,6 @@ class Header:
         study: name of the study, "" for none.
         key_id: id of the master key, 16 hex digits; says nothing about the key itself.
         tile: rows and columns of a chunk.
-        sealed_bytes: length of the sealed metadata.
     """
 
     cipher: str
@@ -69,7 +66,6 @@ class Header:
     study: str
     key_id: str
     tile: tuple[int, int]
-    sealed_bytes: int
 
     def __post_init__(self) -> None:
         """Check every field; raise `ContainerError` on the first that is wrong."""
@@ -109,9 +105,6 @@ class Header:
         grid = self.grid
         if rows > grid.height or columns > grid.width or rows * columns * grid.planes > MAX_CHUNK_BYTES:
             raise bad_field("tile", self.tile)
-        sealed = self.sealed_bytes
-        if type(sealed) is not int or not MIN_SEALED_BYTES <= sealed <= MAX_SEALED_BYTES:
-            raise bad_field("sealed_bytes", sealed)
 
     def plane_spec(self) -> PlaneSpec:
         """Return `planes` as the object that makes key planes; raise `ContainerError` if it is not valid."""

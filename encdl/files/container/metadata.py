@@ -9,18 +9,14 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from encdl.files.container.header import (
-    MAX_SEALED_BYTES,
-    MIN_SEALED_BYTES,
-    bad_field,
-    canonical,
-    exact_fields,
-    parse_canonical,
-)
+from encdl.files.container.header import bad_field, canonical, exact_fields, parse_canonical
+from encdl.files.container.sections import MAX_SECTION_BYTES
 from encdl.utils.errors import ContainerError
 
 _LENGTH = struct.Struct("<I")
 _MAX_FIELDS_BYTES = 16 * 1024
+_TAG_BYTES = 16
+"""Of AES-256-GCM."""
 _FORMAT = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _SUFFIX = re.compile(r"(?:\.[A-Za-z0-9]{1,16}){0,2}")
 """Without a slash: a suffix leads into no other folder, whoever wrote the file."""
@@ -59,10 +55,10 @@ class Metadata:
             ContainerError: longer than 64 MiB.
         """
         fields = canonical({"content": self.content, "format": self.format, "suffix": self.suffix})
-        if len(fields) + len(self.rest) + _LENGTH.size + MIN_SEALED_BYTES > MAX_SEALED_BYTES:
+        if len(fields) + len(self.rest) + _LENGTH.size + _TAG_BYTES > MAX_SECTION_BYTES:
             raise ContainerError(
                 f"{len(self.rest):,} bytes beside the pixels are more than a file holds "
-                f"({MAX_SEALED_BYTES:,}): take the largest of them out of the original first"
+                f"({MAX_SECTION_BYTES:,}): take the largest of them out of the original first"
             )
         return _LENGTH.pack(len(fields)) + fields + self.rest
 
@@ -78,8 +74,8 @@ class Metadata:
 
 
 def sealed_length(metadata: Metadata) -> int:
-    """Bytes of the sealed section; what the header must say before it can be sealed."""
-    return len(metadata.to_bytes()) + MIN_SEALED_BYTES
+    """Bytes of the sealed section; what the table of sections must say before it can be sealed."""
+    return len(metadata.to_bytes()) + _TAG_BYTES
 
 
 def seal(metadata: Metadata, key: bytes, head: bytes) -> bytes:

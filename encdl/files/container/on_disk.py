@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from encdl.files.container import aes_wrap
 from encdl.files.container.header import Header
-from encdl.files.container.read import ContainerReader, check_length, read_head, size_of
+from encdl.files.container.read import ContainerReader, PublicReader, read_head
 from encdl.keys.key import Opener
 from encdl.utils.errors import ContainerError
 
@@ -47,7 +47,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         ContainerError: not an EncDL file, of a newer version, cut within the header, or a damaged header.
     """
     with _stream(path) as stream:
-        return read_head(stream, str(path)).header
+        return read_head(stream, str(path))[0]
 
 
 def read_wrapping(path: str | os.PathLike[str]) -> aes_wrap.Header | None:
@@ -68,16 +68,21 @@ def key_id_of(path: str | os.PathLike[str]) -> str:
     return read_header(path).key_id if wrapping is None else wrapping.key_id
 
 
+@contextlib.contextmanager
+def opened_without_key(path: str | os.PathLike[str]) -> Iterator[PublicReader]:
+    """Open what a container shows without a key; `ContainerError` as `PublicReader`, and if it cannot be read."""
+    with _stream(path) as stream:
+        yield PublicReader(stream, path)
+
+
 def check_size(path: str | os.PathLike[str]) -> Header:
     """Read the header, and check that the file is as long as it says.
 
     Raises:
         ContainerError: as `read_header`; or the file is cut, or has bytes after its end.
     """
-    with _stream(path) as stream:
-        head = read_head(stream, str(path))
-        check_length(str(path), head, size_of(stream))
-        return head.header
+    with opened_without_key(path) as reader:
+        return reader.header
 
 
 @contextlib.contextmanager

@@ -1,26 +1,28 @@
-"""Reading a container: the header first, then a chunk at a time, each handed out only once its tag was found right."""
+"""Reading a container: what it says without a key; with the key a chunk at a time, each once its tags were right."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from encdl.files.container import aes_wrap
+from encdl.files.container import aes_wrap, sections
 from encdl.files.container.header import MAGIC, MAX_HEADER_BYTES, PREFIX, TAG_BYTES, VERSION, Header
 from encdl.files.container.metadata import Metadata, unseal
-from encdl.files.container.tags import ChunkTags, chunk_keys, sealing_key
+from encdl.files.container.sections import BLOCK_BYTES, METADATA, PIXELS, SIGNATURE, HashTree, Section
+from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags, chunk_keys, sealing_key
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Opener, keys_for
 from encdl.keys.secret_files import CONTAINER_MARK
+from encdl.keys.signing import PublicKey, signer_id
 from encdl.utils.errors import ContainerError, EncdlError
 
 COPY = "get an intact copy"
 OLD_VERSIONS = (1, 2)
 _NAMED_SLICES = 20
+_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -31,47 +33,145 @@ class Chunk:
         index: its number.
         body: its ciphertext, filled up with zeros where bytes are missing.
         present: how many bytes of it were there.
-        intact: whether its tag is right. If not, anyone may have changed the body.
+        damaged: numbers of its blocks of 4 KiB whose tags are wrong; anyone may have changed them.
     """
 
     index: int
     body: bytes
     present: int
-    intact: bool
+    damaged: tuple[int, ...] = ()
+
+    @property
+    def intact(self) -> bool:
+        """Whether all its tags are right."""
+        return not self.damaged
 
 
-@dataclass(frozen=True)
-class Head:
-    """The beginning of a container.
+class PublicReader:
+    """What a container shows without a key: its header, the bytes of its sections, and whether a signature fits.
 
-    Attributes:
-        header: what it says.
-        raw: the bytes themselves, which all tags cover.
+    Nothing of it is proven but by `check_signature`.
+
+    Args:
+        stream: a binary stream that can seek; the container begins at its start.
+        where: what errors call the file.
+        any_length: take a file that is cut, or has bytes after its end.
+
+    Raises:
+        ContainerError: not an EncDL file, wrapped, of a newer version, damaged, cut, or with bytes after its end.
     """
 
-    header: Header
-    raw: bytes
+    def __init__(
+        self, stream: BinaryIO, where: str | os.PathLike[str] = "data", *, any_length: bool = False
+    ) -> None:
+        self.where = str(where)
+        self._stream = stream
+        stream.seek(0)
+        self.header: Header
+        self.header, self._head = read_head(stream, self.where)
+        self._header_tag = stream.read(TAG_BYTES)
+        start = stream.read(sections.COUNT.size)
+        try:
+            if len(start) < sections.COUNT.size:
+                raise ContainerError("is cut in its table of sections")
+            length = sections.table_length(start)
+            self._table = start + stream.read(length - len(start))
+            if len(self._table) < length:
+                raise ContainerError("is cut in its table of sections")
+            self.sections: tuple[Section, ...] = sections.parse_table(self._table)
+            """In the order in which they lie in the file."""
+            self._check_pixels()
+        except ContainerError as error:
+            raise ContainerError(f"{self.where}: {error}: {COPY}") from None
+        self._table_tag = stream.read(TAG_BYTES)
+        self._starts, self._end = {}, stream.tell()
+        for section in self.sections:
+            self._starts[section.name] = self._end
+            self._end += section.length
+        if not any_length:
+            self._check_length()
 
-    @property
-    def chunks_start(self) -> int:
-        """Where the first chunk begins."""
-        return len(self.raw) + TAG_BYTES + self.header.sealed_bytes
+    def section(self, name: str) -> bytes | None:
+        """The content of a section without its tag, unverified; None if the file has no such section.
 
-    @property
-    def file_bytes(self) -> int:
-        """How long the whole file is."""
-        header = self.header
-        return self.chunks_start + header.body_bytes + TAG_BYTES * (header.grid.count + 1)
+        Raises:
+            ContainerError: the section is longer than 64 MiB, or cut.
+        """
+        raw = self._raw(name)
+        return None if raw is None else raw[: -(BLOCK_TAG_BYTES if name == METADATA else TAG_BYTES)]
+
+    def check_signature(self, public: PublicKey) -> None:
+        """Read the whole file; raise `ContainerError` unless the owner of the key signed it as it is.
+
+        It covers header, metadata, pixels and every section before the signature. No key is taken from the file.
+        """
+        signature = self.section(SIGNATURE)
+        if signature is None:
+            raise ContainerError(f"{self.where}: is not signed: ask its owner for a signed one")
+        roots, number = [], self._names().index(SIGNATURE)
+        for section in self.sections[:number]:
+            tree, left = HashTree(), section.length
+            self._stream.seek(self._starts[section.name])
+            while left and (part := self._stream.read(min(left, _AT_ONCE))):
+                tree.update(part)
+                left -= len(part)
+            roots.append((section, tree.root()))
+        if not public.verifies(signature, sections.signed_message(self._head, roots, self.sections[number])):
+            signer = signer_id(signature)
+            reason = (
+                "was changed after it was signed"
+                if signer == public.id
+                else f"says it was signed with {signer}"
+            )
+            raise ContainerError(
+                f"{self.where}: {reason}; the signature does not fit public key {public.id}: do not use it"
+            )
+
+    def _names(self) -> list[str]:
+        return [section.name for section in self.sections]
+
+    def _raw(self, name: str) -> bytes | None:
+        """A section with its tag."""
+        length = next((section.length for section in self.sections if section.name == name), None)
+        if length is None:
+            return None
+        if length > sections.MAX_SECTION_BYTES:
+            raise ContainerError(
+                f"{self.where}: section {name!r} has {length:,} bytes, too many to read at once"
+            )
+        self._stream.seek(self._starts[name])
+        raw = self._stream.read(length)
+        if len(raw) < length:
+            raise ContainerError(f"{self.where}: is cut in its section {name!r}: {COPY}")
+        return raw
+
+    def _check_pixels(self) -> None:
+        grid = self.header.grid
+        pixels = self.sections[self._names().index(PIXELS)].length
+        if pixels != grid.body_bytes + grid.blocks * BLOCK_TAG_BYTES:
+            raise ContainerError(f"its table of sections is damaged (pixels of {pixels:,} bytes)")
+
+    def _check_length(self) -> None:
+        """Raise `ContainerError` unless the file is as long as it says."""
+        actual, expected = size_of(self._stream), self._end
+        if actual < expected:
+            raise ContainerError(
+                f"{self.where}: is cut ({actual:,} of {expected:,} bytes): {COPY}, or try --salvage"
+            )
+        if actual > expected:
+            raise ContainerError(
+                f"{self.where}: has {actual - expected:,} bytes after its end: {COPY}, or try --salvage"
+            )
 
 
-class ContainerReader:
-    """An opened container, also in a wrapping of AES-256-GCM (`encdl.files.container.aes_wrap`).
+class ContainerReader(PublicReader):
+    """A container opened with its key, also in a wrapping of AES-256-GCM (`encdl.files.container.aes_wrap`).
 
     Args:
         stream: a binary stream that can seek; the container begins at its start.
         opener: the key, or a grant for the file or its study.
         where: what errors call the file.
-        tolerant: read a damaged file as far as it goes: a wrong tag then shows in `Chunk.intact` and `problems`.
+        tolerant: read a damaged file as far as it goes: a wrong tag then shows in `Chunk.damaged` and `problems`.
 
     Raises:
         ContainerError: not an EncDL file, of a newer version, cut, or changed after it was written.
@@ -86,32 +186,54 @@ class ContainerReader:
         *,
         tolerant: bool = False,
     ) -> None:
-        self.where, self.tolerant = str(where), tolerant
+        self.tolerant = tolerant
         self.problems: list[str] = []
         """What was found wrong with the file as a whole; damaged chunks are not among it."""
-        stream, wrapped = aes_wrap.unwrapped(stream, opener, where, tolerant=tolerant)
-        self.wrapped: bool = wrapped
-        """Whether the container lies in a wrapping."""
-        self._stream = stream
-        self._head = head = self._read_head(stream)
-        self.header: Header = head.header
-        if not tolerant:
-            check_length(self.where, head, size_of(stream))
+        inner, self.wrapped = aes_wrap.unwrapped(stream, opener, where, tolerant=tolerant)
+        try:
+            super().__init__(inner, where, any_length=tolerant)
+        except ContainerError:
+            if not (self.wrapped and tolerant):
+                raise
+            raise ContainerError(
+                f"{where}: the beginning of its wrapping is damaged, and the header with it: nothing is left to "
+                f"salvage; {COPY}"
+            ) from None
         header = self.header
-        self._keys = keys_for(
+        self.image_keys: ImageKeys = keys_for(
             self.where, "encrypted", opener, header.key_id, header.nonce_bytes, header.study
         )
-        self._tags = ChunkTags(self._keys, head.raw)
-        if not hmac.compare_digest(stream.read(TAG_BYTES), self._tags.header()):
-            self._problem("its header was changed after it was written")
-            check_length(self.where, head, size_of(stream))  # else a few bytes could ask for a terabyte
-        self._sealed = stream.read(head.header.sealed_bytes)
-        self.metadata: Metadata | None = self._unseal()
+        """The sub-keys of the file; those of its chunks come from them."""
+        self._tags = tags = Tags(self.image_keys, self._head)
+        for what, found, right in (
+            ("header", self._header_tag, tags.header()),
+            ("table of sections", self._table_tag, tags.table(self._table)),
+        ):
+            if not hmac.compare_digest(found, right):
+                self._problem(f"its {what} was changed after it was written")
+                self._check_length()  # else a few bytes could ask for a terabyte
+        self.metadata: Metadata | None = self._unsealed()
         """What the file holds beside its pixels; `None` if that is damaged, in a tolerant reader."""
 
     def keys(self, index: int) -> ImageKeys:
         """The sub-keys of chunk `index`."""
-        return chunk_keys(self._keys, index)
+        return chunk_keys(self.image_keys, index)
+
+    def section(self, name: str) -> bytes | None:
+        """The content of a section, once its tag was found right; None if there is none.
+
+        Raises:
+            ContainerError: it is longer than 64 MiB, cut or was changed; or it is the metadata, which `metadata` has.
+        """
+        raw = self._raw(name)
+        if raw is None:
+            return None
+        content, tag = raw[:-TAG_BYTES], raw[-TAG_BYTES:]
+        if name == METADATA or not hmac.compare_digest(tag, self._tags.section(name, content)):
+            raise ContainerError(
+                f"{self.where}: its section {name!r} was changed after it was written: {COPY}"
+            )
+        return content
 
     def chunks(self) -> Iterator[Chunk]:
         """Every chunk in order, from the first one each time this is called.
@@ -120,50 +242,54 @@ class ContainerReader:
         known only when the iterator has ended: keep what was made of the chunks hidden until then.
 
         Raises:
-            ContainerError: a chunk or the end was changed; names all slices that are damaged.
+            ContainerError: a chunk was changed; names all slices that are damaged. Or a section behind them was.
         """
-        grid, tags = self.header.grid, hashlib.sha256()
-        self._stream.seek(self._head.chunks_start)
-        for index in range(grid.count):
-            chunk, tag = self._next(index)
+        place = self._starts[PIXELS]
+        for index in range(self.header.grid.count):
+            self._stream.seek(place)  # whoever takes the chunks may read sections meanwhile
+            chunk = self._next(index)
+            place = self._stream.tell()
             if not chunk.intact and not self.tolerant:
                 raise self._damaged(index)
-            tags.update(tag)
             yield chunk
-        end = self._stream.read(TAG_BYTES)
-        if not hmac.compare_digest(end, self._tags.end(grid.count, self._sealed, tags.digest())):
-            self._problem("its end was changed after it was written")
+        for section in self.sections:
+            if section.name not in (METADATA, PIXELS) and section.length <= sections.MAX_SECTION_BYTES:
+                try:
+                    self.section(section.name)
+                except ContainerError as error:
+                    self._problem(str(error).removeprefix(f"{self.where}: ").partition(": ")[0])
 
     def verify(self) -> None:
-        """Read every chunk; raise `ContainerError` unless all is as it was written."""
+        """Read every chunk and section; raise `ContainerError` unless all is as it was written."""
         for _ in self.chunks():
             pass
 
     def nothing_left(self) -> bool:
         """Whether the file ends before its first chunk."""
-        return size_of(self._stream) <= self._head.chunks_start
+        return size_of(self._stream) <= self._starts[PIXELS]
 
     def slices_of(self, chunks: list[int]) -> list[int]:
         """The slices that chunks lie in, each once, in order."""
         return list(dict.fromkeys(self.header.grid.place(index).slice for index in chunks))
 
-    def _read_head(self, stream: BinaryIO) -> Head:
-        try:
-            return read_head(stream, self.where)
-        except ContainerError:
-            if not (self.wrapped and self.tolerant):
-                raise
-            raise ContainerError(
-                f"{self.where}: the beginning of its wrapping is damaged, and the header with it: nothing is left to "
-                f"salvage; {COPY}"
-            ) from None
-
-    def _next(self, index: int) -> tuple[Chunk, bytes]:
+    def _next(self, index: int) -> Chunk:
         length = self.header.grid.chunk_bytes(index)
-        body = self._stream.read(length)
-        tag = self._stream.read(TAG_BYTES)
-        intact = len(body) == length and hmac.compare_digest(tag, self._tags.chunk(index, body))
-        return Chunk(index, body.ljust(length, b"\0"), len(body), intact), tag
+        read = self._stream.read(length)
+        body = read if len(read) == length else read.ljust(length, b"\0")
+        right = self._tags.blocks(index, body)
+        tags = self._stream.read(len(right))
+        if hmac.compare_digest(tags, right):
+            return Chunk(index, body, length)
+        size = BLOCK_TAG_BYTES
+        damaged = [
+            number
+            for number in range(len(right) // size)
+            if not hmac.compare_digest(
+                tags[number * size : (number + 1) * size], right[number * size : (number + 1) * size]
+            )
+            or min((number + 1) * BLOCK_BYTES, length) > len(read)
+        ]
+        return Chunk(index, body, len(read), tuple(damaged))
 
     def _damaged(self, index: int) -> ContainerError:
         """Read on from behind chunk `index`, which is damaged, and tell of all that are."""
@@ -171,18 +297,19 @@ class ContainerReader:
         damaged = [index]
         for number in range(index + 1, grid.count):
             place = grid.place(number).slice
-            if not self._next(number)[0].intact and place != grid.place(damaged[-1]).slice:
+            if not self._next(number).intact and place != grid.place(damaged[-1]).slice:
                 damaged.append(number)
         return ContainerError(
             f"{self.where}: {damaged_slices(self.slices_of(damaged), grid.slices)} changed after it was written "
             f"(the authentication tag does not fit): {COPY}, or try --salvage"
         )
 
-    def _unseal(self) -> Metadata | None:
+    def _unsealed(self) -> Metadata | None:
         try:
-            return unseal(self._sealed, sealing_key(self._keys), self._head.raw)
+            sealed = self._raw(METADATA) or b""
+            return unseal(sealed, sealing_key(self.image_keys), self._head)
         except ContainerError as error:
-            self._problem(str(error))
+            self._problem(str(error).removeprefix(f"{self.where}: "))
             return None
 
     def _problem(self, text: str) -> None:
@@ -209,8 +336,8 @@ def size_of(stream: BinaryIO) -> int:
     return end
 
 
-def read_head(stream: BinaryIO, where: str) -> Head:
-    """Read and check magic, version and header; leave the stream behind them.
+def read_head(stream: BinaryIO, where: str) -> tuple[Header, bytes]:
+    """Read and check magic, version and header, which are given raw too; leave the stream behind them.
 
     Raises:
         ContainerError: not an EncDL file, of a newer version, cut within the header, or a damaged header.
@@ -235,20 +362,9 @@ def read_head(stream: BinaryIO, where: str) -> Head:
     if len(encoded) < length:
         raise ContainerError(f"{where}: is cut in its header ({len(encoded)} of {length:,} bytes): {COPY}")
     try:
-        return Head(Header.from_bytes(encoded), prefix + encoded)
+        return Header.from_bytes(encoded), prefix + encoded
     except EncdlError as error:
         raise ContainerError(f"{where}: {error}: it is damaged: {COPY}") from None
-
-
-def check_length(where: str, head: Head, actual: int) -> None:
-    """Raise `ContainerError` unless the file is as long as its header says."""
-    expected = head.file_bytes
-    if actual < expected:
-        raise ContainerError(f"{where}: is cut ({actual:,} of {expected:,} bytes): {COPY}, or try --salvage")
-    if actual > expected:
-        raise ContainerError(
-            f"{where}: has {actual - expected:,} bytes after its end: {COPY}, or try --salvage"
-        )
 
 
 def _check_magic(where: str, prefix: bytes) -> None:

@@ -10,37 +10,54 @@ import hashlib
 import hmac
 from dataclasses import replace
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from encdl.files.container.sections import BLOCK_BYTES, Buffer
 from encdl.keys.derivation import SECRET_BYTES, ImageKeys
 
-Buffer = bytes | bytearray | memoryview
+BLOCK_TAG_BYTES = 16
 
 
-class ChunkTags:
-    """HMAC-SHA256 over what a part is, the whole header, and the part itself."""
+class Tags:
+    """HMAC-SHA256 over what a part is, the whole header, and the part itself; for the blocks of chunks GMAC.
+
+    GMAC (AES-256-GCM with nothing to encrypt, NIST SP 800-38D) takes a third of the time. Its key is this header's, so
+    that a tag fits no other file; its nonce is the place of the block, which a file has once.
+    """
 
     def __init__(self, keys: ImageKeys, head: bytes) -> None:
         self._key = _expand(keys.authentication, b"encdl container tags")
         self._head = hashlib.sha256(head).digest()
+        self._blocks = AESGCM(_expand(keys.authentication, b"encdl container blocks" + self._head)).encrypt
 
     def header(self) -> bytes:
         """The tag behind the header."""
-        return self._tag(b"header")
+        return self._tag(b"header", b"")
 
-    def chunk(self, index: int, body: Buffer) -> bytes:
-        """The tag behind chunk `index`."""
-        return self._tag(b"chunk", _number(index), body)
+    def table(self, table: Buffer) -> bytes:
+        """The tag behind the table of sections."""
+        return self._tag(b"sections", table)
 
-    def end(self, count: int, sealed: Buffer, tags: bytes) -> bytes:
-        """The tag at the end: of the number of chunks, the sealed section, and SHA-256 of all chunks' tags."""
-        return self._tag(b"end", _number(count), hashlib.sha256(sealed).digest(), tags)
+    def section(self, name: str, content: Buffer) -> bytes:
+        """The tag at the end of a section."""
+        return self._tag(b"section " + name.encode("ascii"), content)
 
-    def _tag(self, part: bytes, *content: Buffer) -> bytes:
-        mac = hmac.new(self._key, part.ljust(16, b"\0") + self._head, hashlib.sha256)
-        for piece in content:
-            mac.update(piece)
+    def blocks(self, index: int, body: Buffer) -> bytes:
+        """The tags behind chunk `index`, 16 bytes for every 4 KiB of it."""
+        tag, view, chunk = self._blocks, memoryview(body), _number(index)
+        starts = range(0, len(view), BLOCK_BYTES)
+        return b"".join(
+            [
+                tag(chunk + number.to_bytes(4, "little"), b"", view[start : start + BLOCK_BYTES])
+                for number, start in enumerate(starts)
+            ]
+        )
+
+    def _tag(self, part: bytes, content: Buffer) -> bytes:
+        mac = hmac.new(self._key, part.ljust(32, b"\0") + self._head, hashlib.sha256)
+        mac.update(content)
         return mac.digest()
 
 

@@ -1,44 +1,74 @@
-"""Writing a container, chunk by chunk."""
+"""Writing a container: what stands before the pixels, then chunk by chunk, then the sections behind them."""
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from typing import BinaryIO
 
-from encdl.files.container.header import Header
+from encdl.files.container.header import TAG_BYTES, Header
 from encdl.files.container.metadata import Metadata, seal, sealed_length
-from encdl.files.container.tags import Buffer, ChunkTags, sealing_key
+from encdl.files.container.sections import (
+    METADATA,
+    PIXELS,
+    SIGNATURE,
+    Buffer,
+    HashTree,
+    Section,
+    signed_message,
+    table_bytes,
+)
+from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags, sealing_key
 from encdl.keys.derivation import ImageKeys
+from encdl.keys.signing import SIGNATURE_BYTES, SigningKey
 from encdl.utils.errors import ContainerError
+
+_SIGNATURE = Section(SIGNATURE, SIGNATURE_BYTES + TAG_BYTES)
 
 
 class ContainerWriter:
-    """Writes one container to a stream: everything before the chunks at once, then a chunk at a time.
+    """Writes one container to a stream: everything before the pixels at once, then a chunk at a time.
 
     Args:
         stream: where to write, from where it stands.
         header: what to say about the array; its `nonce` must be the one that `keys` were made from.
-        metadata: what to seal; `header.sealed_bytes` is its `sealed_length`.
+        metadata: what to seal.
         keys: the file's sub-keys.
+        behind: the sections that will follow the pixels, in order, and the length of each's content.
+        signer: signs the file, if given.
 
     Raises:
-        ContainerError: header, metadata and keys do not belong together, or this is another version's header.
+        ContainerError: header and keys do not belong together.
     """
 
-    def __init__(self, stream: BinaryIO, header: Header, metadata: Metadata, keys: ImageKeys) -> None:
-        head = header.to_bytes()
+    def __init__(
+        self,
+        stream: BinaryIO,
+        header: Header,
+        metadata: Metadata,
+        keys: ImageKeys,
+        behind: Mapping[str, int] | None = None,
+        signer: SigningKey | None = None,
+    ) -> None:
+        head, grid = header.to_bytes(), header.grid
         if keys.nonce != header.nonce_bytes:
             raise ContainerError("the keys were made from another nonce than the header's")
-        if header.sealed_bytes != sealed_length(metadata):
-            raise ContainerError(
-                f"the metadata take {sealed_length(metadata)} bytes, the header says {header.sealed_bytes}"
-            )
-        self._stream, self._grid = stream, header.grid
-        self._tags = ChunkTags(keys, head)
-        self._sealed = seal(metadata, sealing_key(keys), head)
-        self._all, self._index = hashlib.sha256(), 0
-        for part in (head, self._tags.header(), self._sealed):
+        self._stream, self._grid, self._head, self._signer = stream, grid, head, signer
+        self._tags = tags = Tags(keys, head)
+        self._behind = dict(behind or {})
+        sections = [
+            Section(METADATA, sealed_length(metadata), critical=True),
+            Section(PIXELS, grid.body_bytes + grid.blocks * BLOCK_TAG_BYTES, critical=True),
+            *(Section(name, length + TAG_BYTES) for name, length in self._behind.items()),
+        ]
+        self._roots = [(section, HashTree()) for section in sections] if signer else []
+        if signer:
+            sections.append(_SIGNATURE)
+        table = table_bytes(sections)
+        for part in (head, tags.header(), table, tags.table(table)):
             stream.write(part)
+        self._section, self._index = 0, 0
+        self._write(seal(metadata, sealing_key(keys), head))
+        self._section = 1
 
     def chunk(self, body: Buffer) -> None:
         """Write the next chunk's ciphertext.
@@ -49,18 +79,43 @@ class ContainerWriter:
         expected = self._grid.chunk_bytes(self._index) if self._index < self._grid.count else 0
         if len(body) != expected:
             raise ContainerError(f"chunk {self._index} is {len(body)} bytes, the header says {expected}")
-        tag = self._tags.chunk(self._index, body)
-        self._stream.write(body)
-        self._stream.write(tag)
-        self._all.update(tag)
+        self._write(body)
+        self._write(self._tags.blocks(self._index, body))
         self._index += 1
 
-    def close(self) -> None:
-        """Write the end; the stream stays open.
+    def section(self, name: str, content: Buffer) -> None:
+        """Write the next of the sections behind the pixels.
 
         Raises:
-            ContainerError: chunks are missing.
+            ContainerError: it is not the next one, or not as long as was said, or chunks are missing.
         """
+        self._check_chunks()
+        if [(name, len(content))] != list(self._behind.items())[:1]:
+            raise ContainerError(f"section {name!r} of {len(content)} bytes is not what was to come")
+        del self._behind[name]
+        self._section += 1
+        self._write(content)
+        self._write(self._tags.section(name, content))
+
+    def close(self) -> None:
+        """Write the signature, if there is one; the stream stays open.
+
+        Raises:
+            ContainerError: chunks or sections are missing.
+        """
+        self._check_chunks()
+        for name in self._behind:
+            raise ContainerError(f"section {name!r} was not written")
+        if self._signer is not None:
+            roots = [(section, tree.root()) for section, tree in self._roots]
+            signature = self._signer.sign(signed_message(self._head, roots, _SIGNATURE))
+            self._stream.write(signature + self._tags.section(SIGNATURE, signature))
+
+    def _check_chunks(self) -> None:
         if self._index != self._grid.count:
             raise ContainerError(f"{self._index} of {self._grid.count} chunks were written")
-        self._stream.write(self._tags.end(self._index, self._sealed, self._all.digest()))
+
+    def _write(self, data: Buffer) -> None:
+        self._stream.write(data)
+        if self._roots:
+            self._roots[self._section][1].update(data)

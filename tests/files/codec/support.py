@@ -46,7 +46,7 @@ def document(slices: list[Array], shape: tuple[int, ...], calls: list[int] | Non
 
 def damaged(made: bytes, *slices: int) -> ContainerReader:
     """A tolerant reader of a container with a flipped bit in these slices."""
-    head, tag, sealed, chunks, end = parts(made)
+    whole = parts(made)
     for number in slices:
-        chunks[number] = bytes([chunks[number][0] ^ 4]) + chunks[number][1:]
-    return ContainerReader(io.BytesIO(b"".join([head, tag, sealed, *chunks, end])), KEY, tolerant=True)
+        whole.chunks[number] = bytes([whole.chunks[number][0] ^ 4]) + whole.chunks[number][1:]
+    return ContainerReader(io.BytesIO(whole.joined()), KEY, tolerant=True)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from encdl.files import container
-from encdl.files.container import ContainerReader, ContainerWriter, Header, Metadata
+from encdl.files.container import ContainerReader, ContainerWriter, Header, Metadata, PublicReader
 from encdl.files.container.header import PREFIX
-from encdl.files.container.tags import ChunkTags, sealing_key
+from encdl.files.container.sections import Section, table_bytes
+from encdl.files.container.tags import Tags, sealing_key
 from encdl.keys.key import Key, Opener
 from encdl.keys.planes import PlaneSpec
+from encdl.keys.signing import SigningKey
 
 SECRET = bytes(range(100, 132))
 KEY = Key(SECRET)
@@ -24,7 +27,7 @@ METADATA = Metadata("png", ".png", "ab" * 32, b"PatientName=Doe")
 TAG = 32
 
 
-def header(metadata: Metadata = METADATA, **changes: Any) -> Header:
+def header(**changes: Any) -> Header:
     """The header of a volume of three slices of 4x5, two bytes a value, in tiles of up to 3x5: six chunks."""
     fields: dict[str, Any] = {
         "cipher": "agile",
@@ -38,7 +41,6 @@ def header(metadata: Metadata = METADATA, **changes: Any) -> Header:
         "study": "",
         "key_id": KEY.id,
         "tile": (3, 5),
-        "sealed_bytes": container.sealed_length(metadata),
     }
     return Header(**{**fields, **changes})
 
@@ -49,13 +51,24 @@ def bodies(made: Header) -> list[bytes]:
     return [rng.bytes(made.grid.chunk_bytes(index)) for index in range(made.grid.count)]
 
 
-def make(made: Header | None = None, metadata: Metadata = METADATA, key: Key = KEY) -> bytes:
+def make(
+    made: Header | None = None,
+    metadata: Metadata = METADATA,
+    key: Key = KEY,
+    behind: dict[str, bytes] | None = None,
+    signer: SigningKey | None = None,
+) -> bytes:
     """A whole container."""
-    made = made or header(metadata)
+    made = made or header()
     stream = io.BytesIO()
-    writer = ContainerWriter(stream, made, metadata, key.image_keys(made.nonce_bytes, made.study))
+    behind = behind or {}
+    lengths = {name: len(content) for name, content in behind.items()}
+    keys = key.image_keys(made.nonce_bytes, made.study)
+    writer = ContainerWriter(stream, made, metadata, keys, lengths, signer)
     for body in bodies(made):
         writer.chunk(body)
+    for name, content in behind.items():
+        writer.section(name, content)
     writer.close()
     return stream.getvalue()
 
@@ -66,18 +79,37 @@ def read(data: bytes, opener: Opener = KEY, **options: Any) -> tuple[Header, Met
     return reader.header, reader.metadata, [chunk.body for chunk in reader.chunks()]
 
 
-def parts(data: bytes) -> tuple[bytes, bytes, bytes, list[bytes], bytes]:
-    """Head, its tag, sealed section, chunks with their tags, and end of an intact container."""
-    head = data[: PREFIX.size + struct.unpack("<I", data[10:14])[0]]
-    made = Header.from_bytes(head[PREFIX.size :])
-    place = len(head) + TAG
-    sealed, place = data[place : place + made.sealed_bytes], place + made.sealed_bytes
-    chunks = []
-    for index in range(made.grid.count):
-        size = made.grid.chunk_bytes(index) + TAG
-        chunks.append(data[place : place + size])
-        place += size
-    return head, data[len(head) : len(head) + TAG], sealed, chunks, data[place:]
+@dataclass
+class Parts:
+    """An intact container, taken apart."""
+
+    head: bytes
+    tag: bytes
+    table: bytes
+    sealed: bytes
+    chunks: list[bytes]
+    """Each with its tags."""
+    behind: bytes
+    """The sections behind the pixels."""
+
+    def joined(self) -> bytes:
+        return b"".join([self.head, self.tag, self.table, self.sealed, *self.chunks, self.behind])
+
+
+def parts(data: bytes) -> Parts:
+    reader = PublicReader(io.BytesIO(data))
+    head, grid = reader.header.to_bytes(), reader.header.grid
+    sealed, pixels = (section.length for section in reader.sections[:2])
+    place = len(head) + TAG + 2 + 24 * len(reader.sections) + TAG
+    chunks, at = [], place + sealed
+    for index in range(grid.count):
+        size = grid.chunk_bytes(index)
+        size += 16 * -(-size // 4096)
+        chunks.append(data[at : at + size])
+        at += size
+    assert at == place + sealed + pixels
+    tag, table = data[len(head) :][:TAG], data[len(head) + TAG : place]
+    return Parts(head, tag, table, data[place : place + sealed], chunks, data[at:])
 
 
 def canonical(values: object) -> bytes:
@@ -88,19 +120,26 @@ def resign(
     data: bytes, change: Callable[[dict[str, Any]], Any], key: Key = KEY, metadata: bytes | None = None
 ) -> bytes:
     """Change the header (or the plain metadata) of a container, and sign it anew with the keys of `NONCE`."""
-    head, _, _, chunks, _ = parts(data)
-    values = json.loads(head[PREFIX.size :])
+    old = parts(data)
+    values = json.loads(old.head[PREFIX.size :])
     values = change(values) or values
     encoded = values if isinstance(values, bytes) else canonical(values)
     head = PREFIX.pack(container.MAGIC, container.VERSION, len(encoded)) + encoded
     keys = key.image_keys(NONCE)
-    tags = ChunkTags(keys, head)
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+    tags = Tags(keys, head)
     plain = METADATA.to_bytes() if metadata is None else metadata
     sealed = AESGCM(sealing_key(keys)).encrypt(bytes(12), plain, head)
-    signed = [body[:-TAG] + tags.chunk(index, body[:-TAG]) for index, body in enumerate(chunks)]
-    import hashlib
+    bodies = [body[: -16 * -(-len(body) // 4112)] for body in old.chunks]
+    chunks = [body + tags.blocks(index, body) for index, body in enumerate(bodies)]
+    table = table_bytes(
+        [Section("metadata", len(sealed), True), Section("pixels", sum(map(len, chunks)), True)]
+    )
+    return Parts(head, tags.header(), table + tags.table(table), sealed, chunks, b"").joined()
 
-    every = hashlib.sha256(b"".join(body[-TAG:] for body in signed)).digest()
-    return head + tags.header() + sealed + b"".join(signed) + tags.end(len(signed), sealed, every)
+
+def with_table(data: bytes, *sections: Section, behind: bytes = b"", signed: bool = True) -> bytes:
+    """The container with another table of sections, which the owner of the key signed, and other bytes behind it."""
+    old = parts(data)
+    table = table_bytes(sections)
+    tag = Tags(KEY.image_keys(NONCE), old.head).table(table) if signed else bytes(TAG)
+    return replace(old, table=table + tag, behind=behind).joined()

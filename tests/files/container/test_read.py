@@ -1,19 +1,19 @@
 from __future__ import annotations
 
-import hashlib
-import hmac
 import io
 import struct
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from encdl.files import container
-from encdl.files.container import ContainerReader, ContainerWriter, Header
+from encdl.files.container import ContainerReader, ContainerWriter, Header, PublicReader
+from encdl.files.container.sections import Section, table_bytes
 from encdl.files.container.tags import chunk_keys
 from encdl.keys.key import Key, Opener
 from encdl.utils.errors import ContainerError, WrongKeyError
@@ -23,17 +23,19 @@ from tests.files.container.support import (
     NONCE,
     SECRET,
     bodies,
-    canonical,
     header,
     make,
     parts,
     read,
     resign,
+    with_table,
 )
 
 DATA = make()
-HEAD, _, SEALED, CHUNKS, _ = parts(DATA)
-START = len(HEAD) + 32 + len(SEALED)
+MINE = parts(DATA)
+HEAD, CHUNKS = MINE.head, MINE.chunks
+TABLE = len(HEAD) + 32
+START = TABLE + len(MINE.table) + len(MINE.sealed)
 
 
 def refused(data: bytes, match: str, opener: Opener = KEY) -> None:
@@ -45,36 +47,6 @@ def refused(data: bytes, match: str, opener: Opener = KEY) -> None:
 
 def expand(secret: bytes, info: bytes) -> bytes:
     return HKDFExpand(SHA256(), 32, info).derive(secret)
-
-
-def test_the_layout_is_the_documented_one() -> None:
-    made = header()
-    fields = {name: getattr(made, name) for name in (
-        "cipher", "weights", "dtype", "layout", "nonce", "postprocess", "planes", "study", "key_id", "sealed_bytes",
-    )}  # fmt: skip
-    encoded = canonical(fields | {"shape": [3, 4, 5], "tile": [3, 5]})
-    head = b"\x89ENCDL\r\n" + struct.pack("<HI", 3, len(encoded)) + encoded
-    authentication = KEY.image_keys(NONCE).authentication
-    of_tags, of_head = expand(authentication, b"encdl container tags"), hashlib.sha256(head).digest()
-
-    def tag(part: bytes, content: bytes) -> bytes:
-        return hmac.digest(of_tags, part.ljust(16, b"\0") + of_head + content, "sha256")
-
-    inside = canonical({"content": "ab" * 32, "format": "png", "suffix": ".png"})
-    plain = struct.pack("<I", len(inside)) + inside + b"PatientName=Doe"
-    sealed = AESGCM(expand(authentication, b"encdl container metadata")).encrypt(bytes(12), plain, head)
-    expected, tags = head + tag(b"header", b"") + sealed, b""
-    for index, body in enumerate(bodies(made)):
-        tags += tag(b"chunk", struct.pack("<Q", index) + body)
-        expected += body + tags[-32:]
-    end = struct.pack("<Q", 6) + hashlib.sha256(sealed).digest() + hashlib.sha256(tags).digest()
-    assert expected + tag(b"end", end) == DATA
-
-
-def test_a_file_written_once_is_read_for_ever() -> None:
-    assert (
-        hashlib.sha256(DATA).hexdigest() == "d2a35a8f50cb6de85f23b6e37038112a5ad44f61b776a9f97bc5661dafb1bedd"
-    )
 
 
 def test_round_trip() -> None:
@@ -140,58 +112,115 @@ def test_many_damaged_slices_are_told_shortly() -> None:
     made = header(shape=(60, 1, 1), tile=(1, 1), dtype="uint8")
     data = bytearray(make(made))
     for index in range(60):
-        data[-32 - 33 * (index + 1)] ^= 1
+        data[-17 * (index + 1)] ^= 1
     with pytest.raises(ContainerError, match=r"slices 1, 2, .*, 20 and 40 more of 60 were changed"):
         read(bytes(data))
 
 
-def assemble(*pieces: bytes) -> bytes:
-    return b"".join(pieces)
+def with_chunks(*chunks: bytes, **others: Any) -> bytes:
+    return replace(MINE, chunks=list(chunks), **others).joined()
 
 
 def test_chunks_in_another_order_are_noticed() -> None:
-    head, tag, sealed, chunks, end = parts(DATA)
-    swapped = [chunks[2], chunks[1], chunks[0], *chunks[3:]]
-    refused(assemble(head, tag, sealed, *swapped, end), "slices 1, 2 of 3 were changed")
-    doubled = [*chunks[:2], *chunks[:2], *chunks[4:]]
-    refused(assemble(head, tag, sealed, *doubled, end), "slice 2 of 3 was changed")
+    refused(with_chunks(CHUNKS[2], CHUNKS[1], CHUNKS[0], *CHUNKS[3:]), "slices 1, 2 of 3 were changed")
+    refused(with_chunks(*CHUNKS[:2], *CHUNKS[:2], *CHUNKS[4:]), "slice 2 of 3 was changed")
 
 
 def test_pieces_of_another_file_are_noticed() -> None:
     """Spliced in from a file under the same key, of the same shape."""
-    other = make(header(nonce=bytes(16).hex()))
-    mine, theirs = parts(DATA), parts(other)
-    for number in (1, 2, 4):
-        pieces = [mine[i] if i != number else theirs[i] for i in range(5) if i != 3]
-        pieces[3:3] = mine[3]  # type: ignore[arg-type]
-        refused(assemble(*pieces), "changed after")  # type: ignore[arg-type]
-    refused(assemble(*mine[:3], mine[3][0], theirs[3][1], *mine[3][2:], mine[4]), "slice 1 of 3 was changed")
+    theirs = parts(make(header(nonce=bytes(16).hex())))
+    for name in ("tag", "table", "sealed"):
+        refused(replace(MINE, **{name: getattr(theirs, name)}).joined(), "changed after")
+    refused(with_chunks(CHUNKS[0], theirs.chunks[1], *CHUNKS[2:]), "slice 1 of 3 was changed")
 
 
 def test_pieces_of_a_file_with_the_same_nonce_are_noticed() -> None:
     """As under a synthetic nonce that an attacker got signed twice: another header, so other tags."""
-    other = make(header(postprocess="both"))
-    mine, theirs = parts(DATA), parts(other)
-    assert mine[3][0][:-32] == theirs[3][0][:-32]
-    refused(assemble(*mine[:3], theirs[3][0], *mine[3][1:], mine[4]), "slice 1 of 3 was changed")
-    refused(assemble(*mine[:2], theirs[2], *mine[3], mine[4]), "metadata were changed")
+    theirs = parts(make(header(postprocess="both")))
+    assert CHUNKS[0][:-16] == theirs.chunks[0][:-16]
+    refused(with_chunks(theirs.chunks[0], *CHUNKS[1:]), "slice 1 of 3 was changed")
+    refused(replace(MINE, sealed=theirs.sealed).joined(), "metadata were changed")
 
 
 def test_whole_chunks_that_are_cut_off_or_added_are_noticed() -> None:
-    """Even with a header that says so: it is signed."""
-    head, tag, sealed, chunks, end = parts(DATA)
-    refused(assemble(head, tag, sealed, *chunks[:4], end), "is cut")
-    refused(assemble(head, tag, sealed, *chunks, chunks[5], end), "bytes after its end")
-    fewer = head.replace(b'"shape":[3,', b'"shape":[2,')
-    refused(assemble(fewer, tag, sealed, *chunks[:4], end), "header was changed")
+    """Even with a header and a table that say so: both are signed."""
+    refused(with_chunks(*CHUNKS[:4]), "is cut")
+    refused(with_chunks(*CHUNKS, CHUNKS[5]), "bytes after its end")
+    short = parts(make(header(shape=(2, 4, 5))))
+    fewer = with_chunks(*CHUNKS[:4], head=short.head, table=short.table)
+    refused(fewer, "header was changed")
 
 
-def test_the_end_is_signed_too() -> None:
-    """A shorter file made by whoever knows the tags, but not the key: the count is part of the end."""
-    short = header(shape=(2, 4, 5))
-    data = make(short)
-    head, tag, sealed, chunks, _ = parts(data)
-    refused(assemble(head, tag, sealed, *chunks, parts(DATA)[4]), "its end was changed")
+def test_blocks_of_4_kib_have_tags_of_their_own() -> None:
+    """In chunks whose last block is shorter."""
+    made = header(shape=(2, 100, 101), tile=(100, 101), dtype="uint8")
+    data = make(made)
+    assert made.grid.blocks == 6
+    start = len(data) - 10_100 - 3 * 16
+    damaged = bytearray(data)
+    for place in (start + 4095, start + 8192):
+        damaged[place] ^= 1
+    chunks = list(ContainerReader(io.BytesIO(damaged), KEY, tolerant=True).chunks())
+    assert [chunk.damaged for chunk in chunks] == [(), (0, 2)]
+    cut = ContainerReader(io.BytesIO(data[: start + 5000]), KEY, tolerant=True)
+    assert [(chunk.damaged, chunk.present) for chunk in cut.chunks()] == [((), 10_100), ((0, 1, 2), 5000)]
+    tag = bytearray(data)
+    tag[-17] ^= 1
+    assert list(ContainerReader(io.BytesIO(tag), KEY, tolerant=True).chunks())[1].damaged == (1,)
+
+
+META, PIXELS = PublicReader(io.BytesIO(DATA)).sections
+
+
+@pytest.mark.parametrize(
+    ("sections", "match"),
+    [
+        ((META,), "a section is missing"),
+        ((META, PIXELS, PIXELS), "there twice"),
+        (
+            (META, PIXELS, Section("recipients", 0, critical=True)),
+            "'recipients' that this EncDL does not know",
+        ),
+        ((META, Section("pixels", PIXELS.length - 16, True)), "damaged .pixels of"),
+        ((Section("metadata", 2**26 + 1, True), PIXELS), "damaged .metadata of 67,108,865"),
+        ((META, PIXELS, Section("Reading", 0)), "damaged .section 3"),
+        ((META, PIXELS, Section("a\0b", 0)), "damaged .section 3"),
+        ((META, PIXELS, Section("", 0)), "damaged .section 3"),
+        ((META, PIXELS, Section("a", 2**49)), "damaged .section 3"),
+        ((META, PIXELS, Section("a", 0, 2)), "damaged .section 3"),  # type: ignore[arg-type]
+        ([META, PIXELS, *(Section(f"a{n}", 0) for n in range(63))], "damaged .65 sections"),
+        ((META, PIXELS, Section("other", 5)), "is cut"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_tables_that_are_refused_though_signed(sections: Sequence[Section], match: str) -> None:
+    data = with_table(DATA, *sections)
+    refused(data, match)
+    with pytest.raises(ContainerError, match=match) as caught:
+        PublicReader(io.BytesIO(data), "a.encdl")
+    assert "\n" not in str(caught.value)
+
+
+def test_sections_that_are_not_known_are_skipped_and_changed_ones_noticed() -> None:
+    data = make(behind={"other": b"something", "more": b""})
+    reader = ContainerReader(io.BytesIO(data), KEY)
+    assert [section.name for section in reader.sections] == ["metadata", "pixels", "other", "more"]
+    chunks = reader.chunks()
+    assert [next(chunks).index, reader.section("other"), next(chunks).index] == [0, b"something", 1]
+    assert (reader.section("more"), reader.section("none")) == (b"", None)
+    assert PublicReader(io.BytesIO(data)).section("other") == b"something"
+    assert read(data)[2] == bodies(header())
+    damaged = bytearray(data)
+    damaged[-70] ^= 1
+    refused(bytes(damaged), "its section 'other' was changed")
+    tolerant = ContainerReader(io.BytesIO(damaged), KEY, tolerant=True)
+    assert all(chunk.intact for chunk in tolerant.chunks())
+    assert tolerant.problems == ["its section 'other' was changed after it was written"]
+    refused(
+        with_table(DATA, META, PIXELS, Section("other", 0), signed=False), "its table of sections was changed"
+    )
+    huge = Section("other", 2**26 + 1)  # skipped by its length
+    assert read(with_table(DATA, META, PIXELS, huge, behind=bytes(huge.length)))[1] == METADATA
 
 
 def test_bytes_after_the_end_are_told() -> None:
@@ -208,7 +237,7 @@ def test_a_tolerant_reader_takes_what_is_left() -> None:
     assert [chunk.intact for chunk in chunks] == [True, True, False, False, False, False]
     assert [chunk.present for chunk in chunks[2:]] == [7, 0, 0, 0]
     assert chunks[2].body == bodies(header())[2][:7].ljust(30, b"\0")
-    assert reader.problems == ["its end was changed after it was written"]
+    assert reader.problems == []
     assert reader.metadata == METADATA
     assert not reader.nothing_left()
     assert ContainerReader(io.BytesIO(DATA[:START]), KEY, tolerant=True).nothing_left()
@@ -216,7 +245,7 @@ def test_a_tolerant_reader_takes_what_is_left() -> None:
 
 def test_a_tolerant_reader_tells_of_damaged_metadata_and_headers() -> None:
     damaged = bytearray(DATA)
-    damaged[len(HEAD) + 32] ^= 1
+    damaged[START - 1] ^= 1
     reader = ContainerReader(io.BytesIO(bytes(damaged)), KEY, tolerant=True)
     assert reader.metadata is None
     assert all(chunk.intact for chunk in reader.chunks())
@@ -231,15 +260,16 @@ def test_a_tolerant_reader_tells_of_damaged_metadata_and_headers() -> None:
 
 def test_a_few_bytes_cannot_ask_a_tolerant_reader_for_terabytes() -> None:
     """A header that nobody signed is believed only as far as the file is long."""
-    bomb = resign(
-        DATA, lambda values: values | {"shape": [2**20, 1024, 1024], "tile": [1, 1], "dtype": "uint8"}
-    )
-    tag = bytes(32)
-    length = struct.unpack("<I", bomb[10:14])[0]
-    unsigned = bomb[: 14 + length] + tag + bomb[14 + length + 32 :]
-    for tolerant in (False, True):
-        with pytest.raises(ContainerError, match="is cut"):
-            ContainerReader(io.BytesIO(unsigned), KEY, tolerant=tolerant)
+    bomb = header(shape=(2**20, 1024, 1024), tile=(1, 1), dtype="uint8")
+    pixels = Section("pixels", bomb.grid.body_bytes + bomb.grid.blocks * 16, critical=True)
+    for table, match in (
+        (MINE.table, "pixels of 216 bytes"),
+        (table_bytes((META, pixels)) + bytes(32), "is cut"),
+    ):
+        unsigned = replace(MINE, head=bomb.to_bytes(), table=table).joined()
+        for tolerant in (False, True):
+            with pytest.raises(ContainerError, match=match):
+                ContainerReader(io.BytesIO(unsigned), KEY, tolerant=tolerant)
 
 
 def test_other_files() -> None:
@@ -330,5 +360,12 @@ def test_a_writer_checks_that_all_belongs_together() -> None:
         write(made, [*whole, b"x"])
     with pytest.raises(ContainerError, match="another nonce"):
         write(made, whole, keys=KEY.image_keys(bytes(16)))
-    with pytest.raises(ContainerError, match="metadata take"):
-        write(header(sealed_bytes=16), whole)
+    writer = ContainerWriter(io.BytesIO(), made, METADATA, keys, {"a": 2})
+    with pytest.raises(ContainerError, match="0 of 6 chunks"):
+        writer.section("a", b"xy")
+    for part in whole:
+        writer.chunk(part)
+    with pytest.raises(ContainerError, match="section 'a' of 3 bytes is not what was to come"):
+        writer.section("a", b"xyz")
+    with pytest.raises(ContainerError, match="section 'a' was not written"):
+        writer.close()

@@ -1,0 +1,179 @@
+"""The reading layer of a file: its image at the readers' size, masked by itself, for hosts without a key.
+
+    word size in bits 1 | bits of a level 1 | slices 4 | channels 4 | height 4 | width 4 | words...
+
+A word is level + mask modulo 2^16 or 2^32 (`encdl.ciphers.reading_layer`), little-endian, in C order (S, C, H, W).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from encdl.ciphers.reading_layer import BITS, add_mask, reading_mask, remove_mask
+from encdl.files.container.chunk_grid import Grid
+from encdl.files.container.header import TAG_BYTES
+from encdl.files.container.sections import MAX_SECTION_BYTES
+from encdl.keys.derivation import ImageKeys
+from encdl.utils.errors import ContainerError, UsageError
+
+Words = npt.NDArray[Any]
+
+MAX_SIDE: Final = 512
+MAX_WEIGHT: Final = 7
+"""Of the integer maps that readers apply to a layer."""
+_HEAD: Final = struct.Struct("<BBIIII")
+_MOST_LEVEL_BITS: Final = {16: 8, 32: 12}
+
+
+@dataclass(frozen=True)
+class Readable:
+    """How to make a reading layer.
+
+    Attributes:
+        side: of its larger side at most, 1 to 512; a smaller image stays as large as it is.
+        bits: of a word, 16 or 32.
+        window: the values that become the lowest and the highest level. By default those of the type for uint8, and
+            for other types the smallest and the largest mean in the file.
+    """
+
+    side: int
+    bits: int = 32
+    window: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` on a setting that cannot be."""
+        if not 1 <= self.side <= MAX_SIDE:
+            raise UsageError(f"a reading layer has sides of 1 to {MAX_SIDE} pixels, not {self.side}")
+        if self.bits not in BITS:
+            raise UsageError(f"a reading layer has words of 16 or 32 bits, not {self.bits}")
+        if self.window is not None and not self.window[0] < self.window[1]:
+            raise UsageError(f"a window begins below its end, {self.window[0]:g} {self.window[1]:g} does not")
+
+    def shape(self, grid: Grid) -> tuple[int, int, int, int]:
+        """(S, C, H, W) of the layer of an array; `UsageError` if it is larger than a file holds."""
+        scale = min(1.0, self.side / max(grid.height, grid.width))
+        sides = [max(1, round(side * scale)) for side in (grid.height, grid.width)]
+        shape = (grid.slices, grid.channels, sides[0], sides[1])
+        if self._bytes(shape) > MAX_SECTION_BYTES - TAG_BYTES:
+            raise UsageError(
+                f"a reading layer of {grid.slices:,} slices with sides up to {self.side} is more than a file holds "
+                f"({MAX_SECTION_BYTES:,} bytes): give a smaller one"
+            )
+        return shape
+
+    def length(self, grid: Grid) -> int:
+        """Bytes of the section's content."""
+        return self._bytes(self.shape(grid))
+
+    def _bytes(self, shape: Sequence[int]) -> int:
+        return _HEAD.size + int(np.prod(shape, dtype=np.int64)) * self.bits // 8
+
+
+@dataclass(frozen=True)
+class ReadingLayer:
+    """A layer as it lies in a file; without the key it says nothing about the image.
+
+    Attributes:
+        level_bits: b, of a level: they lie in 0..2^b - 1.
+        words: masked levels, uint16 or uint32 (S, C, H, W).
+    """
+
+    level_bits: int
+    words: Words
+
+    @property
+    def bits(self) -> int:
+        """Of a word, 16 or 32."""
+        return 8 * self.words.itemsize
+
+    def to_bytes(self) -> bytes:
+        """The section's content."""
+        little = self.words.astype(f"<u{self.words.itemsize}", copy=False)
+        return _HEAD.pack(self.bits, self.level_bits, *self.words.shape) + little.tobytes()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> ReadingLayer:
+        """Undo `to_bytes`; raise `ContainerError` if that did not make it."""
+        if len(content) >= _HEAD.size:
+            bits, level_bits, *shape = _HEAD.unpack_from(content)
+            size = len(content) - _HEAD.size
+            right = bits in BITS and 1 <= level_bits <= _MOST_LEVEL_BITS[bits] and min(shape) >= 1
+            if right and size * 8 == bits * math.prod(shape):
+                words = np.frombuffer(content, f"<u{bits // 8}", offset=_HEAD.size).reshape(shape)
+                return cls(level_bits, words.astype(f"u{bits // 8}", copy=False))
+        raise ContainerError("its reading layer is damaged")
+
+    def levels(self, keys: ImageKeys) -> Words:
+        """The image itself, of the words' shape and type: for whoever has the key."""
+        return remove_mask(self.words, reading_mask([keys], self.words.shape, self.bits)[0])
+
+    @classmethod
+    def of(cls, levels: Words, level_bits: int, keys: ImageKeys) -> ReadingLayer:
+        """The layer of levels that are uint16 or uint32 (S, C, H, W)."""
+        mask = reading_mask([keys], levels.shape, 8 * levels.itemsize)[0]
+        return cls(level_bits, add_mask(levels, mask))
+
+
+class Resampled:
+    """An array that comes slice by slice, at the size of its reading layer.
+
+    Args:
+        readable: how to make the layer.
+        grid: of the array.
+        dtype: name of its type.
+
+    Raises:
+        UsageError: complex values, or more slices than a layer holds.
+    """
+
+    def __init__(self, readable: Readable, grid: Grid, dtype: str) -> None:
+        if np.dtype(dtype).kind == "c":
+            raise UsageError("complex values have no reading layer: leave --readable out")
+        self._readable, self._grid, self._dtype = readable, grid, dtype
+        self.length = readable.length(grid)
+        """Bytes of the section's content."""
+        self._means, self._next = np.empty(readable.shape(grid), np.float32), 0
+
+    def add(self, part: npt.NDArray[Any]) -> None:
+        """Take in the next slice: means of areas, in double precision."""
+        grid = self._grid
+        values = np.ascontiguousarray(part, np.float64).reshape(grid.height, grid.width, grid.channels)
+        image = torch.from_numpy(values).permute(2, 0, 1)[None]
+        size = self._means.shape[2:]
+        self._means[self._next] = torch.nn.functional.interpolate(image, size, mode="area")[0].numpy()
+        self._next += 1
+
+    def layer(self, keys: ImageKeys) -> ReadingLayer:
+        """The masked layer of all slices."""
+        low, high = self._readable.window or self._whole()
+        level_bits = level_bits_of(self._means.shape, self._readable.bits)
+        scaled = (self._means.astype(np.float64) - low) * ((2**level_bits - 1) / max(high - low, 1e-30))
+        levels = np.rint(np.clip(np.nan_to_num(scaled, nan=0.0), 0, 2**level_bits - 1))
+        return ReadingLayer.of(levels.astype(f"u{self._readable.bits // 8}"), level_bits, keys)
+
+    def _whole(self) -> tuple[float, float]:
+        if self._dtype == "uint8":
+            return 0.0, 255.0
+        finite = self._means[np.isfinite(self._means)]
+        return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
+def level_bits_of(shape: Sequence[int], bits: int) -> int:
+    """Bits b of a level in a layer (S, C, H, W): in 32 bits 12, or fewer if that many pixels may be summed up.
+
+    In 32 bits no sum of a slice's levels with weights of up to `MAX_WEIGHT` leaves -2^31..2^31 - 1, so that it is known
+    exactly modulo 2^32. In 16 bits b is 8, and the magnitudes of the weights in a sum must not exceed 128.
+    """
+    most = _MOST_LEVEL_BITS[bits]
+    if bits == 16:
+        return most
+    pixels = int(np.prod(shape[1:], dtype=np.int64))
+    return next(b for b in range(most, 0, -1) if MAX_WEIGHT * pixels * (2**b - 1) < 2**31)
