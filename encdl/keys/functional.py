@@ -5,8 +5,8 @@ numbers t are uniform by themselves. With the ciphertext they give W x away, so 
 W x is. It names the reader, by its map's id, and the file, by the SHA-256 of its header; a host that pins the key
 server's Ed25519 public key refuses one that the server did not make.
 
-A file is: magic, version and length of what follows; canonical JSON; the numbers, low byte first; then 64 bytes of
-Ed25519 signature over all before, or, unsigned, their SHA-256, which tells damage alone.
+A file is: magic, version and length of what follows; canonical JSON; the numbers, low byte first; then the signature of
+all before (`encdl.keys.signing`), or, unsigned, its SHA-256, which tells damage alone.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
@@ -35,6 +33,7 @@ from encdl.keys.derivation import SECRET_BYTES, ImageKeys, check_nonce
 from encdl.keys.functional_map import WORDS, FunctionalMap
 from encdl.keys.grant import utc_now
 from encdl.keys.sequences import DEFAULT_MAP, integer_sequence
+from encdl.keys.signing import SIGNATURE_BYTES, PublicKey, SigningKey
 from encdl.utils.errors import ExpiredGrantError, KeyFileError, UsageError, WrongKeyError
 
 SUFFIX: Final = ".fkey"
@@ -45,7 +44,6 @@ MAX_NOISE: Final = 64.0
 
 _PREFIX: Final = struct.Struct("<8sHI")
 _NOISE: Final = b"encdl functional noise v1\0"
-_SIGNATURE_BYTES: Final = 64
 _DIGEST_BYTES: Final = 32
 _FIELDS: Final = {
     "reader": r"[0-9a-f]{64}",
@@ -68,7 +66,7 @@ class FunctionalKey:
         noise: Standard deviation in levels of what was added to each pixel, 0 for none.
         signer: Id of the public key that verifies it, "" if it is not signed.
         expires: From when on EncDL refuses it, in UTC; None for never. Advisory, as a grant's.
-        signature: 64 bytes, or none.
+        signature: 72 bytes, or none.
     """
 
     reader: str
@@ -89,7 +87,7 @@ class FunctionalKey:
         header: bytes,
         *,
         noise: float = 0.0,
-        signing_key: Ed25519PrivateKey | None = None,
+        signing_key: SigningKey | None = None,
         expires: datetime | None = None,
     ) -> FunctionalKey:
         """The functional key of a file; no ciphertext is needed.
@@ -114,7 +112,7 @@ class FunctionalKey:
         words = mask.astype(np.int64)
         if noise:
             words = (words - pixel_noise(keys, mask.shape, noise)) & ring
-        signer = "" if signing_key is None else key_id(signing_key.public_key())
+        signer = "" if signing_key is None else signing_key.public.id
         end = None if expires is None else expires.astimezone(UTC).replace(microsecond=0)
         bare = cls(function.id, header.hex(), keys.nonce, function.apply(words), noise, signer, end)
         if signing_key is None:
@@ -132,7 +130,7 @@ class FunctionalKey:
         """How many bits of the file it gives away at most."""
         return self.count * self.numbers.dtype.itemsize * 8
 
-    def check(self, function: FunctionalMap, header: bytes, server: Ed25519PublicKey | None = None) -> None:
+    def check(self, function: FunctionalMap, header: bytes, server: PublicKey | None = None) -> None:
         """Refuse a key that is for another reader or file, that is over, or that the server did not make.
 
         Args:
@@ -221,7 +219,7 @@ class FunctionalKey:
         end = start + math.prod(shape) * word.itemsize
         trailer = data[end:]
         signed = bool(values["signer"])
-        if len(data) > MAX_BYTES or len(trailer) != (_SIGNATURE_BYTES if signed else _DIGEST_BYTES):
+        if len(data) > MAX_BYTES or len(trailer) != (SIGNATURE_BYTES if signed else _DIGEST_BYTES):
             raise _damaged()
         if not signed and hashlib.sha256(data[:end]).digest() != trailer:
             raise _damaged()
@@ -256,22 +254,15 @@ class FunctionalKey:
         little = self.numbers.astype(self.numbers.dtype.newbyteorder("<"), copy=False)
         return _PREFIX.pack(MAGIC, VERSION, len(encoded)) + encoded + little.tobytes()
 
-    def _verify(self, server: Ed25519PublicKey) -> None:
+    def _verify(self, server: PublicKey) -> None:
         if not self.signature:
             raise WrongKeyError(
                 "this functional key is not signed, and the key server's signature is asked for"
             )
-        try:
-            server.verify(self.signature, self._signed_bytes())
-        except InvalidSignature:
+        if not server.verifies(self.signature, self._signed_bytes()):
             raise WrongKeyError(
-                f"this functional key was not made by the key server {key_id(server)}, or was changed: do not use it"
-            ) from None
-
-
-def key_id(public: Ed25519PublicKey) -> str:
-    """The name of a public key: 16 hexadecimal characters."""
-    return hashlib.sha256(b"encdl signer\0" + public.public_bytes_raw()).hexdigest()[:16]
+                f"this functional key was not made by the key server {server.id}, or was changed: do not use it"
+            )
 
 
 def pixel_noise(keys: ImageKeys, shape: tuple[int, ...], deviation: float) -> npt.NDArray[np.int64]:

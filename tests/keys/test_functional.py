@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from encdl.keys import Key
-from encdl.keys.functional import FunctionalKey, key_id, pixel_noise
+from encdl.keys.functional import FunctionalKey, pixel_noise
 from encdl.keys.functional_map import FunctionalMap, centred
+from encdl.keys.signing import SigningKey
 from encdl.utils.errors import ExpiredGrantError, KeyFileError, UsageError, WrongKeyError
 
 RANDOM = np.random.default_rng(0)
@@ -22,7 +22,7 @@ IMAGE = RANDOM.integers(0, 256, (2, 1, 20, 24), dtype=np.uint32)
 MASK = RANDOM.integers(0, 2**32, IMAGE.shape, dtype=np.uint32)
 KEYS = Key(bytes(32)).image_keys(bytes(16))
 HEADER = hashlib.sha256(b"a header").digest()
-SERVER = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+SERVER = SigningKey(bytes(range(32)))
 
 
 def issued(signed: bool = True, noise: float = 0.0, expires: datetime | None = None) -> FunctionalKey:
@@ -49,15 +49,15 @@ def test_its_file_comes_back_whole_and_private(
     key.save(path)
     assert path.stat().st_mode & 0o777 == 0o600
     again = FunctionalKey.load(path)
-    again.check(FUNCTION, HEADER, SERVER.public_key() if signed else None)
+    again.check(FUNCTION, HEADER, SERVER.public if signed else None)
     assert np.array_equal(again.numbers, key.numbers)
     assert again.to_bytes() == path.read_bytes()
     assert (again.noise, again.expires) == (2.0, expires)
-    assert again.signer == (key_id(SERVER.public_key()) if signed else "")
+    assert again.signer == (SERVER.public.id if signed else "")
 
 
 def test_what_it_is_not_for() -> None:
-    key, server, other = issued(), SERVER.public_key(), Ed25519PrivateKey.generate().public_key()
+    key, server, other = issued(), SERVER.public, SigningKey.generate().public
     key.check(FUNCTION, HEADER, server)
     with pytest.raises(WrongKeyError, match="is for reader"):
         key.check(dataclasses.replace(FUNCTION, stride=3), HEADER, server)
@@ -86,9 +86,7 @@ def test_damaged_files_are_refused(signed: bool) -> None:
         bad = bytearray(whole)
         bad[place] ^= 1
         with pytest.raises((KeyFileError, WrongKeyError)):
-            FunctionalKey.from_bytes(bytes(bad)).check(
-                FUNCTION, HEADER, SERVER.public_key() if signed else None
-            )
+            FunctionalKey.from_bytes(bytes(bad)).check(FUNCTION, HEADER, SERVER.public if signed else None)
 
 
 def test_noise_is_one_draw_a_file_for_every_reader() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 from collections.abc import Iterator
@@ -90,6 +91,11 @@ class PublicReader:
             self._end += section.length
         if not any_length:
             self._check_length()
+
+    @property
+    def header_digest(self) -> bytes:
+        """SHA-256 of the whole header as it lies in the file, 32 bytes."""
+        return hashlib.sha256(self._head).digest()
 
     def section(self, name: str) -> bytes | None:
         """The content of a section without its tag, unverified; None if the file has no such section.
