@@ -14,6 +14,7 @@ from encdl.audit.functional import decoders, plan
 from encdl.audit.functional.resident import augmented
 from encdl.audit.functional.training import Budget, divergence, task_loss
 from encdl.cli import main as encdl
+from encdl.keys.functional_map import centred
 from encdl.readers import FunctionalStem
 from encdl.utils.errors import UsageError
 from tests.mni import mni_slice
@@ -58,6 +59,20 @@ def test_box_keeps_to_what_was_seen() -> None:
     assert 0 <= float(solved.min()) <= float(solved.max()) <= 255
     gap = (stem.map(solved) - stem.map(test)).abs().mean() / stem.map(test).abs().mean()
     assert float(gap) < 0.01
+
+
+def test_exact_algebra() -> None:
+    whole = decoders.algebra(all_pixels(8).map.frozen())
+    assert whole == {"rank": 64, "determined_pixels": 64}
+    torch.manual_seed(0)
+    stem = FunctionalStem(1, (10, 9), outputs=2, kernel=4, stride=3)
+    function = stem.map.frozen()
+    image = np.random.default_rng(0).integers(0, 256, (1, 1, 10, 9))
+    numbers = decoders.matrix(function) @ image.ravel()
+    assert np.array_equal(numbers, centred(function.apply(image)).ravel())
+    found = decoders.algebra(function)
+    assert found["rank"] <= function.numbers < 90
+    assert found["determined_pixels"] == 0
 
 
 def test_references() -> None:
@@ -156,6 +171,8 @@ def test_a_small_study_runs_to_its_record_and_goes_on(
     assert first["decoder_psnr_db"] == max(first["decoders"].values())
     assert {"ridge", "residual", "unet", "box_from_unet"} <= set(first["decoders"])
     assert "box_from_unet" not in second["decoders"]
+    assert first["rank"] <= first["numbers"]
+    assert first["two_readers_psnr_db"] > 0
     assert "mean image" in capsys.readouterr().out
     assert encdl([*words, "--force"]) == 0
     assert "2 of 2 trainings are there already" in capsys.readouterr().err

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encdl.audit.functional.training import Budget, fit_decoder, rebuilt_by
+from encdl.keys.functional_map import FunctionalMap
 from encdl.metrics.quality import mean_psnr_db, mean_ssim
 from encdl.readers.backbones import Backbone
 from encdl.readers.functional import FunctionalStem
@@ -131,6 +134,33 @@ def thumbnail(numbers: int, images: Tensor) -> Tensor:
     rows, columns = max(1, int(height * share)), max(1, int(width * share))
     small = F.interpolate(images.float(), (rows, columns), mode="area").round()
     return F.interpolate(small, (height, width), mode="bicubic", align_corners=False).clamp(0, 255)
+
+
+def algebra(function: FunctionalMap, device: str | torch.device = "cpu") -> dict[str, int]:
+    """What W gives away for certain: its rank, and how many pixels follow from W x alone, whatever the others are.
+
+    A pixel follows if its unit vector lies in the span of W's rows: if its leverage is 1.
+    """
+    rows = torch.from_numpy(matrix(function)).to(device)
+    values, vectors = torch.linalg.eigh(rows @ rows.T)
+    kept = values > values.max() * 1e-10
+    spanning = (vectors[:, kept] / values[kept].sqrt()).T @ rows  # orthonormal
+    leverage = spanning.square().sum(0)
+    return {"rank": int(kept.sum()), "determined_pixels": int((leverage > 1 - 1e-6).sum())}
+
+
+def matrix(function: FunctionalMap) -> npt.NDArray[np.float64]:
+    """W as float64 (numbers, pixels)."""
+    outputs, channels, kernel, _ = function.weights.shape
+    (rows, columns), (height, width), stride = function.grid, function.size, function.stride
+    far = max(rows, columns) * stride + kernel
+    found = np.zeros((outputs, rows, columns, channels, height, width))
+    for row, column in np.ndindex(rows, columns):
+        whole = np.zeros((outputs, channels, far, far))
+        top, left = row * stride, column * stride
+        whole[:, :, top : top + kernel, left : left + kernel] = function.weights
+        found[:, row, column] = whole[:, :, :height, :width]
+    return found.reshape(function.numbers, -1)
 
 
 def likeness(rebuilt: Tensor, images: Tensor) -> tuple[float, float]:

@@ -10,7 +10,8 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from encdl.audit.cached_jobs import as_they_end, run_missing, share_cores
 from encdl.audit.functional import decoders
 from encdl.audit.functional.plan import Plan
-from encdl.audit.functional.resident import resident
+from encdl.audit.functional.resident import SPLITS, resident
 from encdl.audit.functional.training import Budget, judge, train_reader
 from encdl.metrics.bootstrap import interval
 from encdl.readers import FunctionalStem, Reader
@@ -101,7 +102,7 @@ def _plaintext(job: Job, plan: Plan) -> dict[str, Any]:
     data = resident(source, job.device)
     reader = plan.plaintext(source, job.seed).to(job.device)
     val = train_reader(reader, data, plan.metric, Budget(**plan.budget), job.seed)
-    torch.save(reader.state_dict(), _teacher_file(job))
+    torch.save(reader.state_dict(), _kept(job))
     return {"val": val, "test": judge(reader, data["test"], plan.metric)}
 
 
@@ -112,12 +113,15 @@ def _functional(job: Job, plan: Plan) -> dict[str, Any]:
     teacher: Reader | None = None
     if plan.distil:
         teacher = plan.plaintext(source, job.seed).to(job.device).eval()
-        teacher.load_state_dict(torch.load(_teacher_file(job), map_location=job.device, weights_only=True))
+        teacher.load_state_dict(
+            torch.load(_kept(replace(job, number=PLAINTEXT)), map_location=job.device, weights_only=True)
+        )
     budget = Budget(**plan.budget)
     val = train_reader(reader, data, plan.metric, budget, job.seed, teacher, plan.distil)
     test = judge(reader, data["test"], plan.metric)
     assert isinstance(reader.stem, FunctionalStem)
     function = reader.stem.map.frozen()
+    torch.save(reader.stem.state_dict(), _kept(job))
     return {
         "val": val,
         "test": test,
@@ -125,7 +129,8 @@ def _functional(job: Job, plan: Plan) -> dict[str, Any]:
         "numbers": function.numbers,
         "bits": function.given_bits,
         "zero_weights": float((function.weights == 0).mean()),
-        **attacks(reader.stem, plan, [data[split].images for split in ("train", "val", "test")], job.seed),
+        "algebra": decoders.algebra(function, job.device),
+        **attacks(reader.stem, plan, [data[split].images for split in SPLITS], job.seed),
     }
 
 
@@ -206,7 +211,7 @@ def run(
         config=str(config),
         dataset=plan.file,
         seeds=list(range(plan.seeds)),
-        metrics=assemble(plan, found, _pixels(plan, data_dir)),
+        metrics=assemble(plan, found, _pixels(plan, data_dir), joined_readers(all_jobs[plan.seeds :], plan)),
         wall_s=time.monotonic() - started,
         device=device,
         settings=asdict(plan),
@@ -216,13 +221,41 @@ def run(
     return record
 
 
-def assemble(plan: Plan, found: Sequence[Mapping[str, Any]], pixels: int) -> dict[str, Any]:
+def joined_readers(trained: Sequence[Job], plan: Plan) -> list[float | None]:
+    """PSNR in dB of what ridge regression makes of two readers' numbers together, for each setting; None of one seed.
+
+    Args:
+        trained: All jobs of functional readers, in order, seed by seed.
+        plan: The study.
+    """
+    found: list[float | None] = []
+    if plan.seeds < 2:
+        return [None] * len(plan.settings)
+    source = plan.data(trained[0].data_dir)
+    data = resident(source, trained[0].device)
+    train, val, test = (data[split].images for split in SPLITS)
+    for number in range(len(plan.settings)):
+        stems = []
+        for job in trained[number * plan.seeds :][:2]:
+            stem = plan.functional(source, number, job.seed).stem
+            assert isinstance(stem, FunctionalStem)
+            stem.load_state_dict(torch.load(_kept(job), map_location="cpu", weights_only=True))
+            stems.append(stem.to(train.device).eval().requires_grad_(False))
+        rebuilt = decoders.ridge(partial(_seen_by, stems), train, val, test[: plan.judged_images])
+        found.append(decoders.likeness(rebuilt, test[: plan.judged_images])[0])
+    return found
+
+
+def assemble(
+    plan: Plan, found: Sequence[Mapping[str, Any]], pixels: int, joined: Sequence[float | None]
+) -> dict[str, Any]:
     """The metrics of a record: a list of settings, each with the plaintext reader beside it.
 
     Args:
         plan: The study.
         found: What its jobs gave.
         pixels: Of an image.
+        joined: What `joined_readers` gave.
     """
     plain = _by_seed(found, PLAINTEXT)
     listed = []
@@ -250,6 +283,8 @@ def assemble(plan: Plan, found: Sequence[Mapping[str, Any]], pixels: int) -> dic
                 "thumbnail_psnr_db": thumbnail[0],
                 "thumbnail_ssim": thumbnail[1],
                 "decoders": {name: psnr for name, (psnr, _) in rebuilt.items()},
+                **own[0]["algebra"],
+                "two_readers_psnr_db": joined[number],
                 "zero_weights": sum(part["zero_weights"] for part in own) / len(own),
                 "setting": chosen,
             }
@@ -271,6 +306,10 @@ def table(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _seen_by(stems: Sequence[FunctionalStem], images: torch.Tensor) -> torch.Tensor:
+    return torch.cat([stem.seen(images).flatten(1) for stem in stems], dim=1)
+
+
 def _by_seed(found: Sequence[Mapping[str, Any]], number: int) -> list[Mapping[str, Any]]:
     return sorted((part for part in found if part["number"] == number), key=lambda part: int(part["seed"]))
 
@@ -284,8 +323,9 @@ def _pixels(plan: Plan, data_dir: str) -> int:
     return spec.channels * spec.height * spec.width
 
 
-def _teacher_file(job: Job) -> Path:
-    return Path(job.folder, f"plaintext-{job.seed}.pt")
+def _kept(job: Job) -> Path:
+    """The file of a trained network's weights."""
+    return Path(job.folder, f"{job.name}.pt")
 
 
 def _compute(missing: list[Job], jobs: int) -> Iterator[tuple[Job, dict[str, Any]]]:
