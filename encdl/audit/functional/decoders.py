@@ -26,6 +26,7 @@ Seen = Callable[[Tensor], Tensor]
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Of ridge regression, relative to the mean variance of a number; the validation images choose."""
 BOX_STEPS = 300
+SSIM_AT_ONCE = 16
 
 
 class ProjectedDecoder(nn.Module):
@@ -166,7 +167,10 @@ def matrix(function: FunctionalMap) -> npt.NDArray[np.float64]:
 def likeness(rebuilt: Tensor, images: Tensor) -> tuple[float, float]:
     """PSNR in dB and SSIM, means over images: of float32 levels against uint8."""
     levels = rebuilt.round().clamp(0, 255).to(torch.uint8)
-    return float(mean_psnr_db(levels, images)), float(mean_ssim(levels, images))
+    # A few at a time: the similarity's windows in float64 take thousands of bytes a pixel.
+    pairs = zip(torch.split(levels, SSIM_AT_ONCE), torch.split(images, SSIM_AT_ONCE), strict=True)
+    ssim = sum(float(mean_ssim(one, other)) * len(one) for one, other in pairs) / len(images)
+    return float(mean_psnr_db(levels, images)), ssim
 
 
 @torch.no_grad()

@@ -153,9 +153,8 @@ class ReadTask(CipherTask):
         keys = BatchKeys(self, image, "train", self.training_draws)
         sight = self.view.train(self.cipher, image, keys)
         loss = self.loss(self.reader(sight.picture, sight.mask), batch)
-        loss = loss + self.view.penalty(self.reader, sight)
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
-        return loss
+        return loss + self.view.penalty(self.reader, sight)
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """Collect the figures of every row."""
