@@ -127,10 +127,10 @@ def _sentence(text: str) -> str:
 
 def _dispatch(argv: Sequence[str]) -> int:
     verb = argv[0] if argv and argv[0] in VERBS else None
-    if verb is not None and recipes.asks_for_listing(verb, argv[1:]):
-        print(*recipes.listing(verb), sep="\n")
-        return 0
-    if verb is not None:
+    if verb in recipes.VERBS:
+        if recipes.asks_for_listing(verb, argv[1:]):
+            print(*recipes.listing(verb), sep="\n")
+            return 0
         argv = [verb, *recipes.resolved(verb, argv[1:])]
     if verb is not None and VERBS[verb].whole:
         whole = cast(Callable[[list[str]], int | None], VERBS[verb].load())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from encdl.ciphers.nn.plane_tensors import plane_tensor
-from encdl.files.container.byte_planes import Planes
+from encdl.files.container.chunk_grid import Planes
 from encdl.files.container.sections import BLOCK_BYTES
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.planes import PlaneSpec
@@ -85,7 +85,7 @@ class ChunkCipher:
     def __init__(
         self, cipher: CipherLike, device: torch.device, planes: PlaneSpec, process: PostProcess
     ) -> None:
-        self._cipher, self._device, self._planes, self._process = cipher, device, planes, process
+        self.cipher, self._device, self._planes, self._process = cipher, device, planes, process
         self.at_once = PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cpu"])
         """Bytes of chunks that one call should hold."""
 
@@ -93,14 +93,14 @@ class ChunkCipher:
         """Byte planes uint8 (planes, h, w) of B chunks to their ciphertexts, uint8 (B, planes, h, w)."""
         with device_errors(self._device):
             images = self._tensor(chunks)
-            ciphertext = self._by_channels(self._cipher.encrypt, images, self._key_bits(images, keys))
+            ciphertext = self._by_channels(self.cipher.encrypt, images, self._key_bits(images, keys))
             return _array(self._process.apply(ciphertext, keys))
 
     def decrypt(self, bodies: Sequence[Planes], keys: Sequence[ImageKeys]) -> Planes:
         """Undo `encrypt`, once the ciphertexts were found authentic."""
         with device_errors(self._device):
             ciphertext, key_bits = self.unprocessed(bodies, keys)
-            return _array(self._by_channels(self._cipher.decrypt, ciphertext, key_bits))
+            return _array(self._by_channels(self.cipher.decrypt, ciphertext, key_bits))
 
     def unprocessed(self, bodies: Sequence[Planes], keys: Sequence[ImageKeys]) -> tuple[Tensor, Tensor]:
         """The network's ciphertexts, and their key planes, both uint8 (B, C, h, w)."""
@@ -109,7 +109,7 @@ class ChunkCipher:
 
     def mask(self, ciphertext: Tensor, key_bits: Tensor) -> Tensor:
         """What lies on each pixel (`Cipher.field`), for results of `unprocessed`."""
-        return self._by_channels(self._cipher.field, ciphertext, key_bits)
+        return self._by_channels(self.cipher.field, ciphertext, key_bits)
 
     def restore(self, body: Planes, keys: ImageKeys, present: int, damaged: Sequence[int]) -> Planes:
         """Guess what is behind the damaged blocks of a chunk.
@@ -136,17 +136,17 @@ class ChunkCipher:
 
             def guess() -> Tensor:
                 reached = self._reached(lost, body, keys)
-                return self._by_channels(self._cipher.restore, ciphertext, key_bits, reached)
+                return self._by_channels(self.cipher.restore, ciphertext, key_bits, reached)
 
             found = guess()
             if not self._process.spreads and not lost[hit].all():
-                again = self._process.apply(self._by_channels(self._cipher.encrypt, found, key_bits), [keys])
+                again = self._process.apply(self._by_channels(self.cipher.encrypt, found, key_bits), [keys])
                 more = _by_bytes(_overwritten(flat, _array(again).reshape(-1), ~lost, starts), body.size)
                 if (more & hit & ~lost).any():
                     lost |= more & hit
                     found = guess()
-            if self._cipher.keyed_mask:
-                exact = self._by_channels(self._cipher.decrypt, ciphertext, key_bits)
+            if self.cipher.keyed_mask:
+                exact = self._by_channels(self.cipher.decrypt, ciphertext, key_bits)
                 found = torch.where(self._reached(hit | lost, body, keys), found, exact)
             return _array(found[0])
 

@@ -18,15 +18,14 @@ from encdl.ciphers.weights import how_to_get
 from encdl.files import container, formats
 from encdl.files.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid, Header, Metadata, aes_wrap
-from encdl.files.container.byte_planes import Array, Planes, paste
+from encdl.files.container.chunk_grid import Array, Planes, paste
 from encdl.files.container.sections import READING
 from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
 from encdl.files.formats.array_digest import ArrayDigest
 from encdl.files.formats.base import Document, slice_shape
 from encdl.files.reading import Readable, ReadingLayer, Resampled, Words
-from encdl.keys.derivation import ImageKeys, check_study
-from encdl.keys.key import Grant, Opener
-from encdl.keys.nonces import random_nonce, synthetic_nonce
+from encdl.keys.derivation import check_study
+from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.signing import SigningKey
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WeightsError
@@ -84,7 +83,13 @@ class Settings:
     signer: SigningKey | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what only those without a key could use, inside a wrapping that they cannot open."""
+        """Raise `UsageError` on settings that are not known, or do not go together."""
+        post.create(self.postprocess)
+        check_study(self.study)
+        if self.nonce not in NONCE_MODES:
+            raise UsageError(f"nonce {self.nonce!r} is not known: use {' or '.join(NONCE_MODES)}")
+        if self.wrap not in ("none", "aes"):
+            raise UsageError(f"wrap {self.wrap!r} is not known: use aes or none")
         if self.wrap == "aes" and (self.readable or self.signer):
             raise UsageError(
                 "inside --wrap aes nobody without the key sees a reading layer or signature: leave it out"
@@ -113,10 +118,18 @@ class Codec:
         cipher: the cipher, on the device where it is to run.
         weights_id: 16 hex digits that name its weights; they go into the header and must fit on the way back.
         device: where the cipher's weights are.
+        repairing: gives the cipher with what restores damaged slices, if `cipher` lacks it; loaded when it is needed.
     """
 
-    def __init__(self, cipher: CipherLike, weights_id: str, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        cipher: CipherLike,
+        weights_id: str,
+        device: str | torch.device = "cpu",
+        repairing: Callable[[], CipherLike] | None = None,
+    ) -> None:
         self.cipher = cipher
+        self._repairing = repairing
         self.weights_id = weights_id
         self.device = torch.device(device)
 
@@ -155,10 +168,15 @@ class Codec:
         settings = settings or Settings()
         check_document(document)
         small = math.prod(document.shape) * document.dtype.itemsize <= HELD_BYTES
+        random = settings.nonce == "random"
+        if (
+            not random
+        ):  # it comes from the pixels themselves: two images under one nonce would show each other
+            document, content = replace(document, content=b""), None
         if kept := small and not (content or document.content):
             document = held(document)
-        # A random nonce leaves time for the digest: its length is all that the header tells of it.
-        later = kept and settings.nonce == "random"
+        # A random nonce leaves time for the digest: its length is all that the file's beginning tells of it.
+        later = kept and random
         content = content or (bytes(CONTENT_BYTES) if later else content_of(document))
         suffix = formats.suffix_of(document.format) if suffix is None else suffix
         metadata = Metadata(document.format, suffix, content.hex(), document.rest)
@@ -173,7 +191,8 @@ class Codec:
 
         def begun() -> tuple[ContainerWriter, aes_wrap.Writer | None]:
             known = replace(metadata, content=content_of(document).hex()) if later else metadata
-            wrapping = _wrapping(stream, settings, keys, header)
+            wrapped = settings.wrap == "aes"
+            wrapping = aes_wrap.Writer(stream, keys, header.key_id, header.study) if wrapped else None
             inner = stream if wrapping is None else cast(BinaryIO, wrapping)
             return ContainerWriter(inner, header, known, keys, behind, settings.signer), wrapping
 
@@ -195,7 +214,8 @@ class Codec:
                 own = [container.chunk_keys(keys, start + offset) for offset in range(len(group))]
                 background.call(write, work.encrypt(group, own))
                 start += len(group)
-                _tell(progress, group)
+                if progress is not None:
+                    progress(sum(chunk.size for chunk in group))
         if check is not None and check.digest() != content:
             raise ImageFileError("the pixels changed while they were read: try again")
         writer, wrapping = output.result()
@@ -231,7 +251,6 @@ class Codec:
         if reader.tolerant and salvage is None:
             raise UsageError("a tolerant reader needs to know what to do with damaged slices: give `salvage`")
         header, metadata = reader.header, reader.metadata or Metadata("npy")
-        self._check(header)
         work = self._chunk_cipher(header)
         return Document(
             header.shape,
@@ -276,7 +295,6 @@ class Codec:
     def cipher_slices(self, reader: ContainerReader) -> Iterator[CipherSlice]:
         """Every slice as a reader of ciphertext takes it; no image is formed. Errors as `decrypt`."""
         header = reader.header
-        self._check(header)
         grid, work = header.grid, self._chunk_cipher(header)
         shape = (grid.planes, grid.height, grid.width)
         for chunks in _by_slice(reader):
@@ -286,10 +304,8 @@ class Codec:
             )
             for chunk in chunks:
                 place = grid.place(chunk.index)
-                rows, columns = (
-                    slice(place.top, place.top + place.height),
-                    slice(place.left, place.left + place.width),
-                )
+                rows = slice(place.top, place.top + place.height)
+                columns = slice(place.left, place.left + place.width)
                 body = _planes(chunk, grid)
                 with device_errors(self.device):
                     part, key_bits = work.unprocessed([body], [reader.keys(chunk.index)])
@@ -306,7 +322,6 @@ class Codec:
                 f"{settings.planes.planes} key planes a pixel would let the image show through: a file is encrypted "
                 f"with {FILE_PLANES}; fewer are for experiments with encdl.ciphers"
             )
-        post.create(settings.postprocess)
         study = check_study(settings.study)
         shape = tuple(int(size) for size in document.shape)
         stored: dict[str, Any] = {
@@ -320,7 +335,11 @@ class Codec:
             "tile": container.choose_tile(shape, document.layout, document.dtype.name),
         }
         context = stored | ({"readable": vars(settings.readable)} if settings.readable else {})
-        nonce = _nonce(settings.nonce, opener, context, metadata, study)
+        nonce = random_nonce()
+        if settings.nonce == "synthetic":
+            # All settings and all metadata belong to it: the same content beside others gets other keys.
+            encoded = json.dumps(context, sort_keys=True).encode() + b"\0" + metadata.to_bytes()
+            nonce = synthetic_nonce(opener, bytes.fromhex(metadata.content), encoded, study)
         return Header(**stored, nonce=nonce.hex(), study=study, key_id=opener.key_id)
 
     def _slices(
@@ -345,7 +364,9 @@ class Codec:
                 if tiles == 0:
                     current.flags.writeable = False  # it is still read when whoever gets it goes on
                     background.call(check.update, current)
-                    yield _native(current, grid)
+                    yield current.reshape(slice_shape(grid.shape, grid.layout)).astype(
+                        header.dtype, copy=False
+                    )
         told = reader.metadata.content if reader.metadata else ""
         intact = salvage is None or not salvage.damaged
         if self.cipher.exact and intact and told and told != check.digest().hex():
@@ -384,31 +405,24 @@ class Codec:
         body = _planes(chunk, reader.header.grid)
         if not salvage.restore or not chunk.present:
             return np.zeros_like(body)
+        if repairing := self._repairing:
+            self.cipher = repairing()
+            self._repairing = None  # after: another thread may ask meanwhile
+        work.cipher = self.cipher
         return work.restore(body, reader.keys(chunk.index), chunk.present, chunk.damaged)
 
     def _chunk_cipher(self, header: Header) -> ChunkCipher:
-        try:
-            process = post.create(header.postprocess)
-        except UsageError as error:
-            raise ContainerError(f"the file needs a newer EncDL ({error})") from None
-        return ChunkCipher(self.cipher, self.device, header.plane_spec(), process)
-
-    def _check(self, header: Header) -> None:
+        """What works on the chunks of a file with this header, if it is of the codec's cipher and weights."""
         if (header.cipher, header.weights) != (self.cipher.name, self.weights_id):
             loaded = f"{self.cipher.name!r} with {self.weights_id}"
             raise WeightsError(
                 f"these are not the weights of the file ({loaded}): {how_to_get(header.cipher, header.weights)}"
             )
-
-
-def _wrapping(
-    stream: BinaryIO, settings: Settings, keys: ImageKeys, header: Header
-) -> aes_wrap.Writer | None:
-    if settings.wrap == "none":
-        return None
-    if settings.wrap != "aes":
-        raise UsageError(f"wrap {settings.wrap!r} is not known: use aes or none")
-    return aes_wrap.Writer(stream, keys, header.key_id, header.study)
+        try:
+            process = post.create(header.postprocess)
+        except UsageError as error:
+            raise ContainerError(f"the file needs a newer EncDL ({error})") from None
+        return ChunkCipher(self.cipher, self.device, header.plane_spec(), process)
 
 
 def _threaded(header: Header) -> bool:
@@ -433,24 +447,3 @@ def _form(grid: Grid, index: int) -> tuple[int, int, int]:
     """(planes, height, width) of a chunk."""
     place = grid.place(index)
     return grid.planes, place.height, place.width
-
-
-def _native(array: Array, grid: Grid) -> Array:
-    return array.reshape(slice_shape(grid.shape, grid.layout)).astype(
-        array.dtype.newbyteorder("="), copy=False
-    )
-
-
-def _tell(progress: Progress | None, group: list[Planes]) -> None:
-    if progress is not None:
-        progress(sum(chunk.size for chunk in group))
-
-
-def _nonce(mode: str, opener: Opener, stored: dict[str, Any], metadata: Metadata, study: str) -> bytes:
-    if mode == "random":
-        return random_nonce()
-    if mode == "synthetic":
-        # All settings and all metadata belong to the context: the same content beside others gets other keys.
-        context = json.dumps(stored, sort_keys=True).encode() + b"\0" + metadata.to_bytes()
-        return synthetic_nonce(opener, bytes.fromhex(metadata.content), context, study)
-    raise UsageError(f"nonce {mode!r} is not known: use {' or '.join(NONCE_MODES)}")

@@ -66,5 +66,8 @@ def load_cipher(name: str, device: str) -> weights.LoadedCipher:
 
 @functools.lru_cache(maxsize=4)
 def _codec(name: str, device: str, stamp: object) -> Codec:
+    if name in weights.FIXED:
+        cipher = weights.without_repair(name).to(device)
+        return Codec(cipher, weights.FIXED[name], device, lambda: load_cipher(name, device).cipher)
     loaded = load_cipher(name, device)
     return Codec(loaded.cipher, loaded.id, device)

@@ -7,8 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from encdl.files.container.byte_planes import Array, Planes, as_slice, cut
-from encdl.files.container.chunk_grid import DTYPES, Grid, check_grid, is_layout, itemsize
+from encdl.files.container.chunk_grid import (
+    DTYPES,
+    Array,
+    Grid,
+    Planes,
+    as_slice,
+    check_grid,
+    cut,
+    is_layout,
+    itemsize,
+)
 from encdl.files.formats.array_digest import ArrayDigest
 from encdl.files.formats.base import Document, layout_of
 from encdl.utils.errors import ContainerError, ImageFileError
@@ -45,7 +54,6 @@ def held(document: Document) -> Document:
 
 def content_of(document: Document) -> bytes:
     """The digest of a document's array: 32 bytes. Reads all slices, unless the document knows it."""
-    check_document(document)
     if document.content:
         return document.content
     content = ArrayDigest(document.shape, document.layout, document.dtype.name)

@@ -143,12 +143,18 @@ class Resampled:
         self._means, self._next = np.empty(readable.shape(grid), np.float32), 0
 
     def add(self, part: npt.NDArray[Any]) -> None:
-        """Take in the next slice: means of areas, in double precision."""
+        """Take in the next slice: means of areas in double precision, row by row, for a slice may be large."""
         grid = self._grid
-        values = np.ascontiguousarray(part, np.float64).reshape(grid.height, grid.width, grid.channels)
-        image = torch.from_numpy(values).permute(2, 0, 1)[None]
-        size = self._means.shape[2:]
-        self._means[self._next] = torch.nn.functional.interpolate(image, size, mode="area")[0].numpy()
+        values = part.reshape(grid.height, grid.width, grid.channels)
+        height, width = self._means.shape[2:]
+        rows = np.empty((height, grid.width, grid.channels))
+        for row, mean in enumerate(rows):
+            top, end = row * grid.height // height, -(-(row + 1) * grid.height // height)
+            np.mean(values[top:end], axis=0, dtype=np.float64, out=mean)
+        image = torch.from_numpy(rows).permute(2, 0, 1)[None]
+        self._means[self._next] = torch.nn.functional.interpolate(image, (height, width), mode="area")[
+            0
+        ].numpy()
         self._next += 1
 
     def layer(self, keys: ImageKeys) -> ReadingLayer:

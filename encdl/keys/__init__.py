@@ -2,8 +2,7 @@
 
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.grant import Grant
-from encdl.keys.key import Key, Opener, load_opener
-from encdl.keys.nonces import random_nonce, synthetic_nonce
+from encdl.keys.key import Key, Opener, load_opener, random_nonce, synthetic_nonce
 from encdl.keys.planes import (
     EXPANSIONS,
     LeakyExpansionWarning,

@@ -39,8 +39,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
-from encdl.keys.chaotic_maps import UnitMap
-from encdl.keys.fixed_point import BITS_32, ONE, Words, constant, rotate_left
+from encdl.keys.chaotic_maps import BITS_32, ONE, UnitMap, Words, constant, rotate_left
 from encdl.utils import compiled
 
 Bytes = NDArray[np.uint8]

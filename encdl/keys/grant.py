@@ -142,7 +142,7 @@ class Grant(Unpicklable):
         return derivation.image_keys(self._secret, nonce)
 
     def nonce_secret(self, study: str = "") -> bytes:
-        """The secret behind synthetic nonces (see `encdl.keys.nonces`).
+        """The secret behind synthetic nonces (see `encdl.keys.key`).
 
         Raises:
             WrongKeyError: the grant is for another study, or for one file; or it has expired.
@@ -226,9 +226,7 @@ class Grant(Unpicklable):
         Raises:
             KeyFileError: missing, unreadable, of another kind, damaged, or locked with another passphrase.
         """
-        line = secret_files.read(path)
-        if passphrases.is_locked(line):
-            line = passphrases.unlock(path, line, passphrase)
+        line = passphrases.unlock(path, secret_files.read(path), passphrase)
         fields, secret = secret_files.parse(path, line, secret_files.GRANT_PREFIXES)
         return cls.from_fields(path, fields, secret)
 

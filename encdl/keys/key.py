@@ -1,4 +1,4 @@
-"""The master key, and what opens a file: a `Key` or a `Grant`."""
+"""The master key, what opens a file (a `Key` or a `Grant`), and the nonces that give each image its own keys."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from encdl.keys import derivation, passphrases, secret_files
 from encdl.keys.derivation import ImageKeys, Unpicklable
 from encdl.keys.grant import Grant
 from encdl.keys.passphrases import Asked, Passphrase
-from encdl.utils.errors import KeyFileError, UsageError, WrongKeyError
+from encdl.utils.errors import UsageError, WrongKeyError
 
-__all__ = ["Grant", "ImageKeys", "Key", "Opener", "load_opener", "parse_opener"]
+__all__ = [
+    "Grant",
+    "ImageKeys",
+    "Key",
+    "Opener",
+    "load_opener",
+    "parse_opener",
+    "random_nonce",
+    "synthetic_nonce",
+]
 
 
 class Opener(Protocol):
@@ -65,8 +74,8 @@ class Key(Unpicklable):
         Raises:
             KeyFileError: missing, unreadable, of another kind, damaged, or locked with another passphrase.
         """
-        line = _unlocked(path, secret_files.read(path), passphrase)
-        return cls._from_fields(path, *secret_files.parse(path, line, (secret_files.KEY_PREFIX,)))
+        line = passphrases.unlock(path, secret_files.read(path), passphrase)
+        return cls(secret_files.parse(path, line, (secret_files.KEY_PREFIX,))[1])
 
     def save(
         self, path: str | os.PathLike[str], force: bool = False, passphrase: Passphrase | None = None
@@ -98,14 +107,11 @@ class Key(Unpicklable):
         return secret_files.is_private(path)
 
     @property
-    def id(self) -> str:
+    def key_id(self) -> str:
         """The key's public name: 16 hexadecimal characters, which do not lead back to it."""
         return derivation.key_fingerprint(self._secret)
 
-    @property
-    def key_id(self) -> str:
-        """The same as `id`."""
-        return self.id
+    id = key_id
 
     def image_keys(self, nonce: bytes, study: str = "") -> ImageKeys:
         """The sub-keys of the image with this nonce in this study.
@@ -117,7 +123,7 @@ class Key(Unpicklable):
         return derivation.image_keys(secret, derivation.check_nonce(nonce))
 
     def nonce_secret(self, study: str = "") -> bytes:
-        """The secret behind synthetic nonces (see `encdl.keys.nonces`)."""
+        """The secret behind synthetic nonces (see `encdl.keys.key`)."""
         return derivation.nonce_secret(derivation.study_secret(self._secret, study))
 
     def grant_study(self, name: str, expires: datetime | None = None) -> Grant:
@@ -161,12 +167,6 @@ class Key(Unpicklable):
         issuer = self._secret if grant.nonce is None else of_study
         return grant.key_id == self.id and grant.is_issued_by(issuer, secret)
 
-    @classmethod
-    def _from_fields(cls, path: str | os.PathLike[str], fields: list[str], secret: bytes) -> Key:
-        if len(fields) != 1:
-            raise KeyFileError(f"{path} is not a key that this EncDL can read: restore it from your backup")
-        return cls(secret)
-
     def __repr__(self) -> str:
         return f"Key(id={self.id})"
 
@@ -205,16 +205,12 @@ def parse_opener(where: str, content: bytes, passphrase: Asked = None) -> Key | 
 
 
 def _opener(where: str | os.PathLike[str], line: str, passphrase: Asked) -> Key | Grant:
-    line = _unlocked(where, line, passphrase)
+    line = passphrases.unlock(where, line, passphrase)
     prefixes = (secret_files.KEY_PREFIX, *secret_files.GRANT_PREFIXES)
     fields, secret = secret_files.parse(where, line, prefixes)
     if fields[0] == secret_files.KEY_PREFIX:
-        return Key._from_fields(where, fields, secret)
+        return Key(secret)
     return Grant.from_fields(where, fields, secret)
-
-
-def _unlocked(where: str | os.PathLike[str], line: str, passphrase: Asked) -> str:
-    return passphrases.unlock(where, line, passphrase) if passphrases.is_locked(line) else line
 
 
 def keys_for(where: object, done: str, opener: Opener, key_id: str, nonce: bytes, study: str) -> ImageKeys:
@@ -239,3 +235,38 @@ def keys_for(where: object, done: str, opener: Opener, key_id: str, nonce: bytes
         return opener.image_keys(nonce, study)
     except WrongKeyError as error:
         raise type(error)(f"{where}: {error}") from None
+
+
+def random_nonce() -> bytes:
+    """A nonce from the operating system's generator: encrypting an image twice gives unrelated files."""
+    return secrets.token_bytes(derivation.NONCE_BYTES)
+
+
+def synthetic_nonce(
+    opener: Opener, plaintext: bytes | bytearray | memoryview, context: bytes, study: str = ""
+) -> bytes:
+    """A nonce from a keyed hash of the plaintext: one changed pixel changes every sub-key.
+
+    The same image under the same key and study gives the same nonce, so that whoever sees two files can tell
+    that they hold the same image; nothing else shows. Modelled on SIV (P. Rogaway and T. Shrimpton,
+    EUROCRYPT 2006).
+
+    Args:
+        opener: the key, or a grant for the study.
+        plaintext: the image's bytes, C-contiguous.
+        context: all else that tells images apart (shape, dtype, layout, ...), encoded without ambiguity.
+        study: the study that the file belongs to.
+
+    Returns:
+        The first 16 bytes of HMAC-SHA256 over context and plaintext, each after its length as 8 bytes, the
+        low byte first.
+
+    Raises:
+        WrongKeyError: the grant is for another study, or for one file.
+    """
+    view = memoryview(plaintext)
+    digest = hmac.new(opener.nonce_secret(study), digestmod="sha256")
+    digest.update(len(context).to_bytes(8, "little") + context)
+    digest.update(view.nbytes.to_bytes(8, "little"))
+    digest.update(view.cast("B") if view.nbytes else b"")
+    return digest.digest()[: derivation.NONCE_BYTES]

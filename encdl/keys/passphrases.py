@@ -147,16 +147,18 @@ def lock(line: bytes, kind: Kind, key_id: str, passphrase: Passphrase) -> bytes:
 
 
 def unlock(where: object, line: str, passphrase: Asked) -> str:
-    """The line that was locked.
+    """The line of a secret file, unlocked if it is locked.
 
     Args:
         where: names the place in messages.
-        line: the locked line, untrusted.
+        line: the line, untrusted.
         passphrase: the passphrase, or what asks for it; asked only once the line proved to be well formed.
 
     Raises:
         KeyFileError: the line is damaged, no passphrase is given, or it is the wrong one.
     """
+    if not is_locked(line):
+        return line
     header = read_header(where, line)
     head, _, sealed = line.rpartition(":")
     if passphrase is None:

@@ -187,7 +187,8 @@ def key_planes(subkeys: Sequence[bytes], spec: PlaneSpec, channels: int, height:
         UsageError: a size below 1, or a sub-key that is not 32 bytes.
     """
     _check_sizes(channels, height, width)
-    _warn_of(spec)
+    for category, message in weakness(spec).items():
+        warnings.warn(message, category, stacklevel=2)
     tiles = EXPANSIONS[spec.expansion].tiles(spec.planes, spec.period, height, width)
     count = sum(tile.height * tile.width for tile in tiles)
     drawn = byte_sequence(spec.map, subkeys, channels * count).reshape(len(subkeys), channels, count)
@@ -248,11 +249,6 @@ def coprime_sides(planes: int, period: int) -> list[int]:
                 sides.append(side)
         distance += 1
     return sides
-
-
-def _warn_of(spec: PlaneSpec) -> None:
-    for category, message in weakness(spec).items():
-        warnings.warn(message, category, stacklevel=3)
 
 
 def _repeat(tile: Bytes, height: int, width: int) -> Bytes:

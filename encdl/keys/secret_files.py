@@ -48,7 +48,7 @@ def make_line(fields: list[str], secret: bytes) -> bytes:
         secret: 32 bytes.
     """
     head = ":".join(fields)
-    return f"{head}:{_encode(secret + _check(head, secret))}\n".encode("ascii")
+    return f"{head}:{encode_field(secret + _check(head, secret))}\n".encode("ascii")
 
 
 def write(path: str | os.PathLike[str], line: bytes, *, force: bool) -> None:
@@ -82,7 +82,17 @@ def read(path: str | os.PathLike[str]) -> str:
         KeyFileError: missing, unreadable, or not one line of text.
     """
     target = Path(path)
-    return only_line(target, _read(target))
+    try:
+        if target.is_dir():
+            raise KeyFileError(f"{target} is a folder: name the key file in it")
+        with target.open("rb") as file:
+            return only_line(target, file.read(_MAX_BYTES + 1))
+    except FileNotFoundError:
+        raise KeyFileError(
+            f"no key file {target}: check the path, or make a key with 'encdl keygen'"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"cannot read {target}: {_reason(error)}") from None
 
 
 def only_line(where: object, data: bytes) -> str:
@@ -121,11 +131,14 @@ def parse(where: object, text: str, prefixes: tuple[str, ...]) -> tuple[list[str
     if prefix not in prefixes:
         raise KeyFileError(_wrong_kind(where, prefix, prefixes))
     head, _, secret_text = text.rpartition(":")
-    raw = _decode(secret_text) if len(secret_text) == _SECRET_CHARACTERS else b""
+    raw = decode_field(secret_text) if len(secret_text) == _SECRET_CHARACTERS else b""
     secret, check = raw[:SECRET_BYTES], raw[SECRET_BYTES:]
     if not raw or check != _check(head, secret):
         raise KeyFileError(f"{where} is cut or altered (its check does not fit): restore it from your backup")
-    return head.split(":"), secret
+    fields = head.split(":")
+    if len(fields) > 1 and prefix not in GRANT_PREFIXES:
+        raise KeyFileError(f"{where} is not a key that this EncDL can read: restore it from your backup")
+    return fields, secret
 
 
 def is_private(path: str | os.PathLike[str]) -> bool:
@@ -142,13 +155,16 @@ def is_private(path: str | os.PathLike[str]) -> bool:
 
 
 def encode_field(data: bytes) -> str:
-    """Public bytes as a field: base64url without padding."""
-    return _encode(data)
+    """Bytes as a field: base64url without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
 def decode_field(text: str) -> bytes:
-    """Bytes of a public field; b"" if it is not base64url in its one canonical form."""
-    return _decode(text)
+    """Bytes of a field; b"" if it is not base64url in its one canonical form."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", text) or len(text) % 4 == 1:
+        return b""
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return data if encode_field(data) == text else b""
 
 
 def _create(target: Path, line: bytes) -> None:
@@ -181,20 +197,6 @@ def _replace(target: Path, line: bytes) -> None:
         raise
 
 
-def _read(target: Path) -> bytes:
-    try:
-        if target.is_dir():
-            raise KeyFileError(f"{target} is a folder: name the key file in it")
-        with target.open("rb") as file:
-            return file.read(_MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise KeyFileError(
-            f"no key file {target}: check the path, or make a key with 'encdl keygen'"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise KeyFileError(f"cannot read {target}: {_reason(error)}") from None
-
-
 def _reason(error: Exception) -> str:
     """What went wrong, without the path; a ValueError stands for a null character in the path."""
     return getattr(error, "strerror", None) or str(error)
@@ -218,14 +220,3 @@ def _wrong_kind(where: object, prefix: str, prefixes: tuple[str, ...]) -> str:
 
 def _check(head: str, secret: bytes) -> bytes:
     return sha256(b"encdl secret file\0" + head.encode("ascii") + b":" + secret).digest()[:_CHECK_BYTES]
-
-
-def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
-
-
-def _decode(text: str) -> bytes:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", text) or len(text) % 4 == 1:
-        return b""
-    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    return data if _encode(data) == text else b""

@@ -88,9 +88,7 @@ class SigningKey(Unpicklable):
     @classmethod
     def load(cls, path: str | os.PathLike[str], passphrase: Asked = None) -> SigningKey:
         """Read a signing key's file; arguments and errors as `Key.load`."""
-        line = secret_files.read(path)
-        if passphrases.is_locked(line):
-            line = passphrases.unlock(path, line, passphrase)
+        line = passphrases.unlock(path, secret_files.read(path), passphrase)
         return cls(secret_files.parse(path, line, (secret_files.SIGNING_PREFIX,))[1])
 
     def save(

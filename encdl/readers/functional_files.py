@@ -6,6 +6,7 @@ header first; who uses it has no key, and so verifies what is signed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from datetime import datetime
 from pathlib import Path
@@ -70,17 +71,47 @@ def grant_functional(
     """
     function = functional_stem(loaded).map.frozen()
     with container.opened(path, opener) as reader:
-        layer = _layer(reader, function)
-        mask = reading_mask([reader.image_keys], layer.words.shape, layer.bits)[0]
-        return FunctionalKey.issue(
-            function,
-            mask,
-            reader.image_keys,
-            reader.header_digest,
-            noise=noise,
-            signing_key=signer,
-            expires=expires,
+        _layer(reader, function)
+        return grant_from_header(
+            reader.head, opener, function, noise=noise, signer=signer, expires=expires, where=reader.where
         )
+
+
+def grant_from_header(
+    head: bytes,
+    opener: Opener,
+    function: FunctionalMap,
+    *,
+    noise: float = 0.0,
+    signer: SigningKey | None = None,
+    expires: datetime | None = None,
+    where: object = "header",
+) -> FunctionalKey:
+    """The functional key of a file of which only the header is here: what a key server needs.
+
+    The mask depends on the layer's shape too, so that a layer of another shape gets the numbers of an unrelated mask.
+
+    Args:
+        head: The file's first bytes, as `PublicReader.head` gives them; their tag is verified.
+        opener: The key, or a grant for the file or its study.
+        function: The reader's map.
+        noise: See `FunctionalKey.issue`, as for the others.
+        signer: Signs it.
+        expires: When EncDL begins to refuse it.
+        where: What errors call the file.
+
+    Raises:
+        ContainerError: They are no header, or were changed.
+        UsageError: The file has other channels than the map.
+        WrongKeyError: The key or grant is for something else.
+    """
+    header, keys = container.verified_header(head, opener, where)
+    slices, channels = header.grid.slices, header.grid.channels
+    if channels != function.weights.shape[1]:
+        raise UsageError(f"{where}: has {channels} channels, the reader takes {function.weights.shape[1]}")
+    mask = reading_mask([keys], (slices, channels, *function.size), function.bits)[0]
+    digest = hashlib.sha256(head).digest()
+    return FunctionalKey.issue(function, mask, keys, digest, noise=noise, signing_key=signer, expires=expires)
 
 
 class FunctionalPredictor:
@@ -140,7 +171,7 @@ class FunctionalPredictor:
                 reader.check_signature(self.owner)
             layer = _layer(reader, self.function)
             try:
-                key.check(self.function, reader.header_digest, self.server)
+                key.check(self.function, hashlib.sha256(reader.head).digest(), self.server)
                 numbers = centred(key.seen(self.function, layer.words))
             except EncdlError as error:
                 raise type(error)(f"{path}: {error}") from None

@@ -240,3 +240,12 @@ def test_weights_go_to_the_device_asked_for() -> None:
     loaded = weights.load("default", "cuda")
     assert loaded.id == DEFAULT_ID
     assert all(parameter.is_cuda for parameter in loaded.cipher.parameters())
+
+
+@pytest.mark.parametrize("name", weights.FIXED)
+def test_what_encrypts_alone_is_what_the_shipped_weights_encrypt_with(name: str) -> None:
+    alone, whole = weights.without_repair(name), weights.load(name)
+    assert weights_id(alone) == weights.FIXED[name] == whole.id
+    image = torch.randint(0, 256, (1, 1, 20, 30), dtype=torch.uint8)
+    bits = torch.randint(0, 256, (1, 1, 20, 30), dtype=torch.uint8)
+    assert torch.equal(alone.encrypt(image, bits), whole.cipher.encrypt(image, bits))

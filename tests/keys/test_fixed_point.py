@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from encdl.keys import fixed_point
+from encdl.keys import chaotic_maps as fixed_point
 
 WORD = 1 << 64
 EDGES = [0, 1, 2, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**63 - 1, 2**63, 2**63 + 1, WORD - 2, WORD - 1]

@@ -49,6 +49,7 @@ DEEP = [
     "encdl.ciphers.postprocess.confusion.integer_sequence",
     "encdl.files.container.tags.hmac.new",
     "encdl.files.container.tags.HKDFExpand",
+    "encdl.files.container.tags.AESGCM",
     "encdl.files.container.metadata.AESGCM",
 ]
 

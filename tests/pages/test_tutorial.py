@@ -20,8 +20,8 @@ from tests.test_makefile import TARGETS
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "tutorial.md").read_text()
 NOTEBOOK = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())
-LABELS = ("container", "chunk", "interleave")
-"""What keys are derived for, in docs/container.md, looks like a verb."""
+LABELS = ("container", "chunk", "interleave", "reading", "signature")
+"""What keys are derived for or signed, in docs/container.md, looks like a verb."""
 QUICK = {
     "evaluate": ["--images", "1", "--exact-images", "1", "--tune-images", "0", "--jobs", "1"],
     "audit": ["--no-tracking"],

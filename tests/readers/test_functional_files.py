@@ -17,7 +17,7 @@ from encdl.files.reading import ReadingLayer
 from encdl.keys import Key
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.signing import SigningKey
-from encdl.readers import FunctionalStem, PlainStem, Reader, ResNet18, UNet
+from encdl.readers import FunctionalStem, PlainStem, Reader, ResNet18, UNet, functional_files
 from encdl.utils.errors import ContainerError, EncdlError, UsageError, WeightsError, WrongKeyError
 from tests.mni import mni_slice
 from tests.reader_checkpoint import save_reader, tiny_reader
@@ -207,3 +207,18 @@ def test_grants_make_functional_keys_for_what_they_open(folder: Path) -> None:
     with pytest.raises(WeightsError, match="no such checkpoint"):
         api.predict_functional("a.encdl", whole, "none.ckpt")
     assert isinstance(whole, FunctionalKey)
+
+
+def test_a_header_is_all_that_a_key_server_needs(folder: Path) -> None:
+    reader = functional_reader()
+    assert isinstance(reader.stem, FunctionalStem)
+    function, key = reader.stem.map.frozen(), Key.load("k.key")
+    with container.opened_without_key("a.encdl") as opened:
+        head = opened.head
+    made = functional_files.grant_from_header(head, key, function)
+    assert made.to_bytes() == api.grant_functional("a.encdl", "k.key", "r.ckpt").to_bytes()
+    for place in range(20, len(head), 9):
+        with pytest.raises(EncdlError):
+            functional_files.grant_from_header(
+                head[:place] + bytes([head[place] ^ 1]) + head[place + 1 :], key, function
+            )

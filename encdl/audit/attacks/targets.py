@@ -18,8 +18,7 @@ from encdl.ciphers import postprocess
 from encdl.ciphers.base import Cipher
 from encdl.ciphers.nn.plane_tensors import plane_tensor
 from encdl.keys.derivation import ImageKeys
-from encdl.keys.key import Key
-from encdl.keys.nonces import synthetic_nonce
+from encdl.keys.key import Key, synthetic_nonce
 from encdl.keys.planes import PlaneSpec, WeakPlanesWarning
 from encdl.keys.sequences import DEFAULT_MAP
 

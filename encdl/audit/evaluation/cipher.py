@@ -20,8 +20,7 @@ from encdl.ciphers.base import Cipher
 from encdl.ciphers.nn.plane_tensors import plane_tensor
 from encdl.data.subset import evenly
 from encdl.keys.derivation import ImageKeys
-from encdl.keys.key import Key
-from encdl.keys.nonces import synthetic_nonce
+from encdl.keys.key import Key, synthetic_nonce
 from encdl.keys.planes import PlaneSpec
 from encdl.metrics.differential import npcr_pct, uaci_pct
 from encdl.metrics.quality import content_activity, mean_psnr_db

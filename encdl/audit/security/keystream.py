@@ -10,8 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from encdl.keys.chaotic_maps import UnitMap
-from encdl.keys.fixed_point import HALF
+from encdl.keys.chaotic_maps import HALF, UnitMap
 from encdl.keys.sequences import MAPS, ChaoticSequence, byte_sequence
 from encdl.metrics import randomness
 from encdl.metrics.cycles import growth, tail_and_cycle

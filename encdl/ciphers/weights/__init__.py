@@ -35,6 +35,9 @@ SHIPPED_IDS = {"fddc91651b4ad8c6": "default", "85cba7871dc63a69": "keystream", "
 The first two are those of all weights of these ciphers: what encrypts there is fixed; training changes repair alone.
 """
 
+FIXED = {"default": "fddc91651b4ad8c6", "agile": "fddc91651b4ad8c6", "keystream": "85cba7871dc63a69"}
+"""Ids of those shipped weights, by name, of which all that encrypts is fixed."""
+
 MALFORMED = (ValueError, TypeError, AttributeError)
 """What `torch.load` raises, beside its own errors, at files of another kind."""
 
@@ -130,6 +133,12 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     cipher.eval().requires_grad_(False)
     loaded = LoadedCipher(cipher.to(device), weights_id(cipher), name, training)
     return as_keystream(loaded) if name == KeystreamCipher.name else loaded
+
+
+def without_repair(name: str) -> Cipher:
+    """A cipher of `FIXED` with a tiny, untrained decryption network: it encrypts and decrypts, and reads no file."""
+    kind = AgileCipher.name if name == "default" else name
+    return ciphers.create(kind, {"width": 4, "blocks": 0}).eval().requires_grad_(False)
 
 
 def as_keystream(loaded: LoadedCipher) -> LoadedCipher:

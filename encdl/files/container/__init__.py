@@ -7,13 +7,12 @@ what else there is. Nothing of a chunk is handed out before its tags are found r
 is told to be `tolerant`. No torch is needed here.
 """
 
-from encdl.files.container.chunk_grid import Grid, Place, choose_tile
-from encdl.files.container.header import MAGIC, TAG_BYTES, VERSION, Header
-from encdl.files.container.metadata import Metadata, sealed_length
+from encdl.files.container.chunk_grid import Grid, choose_tile
+from encdl.files.container.header import MAGIC, VERSION, Header
+from encdl.files.container.metadata import Metadata
 from encdl.files.container.on_disk import (
     REPORT,
     SUFFIX,
-    check_size,
     key_id_of,
     opened,
     opened_without_key,
@@ -21,7 +20,7 @@ from encdl.files.container.on_disk import (
     read_wrapping,
     verify,
 )
-from encdl.files.container.read import Chunk, ContainerReader, PublicReader
+from encdl.files.container.read import Chunk, ContainerReader, PublicReader, verified_header
 from encdl.files.container.tags import chunk_keys
 from encdl.files.container.write import ContainerWriter
 
@@ -29,7 +28,6 @@ __all__ = [
     "MAGIC",
     "REPORT",
     "SUFFIX",
-    "TAG_BYTES",
     "VERSION",
     "Chunk",
     "ContainerReader",
@@ -37,9 +35,7 @@ __all__ = [
     "Grid",
     "Header",
     "Metadata",
-    "Place",
     "PublicReader",
-    "check_size",
     "choose_tile",
     "chunk_keys",
     "key_id_of",
@@ -47,6 +43,6 @@ __all__ = [
     "opened_without_key",
     "read_header",
     "read_wrapping",
-    "sealed_length",
+    "verified_header",
     "verify",
 ]

@@ -75,18 +75,14 @@ class Header:
                 raise bad_field(name, value)
         if not isinstance(self.dtype, str) or self.dtype not in DTYPES:
             raise bad_field("dtype", self.dtype)
-        self._check_study()
-        self._check_shape()
-        self._check_chunks()
-        self.plane_spec()
-
-    def _check_study(self) -> None:
         try:
             valid = isinstance(self.study, str) and check_study(self.study) == self.study
         except UsageError:
             valid = False
         if not valid:
             raise bad_field("study", self.study)
+        self._check_shape()
+        self.plane_spec()
 
     def _check_shape(self) -> None:
         if not _sizes(self.shape):
@@ -95,14 +91,12 @@ class Header:
             raise bad_field("layout", self.layout)
         if not _sizes(self.tile) or len(self.tile) != 2:
             raise bad_field("tile", self.tile)
+        grid = self.grid
         try:
-            check_grid(self.grid)
+            check_grid(grid)
         except ContainerError as error:
             raise ContainerError(f"the header's field 'shape' is not valid ({error})") from None
-
-    def _check_chunks(self) -> None:
         rows, columns = self.tile
-        grid = self.grid
         if rows > grid.height or columns > grid.width or rows * columns * grid.planes > MAX_CHUNK_BYTES:
             raise bad_field("tile", self.tile)
 

@@ -73,11 +73,6 @@ class Metadata:
         return cls(**exact_fields(values, ["content", "format", "suffix"], "metadata"), rest=data[end:])
 
 
-def sealed_length(metadata: Metadata) -> int:
-    """Bytes of the sealed section; what the table of sections must say before it can be sealed."""
-    return len(metadata.to_bytes()) + _TAG_BYTES
-
-
 def seal(metadata: Metadata, key: bytes, head: bytes) -> bytes:
     """Encrypt and authenticate the metadata together with the file's first bytes (not part of the result)."""
     return AESGCM(key).encrypt(_ONCE, metadata.to_bytes(), head)

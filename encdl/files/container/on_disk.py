@@ -75,16 +75,6 @@ def opened_without_key(path: str | os.PathLike[str]) -> Iterator[PublicReader]:
         yield PublicReader(stream, path)
 
 
-def check_size(path: str | os.PathLike[str]) -> Header:
-    """Read the header, and check that the file is as long as it says.
-
-    Raises:
-        ContainerError: as `read_header`; or the file is cut, or has bytes after its end.
-    """
-    with opened_without_key(path) as reader:
-        return reader.header
-
-
 @contextlib.contextmanager
 def _stream(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     where = Path(path)

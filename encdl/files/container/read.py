@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from encdl.files.container import aes_wrap, sections
 from encdl.files.container.header import MAGIC, MAX_HEADER_BYTES, PREFIX, TAG_BYTES, VERSION, Header
 from encdl.files.container.metadata import Metadata, unseal
 from encdl.files.container.sections import BLOCK_BYTES, METADATA, PIXELS, SIGNATURE, HashTree, Section
-from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags, chunk_keys, sealing_key
+from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags, chunk_keys
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Opener, keys_for
 from encdl.keys.secret_files import CONTAINER_MARK
@@ -81,7 +81,10 @@ class PublicReader:
                 raise ContainerError("is cut in its table of sections")
             self.sections: tuple[Section, ...] = sections.parse_table(self._table)
             """In the order in which they lie in the file."""
-            self._check_pixels()
+            grid = self.header.grid
+            [pixels] = (section.length for section in self.sections if section.name == PIXELS)
+            if pixels != grid.body_bytes + grid.blocks * BLOCK_TAG_BYTES:
+                raise ContainerError(f"its table of sections is damaged (pixels of {pixels:,} bytes)")
         except ContainerError as error:
             raise ContainerError(f"{self.where}: {error}: {COPY}") from None
         self._table_tag = stream.read(TAG_BYTES)
@@ -93,9 +96,9 @@ class PublicReader:
             self._check_length()
 
     @property
-    def header_digest(self) -> bytes:
-        """SHA-256 of the whole header as it lies in the file, 32 bytes."""
-        return hashlib.sha256(self._head).digest()
+    def head(self) -> bytes:
+        """The file's first bytes: magic, version, header and header tag, as `verified_header` takes them."""
+        return self._head + self._header_tag
 
     def section(self, name: str) -> bytes | None:
         """The content of a section without its tag, unverified; None if the file has no such section.
@@ -114,7 +117,7 @@ class PublicReader:
         signature = self.section(SIGNATURE)
         if signature is None:
             raise ContainerError(f"{self.where}: is not signed: ask its owner for a signed one")
-        roots, number = [], self._names().index(SIGNATURE)
+        roots, number = [], list(self._starts).index(SIGNATURE)
         for section in self.sections[:number]:
             tree, left = HashTree(), section.length
             self._stream.seek(self._starts[section.name])
@@ -133,14 +136,11 @@ class PublicReader:
                 f"{self.where}: {reason}; the signature does not fit public key {public.id}: do not use it"
             )
 
-    def _names(self) -> list[str]:
-        return [section.name for section in self.sections]
-
     def _raw(self, name: str) -> bytes | None:
         """A section with its tag."""
-        length = next((section.length for section in self.sections if section.name == name), None)
-        if length is None:
+        if name not in self._starts:
             return None
+        length = self.sections[list(self._starts).index(name)].length
         if length > sections.MAX_SECTION_BYTES:
             raise ContainerError(
                 f"{self.where}: section {name!r} has {length:,} bytes, too many to read at once"
@@ -150,12 +150,6 @@ class PublicReader:
         if len(raw) < length:
             raise ContainerError(f"{self.where}: is cut in its section {name!r}: {COPY}")
         return raw
-
-    def _check_pixels(self) -> None:
-        grid = self.header.grid
-        pixels = self.sections[self._names().index(PIXELS)].length
-        if pixels != grid.body_bytes + grid.blocks * BLOCK_TAG_BYTES:
-            raise ContainerError(f"its table of sections is damaged (pixels of {pixels:,} bytes)")
 
     def _check_length(self) -> None:
         """Raise `ContainerError` unless the file is as long as it says."""
@@ -313,7 +307,7 @@ class ContainerReader(PublicReader):
     def _unsealed(self) -> Metadata | None:
         try:
             sealed = self._raw(METADATA) or b""
-            return unseal(sealed, sealing_key(self.image_keys), self._head)
+            return unseal(sealed, self._tags.sealing_key, self._head)
         except ContainerError as error:
             self._problem(str(error).removeprefix(f"{self.where}: "))
             return None
@@ -323,6 +317,21 @@ class ContainerReader(PublicReader):
             raise ContainerError(f"{self.where}: {text}: {COPY}, or try --salvage")
         if text not in self.problems:
             self.problems.append(text)
+
+
+def verified_header(head: bytes, opener: Opener, where: object = "header") -> tuple[Header, ImageKeys]:
+    """What a file's first bytes (`PublicReader.head`) say, and the file's sub-keys, for whoever lacks the rest of it.
+
+    Raises:
+        ContainerError: they are no header, or the tag is not the key's.
+        WrongKeyError: made with another key, or the grant is for something else.
+    """
+    stream = io.BytesIO(head)
+    header, raw = read_head(stream, str(where))
+    keys = keys_for(where, "encrypted", opener, header.key_id, header.nonce_bytes, header.study)
+    if not hmac.compare_digest(stream.read(), Tags(keys, raw).header()):
+        raise ContainerError(f"{where}: was changed after it was written: {COPY}")
+    return header, keys
 
 
 def damaged_slices(damaged: list[int], count: int) -> str:

@@ -28,6 +28,8 @@ class Tags:
     """
 
     def __init__(self, keys: ImageKeys, head: bytes) -> None:
+        self.sealing_key: bytes = _expand(keys.authentication, b"encdl container metadata")
+        """Of the metadata."""
         self._key = _expand(keys.authentication, b"encdl container tags")
         self._head = hashlib.sha256(head).digest()
         self._blocks = AESGCM(_expand(keys.authentication, b"encdl container blocks" + self._head)).encrypt
@@ -46,7 +48,7 @@ class Tags:
 
     def blocks(self, index: int, body: Buffer) -> bytes:
         """The tags behind chunk `index`, 16 bytes for every 4 KiB of it."""
-        tag, view, chunk = self._blocks, memoryview(body), _number(index)
+        tag, view, chunk = self._blocks, memoryview(body), index.to_bytes(8, "little")
         starts = range(0, len(view), BLOCK_BYTES)
         return b"".join(
             [
@@ -61,14 +63,9 @@ class Tags:
         return mac.digest()
 
 
-def sealing_key(keys: ImageKeys) -> bytes:
-    """The key of the file's sealed section, 32 bytes."""
-    return _expand(keys.authentication, b"encdl container metadata")
-
-
 def chunk_keys(keys: ImageKeys, index: int) -> ImageKeys:
     """The sub-keys of chunk `index`: planes, permutation and diffusion are its own."""
-    info = b"encdl chunk" + _number(index)
+    info = b"encdl chunk" + index.to_bytes(8, "little")
     secrets = keys.planes, keys.permutation, keys.diffusion
     planes, permutation, diffusion = (_expand(secret, info) for secret in secrets)
     return replace(keys, planes=planes, permutation=permutation, diffusion=diffusion)
@@ -76,7 +73,3 @@ def chunk_keys(keys: ImageKeys, index: int) -> ImageKeys:
 
 def _expand(secret: bytes, info: bytes) -> bytes:
     return HKDFExpand(SHA256(), SECRET_BYTES, info).derive(secret)
-
-
-def _number(value: int) -> bytes:
-    return value.to_bytes(8, "little")

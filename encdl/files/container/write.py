@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import BinaryIO
 
 from encdl.files.container.header import TAG_BYTES, Header
-from encdl.files.container.metadata import Metadata, seal, sealed_length
+from encdl.files.container.metadata import Metadata, seal
 from encdl.files.container.sections import (
     METADATA,
     PIXELS,
@@ -17,7 +17,7 @@ from encdl.files.container.sections import (
     signed_message,
     table_bytes,
 )
-from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags, sealing_key
+from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.signing import SIGNATURE_BYTES, SigningKey
 from encdl.utils.errors import ContainerError
@@ -55,8 +55,9 @@ class ContainerWriter:
         self._stream, self._grid, self._head, self._signer = stream, grid, head, signer
         self._tags = tags = Tags(keys, head)
         self._behind = dict(behind or {})
+        sealed = seal(metadata, tags.sealing_key, head)
         sections = [
-            Section(METADATA, sealed_length(metadata), critical=True),
+            Section(METADATA, len(sealed), critical=True),
             Section(PIXELS, grid.body_bytes + grid.blocks * BLOCK_TAG_BYTES, critical=True),
             *(Section(name, length + TAG_BYTES) for name, length in self._behind.items()),
         ]
@@ -67,7 +68,7 @@ class ContainerWriter:
         for part in (head, tags.header(), table, tags.table(table)):
             stream.write(part)
         self._section, self._index = 0, 0
-        self._write(seal(metadata, sealing_key(keys), head))
+        self._write(sealed)
         self._section = 1
 
     def chunk(self, body: Buffer) -> None:

@@ -138,9 +138,13 @@ def _loader(where: Source, head: bytes) -> Callable[[Source], Document]:
         if head.startswith(magic) and (magic != b"PK\x03\x04" or where.path.suffix.lower() == suffix):
             raise ImageFileError(f"{where.path}: {problem}")
     named = format_of(where.path)
-    for kind in FORMATS:
-        if FORMATS[kind].recognises(head, named):
-            return FORMATS[kind].load
+    for formats in (
+        FORMATS.registered,
+        FORMATS,
+    ):  # other packages are not looked through if a format is our own
+        for each in formats.values():
+            if each.recognises(head, named):
+                return each.load
     if head.startswith(nifti.GZIP) and not _ends(where.path, _PAIR):
         raise ImageFileError(f"{where.path}: is a gzipped file, but not of NIfTI: unpack it first")
     raise ImageFileError(f"{where.path}: {_unknown(where.path, named)}")

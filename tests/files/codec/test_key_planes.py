@@ -12,7 +12,7 @@ import torch
 from encdl.ciphers.postprocess import NAMES
 from encdl.files.codec import Codec, Settings
 from encdl.files.container import ContainerReader
-from encdl.files.container.byte_planes import as_slice, cut
+from encdl.files.container.chunk_grid import as_slice, cut
 from encdl.keys.planes import PlaneSpec
 from tests.files.codec.support import KEY, header_of, noise, same
 

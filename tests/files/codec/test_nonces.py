@@ -59,6 +59,16 @@ def test_the_metadata_belong_to_a_synthetic_nonce(codec: Codec) -> None:
     )
 
 
+def test_a_synthetic_nonce_is_of_the_pixels_whatever_their_digest_is_said_to_be(codec: Codec) -> None:
+    """Or a false digest would encrypt two images under one nonce."""
+    arrays = noise((4, 4)), noise((4, 4), seed=1)
+    how = Settings(nonce="synthetic")
+    right = [header_of(codec.encrypt_array(array, KEY, how)).nonce for array in arrays]
+    for array, nonce in zip(arrays, right, strict=True):
+        document = Document(array.shape, array.dtype, "HW", "npy", b"", lambda a=array: iter([a]), bytes(32))
+        assert codec.encrypt(document, KEY, io.BytesIO(), how, content=bytes(32)).nonce == nonce
+
+
 def test_one_changed_pixel_changes_all_under_a_synthetic_nonce(codec: Codec) -> None:
     array = noise((4, 32, 32), "uint16")
     changed = array.copy()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from encdl.ciphers import weights
 from encdl.ciphers.postprocess import NAMES
 from encdl.files.codec import Codec, Salvage, Settings
 from encdl.files.container import ContainerReader
@@ -108,3 +109,19 @@ def test_loss_is_known_to_blocks_and_the_rest_stays_exact(
         found = array_of(agile.decrypt(reader, Salvage()))
     assert told == ([4096] if content == bytes(4096) else [0, 4096])
     assert (found != array).sum() == 8192  # the two blocks; the rest is decrypted
+
+
+def test_the_decryption_network_is_loaded_when_something_is_damaged() -> None:
+    whole = Codec(weights.load("default").cipher, weights.FIXED["default"])
+    array = np.tile(np.arange(48, dtype=np.uint8) * 5, (32, 1))
+    made = bytearray(whole.encrypt_array(array, KEY))
+    made[-1000:-900] = noise((100,)).tobytes()
+    lazy = Codec(
+        weights.without_repair("default"), whole.weights_id, repairing=lambda: weights.load("default").cipher
+    )
+    reader = ContainerReader(io.BytesIO(bytes(made)), KEY, tolerant=True)
+    one, two = (array_of(codec.decrypt(reader, Salvage())) for codec in (whole, lazy))
+    assert same(one, two)
+    assert not same(
+        one, array_of(Codec(weights.without_repair("default"), whole.weights_id).decrypt(reader, Salvage()))
+    )

@@ -17,11 +17,14 @@ import numpy as np
 from encdl.ciphers import weights
 from encdl.files.codec import Codec, Settings
 from encdl.files.formats import Document
+from encdl.files.reading import Readable
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
+from encdl.keys.signing import SigningKey
 
 FOLDER = Path(__file__).parents[2] / "golden" / "containers"
 KEY = Key(hashlib.sha256(b"golden key").digest())
+SIGNER = SigningKey(hashlib.sha256(b"golden signing key").digest())
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ RECORDED = (
            Settings(PlaneSpec(map="chacha20"), "confusion", "synthetic"), bytes(range(256))),
     Golden("v3-plain", (12, 11), "uint16", "HW", "tiff",
            Settings(PlaneSpec(map="tent+chacha20"), "none", "synthetic")),
+    Golden("v3-signed", (100, 90), "uint8", "HW", "png",
+           Settings(PlaneSpec(map="chacha20"), nonce="synthetic", readable=Readable(9), signer=SIGNER)),
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from encdl.files import container
 from encdl.files.container import ContainerReader, ContainerWriter, Header, Metadata, PublicReader
 from encdl.files.container.header import PREFIX
 from encdl.files.container.sections import Section, table_bytes
-from encdl.files.container.tags import Tags, sealing_key
+from encdl.files.container.tags import Tags
 from encdl.keys.key import Key, Opener
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.signing import SigningKey
@@ -128,7 +128,7 @@ def resign(
     keys = key.image_keys(NONCE)
     tags = Tags(keys, head)
     plain = METADATA.to_bytes() if metadata is None else metadata
-    sealed = AESGCM(sealing_key(keys)).encrypt(bytes(12), plain, head)
+    sealed = AESGCM(tags.sealing_key).encrypt(bytes(12), plain, head)
     bodies = [body[: -16 * -(-len(body) // 4112)] for body in old.chunks]
     chunks = [body + tags.blocks(index, body) for index, body in enumerate(bodies)]
     table = table_bytes(

@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encdl.files.container.byte_planes import as_slice, cut, paste
 from encdl.files.container.chunk_grid import (
     DTYPES,
     MAX_CHUNK_BYTES,
     MAX_CHUNK_PIXELS,
     Grid,
+    as_slice,
     choose_tile,
+    cut,
     is_layout,
     itemsize,
+    paste,
 )
 from encdl.files.formats import base
 from encdl.files.formats.array_digest import ArrayDigest

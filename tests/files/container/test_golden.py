@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 
-from encdl.files.container import ContainerReader, check_size, read_header
+from encdl.files.container import ContainerReader, PublicReader, read_header
 from encdl.files.documents import array_of
+from encdl.files.reading import ReadingLayer
 from encdl.utils.errors import ContainerError
-from tests.files.container.golden import FOLDER, KEY, RECORDED, Golden, codec, make
+from tests.files.container.golden import FOLDER, KEY, RECORDED, SIGNER, Golden, codec, make
+from tests.files.container.slow_reader import SlowReader
 
 OLD = (1, 2)
 
@@ -41,6 +45,25 @@ def test_recorded_files_are_made_again(golden: Golden) -> None:
     assert make(golden) == golden.path.read_bytes()
 
 
+@pytest.mark.parametrize("golden", RECORDED, ids=by_name)
+def test_a_reader_made_from_the_specification_alone_opens_them(golden: Golden) -> None:
+    data = golden.path.read_bytes()
+    public = SIGNER.public if golden.settings.signer else None
+    slow = SlowReader(data, hashlib.sha256(b"golden key").digest(), public and public._raw)
+    assert (slow.metadata["format"], slow.rest) == (golden.format, golden.rest)
+    reader = ContainerReader(io.BytesIO(data), KEY)
+    assert [body for *_, body in slow.chunks()] == [chunk.body for chunk in reader.chunks()]
+    if golden.settings.postprocess in {"none", "interleave"}:
+        assert slow.array() == golden.array.tobytes()
+    if golden.settings.readable:
+        layer = ReadingLayer.from_bytes(reader.section("reading") or b"")
+        assert slow.levels() == layer.levels(reader.image_keys).ravel().tolist()
+    damaged = bytearray(data)
+    damaged[-1] ^= 1
+    with pytest.raises((AssertionError, InvalidSignature)):
+        list(SlowReader(bytes(damaged), hashlib.sha256(b"golden key").digest()).chunks())
+
+
 @pytest.mark.parametrize("version", OLD)
 def test_files_of_encdl_0_1_are_named_in_one_line(version: int) -> None:
     path = FOLDER / f"old-{version}.encdl"
@@ -48,7 +71,7 @@ def test_files_of_encdl_0_1_are_named_in_one_line(version: int) -> None:
     for refused in (
         lambda: ContainerReader(io.BytesIO(path.read_bytes()), KEY, path),
         lambda: read_header(path),
-        lambda: check_size(path),
+        lambda: PublicReader(io.BytesIO(path.read_bytes()), path),
     ):
         with pytest.raises(ContainerError, match=told) as caught:
             refused()

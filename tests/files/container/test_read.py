@@ -272,6 +272,18 @@ def test_a_few_bytes_cannot_ask_a_tolerant_reader_for_terabytes() -> None:
                 ContainerReader(io.BytesIO(unsigned), KEY, tolerant=tolerant)
 
 
+def test_a_header_is_verified_without_the_rest_of_its_file() -> None:
+    head = PublicReader(io.BytesIO(DATA)).head
+    assert container.verified_header(head, KEY) == (header(), KEY.image_keys(NONCE))
+    for opener in (Key(bytes(32)), KEY.grant_study("S")):
+        with pytest.raises(WrongKeyError, match=r"^header: "):
+            container.verified_header(head, opener)
+    shape = head.replace(b'"shape":[3,4,5]', b'"shape":[3,5,4]').replace(b'"tile":[3,5]', b'"tile":[3,4]')
+    for changed in (head[:-1], head + b"x", head[:-1] + bytes([head[-1] ^ 1]), shape):
+        with pytest.raises(ContainerError, match="header: was changed"):
+            container.verified_header(changed, KEY)
+
+
 def test_other_files() -> None:
     refused(b"\x89PNG\r\n\x1a\n" + DATA[8:], "is not an EncDL file")
     refused(DATA.replace(b"\r\n", b"\n"), "copied as text")
@@ -296,15 +308,15 @@ def test_names_that_cannot_be_read(tmp_path: Path) -> None:
 def test_files_on_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "a.encdl"
     path.write_bytes(DATA)
-    assert (
-        container.read_header(path) == container.check_size(path) == container.verify(path, KEY) == header()
-    )
+    assert container.read_header(path) == container.verify(path, KEY) == header()
+    with container.opened_without_key(path) as public:
+        assert public.section("metadata") == MINE.sealed[:-16]
     with container.opened(path, KEY) as reader:
         assert reader.metadata == METADATA
     path.write_bytes(DATA[:-1])
     assert container.read_header(path) == header()
-    with pytest.raises(ContainerError, match="is cut"):
-        container.check_size(path)
+    with pytest.raises(ContainerError, match="is cut"), container.opened_without_key(path):
+        pass
 
 
 def test_keys_and_grants() -> None:

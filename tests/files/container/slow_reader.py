@@ -1,0 +1,135 @@
+"""A second reader of containers, written from docs/container.md, docs/keys.md and docs/ciphers.md: slow plain Python.
+
+It shares no code with the package, and verifies everything. It gives the pixels of files of the cipher `agile` whose
+expansion is `full` and whose post-processing takes no key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import itertools
+import json
+import math
+import struct
+from collections.abc import Iterator
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tests.ciphers.reference import deinterleaved, mask, sequence
+
+
+def expand(secret: bytes, info: bytes) -> bytes:
+    return hmac.digest(secret, info + b"\1", "sha256")
+
+
+def hkdf(secret: bytes, info: bytes, salt: bytes = bytes(32)) -> bytes:
+    return expand(hmac.digest(salt, secret, "sha256"), info)
+
+
+def root(blocks: list[bytes]) -> bytes:
+    if len(blocks) == 1:
+        return hashlib.sha256(b"\0" + blocks[0]).digest()
+    left = 1 << (len(blocks) - 1).bit_length() - 1
+    return hashlib.sha256(b"\1" + root(blocks[:left]) + root(blocks[left:])).digest()
+
+
+def blocks(data: bytes) -> list[bytes]:
+    return [data[i : i + 4096] for i in range(0, len(data), 4096)]
+
+
+class SlowReader:
+    """Opens a container; AssertionError or another exception if anything is not as the specification has it."""
+
+    def __init__(self, data: bytes, master: bytes, public: bytes | None = None) -> None:
+        magic, version, length = struct.unpack_from("<8sHI", data)
+        assert (magic, version) == (b"\x89ENCDL\r\n", 3)
+        head = data[: 14 + length]
+        self.header = header = json.loads(head[14:])
+        self.nonce = bytes.fromhex(header["nonce"])
+        study = hkdf(master, b"encdl study\0" + header["study"].encode())
+        image = hkdf(study, b"encdl image", self.nonce)
+        self.keys = {name: expand(image, name.encode()) for name in ("planes", "authentication", "reading")}
+        tags, of_head = (
+            expand(self.keys["authentication"], b"encdl container tags"),
+            hashlib.sha256(head).digest(),
+        )
+
+        def tag(part: str, content: bytes) -> bytes:
+            return hmac.digest(tags, part.encode().ljust(32, b"\0") + of_head + content, "sha256")
+
+        place = len(head) + 34
+        table = data[place - 2 : place + 24 * struct.unpack_from("<H", data, place - 2)[0]]
+        assert data[len(head) : place - 2] == tag("header", b"")
+        place += len(table) + 30
+        assert data[place - 32 : place] == tag("sections", table)
+        self.sections: dict[str, bytes] = {}
+        message = b"encdl signature v1\0" + of_head
+        for start in range(2, len(table), 24):
+            name, flags, size = struct.unpack_from("<15sBQ", table, start)
+            section, named = data[place : place + size], name.rstrip(b"\0").decode()
+            assert flags == (named in ("metadata", "pixels"))
+            assert flags or section[-32:] == tag(f"section {named}", section[:-32])
+            self.sections[named], place = section if flags else section[:-32], place + size
+            message += table[start : start + 24] + (root(blocks(section)) if named != "signature" else b"")
+        assert place == len(data)
+        if public is not None:
+            Ed25519PublicKey.from_public_bytes(public).verify(self.sections["signature"][8:], message)
+        sealing = expand(self.keys["authentication"], b"encdl container metadata")
+        plain = AESGCM(sealing).decrypt(bytes(12), self.sections["metadata"], head)
+        size = struct.unpack_from("<I", plain)[0]
+        self.metadata, self.rest = json.loads(plain[4 : 4 + size]), plain[4 + size :]
+        self._gmac = AESGCM(expand(self.keys["authentication"], b"encdl container blocks" + of_head))
+
+    def chunks(self) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int], bytes]]:
+        """Of each chunk (slice, top, left, number), (planes, height, width) and the ciphertext, its tags verified."""
+        header = self.header
+        sizes, place, number = dict(zip(header["layout"], header["shape"], strict=True)), 0, 0
+        height, width, octets = (
+            sizes.get("H", 1),
+            sizes["W"],
+            int("".join(filter(str.isdigit, header["dtype"]))) // 8,
+        )
+        planes = sizes.get("C", 1) * octets
+        slices = math.prod(header["shape"]) // (height * width * sizes.get("C", 1))
+        tile = header["tile"]
+        corners = itertools.product(range(slices), range(0, height, tile[0]), range(0, width, tile[1]))
+        for number, (index, top, left) in enumerate(corners):
+            shape = planes, min(tile[0], height - top), min(tile[1], width - left)
+            body = self.sections["pixels"][place : place + math.prod(shape)]
+            place += len(body)
+            for block, content in enumerate(blocks(body)):
+                right = self._gmac.encrypt(struct.pack("<QI", number, block), b"", content)
+                assert self.sections["pixels"][place : place + 16] == right
+                place += 16
+            yield (index, top, left, number), shape, body
+
+    def array(self) -> bytes:
+        """The array in C order."""
+        header, parts = self.header, {}
+        assert (header["cipher"], header["planes"]["expansion"]) == ("agile", "full")
+        for (index, top, left, number), (planes, height, width), body in self.chunks():
+            shape = planes, height, width
+            plain = header["postprocess"] != "interleave"
+            ciphertext = body if plain else deinterleaved(body, self.nonce, shape)
+            seed = expand(self.keys["planes"], b"encdl chunk" + struct.pack("<Q", number))
+            key, size = sequence(header["planes"]["map"], seed, len(body)), height * width
+            masks = b"".join(mask(key[i : i + size], height, width) for i in range(0, len(key), size))
+            pixels = [(a - b) % 256 for a, b in zip(ciphertext, masks, strict=True)]
+            channels = dict(zip(header["layout"], header["shape"], strict=True)).get("C", 1)
+            for i, (plane, y, x) in enumerate(itertools.product(*map(range, shape))):
+                octet, channel = divmod(plane, channels)
+                parts[index, top + y, left + x, channel, octet] = pixels[i]
+        return bytes(parts[place] for place in sorted(parts))
+
+    def levels(self) -> list[int]:
+        """Of the reading layer."""
+        content = self.sections["reading"]
+        bits, _, *shape = struct.unpack_from("<BBIIII", content)
+        info = b"encdl reading layer v1\0" + bytes((bits, 0, 4)) + struct.pack("<4I", *shape)
+        words = content[18:]
+        stream = sequence("logistic+chacha20", expand(self.keys["reading"], info), len(words))
+        form = f"<{math.prod(shape)}{'H' if bits == 16 else 'I'}"
+        pairs = zip(struct.unpack(form, words), struct.unpack(form, stream), strict=True)
+        return [(a - b) % 2**bits for a, b in pairs]
