@@ -15,7 +15,7 @@ def test_the_examples_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == TEXT.count("```") // 2 == 8
+    assert len(blocks) == TEXT.count("```") // 2 == 9
     names: dict[str, object] = {}
     for number, block in enumerate(blocks, 1):
         exec(compile(block, f"docs/api.md, block {number}", "exec"), names)
