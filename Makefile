@@ -22,7 +22,7 @@ CLASSIFIER_DATA = embedded, brain_tumor, pneumoniamnist or another name of MedMN
 the path of a folder of images by class, or that of an .npz file
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter ciphertext-readers evaluate audit mlflow-ui bench bench-serve test test-slow lint docs lock dist format clean
+.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter ciphertext-readers functional-keys evaluate audit mlflow-ui bench bench-serve test test-slow lint docs lock dist format clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ train-cipher-segmenter: $(READY)  ## train a segmenter on ciphertext (DATA=embed
 ciphertext-readers: $(READY)  ## compare readers of ciphertext with plaintext, wrong key, no key (hours on a CPU; DATA_DIR=data)
 	@for recipe in classifier-pneumoniamnist classifier-brain_tumor segmenter-acdc; do \
 	  $(BIN)/encdl experiment ciphertext-readers --recipe $$recipe --data-dir $(DATA_DIR) $(ARGS) || exit; done
+
+functional-keys: $(READY)  ## readers without a key, and attacks on what they are given (hours on a CPU; DATA_DIR=data)
+	@for set in pneumoniamnist brain_tumor acdc; do \
+	  $(BIN)/encdl experiment functional-keys --recipe functional-$$set --data-dir $(DATA_DIR) $(ARGS) || exit; done
 
 evaluate: $(READY)  ## repair by every cipher beside classical repair, into the records (EVALUATED=embedded, DATA_DIR=data)
 	@for data in $(EVALUATED); do \

@@ -27,17 +27,20 @@ from encdl.files.encrypting import Encryption, EncryptionSettings
 from encdl.files.folders import convert_folder
 from encdl.files.reading import Readable
 from encdl.files.rekeying import Rekeying
+from encdl.keys.functional import FunctionalKey
 from encdl.keys.grant import Grant, study_for
 from encdl.keys.key import Key
 from encdl.keys.key_source import KeySource
 from encdl.keys.passphrases import Passphrase
 from encdl.keys.planes import PlaneSpec
+from encdl.keys.signing import PublicKey, SigningKey
 from encdl.utils import atomic
 from encdl.utils.devices import usable_device
 from encdl.utils.errors import ContainerError, UsageError
 
 if TYPE_CHECKING:
     from encdl.audit.evaluation import Result
+    from encdl.readers.functional_files import FunctionalPredictor
     from encdl.readers.predictor import Answer, Predictor
 
 __all__ = [
@@ -52,10 +55,13 @@ __all__ = [
     "encryption",
     "evaluate",
     "grant",
+    "grant_functional",
     "load_codec",
+    "load_functional_reader",
     "load_reader",
     "open_key",
     "predict",
+    "predict_functional",
     "read_header",
     "rekey_file",
     "rekeying",
@@ -398,6 +404,79 @@ def predict(source: AnyPath, key: AnyKey, reader: Predictor | AnyPath) -> Answer
     """
     loaded = load_reader(reader) if isinstance(reader, str | os.PathLike) else reader
     return loaded.read(source, _opened(key))
+
+
+def grant_functional(
+    source: AnyPath,
+    key: AnyKey,
+    reader: AnyPath,
+    *,
+    noise: float = 0.0,
+    signer: SigningKey | None = None,
+    expires: datetime | None = None,
+) -> FunctionalKey:
+    """What a host needs to read one file with one network, and to learn nothing else of it (docs/functional-keys.md).
+
+    Args:
+        source: a container with a reading layer.
+        key: as `decrypt`.
+        reader: checkpoint of a reader that was trained on view Functional.
+        noise: standard deviation of what is added to the levels of the layer's pixels.
+        signer: signs it.
+        expires: when EncDL begins to refuse it. Advisory.
+
+    Raises:
+        ContainerError, WrongKeyError, WeightsError: as `decrypt`.
+        UsageError: the file has no reading layer that this reader reads.
+    """
+    from encdl import readers  # noqa: PLC0415
+    from encdl.readers import functional_files  # noqa: PLC0415
+
+    return functional_files.grant_functional(
+        source, _opened(key), readers.load(Path(reader)), noise=noise, signer=signer, expires=expires
+    )
+
+
+def load_functional_reader(
+    checkpoint: AnyPath,
+    *,
+    device: str = "auto",
+    server: PublicKey | None = None,
+    owner: PublicKey | None = None,
+) -> FunctionalPredictor:
+    """A network that reads files with functional keys: `read(path, functional_key)` gives its `Answer`.
+
+    Args:
+        checkpoint: of a reader that was trained on view Functional.
+        device: where to compute.
+        server: refuse functional keys that were not signed with this key.
+        owner: refuse files that were not signed with this key.
+
+    Raises:
+        WeightsError: the checkpoint is missing, damaged or of another kind.
+    """
+    from encdl.readers.functional_files import FunctionalPredictor  # noqa: PLC0415
+
+    return FunctionalPredictor.load(checkpoint, device=usable_device(device), server=server, owner=owner)
+
+
+def predict_functional(
+    source: AnyPath, functional_key: FunctionalKey | AnyPath, reader: FunctionalPredictor | AnyPath
+) -> Answer:
+    """What a network says about a .encdl file, without any key.
+
+    Args:
+        source: the container.
+        functional_key: of this file, for this reader; or the path of its file.
+        reader: of `load_functional_reader`, or the path of a checkpoint.
+
+    Raises:
+        ContainerError, WrongKeyError, WeightsError, UsageError: as `FunctionalPredictor.read`.
+        KeyFileError: there is no such functional key, or it is damaged.
+    """
+    loaded = load_functional_reader(reader) if isinstance(reader, str | os.PathLike) else reader
+    key = functional_key if isinstance(functional_key, FunctionalKey) else FunctionalKey.load(functional_key)
+    return loaded.read(source, key)
 
 
 def evaluate(

@@ -24,7 +24,9 @@ from tests.stores import make_store
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 RECIPES = sorted(
-    path for path in EXPERIMENTS.rglob("*.yaml") if not path.name.startswith(("evaluate-", "audit"))
+    path
+    for path in EXPERIMENTS.rglob("*.yaml")
+    if not path.name.startswith(("evaluate-", "audit", "functional-"))
 )
 """Of trainings."""
 
@@ -193,6 +195,21 @@ def test_two_steps(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = weights.load(last)
     assert loaded.training["steps"] == 2
     assert loaded.training["files"] == [recipe.name]
+    assert len(list(Path("here/panels").glob("step-00000002.png"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("classifier-embedded", []), ("segmenter-embedded", ["--data.init_args.crop", "0"])]
+)
+def test_a_recipe_trains_a_reader_for_hosts_without_a_key(name: str, more: list[str]) -> None:
+    words = ["--trainer.logger", "false", "--trainer.default_root_dir", "here", *more]
+    words += ["--model.init_args.view", "Functional", "--model.init_args.view.outputs", "3"]
+    assert encdl(["fit", *quick(EXPERIMENTS / f"{name}.yaml", *words)]) == 0
+    [last] = Path("here").rglob("last.ckpt")
+    loaded = readers.load(last)
+    assert loaded.view == "Functional"
+    assert isinstance(loaded.reader.stem, readers.FunctionalStem)
+    assert loaded.reader.stem.map.frozen().weights.shape == (3, 1, 8, 8)
     assert len(list(Path("here/panels").glob("step-00000002.png"))) == 1
 
 

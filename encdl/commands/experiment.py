@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=Path,
             required=True,
             metavar="YAML",
-            help="recipe of a reader, or of a cipher for `losses`, as for `encdl fit`; --recipe NAME takes "
-            "one of EncDL's, --recipe alone lists them",
+            help="recipe of a reader, or of a cipher for `losses`, as for `encdl fit`; for `functional-keys` a file "
+            "such as functional-pneumoniamnist; --recipe NAME takes one of EncDL's, --recipe alone lists them",
         )
         declare(study)
         study.set_defaults(run_study=do)
@@ -116,6 +116,49 @@ def _run_losses(args: argparse.Namespace) -> int:
     return 0
 
 
+def _declare_functional(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", metavar="DIR", default="data", help="where the data set's file is (default: data)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="trainings of each setting (default: the file's)"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="trainings at a time, spread over the GPUs (default: 1)",
+    )
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="keeps finished trainings (default: runs/STUDY/RECIPE)"
+    )
+    add_output(parser, "the record (default: experiments/results/RECIPE.json)")
+
+
+def _run_functional(args: argparse.Namespace) -> int:
+    """Train readers without a key and decoders that attack them, write the record."""
+    from encdl.audit.functional import plan, study  # noqa: PLC0415
+    from encdl.utils.atomic import check_output  # noqa: PLC0415
+
+    if args.jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, got {args.jobs}")
+    name = args.config.stem
+    record = study.run(
+        plan.read(args.config, {"seeds": args.seeds}),
+        name,
+        args.config,
+        args.data_dir,
+        args.work or Path("runs", args.study, name),
+        check_output(args.output or RECORDS / f"{name}.json", args.force),
+        args.jobs,
+        args.force,
+        progress,
+    )
+    print(study.table(record))
+    return 0
+
+
 def _rows(args: argparse.Namespace, known: Iterable[str]) -> list[str]:
     """Those asked for, all by default."""
     rows = list(dict.fromkeys(args.rows or known))
@@ -157,6 +200,11 @@ STUDIES = {
         "train a cipher's decryption network by each loss, and judge each on the test images",
         _declare_losses,
         _run_losses,
+    ),
+    "functional-keys": (
+        "train readers without a key, and decoders that attack what they are given",
+        _declare_functional,
+        _run_functional,
     ),
     "reader-cost": (
         "time reading ciphertext beside reading plaintext and decrypting first, in memory and from files",

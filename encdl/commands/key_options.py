@@ -40,13 +40,16 @@ class Part(argparse.Action):
         setattr(namespace, self.dest, replace(source, **{self.part: value}))
 
 
-def add_key(parser: argparse.ArgumentParser, text: str = "key or grant file", prefix: str = "") -> None:
+def add_key(parser: argparse.ArgumentParser, text: str = "key or grant file", prefix: str = "") -> Group:
     """Add `--key`, `--key-env` and where the passphrase comes from; all of it ends up in one `KeySource`.
 
     Args:
         parser: of the verb.
         text: what the key is for.
         prefix: "new-" for the options of a second key; the argument is then `new_key`.
+
+    Returns:
+        The group of which one option must be given; another that stands for a key may go into it.
     """
     dest = f"{prefix}key".replace("-", "_")
     place = parser.add_mutually_exclusive_group(required=True)
@@ -63,6 +66,7 @@ def add_key(parser: argparse.ArgumentParser, text: str = "key or grant file", pr
         help="environment variable that holds what the file would hold",
     )
     add_passphrase(parser, "the passphrase, if the key is locked with one (default: ask)", prefix)
+    return place
 
 
 def add_key_file(parser: argparse.ArgumentParser, text: str) -> None:

@@ -7,6 +7,7 @@ import os
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
+from encdl.commands import functional_keys
 from encdl.commands.common import add_output, open_key
 from encdl.commands.key_options import Part, add_key, add_key_file, add_passphrase
 from encdl.files import container
@@ -109,7 +110,7 @@ class KeyInfo:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Add the verb's arguments."""
-        add_key_file(parser, "key or grant file")
+        add_key_file(parser, "key, grant or functional key file")
         add_passphrase(parser, "the passphrase, if it is locked with one (default: ask)")
         parser.add_argument(
             "--issuer",
@@ -121,9 +122,12 @@ class KeyInfo:
     @staticmethod
     def run(args: argparse.Namespace) -> int:
         """Print it; fail afterwards if it is not the issuer's."""
+        if functional_keys.is_one(args.key.files[0]):
+            _print_lines(functional_keys.describe(args.key.files[0], args.issuer))
+            return 0
         opener = args.key.load(args.key.ask)
         issuer = None if args.issuer is None else open_key(KeySource(path=args.issuer))
-        print("\n".join(f"{name:<9}{value}" for name, value in _describe(opener)))
+        _print_lines(_describe(opener))
         if issuer is None:
             return 0
         if not isinstance(opener, Grant) or not issuer.has_issued(opener):
@@ -136,7 +140,7 @@ class KeyInfo:
 
 
 class MakeGrant:
-    """`encdl grant`: a derived key that opens one study or one file, and nothing else."""
+    """`encdl grant`: a derived key that opens one study or one file, or a functional key for one reader."""
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +149,7 @@ class MakeGrant:
         scope = parser.add_mutually_exclusive_group(required=True)
         scope.add_argument("--study", metavar="S", help="open every file of this study, also future ones")
         scope.add_argument("--file", type=Path, metavar="F", help="open this .encdl file only")
+        functional_keys.add_arguments(parser, scope)
         end = parser.add_mutually_exclusive_group()
         end.add_argument(
             "--expires",
@@ -159,9 +164,14 @@ class MakeGrant:
     def run(args: argparse.Namespace) -> int:
         """Derive the grant and save it."""
         end = _end(args.expires, args.days)
+        functional_keys.check_arguments(args)
         opener = open_key(args.key)
         atomic.check_output(args.output, args.force)
-        atomic.different_files(args.output, *args.key.files, *([args.file] if args.file else []))
+        atomic.different_files(
+            args.output, *args.key.files, *filter(None, (args.file, args.scan, args.reader, args.sign))
+        )
+        if args.reader is not None:
+            return functional_keys.make(args, opener, end)
         if args.study is not None:
             grant = _for_study(opener, args.study, end)
             what = f"study {args.study!r}"
@@ -176,6 +186,10 @@ class MakeGrant:
             f"{args.output}: grant for {what} under key {grant.key_id}{until}. Whoever holds it can open that."
         )
         return 0
+
+
+def _print_lines(lines: list[tuple[str, str]]) -> None:
+    print("\n".join(f"{name:<9}{value}" for name, value in lines))
 
 
 def _for_study(opener: Key | Grant, study: str, end: datetime | None) -> Grant:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from encdl.commands import functional_keys
 from encdl.commands.common import (
     add_output,
     add_reader,
@@ -25,13 +26,14 @@ from encdl.commands.many_files import (
 )
 from encdl.files import container
 from encdl.files.folders import Source
+from encdl.keys.functional import FunctionalKey
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
 from encdl.utils.errors import EncdlError, UsageError
 from encdl.utils.lazy import without
 
 if TYPE_CHECKING:
-    from encdl.keys.key import Opener
+    from encdl.readers.functional_files import FunctionalPredictor
     from encdl.readers.predictor import Answer, Predictor
 
 FORMATS = ("png", "nii")
@@ -46,13 +48,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=".encdl files, or folders: all .encdl files below them, sorted by name",
     )
-    add_key(parser)
+    key = add_key(parser)
+    key.add_argument(
+        "--functional-key",
+        type=Path,
+        metavar="FKEY",
+        help="instead of a key: what `encdl grant --reader` made for FILE and this reader, which shows the reader's "
+        "first layer and nothing else; or a folder of them, NAME.fkey for NAME.encdl",
+    )
+    parser.add_argument(
+        "--server-key",
+        type=Path,
+        metavar="PUB",
+        help="refuse functional keys that were not signed with this public key's signing key",
+    )
+    parser.add_argument(
+        "--owner-key", type=Path, metavar="PUB", help="refuse files that their owner did not sign, likewise"
+    )
     parser.add_argument(
         "--reader",
         type=Path,
         required=True,
         metavar="CKPT",
-        help="checkpoint of a classifier or segmenter, trained on ciphertext with the key, or on plaintext",
+        help="checkpoint of a classifier or segmenter, trained on ciphertext with the key, or on plaintext; for a "
+        "functional key, on view Functional",
     )
     add_output(
         parser,
@@ -76,16 +95,24 @@ def run(args: argparse.Namespace) -> int:
     from encdl.files import file_names  # noqa: PLC0415
 
     sources = gather(args.paths, file_names.is_container, f"{container.SUFFIX} file")
-    opener = open_key(args.key)
-    inputs = [*args.key.files, args.reader, *(source.path for source in sources)]
+    keys = functional_keys.keys_of(args, sources)
+    opener: Any = None if keys is not None else open_key(args.key)
+    files = args.key.files if keys is None else [keys[source.path] for source in sources]
+    inputs = [*files, args.reader, *(source.path for source in sources)]
     if args.output is not None:
         atomic.different_files(args.output, *inputs)
     with one_line_warnings(ignore=WeakPlanesWarning):  # too late to tell: the files are what they are
         # MONAI imports whatever it finds; that takes longer than an image does.
         with without("mlflow", "matplotlib.pyplot", "pandas"):
-            predictor = load_reader(args, args.reader)
-        reading = _Reading(sources, predictor, opener)
-        if predictor.per_pixel:
+            if keys is None:
+                keyed = load_reader(args, args.reader)
+                reading = _Reading(sources, keyed, lambda path: keyed.read(path, opener))
+            else:
+                keyless = functional_keys.load_reader(args)
+                reading = _Reading(
+                    sources, keyless, lambda path: keyless.read(path, FunctionalKey.load(keys[path]))
+                )
+        if reading.predictor.per_pixel:
             _write_masks(args, reading, inputs)
         else:
             _write_table(args, reading)
@@ -95,8 +122,13 @@ def run(args: argparse.Namespace) -> int:
 class _Reading:
     """Goes through the files with a progress bar, tells of each that cannot be read, and counts them."""
 
-    def __init__(self, sources: Sequence[Source], predictor: Predictor, opener: Opener) -> None:
-        self.sources, self.predictor, self.opener = sources, predictor, opener
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        predictor: Predictor | FunctionalPredictor,
+        read: Callable[[Path], Answer],
+    ) -> None:
+        self.sources, self.predictor, self._answer = sources, predictor, read
         self._failures, self.read = Failures(), 0
 
     def __iter__(self) -> Iterator[tuple[Source, Answer]]:
@@ -107,7 +139,7 @@ class _Reading:
             self.sources, unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr
         ):
             try:
-                answer = self.predictor.read(source.path, self.opener)
+                answer = self._answer(source.path)
             except EncdlError as error:
                 self._failures.tell(source.path, error)
                 continue

@@ -1,6 +1,7 @@
 """Networks that read ciphertext (and what they are compared with), usable from plain PyTorch."""
 
 from encdl.readers.backbones import BACKBONES, Backbone, MonaiNet
+from encdl.readers.functional import FunctionalStem
 from encdl.readers.keyless_stems import KeylessStem, PositionalStem
 from encdl.readers.reader import READER_KEY, LoadedReader, NoReaderError, Reader, create, keyed, load
 from encdl.readers.sliding_window import read_windows
@@ -10,6 +11,7 @@ __all__ = [
     "BACKBONES",
     "READER_KEY",
     "Backbone",
+    "FunctionalStem",
     "KeyedStem",
     "KeylessStem",
     "LoadedReader",

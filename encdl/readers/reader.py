@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from encdl.keys.planes import PlaneSpec
 from encdl.readers.backbones import BACKBONES, Backbone
+from encdl.readers.functional import FunctionalStem
 from encdl.readers.keyless_stems import KeylessStem, PositionalStem
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
 from encdl.utils.errors import EncdlError, UsageError, WeightsError
 
-STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem]] = {
-    stem.__name__: stem for stem in (PlainStem, KeyedStem, KeylessStem, PositionalStem)
+STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem | FunctionalStem]] = {
+    stem.__name__: stem for stem in (PlainStem, KeyedStem, KeylessStem, PositionalStem, FunctionalStem)
 }
 """Stems by the name that a checkpoint keeps."""
 

@@ -20,6 +20,8 @@ TRAINING = frozenset({"fit", "validate", "test", "submit", "sweep", "experiment"
 """Verbs that take a recipe of a training."""
 OTHERS = ("audit", "evaluate")
 """Verbs that take recipes of their own, named after them."""
+STUDIES = ("functional-",)
+"""Beginnings of names of recipes that `experiment` alone takes."""
 VERBS = TRAINING.union(OTHERS)
 MERGING = frozenset({"fit", "validate", "test"})
 """Verbs that take several files, later ones over earlier ones."""
@@ -39,7 +41,8 @@ def names(verb: str) -> list[str]:
     known = sorted(path.stem for path in folder().glob("*.yaml"))
     if verb in OTHERS:
         return [name for name in known if name.startswith(verb)]
-    return [name for name in known if not name.startswith(OTHERS)]
+    left_out = OTHERS if verb == "experiment" else (*OTHERS, *STUDIES)
+    return [name for name in known if not name.startswith(left_out)]
 
 
 def path_of(name: str, verb: str) -> Path:

@@ -84,7 +84,7 @@ def test_wrong_inputs_of_grant(run: Run, scan: Path) -> None:
     failed(run(*grant, "--study", "", "-o", "g"), "name a study")
     failed(run(*grant, "--study", "a\nb", "-o", "g"), "control characters")
     failed(run(*grant, "--study", "S"), "required: -o/--output")
-    failed(run(*grant, "-o", "g"), "one of the arguments --study --file is required")
+    failed(run(*grant, "-o", "g"), "one of the arguments --study --file --reader is required")
     failed(run(*grant, "--study", "S", "--file", scan, "-o", "g"), "not allowed with")
     failed(run(*grant, "--study", "S", "-o", "k.key"), "k.key: exists already")
     failed(run(*grant, "--study", "S", "-o", "k.key", "--force"), "same file as the input k.key")

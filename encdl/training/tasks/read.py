@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from encdl.ciphers.channel import stored
 from encdl.ciphers.damage import Damage
@@ -153,7 +154,7 @@ class ReadTask(CipherTask):
         sight = self.view.train(self.cipher, image, keys)
         loss = self.loss(self.reader(sight.picture, sight.mask), batch)
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
-        return loss
+        return loss + self.view.penalty(self.reader, sight)
 
     def judge(self, stage: Stage, batch: ImageBatch, number: int) -> None:
         """Collect the figures of every row; of the test split as `FIGURE/ROW/DAMAGE`, too, after each of `damages`."""
@@ -206,4 +207,11 @@ class ReadTask(CipherTask):
         """The image and what the reader is shown of it."""
         image = batch["image"]
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
-        return {"plain": image, self.view.row: rows[self.view.row].picture}
+        return {"plain": image, self.view.row: self._shown(rows[self.view.row], image)}
+
+    def _shown(self, sight: Sight, image: Tensor) -> Tensor:
+        """What the panel shows of it, as large as the image."""
+        shown = self.view.shown(self.reader, sight)
+        if shown.shape == image.shape:
+            return shown
+        return F.interpolate(shown.float(), image.shape[2:]).to(torch.uint8)

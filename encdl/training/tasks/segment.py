@@ -103,7 +103,7 @@ class SegmentTask(ReadTask):
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
         columns = {
             "plain": image,
-            self.view.row: rows[self.view.row].picture,
+            self.view.row: self._shown(rows[self.view.row], image),
             "truth": overlaid(image, batch["mask"]),
         }
         for row, name in ((self.view.row, "prediction"), ("wrong_key", "prediction, wrong key")):

@@ -9,13 +9,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from encdl.ciphers.base import Cipher
 from encdl.data.base import DataSpec
-from encdl.readers import KeyedStem, KeylessStem, PlainStem, PositionalStem, Stem
+from encdl.readers import FunctionalStem, KeyedStem, KeylessStem, PlainStem, PositionalStem, Reader, Stem
+from encdl.readers.functional import Form
 from encdl.training.tasks.random_damage import RandomDamage
 
 HALF_DAMAGED = RandomDamage(intact=0.5)
@@ -86,6 +89,14 @@ class View(ABC):
     def damaged(self, cipher: Cipher, image: Tensor, keys: Keys, harm: Harm) -> dict[str, Sight]:
         """What it is judged on after damage, by name of the row; none by default."""
         return {}
+
+    def penalty(self, reader: Reader, sight: Sight) -> Tensor:
+        """What training adds to the task's loss; nothing by default."""
+        return sight.picture.new_zeros((), dtype=torch.float32)
+
+    def shown(self, reader: Reader, sight: Sight) -> Tensor:
+        """What a panel shows of it: uint8 (B, C, H, W)."""
+        return sight.picture
 
 
 class Ciphertext(View):
@@ -240,3 +251,68 @@ class FixedKey(View):
         """Under the one key, and under another."""
         other = Sight(cipher.encrypt(image, keys.fixed("wrong key")))
         return super().rows(cipher, image, keys) | {"wrong_key": other}
+
+
+class Functional(View):
+    """What a host without a key sees of a file by a functional key: W of the image, and nothing else.
+
+    Nothing is encrypted: the difference of ciphertext and mask, each convolved, is W of the image exactly
+    (`encdl.readers.functional`).
+
+    Args:
+        outputs: Numbers that W gives at each place of its grid.
+        kernel: Side of W's windows in pixels; the longer side of the image by 0.
+        stride: From window to window.
+        form: What W is taken of: the container's reading layer, or the ciphertext itself.
+        adversary: Weight of the decoder that W is trained against.
+        noise: Standard deviation, in levels, of what the key server adds to the pixels, one draw a file.
+        size: Height and width of the reading layer; the data set's own by 0. Classifiers alone may have another.
+        width: Channels of the stem's features.
+        expand: How many times as high and wide as the grid the features are; the stride by 0.
+    """
+
+    row: ClassVar[str] = "functional"
+
+    def __init__(
+        self,
+        outputs: int = 4,
+        kernel: int = 8,
+        stride: int = 8,
+        form: Form = "layer",
+        adversary: float = 0.1,
+        noise: float = 0.0,
+        size: int = 0,
+        width: int = 16,
+        expand: int = 0,
+    ) -> None:
+        super().__init__(FunctionalStem)
+        self.settings: dict[str, Any] = {
+            "outputs": outputs, "kernel": kernel, "stride": stride, "form": form, "width": width, "expand": expand,
+            "adversary": adversary,
+        }  # fmt: skip
+        self.noise, self.size = noise, size
+
+    def stem_for(self, spec: DataSpec) -> Stem:
+        """The stem for the reading layer of these images."""
+        size = (self.size, self.size) if self.size else (spec.height, spec.width)
+        return self.stem(spec.channels, size, **self.settings)
+
+    def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
+        """The levels of the reading layer, with the key server's noise: W of them is all that the reader takes."""
+        levels = image.float()
+        if self.size:
+            levels = F.interpolate(levels, (self.size, self.size), mode="area").round()
+        if self.noise:
+            draw = torch.randn(levels.shape, generator=keys.generator("noise"))
+            levels = levels + (draw * self.noise).round().to(levels.device)
+        return Sight(levels)
+
+    def penalty(self, reader: Reader, sight: Sight) -> Tensor:
+        """The adversary's: see `FunctionalStem.penalty`."""
+        assert isinstance(reader.stem, FunctionalStem)
+        return reader.stem.penalty(sight.picture)
+
+    def shown(self, reader: Reader, sight: Sight) -> Tensor:
+        """What the adversary makes of it, or black if there is none."""
+        assert isinstance(reader.stem, FunctionalStem)
+        return reader.stem.rebuilt(sight.picture)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from encdl.ciphers import weights
 from encdl.ciphers.base import Cipher
 from encdl.ciphers.damage import SaltPepper
+from encdl.data.base import DataSpec
 from encdl.keys.planes import PlaneSpec
+from encdl.readers import Reader, ResNet18
 from encdl.training.tasks.key_planes import fresh_planes
 from encdl.training.tasks.random_damage import RandomDamage
 from encdl.training.tasks.views import (
     Ciphertext,
     FixedKey,
+    Functional,
     HardenedCiphertext,
     HardenedPlaintext,
     Keyless,
@@ -131,3 +135,25 @@ def test_damage_falls_on_what_travels(image: Tensor) -> None:
     )
     assert list(HardenedPlaintext().damaged(cipher, image, keys, harm)) == ["hardened_plaintext"]
     assert Keyless().damaged(cipher, image, keys, harm) == FixedKey().damaged(cipher, image, keys, harm) == {}
+
+
+@pytest.mark.parametrize("size", [0, 24])
+def test_a_functional_view_shows_the_reading_layer_and_its_adversary(image: Tensor, size: int) -> None:
+    torch.manual_seed(0)
+    view = Functional(outputs=2, kernel=6, stride=4, size=size)
+    stem = view.stem_for(DataSpec(1, *image.shape[2:]))
+    reader = Reader(stem, ResNet18(stem.width, 2, width=4, stride=1)).eval()
+    sight = view.rows(tiny_cipher(), image, TestKeys(image))["functional"]
+    wanted = F.interpolate(image.float(), (size, size), mode="area").round() if size else image.float()
+    assert torch.equal(sight.picture, wanted)
+    assert reader(sight.picture).shape == (len(image), 2)
+    assert view.shown(reader, sight).shape == wanted.shape
+    assert float(view.penalty(reader, sight).detach()) != 0
+    assert float(Plaintext().penalty(reader, sight)) == 0
+
+
+def test_noise_is_drawn_in_the_pixels_domain(image: Tensor) -> None:
+    sight = Functional(noise=4.0).train(tiny_cipher(), image, TestKeys(image))
+    noise = sight.picture - image
+    assert torch.equal(noise, noise.round())
+    assert 3.5 < float(noise.std()) < 4.5

@@ -1,0 +1,140 @@
+"""What `encdl grant`, `keyinfo` and `predict` do with functional keys."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from encdl.commands.common import usable_device
+from encdl.files.folders import Source
+from encdl.keys.functional import MAGIC, SUFFIX, FunctionalKey
+from encdl.keys.grant import utc_now
+from encdl.keys.key_source import KeySource
+from encdl.keys.signing import PublicKey, SigningKey
+from encdl.utils.errors import UsageError
+
+if TYPE_CHECKING:
+    from encdl.keys.key import Grant, Key
+    from encdl.readers.functional_files import FunctionalPredictor
+
+
+def add_arguments(parser: argparse.ArgumentParser, scope: Any) -> None:
+    """Add those of `encdl grant`; `scope` is the group of which one option must be given."""
+    scope.add_argument(
+        "--reader",
+        type=Path,
+        metavar="CKPT",
+        help="make a functional key: let this reader (trained on view Functional) read SCAN without a key",
+    )
+    parser.add_argument("scan", type=Path, nargs="?", metavar="SCAN", help="with --reader: the .encdl file")
+    parser.add_argument(
+        "--noise",
+        type=float,
+        metavar="LEVELS",
+        help="with --reader: add noise of this standard deviation to the pixels of the reading layer, one draw a file",
+    )
+    parser.add_argument(
+        "--sign",
+        type=Path,
+        metavar="KEY",
+        help="with --reader: sign it with this key (encdl keygen --signing)",
+    )
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse options that only a functional key has without --reader, and --reader without a file."""
+    if args.reader is not None and args.scan is None:
+        raise UsageError(
+            "--reader: give the .encdl file that it shall read, as in `encdl grant --reader R scan.encdl`"
+        )
+    given = {"SCAN": args.scan, "--noise": args.noise, "--sign": args.sign}
+    if args.reader is None and (alone := [name for name, value in given.items() if value is not None]):
+        raise UsageError(f"{alone[0]} is for functional keys: give --reader too, or leave it out")
+
+
+def make(args: argparse.Namespace, opener: Key | Grant, end: datetime | None) -> int:
+    """Make the functional key of one file and save it."""
+    from encdl import api  # noqa: PLC0415
+
+    signer = None if args.sign is None else SigningKey.load(args.sign, KeySource(args.sign).ask)
+    key = api.grant_functional(
+        args.scan, opener, args.reader, noise=args.noise or 0.0, signer=signer, expires=end
+    )
+    key.save(args.output, force=args.force)
+    print(
+        f"{args.output}: functional key for {args.scan} and reader {key.reader[:16]}. Whoever holds it and the file "
+        f"learns {key.count} numbers of the image."
+    )
+    return 0
+
+
+def is_one(path: Path) -> bool:
+    """Whether a file is a functional key; False if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def describe(path: Path, issuer: Path | None) -> list[tuple[str, str]]:
+    """What `encdl keyinfo` says of one.
+
+    Raises:
+        UsageError: an issuer is asked for, whose mark it does not bear.
+    """
+    if issuer is not None:
+        raise UsageError(
+            "--issuer: a functional key bears a signature, which `encdl predict --server-key` checks"
+        )
+    key = FunctionalKey.load(path)
+    end = "never" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M:%S} UTC (advisory)"
+    if key.expires is not None and key.expires <= utc_now():
+        end += ", is over"
+    return [
+        ("kind", "functional key: lets one reader read one file"),
+        ("reader", key.reader),
+        ("nonce", key.nonce.hex()),
+        ("gives", f"{key.count} numbers of the image, {key.given_bits:,} bits at most"),
+        ("noise", f"{key.noise:g} levels"),
+        ("signed", f"with {key.signer}" if key.signer else "no"),
+        ("ends", end),
+    ]
+
+
+def keys_of(args: argparse.Namespace, sources: Sequence[Source]) -> dict[Path, Path] | None:
+    """The functional key's file for each encrypted file; None where a key is given instead.
+
+    Raises:
+        UsageError: one functional key for several files, or options that only functional keys have.
+    """
+    given: Path | None = args.functional_key
+    if given is None:
+        for name in ("server_key", "owner_key"):
+            if getattr(args, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')} is for --functional-key: leave it out")
+        return None
+    if args.weights is not None or args.any_size:
+        raise UsageError("--weights and --any-size are for readers with a key: leave them out")
+    if given.is_dir():
+        return {source.path: given / source.path.with_suffix(SUFFIX).name for source in sources}
+    if len(sources) > 1:
+        raise UsageError(
+            f"--functional-key {given}: is for one file, and there are {len(sources)}: give a folder of them"
+        )
+    return {source.path: given for source in sources}
+
+
+def load_reader(args: argparse.Namespace) -> FunctionalPredictor:
+    """The reader, with the public keys that the arguments pin."""
+    from encdl import api  # noqa: PLC0415
+
+    server, owner = (
+        None if path is None else PublicKey.load(path) for path in (args.server_key, args.owner_key)
+    )
+    return api.load_functional_reader(
+        args.reader, device=usable_device(args.device), server=server, owner=owner
+    )

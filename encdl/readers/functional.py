@@ -1,0 +1,229 @@
+"""A reader's first layer for hosts without a key: a learnt integer map W of the image, on which everything else stands.
+
+The host convolves the ciphertext, the key server the mask; the difference is W x exactly (`encdl.keys.functional_map`).
+So nothing has to be encrypted in training. Two forms:
+
+- "layer": W over a reading layer in Z_2^32 (`encdl.ciphers.reading_layer`). No sum wraps, so W may average.
+- "ciphertext": W over the ciphertext itself, modulo 256; sums wrap, and are read on the circle, as cosine and sine.
+
+Whoever sees the numbers may try to rebuild the image from them. An adversary that does so is trained alongside, and W
+against it, by a reversed gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from encdl.keys.functional_map import WEIGHT_LIMIT, FunctionalMap, grid
+from encdl.readers.functional_decoder import FeatureDecoder, reversed_gradient
+from encdl.readers.stems import Stem
+from encdl.utils.errors import UsageError
+
+Form = Literal["layer", "ciphertext"]
+FORM_BITS: dict[str, int] = {"layer": 32, "ciphertext": 8}
+
+LEAST_ERROR = 1e-5
+"""Mean squared error below which the adversary gains nothing: that is 50 dB."""
+
+
+class IntegerMap(nn.Module):
+    """W with a straight-through gradient: the forward pass takes whole weights, -7 to 7.
+
+    Args:
+        channels: C of the images.
+        size: Their height and width.
+        outputs: Numbers at each place of the grid.
+        kernel: Side of a window in pixels.
+        stride: Pixels from window to window.
+        bits: Of a word.
+        spread: Standard deviation of the first weights.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, int],
+        outputs: int,
+        kernel: int,
+        stride: int,
+        bits: int,
+        spread: float = 2.0,
+    ) -> None:
+        super().__init__()
+        self.size, self.stride, self.bits = size, stride, bits
+        self.grid = grid(size, kernel, stride)
+        self.latent = nn.Parameter(torch.randn(outputs, channels, kernel, kernel) * (spread / WEIGHT_LIMIT))
+
+    @property
+    def kernel(self) -> int:
+        """Side of a window."""
+        return self.latent.shape[3]
+
+    def integers(self) -> Tensor:
+        """The weights as whole numbers in float32, with the latent weights' gradient."""
+        scaled = self.latent * WEIGHT_LIMIT
+        return scaled + (scaled.round().clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT) - scaled).detach()
+
+    def frozen(self) -> FunctionalMap:
+        """The map as host and key server compute it."""
+        weights = self.integers().detach().cpu().numpy().astype(np.int8)
+        return FunctionalMap(weights, self.stride, self.size, self.bits)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """W of levels, float32 (B, C, H, W) of whole numbers: (B, outputs, rows, columns), not yet reduced.
+
+        Sums stay below 2^24, so that float32 holds them exactly whatever the order or the precision of the inputs
+        (8 bits of a level and 4 of a weight fit bfloat16).
+        """
+        with torch.autocast(image.device.type, enabled=False):
+            return self._sums(image.float(), self.integers())
+
+    @torch.no_grad()
+    def exact(self, words: Tensor) -> Tensor:
+        """W of any words, modulo 2^bits: float64 (B, outputs, rows, columns), the numbers nearest to 0.
+
+        Args:
+            words: (B, C, H, W) of any type, whole numbers from 0 to 2^bits - 1.
+        """
+        ring = float(1 << self.bits)
+        with torch.autocast(words.device.type, enabled=False):
+            return centred(self._sums(words.double(), self.integers().double()), ring)
+
+    def _sums(self, image: Tensor, weights: Tensor) -> Tensor:
+        if image.ndim != 4 or image.shape[1:] != (weights.shape[1], *self.size):
+            raise UsageError(
+                f"this reader takes images of {weights.shape[1]} x {self.size[0]} x {self.size[1]} (C x H x W), not "
+                f"{tuple(image.shape[1:])}"
+            )
+        below, right = (
+            max(0, (count - 1) * self.stride + self.kernel - side)
+            for count, side in zip(self.grid, self.size, strict=True)
+        )
+        padded = F.pad(image, (0, right, 0, below))
+        # A product of matrices, not a convolution: no library takes a transform for it that rounds.
+        taps = F.unfold(padded, self.kernel, stride=self.stride)
+        sums = torch.matmul(weights.flatten(1), taps)
+        rows = (padded.shape[2] - self.kernel) // self.stride + 1
+        return sums.view(*sums.shape[:2], rows, -1)[:, :, : self.grid[0], : self.grid[1]]
+
+
+def centred(numbers: Tensor, ring: float) -> Tensor:
+    """Whole numbers as those nearest to 0 with the same remainder: -ring/2 to ring/2 - 1."""
+    return torch.remainder(numbers + ring / 2, ring) - ring / 2
+
+
+class FunctionalStem(Stem):
+    """Reads W of an image, and nothing else of it: see the module's text.
+
+    Args:
+        channels: C of the images.
+        size: Their height and width.
+        outputs: Numbers that W gives at each place of its grid.
+        kernel: Side of its windows in pixels; the longer side of the image by 0.
+        stride: From window to window.
+        form: What W is taken of.
+        width: Channels of the result.
+        expand: How many times as high and wide as the grid the result is; the stride by 0, so that it is as large as
+            the image, and backbones keep their settings.
+        adversary: Weight of the decoder that W is trained against; 0 trains none.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, int],
+        outputs: int = 4,
+        kernel: int = 8,
+        stride: int = 8,
+        form: Form = "layer",
+        width: int = 16,
+        expand: int = 0,
+        adversary: float = 0.0,
+    ) -> None:
+        if form not in FORM_BITS:
+            raise UsageError(f"form of a functional reader is layer or ciphertext, not {form!r}")
+        if min(outputs, stride) < 1 or min(kernel, expand, adversary) < 0:
+            raise UsageError(
+                "outputs and stride of a functional reader are 1 or more, kernel, expand and adversary 0 or more"
+            )
+        kernel, expand = kernel or max(size), expand or stride
+        inputs = outputs * (2 if form == "ciphertext" else 1)
+        super().__init__(channels, inputs if expand == 1 else width, width)
+        self.size, self.form, self.expand, self.adversary = (
+            (int(size[0]), int(size[1])),
+            form,
+            expand,
+            adversary,
+        )
+        self.map = IntegerMap(channels, self.size, outputs, kernel, stride, FORM_BITS[form])
+        self.map.frozen()  # refuses what no map can be
+        self.scale = nn.BatchNorm2d(inputs, affine=False)
+        self.spread = nn.ConvTranspose2d(inputs, width, expand, expand) if expand > 1 else nn.Identity()
+        self.decoder = FeatureDecoder(inputs, channels, self.size, kernel, stride) if adversary else None
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments but `channels`."""
+        return {
+            "size": list(self.size),
+            "outputs": self.map.latent.shape[0],
+            "kernel": self.map.kernel,
+            "stride": self.map.stride,
+            "form": self.form,
+            "width": self.width,
+            "expand": self.expand,
+            "adversary": self.adversary,
+        }
+
+    def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
+        """The convolution of W's numbers."""
+        return self._convolved(self.seen(image))
+
+    def seen(self, image: Tensor) -> Tensor:
+        """All that a host learns of images, as the network takes it: float32 (B, inputs, rows, columns)."""
+        return self._points(self.map(image))
+
+    def read(self, numbers: Tensor, level_bits: int = 8) -> Tensor:
+        """The stem's result from the numbers of W: what a host computes.
+
+        Args:
+            numbers: what W makes of the ciphertext minus what it makes of the mask, whole numbers of any type.
+            level_bits: of a level; a reading layer may have finer ones than the 8-bit images of training.
+        """
+        reduced = centred(numbers.double(), float(1 << self.map.bits)).float()
+        features: Tensor = F.relu(self.norm(self._convolved(self._points(reduced, level_bits))))
+        return features
+
+    @torch.no_grad()
+    def rebuilt(self, image: Tensor) -> Tensor:
+        """What the adversary makes of images that it sees W of: uint8 (B, C, H, W); black without one."""
+        if self.decoder is None:
+            return torch.zeros_like(image, dtype=torch.uint8)
+        levels: Tensor = (self.decoder(self.seen(image)).float() + 0.5) * 255.0
+        return levels.round().clamp(0, 255).to(torch.uint8)
+
+    def penalty(self, image: Tensor) -> Tensor:
+        """Logarithm of the adversary's error; falls for the adversary, and rises for W, times its weight: a scalar."""
+        if self.decoder is None:
+            return torch.zeros((), device=image.device)
+        rebuilt = self.decoder(reversed_gradient(self.seen(image), self.adversary))
+        error = F.mse_loss(rebuilt.float(), image.float() / 255.0 - 0.5)
+        return error.clamp(min=LEAST_ERROR).log()
+
+    def _points(self, numbers: Tensor, level_bits: int = 8) -> Tensor:
+        if self.form == "layer":
+            return numbers / (2.0**level_bits - 1)
+        angle = centred(numbers, 256.0) * (2.0 * math.pi / 256.0)  # its gradient is that of the numbers
+        return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+    def _convolved(self, points: Tensor) -> Tensor:
+        spread = self.spread(self.scale(points))
+        if self.expand > 1:
+            spread = F.relu(spread[..., : self.size[0], : self.size[1]])
+        result: Tensor = self.convolution(spread)
+        return result

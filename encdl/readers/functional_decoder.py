@@ -1,0 +1,93 @@
+"""A network that rebuilds images from the numbers of a functional map: adversary in training, attack after it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SHRINK = 4
+"""The body works at this part of the resolution, on stacks of neighbouring pixels."""
+
+
+class FeatureDecoder(nn.Module):
+    """Numbers to the image plane by a learnt transpose of W, then residual dilated convolutions.
+
+    Args:
+        inputs: Numbers at each place of the grid.
+        channels: C of the image.
+        size: Height and width of the image.
+        kernel: Of W.
+        stride: Of W.
+        planes: Planes of the image's size that the numbers are projected onto.
+        width: Channels of the body.
+        blocks: Residual blocks, dilated 1, 2, 4, 1, ...
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        size: tuple[int, int],
+        kernel: int,
+        stride: int,
+        planes: int = 4,
+        width: int = 64,
+        blocks: int = 3,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.norm = nn.BatchNorm2d(inputs, affine=False)
+        self.back = nn.ConvTranspose2d(inputs, channels + planes, kernel, stride)
+        self.first = nn.Conv2d((channels + planes) * SHRINK**2, width, 3, padding=1)
+        self.blocks = nn.ModuleList(_Block(width, (1, 2, 4)[number % 3]) for number in range(blocks))
+        self.last = nn.Conv2d(width, channels * SHRINK**2, 3, padding=1)
+        self.channels = channels
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """float32 (B, inputs, rows, columns) to an image of levels -1/2 to 1/2, (B, C, H, W)."""
+        height, width = self.size
+        back = self.back(self.norm(numbers))
+        below, right = (
+            -(-side // SHRINK) * SHRINK - own for side, own in zip(self.size, back.shape[2:], strict=True)
+        )
+        back = F.pad(back, (0, right, 0, below))
+        hidden = self.first(F.pixel_unshuffle(back, SHRINK))
+        for block in self.blocks:
+            hidden = block(hidden)
+        image: Tensor = back[:, : self.channels] + F.pixel_shuffle(self.last(F.relu(hidden)), SHRINK)
+        return image[..., :height, :width]
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        result: Tensor = hidden + self.body(hidden)
+        return result
+
+
+class _Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(context: object, value: Tensor, weight: float) -> Tensor:
+        context.weight = weight  # type: ignore[attr-defined]
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(context: object, gradient: Tensor) -> tuple[Tensor, None]:
+        return -context.weight * gradient, None  # type: ignore[attr-defined]
+
+
+def reversed_gradient(value: Tensor, weight: float) -> Tensor:
+    """The value itself; its gradient comes back with the opposite sign, times `weight` (arXiv:1409.7495)."""
+    result: Tensor = _Reversed.apply(value, weight)  # type: ignore[no-untyped-call]
+    return result
