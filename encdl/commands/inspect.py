@@ -8,9 +8,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from encdl.commands.many_files import counted, exit_code, gather, is_batch, line
+from encdl.commands.many_files import counted, exit_code, is_batch, line, tell_of
 from encdl.files import container
 from encdl.files.container import VERSION, Header, aes_wrap
+from encdl.files.folders import Left, gather
 from encdl.keys.planes import key_bits, weakness
 from encdl.utils.errors import ContainerError, EncdlError
 
@@ -36,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
 def _many(args: argparse.Namespace) -> int:
     from encdl.files import file_names  # noqa: PLC0415
 
-    sources = gather(args.paths, file_names.is_container, "encrypted file")
+    left: list[Left] = []
+    sources = gather(args.paths, file_names.is_encrypted, "encrypted file", left)
+    undone = tell_of(left, "NOT inspected")
     failed, kinds = 0, Counter[str]()
     for source in sources:
         try:
@@ -52,7 +55,7 @@ def _many(args: argparse.Namespace) -> int:
     if not args.json:
         for kind, count in kinds.items():
             print(f"{counted(count)}: {kind}")
-    return exit_code(failed, len(sources))
+    return exit_code(failed, len(sources), undone)
 
 
 def _show(path: Path, as_json: bool) -> tuple[str, EncdlError | None]:

@@ -21,10 +21,10 @@ from encdl.commands.many_files import (
     Failures,
     counted,
     exit_code,
-    gather,
+    tell_of,
 )
 from encdl.files import container
-from encdl.files.folders import Source
+from encdl.files.folders import Left, Source, gather
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
 from encdl.utils.errors import EncdlError, UsageError
@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     """Read every file; tell of those that cannot be read, and go on."""
     from encdl.files import file_names  # noqa: PLC0415
 
-    sources = gather(args.paths, file_names.is_container, f"{container.SUFFIX} file")
+    left: list[Left] = []
+    sources = gather(args.paths, file_names.is_encrypted, f"{container.SUFFIX} file", left)
     opener = open_key(args.key)
     inputs = [*args.key.files, args.reader, *(source.path for source in sources)]
     if args.output is not None:
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
             _write_masks(args, reading, inputs)
         else:
             _write_table(args, reading)
-    return reading.end()
+    return reading.end(tell_of(left, "NOT read"))
 
 
 class _Reading:
@@ -114,13 +115,13 @@ class _Reading:
             self.read += 1
             yield source, answer
 
-    def end(self) -> int:
-        """Sum up on stderr; the exit code."""
+    def end(self, undone: int) -> int:
+        """Sum up on stderr; the exit code, of a run that left so many files alone."""
         self._failures.tell_rest()
         failed = self._failures.count
         if failed and len(self.sources) > 1:
             print(f"encdl: {failed} of {len(self.sources)} files could not be read", file=sys.stderr)
-        return exit_code(failed, len(self.sources))
+        return exit_code(failed, len(self.sources), undone)
 
 
 def _write_table(args: argparse.Namespace, reading: _Reading) -> None:

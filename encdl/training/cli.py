@@ -34,9 +34,10 @@ from encdl.training.log_reader import LogReader
 from encdl.training.parallel import check_processes, plugins_for_jobs, synchronised
 from encdl.training.resume import Preempted, ResumePoint, SeededSteps
 from encdl.training.run_folder import CHECKPOINT, run_key
-from encdl.training.signals import TakeSignals, Terminated, terminable
+from encdl.training.signals import TakeSignals
 from encdl.training.tracking import RunRecord, run_id_of, run_logger
 from encdl.utils.errors import EncdlError, UsageError
+from encdl.utils.interrupts import Terminated, terminable
 
 HARMLESS = (
     r".*isinstance\(treespec, LeafSpec\).*",
@@ -68,7 +69,6 @@ OVERVIEW = """Train. What is set most often, over what the YAML says:
 All there is, most of it Lightning's:
 """
 
-EXIT_TERMINATED = 128 + 15
 RESUME_SETTINGS = ("resume", "resume_every")
 SEE_HELP = " (see `encdl fit --help`)"
 
@@ -334,8 +334,8 @@ def _stopped(error: KeyboardInterrupt) -> int:
     if getattr(rank_zero_only, "rank", 0):
         return 0
     if isinstance(error, Terminated):
-        print("encdl: ended by SIGTERM", file=sys.stderr, flush=True)
-        return EXIT_TERMINATED
+        print(f"encdl: ended by {error.name}", file=sys.stderr, flush=True)
+        return error.code
     raise error
 
 
