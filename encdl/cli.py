@@ -156,6 +156,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")  # a file's name may hold bytes that the terminal cannot show
     try:
+        os.getcwd()
+    except OSError:
+        print("encdl: error: the working directory was removed: go to another one first", file=sys.stderr)
+        return EXIT_ERROR
+    try:
         with terminable():
             return _dispatch(sys.argv[1:] if argv is None else argv)
     except Terminated as error:

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from encdl.commands.common import file_name
 from encdl.commands.many_files import counted, exit_code, is_batch, line, tell_of
 from encdl.files import container
 from encdl.files.container import VERSION, Header, aes_wrap
@@ -19,7 +20,7 @@ from encdl.utils.errors import ContainerError, EncdlError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
-        "paths", type=Path, nargs="+", metavar="PATH", help=".encdl files, or folders of them"
+        "paths", type=file_name, nargs="+", metavar="PATH", help=".encdl files, or folders of them"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a file, each on one line")
 

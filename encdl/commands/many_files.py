@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from encdl.commands.common import file_name
 from encdl.files import folders
 from encdl.files.folders import Done, Left, Progress, Source, Work
 from encdl.utils.errors import UsageError, WrongKeyError, explain, without_secrets
@@ -26,7 +27,7 @@ QUIET_S = 2.0
 
 def add_paths(parser: argparse.ArgumentParser, text: str) -> None:
     """Add `PATH...` and `--jobs`."""
-    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help=text)
+    parser.add_argument("paths", type=file_name, nargs="+", metavar="PATH", help=text)
     parser.add_argument(
         "--jobs",
         type=_at_least_one,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from encdl.commands.common import (
     add_output,
     add_reader,
+    file_name,
     load_reader,
     one_line_warnings,
     open_key,
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
         "paths",
-        type=Path,
+        type=file_name,
         nargs="+",
         metavar="FILE",
         help=".encdl files, or folders: all .encdl files below them, sorted by name",
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_key(parser)
     parser.add_argument(
         "--reader",
-        type=Path,
+        type=file_name,
         required=True,
         metavar="CKPT",
         help="checkpoint of a classifier or segmenter, trained on ciphertext with the key, or on plaintext",

@@ -108,13 +108,11 @@ def gather(
     left = [] if left is None else left
     for path in paths:
         named = [Source(path, Path(path.name))]
-        inside = list(_inside(path, wanted, left)) if path.is_dir() else named
-        if not inside:
+        inner = list(inside(path, wanted, left)) if path.is_dir() else named
+        if not inner:
             unread = [f"; {each.path}: {each.why}" for each in left if each.undone][:1]
             raise UsageError(f"{path}: there is no {what} in this folder or below it{''.join(unread)}")
-        for source in sorted(
-            inside, key=lambda source: source.path.is_symlink()
-        ):  # a file before links to it
+        for source in sorted(inner, key=lambda source: source.path.is_symlink()):  # a file before links to it
             found.setdefault(source.path.resolve(), source)
     return list(found.values())
 
@@ -131,7 +129,8 @@ def check_names(sources: Sequence[Source]) -> None:
             )
 
 
-def _inside(folder: Path, wanted: Callable[[Path], bool], left: list[Left]) -> Iterator[Source]:
+def inside(folder: Path, wanted: Callable[[Path], bool], left: list[Left]) -> Iterator[Source]:
+    """The files in a folder and below that are wanted, sorted by name; `left` takes all else, and why it is left."""
     root = folder.resolve()
 
     def unreadable(error: OSError) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import yaml
 from jsonargparse import ActionYesNo, DefaultHelpFormatter, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -36,6 +37,7 @@ from encdl.training.resume import Preempted, ResumePoint, SeededSteps
 from encdl.training.run_folder import CHECKPOINT, hold, run_key
 from encdl.training.signals import TakeSignals
 from encdl.training.tracking import RunRecord, run_id_of, run_logger
+from encdl.utils import recipes
 from encdl.utils.errors import EncdlError, UsageError
 from encdl.utils.interrupts import Terminated, terminable
 from encdl.utils.messages import warn
@@ -71,6 +73,7 @@ All there is, most of it Lightning's:
 """
 
 RESUME_SETTINGS = ("resume", "resume_every")
+RECIPE_PARTS = frozenset({"model", "data", "trainer", "seed_everything"})
 ORDER_SETTINGS = ("batch_size", "repeats", "seed")
 """Of the data: what the place of a run among its images counts in."""
 SEE_HELP = " (see `encdl fit --help`)"
@@ -427,6 +430,7 @@ def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_telling)
     refuse_secrets(argv)
+    check_recipes(argv)
     class_names.import_offered()
     try:
         return kind(argv)
@@ -456,6 +460,23 @@ def refuse_secrets(argv: Sequence[str]) -> None:
             continue
         if secret:
             raise UsageError(f"{path}: is a key or grant file: training takes none, its keys are drawn anew")
+
+
+def check_recipes(argv: Sequence[str]) -> None:
+    """Refuse a file that is no recipe, before a library reads and quotes it."""
+    for option, word in zip(argv, [*argv[1:], ""], strict=True):
+        value = word if option == recipes.FILE else option.removeprefix(f"{recipes.FILE}=")
+        path = Path(value)
+        if value == option or not path.is_file():
+            continue
+        try:
+            known = not RECIPE_PARTS.isdisjoint(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
+            known = False
+        if not known:
+            raise UsageError(
+                f"{path}: is no recipe, a YAML file with {', '.join(sorted(RECIPE_PARTS))} ({recipes.FILE})"
+            )
 
 
 def shorten(message: str) -> str:
