@@ -21,10 +21,10 @@ from encdl.utils.lazy import need
 class ClassFolder(ImageFolder):
     """Labelled images: `FOLDER/CLASS/…`, or `FOLDER/train/CLASS/…` and the same for `val` and `test`.
 
-    Splits may also be called `Training`, `Testing` and the like. The sub-folders' names are the classes, in the order of the alphabet. Images are read as by `ImageFolder`; but as
-    a label is about the whole image, none is cut: each is resized until it fits `size`, and padded with black. Where
-    the splits are not given as folders, each class is split by itself, so that every split has all of them; `group`
-    works across classes, as one patient may be in two.
+    Splits may also be called `Training`, `Testing` and the like. The sub-folders' names are the classes, in the order
+    of the alphabet. Images are read as by `ImageFolder`; but as a label is about the whole image, none is cut: each is
+    resized until it fits `size`, and padded with black. Where the splits are not given as folders, each class is split
+    by itself, so that every split has all of them; `group` works across classes, as one patient may be in two.
 
     Args:
         folder: Where the classes' folders are.

@@ -115,15 +115,15 @@ class RunLogger(MLFlowLogger):
         self._mlflow_client = Held(self._mlflow_client)
         self.tags = {**(self.tags or {}), **process_tags()}  # from its first moment on, whatever ends it then
         self._join(os.environ.get(PARENT_VARIABLE))
-        if run_id is None:
-            with contextlib.suppress(mlflow.exceptions.MlflowException):
-                # It is there already; or else trainings that start at once would all make it, and one would fail.
-                self._mlflow_client.create_experiment(self._experiment_name, artifacts)
 
     @property
     def experiment(self) -> Any:
         """MLflow's client, which Ctrl-C does not break off; the run is begun when this is first asked for."""
         with held():
+            if not self._initialized and self._run_id is None and getattr(rank_zero_only, "rank", 0) == 0:
+                with contextlib.suppress(need("mlflow", "tracking runs").exceptions.MlflowException):
+                    # It is there already; or else trainings that start at once would all make it, and one would fail.
+                    self._mlflow_client.create_experiment(self._experiment_name, self._artifact_location)
             return super().experiment
 
     @property
