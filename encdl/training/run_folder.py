@@ -10,11 +10,10 @@ import contextlib
 import os
 import secrets
 from pathlib import Path
-from typing import IO
 
 from encdl.utils.atomic import write_bytes
 from encdl.utils.errors import OutputExistsError, UsageError
-from encdl.utils.file_lock import try_lock
+from encdl.utils.file_lock import Lock, try_lock
 
 CHECKPOINT, KEY, LOCK = "last.ckpt", "run-key", ".lock"
 RESUME_TAG = "resume_key"
@@ -23,7 +22,7 @@ EXIT_PREEMPTED = 75
 """Exit code of a run that was asked to make room and has saved its place: EX_TEMPFAIL of sysexits.h."""
 
 
-def hold(folder: str | os.PathLike[str]) -> IO[str]:
+def hold(folder: str | os.PathLike[str]) -> Lock:
     """Make the folder, and keep other trainings out of it until what this gives is closed.
 
     Raises:

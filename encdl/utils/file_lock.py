@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from encdl.utils.errors import UsageError
 
@@ -21,23 +20,38 @@ _TAKEN = {errno.EACCES, errno.EAGAIN}
 _PAUSE_S = 0.1
 
 
-def try_lock(path: Path) -> IO[str] | None:
-    """Hold a lock on a file until what this gives is closed; None if another process holds it.
+class Lock:
+    """Holds a lock until it is closed, or nobody has it any more."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    def close(self) -> None:
+        """Give it back."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    __del__ = close
+
+
+def try_lock(path: Path) -> Lock | None:
+    """A lock on a file, which is made; None if another process holds it.
 
     Processes that this one forks do not inherit it. Where the file system has no locks, all get it.
 
     Raises:
         OSError: the file cannot be made.
     """
-    stream = open(path, "a", opener=_private)  # noqa: SIM115 - it is the lock
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if fcntl is not None:
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _TAKEN:
-            stream.close()
+            os.close(descriptor)
             return None
-    return stream
+    return Lock(descriptor)
 
 
 @contextlib.contextmanager
@@ -49,13 +63,11 @@ def locked(path: Path, longest_s: float = 120.0) -> Iterator[None]:
         OSError: the file cannot be made.
     """
     end = time.monotonic() + longest_s
-    while (stream := try_lock(path)) is None:
+    while (lock := try_lock(path)) is None:
         if time.monotonic() > end:
             raise UsageError(f"{path}: another process has held this lock for {longest_s:.0f} s: end it")
         time.sleep(_PAUSE_S)
-    with stream:
+    try:
         yield
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    finally:
+        lock.close()

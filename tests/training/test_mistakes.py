@@ -52,7 +52,7 @@ def test_places_of_other_runs_are_refused(config: list[str], capfd: pytest.Captu
     for content in (b"", b"text", last.read_bytes()[:500]):
         last.write_bytes(content)
         with pytest.raises(
-            UsageError, match="last.ckpt: not a checkpoint of a training run, or a damaged one"
+            UsageError, match=r"last\.ckpt: not a checkpoint of a training run, or a damaged one"
         ):
             main(fit)
     capfd.readouterr()

@@ -96,5 +96,4 @@ def test_one_process_holds_a_lock(tmp_path: Path) -> None:
         hold(tmp_path)
     done.set()
     process.join()
-    with hold(tmp_path):
-        pass
+    hold(tmp_path).close()
