@@ -112,7 +112,7 @@ def write(path: Path, document: Document, *, force: bool = False, suffix: str | 
     kind = format_of(path) or document.format
     named = path.name.lower()
     same = suffix is not None and (named.endswith(suffix.lower()) if suffix else kind == document.format)
-    if same or document.format == verbatim.CARRIED:
+    if (same and document.format in FORMATS) or document.format == verbatim.CARRIED:
         kind = document.format
     if not document.rest or _family(kind) != _family(document.format):
         write_new(path, document, kind, force=force)
