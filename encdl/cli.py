@@ -13,6 +13,7 @@ from typing import Any, NoReturn, cast
 from encdl import __version__
 from encdl.utils import recipes
 from encdl.utils.errors import EncdlError, explain, without_secrets
+from encdl.utils.interrupts import Terminated, terminable
 from encdl.utils.thread_waiting import wait_briefly
 
 EXIT_ERROR = 2
@@ -147,14 +148,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `encdl`; those of the process by default.
 
     Returns:
-        The exit code: 0, 2 for an error told in one line on stderr, 130 when interrupted.
+        The exit code: 0, 2 for an error told in one line on stderr, 130 when interrupted, 143 or 129 when
+        ended by SIGTERM or SIGHUP.
     """
     wait_briefly()
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")  # a file's name may hold bytes that the terminal cannot show
     try:
-        return _dispatch(sys.argv[1:] if argv is None else argv)
+        os.getcwd()
+    except OSError:
+        print("encdl: error: the working directory was removed: go to another one first", file=sys.stderr)
+        return EXIT_ERROR
+    try:
+        with terminable():
+            return _dispatch(sys.argv[1:] if argv is None else argv)
+    except Terminated as error:
+        print(f"encdl: ended by {error.name}", file=sys.stderr)
+        return error.code
     except KeyboardInterrupt:
         print("encdl: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import add_map, usable_device
+from encdl.commands.common import add_map, file_name, usable_device
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments. Those that are settings have no default here, so that a file may give them."""
     parser.add_argument(
         "--config",
-        type=Path,
+        type=file_name,
         metavar="YAML",
         help="settings, by the names of these options; options go before it; --recipe NAME takes EncDL's own, and "
         "--recipe alone lists them",
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=file_name,
         metavar="DIR",
         help="folder for audit.json, report.html and plots (default: runs/audit/CIPHER); an audit that was ended goes "
         "on there",

@@ -23,10 +23,19 @@ RECORDS = Path("experiments", "results")
 """Where result records go, below the working directory."""
 
 
+def file_name(text: str) -> Path:
+    """The type of arguments that name files; standard streams are refused, as a file "-" is hardly ever meant."""
+    if text == "-":
+        raise argparse.ArgumentTypeError(
+            "standard input and output are not used: name a file (./- for one named so)"
+        )
+    return Path(text)
+
+
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     """Add `-o` and `--force`."""
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT", required=not default, help=default or "file to write"
+        "-o", "--output", type=file_name, metavar="OUT", required=not default, help=default or "file to write"
     )
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
 

@@ -22,7 +22,7 @@ from encdl.commands.many_files import (
     single_progress,
 )
 from encdl.files import container
-from encdl.files.folders import Done, Progress, Source, to
+from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
 from encdl.utils.messages import warn
@@ -81,7 +81,8 @@ def _one(args: argparse.Namespace) -> int:
 def _many(args: argparse.Namespace) -> int:
     from encdl.files import file_names  # noqa: PLC0415
 
-    sources = find(args.paths, file_names.is_container, f"{container.SUFFIX} file")
+    left: list[Left] = []
+    sources = find(args.paths, file_names.is_encrypted, f"{container.SUFFIX} file", left)
     folder = check_folder(args.output)
     decryption = _decryption(args)
 
@@ -89,7 +90,7 @@ def _many(args: argparse.Namespace) -> int:
         return decryption.into(source, folder, force=args.force, report=to(progress))
 
     with one_line_warnings(ignore=WeakPlanesWarning):
-        return Batch(sources, args.jobs, "decrypted").run(work)
+        return Batch(sources, args.jobs, "decrypted", left).run(work)
 
 
 def _decryption(args: argparse.Namespace) -> Decryption:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from encdl.commands.many_files import (
     is_batch,
     single_progress,
 )
-from encdl.files.folders import Done, Progress, Source, to
+from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.keys.grant import study_for
 from encdl.keys.key import Grant, Key
 from encdl.keys.key_source import KeySource
@@ -40,8 +41,7 @@ if TYPE_CHECKING:
 POSTPROCESS = ("interleave", "none", "confusion", "diffusion", "both")
 NONCES = ("random", "synthetic")
 WRAPPINGS = ("none", "aes")
-NAMED = 5
-"""Files that are left alone are named up to this number, and then counted."""
+FOREIGN = "no images that EncDL reads (--carry-others seals them as they are)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +103,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--study", metavar="S", help="study that the file belongs to; anyone can read its name"
     )
+    parser.add_argument(
+        "--carry-others",
+        action="store_true",
+        help="seal every file that is no image too, as it is (DICOMDIR, reports, texts): decrypt writes it again",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -115,7 +120,7 @@ def _one(args: argparse.Namespace) -> int:
 
     path = args.paths[0]
     with one_line_warnings():
-        document = formats.load(path)
+        document = formats.load(path, carry=args.carry_others)
     output = file_names.check_container_name(args.output or file_names.container_name(path))
     opener = open_key(args.key)
     atomic.different_files(output, path, *args.key.files)
@@ -130,17 +135,26 @@ def _one(args: argparse.Namespace) -> int:
 def _many(args: argparse.Namespace) -> int:
     from encdl.files import file_names  # noqa: PLC0415
 
-    left: list[Path] = []
-    sources = find(args.paths, file_names.is_image, "image file", left)
+    left: list[Left] = []
+
+    def wanted(path: Path) -> bool:
+        kind = file_names.is_to_carry if args.carry_others else file_names.is_image
+        return kind(path) and not atomic.is_one_of(path, args.key.files)
+
+    def explained(one: Left) -> Left:
+        silent = one.undone or one.path.name.startswith(".") or file_names.is_encrypted(one.path)
+        return one if silent or atomic.is_one_of(one.path, args.key.files) else replace(one, why=FOREIGN)
+
+    sources = find(args.paths, wanted, "image file", left)
     folder = check_folder(args.output)
-    _tell_of([path for path in left if not path.name.startswith(".") and not file_names.is_container(path)])
+    left = [explained(one) for one in left]
     encryption = _encryption(args, open_key(args.key))
 
     def work(source: Source, progress: Progress) -> Done:
         return encryption.into(source, folder, force=args.force, report=to(progress))
 
     with one_line_warnings():
-        return Batch(sources, args.jobs, "encrypted").run(work)
+        return Batch(sources, args.jobs, "encrypted", left).run(work)
 
 
 def _encryption(args: argparse.Namespace, opener: Key | Grant) -> Encryption:
@@ -168,17 +182,10 @@ def _encryption(args: argparse.Namespace, opener: Key | Grant) -> Encryption:
         weights=args.weights or "default",
         device=usable_device(args.device),
     )
+    how.carry = args.carry_others
     cipher = how.codec.cipher
     if not cipher.exact:
         warn(f"cipher {cipher.name} is a baseline: it does not decrypt exactly and shows outlines")
     if args.nonce == "synthetic":
         warn("--nonce synthetic: equal images under one key and study give equal files, which shows it")
     return how
-
-
-def _tell_of(left: list[Path]) -> None:
-    """Say which files of a folder stay readable, so that nobody takes them for encrypted."""
-    if left:
-        more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
-        named = ", ".join(str(path) for path in left[:NAMED])
-        warn(f"left alone, NOT encrypted, for they are no images that EncDL reads, or links: {named}{more}")

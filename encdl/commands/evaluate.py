@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from pathlib import Path
 
-from encdl.commands.common import one_line_warnings, usable_device
+from encdl.commands.common import file_name, one_line_warnings, usable_device
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress, warn
 
@@ -16,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments. Those that are settings have no default here, so that a file may give them."""
     parser.add_argument(
         "--config",
-        type=Path,
+        type=file_name,
         metavar="YAML",
         help="settings, by the names of these options; options go before it; --recipe NAME takes EncDL's own, and "
         "--recipe alone lists them",
@@ -77,10 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="processes for classical repair (default: 0, one a core)"
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="where to write the record (JSON)")
-    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw all means with their intervals")
     parser.add_argument(
-        "--panel", type=Path, metavar="PNG", help="draw one image after every damage and repair"
+        "-o", "--output", type=file_name, metavar="OUT", help="where to write the record (JSON)"
+    )
+    parser.add_argument("--figure", type=file_name, metavar="PNG", help="draw all means with their intervals")
+    parser.add_argument(
+        "--panel", type=file_name, metavar="PNG", help="draw one image after every damage and repair"
     )
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
 

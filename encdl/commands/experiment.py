@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl.commands import reader_cost
-from encdl.commands.common import RECORDS, add_output
+from encdl.commands.common import RECORDS, add_output, file_name
 from encdl.utils import recipes
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         study.add_argument(
             "--config",
-            type=Path,
+            type=file_name,
             required=True,
             metavar="YAML",
             help="recipe of a reader, or of a cipher for `losses`, as for `encdl fit`; for `functional-keys` a file "
@@ -79,7 +79,7 @@ def _declare_trainings(parser: argparse.ArgumentParser, output: str) -> None:
         help="trainings at a time; more than 1 for a GPU with room",
     )
     parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="keeps finished trainings (default: runs/STUDY/RECIPE)"
+        "--work", type=file_name, metavar="DIR", help="keeps finished trainings (default: runs/STUDY/RECIPE)"
     )
     add_output(parser, f"the record (default: {output})")
     parser.add_argument(

@@ -8,10 +8,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from encdl.commands.many_files import counted, exit_code, gather, is_batch, line
+from encdl.commands.common import file_name
+from encdl.commands.many_files import counted, exit_code, is_batch, line, tell_of
 from encdl.files import container
 from encdl.files.container import VERSION, Header, aes_wrap
 from encdl.files.container.sections import Section
+from encdl.files.folders import Left, gather
 from encdl.keys.planes import key_bits, weakness
 from encdl.keys.signing import PublicKey
 from encdl.utils.errors import ContainerError, EncdlError
@@ -20,7 +22,7 @@ from encdl.utils.errors import ContainerError, EncdlError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
-        "paths", type=Path, nargs="+", metavar="PATH", help=".encdl files, or folders of them"
+        "paths", type=file_name, nargs="+", metavar="PATH", help=".encdl files, or folders of them"
     )
     parser.add_argument(
         "--verify-key",
@@ -45,7 +47,9 @@ def run(args: argparse.Namespace) -> int:
 def _many(args: argparse.Namespace, public: PublicKey | None) -> int:
     from encdl.files import file_names  # noqa: PLC0415
 
-    sources = gather(args.paths, file_names.is_container, "encrypted file")
+    left: list[Left] = []
+    sources = gather(args.paths, file_names.is_encrypted, "encrypted file", left)
+    undone = tell_of(left, "NOT inspected")
     failed, kinds = 0, Counter[str]()
     for source in sources:
         try:
@@ -61,7 +65,7 @@ def _many(args: argparse.Namespace, public: PublicKey | None) -> int:
     if not args.json:
         for kind, count in kinds.items():
             print(f"{counted(count)}: {kind}")
-    return exit_code(failed, len(sources))
+    return exit_code(failed, len(sources), undone)
 
 
 def _show(path: Path, as_json: bool, public: PublicKey | None) -> tuple[str, EncdlError | None]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from encdl.commands.common import file_name
 from encdl.commands.submit import ROOT
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="jobs to show (default: all)")
     parser.add_argument(
-        "--root", type=Path, default=ROOT, metavar="DIR", help=f"jobs' folders (default: {ROOT})"
+        "--root", type=file_name, default=ROOT, metavar="DIR", help=f"jobs' folders (default: {ROOT})"
     )
     parser.add_argument("--cancel", action="store_true", help="cancel the named jobs")
     parser.add_argument(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from encdl.commands.common import file_name
 from encdl.keys.key_source import KeySource, PassphraseSource
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def add_key(parser: argparse.ArgumentParser, text: str = "key or grant file", pr
     place = parser.add_mutually_exclusive_group(required=True)
     metavar = "N" if prefix else "K"
     place.add_argument(
-        f"--{prefix}key", dest=dest, action=Part, part="path", type=Path, metavar=metavar, help=text
+        f"--{prefix}key", dest=dest, action=Part, part="path", type=file_name, metavar=metavar, help=text
     )
     place.add_argument(
         f"--{prefix}key-env",
@@ -71,7 +71,7 @@ def add_key(parser: argparse.ArgumentParser, text: str = "key or grant file", pr
 
 def add_key_file(parser: argparse.ArgumentParser, text: str) -> None:
     """Add a key file as the verb's main argument; gives `key`, a `KeySource`."""
-    parser.add_argument(dest="key", action=Part, part="path", type=Path, metavar="FILE", help=text)
+    parser.add_argument(dest="key", action=Part, part="path", type=file_name, metavar="FILE", help=text)
 
 
 def add_passphrase(parser: argparse.ArgumentParser, text: str, prefix: str = "") -> Group:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 from encdl.commands import functional_keys
-from encdl.commands.common import add_output, open_key
+from encdl.commands.common import add_output, file_name, open_key
 from encdl.commands.key_options import Part, add_key, add_key_file, add_passphrase
 from encdl.files import container
 from encdl.keys import grant as grants
@@ -114,7 +114,7 @@ class KeyInfo:
         add_passphrase(parser, "the passphrase, if it is locked with one (default: ask)")
         parser.add_argument(
             "--issuer",
-            type=Path,
+            type=file_name,
             metavar="K",
             help="your key, or your grant for the study: fail unless it made this grant, with this scope and end",
         )
@@ -148,7 +148,7 @@ class MakeGrant:
         add_key(parser, "your key; for one file, a grant for its study serves too")
         scope = parser.add_mutually_exclusive_group(required=True)
         scope.add_argument("--study", metavar="S", help="open every file of this study, also future ones")
-        scope.add_argument("--file", type=Path, metavar="F", help="open this .encdl file only")
+        scope.add_argument("--file", type=file_name, metavar="F", help="open this .encdl file only")
         functional_keys.add_arguments(parser, scope)
         end = parser.add_mutually_exclusive_group()
         end.add_argument(

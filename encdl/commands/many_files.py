@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from encdl.commands.common import file_name
 from encdl.files import folders
-from encdl.files.folders import Done, Progress, Source, Work
+from encdl.files.folders import Done, Left, Progress, Source, Work
 from encdl.utils.errors import UsageError, WrongKeyError, explain, without_secrets
 from encdl.utils.messages import progress, warn
 
 EXIT_SOME_FAILED = 1
 EXIT_ALL_FAILED = 2
+NAMED = 5
+"""Files that are left alone for one reason are named up to this number, and then counted."""
 TOLD = 5
 """Of the files that the key does not open, so many are told one by one."""
 QUIET_S = 2.0
@@ -24,7 +27,7 @@ QUIET_S = 2.0
 
 def add_paths(parser: argparse.ArgumentParser, text: str) -> None:
     """Add `PATH...` and `--jobs`."""
-    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help=text)
+    parser.add_argument("paths", type=file_name, nargs="+", metavar="PATH", help=text)
     parser.add_argument(
         "--jobs",
         type=_at_least_one,
@@ -39,24 +42,32 @@ def is_batch(paths: Sequence[Path]) -> bool:
     return len(paths) > 1 or paths[0].is_dir()
 
 
-def gather(
-    paths: Sequence[Path], wanted: Callable[[Path], bool], what: str, left: list[Path] | None = None
-) -> list[Source]:
-    """As `folders.gather`; tells on stderr of links that lead out of a folder."""
-    return folders.gather(paths, wanted, what, left, warn)
-
-
 def find(
-    paths: Sequence[Path], wanted: Callable[[Path], bool], what: str, left: list[Path] | None = None
+    paths: Sequence[Path], wanted: Callable[[Path], bool], what: str, left: list[Left] | None = None
 ) -> list[Source]:
-    """The files that `gather` finds, each to be written below one output folder.
+    """The files that `folders.gather` finds, each to be written below one output folder.
 
     Raises:
         UsageError: a folder holds none, or two files would get one name below the output folder.
     """
-    found = gather(paths, wanted, what, left)
+    found = folders.gather(paths, wanted, what, left)
     folders.check_names(found)
     return found
+
+
+def tell_of(left: Sequence[Left], what: str) -> int:
+    """Name what was left out of folders, one line a reason; gives how many of them may have been meant.
+
+    Args:
+        left: what `folders.gather` left out.
+        what: was not done to it, such as "NOT encrypted".
+    """
+    undone = [one for one in left if one.undone]
+    for why in dict.fromkeys(one.why for one in undone):
+        paths = [str(one.path) for one in undone if one.why == why]
+        more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+        warn(f"left alone, {what}, {why}: {', '.join(paths[:NAMED])}{more}")
+    return len(undone)
 
 
 def check_folder(folder: Path | None) -> Path:
@@ -104,10 +115,12 @@ class Batch:
         sources: the files.
         jobs: how many to work on at the same time.
         verb: what was done to them, for the summary: "encrypted".
+        left: what else lies in the folders.
     """
 
-    def __init__(self, sources: Sequence[Source], jobs: int, verb: str) -> None:
+    def __init__(self, sources: Sequence[Source], jobs: int, verb: str, left: Sequence[Left] = ()) -> None:
         self._sources, self._jobs, self._verb = sources, min(jobs, len(sources)), verb
+        self._left = left
         self._results: list[Done] = []
         self._failures = Failures()
 
@@ -116,6 +129,7 @@ class Batch:
         from tqdm import tqdm  # noqa: PLC0415
 
         _share_cores(self._jobs)
+        undone = tell_of(self._left, f"NOT {self._verb}")
         started = time.monotonic()
         # No bar where nobody watches; `disable=None` asks whether stderr is a terminal.
         with tqdm(
@@ -130,18 +144,25 @@ class Batch:
                 else:
                     self._failures.tell(source.path, result)
         self._failures.tell_rest()
-        progress(f"encdl: {self._summary(time.monotonic() - started)}")
-        return exit_code(self._failures.count, len(self._sources))
+        progress(f"encdl: {self._summary(time.monotonic() - started, undone)}")
+        return exit_code(self._failures.count, len(self._sources), undone)
 
-    def _summary(self, seconds: float) -> str:
+    def _summary(self, seconds: float, undone: int) -> str:
         done = [result for result in self._results if not result.there]
         there = len(self._results) - len(done)
         size = sum(result.size for result in done)
         parts = [f"{counted(len(done))} {self._verb}"]
         if there:
             parts.append(f"{there} finished before")
+        carried = sum(result.carried for result in self._results)
+        if carried:
+            parts.append(f"{carried} of them no image, sealed as {'they are' if carried > 1 else 'it is'}")
         if self._failures.count:
             parts.append(f"{self._failures.count} failed")
+        if undone:
+            parts.append(f"{undone} left alone")
+        if others := len(self._left) - undone:
+            parts.append(f"{others} passed over")
         if not done:
             return f"{', '.join(parts)} ({seconds:.1f} s)"
         rate = f", {_amount(size / seconds)}/s" if seconds > 0 else ""
@@ -174,10 +195,10 @@ def line(path: Path, error: Exception) -> str:
     return without_secrets(" ".join(message.split()))
 
 
-def exit_code(failed: int, count: int) -> int:
-    """Of a run over some files: 0, 1 if some failed, 2 if all did."""
+def exit_code(failed: int, count: int, undone: int = 0) -> int:
+    """Of a run over some files: 0, 1 if some failed or something was left alone (`undone`), 2 if all failed."""
     if not failed:
-        return 0
+        return EXIT_SOME_FAILED if undone else 0
     return EXIT_SOME_FAILED if failed < count else EXIT_ALL_FAILED
 
 

@@ -12,6 +12,7 @@ from encdl.commands import functional_keys
 from encdl.commands.common import (
     add_output,
     add_reader,
+    file_name,
     load_reader,
     one_line_warnings,
     open_key,
@@ -22,10 +23,10 @@ from encdl.commands.many_files import (
     Failures,
     counted,
     exit_code,
-    gather,
+    tell_of,
 )
 from encdl.files import container
-from encdl.files.folders import Source
+from encdl.files.folders import Left, Source, gather
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
         "paths",
-        type=Path,
+        type=file_name,
         nargs="+",
         metavar="FILE",
         help=".encdl files, or folders: all .encdl files below them, sorted by name",
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reader",
-        type=Path,
+        type=file_name,
         required=True,
         metavar="CKPT",
         help="checkpoint of a classifier or segmenter, trained on ciphertext with the key, or on plaintext; for a "
@@ -94,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     """Read every file; tell of those that cannot be read, and go on."""
     from encdl.files import file_names  # noqa: PLC0415
 
-    sources = gather(args.paths, file_names.is_container, f"{container.SUFFIX} file")
+    left: list[Left] = []
+    sources = gather(args.paths, file_names.is_encrypted, f"{container.SUFFIX} file", left)
     keys = functional_keys.keys_of(args, sources)
     opener: Any = None if keys is not None else open_key(args.key)
     files = args.key.files if keys is None else [keys[source.path] for source in sources]
@@ -116,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
             _write_masks(args, reading, inputs)
         else:
             _write_table(args, reading)
-    return reading.end()
+    return reading.end(tell_of(left, "NOT read"))
 
 
 class _Reading:
@@ -146,13 +148,13 @@ class _Reading:
             self.read += 1
             yield source, answer
 
-    def end(self) -> int:
-        """Sum up on stderr; the exit code."""
+    def end(self, undone: int) -> int:
+        """Sum up on stderr; the exit code, of a run that left so many files alone."""
         self._failures.tell_rest()
         failed = self._failures.count
         if failed and len(self.sources) > 1:
             print(f"encdl: {failed} of {len(self.sources)} files could not be read", file=sys.stderr)
-        return exit_code(failed, len(self.sources))
+        return exit_code(failed, len(self.sources), undone)
 
 
 def _write_table(args: argparse.Namespace, reading: _Reading) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from encdl.commands.common import RECORDS, add_output, usable_device
+from encdl.commands.common import RECORDS, add_output, file_name, usable_device
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress
 
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the study's arguments, beside `--config`."""
     parser.add_argument(
         "--work",
-        type=Path,
+        type=file_name,
         default=Path("runs"),
         metavar="DIR",
         help="where files are written, read and removed again, for the disk is timed too (default: runs)",

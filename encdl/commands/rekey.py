@@ -22,7 +22,7 @@ from encdl.commands.many_files import (
     single_progress,
 )
 from encdl.files import container
-from encdl.files.folders import Done, Progress, Source, to
+from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.utils import atomic
 from encdl.utils.messages import warn
 
@@ -69,7 +69,8 @@ def _one(args: argparse.Namespace) -> int:
 def _many(args: argparse.Namespace) -> int:
     from encdl.files import file_names  # noqa: PLC0415
 
-    sources = find(args.paths, file_names.is_container, f"{container.SUFFIX} file")
+    left: list[Left] = []
+    sources = find(args.paths, file_names.is_encrypted, f"{container.SUFFIX} file", left)
     folder = None if args.output is None else check_folder(args.output)
     rekeying = _rekeying(args)
 
@@ -77,7 +78,7 @@ def _many(args: argparse.Namespace) -> int:
         return rekeying.into(source, folder, force=args.force, report=to(progress))
 
     with one_line_warnings():
-        return Batch(sources, args.jobs, "rekeyed").run(work)
+        return Batch(sources, args.jobs, "rekeyed", left).run(work)
 
 
 def _rekeying(args: argparse.Namespace) -> Rekeying:

@@ -6,6 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
+from encdl.commands.common import file_name
 from encdl.utils import atomic
 from encdl.utils.messages import progress
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=file_name,
         default=Path("report.html"),
         metavar="OUT",
         help="page to write (default: report.html)",

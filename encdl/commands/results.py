@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from encdl.commands.common import file_name
 from encdl.utils.errors import UsageError
 
 
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--root",
-        type=Path,
+        type=file_name,
         default=Path(),
         metavar="DIR",
         help="root of the repository: README.md, docs and experiments/results are there (default: .)",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from encdl.commands.common import file_name
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
         "folder",
-        type=Path,
+        type=file_name,
         metavar="FOLDER",
         help=f"where they go, into the sub-folders {' and '.join(FOLDERS)}; made if it is not there",
     )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from encdl.commands.common import file_name
 from encdl.utils import recipes
 from encdl.utils.messages import progress
 
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
         "--config",
-        type=Path,
+        type=file_name,
         required=True,
         metavar="YAML",
         help="recipe, as for `encdl fit`; --recipe NAME takes one of EncDL's, --recipe alone lists them",
@@ -50,7 +51,7 @@ def add_cluster(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument("--cluster", choices=("slurm",), required=required, help="what the cluster is run by")
     parser.add_argument("--dry-run", action="store_true", help="print the script; write and submit nothing")
     parser.add_argument(
-        "--root", type=Path, default=ROOT, metavar="DIR", help=f"jobs' folders (default: {ROOT})"
+        "--root", type=file_name, default=ROOT, metavar="DIR", help=f"jobs' folders (default: {ROOT})"
     )
     ask = parser.add_argument_group("what each training asks for (default: the cluster's defaults)")
     ask.add_argument(

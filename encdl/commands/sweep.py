@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encdl.cluster.grid import parse_setting
+from encdl.commands.common import file_name
 from encdl.commands.submit import add_cluster, check_trials, job_of, timed
 from encdl.utils import recipes
 from encdl.utils.errors import EncdlError, UsageError
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
         "--config",
-        type=Path,
+        type=file_name,
         required=True,
         metavar="YAML",
         help="recipe, as for `encdl fit`; --recipe NAME takes one of EncDL's, --recipe alone lists them",

@@ -12,7 +12,7 @@ from typing import Any
 from encdl.data.base import DataSpec, Sample, Split
 from encdl.data.image_folder import ImageFolder, ReadImage
 from encdl.data.resize import FitImage
-from encdl.data.splits import GROUPS, SPLITS
+from encdl.data.splits import GROUPS, SPLITS, split_of
 from encdl.utils.errors import DataError
 
 
@@ -20,10 +20,10 @@ from encdl.utils.errors import DataError
 class ClassFolder(ImageFolder):
     """Labelled images: `FOLDER/CLASS/…`, or `FOLDER/train/CLASS/…` and the same for `val` and `test`.
 
-    The sub-folders' names are the classes, in the order of the alphabet. Images are read as by `ImageFolder`; but as
-    a label is about the whole image, none is cut: each is resized until it fits `size`, and padded with black. Where
-    the splits are not given as folders, each class is split by itself, so that every split has all of them; `group`
-    works across classes, as one patient may be in two.
+    Splits may also be called `Training`, `Testing` and the like. The sub-folders' names are the classes, in the order
+    of the alphabet. Images are read as by `ImageFolder`; but as a label is about the whole image, none is cut: each is
+    resized until it fits `size`, and padded with black. Where the splits are not given as folders, each class is split
+    by itself, so that every split has all of them; `group` works across classes, as one patient may be in two.
 
     Args:
         folder: Where the classes' folders are.
@@ -87,7 +87,7 @@ class ClassFolder(ImageFolder):
         folders = super()._inside(file).parent.parts
         if not folders:
             raise DataError(f"{file}: lies in no class's folder: move it into one, or out of {self.root}")
-        if folders[0] in SPLITS:
+        if split_of(folders[0]):
             raise DataError(
                 f"{self.root}: has a folder {folders[0]} and none named train: give both, or neither"
             )

@@ -11,10 +11,14 @@ from typing import Any, Literal
 import numpy as np
 
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
-from encdl.data.splits import GROUPS, SPLITS, Group, deal, group_name, torn
+from encdl.data.splits import GROUPS, SPLITS, Group, deal, group_name, split_folders, torn
 from encdl.files import images
+from encdl.files.folders import Left, inside
 from encdl.utils.errors import DataError, UsageError
+from encdl.utils.messages import warn
 
+NAMED = 5
+"""Files that are left out are named up to this number."""
 LUMINANCE = (0.299, 0.587, 0.114)
 """Share of red, green and blue in grey (ITU-R BT.601)."""
 
@@ -23,7 +27,8 @@ LUMINANCE = (0.299, 0.587, 0.114)
 class ImageFolder(ImageDataModule):
     """Every PNG, TIFF, NPY, JPEG and BMP file below a folder, whatever its size, depth or colour.
 
-    If the folder has the sub-folders `train`, `val` and `test`, they are the splits; if `val` or `test` is not there,
+    If the folder has the sub-folders `train`, `val` and `test` (or `Training`, `valid`, `Testing` and the like), they
+    are the splits; if `val` or `test` is not there,
     it is split off `train`. Otherwise the files are put in an order that depends only on a hash of their paths, and
     split there. Files of one patient, say, stay together with `group: folder` if they lie in one sub-folder, and with
     `group: prefix` if their names start alike, up to the first underscore (`patient012_3.png`).
@@ -105,7 +110,7 @@ class ImageFolder(ImageDataModule):
         shares: dict[Split, float] = {"test": self.test_share, "val": self.val_share}
         if not self._given:
             return self._split(images_below(self.root), shares)
-        parts = {split: images_below(self.root / split) for split in self._given}
+        parts = {split: images_below(folder) for split, folder in self._given.items()}
         missing = {split: share for split, share in shares.items() if split not in parts}
         if missing:
             parts |= self._split(parts["train"], missing)
@@ -117,10 +122,9 @@ class ImageFolder(ImageDataModule):
         return {split: parts[split] for split in SPLITS}
 
     @cached_property
-    def _given(self) -> list[Split]:
+    def _given(self) -> dict[Split, Path]:
         """The splits that are sub-folders; there are none unless training is one."""
-        given = [split for split in SPLITS if (self.root / split).is_dir()]
-        return given if "train" in given else []
+        return split_folders(self.root)
 
     def _inside(self, file: Path) -> PurePath:
         """The file's path below its split's folder."""
@@ -218,18 +222,30 @@ def _to_bytes(planes: np.ndarray) -> np.ndarray:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """All image files below `folder`, hidden ones left out.
+    """All image files below `folder`, hidden ones left out; tells of others.
 
     Raises:
-        DataError: There is none.
+        DataError: There is none, or a part of the folder cannot be read.
     """
-    found = [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in images.READABLE_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    left: list[Left] = []
+
+    def hidden(path: Path) -> bool:
+        return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+    def wanted(path: Path) -> bool:
+        return path.suffix.lower() in images.READABLE_SUFFIXES and not hidden(path)
+
+    found = sorted(source.path for source in inside(folder, wanted, left))
+    for one in left:
+        if one.why.startswith("cannot"):
+            raise DataError(f"{one.path}: {one.why}: check its permissions, or move it out of {folder}")
+    others = [str(one.path) for one in left if not hidden(one.path)]
     if not found:
         raise DataError(f"{folder}: holds no images ({', '.join(images.READABLE_SUFFIXES)})")
-    return sorted(found)
+    if others:
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        warn(
+            f"{folder}: {len(others)} of {len(others) + len(found)} files are left out, for training reads "
+            f"{', '.join(images.READABLE_SUFFIXES)} alone: {', '.join(others[:NAMED])}{more}"
+        )
+    return found

@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Literal, TypeAlias
 
 from encdl.data.base import Split
+from encdl.utils.errors import DataError
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_NAMES: dict[str, Split] = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
 Group: TypeAlias = Literal["file", "prefix", "folder"]
 """What a split must not tear apart: nothing but the file, files whose names start alike, or a sub-folder."""
 GROUPS: dict[Group, str] = {
@@ -18,6 +23,29 @@ GROUPS: dict[Group, str] = {
     "prefix": "beginnings of file names (up to the first `_`)",
     "folder": "sub-folders with images",
 }
+
+
+def split_of(folder: str) -> Split | None:
+    """The split that a folder's name stands for, in whatever case."""
+    return _NAMES.get(folder.lower())
+
+
+def split_folders(root: Path) -> dict[Split, Path]:
+    """The sub-folders that are splits; none unless training is one.
+
+    Raises:
+        DataError: Two of them are the same split.
+    """
+    found: dict[Split, Path] = {}
+    for path in sorted(root.iterdir()):
+        split = split_of(path.name) if path.is_dir() else None
+        if split in found:
+            raise DataError(
+                f"{root}: has {found[split].name} and {path.name} for one split: rename one of them"
+            )
+        if split is not None:
+            found[split] = path
+    return {split: found[split] for split in SPLITS if split in found} if "train" in found else {}
 
 
 def group_name(path: PurePath, group: Group) -> str:

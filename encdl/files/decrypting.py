@@ -15,6 +15,7 @@ from encdl.files.container import ContainerReader
 from encdl.files.container.sections import BLOCK_BYTES
 from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
+from encdl.files.formats.verbatim import CARRIED
 from encdl.keys.key import Opener
 from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, EncdlError, OutputExistsError
@@ -55,8 +56,8 @@ class Decryption:
         self._damaged, self._keep = damaged, keep
 
     def wants(self, path: Path) -> bool:
-        """Whether a file of a folder is a container, by its ending."""
-        return file_names.is_container(path)
+        """Whether a file of a folder is a container, by its content or ending."""
+        return file_names.is_encrypted(path)
 
     @contextlib.contextmanager
     def opened(self, path: Path) -> Iterator[ContainerReader]:
@@ -107,26 +108,29 @@ class Decryption:
         salvage = Salvage(restore=self._damaged == "restore") if reader.tolerant else None
         with report(header.body_bytes) as progress:
             document = codec.decrypt(reader, salvage, progress)
-            whole = formats.is_whole(document)
-            told, note = file_names.picture(header), ""
+            whole, carried = formats.is_whole(document), document.format == CARRIED
+            suffix = reader.metadata.suffix if reader.metadata else None
+            told, note = "no image" if carried else file_names.picture(header), ""
             if salvage is None:
                 if whole:  # the slices will not be asked for
                     reader.verify()
-                formats.write(output, document, force=force)
+                formats.write(output, document, force=force, suffix=suffix)
                 told += "" if codec.cipher.exact else ", approximate as this cipher is"
             else:
                 found = _report(reader, output, "exact" if whole else self._damaged)
                 beside = output.with_name(output.name + container.REPORT)
                 # The mark first: no restored file may ever lie there without it.
-                atomic.write_bytes(beside, json.dumps(found, indent=2).encode() + b"\n", force=True)
+                atomic.write_bytes(
+                    beside, json.dumps(found, indent=2).encode() + b"\n", force=True, mode=0o600
+                )
                 try:
-                    formats.write(output, document, force=force)
+                    formats.write(output, document, force=force, suffix=suffix)
                 except BaseException:
                     beside.unlink(missing_ok=True)
                     raise
                 told += f", salvaged: see {beside}"
                 note = f"{reader.where}: failed verification: {found['note']}"
-        return Done(header.body_bytes, note=note, told=told)
+        return Done(header.body_bytes, note=note, told=told, carried=carried)
 
     def into(self, source: Source, folder: Path, *, force: bool = False, report: Report = silent) -> Done:
         """Write one container of many below an output folder, under the original's ending; resumed if it exists.
@@ -151,9 +155,15 @@ class Decryption:
         codec = codec_of(reader.header, self._weights, self._device, reader.where)
         known = reader.metadata.content if reader.metadata and codec.cipher.exact else ""
         try:
-            content = content_of(formats.load(output))
+            found = formats.load(output, carry=True)
+            content = content_of(found)
         except EncdlError as error:
             raise OutputExistsError(f"{error}; --force replaces it") from None
+        metadata = reader.metadata
+        if metadata and metadata.format == CARRIED:
+            if not formats.same_rest(found.rest, metadata.rest):
+                raise OutputExistsError(f"{output}: exists already and is another file: --force replaces it")
+            return
         if content != (bytes.fromhex(known) if known else content_of(codec.decrypt(reader))):
             raise OutputExistsError(f"{output}: exists already and is another image: --force replaces it")
 

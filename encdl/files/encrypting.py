@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -15,6 +16,7 @@ from encdl.files.container.sections import READING, SIGNATURE
 from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.formats.base import Document
+from encdl.files.formats.verbatim import CARRIED
 from encdl.files.reading import Readable
 from encdl.keys.key import Opener
 from encdl.keys.planes import PlaneSpec
@@ -58,15 +60,26 @@ class Encryption:
         opener: a key, or a grant for the study.
         settings: how to encrypt.
         keep: files that `into` must not replace, such as the key.
+        carry: seal files that are no images as they are, instead of refusing them.
     """
 
     what = "image file"
 
-    def __init__(self, codec: Codec, opener: Opener, settings: Settings, keep: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        opener: Opener,
+        settings: Settings,
+        keep: Sequence[Path] = (),
+        carry: bool = False,
+    ) -> None:
         self.codec, self._opener, self.settings, self._keep = codec, opener, settings, keep
+        self.carry = carry
 
     def wants(self, path: Path) -> bool:
-        """Whether a file of a folder is an image, by its ending or the mark of DICOM."""
+        """Whether a file of a folder is an image, or one to carry."""
+        if self.carry:
+            return file_names.is_to_carry(path) and not atomic.is_one_of(path, self._keep)
         return file_names.is_image(path)
 
     def write(
@@ -93,18 +106,22 @@ class Encryption:
             OutputExistsError: the output exists.
             ImageFileError, UsageError, WrongKeyError: as `Codec.encrypt`.
         """
-        size = math.prod(document.shape) * document.dtype.itemsize
+        size, carried = math.prod(document.shape) * document.dtype.itemsize, document.format == CARRIED
         if resume and output.exists() and not force:
             self._check_finished(document, source, output)
             atomic.remove_leftover(output)
-            return Done(size, there=True)
-        suffix = file_names.kept_suffix(source, document)
+            return Done(size, there=True, carried=carried)
+        suffix = file_names.kept_suffix(source)
         with report(size) as progress, atomic.writing(output, force=force) as stream:
             header = self.codec.encrypt(
                 document, self._opener, stream, self.settings, suffix=suffix, progress=progress
             )
-        told = f"{file_names.picture(header)}, cipher {header.cipher}, key {header.key_id}"
-        return Done(size, told=told)
+        what = (
+            "no image, sealed as it is"
+            if carried
+            else f"{file_names.picture(header)}, cipher {header.cipher}"
+        )
+        return Done(size, told=f"{what}, key {header.key_id}", carried=carried)
 
     def into(self, source: Source, folder: Path, *, force: bool = False, report: Report = silent) -> Done:
         """Write the container of one file of many, below an output folder; one that exists is resumed.
@@ -120,7 +137,7 @@ class Encryption:
             ImageFileError: the file cannot be read.
             OutputExistsError, WrongKeyError: as `write`.
         """
-        document = formats.load(source.path)
+        document = formats.load(source.path, carry=self.carry)
         output = below(folder, source.relative.with_name(source.relative.name + container.SUFFIX))
         atomic.different_files(output, source.path, *self._keep)
         return self.write(document, source.path, output, force=force, resume=True, report=report)
@@ -145,6 +162,10 @@ class Encryption:
             raise OutputExistsError(
                 f"{output}: exists already, made with other settings: --force replaces it"
             )
-        suffix = file_names.kept_suffix(source, document)
-        if metadata != Metadata(document.format, suffix, content_of(document).hex(), document.rest):
+        suffix, content = file_names.kept_suffix(source), content_of(document).hex()
+        if (
+            metadata is None
+            or replace(metadata, rest=b"") != Metadata(document.format, suffix, content)
+            or not formats.same_rest(metadata.rest, document.rest)
+        ):
             raise OutputExistsError(f"{output}: exists already, made from another file: --force replaces it")

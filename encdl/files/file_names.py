@@ -6,12 +6,10 @@ from pathlib import Path
 
 from encdl.files import container, formats
 from encdl.files.container import ContainerReader, Header
-from encdl.files.formats.base import Document
+from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.utils.errors import UsageError
 
-DICOM = "dicom"
-_DICOM_MARK = 128, b"DICM"
-"""Scanners often write DICOM files without any ending."""
+_HEAD = 2**16
 
 
 def is_container(path: Path) -> bool:
@@ -19,24 +17,38 @@ def is_container(path: Path) -> bool:
     return path.name.lower().endswith(container.SUFFIX)
 
 
+def is_encrypted(path: Path) -> bool:
+    """Whether a file of a folder is a container, by its content or, if that is damaged, its name."""
+    return is_container(path) or _head(path).startswith(CONTAINER_MARK)
+
+
 def is_image(path: Path) -> bool:
-    """Whether a file of a folder is one to encrypt, by its ending or the mark of DICOM."""
-    if is_container(path) or path.name.startswith("."):
+    """Whether a file of a folder is one to encrypt: by its ending, or by its content whatever its name.
+
+    One that cannot be read is meant too, so that it is told.
+    """
+    if path.name.startswith("."):
         return False
     if _known_ending(path.name):
         return True
-    try:
-        with path.open("rb") as stream:
-            stream.seek(_DICOM_MARK[0])
-            return stream.read(4) == _DICOM_MARK[1]
-    except OSError:
-        return False
+    head = _head(path)
+    return head == _UNREADABLE or formats.is_image(head)
+
+
+def is_to_carry(path: Path) -> bool:
+    """Whether a file of a folder is one to encrypt where all are that are not encrypted already."""
+    unfinished = path.name.startswith(".") and path.name.endswith(".part")
+    return not unfinished and not _head(path).startswith(CONTAINER_MARK)
 
 
 def container_name(path: Path) -> Path:
-    """The default name for an image's encrypted file: with .encdl in the place of the ending."""
+    """The default name for an image's encrypted file: with .encdl in the place of the ending.
+
+    The ending stays where what is left would seem to have it: `a.png.png` becomes `a.png.png.encdl`.
+    """
     ending = _known_ending(path.name)
-    return path.with_name(path.name[: len(path.name) - len(ending)] + container.SUFFIX)
+    stem = path.name.removesuffix(ending)
+    return path.with_name((path.name if _known_ending(stem) == ending else stem) + container.SUFFIX)
 
 
 def check_container_name(path: Path) -> Path:
@@ -49,12 +61,9 @@ def check_container_name(path: Path) -> Path:
     return path
 
 
-def kept_suffix(source: Path, document: Document) -> str:
-    """The ending that the decrypted file gets: that of the original, where it is written in the same format."""
-    ending = _known_ending(source.name)
-    if ending and formats.format_of(source) == document.format:
-        return ending
-    return "" if document.format == DICOM else formats.suffix_of(document.format)
+def kept_suffix(source: Path) -> str:
+    """The ending that the decrypted file gets: that of the original, whatever it holds."""
+    return _known_ending(source.name)
 
 
 def original_name(path: Path, reader: ContainerReader) -> Path:
@@ -68,6 +77,18 @@ def original_name(path: Path, reader: ContainerReader) -> Path:
     if encrypted and stem.name.lower().endswith(ending.lower()):
         return stem
     return stem.with_name(stem.name + ending)
+
+
+_UNREADABLE = b"?"
+
+
+def _head(path: Path) -> bytes:
+    """The file's first bytes."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_HEAD)
+    except OSError:
+        return _UNREADABLE
 
 
 def picture(header: Header) -> str:

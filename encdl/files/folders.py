@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
@@ -44,12 +44,31 @@ class Done:
         there: whether the output was finished before.
         note: what the user must know about it, if anything.
         told: what was written, in a few words.
+        carried: whether it is no image, and sealed as it is.
     """
 
     size: int
     there: bool = False
     note: str = ""
     told: str = ""
+    carried: bool = False
+
+
+OTHER = "of another kind"
+"""Why a file was left out that was not asked for."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What lies in a folder and is left out, and why."""
+
+    path: Path
+    why: str
+
+    @property
+    def undone(self) -> bool:
+        """Whether it might have been one that was asked for."""
+        return self.why != OTHER
 
 
 Work = Callable[[Source, Progress], Done]
@@ -70,8 +89,7 @@ def gather(
     paths: Sequence[Path],
     wanted: Callable[[Path], bool],
     what: str,
-    left: list[Path] | None = None,
-    warn: Callable[[str], object] = warnings.warn,
+    left: list[Left] | None = None,
 ) -> list[Source]:
     """The files that `paths` name, each once; of folders, those below them that are wanted, sorted by name.
 
@@ -81,21 +99,20 @@ def gather(
         paths: files and folders.
         wanted: tells which files of a folder are meant.
         what: they are called.
-        left: takes all else that lies in the folders: other files, and links that are not followed or lead nowhere.
-        warn: is told of links that lead out of a folder.
+        left: takes all else that lies in the folders.
 
     Raises:
         UsageError: a folder holds none.
     """
     found: dict[Path, Source] = {}
+    left = [] if left is None else left
     for path in paths:
         named = [Source(path, Path(path.name))]
-        inside = list(_inside(path, wanted, [] if left is None else left, warn)) if path.is_dir() else named
-        if not inside:
-            raise UsageError(f"{path}: there is no {what} in this folder or below it")
-        for source in sorted(
-            inside, key=lambda source: source.path.is_symlink()
-        ):  # a file before links to it
+        inner = list(inside(path, wanted, left)) if path.is_dir() else named
+        if not inner:
+            unread = [f"; {each.path}: {each.why}" for each in left if each.undone][:1]
+            raise UsageError(f"{path}: there is no {what} in this folder or below it{''.join(unread)}")
+        for source in sorted(inner, key=lambda source: source.path.is_symlink()):  # a file before links to it
             found.setdefault(source.path.resolve(), source)
     return list(found.values())
 
@@ -112,21 +129,38 @@ def check_names(sources: Sequence[Source]) -> None:
             )
 
 
-def _inside(
-    folder: Path, wanted: Callable[[Path], bool], left: list[Path], warn: Callable[[str], object]
-) -> Iterator[Source]:
+def inside(folder: Path, wanted: Callable[[Path], bool], left: list[Left]) -> Iterator[Source]:
+    """The files in a folder and below that are wanted, sorted by name; `left` takes all else, and why it is left."""
     root = folder.resolve()
-    for where, folders, names in os.walk(folder):
+
+    def unreadable(error: OSError) -> None:
+        left.append(Left(Path(os.fsdecode(error.filename)), f"cannot be listed ({error.strerror})"))
+
+    for where, folders, names in os.walk(folder, onerror=unreadable):
         folders.sort()
-        left += [Path(where, name) for name in folders if Path(where, name).is_symlink()]
+        left += [
+            Left(Path(where, name), "links to folders") for name in folders if Path(where, name).is_symlink()
+        ]
         for name in sorted(names):
             path = Path(where, name)
-            if not path.is_file() or not wanted(path):
-                left.append(path)
-            elif path.is_symlink() and not path.resolve().is_relative_to(root):
-                warn(f"{path}: left alone: this symbolic link leads out of {folder}")
-            else:
+            if why := _why_not(path, root):
+                left.append(Left(path, why))
+            elif wanted(path):
                 yield Source(path, path.relative_to(folder))
+            else:
+                left.append(Left(path, OTHER))
+
+
+def _why_not(path: Path, root: Path) -> str:
+    """Why a file of a folder is left out; "" if it is not."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return "links that lead nowhere" if path.is_symlink() else f"cannot be read ({error.strerror})"
+    if not stat.S_ISREG(status.st_mode):
+        return "no regular files"
+    leads_out = path.is_symlink() and not path.resolve().is_relative_to(root)
+    return "links that lead out of the folder" if leads_out else ""
 
 
 def check_folder(folder: Path, what: str = "the results go") -> Path:
@@ -193,15 +227,18 @@ def convert_folder(
         jobs: files to work on at the same time.
 
     Returns:
-        How each file ended; an error of one does not stop the others.
+        How each file ended; an error of one does not stop the others. Links that were not followed, and folders that
+        cannot be listed, are errors among them.
 
     Raises:
         UsageError: the folder holds no such file, two would get one name, or the target cannot be a folder.
     """
-    sources, folder = gather([Path(source)], how.wants, how.what), check_folder(Path(target))
+    left: list[Left] = []
+    sources, folder = gather([Path(source)], how.wants, how.what, left), check_folder(Path(target))
     check_names(sources)
     done = each(sources, lambda one, step: how.into(one, folder, force=force, report=to(step)), jobs)
-    return {one.path: outcome for one, outcome in done}
+    undone = {one.path: UsageError(f"{one.path}: left out: {one.why}") for one in left if one.undone}
+    return {one.path: outcome for one, outcome in done} | undone
 
 
 def each(sources: Sequence[Source], work: Work, jobs: int = 1) -> Iterator[tuple[Source, Done | Exception]]:

@@ -44,8 +44,8 @@ class Rekeying:
         self._old, self._new, self._weights, self._device, self._keep = old, new, weights, device, keep
 
     def wants(self, path: Path) -> bool:
-        """Whether a file of a folder is a container, by its ending."""
-        return file_names.is_container(path)
+        """Whether a file of a folder is a container, by its content or ending."""
+        return file_names.is_encrypted(path)
 
     def write(
         self,

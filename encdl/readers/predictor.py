@@ -23,6 +23,7 @@ from encdl.files import container
 from encdl.files.chunk_cipher import device_errors
 from encdl.files.codec import Codec
 from encdl.files.container import Header
+from encdl.files.formats.verbatim import CARRIED
 from encdl.keys.key import Opener
 from encdl.readers import LoadedReader, NoReaderError, PlainStem, Reader
 from encdl.utils.errors import ContainerError, UsageError, WeightsError
@@ -131,6 +132,8 @@ class Predictor:
         where = Path(path)
         try:
             with container.opened(where, opener) as reader:
+                if reader.metadata is not None and reader.metadata.format == CARRIED:
+                    raise UsageError(f"{where}: holds no image: another file was sealed there as it is")
                 self._check(where, reader.header)
                 (image,) = self.codec.cipher_slices(reader)
             with device_errors(self.codec.device):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import yaml
 from jsonargparse import ActionYesNo, DefaultHelpFormatter, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -33,10 +34,13 @@ from encdl.training.callbacks import EpochBar, ImagePanel, ProgressLines, Result
 from encdl.training.model_logging import LogReaderModel
 from encdl.training.parallel import check_processes, plugins_for_jobs, synchronised
 from encdl.training.resume import Preempted, ResumePoint, SeededSteps
-from encdl.training.run_folder import CHECKPOINT, run_key
-from encdl.training.signals import TakeSignals, Terminated, terminable
+from encdl.training.run_folder import CHECKPOINT, hold, run_key
+from encdl.training.signals import TakeSignals
 from encdl.training.tracking import RunRecord, run_id_of, run_logger
+from encdl.utils import recipes
 from encdl.utils.errors import EncdlError, UsageError
+from encdl.utils.interrupts import Terminated, terminable
+from encdl.utils.messages import warn
 
 HARMLESS = (
     r".*isinstance\(treespec, LeafSpec\).*",
@@ -68,8 +72,10 @@ OVERVIEW = """Train. What is set most often, over what the YAML says:
 All there is, most of it Lightning's:
 """
 
-EXIT_TERMINATED = 128 + 15
 RESUME_SETTINGS = ("resume", "resume_every")
+RECIPE_PARTS = frozenset({"model", "data", "trainer", "seed_everything"})
+ORDER_SETTINGS = ("batch_size", "repeats", "seed")
+"""Of the data: what the place of a run among its images counts in."""
 SEE_HELP = " (see `encdl fit --help`)"
 
 
@@ -207,14 +213,7 @@ class TrainingCLI(LightningCLI):
         verb = self.config.get("subcommand")
         path = self.config[verb].get("ckpt_path") if verb else None
         if path and Path(path).is_file():
-            try:
-                known = "state_dict" in torch.load(path, weights_only=True, map_location="cpu")
-            except Exception:  # torch raises nearly anything at files of another kind
-                known = False
-            if not known:
-                raise UsageError(
-                    f"{path}: not a checkpoint of a training run, or a damaged one (--ckpt_path)"
-                )
+            _content_of(path, "--ckpt_path")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer, with those of this project's callbacks that the configuration does not list."""
@@ -266,16 +265,62 @@ class TrainingCLI(LightningCLI):
                     callback.listen()
             if checkpoint:
                 raise UsageError("--resume and --ckpt_path both say where to go on: give one of them")
-            if logger is not None and self.trainer.is_global_zero:
-                logger.claim(run_key(folder))
+            if self.trainer.is_global_zero:
+                self.place = hold(folder)
+                if logger is not None:
+                    logger.claim(run_key(folder))
             if (file := Path(folder, CHECKPOINT)).is_file():
+                self._check_fits(file, "--resume")
                 self.config_init["fit"]["ckpt_path"] = str(file)
                 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-        elif checkpoint and logger is not None and Path(checkpoint).is_file():
-            run_id = run_id_of(checkpoint)
-            if run_id is not None:
+        elif checkpoint and Path(checkpoint).is_file():
+            self._check_fits(checkpoint, "--ckpt_path")
+            run_id = run_id_of(checkpoint) if logger is not None else None
+            if logger is not None and run_id is not None:
                 logger.resume(run_id)
                 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+
+    def before_validate(self) -> None:
+        """Say what is measured; refuse a checkpoint of another network."""
+        verb = self.config["subcommand"]
+        checkpoint = self._get(self.config, "ckpt_path")
+        if checkpoint and Path(checkpoint).is_file():
+            self._check_fits(checkpoint, "--ckpt_path")
+        elif not checkpoint:
+            warn(
+                f"{verb} without --ckpt_path measures the network as its settings make it: UNTRAINED, unless they name "
+                "weights"
+            )
+
+    before_test = before_validate
+
+    def _check_fits(self, checkpoint: str | Path, option: str) -> None:
+        """Refuse a checkpoint of another network, or of another order of images, before anything starts.
+
+        What a task makes only once it knows its data or its checkpoint is left to the loading.
+
+        Raises:
+            UsageError: It is none, or does not fit.
+        """
+        content = _content_of(checkpoint, option)
+        there = content["state_dict"]
+        lacking = [name for name, _ in self.model.named_parameters() if name not in there]
+        for name, here in self.model.state_dict().items():
+            if name in lacking or (name in there and there[name].shape != here.shape):
+                raise UsageError(
+                    f"{checkpoint}: is of another network than the settings make, or not of the same size ({name}): "
+                    f"give the settings that it was trained with ({option})"
+                )
+        if option != "--resume":
+            return
+        was, now = content.get(SETTINGS_KEY, {}).get("settings", {}), self._get(self.config, "data").as_dict()
+        for name in ORDER_SETTINGS:
+            before, value = (each.get("init_args", {}).get(name) for each in (was.get("data", {}), now))
+            if before is not None and before != value:
+                raise UsageError(
+                    f"{checkpoint}: was trained with data setting {name} {before}, and this is {value}: its place "
+                    "among the images would be another; take the same, or begin in another folder (--resume)"
+                )
 
 
 class Parts(TrainingCLI):
@@ -325,6 +370,18 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _content_of(checkpoint: str | Path, option: str) -> dict[str, Any]:
+    """What a checkpoint holds; raise `UsageError` if it is none."""
+    try:
+        content: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
+        known = all(isinstance(name, str) for name in content["state_dict"])
+    except Exception:  # torch raises nearly anything at files of another kind
+        known = False
+    if not known:
+        raise UsageError(f"{checkpoint}: not a checkpoint of a training run, or a damaged one ({option})")
+    return content
+
+
 def _stopped(error: KeyboardInterrupt) -> int:
     """The exit code of a run that someone stopped, where it does not go on as Ctrl-C.
 
@@ -334,8 +391,8 @@ def _stopped(error: KeyboardInterrupt) -> int:
     if getattr(rank_zero_only, "rank", 0):
         return 0
     if isinstance(error, Terminated):
-        print("encdl: ended by SIGTERM", file=sys.stderr, flush=True)
-        return EXIT_TERMINATED
+        print(f"encdl: ended by {error.name}", file=sys.stderr, flush=True)
+        return error.code
     raise error
 
 
@@ -373,6 +430,7 @@ def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_telling)
     refuse_secrets(argv)
+    check_recipes(argv)
     class_names.import_offered()
     try:
         return kind(argv)
@@ -382,6 +440,10 @@ def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:
         known = _known_cause(error)
         if known is None and (isinstance(error, MisconfigurationException) or _raised_by_lightning(error)):
             known = UsageError(shorten(str(error)))
+        if known is None and type(error).__module__.startswith(("mlflow.", "sqlalchemy.")):
+            known = UsageError(
+                f"MLflow could not record the run: {shorten(str(error))[:500]} (trainer.logger)"
+            )
         if known is None or known is error:
             raise
         raise known from None
@@ -398,6 +460,23 @@ def refuse_secrets(argv: Sequence[str]) -> None:
             continue
         if secret:
             raise UsageError(f"{path}: is a key or grant file: training takes none, its keys are drawn anew")
+
+
+def check_recipes(argv: Sequence[str]) -> None:
+    """Refuse a file that is no recipe, before a library reads and quotes it."""
+    for option, word in zip(argv, [*argv[1:], ""], strict=True):
+        value = word if option == recipes.FILE else option.removeprefix(f"{recipes.FILE}=")
+        path = Path(value)
+        if value == option or not path.is_file():
+            continue
+        try:
+            known = not RECIPE_PARTS.isdisjoint(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
+            known = False
+        if not known:
+            raise UsageError(
+                f"{path}: is no recipe, a YAML file with {', '.join(sorted(RECIPE_PARTS))} ({recipes.FILE})"
+            )
 
 
 def shorten(message: str) -> str:
@@ -424,11 +503,14 @@ def _known_cause(error: BaseException | None) -> EncdlError | None:
 
 
 def _raised_by_lightning(error: BaseException) -> bool:
-    """Whether it is a check of the settings by Lightning; anything else is a fault to be shown whole."""
-    if not isinstance(error, ValueError):
+    """Whether it is a check of settings or of a checkpoint by Lightning or torch; all else is a fault, shown whole."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not frames:
         return False
-    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return bool(frames) and frames[-1].startswith("lightning.")
+    module = frames[-1].f_globals.get("__name__", "")
+    if isinstance(error, RuntimeError):
+        return frames[-1].f_code.co_name == "load_state_dict"  # of a checkpoint that does not fit
+    return isinstance(error, ValueError) and module.startswith(("lightning.", "torch.optim."))
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:

@@ -2,50 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from encdl.utils.interrupts import interrupt
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came. Lightning takes it for Ctrl-C: it closes the run, and ends the processes that it started."""
-
-
-def terminate(*_: object) -> None:
-    """What is done on SIGTERM."""
-    interrupt(Terminated("asked to end by SIGTERM"))
-
-
-def stop(*_: object) -> None:
-    """What is done on Ctrl-C."""
-    interrupt(KeyboardInterrupt())
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """While entered, SIGTERM raises `Terminated`, and Ctrl-C `KeyboardInterrupt` as ever; both let `held` end first.
-
-    A process that was started so as to ignore one of them ignores it.
-    """
-    usual: dict[signal.Signals, tuple[Any, Any]] = {
-        signal.SIGTERM: (signal.SIG_DFL, terminate),
-        signal.SIGINT: (signal.default_int_handler, stop),
-    }
-    here = threading.current_thread() is threading.main_thread()  # no other may set handlers
-    taken = {each: how for each, how in usual.items() if here and signal.getsignal(each) == how[0]}
-    try:
-        for each, (_, handler) in taken.items():
-            signal.signal(each, handler)
-        yield
-    finally:
-        for each, (default, _) in taken.items():
-            signal.signal(each, default)
+from encdl.utils.interrupts import terminate
 
 
 class TakeSignals(Callback):

@@ -11,11 +11,12 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from encdl.utils.errors import OutputExistsError, UsageError
+from encdl.utils.interrupts import held
 
 try:
     import fcntl
@@ -58,8 +59,13 @@ def check_output(path: str | os.PathLike[str], force: bool = False) -> Path:
 def different_files(output: Path, *inputs: Path) -> None:
     """Raise `UsageError` if the output would replace one of the files that are being read."""
     for name in inputs:
-        if output.exists() and name.exists() and output.samefile(name):
+        if is_one_of(output, [name]):
             raise UsageError(f"{output}: the output is the same file as the input {name}: give another name")
+
+
+def is_one_of(path: Path, others: Sequence[Path]) -> bool:
+    """Whether a file is one of others, by whatever name."""
+    return any(other.exists() and path.exists() and path.samefile(other) for other in others)
 
 
 def remove_leftover(path: str | os.PathLike[str]) -> None:
@@ -67,24 +73,30 @@ def remove_leftover(path: str | os.PathLike[str]) -> None:
     _remove_leftover(_hidden(Path(path)))
 
 
-def write_bytes(path: str | os.PathLike[str], *parts: bytes | memoryview, force: bool = False) -> None:
+def write_bytes(
+    path: str | os.PathLike[str], *parts: bytes | memoryview, force: bool = False, mode: int | None = None
+) -> None:
     """Write `parts` one after the other as the whole content of `path`; arguments and errors of `writing`."""
-    with writing(path, force=force) as stream:
+    with writing(path, force=force, mode=mode) as stream:
         for part in parts:
             stream.write(part)
 
 
 @contextlib.contextmanager
-def writing(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[BinaryIO]:
+def writing(
+    path: str | os.PathLike[str], *, force: bool = False, mode: int | None = None
+) -> Iterator[BinaryIO]:
     """Open a new file that takes its name only once the block has ended without an error.
 
     The bytes go to a temporary file in the same folder; they reach the disk before the final name does. Whatever
     fails, no half-written file stays behind. Without `force` the final step cannot replace a file, even one that
-    appeared meanwhile; with it, the file that is replaced keeps its permissions.
+    appeared meanwhile; with it, the file that is replaced keeps its permissions, unless `mode` is given.
 
     Args:
         path: the file to be written.
         force: whether an existing file may be replaced.
+        mode: its permissions, for what is secret: until it is whole, only its owner can read it. By default those of
+            any new file.
 
     Yields:
         A binary stream to write to, which can also seek and read back. Closing it is left to this function.
@@ -97,17 +109,21 @@ def writing(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[Bi
     target = check_output(path, force)
     if target.is_symlink():
         target = Path(os.path.realpath(target))  # replace what the link points to, not the link
-    with _named(target):
-        temporary, descriptor = _create(target)
+    temporary = None
     try:
+        with _named(target), held():
+            temporary, descriptor = _create(target, 0o666 if mode is None else 0o600)
         with _named(target, temporary), os.fdopen(descriptor, "w+b") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-            _take_name(temporary, target, force)
+            if mode is not None:
+                os.chmod(temporary, mode)
+            _take_name(temporary, target, force, keep_mode=mode is None)
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        with held(), contextlib.suppress(OSError):
+            if temporary is not None:
+                os.unlink(temporary)
     _sync_folder(target.parent)
 
 
@@ -122,12 +138,12 @@ def _named(target: Path, temporary: Path | None = None) -> Iterator[None]:
         raise OSError(error.errno, error.strerror or str(error), str(target)) from error
 
 
-def _create(target: Path) -> tuple[Path, int]:
+def _create(target: Path, mode: int) -> tuple[Path, int]:
     """A new temporary file for `target`, open and locked."""
     temporary = _hidden(target)
     while True:
         try:
-            descriptor = os.open(temporary, _NEW, 0o666)
+            descriptor = os.open(temporary, _NEW, mode)
         except FileExistsError:
             if not _remove_leftover(
                 temporary
@@ -182,12 +198,13 @@ def _is(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _take_name(temporary: Path, target: Path, force: bool) -> None:
+def _take_name(temporary: Path, target: Path, force: bool, keep_mode: bool) -> None:
     if not force:
         _rename_without_replacing(temporary, target)
         return
-    with contextlib.suppress(OSError):  # the file that is replaced keeps its permissions
-        os.chmod(temporary, target.stat().st_mode & 0o7777)
+    if keep_mode:
+        with contextlib.suppress(OSError):
+            os.chmod(temporary, target.stat().st_mode & 0o7777)
     os.replace(temporary, target)
 
 

@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM wait for the end of what must not be broken off in the middle, such as writing to a data base.
+"""How a process is stopped: Ctrl-C, SIGTERM and SIGHUP end it at once, and it still cleans up.
+
+They wait for the end of what must not be broken off in the middle, such as writing to a data base.
 
 An exception in the middle of a transaction leaves it open for as long as anybody holds the traceback: whoever then
 wants to write down how the run ended finds the data base locked.
@@ -7,9 +9,51 @@ wants to write down how the run ended finds the data base locked.
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came; `code` is the exit code that says so."""
+
+    def __init__(self, name: str = "SIGTERM") -> None:
+        super().__init__(f"asked to end by {name}")
+        self.name, self.code = name, 128 + signal.Signals[name]
+
+
+def terminate(number: int = signal.SIGTERM, *_: object) -> None:
+    """What is done on SIGTERM and SIGHUP."""
+    interrupt(Terminated(signal.Signals(number).name))
+
+
+def stop(*_: object) -> None:
+    """What is done on Ctrl-C."""
+    interrupt(KeyboardInterrupt())
+
+
+_TERMINATING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """While entered, SIGTERM and SIGHUP raise `Terminated`, and Ctrl-C `KeyboardInterrupt` as ever; `held` delays them.
+
+    A process that was started so as to ignore one of them ignores it.
+    """
+    usual: dict[signal.Signals, tuple[Any, Any]] = dict.fromkeys(_TERMINATING, (signal.SIG_DFL, terminate))
+    usual[signal.SIGINT] = (signal.default_int_handler, stop)
+    here = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    taken = {each: how for each, how in usual.items() if here and signal.getsignal(each) == how[0]}
+    try:
+        for each, (_, handler) in taken.items():
+            signal.signal(each, handler)
+        yield
+    finally:
+        for each, (default, _) in taken.items():
+            signal.signal(each, default)
+
 
 _depth = 0
 _waiting: BaseException | None = None

@@ -15,7 +15,7 @@ from encdl.cli import main
 from encdl.commands.many_files import TOLD, Batch, find
 from encdl.files import container, images
 from encdl.files.container import Metadata
-from encdl.files.folders import Done, Source, below
+from encdl.files.folders import Done, Left, Source, below
 from encdl.keys.key import Key
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WrongKeyError
 
@@ -27,7 +27,7 @@ Verb = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder `in` with images in it and below, and a text that is none; keys old.key and new.key."""
+    """A folder `in` with images in it and below, keys old.key and new.key."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for name, shape, dtype in [
@@ -38,7 +38,6 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         array = rng.integers(0, 200, shape).astype(dtype)
         images.write(path, array) if path.suffix == ".png" else np.save(path, array)
-    Path("in/readme.txt").write_text("not an image")
     for key in ("old.key", "new.key"):
         assert main(["keygen", key]) == 0
     return tmp_path
@@ -71,8 +70,7 @@ def test_a_tree_there_and_back(verb: Verb, jobs: int) -> None:
     before = contents("in")
     code, err = verb("encrypt", "in", "--output", "enc", "--jobs", jobs)
     assert code == 0
-    assert err.startswith("encdl: warning: left alone, NOT encrypted, ")
-    assert ": in/readme.txt\nencdl: 4 files encrypted (" in err
+    assert err.startswith("encdl: 4 files encrypted (")
     assert names("enc") == [f"{name}.encdl" for name in IMAGES]
     assert contents("in") == before
     code, err = verb("decrypt", "enc", "--output", "dec", "--jobs", jobs)
@@ -138,8 +136,8 @@ def test_one_bad_file_does_not_stop_the_others(verb: Verb) -> None:
     assert "encdl: error: in/empty.dcm: is empty" in err
     assert "4 files encrypted, 2 failed" in err
     assert names("enc") == [f"{name}.encdl" for name in IMAGES]
-    code, err = verb("decrypt", "enc", "in/readme.txt", "--output", "dec")
-    assert (code, "readme.txt: is not an EncDL file" in err) == (1, True)
+    code, err = verb("decrypt", "enc", "in/a.png", "--output", "dec")
+    assert (code, "a.png: is not an EncDL file" in err) == (1, True)
     assert verb("decrypt", "enc", "--output", "none", key="new.key")[0] == 2
     assert names("none") == []
 
@@ -199,8 +197,13 @@ def test_links_that_lead_out_of_the_folder_are_not_followed(verb: Verb) -> None:
     os.symlink("b/a.png", "in/inside.png")
     os.symlink("nowhere.png", "in/dangling.png")
     code, err = verb("encrypt", "in", "--output", "enc")
-    assert code == 0
-    assert "in/s.png: left alone: this symbolic link leads out of in" in err
+    assert code == 1
+    for why, name in (
+        ("links that lead out of the folder", "s.png"),
+        ("links to folders", "folder"),
+        ("links that lead nowhere", "dangling.png"),
+    ):
+        assert f"left alone, NOT encrypted, {why}: in/{name}\n" in err
     assert names("enc") == [f"{name}.encdl" for name in IMAGES]  # inside.png is b/a.png once more
 
 
@@ -239,10 +242,10 @@ def test_hidden_and_encrypted_files_are_left_alone(tree: Path) -> None:
     images.write("in/.hidden.png", np.zeros((3, 3), np.uint8))
     Path("in/x.png.encdl").write_bytes(b"x")
     Path("in/IM0001").write_bytes(bytes(128) + b"DICM")
-    left: list[Path] = []
+    left: list[Left] = []
     found = [str(source.relative) for source in find([Path("in")], is_image, "image", left)]
     assert found == ["IM0001", "a.png", "b/a.npy", "b/a.png", "b/c/v.npy"]
-    assert sorted(map(str, left)) == ["in/.hidden.png", "in/readme.txt", "in/x.png.encdl"]
+    assert sorted(str(each.path) for each in left) == ["in/.hidden.png", "in/x.png.encdl"]
 
 
 def test_damaged_files_of_a_folder_are_salvaged_and_marked(verb: Verb) -> None:

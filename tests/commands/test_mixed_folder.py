@@ -15,7 +15,8 @@ import pytest
 import tifffile
 
 from encdl.cli import main
-from encdl.commands.encrypt import NAMED
+from encdl.commands.encrypt import FOREIGN
+from encdl.commands.many_files import NAMED
 from encdl.files import container
 from tests.files.formats.support import noise
 from tests.files.formats.test_dicom import save, scan
@@ -104,23 +105,20 @@ def test_what_is_left_alone_is_told(verb: Verb) -> None:
     nibabel.save(nibabel.Nifti1Pair(array, np.eye(4)), "in/pair.img")
     nibabel.save(nibabel.Spm99AnalyzeImage(array, np.eye(4)), "in/old.img")
     np.save("in/a.npy", array)
+    Path("in/text").write_text("BM: a text")
+    Path("in/z.txt").write_text("another")
+    Path("in/.hidden").touch()
     for name, target in {"folder": "..", "nowhere.dcm": "missing", "b.npy": "a.npy"}.items():
         os.symlink(target, Path("in", name))
     before = tree("in")
     code, err = verb("encrypt", "in", "--output", "enc")
-    assert code == 0
-    left = [
-        "in/folder",
-        "in/nowhere.dcm",
-        "in/old.hdr",
-        "in/old.img",
-        "in/old.mat",
-        "in/pair.hdr",
-        "in/pair.img",
-    ]
-    told = f"{', '.join(left[:NAMED])} and {len(left) - NAMED} more"
-    assert err.count("warning") == 1
-    assert f"left alone, NOT encrypted, for they are no images that EncDL reads, or links: {told}\n" in err
+    assert code == 1
+    others = ["in/old.hdr", "in/old.img", "in/old.mat", "in/pair.img", "in/text", "in/z.txt"]
+    told = f"{FOREIGN}: {', '.join(others[:NAMED])} and 1 more"
+    assert "in/pair.hdr: is half of a pair" in err
+    for why in (told, "links to folders: in/folder", "links that lead nowhere: in/nowhere.dcm"):
+        assert f"warning: left alone, NOT encrypted, {why}\n" in err
+    assert "1 file encrypted, 1 failed, 8 left alone, 1 passed over" in err
     assert sorted(tree("enc")) == ["a.npy.encdl"]  # b.npy is the same file
     assert tree("in") == before
 

@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from encdl import readers
 from encdl.ciphers import weights
 from encdl.commands.encrypt import POSTPROCESS
-from encdl.commands.many_files import gather
 from encdl.files import container, images
 from encdl.files.file_names import is_container
+from encdl.files.folders import gather
 from encdl.keys.key import Key, load_opener
 from encdl.readers import KeyedStem, PlainStem, Reader
 from encdl.readers.predictor import Predictor

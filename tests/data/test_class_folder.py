@@ -123,7 +123,7 @@ def test_a_split_that_is_not_given_is_taken_from_training(tmp_path: Path) -> Non
     assert parts[2] == {"other", "other2"}
     assert len(parts[1]) == 2
     assert not parts[0] & parts[1]
-    (tmp_path / "train").rename(tmp_path / "training")
+    (tmp_path / "train").rename(tmp_path / "learning")
     with pytest.raises(DataError, match="has a folder test and none named train: give both, or neither"):
         ClassFolder(str(tmp_path)).samples("train")
 

@@ -16,9 +16,12 @@ from encdl.files.formats.base import FORMATS, Array, Document, Format
 from encdl.files.formats.registry import (
     ending_of,
     format_of,
+    is_image,
     is_whole,
     load,
+    mode_of,
     restore,
+    same_rest,
     suffix_of,
     write,
 )
@@ -30,10 +33,13 @@ __all__ = [
     "Format",
     "ending_of",
     "format_of",
+    "is_image",
     "is_whole",
     "load",
+    "mode_of",
     "raw_pixels",
     "restore",
+    "same_rest",
     "suffix_of",
     "write",
 ]

@@ -69,8 +69,8 @@ class Format:
 
     Attributes:
         suffixes: The endings by which its files are found in a folder, dot included, lower-case; the usual one first.
-        recognises: Whether a file is of this format, by its first 64 KiB and the format that the name's ending stands
-            for, if any.
+        recognises: Whether a file is of this format, by its first 64 KiB (the second argument, the format that the
+            name's ending stands for, is for formats without a mark).
         load: Reads a file; the document that it gives has the format's name.
     """
 
@@ -130,11 +130,12 @@ def check_array(where: object, shape: Sequence[int], layout: str, dtype: np.dtyp
 
 @dataclass(frozen=True)
 class Source:
-    """A regular file, told from one that was changed or exchanged since."""
+    """A regular file, told from one that was changed or exchanged since; `mode` is its permissions."""
 
     path: Path
     size: int
     identity: tuple[int, ...] = field(repr=False)
+    mode: int = 0o600
 
     @contextlib.contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -154,8 +155,12 @@ class Source:
             return stream.read(limit)
 
 
-def source(path: str | os.PathLike[str]) -> Source:
+def source(path: str | os.PathLike[str], *, empty: bool = False) -> Source:
     """Look at a file, once for all.
+
+    Args:
+        path: the file.
+        empty: whether it may be.
 
     Raises:
         ImageFileError: it is missing, a folder or device, empty, or cannot be read.
@@ -163,9 +168,9 @@ def source(path: str | os.PathLike[str]) -> Source:
     where = Path(path)
     with _opened(where) as stream:
         status = os.fstat(stream.fileno())
-    if status.st_size == 0:
+    if status.st_size == 0 and not empty:
         raise ImageFileError(f"{where}: is empty (0 bytes): export or copy the image again")
-    return Source(where, status.st_size, _identity(status))
+    return Source(where, status.st_size, _identity(status), stat.S_IMODE(status.st_mode))
 
 
 @contextlib.contextmanager

@@ -22,12 +22,12 @@ from encdl.files.formats import raw_pixels, verbatim
 from encdl.files.formats.base import FORMATS, Array, Document, Format, Source, check_array, decoding, one_line
 from encdl.files.formats.codestream import rows_and_columns
 from encdl.utils.errors import ImageFileError
-from encdl.utils.lazy import need
 
 _SMALL = 2**26
 _DEFLATED_LIMIT = 2**30
 _PIXELS = {0x0010: "", 0x0008: "f4", 0x0009: "f8"}
 """Elements of group 7FE0 that hold pixels, and the type of their values if that does not hang on other elements."""
+_PIXEL_VRS = (b"OB", b"OW", b"UN", b"OF", b"OD")
 _FIRST_GROUPS = (b"\x02\0", b"\x08\0")
 
 
@@ -41,6 +41,11 @@ class _Pixels:
     length: int
     big: bool
     syntax: Any
+
+
+def is_marked(head: bytes) -> bool:
+    """Whether the mark of DICOM and a first element stand behind a preamble, which may hold anything (PS3.10, 7.1)."""
+    return head[128:132] == b"DICM" and head[132:134] in (*_FIRST_GROUPS, b"\0\x08")
 
 
 def recognises(head: bytes) -> bool:
@@ -59,9 +64,9 @@ def load(source: Source) -> Document:
 
     Raises:
         ImageFileError: it is damaged, too large, without pixels, or compressed in a way that nothing installed decodes.
-        UsageError: pydicom is not installed.
     """
-    pydicom = need("pydicom", "reading DICOM")
+    import pydicom  # noqa: PLC0415
+
     with decoding(source.path, "DICOM"):
         syntax = _transfer_syntax(pydicom, io.BytesIO(source.read(2**20)))
         if syntax is not None and (syntax.is_private or not syntax.is_transfer_syntax):
@@ -100,15 +105,14 @@ def _read(pydicom: Any, source: Source) -> tuple[Any, _Pixels]:
     with source.open() as file:
         stream = file if source.size > _SMALL else _stream(source)
         dataset = pydicom.dcmread(stream, force=True, stop_before_pixels=True, defer_size=2**16)
-        implicit, little = dataset.original_encoding
+        _, little = dataset.original_encoding
         head = stream.read(12)  # pydicom stopped before the element
+        # What the meta group says of it may be wrong. No length of an implicit element is odd, as these letters are.
+        implicit = not (head[4:6] in _PIXEL_VRS and head[6:8] == b"\0\0")
         order = "<" if little else ">"
         offset = stream.tell() - len(head) + (8 if implicit else 12)
     if len(head) < 8 or struct.unpack(f"{order}H", head[:2])[0] != 0x7FE0:
-        kind = _shown(getattr(dataset.get("SOPClassUID"), "name", "") or dataset.get("Modality", ""))
-        raise ImageFileError(
-            f"{source.path}: holds no pixels ({kind}): an image cipher has nothing to encrypt"
-        )
+        raise _without_pixels(source, dataset)
     element = struct.unpack(f"{order}H", head[2:4])[0]
     vr = "" if implicit else head[4:6].decode("latin-1")
     length = struct.unpack(f"{order}I", head[4:8] if implicit else head[8:12])[0]
@@ -119,6 +123,23 @@ def _read(pydicom: Any, source: Source) -> tuple[Any, _Pixels]:
         (False, False): uid.ExplicitVRBigEndian,
     }[implicit, little]
     return dataset, _Pixels(element, vr, offset, length, not little, guess)
+
+
+def _without_pixels(source: Source, dataset: Any) -> ImageFileError:
+    """An image whose file is cut before its pixels, or what is none."""
+    uid = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+    kind = str(getattr(uid, "name", "") or dataset.get("Modality", ""))
+    last = [*dataset.file_meta.elements(), *dataset.elements()][-1:]
+    ends = [getattr(each, "value_tell", 0) + (getattr(each, "length", 0) or 0) for each in last]
+    known = bool(last) and all(hasattr(each, "value_tell") and each.length < 0xFFFFFFFF for each in last)
+    if not last or (known and ends[0] != source.size):
+        return ImageFileError(
+            f"{source.path}: this DICOM file ends within its header: it is truncated, export or copy it again"
+        )
+    return ImageFileError(
+        f"{source.path}: holds no pixels ({_shown(kind)}): an image cipher has nothing to encrypt; --carry-others "
+        "seals such files as they are"
+    )
 
 
 def _plain(
@@ -202,13 +223,22 @@ def _check_decoder(source: Source, pixels: Any, syntax: Any) -> None:
 
 def _frames(pydicom: Any, source: Source, dataset: Any, syntax: Any) -> Iterator[Array]:
     """Decode frame by frame."""
+    count = int(dataset.get("NumberOfFrames", 1) or 1)
     with decoding(source.path, "DICOM"):
         dataset.file_meta.TransferSyntaxUID = syntax  # for a file that has no meta
+        packed = iter(())
         if syntax.is_encapsulated:
             _check_frames(pydicom, source, dataset)
-    for index in range(int(dataset.get("NumberOfFrames", 1) or 1)):
+            # By its number, each frame without a table of offsets would be looked for from the start.
+            packed = pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=count)
+            dataset.NumberOfFrames = 1
+    for index in range(count):
         with decoding(source.path, "DICOM"):
-            frame = _frame(pydicom, source, dataset, index)
+            if syntax.is_encapsulated:
+                dataset.PixelData, number = pydicom.encaps.encapsulate([next(packed)], has_bot=False), 0
+            else:
+                number = index
+            frame = _frame(pydicom, source, dataset, number)
         yield frame
 
 
@@ -261,11 +291,5 @@ def _check_deflated(pydicom: Any, source: Source) -> None:
         raise EOFError("the deflated data set is cut")
 
 
-# Without its mark a file may be anything, and the ending decides.
-FORMATS.register("dicom")(
-    Format(
-        (".dcm", ".dicom", ".ima"),
-        lambda head, named: head[128:132] == b"DICM" or (named in (None, "dicom") and recognises(head)),
-        load,
-    )
-)
+# The last to be asked: without its mark a file could be of another format.
+FORMATS.register("dicom")(Format((".dcm", ".dicom", ".ima"), lambda head, _: recognises(head), load))

@@ -38,9 +38,9 @@ def write_new(path: Path, document: Document, kind: str, *, force: bool) -> None
         encoded = png_jpeg_bmp.encode_png(
             path, _native(next(iter(document.slices())).reshape(document.shape))
         )
-        atomic.write_bytes(path, encoded, force=force)
+        atomic.write_bytes(path, encoded, force=force, mode=0o600)
     elif kind == "tiff":
-        atomic.write_bytes(path, tiff.encode(_pages(path, document)), force=force)
+        atomic.write_bytes(path, tiff.encode(_pages(path, document)), force=force, mode=0o600)
     else:
         raise ImageFileError(
             f"{path}: only the original file can be restored as {kind.upper()}, and this is another: "
@@ -57,7 +57,7 @@ def _write_npy(path: Path, document: Document, force: bool) -> None:
     }
     npy.write_array_header_1_0(header, fields)
     left = math.prod(document.shape) * document.dtype.itemsize
-    with atomic.writing(path, force=force) as stream:
+    with atomic.writing(path, force=force, mode=0o600) as stream:
         stream.write(header.getvalue())
         for array in document.slices():
             stream.write(np.ascontiguousarray(array, document.dtype).tobytes())

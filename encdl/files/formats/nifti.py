@@ -7,19 +7,29 @@ stored values, to which the header's slope and intercept are not applied.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import gzip
+import io
 import math
+import shutil
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from encdl.files.formats import raw_pixels
-from encdl.files.formats.base import FORMATS, Document, Format, Source, decoding, slice_shape
+from encdl.files.formats import raw_pixels, verbatim
+from encdl.files.formats.base import (
+    FORMATS,
+    MAX_REST_BYTES,
+    Document,
+    Format,
+    Source,
+    decoding,
+    slice_shape,
+)
 from encdl.utils.errors import ImageFileError
-from encdl.utils.lazy import need
 
 GZIP = b"\x1f\x8b"
 HALF = "is half of a pair of .hdr and .img (NIfTI or Analyze): convert it to one .nii file"
@@ -36,9 +46,9 @@ def recognises(head: bytes) -> bool:
 
 
 def inflated_head(head: bytes) -> bytes:
-    """The first bytes of what a gzip file holds; b"" if it holds none."""
-    with contextlib.suppress(zlib.error):
-        return zlib.decompressobj(31).decompress(head, _HEADER_BYTES)
+    """The first bytes of what a gzip file holds, in however many members; b"" if it holds none."""
+    with contextlib.suppress(OSError, EOFError, zlib.error):
+        return gzip.GzipFile(fileobj=io.BytesIO(head)).read(_HEADER_BYTES)
     return b""
 
 
@@ -71,15 +81,60 @@ def load(source: Source) -> Document:
         ((offset, size),), slice_shape(shape, layout), dtype, file_bytes=None if zipped else source.size
     )
     extra = {"gzip": _gzip_header(source.read(512))} if zipped else {}
-    return raw_pixels.document(source, where, shape, layout, name, opener=opener, extra=extra)
+    found = raw_pixels.document(source, where, shape, layout, name, opener=opener, extra=extra)
+    if zipped and source.size <= MAX_REST_BYTES - 2**10 and not _zips_alike(source, extra["gzip"]):
+        whole = verbatim.document(
+            source, verbatim.read(source), name, shape, layout, found.dtype, found.slices
+        )
+        return dataclasses.replace(whole, content=found.content)
+    return found
+
+
+def unzip(stream: BinaryIO, data: bytes) -> None:
+    """Write what a gzipped file holds."""
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as plain:
+        shutil.copyfileobj(plain, stream)
+
+
+def _zips_alike(source: Source, named: dict[str, Any]) -> bool:
+    """Whether `restore_gzip` gives the very same bytes; of another program's compression the first ones tell."""
+    with source.open() as stream, _inflating(source) as plain:
+        try:
+            with _zipping(cast(BinaryIO, _Same(stream)), named) as packed:
+                shutil.copyfileobj(plain, packed, 2**20)
+        except _DifferentError:
+            return False
+        return not stream.read(1)
+
+
+class _DifferentError(Exception):
+    """What was written is not what the file holds."""
+
+
+class _Same:
+    """Takes what is written, and compares it with a file."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> int:
+        if self._stream.read(len(data)) != data:
+            raise _DifferentError
+        return len(data)
+
+    def flush(self) -> None:
+        pass
 
 
 def restore_gzip(stream: BinaryIO, document: Document, recipe: dict[str, Any], around: bytes) -> None:
     """Write a gzipped file: the name and time in gzip's own header as they were, the compression anew."""
-    named = recipe.get("gzip") or {"name": "", "time": 0}
+    with _zipping(stream, recipe.get("gzip") or {"name": "", "time": 0}) as packed:
+        raw_pixels.restore(packed, document, recipe, around)
+
+
+def _zipping(stream: BinaryIO, named: dict[str, Any]) -> BinaryIO:
     name = f"{named['name']}.gz" if named["name"] else ""  # GzipFile takes the ending off
-    with gzip.GzipFile(name, "wb", _LEVEL, stream, mtime=int(named["time"])) as packed:
-        raw_pixels.restore(cast(BinaryIO, packed), document, recipe, around)
+    return cast(BinaryIO, gzip.GzipFile(name, "wb", _LEVEL, stream, mtime=int(named["time"])))
 
 
 @contextlib.contextmanager
@@ -89,7 +144,8 @@ def _inflating(source: Source) -> Iterator[BinaryIO]:
 
 
 def _header(source: Source, head: bytes) -> Any:
-    nibabel = need("nibabel", "reading NIfTI")
+    import nibabel  # noqa: PLC0415
+
     pair = any(head.startswith(both[1], place) for place, both in _MAGIC.items())
     if pair:
         raise ImageFileError(f"{source.path}: {HALF}")

@@ -89,7 +89,7 @@ def _fortran(source: Source, where: raw_pixels.Spans, layout: str) -> Document:
             for index in np.ndindex(array.shape[:lead]):
                 yield np.ascontiguousarray(array[index])
 
-    recipe = {"kind": "fortran", **where.to_recipe()}
+    recipe = {"kind": "fortran", "mode": source.mode, **where.to_recipe()}
     packed = non_pixel_data.pack(source.path, recipe, around)
     return Document(shape, raw_pixels.little(where.dtype), layout, "npy", packed, slices)
 

@@ -1,8 +1,8 @@
 """PNG, JPEG and BMP: decoding for the cipher, encoding, and PNG files restored chunk by chunk.
 
-A PNG whose samples are grey or colour of 8 or 16 bits is taken apart into pixels and all other chunks, and its pixels
-are deflated anew when it is restored. Any other PNG (palette, 1, 2 or 4 bits, interlaced, a transparent colour), and
-every JPEG and BMP, is kept whole beside the pixels that it shows.
+A PNG whose samples are grey or colour of 8 or 16 bits, and whose pixels deflate to the very same bytes again, is taken
+apart into pixels and all other chunks. Any other PNG (of another program's compression, palette, 1, 2 or 4 bits,
+interlaced, a transparent colour), and every JPEG and BMP, is kept whole beside the pixels that it shows.
 """
 
 from __future__ import annotations
@@ -22,12 +22,18 @@ from encdl.utils.errors import ImageFileError
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 BMP = b"BM"
-_KINDS = {PNG: "png", JPEG: "jpeg", BMP: "bmp"}
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+"""Bytes of the second header, which tell a bitmap from a text that begins with the same two letters."""
 
 
 def kind_of(head: bytes) -> str | None:
     """Say by the first bytes whether this is "png", "jpeg" or "bmp"; None if it is none of them."""
-    return next((kind for magic, kind in _KINDS.items() if head.startswith(magic)), None)
+    if head.startswith(PNG):
+        return "png"
+    if head.startswith(JPEG):
+        return "jpeg"
+    bitmap = head.startswith(BMP) and int.from_bytes(head[14:18], "little") in _BMP_HEADERS
+    return "bmp" if bitmap else None
 
 
 def load(source: Source) -> Document:
@@ -42,6 +48,8 @@ def load(source: Source) -> Document:
         array = decode(source.path, data)
         around = _around(data, array) if kind == "png" else None
     layout = "HWC"[: array.ndim]
+    if around is not None and _png(array, *around) != data:
+        around = None  # another program's compression: only the file itself comes back byte for byte
 
     def slices() -> Iterator[Array]:
         yield array
@@ -50,20 +58,23 @@ def load(source: Source) -> Document:
         return verbatim.document(
             source, data, kind, array.shape, layout, array.dtype, slices, deflate=kind == "bmp"
         )
-    packed = non_pixel_data.pack(source.path, {"kind": "png"}, *around)
+    packed = non_pixel_data.pack(source.path, {"kind": "png", "mode": source.mode}, *around)
     return Document(array.shape, array.dtype, layout, kind, packed, slices)
 
 
 def restore_png(stream: BinaryIO, document: Document, before: bytes, after: bytes) -> None:
     """Write a PNG with the chunks that it had before and after its pixels."""
     (array,) = document.slices()
-    encoded = encode_png("PNG", array.reshape(document.shape))
+    stream.write(_png(array.reshape(document.shape), before, after))
+
+
+def _png(array: Array, before: bytes, after: bytes) -> bytes:
+    """A PNG with other chunks before and after its pixels than `encode_png` writes."""
+    encoded = encode_png("PNG", array)
     found = [place for place in _chunks(encoded) if place[0] == b"IDAT"]
     if before[16:29] != encoded[16:29]:  # width to interlacing
         raise ValueError("its pixels are not of its header's form")
-    stream.write(before)
-    stream.write(encoded[found[0][1] : found[-1][2]])
-    stream.write(after)
+    return before + encoded[found[0][1] : found[-1][2]] + after
 
 
 def _around(data: bytes, array: Array) -> tuple[bytes, bytes] | None:
@@ -190,6 +201,6 @@ def encode_png(where: object, array: Array) -> bytes:
     return stream.getvalue()
 
 
-FORMATS.register("png")(Format((".png",), lambda head, _: head.startswith(PNG), load))
-FORMATS.register("jpeg")(Format((".jpg", ".jpeg"), lambda head, _: head.startswith(JPEG), load))
-FORMATS.register("bmp")(Format((".bmp",), lambda head, _: head.startswith(BMP), load))
+FORMATS.register("png")(Format((".png",), lambda head, _: kind_of(head) == "png", load))
+FORMATS.register("jpeg")(Format((".jpg", ".jpeg"), lambda head, _: kind_of(head) == "jpeg", load))
+FORMATS.register("bmp")(Format((".bmp",), lambda head, _: kind_of(head) == "bmp", load))

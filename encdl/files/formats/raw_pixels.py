@@ -124,7 +124,7 @@ def document(
         spans.check(math.prod(shape) // math.prod(spans.shape))
         content = _content(spans, shape, layout)
         around = skeleton(stream, spans, content)
-    recipe = {"kind": "spans", **spans.to_recipe(), **(extra or {})}
+    recipe = {"kind": "spans", "mode": source.mode, **spans.to_recipe(), **(extra or {})}
 
     def slices() -> Iterator[Array]:
         with one_line(source.path, name), open_it() as stream:

@@ -1,4 +1,4 @@
-"""Which format a file is of: its content says, and its name's ending where the content has no mark."""
+"""Which format a file is of: its content says, whatever its name."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ _PAIR = (".hdr", ".img")
 
 
 def suffix_of(name: str) -> str:
-    """The usual ending of a format's files, dot included.
+    """The usual ending of a format's files, dot included; "" for files that are no images.
 
     Raises:
         ImageFileError: There is no such format.
     """
+    if name == verbatim.CARRIED:
+        return ""
     if name not in FORMATS:
         raise ImageFileError(FORMATS.unknown(name))
     return FORMATS[name].suffixes[0]
@@ -60,11 +62,17 @@ def _ending(name: str) -> tuple[str, str | None]:
     return "", None
 
 
-def load(path: Path) -> Document:
+def is_image(head: bytes) -> bool:
+    """Whether a file's first 64 KiB are those of one of `FORMATS`."""
+    return dicom.is_marked(head) or any(kind.recognises(head, None) for kind in FORMATS.values())
+
+
+def load(path: Path, *, carry: bool = False) -> Document:
     """Read a file.
 
     Args:
         path: a file of one of `FORMATS`, under any name.
+        carry: whether a file that is no image, or none that can be read, is taken as it is (`verbatim.carried`).
 
     Returns:
         Its pixels, which are read when they are asked for, and all the rest.
@@ -73,20 +81,27 @@ def load(path: Path) -> Document:
         ImageFileError: it cannot be read, or holds what cannot be encrypted; one line says what and what to do.
         UsageError: the library that reads the format is not installed.
     """
-    where = source(path)
-    return _loader(where, where.read(_HEAD))(where)
+    where = source(path, empty=carry)
+    try:
+        return _loader(where, where.read(_HEAD))(where)
+    except ImageFileError:
+        if carry:
+            return verbatim.carried(where)
+        raise
 
 
-def write(path: Path, document: Document, *, force: bool = False) -> None:
-    """Restore the file that a document was read from, whole or not at all.
+def write(path: Path, document: Document, *, force: bool = False, suffix: str | None = None) -> None:
+    """Restore the file that a document was read from, whole or not at all, with its permissions.
 
     If `path` ends like another format than the document's, or the document has no `rest`, a new file is made of the
     pixel values alone; only .npy, .png and .tiff can be made so.
 
     Args:
-        path: the file to be written. A NIfTI file is gzipped if its name ends with .gz.
+        path: the file to be written.
         document: what `load` gave. Its slices are asked for once and in order; not at all if `is_whole`.
         force: whether an existing file may be replaced.
+        suffix: the ending that the original had, where it is known: under it the original is restored, whatever format
+            it stands for. Under another one a NIfTI file is gzipped if and only if that is .gz.
 
     Raises:
         ImageFileError: the document does not fit its `rest`, or the format cannot hold its pixels.
@@ -95,15 +110,36 @@ def write(path: Path, document: Document, *, force: bool = False) -> None:
     """
     path = Path(path)
     kind = format_of(path) or document.format
+    named = path.name.lower()
+    same = suffix is not None and (named.endswith(suffix.lower()) if suffix else kind == document.format)
+    if (same and document.format in FORMATS) or document.format == verbatim.CARRIED:
+        kind = document.format
     if not document.rest or _family(kind) != _family(document.format):
         write_new(path, document, kind, force=force)
         return
-    restore = _restorer(path, document)
-    with atomic.writing(path, force=force) as stream:
+    restore = _restorer(path, document, kind)
+    with atomic.writing(path, force=force, mode=mode_of(document)) as stream:
         try:
             restore(stream)
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise _misfit(path, error) from None
+
+
+def mode_of(document: Document) -> int:
+    """The permissions that the file had which a document was read from; 0o600 if that is not known."""
+    mode = _recipe(document)[0].get("mode") if document.rest else None
+    return mode & 0o777 if isinstance(mode, int) else 0o600
+
+
+def same_rest(one: bytes, other: bytes) -> bool:
+    """Whether two documents' `rest` are of the same file, whose permissions may have changed."""
+    if one == other:
+        return True
+    try:
+        (first, pieces), (second, others) = (non_pixel_data.unpack(rest) for rest in (one, other))
+    except (ValueError, RecursionError):
+        return False
+    return {**first, "mode": 0} == {**second, "mode": 0} and pieces == others
 
 
 def restore(document: Document, stream: BinaryIO) -> None:
@@ -119,7 +155,7 @@ def restore(document: Document, stream: BinaryIO) -> None:
             f"this {document.format} document holds its pixels alone: there is no file to restore"
         )
     try:
-        _restorer(Path(document.format), document)(stream)
+        _restorer(Path(document.format), document, _family(document.format))(stream)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise _misfit(document.format, error) from None
 
@@ -134,6 +170,8 @@ def is_whole(document: Document) -> bool:
 
 
 def _loader(where: Source, head: bytes) -> Callable[[Source], Document]:
+    if dicom.is_marked(head):
+        return FORMATS["dicom"].load
     for problem, (suffix, magic) in _OTHERS.items():
         if head.startswith(magic) and (magic != b"PK\x03\x04" or where.path.suffix.lower() == suffix):
             raise ImageFileError(f"{where.path}: {problem}")
@@ -176,7 +214,7 @@ def _recipe(document: Document) -> tuple[dict[str, Any], list[bytes]]:
         raise _misfit(document.format, error) from None
 
 
-def _restorer(path: Path, document: Document) -> Callable[[BinaryIO], None]:
+def _restorer(path: Path, document: Document, kind_of_file: str) -> Callable[[BinaryIO], None]:
     """What writes the file; it takes the pieces from `rest` and the pixels from the slices."""
     recipe, pieces = _recipe(document)
     kind = recipe["kind"]
@@ -184,8 +222,10 @@ def _restorer(path: Path, document: Document) -> Callable[[BinaryIO], None]:
         return lambda stream: png_jpeg_bmp.restore_png(stream, document, *pieces)
     if len(pieces) != 1 or kind not in ("whole", "fortran", "spans"):
         raise _misfit(path, f"{kind!r} with {len(pieces)} pieces")
-    if kind == "spans" and document.format.startswith("nifti") and path.name.lower().endswith(".gz"):
+    if kind_of_file == "nifti-gz" and kind == "spans":
         return lambda stream: nifti.restore_gzip(stream, document, recipe, pieces[0])
+    if kind_of_file == "nifti" and document.format == "nifti-gz" and kind == "whole":
+        return lambda stream: nifti.unzip(stream, pieces[0])
     restore = {"whole": verbatim.restore, "fortran": npy.restore_fortran, "spans": raw_pixels.restore}[kind]
     return lambda stream: restore(stream, document, recipe, pieces[0])
 

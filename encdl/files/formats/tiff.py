@@ -10,16 +10,15 @@ import io
 import logging
 import math
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from encdl.files.container.chunk_grid import MAX_SLICE_BYTES
 from encdl.files.formats import raw_pixels, verbatim
 from encdl.files.formats.base import (
     FORMATS,
+    MAX_PIXELS,
     Array,
     Document,
     Format,
@@ -28,10 +27,19 @@ from encdl.files.formats.base import (
     decoding,
     one_line,
 )
+from encdl.files.formats.codestream import rows_and_columns
 from encdl.utils.errors import ImageFileError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_DEFLATE = (8, 32946)
+_JPEG = (
+    "OJPEG",
+    "JPEG",
+    "JPEG_LOSSY",
+    "JPEG_2000_LOSSY",
+    "JPEG2000",
+    "APERIO_JP2000_RGB",
+    "APERIO_JP2000_YCBC",
+)
 _READABLE = ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE")
 
 
@@ -68,7 +76,7 @@ def decode(where: object, data: bytes) -> Array:
         if len(file.pages) != 1:
             raise ImageFileError(f"{where}: holds {len(file.pages)} pages: save one image a file")
         _check_end(file)
-        return _decode_page(where, file.pages[0], data)
+        return _decode_page(where, file.pages[0])
 
 
 def _plain(source: Source, file: Any) -> tuple[raw_pixels.Spans, tuple[int, ...], str] | None:
@@ -143,7 +151,11 @@ def _page_shape(where: object, page: Any) -> tuple[int, ...]:
     if page.imagedepth != 1:
         raise ImageFileError(f"{where}: is a volume of {page.imagedepth} slices: save one slice a page")
     shape = (height, width, *((samples,) * (samples > 1)))
-    dtype = np.dtype(page.dtype or "u1")
+    if page.dtype is None:
+        raise ImageFileError(
+            f"{where}: has values of {page.bitspersample} bits that are not read: convert it first"
+        )
+    dtype = np.dtype(page.dtype)
     check_array(where, shape, "HWC"[: len(shape)], np.dtype("u1") if dtype == np.bool_ else dtype)
     return shape
 
@@ -156,7 +168,7 @@ def _decoded(source: Source) -> Document:
     with decoding(source.path, "TIFF"), tifffile.TiffFile(io.BytesIO(data)) as file:
         pages = _alike(file)
         count, compressed = len(pages), pages[0].compression != 1
-        first = _decode_page(source.path, pages[0], data)
+        first = _decode_page(source.path, pages[0])
 
     def slices() -> Iterator[Array]:
         if count == 1:
@@ -166,7 +178,7 @@ def _decoded(source: Source) -> Document:
         with one_line(source.path, "TIFF"), tifffile.TiffFile(io.BytesIO(again)) as file:
             for page in _alike(file):
                 with decoding(source.path, "TIFF"):
-                    array = _decode_page(source.path, page, again)
+                    array = _decode_page(source.path, page)
                 if array.shape != first.shape or array.dtype != first.dtype:
                     raise ValueError(f"a page of {array.shape}")
                 yield raw_pixels.to_little(array)
@@ -177,79 +189,64 @@ def _decoded(source: Source) -> Document:
     return verbatim.document(source, data, "tiff", shape, layout, first.dtype, slices, deflate=not compressed)
 
 
-def _decode_page(where: object, page: Any, data: bytes) -> Array:
-    """Decode a page of the file `data` as it looks."""
+def _decode_page(where: object, page: Any) -> Array:
+    """Decode a page as it looks."""
     _page_shape(where, page)
     end = page.parent.filehandle.size
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-    if not segments or any(count == 0 or start + count > end for start, count in segments):
+    if not segments or any(start + count > end for start, count in segments):
         raise ValueError("pixels are missing")
     photometric = getattr(page.photometric, "name", "unknown")
-    if photometric not in _READABLE:
+    # JPEG decoders turn YCbCr into RGB by themselves.
+    jpeg = getattr(page.compression, "name", "") in _JPEG
+    if photometric not in _READABLE and not (photometric == "YCBCR" and jpeg):
         raise ImageFileError(f"{where}: has the colour space {photometric}: convert it to grey or RGB first")
-    _check_inflated(where, page, segments)
-    array = _pixels(where, page, data)
+    _check_decoder(where, page)
+    if jpeg:
+        _check_frames(where, page, segments)
+    array: Array = page.asarray(maxworkers=1)
+    if page.axes == "SYX":  # colour planes one after the other
+        array = np.moveaxis(array, 0, -1)
+    height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
+    array = array.reshape(height, width, *((samples,) * (samples > 1)))
     if photometric == "PALETTE":
-        array = np.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(np.uint8)
+        array = np.moveaxis(page.colormap[:, array.astype(np.intp)] >> 8, 0, -1).astype(np.uint8)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)
-    if photometric == "MINISWHITE" and array.dtype.kind in "ui":
+        array = np.invert(array) if photometric == "MINISWHITE" else array
+    elif photometric == "MINISWHITE" and array.dtype.kind == "u" and page.bitspersample < 8 * array.itemsize:
+        array = array.dtype.type(2**page.bitspersample - 1) - array
+    elif photometric == "MINISWHITE" and array.dtype.kind in "ui":
         array = np.invert(array)  # black is the minimum of what a cipher or reader takes
     return array
 
 
-def _check_inflated(where: object, page: Any, segments: list[tuple[int, int]]) -> None:
-    """Refuse strips that inflate beyond a slice's limit, which tifffile would inflate whatever their size."""
-    name = getattr(page.compression, "name", "unknown")
-    if page.compression in _DEFLATE:
-        room = MAX_SLICE_BYTES
-        for start, count in segments:
-            page.parent.filehandle.seek(start)
-            inflater, left = zlib.decompressobj(), page.parent.filehandle.read(count)
-            while left and not inflater.eof and room >= 0:
-                room -= len(inflater.decompress(left, 2**20))
-                left = inflater.unconsumed_tail
-        if room < 0:
-            raise ImageFileError(f"{where}: inflates to more than {MAX_SLICE_BYTES:,} bytes: it is damaged")
-    elif name in ("LZMA", "ZSTD", "ZSTD_DEPRECATED"):
-        raise ImageFileError(
-            f"{where}: its TIFF compression {name} is not supported here: save it uncompressed"
-        )
+def _check_decoder(where: object, page: Any) -> None:
+    """Refuse by name what tifffile and imagecodecs cannot decode."""
+    import tifffile  # noqa: PLC0415
+
+    for codecs, code, what in (
+        (tifffile.TIFF.DECOMPRESSORS, page.compression, "compression"),
+        (tifffile.TIFF.UNPREDICTORS, page.predictor, "predictor"),
+    ):
+        name = getattr(code, "name", code)
+        try:
+            codecs[code]
+        except KeyError:
+            raise ImageFileError(
+                f"{where}: its TIFF {what} {name} is not supported here: save it uncompressed"
+            ) from None
+    if page.is_subsampled and page.compression == 1:
+        raise ImageFileError(f"{where}: has subsampled colours: convert it to RGB first")
 
 
-def _pixels(where: object, page: Any, data: bytes) -> Array:
-    try:
-        array: Array = page.asarray()
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        return _by_opencv(where, page, data)
-    if page.axes == "SYX":  # colour planes one after the other
-        array = np.moveaxis(array, 0, -1)
-    return array.reshape(
-        page.imagelength, page.imagewidth, *((page.samplesperpixel,) * (page.samplesperpixel > 1))
-    )
-
-
-def _by_opencv(where: object, page: Any, data: bytes) -> Array:
-    """Decode a compression (LZW, JPEG, ...) that tifffile leaves to an optional package."""
-    import cv2  # noqa: PLC0415
-
-    samples, name = page.samplesperpixel, getattr(page.compression, "name", "unknown")
-    logging_of_cv2 = cv2.utils.logging  # it would tell of damage on stderr; the shape below tells it too
-    level = logging_of_cv2.setLogLevel(logging_of_cv2.LOG_LEVEL_SILENT)
-    try:
-        octets, one = np.frombuffer(data, np.uint8), (page.index, page.index + 1)
-        found = cv2.imdecodemulti(octets, cv2.IMREAD_UNCHANGED, range=one)[1]
-    finally:
-        logging_of_cv2.setLogLevel(level)
-    array: Array | None = found[0] if len(found) == 1 else None
-    expected = (page.imagelength, page.imagewidth, *((samples,) * (samples > 1)))
-    if array is None or samples not in (1, 3, 4) or array.shape != expected or array.dtype != page.dtype:
-        raise ImageFileError(
-            f"{where}: its TIFF compression {name} is not supported here: save it uncompressed"
-        )
-    return array[..., [2, 1, 0, 3][:samples]] if samples > 1 else array
+def _check_frames(where: object, page: Any, segments: list[tuple[int, int]]) -> None:
+    """Refuse frames that claim to be larger than the page, before a decoder allocates that much."""
+    for start, _ in segments:
+        page.parent.filehandle.seek(start)
+        size = rows_and_columns(page.parent.filehandle.read(2**16))
+        if size and math.prod(size) > 4 * max(MAX_PIXELS // 64, page.imagelength * page.imagewidth):
+            raise ImageFileError(f"{where}: a frame of {size[0]}x{size[1]} pixels: it is damaged")
 
 
 def encode(pages: Iterable[Array]) -> bytes:
@@ -273,7 +270,4 @@ def encode(pages: Iterable[Array]) -> bytes:
     return stream.getvalue()
 
 
-# A DICOM file may begin with a TIFF header.
-FORMATS.register("tiff")(
-    Format((".tiff", ".tif"), lambda head, _: head.startswith(MAGIC) and head[128:132] != b"DICM", load)
-)
+FORMATS.register("tiff")(Format((".tiff", ".tif"), lambda head, _: head.startswith(MAGIC), load))

@@ -16,6 +16,8 @@ from encdl.files.formats.base import MAX_REST_BYTES, Array, Document, Source, ch
 from encdl.files.formats.raw_pixels import little
 from encdl.utils.errors import ImageFileError
 
+CARRIED = "file"
+"""The format of a document that is no image: `carried` makes it."""
 _LARGEST = 2**29
 """Bytes of a file that may become small enough by deflating it."""
 
@@ -62,8 +64,27 @@ def document(
         ImageFileError: it is too large.
     """
     check_array(source.path, shape, layout, little(dtype))
-    packed = non_pixel_data.pack(source.path, {"kind": "whole"}, data, deflate=deflate)
+    packed = non_pixel_data.pack(source.path, {"kind": "whole", "mode": source.mode}, data, deflate=deflate)
     return Document(shape, little(dtype), layout, name, packed, slices)
+
+
+def carried(source: Source) -> Document:
+    """A file of any kind, sealed as it is beside a single pixel that means nothing.
+
+    Raises:
+        ImageFileError: it is too large.
+    """
+    pixel = np.zeros((1, 1), np.uint8)
+    return document(
+        source,
+        read(source, deflate=True),
+        CARRIED,
+        (1, 1),
+        "HW",
+        pixel.dtype,
+        lambda: iter([pixel]),
+        deflate=True,
+    )
 
 
 def restore(stream: BinaryIO, document: Document, recipe: dict[str, Any], data: bytes) -> None:

@@ -21,6 +21,7 @@ from PIL import Image
 from encdl.training.run_folder import RESUME_TAG
 from encdl.training.tracking.names import CONFIG_TAG, PARENT_TAG, SEED_TAG, config_hash, flatten, timed
 from encdl.training.tracking.processes import process_tags
+from encdl.training.tracking.store_check import check_store, sqlite_uri
 from encdl.utils.errors import UsageError
 from encdl.utils.interrupts import Held, held
 
@@ -29,6 +30,8 @@ QUIET = {
     "DO_NOT_TRACK": "true",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 NOISY_LOGGERS = ("alembic", "mlflow.store", "mlflow.system_metrics", "lightning.pytorch.loggers.mlflow")
 PARENT_VARIABLE = "ENCDL_PARENT_RUN"
@@ -90,10 +93,11 @@ class RunLogger(MLFlowLogger):
             run_name = timed(experiment_name)
         artifacts = None
         if not tracking_uri:
-            self.root.mkdir(parents=True, exist_ok=True)
-            tracking_uri = f"sqlite:///{self.root / 'mlflow.db'}"
+            tracking_uri = sqlite_uri(self.root / "mlflow.db")
             artifacts = (self.root / "artifacts").as_uri()
             _own_stores.add(tracking_uri)
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            check_store(tracking_uri)
         try:
             super().__init__(
                 experiment_name,
@@ -116,6 +120,12 @@ class RunLogger(MLFlowLogger):
     def experiment(self) -> Any:
         """MLflow's client, which Ctrl-C does not break off; the run is begun when this is first asked for."""
         with held():
+            if not self._initialized and self._run_id is None and getattr(rank_zero_only, "rank", 0) == 0:
+                from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+                with contextlib.suppress(MlflowException):
+                    # It is there already; or else trainings that start at once would all make it, and one would fail.
+                    self._mlflow_client.create_experiment(self._experiment_name, self._artifact_location)
             return super().experiment
 
     @property
@@ -146,11 +156,6 @@ class RunLogger(MLFlowLogger):
 
     def claim(self, key: str) -> None:
         """Continue the run that was started with this key, or give the key to the one that will be started."""
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-        with contextlib.suppress(MlflowException):
-            # It is there already; or else trainings of an array that start at once would all make it.
-            self._mlflow_client.create_experiment(self._experiment_name, self._artifact_location)
         experiments = [each.experiment_id for each in self._mlflow_client.search_experiments()]
         found = (
             self._mlflow_client.search_runs(experiments, f"tags.{RESUME_TAG} = '{key}'")

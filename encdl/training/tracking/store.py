@@ -9,6 +9,7 @@ from typing import Any
 
 from encdl.training.tracking.logger import NOISY_LOGGERS, QUIET, store_of_environment
 from encdl.training.tracking.processes import end_lost_runs
+from encdl.training.tracking.store_check import check_store, sqlite_uri
 from encdl.utils.errors import UsageError
 
 SHORTEST_ID = 6
@@ -35,7 +36,8 @@ def open_store(root: str = "runs", tracking_uri: str | None = None) -> Any:
             raise UsageError(
                 f"{file}: no runs are recorded there: name the folder, or set MLFLOW_TRACKING_URI"
             )
-        uri = f"sqlite:///{file}"
+        uri = sqlite_uri(file)
+    check_store(uri)
     mlflow.set_tracking_uri(uri)
     try:
         client = mlflow.MlflowClient(uri)
