@@ -83,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--panel", type=file_name, metavar="PNG", help="draw one image after every damage and repair"
     )
+    parser.add_argument(
+        "--earlier",
+        type=file_name,
+        metavar="RECORD",
+        help="a record of the same evaluation: rows that it has of the same weights are not measured again",
+    )
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
 
 
@@ -109,7 +115,10 @@ def run(args: argparse.Namespace) -> int:
     for name in evaluation.missing_repairs():
         warn(f"{name} is left out of the repairs: it needs scikit-image, which is not installed here")
     with one_line_warnings():
-        result = evaluation.evaluate(settings, lambda name: load_cipher(name, device), device, progress)
+        earlier = None if args.earlier is None else evaluation.read_earlier(args.earlier)
+        result = evaluation.evaluate(
+            settings, lambda name: load_cipher(name, device), device, progress, earlier
+        )
     print(f"{result.images.describe()}; PSNR in dB, 95 % intervals\n\n{evaluation.tables(result.metrics)}")
     if args.figure is not None:
         write_bytes(

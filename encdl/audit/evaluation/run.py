@@ -11,6 +11,7 @@ from typing import Any
 
 from encdl.audit.evaluation.cipher import Evaluation, per_seed
 from encdl.audit.evaluation.damaged import Storage, kind_of
+from encdl.audit.evaluation.earlier import Earlier
 from encdl.audit.evaluation.rows import Row, measure
 from encdl.audit.evaluation.settings import Settings
 from encdl.ciphers import KeystreamCipher, postprocess
@@ -39,6 +40,7 @@ class Result:
         rows: What repair does.
         metrics: All figures, as in the record.
         storage: How images were encrypted and stored.
+        earlier: Rows that were taken over, and where from.
     """
 
     images: Images
@@ -47,6 +49,7 @@ class Result:
     rows: dict[str, Row]
     metrics: dict[str, Any]
     storage: Storage
+    earlier: dict[str, Earlier]
 
 
 def load_rows(names: Sequence[str], load: Load) -> dict[str, list[LoadedCipher]]:
@@ -71,7 +74,9 @@ def load_rows(names: Sequence[str], load: Load) -> dict[str, list[LoadedCipher]]
     return rows
 
 
-def evaluate(settings: Settings, load: Load, device: str, progress: Progress) -> Result:
+def evaluate(
+    settings: Settings, load: Load, device: str, progress: Progress, earlier: Earlier | None = None
+) -> Result:
     """Measure every row.
 
     Args:
@@ -79,6 +84,7 @@ def evaluate(settings: Settings, load: Load, device: str, progress: Progress) ->
         load: Loads weights onto `device`.
         device: "cpu" or "cuda".
         progress: Told in a few words what comes next.
+        earlier: A record whose rows, as far as they are of the same weights, are not measured again.
 
     Raises:
         DataError: The images are missing, or there are none.
@@ -97,22 +103,30 @@ def evaluate(settings: Settings, load: Load, device: str, progress: Progress) ->
     process = settings.postprocess or CodecSettings().postprocess
     postprocess.create(process)  # an unknown name is told before any work
     progress(images.describe())
+    if earlier is not None:
+        earlier.check(settings, _data(images))
     metrics: dict[str, Any] = {}
     rows: dict[str, Row] = {}
+    kept: dict[str, Earlier] = {}
     with pool(settings.jobs or len(os.sched_getaffinity(0))) as run:
         for name, loaded in ciphers.items():
 
             def tell(step: str, name: str = name) -> None:
                 progress(f"{name}: {step}")
 
+            first = Evaluation(loaded[0].cipher, spec, device, settings.seed)
+            storage = Storage(spec, process, first.key, device)
+            if earlier is not None and earlier.has(name, [_weights(one) for one in loaded]):
+                tell(f"taken over from {earlier.source}")
+                kept[name] = earlier
+                rows[name], metrics[name] = earlier.row(name), earlier.part("metrics", name)
+                continue
             figures = {
                 one.id: Evaluation(one.cipher, spec, device, settings.seed).figures(
                     images.images, settings.exact_images, settings.statistics_images, tell
                 )
                 for one in {one.id: one for one in loaded}.values()
             }
-            first = Evaluation(loaded[0].cipher, spec, device, settings.seed)
-            storage = Storage(spec, process, first.key, device)
             rows[name] = measure(
                 [one.cipher for one in loaded],
                 storage,
@@ -125,7 +139,7 @@ def evaluate(settings: Settings, load: Load, device: str, progress: Progress) ->
             )
             metrics[name] = rows[name].metrics(images.groups) | per_seed(list(figures.values()))
     metrics["references"] = first.references(images.images, settings.statistics_images)
-    return Result(images, validation, ciphers, rows, metrics, storage)
+    return Result(images, validation, ciphers, rows, metrics, storage, kept)
 
 
 def _validation(settings: Settings) -> Images | None:
@@ -167,7 +181,13 @@ def record(
         damages={damage: repr(what) for damage, what in DAMAGES.items()},
         repairs={name: row.choices for name, row in result.rows.items()},
         groups=list(images.groups),
-        per_image={name: row.per_image() for name, row in result.rows.items()},
+        per_image={
+            name: result.earlier[name].part("per_image", name) if name in result.earlier else row.per_image()
+            for name, row in result.rows.items()
+        },
+        **(
+            {"earlier": {row: of.origin(row) for row, of in result.earlier.items()}} if result.earlier else {}
+        ),
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from encdl.audit.evaluation import Settings, evaluate, load_rows, record
+from encdl.audit.evaluation import Settings, evaluate, load_rows, read_earlier, record
 from encdl.audit.evaluation import run as module
 from encdl.ciphers.weights import LoadedCipher
 from encdl.files import images
@@ -143,3 +144,51 @@ def test_missing_repairs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert module.missing_repairs() == []
     monkeypatch.setattr("encdl.metrics.classical_repair.methods.find_spec", lambda _: None)
     assert module.missing_repairs() == ["biharmonic"]
+
+
+class TestEarlier:
+    @pytest.fixture
+    def settings(self, tmp_path: Path) -> Settings:
+        file = put(tmp_path / "a.npz", [1, 1, 2, 2, 3, 3])
+        return Settings(weights=["a5", "a6"], data=file, repairs=["median"], tune_images=0, **QUICK)  # type: ignore[arg-type]
+
+    @pytest.fixture
+    def written(self, settings: Settings, tmp_path: Path) -> Path:
+        path = tmp_path / "earlier.json"
+        path.write_text(json.dumps(made(settings)))
+        return path
+
+    def test_its_rows_are_not_measured_again(
+        self, settings: Settings, written: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        content = json.loads(written.read_text())
+        measured: list[object] = []
+        measure = module.measure
+        monkeypatch.setattr(
+            module, "measure", lambda ciphers, *rest: (measured.append(ciphers), measure(ciphers, *rest))[1]
+        )
+        more = replace(settings, weights=["a5", "a6", "o1"])
+        result = evaluate(more, load, "cpu", lambda step: None, read_earlier(written))
+        both = record(result, more, None, "name", "cpu", time.monotonic())
+        assert len(measured) == 1
+        for name in ("metrics", "per_image", "repairs"):
+            assert both[name]["additive"] == content[name]["additive"]
+            assert "other" in both[name]
+        assert both["earlier"] == {"additive": {name: content[name] for name in ("commit", "date", "device")}}
+
+    def test_rows_of_other_weights_are_measured(self, settings: Settings, written: Path) -> None:
+        other = replace(settings, weights=["a5", "a7"])
+        assert not evaluate(other, load, "cpu", lambda step: None, read_earlier(written)).earlier
+
+    def test_another_evaluation_is_refused(self, settings: Settings, written: Path) -> None:
+        with pytest.raises(UsageError, match="was measured with other images, seed, images"):
+            evaluate(
+                replace(settings, seed=1, images=3), load, "cpu", lambda step: None, read_earlier(written)
+            )
+
+    @pytest.mark.parametrize("content", ["", "[]", "{}", '{"task": "evaluate"}'])
+    def test_what_is_no_record_is_refused(self, tmp_path: Path, content: str) -> None:
+        path = tmp_path / "r.json"
+        path.write_text(content)
+        with pytest.raises(UsageError, match="is no record of an evaluation"):
+            read_earlier(path)
