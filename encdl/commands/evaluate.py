@@ -86,8 +86,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--earlier",
         type=file_name,
+        nargs="+",
+        default=[],
         metavar="RECORD",
-        help="a record of the same evaluation: rows that it has of the same weights are not measured again",
+        help="records of the same evaluation: their rows are taken over, unless W gives other weights for them",
     )
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
 
@@ -115,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     for name in evaluation.missing_repairs():
         warn(f"{name} is left out of the repairs: it needs scikit-image, which is not installed here")
     with one_line_warnings():
-        earlier = None if args.earlier is None else evaluation.read_earlier(args.earlier)
+        earlier = [evaluation.read_earlier(path) for path in args.earlier]
         result = evaluation.evaluate(
             settings, lambda name: load_cipher(name, device), device, progress, earlier
         )

@@ -1,4 +1,4 @@
-"""Rows that an earlier record of the same evaluation has: they are taken over instead of being measured again."""
+"""Rows that earlier records of the same evaluation have: they are taken over instead of being measured again."""
 
 from __future__ import annotations
 
@@ -51,6 +51,11 @@ class Earlier:
         """Whether the row was measured with weights of this cipher, size and training, whatever their names."""
         then = self.content["weights"].get(row, [])
         return [_unnamed(one) for one in then] == [_unnamed(one) for one in weights]
+
+    @property
+    def rows(self) -> list[str]:
+        """Names of the rows."""
+        return list(self.content["weights"])
 
     def row(self, name: str) -> Row:
         """A row's choices of parameters; what was measured of each image is in `part`."""

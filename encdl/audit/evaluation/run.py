@@ -75,7 +75,7 @@ def load_rows(names: Sequence[str], load: Load) -> dict[str, list[LoadedCipher]]
 
 
 def evaluate(
-    settings: Settings, load: Load, device: str, progress: Progress, earlier: Earlier | None = None
+    settings: Settings, load: Load, device: str, progress: Progress, earlier: Sequence[Earlier] = ()
 ) -> Result:
     """Measure every row.
 
@@ -84,7 +84,8 @@ def evaluate(
         load: Loads weights onto `device`.
         device: "cpu" or "cuda".
         progress: Told in a few words what comes next.
-        earlier: A record whose rows, as far as they are of the same weights, are not measured again.
+        earlier: Records whose rows are taken over, unless the settings name other weights for them; the first that has
+            a row gives it.
 
     Raises:
         DataError: The images are missing, or there are none.
@@ -103,8 +104,8 @@ def evaluate(
     process = settings.postprocess or CodecSettings().postprocess
     postprocess.create(process)  # an unknown name is told before any work
     progress(images.describe())
-    if earlier is not None:
-        earlier.check(settings, _data(images))
+    for one in earlier:
+        one.check(settings, _data(images))
     metrics: dict[str, Any] = {}
     rows: dict[str, Row] = {}
     kept: dict[str, Earlier] = {}
@@ -116,10 +117,11 @@ def evaluate(
 
             first = Evaluation(loaded[0].cipher, spec, device, settings.seed)
             storage = Storage(spec, process, first.key, device)
-            if earlier is not None and earlier.has(name, [_weights(one) for one in loaded]):
-                tell(f"taken over from {earlier.source}")
-                kept[name] = earlier
-                rows[name], metrics[name] = earlier.row(name), earlier.part("metrics", name)
+            weights = [_weights(one) for one in loaded]
+            found = next((one for one in earlier if one.has(name, weights)), None)
+            if found is not None:
+                tell(f"taken over from {found.source}")
+                kept[name] = found
                 continue
             figures = {
                 one.id: Evaluation(one.cipher, spec, device, settings.seed).figures(
@@ -138,6 +140,12 @@ def evaluate(
                 tell,
             )
             metrics[name] = rows[name].metrics(images.groups) | per_seed(list(figures.values()))
+    for each in earlier:
+        kept |= {name: each for name in each.rows if name not in kept | rows}
+    for name, each in kept.items():
+        rows[name], metrics[name] = each.row(name), each.part("metrics", name)
+    in_order = sorted(rows, key=[*ciphers, *kept].index)
+    rows, metrics = ({name: each[name] for name in in_order} for each in (rows, metrics))
     metrics["references"] = first.references(images.images, settings.statistics_images)
     return Result(images, validation, ciphers, rows, metrics, storage, kept)
 
@@ -177,7 +185,8 @@ def record(
         planes=result.storage.spec.to_dict(),
         postprocess=result.storage.process,
         data=_data(images) | {"validation": None if validation is None else _data(validation)},
-        weights={row: [_weights(one) for one in of] for row, of in result.ciphers.items()},
+        weights={row: [_weights(one) for one in of] for row, of in result.ciphers.items()}
+        | {row: of.part("weights", row) for row, of in result.earlier.items()},
         damages={damage: repr(what) for damage, what in DAMAGES.items()},
         repairs={name: row.choices for name, row in result.rows.items()},
         groups=list(images.groups),

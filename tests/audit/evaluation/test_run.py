@@ -168,7 +168,7 @@ class TestEarlier:
             module, "measure", lambda ciphers, *rest: (measured.append(ciphers), measure(ciphers, *rest))[1]
         )
         more = replace(settings, weights=["a5", "a6", "o1"])
-        result = evaluate(more, load, "cpu", lambda step: None, read_earlier(written))
+        result = evaluate(more, load, "cpu", lambda step: None, [read_earlier(written)])
         both = record(result, more, None, "name", "cpu", time.monotonic())
         assert len(measured) == 1
         for name in ("metrics", "per_image", "repairs"):
@@ -178,12 +178,19 @@ class TestEarlier:
 
     def test_rows_of_other_weights_are_measured(self, settings: Settings, written: Path) -> None:
         other = replace(settings, weights=["a5", "a7"])
-        assert not evaluate(other, load, "cpu", lambda step: None, read_earlier(written)).earlier
+        assert not evaluate(other, load, "cpu", lambda step: None, [read_earlier(written)]).earlier
+
+    def test_rows_that_are_not_named_are_kept(self, settings: Settings, written: Path) -> None:
+        other = replace(settings, weights=["o1"])
+        result = evaluate(other, load, "cpu", lambda step: None, [read_earlier(written)])
+        content = record(result, other, None, "name", "cpu", time.monotonic())
+        assert [one["name"] for one in content["weights"]["additive"]] == ["a5", "a6"]
+        assert content["metrics"].keys() == {"other", "additive", "references"}
 
     def test_another_evaluation_is_refused(self, settings: Settings, written: Path) -> None:
         with pytest.raises(UsageError, match="was measured with other images, seed, images"):
             evaluate(
-                replace(settings, seed=1, images=3), load, "cpu", lambda step: None, read_earlier(written)
+                replace(settings, seed=1, images=3), load, "cpu", lambda step: None, [read_earlier(written)]
             )
 
     @pytest.mark.parametrize("content", ["", "[]", "{}", '{"task": "evaluate"}'])
