@@ -42,7 +42,7 @@ def test_attacks_break_a_map_that_gives_every_pixel_away() -> None:
     assert decoders.likeness(solved, test)[0] == 60.0  # every level, to the cap
     rebuilt = {"ridge": decoders.ridge(stem.seen, train, val, test)}
     budget = Budget(steps=60, batch=8, learning_rate=5e-3)
-    made = plan.Plan("f", "dice", {"name": "BasicUNet"}, [{}], unet=[8] * 6)
+    made = plan.Plan("f", "dice", {"name": "MonaiNet"}, [{}], unet=[8] * 6)
     for kind in ("residual", "unet"):
         rebuilt[kind] = decoders.network(kind, stem, made.unet_of, (train, val, test), budget, seed=0)
     found = {name: decoders.likeness(each, test)[0] for name, each in rebuilt.items()}
@@ -135,11 +135,12 @@ def test_a_small_study_runs_to_its_record_and_goes_on(
         else {"labels": random.integers(0, 2, 18)}
     )
     np.savez(tmp_path / "set.npz", images=images, split=np.arange(18) % 3, **truth)
-    backbone = (
-        "{name: BasicUNet, settings: {widths: [4, 4, 4, 4, 4, 4]}}"
+    network = (
+        "BasicUNet, arguments: {features: [4, 4, 4, 4, 4, 4]}"
         if metric == "dice"
-        else ("{name: ResNet18, settings: {width: 4}}")
+        else "ResNet, arguments: {block: basic, layers: [1, 1, 1, 1], block_inplanes: [4, 8, 8, 8]}"
     )
+    backbone = f"{{name: MonaiNet, settings: {{network: {network}}}}}"
     (tmp_path / "functional-set.yaml").write_text(
         f"file: set.npz\nmetric: {metric}\nbackbone: {backbone}\nunet: [4, 4, 4, 4, 4, 4]\ndistil: 0.3\n"
         "budget: {steps: 3, batch: 4}\ndecoder_budget: {steps: 3, batch: 4}\n"

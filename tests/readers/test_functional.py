@@ -13,10 +13,11 @@ from encdl.ciphers import weights
 from encdl.ciphers.reading_layer import add_mask, reading_mask
 from encdl.keys import Key, PlaneSpec
 from encdl.keys.functional_map import FunctionalMap, centred
-from encdl.readers import FunctionalStem, Reader, ResNet18, create
+from encdl.readers import FunctionalStem, Reader, create
 from encdl.readers.functional import Form, IntegerMap
 from encdl.training.tasks.key_planes import fresh_planes
 from encdl.utils.errors import UsageError
+from tests.reader_checkpoint import resnet
 from tests.training.tasks.support import tiny_cipher
 
 KEYS = [Key(bytes(32)).image_keys(bytes([number] * 16)) for number in range(2)]
@@ -102,7 +103,7 @@ def test_a_stem_reads_numbers_as_it_reads_the_image(form: Form, expand: int) -> 
     stem = FunctionalStem(
         1, (20, 24), outputs=2, kernel=6, stride=4, form=form, width=8, expand=expand, adversary=0.1
     )
-    reader = Reader(stem, ResNet18(8, 3, width=4, stride=1)).eval()
+    reader = Reader(stem, resnet(8, 3)).eval()
     image = images(1, 20, 24).to(torch.uint8)
     bits = stem.map.bits
     mask = torch.from_numpy(

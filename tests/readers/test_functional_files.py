@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +18,20 @@ from encdl.files.reading import ReadingLayer
 from encdl.keys import Key
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.signing import SigningKey
-from encdl.readers import FunctionalStem, PlainStem, Reader, ResNet18, UNet, functional_files
+from encdl.readers import FunctionalStem, MonaiNet, PlainStem, Reader, functional_files
 from encdl.utils.errors import ContainerError, EncdlError, UsageError, WeightsError, WrongKeyError
 from tests.mni import mni_slice
-from tests.reader_checkpoint import save_reader, tiny_reader
+from tests.reader_checkpoint import resnet, save_reader, tiny_reader, unet
 
 SIDE = 32
 CLASSES = ["well", "ill", "unsure"]
+Backbone = Callable[[int, int], MonaiNet]
 
 
-def functional_reader(backbone: type[ResNet18] | type[UNet] = ResNet18, seed: int = 0) -> Reader:
+def functional_reader(backbone: Backbone = resnet, seed: int = 0) -> Reader:
     torch.manual_seed(seed)
     stem = FunctionalStem(1, (SIDE, SIDE), outputs=2, kernel=8, stride=4, width=4)
-    body = ResNet18(4, 3, width=4, stride=1) if backbone is ResNet18 else UNet(4, 3, widths=[4, 8])
-    reader = Reader(stem, body)
+    reader = Reader(stem, backbone(4, 3))
     for _ in range(3):  # statistics of batches, so that answers differ between images
         reader(torch.cat([mni_slice(index, SIDE, SIDE) for index in (60, 80, 100)]))
     return reader.eval()
@@ -57,9 +58,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("backbone", [ResNet18, UNet])
+@pytest.mark.parametrize("backbone", [resnet, unet])
 def test_a_host_without_a_key_reads_what_the_reader_reads_of_the_image(
-    folder: Path, backbone: type[ResNet18] | type[UNet]
+    folder: Path, backbone: Backbone
 ) -> None:
     reader = functional_reader(backbone)
     save_reader("r.ckpt", reader, view="Functional", classes=CLASSES, size=[SIDE, SIDE])
@@ -172,7 +173,7 @@ def test_refusals_take_one_line(
     folder: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api.grant_functional("a.encdl", "k.key", "r.ckpt", signer=SigningKey.load("server.key")).save("a.fkey")
-    save_reader("plain.ckpt", tiny_reader(ResNet18, PlainStem), view="Plaintext")
+    save_reader("plain.ckpt", tiny_reader(resnet, PlainStem), view="Plaintext")
     image = mni_slice(85, SIDE, SIDE)[0, 0].numpy()
     Path("bare.encdl").write_bytes(api.encrypt(image, "k.key"))
     Path("small.encdl").write_bytes(api.encrypt(image, "k.key", readable=16))

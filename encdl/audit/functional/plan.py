@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 
 from encdl.audit.functional.training import Budget
 from encdl.data.npz import NpzImages
-from encdl.readers import BACKBONES, Backbone, FunctionalStem, PlainStem, Reader
+from encdl.readers import BACKBONES, Backbone, FunctionalStem, MonaiNet, PlainStem, Reader
 from encdl.utils import settings
 from encdl.utils.errors import UsageError
 
@@ -91,8 +90,7 @@ class Plan:
 
     def unet_of(self, planes: int, outputs: int) -> Backbone:
         """The U-Net of the decoder."""
-        made: Backbone = partial(BACKBONES["BasicUNet"], widths=self.unet)(planes, outputs)
-        return made
+        return MonaiNet(planes, outputs, "BasicUNet", {"features": self.unet}, multiple=16)
 
     @staticmethod
     def _reader(stem: PlainStem | FunctionalStem, backbone: Mapping[str, Any], classes: int) -> Reader:

@@ -12,7 +12,7 @@ from encdl.ciphers.base import Cipher
 from encdl.ciphers.damage import SaltPepper
 from encdl.data.base import DataSpec
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import Reader, ResNet18
+from encdl.readers import Reader
 from encdl.training.tasks.key_planes import fresh_planes
 from encdl.training.tasks.random_damage import RandomDamage
 from encdl.training.tasks.views import (
@@ -25,6 +25,7 @@ from encdl.training.tasks.views import (
     Plaintext,
 )
 from tests.mni import mni_slice
+from tests.reader_checkpoint import resnet
 from tests.training.tasks.support import tiny_cipher
 
 
@@ -142,7 +143,7 @@ def test_a_functional_view_shows_the_reading_layer_and_its_adversary(image: Tens
     torch.manual_seed(0)
     view = Functional(outputs=2, kernel=6, stride=4, size=size)
     stem = view.stem_for(DataSpec(1, *image.shape[2:]))
-    reader = Reader(stem, ResNet18(stem.width, 2, width=4, stride=1)).eval()
+    reader = Reader(stem, resnet(stem.width, 2)).eval()
     sight = view.rows(tiny_cipher(), image, TestKeys(image))["functional"]
     wanted = F.interpolate(image.float(), (size, size), mode="area").round() if size else image.float()
     assert torch.equal(sight.picture, wanted)
