@@ -73,7 +73,7 @@ All there is, most of it Lightning's:
 """
 
 RESUME_SETTINGS = ("resume", "resume_every")
-RECIPE_PARTS = frozenset({"model", "data", "trainer", "seed_everything"})
+RECIPE_PARTS = frozenset({"base", "model", "data", "trainer", "seed_everything"})
 ORDER_SETTINGS = ("batch_size", "repeats", "seed")
 """Of the data: what the place of a run among its images counts in."""
 SEE_HELP = " (see `encdl fit --help`)"

@@ -97,6 +97,7 @@ TASK: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "activity_target": ({"cipher": COUPLED, "loss_weights": {"activity": 5.0}}, {"activity_target": 0.1}),
     "adversary_strength": ({"cipher": THESIS, "loss_weights": {"adversary": 5.0}}, {"adversary_strength": 9.0}),
     "learning_rate": ({}, {"learning_rate": 0.01}),
+    "warm_up": ({}, {"warm_up": 0.6}),
     "weight_decay": ({}, {"weight_decay": 0.5}),
     "precision": ({}, {"precision": "bf16"}),
     "seed": ({}, {"seed": 3}),
