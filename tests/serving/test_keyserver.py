@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import csv
 import ipaddress
 import json
@@ -13,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 import yaml
@@ -23,6 +26,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from encdl import api
 from encdl.cli import main as encdl
 from encdl.files import container
+from encdl.files.container.sections import READING
+from encdl.files.reading import ReadingLayer
 from encdl.keys import Key
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.signing import SigningKey
@@ -249,12 +254,7 @@ def test_kill_9_loses_nothing_that_was_answered(folder: Path) -> None:
     words = ["keyserver", "--key", "k.key", "--policy", "policy.yaml", "--sign", "server.key", "--port", "0"]
     started = processes.start([*words, "--ledger", "ledger"], folder)
     try:
-        for _ in range(600):
-            said = Path("log").read_text() if Path("log").exists() else ""
-            if "giving functional keys at " in said:
-                break
-            time.sleep(0.1)
-        address = said.partition("giving functional keys at ")[2].partition(",")[0]
+        address = said_after("giving functional keys at ", ",")
         asking = KeyServerClient(address, token("other"))
         keys = [asking.key_of(Path(f"{name}.encdl"), reader_id("r")) for name in ("a", "b", "a")]
     finally:
@@ -292,7 +292,11 @@ def test_mutual_tls(folder: Path) -> None:
     certificate("host", authority)
     certificate("client", authority)
     certificate("stranger")
-    settings: dict[str, Any] = {"ssl_certfile": "host.pem", "ssl_ca_certs": "authority.pem", "ssl_cert_reqs": 2}
+    settings: dict[str, Any] = {
+        "ssl_certfile": "host.pem",
+        "ssl_ca_certs": "authority.pem",
+        "ssl_cert_reqs": 2,
+    }
     with running(make_app(server()), **settings) as address:
         trust, secret, names = Path("authority.pem"), token("ward"), (Path("a.encdl"), reader_id("r"))
         client = KeyServerClient(address, secret, authority=trust, certificate=Path("client.pem"))
@@ -368,3 +372,63 @@ def test_wrong_command_lines(
     [line] = capsys.readouterr().err.splitlines()
     assert said in line
     assert Path("t").read_text().strip() not in line
+
+
+def test_a_served_reader_takes_ciphertext_alone_and_holds_no_key(folder: Path) -> None:
+    """Its memory is searched for the key, the file's sub-keys and rows of the plaintext."""
+    key = Key.load("k.key")
+    image = mni_slice(86, SIDE, SIDE)[0, 0].numpy()
+    with container.opened("a.encdl", key) as opened:
+        levels = ReadingLayer.from_bytes(opened.section(READING) or b"").levels(opened.image_keys)
+        sub_key = opened.image_keys.reading
+    known = api.predict_functional("a.encdl", api.grant_functional("a.encdl", key, "r.ckpt"), "r.ckpt")
+    with running(make_app(server())) as address:
+        words = ["serve", "--reader", "r.ckpt", "--port", "0", "--device", "cpu", "--keyserver", address]
+        started = processes.start(
+            [*words, "--token-file", "ward.token", "--server-key", "server.pub"], folder
+        )
+        try:
+            at = said_after("serving a classifier of well, ill, unsure at ", " ")
+            record = {"container": base64.b64encode(Path("a.encdl").read_bytes()).decode()}
+            answer = requests.post(at, json={"inputs": [record]}, timeout=60)
+            refused = requests.post(at, json={"inputs": [record | {"grant": "x"}]}, timeout=60)
+            memory = memory_of(started.pid or 0)
+        finally:
+            started.kill()
+            started.join(30)
+    assert answer.json()["predictions"][0]["predicted"] == CLASSES[int(known.best)]
+    assert refused.json() == {"error": "record 0: must have the fields container, and no others"}
+    assert token("ward").encode() in memory  # what it has is found
+    rows = [
+        row.tobytes()
+        for kind in (np.uint8, np.uint32, np.int64, np.float32)
+        for row in levels[0, 0, 8:24].astype(kind)
+    ]
+    rows += [row.tobytes() for row in image[8:24]]
+    secrets = [key._secret, key._secret.hex().encode(), sub_key, *rows]
+    assert min(map(len, secrets)) >= 32
+    assert [found for found in secrets if found in memory] == []
+
+
+def memory_of(process: int) -> bytes:
+    """All that a process has written to its memory."""
+    parts = []
+    with Path(f"/proc/{process}/mem").open("rb", 0) as memory:
+        for line in Path(f"/proc/{process}/maps").read_text().splitlines():
+            place, rights, _, _, inode, *_ = line.split()
+            start, end = (int(each, 16) for each in place.split("-"))
+            if rights.startswith("rw") and inode == "0":
+                with contextlib.suppress(OSError, OverflowError):
+                    memory.seek(start)
+                    parts.append(memory.read(end - start))
+    return b"\0".join(parts)
+
+
+def said_after(words: str, end: str) -> str:
+    """What a started process says after some words."""
+    for _ in range(600):
+        said = Path("log").read_text() if Path("log").exists() else ""
+        if words in said:
+            return said.partition(words)[2].partition(end)[0]
+        time.sleep(0.1)
+    raise AssertionError(said)
