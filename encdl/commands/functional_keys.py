@@ -112,11 +112,11 @@ class Keys:
 
     Attributes:
         files: That are read.
-        of: The functional key of a file for the reader with an id.
+        of: The functional key of a file, with this header, for the reader with an id.
     """
 
     files: Sequence[Path]
-    of: Callable[[Path, str], FunctionalKey]
+    of: Callable[[Path, bytes, str], FunctionalKey]
 
 
 def add_keyserver(parser: argparse.ArgumentParser) -> None:
@@ -166,7 +166,7 @@ def keys_of(args: argparse.Namespace, sources: Sequence[Source]) -> Keys | None:
         source.path: given / source.path.with_suffix(SUFFIX).name if given.is_dir() else given
         for source in sources
     }
-    return Keys([*files.values()], lambda path, _: FunctionalKey.load(files[path]))
+    return Keys([*files.values()], lambda path, *_: FunctionalKey.load(files[path]))
 
 
 def _without(args: argparse.Namespace, names: Sequence[str], wanted: str) -> None:
@@ -185,7 +185,7 @@ def _from_server(args: argparse.Namespace) -> Keys:
     client = KeyServerClient(
         args.keyserver, token, authority=args.tls_authority, certificate=args.tls_certificate
     )
-    return Keys([args.token_file], client.key_of)
+    return Keys([args.token_file], lambda _, head, reader: client.key_of(head, reader))
 
 
 def load_reader(args: argparse.Namespace) -> FunctionalPredictor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ssl
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
             f"giving functional keys at http{'s' if tls else ''}://{address_of(bound)}, signed by {signer.public.id} "
             "(Ctrl-C stops it)"
         )
-        serve(make_app(KeyServer(opener, signer, loaded, ledger)), args.host, [bound], **tls)
+        with contextlib.closing(ledger):
+            serve(make_app(KeyServer(opener, signer, loaded, ledger)), args.host, [bound], **tls)
     return 0
 
 

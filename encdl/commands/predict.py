@@ -108,7 +108,9 @@ def run(args: argparse.Namespace) -> int:
             else:
                 keyless = functional_keys.load_reader(args)
                 reading = _Reading(
-                    sources, keyless, lambda path: keyless.read(path, keys.of(path, keyless.function.id))
+                    sources,
+                    keyless,
+                    lambda path: keyless.read(path, lambda head: keys.of(path, head, keyless.function.id)),
                 )
         if reading.predictor.per_pixel:
             _write_masks(args, reading, inputs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -151,12 +152,15 @@ class FunctionalPredictor:
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from None
 
-    def read(self, path: str | os.PathLike[str], key: FunctionalKey) -> Answer:
+    def read(
+        self, path: str | os.PathLike[str], key: FunctionalKey | Callable[[bytes], FunctionalKey]
+    ) -> Answer:
         """Read one file.
 
         Args:
             path: An `.encdl` file with a reading layer.
-            key: Of this file, for this reader.
+            key: Of this file, for this reader; or what gives it for the file's header, and is asked only for a file
+                that this reader can read, as its owner signed it.
 
         Returns:
             Logits, of a segmenter at the layer's size; the lowest byte of the layer's words stands for the ciphertext.
@@ -171,6 +175,7 @@ class FunctionalPredictor:
                 reader.check_signature(self.owner)
             layer = _layer(reader, self.function)
             try:
+                key = key if isinstance(key, FunctionalKey) else key(reader.head)
                 key.check(self.function, hashlib.sha256(reader.head).digest(), self.server)
                 numbers = centred(key.seen(self.function, layer.words))
             except EncdlError as error:

@@ -8,7 +8,6 @@ import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from encdl.files import container
 from encdl.keys.functional import MAX_BYTES, FunctionalKey
 from encdl.utils.errors import EncdlError, UsageError, without_secrets
 
@@ -47,23 +46,24 @@ class KeyServerClient:
         self.url, self._token, self._host, self._port = url, token, host, port
         self._tls = _context(authority, certificate) if parts.scheme == "https" else None
 
-    def key_of(self, path: Path, reader: str) -> FunctionalKey:
-        """The functional key of a file for the reader with this id.
+    def key_of(self, head: bytes, reader: str) -> FunctionalKey:
+        """The functional key of the file with this header, for the reader with this id.
+
+        Args:
+            head: As `PublicReader.head` gives it.
+            reader: 64 hexadecimal characters.
 
         Raises:
-            ContainerError: The file cannot be read.
             KeyFileError: What the server gave is no functional key.
             UsageError: The server refused, or cannot be reached.
         """
-        with container.opened_without_key(path) as opened:
-            head = opened.head
         status, content = self._ask(f"/readers/{reader}/key", head)
         if status != 200:
-            raise UsageError(f"{path}: the key server {self.url} refused ({status}): {_reason(content)}")
+            raise UsageError(f"the key server {self.url} refused ({status}): {_reason(content)}")
         try:
             return FunctionalKey.from_bytes(content)
         except EncdlError as error:
-            raise type(error)(f"{self.url}: what the key server gave {error}") from None
+            raise type(error)(f"what the key server {self.url} gave {error}") from None
 
     def _ask(self, path: str, head: bytes) -> tuple[int, bytes]:
         # No redirects and no proxies: the token goes to this server alone.

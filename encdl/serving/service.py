@@ -147,19 +147,21 @@ class KeylessService(Service):
 
     Args:
         predictor: The reader.
-        key_of: The functional key of a file for the reader with an id, as `KeyServerClient.key_of`.
+        key_of: The functional key of a file, with this header, for the reader with an id.
     """
 
     fields: ClassVar[tuple[str, ...]] = (CONTAINER,)
 
-    def __init__(self, predictor: FunctionalPredictor, key_of: Callable[[Path, str], FunctionalKey]) -> None:
+    def __init__(
+        self, predictor: FunctionalPredictor, key_of: Callable[[Path, bytes, str], FunctionalKey]
+    ) -> None:
         super().__init__(predictor)
         self._keyless, self._key_of = predictor, key_of
 
     def reading(self, name: str, record: Mapping[str, Any]) -> Callable[[Path], Answer]:
         """As `Service.reading`."""
         reader = self._keyless.function.id
-        return lambda path: self._keyless.read(path, self._key_of(path, reader))
+        return lambda path: self._keyless.read(path, lambda head: self._key_of(path, head, reader))
 
 
 def _rows(split: Any) -> list[Any]:
