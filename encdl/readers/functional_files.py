@@ -103,11 +103,13 @@ def grant_from_header(
 
     Raises:
         ContainerError: They are no header, or were changed.
-        UsageError: The file has other channels than the map.
+        UsageError: The file has several slices, or other channels than the map.
         WrongKeyError: The key or grant is for something else.
     """
     header, keys = container.verified_header(head, opener, where)
     slices, channels = header.grid.slices, header.grid.channels
+    if slices != 1:
+        raise _several(where, slices)
     if channels != function.weights.shape[1]:
         raise UsageError(f"{where}: has {channels} channels, the reader takes {function.weights.shape[1]}")
     mask = reading_mask([keys], (slices, channels, *function.size), function.bits)[0]
@@ -202,9 +204,7 @@ def _layer(reader: PublicReader, function: FunctionalMap) -> ReadingLayer:
     slices, *shape = layer.words.shape
     wanted = [function.weights.shape[1], *function.size]
     if slices != 1:
-        raise UsageError(
-            f"{where}: holds {slices} slices, and readers take one image a file: encrypt each slice"
-        )
+        raise _several(where, slices)
     if shape != wanted or layer.bits != function.bits:
         found, expected = ("x".join(map(str, each)) for each in (shape, wanted))
         raise UsageError(
@@ -212,3 +212,9 @@ def _layer(reader: PublicReader, function: FunctionalMap) -> ReadingLayer:
             f"{function.bits}: encrypt an image of that form with --readable {side}"
         )
     return layer
+
+
+def _several(where: object, slices: int) -> UsageError:
+    return UsageError(
+        f"{where}: holds {slices} slices, and readers take one image a file: encrypt each slice"
+    )

@@ -81,7 +81,7 @@ class KeyServerClient:
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or error or type(error).__name__
             raise UsageError(
-                f"the key server {self.url} cannot be asked ({reason}): check --keyserver"
+                f"the key server {self.url} cannot be asked ({reason}): check --keyserver and certificates"
             ) from None
         finally:
             connection.close()

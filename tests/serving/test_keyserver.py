@@ -87,8 +87,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             size=[SIDE, SIDE],
         )
     owner = SigningKey.load(folder / "owner.key")
-    for name, key, study in (("a", "k", "S"), ("b", "k", ""), ("foreign", "theirs", "S")):
+    files = (("a", "k", "S"), ("b", "k", ""), ("foreign", "theirs", "S"), ("volume", "k", "S"))
+    for name, key, study in files:
         image = mni_slice(85 + len(study), SIDE, SIDE)[0, 0].numpy()
+        image = np.stack([image, image]) if name == "volume" else image
         (folder / f"{name}.encdl").write_bytes(
             api.encrypt(image, folder / f"{key}.key", readable=SIDE, signer=owner, study=study)
         )
@@ -168,6 +170,7 @@ def edited(name: str) -> bytes:
         ("ward", "third", "a", 404, "this reader is not registered here"),
         ("ward", "r", "b", 403, "ward may not read files without a study"),
         ("ward", "r", "foreign", 403, "was encrypted with key"),
+        ("ward", "r", "volume", 422, "holds 2 slices"),
         ("", "r", "a", 401, "no client has this token"),
     ],
 )
