@@ -67,6 +67,10 @@ VERBS = {
         "answer HTTP requests that carry ciphertext and a grant with what a trained network reads",
         "encdl.commands.serve",
     ),
+    "keyserver": Verb(
+        "give functional keys to hosts over HTTP, by a policy: who, which reader, how much of an image",
+        "encdl.commands.keyserver",
+    ),
     "fit": Verb("train: --recipe NAME; --recipe alone lists them", "encdl.training.cli:main", whole=True),
     "validate": Verb("measure a checkpoint on the validation images", "encdl.training.cli:main", whole=True),
     "test": Verb("measure a checkpoint on the test images", "encdl.training.cli:main", whole=True),

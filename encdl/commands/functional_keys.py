@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,27 +106,86 @@ def describe(path: Path, issuer: Path | None) -> list[tuple[str, str]]:
     ]
 
 
-def keys_of(args: argparse.Namespace, sources: Sequence[Source]) -> dict[Path, Path] | None:
-    """The functional key's file for each encrypted file; None where a key is given instead.
+@dataclass(frozen=True)
+class Keys:
+    """Where functional keys come from.
+
+    Attributes:
+        files: That are read.
+        of: The functional key of a file, with this header, for the reader with an id.
+    """
+
+    files: Sequence[Path]
+    of: Callable[[Path, bytes, str], FunctionalKey]
+
+
+def add_keyserver(parser: argparse.ArgumentParser) -> None:
+    """Add how a host without a key speaks with a key server, and whose signatures it asks for."""
+    parser.add_argument(
+        "--server-key",
+        type=Path,
+        metavar="PUB",
+        help="refuse functional keys that were not signed with this public key's signing key",
+    )
+    parser.add_argument(
+        "--owner-key", type=Path, metavar="PUB", help="refuse files that their owner did not sign, likewise"
+    )
+    parser.add_argument("--token-file", type=Path, metavar="F", help="with --keyserver: the client's token")
+    parser.add_argument(
+        "--tls-authority", type=Path, metavar="PEM", help="with --keyserver: certificates to trust"
+    )
+    parser.add_argument(
+        "--tls-certificate",
+        type=Path,
+        metavar="PEM",
+        help="with --keyserver: the client's own certificate and its key, where the server asks for one",
+    )
+
+
+def keys_of(args: argparse.Namespace, sources: Sequence[Source]) -> Keys | None:
+    """Where the functional keys come from; None where a key is given instead.
 
     Raises:
-        UsageError: one functional key for several files, or options that only functional keys have.
+        UsageError: one functional key for several files, or options that are for something else.
     """
-    given: Path | None = args.functional_key
-    if given is None:
-        for name in ("server_key", "owner_key"):
-            if getattr(args, name) is not None:
-                raise UsageError(f"--{name.replace('_', '-')} is for --functional-key: leave it out")
-        return None
+    given: Path | None = getattr(args, "functional_key", None)
+    if args.keyserver is None:
+        _without(args, ("token_file", "tls_authority", "tls_certificate"), "--keyserver")
+        if given is None:
+            _without(args, ("server_key", "owner_key"), "hosts without a key")
+            return None
     if args.weights is not None or args.any_size:
         raise UsageError("--weights and --any-size are for readers with a key: leave them out")
-    if given.is_dir():
-        return {source.path: given / source.path.with_suffix(SUFFIX).name for source in sources}
-    if len(sources) > 1:
+    if given is None:
+        return _from_server(args)
+    if not given.is_dir() and len(sources) > 1:
         raise UsageError(
             f"--functional-key {given}: is for one file, and there are {len(sources)}: give a folder of them"
         )
-    return {source.path: given for source in sources}
+    files = {
+        source.path: given / source.path.with_suffix(SUFFIX).name if given.is_dir() else given
+        for source in sources
+    }
+    return Keys([*files.values()], lambda path, *_: FunctionalKey.load(files[path]))
+
+
+def _without(args: argparse.Namespace, names: Sequence[str], wanted: str) -> None:
+    for name in names:
+        if getattr(args, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} is for {wanted}: leave it out")
+
+
+def _from_server(args: argparse.Namespace) -> Keys:
+    from encdl.serving.key_client import KeyServerClient  # noqa: PLC0415
+    from encdl.serving.tokens import read_token  # noqa: PLC0415
+
+    if args.token_file is None:
+        raise UsageError("--keyserver: give the client's token too, --token-file F")
+    token = read_token(args.token_file)
+    client = KeyServerClient(
+        args.keyserver, token, authority=args.tls_authority, certificate=args.tls_certificate
+    )
+    return Keys([args.token_file], lambda _, head, reader: client.key_of(head, reader))
 
 
 def load_reader(args: argparse.Namespace) -> FunctionalPredictor:

@@ -27,7 +27,6 @@ from encdl.commands.many_files import (
 )
 from encdl.files import container
 from encdl.files.folders import Left, Source, gather
-from encdl.keys.functional import FunctionalKey
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
 from encdl.utils.errors import EncdlError, UsageError
@@ -57,15 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of a key: what `encdl grant --reader` made for FILE and this reader, which shows the reader's "
         "first layer and nothing else; or a folder of them, NAME.fkey for NAME.encdl",
     )
-    parser.add_argument(
-        "--server-key",
-        type=Path,
-        metavar="PUB",
-        help="refuse functional keys that were not signed with this public key's signing key",
+    key.add_argument(
+        "--keyserver",
+        metavar="URL",
+        help="instead of a key: ask this server (encdl keyserver) for the functional key of each FILE",
     )
-    parser.add_argument(
-        "--owner-key", type=Path, metavar="PUB", help="refuse files that their owner did not sign, likewise"
-    )
+    functional_keys.add_keyserver(parser)
     parser.add_argument(
         "--reader",
         type=file_name,
@@ -99,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     sources = gather(args.paths, file_names.is_encrypted, f"{container.SUFFIX} file", left)
     keys = functional_keys.keys_of(args, sources)
     opener: Any = None if keys is not None else open_key(args.key)
-    files = args.key.files if keys is None else [keys[source.path] for source in sources]
+    files = args.key.files if keys is None else keys.files
     inputs = [*files, args.reader, *(source.path for source in sources)]
     if args.output is not None:
         atomic.different_files(args.output, *inputs)
@@ -112,7 +108,9 @@ def run(args: argparse.Namespace) -> int:
             else:
                 keyless = functional_keys.load_reader(args)
                 reading = _Reading(
-                    sources, keyless, lambda path: keyless.read(path, FunctionalKey.load(keys[path]))
+                    sources,
+                    keyless,
+                    lambda path: keyless.read(path, lambda head: keys.of(path, head, keyless.function.id)),
                 )
         if reading.predictor.per_pixel:
             _write_masks(args, reading, inputs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -102,11 +103,13 @@ def grant_from_header(
 
     Raises:
         ContainerError: They are no header, or were changed.
-        UsageError: The file has other channels than the map.
+        UsageError: The file has several slices, or other channels than the map.
         WrongKeyError: The key or grant is for something else.
     """
     header, keys = container.verified_header(head, opener, where)
     slices, channels = header.grid.slices, header.grid.channels
+    if slices != 1:
+        raise _several(where, slices)
     if channels != function.weights.shape[1]:
         raise UsageError(f"{where}: has {channels} channels, the reader takes {function.weights.shape[1]}")
     mask = reading_mask([keys], (slices, channels, *function.size), function.bits)[0]
@@ -151,12 +154,15 @@ class FunctionalPredictor:
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from None
 
-    def read(self, path: str | os.PathLike[str], key: FunctionalKey) -> Answer:
+    def read(
+        self, path: str | os.PathLike[str], key: FunctionalKey | Callable[[bytes], FunctionalKey]
+    ) -> Answer:
         """Read one file.
 
         Args:
             path: An `.encdl` file with a reading layer.
-            key: Of this file, for this reader.
+            key: Of this file, for this reader; or what gives it for the file's header, and is asked only for a file
+                that this reader can read, as its owner signed it.
 
         Returns:
             Logits, of a segmenter at the layer's size; the lowest byte of the layer's words stands for the ciphertext.
@@ -171,6 +177,7 @@ class FunctionalPredictor:
                 reader.check_signature(self.owner)
             layer = _layer(reader, self.function)
             try:
+                key = key if isinstance(key, FunctionalKey) else key(reader.head)
                 key.check(self.function, hashlib.sha256(reader.head).digest(), self.server)
                 numbers = centred(key.seen(self.function, layer.words))
             except EncdlError as error:
@@ -197,9 +204,7 @@ def _layer(reader: PublicReader, function: FunctionalMap) -> ReadingLayer:
     slices, *shape = layer.words.shape
     wanted = [function.weights.shape[1], *function.size]
     if slices != 1:
-        raise UsageError(
-            f"{where}: holds {slices} slices, and readers take one image a file: encrypt each slice"
-        )
+        raise _several(where, slices)
     if shape != wanted or layer.bits != function.bits:
         found, expected = ("x".join(map(str, each)) for each in (shape, wanted))
         raise UsageError(
@@ -207,3 +212,9 @@ def _layer(reader: PublicReader, function: FunctionalMap) -> ReadingLayer:
             f"{function.bits}: encrypt an image of that form with --readable {side}"
         )
     return layer
+
+
+def _several(where: object, slices: int) -> UsageError:
+    return UsageError(
+        f"{where}: holds {slices} slices, and readers take one image a file: encrypt each slice"
+    )

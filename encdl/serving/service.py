@@ -1,7 +1,8 @@
 """From a request's JSON to a reader's answers, without any of HTTP: what the server and the MLflow model share.
 
-A record is `{"container": ..., "grant": ...}`: an `.encdl` file in base64, and the line of a grant file that opens it.
-The grant stays in memory; the container, which is ciphertext, goes through a temporary file.
+A record is `{"container": ..., "grant": ...}`: an `.encdl` file in base64, and the line of a grant file that opens it;
+of a `KeylessService` it is the container alone. The grant stays in memory; the container, which is ciphertext, goes
+through a temporary file.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 
 from encdl.files import container
+from encdl.keys.functional import FunctionalKey
 from encdl.keys.key import Grant
+from encdl.readers.functional_files import FunctionalPredictor
 from encdl.readers.predictor import Answer, Predictor
 from encdl.utils.errors import (
     ContainerError,
@@ -89,7 +92,9 @@ class Service:
         predictor: The reader.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    fields: ClassVar[tuple[str, ...]] = FIELDS
+
+    def __init__(self, predictor: Predictor | FunctionalPredictor) -> None:
         self.predictor = predictor
 
     def answer(self, records: Sequence[Any]) -> list[dict[str, Any]]:
@@ -105,17 +110,24 @@ class Service:
         return [self._one(f"record {number}", record) for number, record in enumerate(records)]
 
     def _one(self, name: str, record: Any) -> dict[str, Any]:
-        content, grant = _fields(name, record)
+        content = _container(name, record, self.fields)
+        read = self.reading(name, record)
         with TemporaryDirectory(prefix="encdl-serve-") as folder:
             path = Path(folder, f"request{container.SUFFIX}")
             path.write_bytes(content)
             try:
-                answer = self.predictor.read(path, grant)
+                answer = read(path)
             except EncdlError as error:
                 status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 422)
                 said = str(error).removeprefix(f"{path}: ").replace(str(path), name)
                 raise RefusedError(f"{name}: {said}", status) from None
         return self._told(answer)
+
+    def reading(self, name: str, record: Mapping[str, Any]) -> Callable[[Path], Answer]:
+        """What reads the file of a record, whose fields are texts; raises `RefusedError`."""
+        predictor, grant = self.predictor, _grant(name, record[GRANT])
+        assert isinstance(predictor, Predictor)
+        return lambda path: predictor.read(path, grant)
 
     def _told(self, answer: Answer) -> dict[str, Any]:
         if self.predictor.per_pixel:
@@ -130,6 +142,28 @@ class Service:
         }
 
 
+class KeylessService(Service):
+    """Answers records of ciphertext alone, with functional keys from a key server.
+
+    Args:
+        predictor: The reader.
+        key_of: The functional key of a file, with this header, for the reader with an id.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = (CONTAINER,)
+
+    def __init__(
+        self, predictor: FunctionalPredictor, key_of: Callable[[Path, bytes, str], FunctionalKey]
+    ) -> None:
+        super().__init__(predictor)
+        self._keyless, self._key_of = predictor, key_of
+
+    def reading(self, name: str, record: Mapping[str, Any]) -> Callable[[Path], Answer]:
+        """As `Service.reading`."""
+        reader = self._keyless.function.id
+        return lambda path: self._keyless.read(path, lambda head: self._key_of(path, head, reader))
+
+
 def _rows(split: Any) -> list[Any]:
     """The records of MLflow's `dataframe_split`."""
     columns, data = (split.get("columns"), split.get("data")) if isinstance(split, dict) else (None, None)
@@ -141,20 +175,24 @@ def _rows(split: Any) -> list[Any]:
     return [dict(zip(map(str, columns), row, strict=True)) for row in rows]
 
 
-def _fields(name: str, record: Any) -> tuple[bytes, Grant]:
-    """Container and grant of a record, which is untrusted."""
-    if not isinstance(record, Mapping) or set(record) != set(FIELDS):
-        raise RefusedError(f"{name}: must have the fields container and grant, and no others", 422)
-    if not all(isinstance(record[field], str) for field in FIELDS):
-        raise RefusedError(f"{name}: container and grant must be texts", 422)
+def _container(name: str, record: Any, fields: Sequence[str]) -> bytes:
+    """The container of a record, which is untrusted."""
+    if not isinstance(record, Mapping) or set(record) != set(fields):
+        raise RefusedError(f"{name}: must have the fields {' and '.join(fields)}, and no others", 422)
+    if not all(isinstance(record[field], str) for field in fields):
+        raise RefusedError(f"{name}: {' and '.join(fields)} must be texts", 422)
     try:
-        content = base64.b64decode(record[CONTAINER], validate=True)
+        return base64.b64decode(record[CONTAINER], validate=True)
     except (binascii.Error, ValueError):
         raise RefusedError(f"{name}: the container is not base64 (RFC 4648, section 4)", 422) from None
+
+
+def _grant(name: str, text: str) -> Grant:
+    """The grant of a record, which is untrusted."""
     try:
-        return content, Grant.parse(record[GRANT].encode("utf-8", "replace"), "the grant")
+        return Grant.parse(text.encode("utf-8", "replace"), "the grant")
     except KeyFileError as error:
-        if str(record[GRANT]).lstrip().startswith("encdl-key"):
+        if text.lstrip().startswith("encdl-key"):
             raise RefusedError(
                 f"{name}: the grant is a master key: keep that to yourself, and make a grant with `encdl grant`"
             ) from None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import uvicorn
+from starlette.applications import Starlette
 
 from encdl.ciphers.weights import load
 from encdl.files import container
@@ -53,15 +54,16 @@ def service(folder: Path, backbone: type[Any]) -> Service:
 
 
 @contextmanager
-def running(service: Service, max_body_bytes: int = 100_000) -> Iterator[str]:
+def running(app: Service | Starlette, max_body_bytes: int = 100_000, **tls: Any) -> Iterator[str]:
     """A server in this process; gives its address."""
+    made = make_app(app, max_body_bytes) if isinstance(app, Service) else app
     with socket.create_server(("127.0.0.1", 0)) as bound:
-        config = uvicorn.Config(make_app(service, max_body_bytes), access_log=False, log_level="warning")
+        config = uvicorn.Config(made, access_log=False, log_level="warning", **tls)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+            yield f"http{'s' if tls else ''}://127.0.0.1:{bound.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join(30)

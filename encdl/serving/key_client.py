@@ -1,0 +1,108 @@
+"""A host's side of the key server: it sends headers and gets functional keys, and holds no other key."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from encdl.keys.functional import MAX_BYTES, FunctionalKey
+from encdl.utils.errors import EncdlError, UsageError, without_secrets
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+PATIENCE_S = 60.0
+SAID_CHARACTERS = 300
+
+
+class KeyServerClient:
+    """Asks a key server.
+
+    Args:
+        url: `https://HOST:PORT`, or `http://` on this machine.
+        token: The client's bearer token.
+        authority: Certificates to trust, a PEM file; the system's by default.
+        certificate: The client's own and its key, a PEM file, for servers that ask for one.
+
+    Raises:
+        UsageError: The address is none, would send the token in clear, or a certificate cannot be read.
+    """
+
+    def __init__(
+        self, url: str, token: str, *, authority: Path | None = None, certificate: Path | None = None
+    ) -> None:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port
+        except ValueError:
+            host, port = "", None
+        if not host or parts.scheme not in {"http", "https"} or parts.path.strip("/") or parts.query:
+            raise UsageError(
+                f"--keyserver {url}: give https://HOST:PORT, or http://127.0.0.1:PORT on this machine"
+            )
+        if parts.scheme == "http" and host not in LOCAL:
+            raise UsageError(f"--keyserver {url}: the token would travel in clear: use https://")
+        self.url, self._token, self._host, self._port = url, token, host, port
+        self._tls = _context(authority, certificate) if parts.scheme == "https" else None
+
+    def key_of(self, head: bytes, reader: str) -> FunctionalKey:
+        """The functional key of the file with this header, for the reader with this id.
+
+        Args:
+            head: As `PublicReader.head` gives it.
+            reader: 64 hexadecimal characters.
+
+        Raises:
+            KeyFileError: What the server gave is no functional key.
+            UsageError: The server refused, or cannot be reached.
+        """
+        status, content = self._ask(f"/readers/{reader}/key", head)
+        if status != 200:
+            raise UsageError(f"the key server {self.url} refused ({status}): {_reason(content)}")
+        try:
+            return FunctionalKey.from_bytes(content)
+        except EncdlError as error:
+            raise type(error)(f"what the key server {self.url} gave {error}") from None
+
+    def _ask(self, path: str, head: bytes) -> tuple[int, bytes]:
+        # No redirects and no proxies: the token goes to this server alone.
+        kind = http.client.HTTPConnection
+        connection = (
+            kind(self._host, self._port, timeout=PATIENCE_S)
+            if self._tls is None
+            else http.client.HTTPSConnection(self._host, self._port, timeout=PATIENCE_S, context=self._tls)
+        )
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/octet-stream"}
+        try:
+            connection.request("POST", path, head, headers)
+            response = connection.getresponse()
+            return response.status, response.read(MAX_BYTES + 1)
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "strerror", None) or error or type(error).__name__
+            raise UsageError(
+                f"the key server {self.url} cannot be asked ({reason}): check --keyserver and certificates"
+            ) from None
+        finally:
+            connection.close()
+
+
+def _context(authority: Path | None, certificate: Path | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=authority)
+        if certificate is not None:
+            context.load_cert_chain(certificate)
+    except OSError as error:  # ssl.SSLError is one
+        names = ", ".join(str(each) for each in (authority, certificate) if each is not None)
+        raise UsageError(f"{names}: no usable PEM file ({error.strerror or error})") from None
+    return context
+
+
+def _reason(content: bytes) -> str:
+    """What an untrusted server says, in one printable line."""
+    try:
+        said = str(json.loads(content)["error"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        said = "it gave no reason"
+    line = " ".join(said.split())[:SAID_CHARACTERS]
+    return without_secrets("".join(each if each.isprintable() else "?" for each in line))
