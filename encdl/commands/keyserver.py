@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if args.check_ledger is not None:
         if not args.check_ledger.is_file():
             raise UsageError(f"{args.check_ledger}: no such file: check the name")
-        count, digest = Ledger(args.check_ledger).check()
+        count, digest = Ledger(args.check_ledger).found
         print(f"{args.check_ledger}: {count:,} lines, the chain is whole, the last digest is {digest}")
         return 0
     tls = _tls(args)
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         opener, signer = open_key(args.key), SigningKey.load(args.sign, KeySource(args.sign).ask)
         loaded = LoadedPolicy.load(args.policy)
         ledger = Ledger(args.ledger or args.policy.with_suffix(".ledger"))
-        count, digest = ledger.check()
+        count, digest = ledger.found
         log_requests()
         for reader, names in loaded.names.items():
             given = loaded.maps[reader]

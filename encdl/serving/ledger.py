@@ -45,6 +45,9 @@ class Ledger:
     Args:
         path: Its file, which is made if there is none.
 
+    Attributes:
+        found: What `check` said when it was opened.
+
     Raises:
         UsageError: The file is of another kind, cannot be written, or lines of its log were changed.
     """
@@ -60,9 +63,9 @@ class Ledger:
             for table in ("spent", "log"):
                 for verb in ("UPDATE", "DELETE"):
                     self._base.execute(_KEPT.format(table=table, verb=verb))
+            self.found = self.check()
         except (sqlite3.Error, OSError) as error:
             raise UsageError(f"{path}: cannot be used as a ledger ({error}): name another file") from None
-        self.check()
 
     def close(self) -> None:
         """Close the file."""
@@ -76,7 +79,9 @@ class Ledger:
         """
         count, digest = 0, FIRST
         with self._turn:
-            for number, line, stated in self._base.execute("SELECT * FROM log ORDER BY number"):
+            for number, line, stated in self._base.execute(
+                "SELECT number, line, digest FROM log ORDER BY number"
+            ):
                 count, digest = count + 1, _chained(digest, line)
                 if number != count or digest != stated:
                     raise UsageError(
@@ -136,10 +141,11 @@ class Ledger:
             self._base.execute("BEGIN IMMEDIATE")
             try:
                 yield
-            except BaseException:
-                self._base.execute("ROLLBACK")
+                self._base.execute("COMMIT")
+            except BaseException:  # a full disk, too
+                if self._base.in_transaction:
+                    self._base.execute("ROLLBACK")
                 raise
-            self._base.execute("COMMIT")
 
     def _append(self, event: Mapping[str, object]) -> None:
         last = self._base.execute("SELECT number, digest FROM log ORDER BY number DESC LIMIT 1").fetchone()
