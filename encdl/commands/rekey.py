@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "after the new one is verified; a run that was interrupted can be started again)",
     )
     add_cipher(parser, "default: those that the file names, if they come with EncDL")
+    parser.add_argument(
+        "--same-key",
+        action="store_true",
+        help="let the new key be the old one, for a fresh nonce alone: this revokes no grant for a study. What "
+        "revokes is another key, and every copy: old copies stay open to old grants",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,4 +93,4 @@ def _rekeying(args: argparse.Namespace) -> Rekeying:
     from encdl.files.rekeying import Rekeying  # noqa: PLC0415
 
     keep = args.key.files + args.new_key.files
-    return Rekeying(old, new, args.weights, usable_device(args.device), keep)
+    return Rekeying(old, new, args.weights, usable_device(args.device), keep, args.same_key)
