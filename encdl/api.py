@@ -29,7 +29,7 @@ from encdl.files.reading import Readable
 from encdl.files.rekeying import Rekeying
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.grant import Grant, study_for
-from encdl.keys.key import Key
+from encdl.keys.key import Key, parse_opener
 from encdl.keys.key_source import KeySource
 from encdl.keys.passphrases import Passphrase
 from encdl.keys.planes import PlaneSpec
@@ -112,7 +112,14 @@ def open_key(
         ExpiredGrantError: it is a grant whose time is over.
     """
     asked = None if passphrase is None else lambda: _passphrase(passphrase)
-    return KeySource(path, env, content).open(asked)
+    if sum(place is not None for place in (path, env, content)) != 1:
+        raise UsageError("open_key takes exactly one of path, env and content")
+    if content is None:
+        return KeySource(path, env).open(asked)
+    opener = parse_opener("content", content, asked)
+    if isinstance(opener, Grant):
+        opener.check_expiry()
+    return opener
 
 
 def grant(

@@ -211,7 +211,7 @@ class Submitted:
     def write(self) -> None:
         """Keep it in the job's folder."""
         text = json.dumps(asdict(self), indent=1)
-        write_bytes(Path(self.job.folder, RECORD), text.encode(), force=True)
+        write_bytes(Path(self.job.folder, RECORD), text.encode(), force=True, mode=0o600)
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -24,7 +24,7 @@ from encdl.commands.many_files import (
 from encdl.files import container
 from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.utils import atomic
-from encdl.utils.messages import warn
+from encdl.utils.messages import say, warn
 
 if TYPE_CHECKING:
     from encdl.files.rekeying import Rekeying
@@ -68,7 +68,7 @@ def _one(args: argparse.Namespace) -> int:
         done = rekeying.write(path, output, force=args.force, report=single_progress)
     if done.note:
         warn(done.note)
-    print(f"{output}: {done.told}")
+    say(f"{output}: {done.told}")
     return 0
 
 

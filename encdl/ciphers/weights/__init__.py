@@ -30,7 +30,11 @@ FORMAT = 2
 SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "keystream": "agile.pt", "thesis": "thesis.pt"}
 """Names that `load` takes instead of a path. Damage is the same under `agile` and `keystream`: so is its repair."""
 
-SHIPPED_IDS = {"fddc91651b4ad8c6": "default", "85cba7871dc63a69": "keystream", "b0ec59c805815e26a3517f9a0ecd85b3": "thesis"}
+SHIPPED_IDS = {
+    "fddc91651b4ad8c6": "default",
+    "85cba7871dc63a69": "keystream",
+    "b0ec59c805815e26a3517f9a0ecd85b3": "thesis",
+}
 """Ids of what the shipped weights encrypt with, and the names to load them by.
 
 The first two are those of all weights of these ciphers: what encrypts there is fixed; training changes repair alone.
