@@ -102,7 +102,8 @@ def add_cluster(parser: argparse.ArgumentParser, required: bool) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="variable to set; no secrets. Of the environment that submits, nothing else comes along",
+        help="variable to set; no secrets. Of the environment that submits, MLFLOW_TRACKING_URI and ENCDL_PLUGINS "
+        "alone come along",
     )
 
 

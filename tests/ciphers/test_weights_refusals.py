@@ -163,7 +163,7 @@ def _meta_state(config: dict[str, Any]) -> dict[str, Tensor]:
 def test_a_small_file_gets_no_memory(what: str, tmp_path: Path) -> None:
     """The network that it asks for has 500 MB of weights."""
     config, path = {"width": 1024, "blocks": 6}, tmp_path / "small.pt"
-    state = {} if what == "no tensors" else _meta_state(config)
+    state: dict[str, Tensor] = {} if what == "no tensors" else _meta_state(config)
     views = {name: torch.zeros(1).expand(tensor.shape) for name, tensor in state.items()}
     torch.save({"format": weights.FORMAT, "cipher": "agile", "config": config, "state": views}, path)
     assert path.stat().st_size < 2**16

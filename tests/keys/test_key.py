@@ -229,7 +229,7 @@ def test_any_bytes_fail_politely(tmp_path_factory: pytest.TempPathFactory, conte
 SECRET_HOLDERS: list[Callable[[], Key | Grant | ImageKeys]] = [
     lambda: Key(SECRET),
     lambda: Grant("study", "a study", None, "0" * 16, SECRET),
-    lambda: ImageKeys(*[SECRET] * 6, NONCE),
+    lambda: ImageKeys(SECRET, SECRET, SECRET, SECRET, SECRET, SECRET, NONCE),
 ]
 
 
