@@ -37,7 +37,15 @@ class CrashedError(Exception):
 
 
 class RaisedError(Exception):
-    """The function raised an error of this text."""
+    """The function raised an error; its text is that of the error.
+
+    Attributes:
+        kind: name of its class.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text or kind)
+        self.kind = kind
 
 
 def array_from(target: str, arguments: dict[str, Any], seconds: float, limit: int) -> npt.NDArray[Any]:
@@ -91,7 +99,7 @@ class _Worker:
             _send(self._to, pickle.dumps((target, arguments, seconds)))
             told = json.loads(_receive(self._from, _MOST_TOLD))
             if "raised" in told:
-                raise RaisedError(str(told["raised"]))
+                raise RaisedError(str(told["raised"]), str(told["text"]))
             dtype, shape = np.dtype(str(told["dtype"])), tuple(int(size) for size in told["shape"])
             content = _receive(self._from, limit)
             if dtype.kind not in "buif" or math.prod(shape) * dtype.itemsize != len(content):
@@ -151,7 +159,7 @@ def serve() -> None:
                 array = np.ascontiguousarray(getattr(importlib.import_module(module), name)(**arguments))
                 told = {"dtype": array.dtype.str, "shape": array.shape}
             except Exception as error:  # decoders raise anything
-                array, told = None, {"raised": f"{type(error).__name__}: {error}"[:1000]}
+                array, told = None, {"raised": type(error).__name__, "text": str(error)[:1000]}
             signal.setitimer(signal.ITIMER_REAL, 0)
             _send(answers, json.dumps(told).encode())
             if array is not None:

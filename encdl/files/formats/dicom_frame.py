@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from encdl.files.formats import raw_pixels
+from encdl.files.formats import isolated, raw_pixels
 from encdl.files.formats.base import Array
-from encdl.utils import worker_process
 from encdl.utils.errors import ImageFileError
+from encdl.utils.worker_process import RaisedError
 
-SECONDS = 60.0
-"""What decoding a frame may take, and a second more for each of its megabytes."""
 _WHERE = f"{__name__}:decode"
 
 
@@ -26,24 +24,18 @@ def decoded(where: object, pydicom: Any, frame: bytes, syntax: Any, options: dic
 
     Raises:
         ImageFileError: the decoder crashed or hung; or another one that is not installed may succeed.
-        ValueError: the frame is damaged.
+        RaisedError: the frame is damaged.
     """
     values = options["rows"] * options["columns"] * options["samples_per_pixel"]
     arguments = {"frame": frame, "syntax": str(syntax), "options": options}
     try:
         # Decoders give 16 bits, or 32, where fewer are stored.
-        return worker_process.array_from(_WHERE, arguments, SECONDS + values / 1e6, 8 * values)
-    except worker_process.CrashedError as error:
-        raise ImageFileError(
-            f"{where}: the decoder of its pixels came to no end ({error}): it is damaged, or made to do harm; export "
-            "it again"
-        ) from None
-    except worker_process.RaisedError as error:
-        kind, _, reason = str(error).partition(": ")
+        return isolated.decoded(where, _WHERE, arguments, values, 8 * values)
+    except RaisedError as error:
         missing = "; ".join(pydicom.pixels.get_decoder(syntax).missing_dependencies)
-        if kind != "RuntimeError" or not missing:  # which means that every decoder at hand failed
-            raise ValueError(reason or kind) from None
-        reason = " ".join(reason.split(":", 1)[-1].split())[:100]
+        if error.kind != "RuntimeError" or not missing:  # which means that every decoder at hand failed
+            raise
+        reason = " ".join(str(error).split(":", 1)[-1].split())[:100]
         raise ImageFileError(
             f"{where}: its pixels are in {syntax.name}, which no decoder installed here could read ({reason}): "
             f"install another one ({missing})"

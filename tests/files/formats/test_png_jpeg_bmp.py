@@ -166,3 +166,16 @@ def test_pixels_of_another_form_are_not_put_into_a_png(tmp_path: Path) -> None:
     with pytest.raises(ImageFileError, match="does not fit its pixels"):
         formats.write(tmp_path / "c.png", mixed)
     assert not (tmp_path / "c.png").exists()
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif"])
+def test_libraries_decode_under_a_limit_of_time(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a.{ending}"
+    options = {"compression": "tiff_lzw"} if ending == "tif" else {}
+    Image.fromarray(noise((40, 30))).save(path, **options)
+    assert formats.load(path).shape == (40, 30)
+    monkeypatch.setattr(isolated, "SECONDS", 1e-5)
+    with pytest.raises(ImageFileError, match="the decoder of its pixels came to no end"):
+        formats.load(path)
