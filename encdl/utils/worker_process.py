@@ -81,13 +81,17 @@ def array_from(target: str, arguments: dict[str, Any], seconds: float, limit: in
 class _Worker:
     def __init__(self) -> None:
         variables = {name: os.environ[name] for name in KEPT if name in os.environ}
-        variables |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+        variables |= {
+            "PYTHONPATH": os.pathsep.join(map(os.path.abspath, filter(None, sys.path))),
+            "OMP_NUM_THREADS": "1",
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # what libraries print of files may be of patients
             env=variables | {"OPENBLAS_NUM_THREADS": "1"},
+            cwd="/",  # not that of the time when it was started
             start_new_session=True,  # Ctrl-C is for the process that waits
         )
         assert self._process.stdin is not None
