@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -81,10 +82,8 @@ def array_from(target: str, arguments: dict[str, Any], seconds: float, limit: in
 class _Worker:
     def __init__(self) -> None:
         variables = {name: os.environ[name] for name in KEPT if name in os.environ}
-        variables |= {
-            "PYTHONPATH": os.pathsep.join(map(os.path.abspath, filter(None, sys.path))),
-            "OMP_NUM_THREADS": "1",
-        }
+        places = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
+        variables |= {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, places)), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"],
             stdin=subprocess.PIPE,
