@@ -82,7 +82,7 @@ def array_from(target: str, arguments: dict[str, Any], seconds: float, limit: in
 class _Worker:
     def __init__(self) -> None:
         variables = {name: os.environ[name] for name in KEPT if name in os.environ}
-        places = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
+        places = [*filter(None, sys.path), str(Path(__file__).parents[2])]
         variables |= {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, places)), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"],
