@@ -29,7 +29,7 @@ from encdl.files.reading import Readable
 from encdl.files.rekeying import Rekeying
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.grant import Grant, study_for
-from encdl.keys.key import Key
+from encdl.keys.key import Key, parse_opener
 from encdl.keys.key_source import KeySource
 from encdl.keys.passphrases import Passphrase
 from encdl.keys.planes import PlaneSpec
@@ -112,7 +112,14 @@ def open_key(
         ExpiredGrantError: it is a grant whose time is over.
     """
     asked = None if passphrase is None else lambda: _passphrase(passphrase)
-    return KeySource(path, env, content).open(asked)
+    if sum(place is not None for place in (path, env, content)) != 1:
+        raise UsageError("open_key takes exactly one of path, env and content")
+    if content is None:
+        return KeySource(path, env).open(asked)
+    opener = parse_opener("content", content, asked)
+    if isinstance(opener, Grant):
+        opener.check_expiry()
+    return opener
 
 
 def grant(
@@ -301,6 +308,7 @@ def rekey_file(
     force: bool = False,
     weights: WeightsName | None = None,
     device: str = "auto",
+    same_key: bool = False,
 ) -> Path:
     """Encrypt a `.encdl` file anew under another key; cipher, weights, settings and wrapping stay.
 
@@ -312,17 +320,18 @@ def rekey_file(
         force: replace a target that exists.
         weights: as `decrypt`.
         device: where to compute.
+        same_key: let both keys be one, for a fresh nonce; that revokes no grant for a study.
 
     Returns:
         The target.
 
     Raises:
         ContainerError, WrongKeyError, WeightsError, OutputExistsError: as `decrypt_file`.
-        UsageError: the cipher is not exact, or the new key is a grant for something else.
+        UsageError: the cipher is not exact, or the new key is a grant for something else, or the old key.
     """
     output = Path(source if target is None else target)
     new = _opened(new_key)
-    Rekeying(_opened(key), new, weights, device).write(Path(source), output, force=force)
+    Rekeying(_opened(key), new, weights, device, same_key=same_key).write(Path(source), output, force=force)
     return output
 
 
@@ -363,10 +372,16 @@ def decryption(
 
 
 def rekeying(
-    key: AnyKey, new_key: AnyKey, *, weights: WeightsName | None = None, device: str = "auto"
+    key: AnyKey,
+    new_key: AnyKey,
+    *,
+    weights: WeightsName | None = None,
+    device: str = "auto",
+    same_key: bool = False,
 ) -> Rekeying:
     """What rekeys files alike, for `convert_folder`; arguments as `rekey_file`."""
-    return Rekeying(_opened(key), _opened(new_key), weights, device, _files(key) + _files(new_key))
+    keep = _files(key) + _files(new_key)
+    return Rekeying(_opened(key), _opened(new_key), weights, device, keep, same_key)
 
 
 def load_reader(

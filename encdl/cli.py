@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 from encdl import __version__
-from encdl.utils import recipes
+from encdl.utils import core_dumps, recipes
 from encdl.utils.errors import EncdlError, explain, without_secrets
 from encdl.utils.interrupts import Terminated, terminable
+from encdl.utils.messages import complain, plain
 from encdl.utils.thread_waiting import wait_briefly
 
 EXIT_ERROR = 2
@@ -29,11 +30,13 @@ class Verb:
         target: "module" or "module:name" of something with `add_arguments(parser)` and `run(args) -> int`;
             with `whole`, of a function that takes the verb and everything after it.
         whole: whether the target reads the command line itself.
+        secret: whether it opens keys and calls nothing that has to look into its memory, as GPUs of a training do.
     """
 
     help: str
     target: str
     whole: bool = False
+    secret: bool = False
 
     def load(self) -> Any:
         """Import the target."""
@@ -43,29 +46,41 @@ class Verb:
 
 
 VERBS = {
-    "keygen": Verb("make a new secret key", "encdl.commands.keys:KeyGen"),
+    "keygen": Verb("make a new secret key", "encdl.commands.keys:KeyGen", secret=True),
     "passwd": Verb(
-        "set, change or remove the passphrase of a key file", "encdl.commands.keys:ChangePassphrase"
+        "set, change or remove the passphrase of a key file",
+        "encdl.commands.keys:ChangePassphrase",
+        secret=True,
     ),
     "keyinfo": Verb(
-        "show what a key or grant file is and opens, without its secret", "encdl.commands.keys:KeyInfo"
+        "show what a key or grant file is and opens, without its secret",
+        "encdl.commands.keys:KeyInfo",
+        secret=True,
     ),
-    "grant": Verb("derive a key for one study or one file only", "encdl.commands.keys:MakeGrant"),
+    "grant": Verb(
+        "derive a key for one study or one file only", "encdl.commands.keys:MakeGrant", secret=True
+    ),
     "samples": Verb(
         "write a few MRI slices as PNG to try things out on, half of them with a SYNTHETIC lesion",
         "encdl.commands.samples",
     ),
-    "encrypt": Verb("encrypt images, or folders of them, into .encdl files", "encdl.commands.encrypt"),
-    "decrypt": Verb("decrypt .encdl files back into what they were made from", "encdl.commands.decrypt"),
-    "rekey": Verb("encrypt .encdl files anew under another key", "encdl.commands.rekey"),
+    "encrypt": Verb(
+        "encrypt images, or folders of them, into .encdl files", "encdl.commands.encrypt", secret=True
+    ),
+    "decrypt": Verb(
+        "decrypt .encdl files back into what they were made from", "encdl.commands.decrypt", secret=True
+    ),
+    "rekey": Verb("encrypt .encdl files anew under another key", "encdl.commands.rekey", secret=True),
     "inspect": Verb("show what .encdl files say about themselves (no key needed)", "encdl.commands.inspect"),
     "predict": Verb(
         "read .encdl files with a trained network: classes or masks, without decrypting them",
         "encdl.commands.predict",
+        secret=True,
     ),
     "serve": Verb(
         "answer HTTP requests that carry ciphertext and a grant with what a trained network reads",
         "encdl.commands.serve",
+        secret=True,
     ),
     "keyserver": Verb(
         "give functional keys to hosts over HTTP, by a policy: who, which reader, how much of an image",
@@ -103,7 +118,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         told = f"{self.prog} {self.verb}" if self.verb else self.prog
-        self.exit(EXIT_ERROR, f"encdl: error: {without_secrets(message)} (see `{told} --help`)\n")
+        self.exit(EXIT_ERROR, plain(f"encdl: error: {without_secrets(message)} (see `{told} --help`)\n"))
 
 
 def _parser(verb: str | None) -> argparse.ArgumentParser:
@@ -137,6 +152,8 @@ def _dispatch(argv: Sequence[str]) -> int:
             print(*recipes.listing(verb), sep="\n")
             return 0
         argv = [verb, *recipes.resolved(verb, argv[1:])]
+    if verb is not None and VERBS[verb].secret:
+        core_dumps.forbid()
     if verb is not None and VERBS[verb].whole:
         whole = cast(Callable[[list[str]], int | None], VERBS[verb].load())
         return whole(list(argv)) or 0
@@ -162,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         os.getcwd()
     except OSError:
-        print("encdl: error: the working directory was removed: go to another one first", file=sys.stderr)
+        complain("the working directory was removed: go to another one first")
         return EXIT_ERROR
     try:
         with terminable():
@@ -177,5 +194,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (EncdlError, ModuleNotFoundError, OSError, MemoryError) as error:
-        print(f"encdl: error: {without_secrets(' '.join(explain(error).split()))}", file=sys.stderr)
+        complain(without_secrets(explain(error)))
         return EXIT_ERROR

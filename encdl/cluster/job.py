@@ -15,11 +15,14 @@ from encdl.cluster.grid import Trial
 from encdl.utils import records
 from encdl.utils.atomic import write_bytes
 from encdl.utils.errors import EncdlError, UsageError
+from encdl.utils.registry import PLUGINS
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 DIRECTIVE = re.compile(r"[\w.:/@=,%+*\[\]-]+")
 """Values behind `#SBATCH --option=`: one word that no shell reads anything into."""
 NOT_IN_PATHS = set("\"'%\\\n\r\0")
+CARRIED = ("MLFLOW_TRACKING_URI", PLUGINS)
+"""Variables that a job takes along from where it is submitted."""
 RECORD, SCRIPT = "job.json", "job.sbatch"
 
 
@@ -134,8 +137,7 @@ def surroundings(
     """
     variables = {"NO_ALBUMENTATIONS_UPDATE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     variables["ENCDL_COMMIT"] = records.commit()
-    if store := os.environ.get("MLFLOW_TRACKING_URI"):
-        variables["MLFLOW_TRACKING_URI"] = store
+    variables |= {name: os.environ[name] for name in CARRIED if os.environ.get(name)}
     for word in environment:
         name, equals, value = word.partition("=")
         if not equals:
@@ -211,7 +213,7 @@ class Submitted:
     def write(self) -> None:
         """Keep it in the job's folder."""
         text = json.dumps(asdict(self), indent=1)
-        write_bytes(Path(self.job.folder, RECORD), text.encode(), force=True)
+        write_bytes(Path(self.job.folder, RECORD), text.encode(), force=True, mode=0o600)
 
     @classmethod
     def read(cls, folder: Path) -> Self:

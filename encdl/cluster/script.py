@@ -13,18 +13,26 @@ from encdl.utils.errors import UsageError
 
 KILLED_BY_USR1 = 128 + 10
 """Exit code of a process that the signal finds before it listens."""
-NAMES = r"token|passw(or)?d|secret|api_?key|access_?key|credential"
+NAMES = r"token|pass(w(or)?d|phrase)|secret|api_?key|access_?key|credential"
+SHORT_NAMES = r"(?<![a-z])(pass|pgpass|pwd?|key)(?![a-z])"
+"""Words that name a secret where they stand alone, as in `DB_PW`."""
 SECRETS = {
-    r"encdl-(key|grant)-\d+:": "the content of a key or grant file",
+    r"encdl-(key|grant|signing)-\d+:": "the content of a key or grant file",
     r"[a-z][a-z0-9+.-]*://[^/\s:@'\"]*:[^/\s@'\"]+@": "a password in an address",
     # A reference to a variable or a file is none.
     rf"(?i)\b[a-z0-9_]*({NAMES})[a-z0-9_]*=(?![\"']?\$|\s|$)": "the value of a secret",
+    # Of these names the value may also be a path.
+    rf"(?i)\b[a-z0-9_]*{SHORT_NAMES}[a-z0-9_]*=(?![\"']?[$/~.]|\s|$)": "the value of a secret",
+    rf"(?i)--[\w.]*({NAMES})(?![a-z])\s+(?![\"']?\$)\S": "the value of a secret",
+    r"(?<![\w:])[0-9a-fA-F]{64}(?!\w)": "what looks like a bare key",
     r"(?i)\bauthorization\s*:|\bbearer\s+[\w.~+/-]{8,}": "an authorisation header",
     r"-----BEGIN [A-Z ]*PRIVATE KEY": "a private key",
     r"\b(ghp|gho|ghs|glpat|hf|sk|xox[abp])[_-][A-Za-z0-9_-]{16,}": "a token",
     r"\bAKIA[A-Z0-9]{16}\b|\bdapi[0-9a-f]{32}\b|\beyJ[\w-]{8,}\.[\w-]{8,}\.": "a token",
 }
 """Patterns of secrets, and their names; what matches is never quoted in a message."""
+BARE = re.compile(r"(?<![\w+/.:~-])[A-Za-z0-9+_-][A-Za-z0-9+/_-]{39,}={0,2}(?![\w+/.-])")
+"""Words as long as a key of 30 bytes and more in base64; no absolute paths."""
 HOW_ELSE = (
     "put it where the job itself reads it, such as ~/.mlflow/credentials, or a file that only you can read"
 )
@@ -52,6 +60,7 @@ def summary_script(job: Job, command: Sequence[str]) -> str:
         "job-name": f"{job.name}-summary",
         "output": f"{job.folder}/logs/summary.log",
         "open-mode": "append",
+        "export": "NONE",
         "ntasks": 1,
         "partition": job.request.partition,
         "account": job.request.account,
@@ -72,6 +81,7 @@ def _directives(job: Job) -> Iterator[str]:
         "job-name": job.name,
         "output": f"{job.folder}/logs/{'%A_%a' if array else '%j'}.log",
         "open-mode": "append",
+        "export": "NONE",  # nothing of the environment that submits, in which secrets may stand
         "time": request.time,
         "nodes": request.nodes,
         "ntasks-per-node": request.tasks,
@@ -125,7 +135,7 @@ def _choice(job: Job) -> Iterator[str]:
 
 def _training(job: Job) -> Iterator[str]:
     request, around = job.request, job.surroundings
-    run = ["srun", "--kill-on-bad-exit=1"]
+    run = ["srun", "--export=ALL", "--kill-on-bad-exit=1"]  # all that this script has and names
     if request.cpus > 1:
         run.append(f"--cpus-per-task={request.cpus}")  # srun does not take it over from the batch script
     if around.container:
@@ -162,10 +172,20 @@ def refuse_secrets_in(text: str) -> None:
     Raises:
         UsageError: Something in it looks like a secret; the message does not repeat it.
     """
-    for pattern, what in SECRETS.items():
-        found = re.search(pattern, text)
-        if found:
-            line = text.count("\n", 0, found.start()) + 1
-            raise UsageError(
-                f"line {line} of the script would hold {what}, and others may read it: {HOW_ELSE}"
-            )
+    found = [
+        (match.start(), what) for pattern, what in SECRETS.items() for match in re.finditer(pattern, text)
+    ]
+    found += [
+        (bare.start(), "what looks like a bare key") for bare in BARE.finditer(text) if _random(bare[0])
+    ]
+    if found:
+        place, what = min(found)
+        line = text.count("\n", 0, place) + 1
+        raise UsageError(f"line {line} of the script would hold {what}, and others may read it: {HOW_ELSE}")
+
+
+def _random(word: str) -> bool:
+    """Whether a word is rather drawn than written: many letters of all kinds, and few parts of a path."""
+    kinds = (str.islower, str.isupper, str.isdigit)
+    mixed = all(any(kind(letter) for letter in word) for kind in kinds)
+    return mixed and len(set(word)) >= 20 and word.count("/") <= 3

@@ -33,7 +33,7 @@ def hand_in(job: Job, script: str) -> str:
         raise UsageError(f"{folder}: there is a job of that name: give another --name") from error
     for number in range(len(job.trials)):
         run_key(job.place(number))
-    write_bytes(folder / SCRIPT, script.encode())
+    write_bytes(folder / SCRIPT, script.encode(), mode=0o600)
     slurm_id = slurm.submit(folder / SCRIPT)
     Submitted(job, slurm_id, records.now(), os.environ.get("MLFLOW_TRACKING_URI")).write()
     return slurm_id

@@ -25,7 +25,7 @@ from encdl.files import container
 from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
-from encdl.utils.messages import warn
+from encdl.utils.messages import say, warn
 
 if TYPE_CHECKING:
     from encdl.files.decrypting import Damaged, Decryption
@@ -74,7 +74,7 @@ def _one(args: argparse.Namespace) -> int:
         done = decryption.write(reader, output, force=args.force, report=single_progress)
     if done.note:
         warn(done.note)
-    print(f"{output}: {done.told}")
+    say(f"{output}: {done.told}")
     return 0
 
 

@@ -32,7 +32,7 @@ from encdl.keys.planes import EXPANSIONS, PlaneSpec
 from encdl.keys.signing import SigningKey
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError
-from encdl.utils.messages import warn
+from encdl.utils.messages import say, warn
 
 if TYPE_CHECKING:
     from encdl.files.encrypting import Encryption
@@ -128,7 +128,7 @@ def _one(args: argparse.Namespace) -> int:
     encryption = _encryption(args, opener)
     with one_line_warnings():
         done = encryption.write(document, path, output, force=args.force, report=single_progress)
-    print(f"{output}: {done.told}")
+    say(f"{output}: {done.told}")
     return 0
 
 

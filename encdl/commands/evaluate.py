@@ -8,7 +8,7 @@ import time
 
 from encdl.commands.common import file_name, one_line_warnings, usable_device
 from encdl.utils.errors import UsageError
-from encdl.utils.messages import progress, warn
+from encdl.utils.messages import progress, say, warn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,17 +121,17 @@ def run(args: argparse.Namespace) -> int:
         result = evaluation.evaluate(
             settings, lambda name: load_cipher(name, device), device, progress, earlier
         )
-    print(f"{result.images.describe()}; PSNR in dB, 95 % intervals\n\n{evaluation.tables(result.metrics)}")
+    say(f"{result.images.describe()}; PSNR in dB, 95 % intervals\n\n{evaluation.tables(result.metrics)}")
     if args.figure is not None:
         write_bytes(
             args.figure, evaluation.figure_png(result.metrics, result.images.describe()), force=args.force
         )
-        print(f"figure: {args.figure}")
+        say(f"figure: {args.figure}")
     if args.panel is not None:
         write_bytes(args.panel, evaluation.panel(result, settings.seed), force=args.force)
-        print(f"panel: {args.panel}")
+        say(f"panel: {args.panel}")
     if args.output is not None:
         content = evaluation.record(result, settings, args.config, args.output.stem, device, started)
         records.write(args.output, content, args.force)
-        print(f"record: {args.output}")
+        say(f"record: {args.output}")
     return 0

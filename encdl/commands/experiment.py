@@ -11,7 +11,7 @@ from encdl.commands import reader_cost
 from encdl.commands.common import RECORDS, add_output, file_name
 from encdl.utils import recipes
 from encdl.utils.errors import UsageError
-from encdl.utils.messages import progress
+from encdl.utils.messages import progress, say
 
 if TYPE_CHECKING:
     from encdl.audit.studies.run import Study
@@ -155,7 +155,7 @@ def _run_functional(args: argparse.Namespace) -> int:
         args.force,
         progress,
     )
-    print(study.table(record))
+    say(study.table(record))
     return 0
 
 

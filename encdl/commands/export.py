@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from encdl.commands.common import add_output
+from encdl.utils.messages import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,5 +27,5 @@ def run(args: argparse.Namespace) -> int:
     small = io.BytesIO()
     weights.save(loaded.cipher, small, weights.without_places(loaded.training))
     write_bytes(output, small.getvalue(), force=args.force)
-    print(f"{output}: {loaded.cipher.name}, weights {loaded.id}, {output.stat().st_size / 1e3:.0f} kB")
+    say(f"{output}: {loaded.cipher.name}, weights {loaded.id}, {output.stat().st_size / 1e3:.0f} kB")
     return 0

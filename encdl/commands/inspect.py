@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from encdl.files.folders import Left, gather
 from encdl.keys.planes import key_bits, weakness
 from encdl.keys.signing import PublicKey
 from encdl.utils.errors import ContainerError, EncdlError
+from encdl.utils.messages import complain, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,12 +59,12 @@ def _many(args: argparse.Namespace, public: PublicKey | None) -> int:
             problem = error
         if problem is not None:
             failed += 1
-            print(f"encdl: error: {line(source.path, problem)}", file=sys.stderr)
+            complain(line(source.path, problem))
         elif not args.json:
-            print()
+            say()
     if not args.json:
         for kind, count in kinds.items():
-            print(f"{counted(count)}: {kind}")
+            say(f"{counted(count)}: {kind}")
     return exit_code(failed, len(sources), undone)
 
 
@@ -100,12 +100,12 @@ def _show(path: Path, as_json: bool, public: PublicKey | None) -> tuple[str, Enc
             "sections": [vars(section) for section in sections],
             "key_bits": key_bits(header.plane_spec(), header.grid.planes, *header.grid.tile),
         }
-        print(json.dumps({**header.fields(), **extra}, sort_keys=True))
+        say(json.dumps({**header.fields(), **extra}, sort_keys=True))
     else:
         rows = _describe(path, header, size, sections)
         if public is not None and problem is None:
             rows[-1] = ("note", f"as the owner of key {public.id} signed it")
-        print("\n".join(f"{name:<14}{value}" for name, value in rows))
+        say("\n".join(f"{name:<14}{value}" for name, value in rows))
     return f"{_image(header)}, key {header.key_id}, {_study(header.study)}", problem
 
 
@@ -128,7 +128,7 @@ def _show_wrapping(path: Path, wrapping: aes_wrap.Header, as_json: bool) -> None
     if as_json:
         public = {"key_id": wrapping.key_id, "nonce": wrapping.nonce.hex(), "study": wrapping.study}
         extra = {"file": str(path), "file_bytes": size, "wrap": "aes"}
-        print(json.dumps(public | extra, sort_keys=True))
+        say(json.dumps(public | extra, sort_keys=True))
         return
     rows = [
         ("file", str(path)),
@@ -138,7 +138,7 @@ def _show_wrapping(path: Path, wrapping: aes_wrap.Header, as_json: bool) -> None
         ("nonce", wrapping.nonce.hex()),
         ("note", "read without a key: not verified"),
     ]
-    print("\n".join(f"{name:<14}{value}" for name, value in rows))
+    say("\n".join(f"{name:<14}{value}" for name, value in rows))
 
 
 def _describe(path: Path, header: Header, size: int, sections: tuple[Section, ...]) -> list[tuple[str, str]]:

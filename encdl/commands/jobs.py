@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from encdl.commands.common import file_name
 from encdl.commands.submit import ROOT
 from encdl.utils.errors import UsageError
-from encdl.utils.messages import progress
+from encdl.utils.messages import progress, say
 
 HEADINGS = ("JOB", "TASK", "SLURM", "STATE", "RUN", "STATUS", "SETTINGS")
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if args.again:
         jobs = [submission.again(job) for job in jobs]
     rows = [row for job in jobs for row in submission.rows(job)]
-    print(table([HEADINGS, *rows]))
+    say(table([HEADINGS, *rows]))
     return 0
 
 

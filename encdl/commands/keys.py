@@ -18,6 +18,7 @@ from encdl.keys.passphrases import Passphrase
 from encdl.keys.signing import PUBLIC_SUFFIX, SigningKey
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError, WrongKeyError
+from encdl.utils.messages import say
 
 MAX_DAYS = 36_525
 """A hundred years."""
@@ -60,7 +61,7 @@ class KeyGen:
         key = Key.generate()
         key.save(path, force=args.force, passphrase=passphrase)
         without = "without it" if passphrase is None else "without it and its passphrase"
-        print(f"{path}: new key {key.id}. Keep it secret, and keep a copy: {without} no file opens.")
+        say(f"{path}: new key {key.id}. Keep it secret, and keep a copy: {without} no file opens.")
         return 0
 
 
@@ -72,7 +73,7 @@ def _new_signing_key(path: Path, passphrase: Passphrase | None, force: bool) -> 
     signing = SigningKey.generate()
     signing.save(path, force=force, passphrase=passphrase)
     signing.public.save(public, force=force)
-    print(
+    say(
         f"{path}: new signing key {signing.public.id}. Keep it secret: whoever has it signs in your name.\n"
         f"{public}: its public key. Give it to all who shall verify, on a way on which nobody can exchange it."
     )
@@ -100,7 +101,7 @@ class ChangePassphrase:
         # Of a link, what it points to is replaced.
         opener.save(os.path.realpath(str(source)), force=True, passphrase=passphrase)
         state = "without a passphrase now" if args.remove else "under the new passphrase"
-        print(f"{source}: {_kind(opener)} {opener.key_id}, {state}. Other copies of it are as they were.")
+        say(f"{source}: {_kind(opener)} {opener.key_id}, {state}. Other copies of it are as they were.")
         return 0
 
 
@@ -135,7 +136,7 @@ class KeyInfo:
                 f"{args.key}: {args.issuer} did not make this {_kind(opener)}, or it was changed since, or it is of "
                 "an older version, which bears no mark"
             )
-        print(f"{'issuer':<9}{args.issuer} made it, as it stands here")
+        say(f"{'issuer':<9}{args.issuer} made it, as it stands here")
         return 0
 
 
@@ -182,14 +183,14 @@ class MakeGrant:
             what = f"{args.file}"
         grant.save(args.output, force=args.force)
         until = "" if grant.expires is None else f", until {_told(grant.expires)} (advisory)"
-        print(
+        say(
             f"{args.output}: grant for {what} under key {grant.key_id}{until}. Whoever holds it can open that."
         )
         return 0
 
 
 def _print_lines(lines: list[tuple[str, str]]) -> None:
-    print("\n".join(f"{name:<9}{value}" for name, value in lines))
+    say("\n".join(f"{name:<9}{value}" for name, value in lines))
 
 
 def _for_study(opener: Key | Grant, study: str, end: datetime | None) -> Grant:

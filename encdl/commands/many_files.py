@@ -13,7 +13,7 @@ from encdl.commands.common import file_name
 from encdl.files import folders
 from encdl.files.folders import Done, Left, Progress, Source, Work
 from encdl.utils.errors import UsageError, WrongKeyError, explain, without_secrets
-from encdl.utils.messages import progress, warn
+from encdl.utils.messages import plain, progress, warn
 
 EXIT_SOME_FAILED = 1
 EXIT_ALL_FAILED = 2
@@ -96,7 +96,7 @@ class Failures:
         self.count += 1
         self._unopened += isinstance(error, WrongKeyError)
         if not isinstance(error, WrongKeyError) or self._unopened <= TOLD:
-            tqdm.write(f"encdl: error: {line(path, error)}", file=sys.stderr)
+            tqdm.write(plain(f"encdl: error: {line(path, error)}"), file=sys.stderr)
 
     def tell_rest(self) -> None:
         """Tell how many are left untold."""
@@ -140,7 +140,7 @@ class Batch:
                 if isinstance(result, Done):
                     self._results.append(result)
                     if result.note:
-                        tqdm.write(f"encdl: warning: {result.note}", file=sys.stderr)
+                        tqdm.write(plain(f"encdl: warning: {result.note}"), file=sys.stderr)
                 else:
                     self._failures.tell(source.path, result)
         self._failures.tell_rest()

@@ -31,6 +31,7 @@ from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
 from encdl.utils.errors import EncdlError, UsageError
 from encdl.utils.lazy import without
+from encdl.utils.messages import plain, progress, say
 
 if TYPE_CHECKING:
     from encdl.readers.functional_files import FunctionalPredictor
@@ -151,7 +152,7 @@ class _Reading:
         self._failures.tell_rest()
         failed = self._failures.count
         if failed and len(self.sources) > 1:
-            print(f"encdl: {failed} of {len(self.sources)} files could not be read", file=sys.stderr)
+            progress(f"encdl: {failed} of {len(self.sources)} files could not be read")
         return exit_code(failed, len(self.sources), undone)
 
 
@@ -165,11 +166,11 @@ def _write_table(args: argparse.Namespace, reading: _Reading) -> None:
         atomic.check_output(args.output, args.force)
     table = answer_files.table(reading.predictor.classes, reading)
     if args.output is None or not table:
-        sys.stdout.write(table)
+        sys.stdout.write(plain(table))
         return
     content = table.encode("utf-8", "backslashreplace")  # names may hold bytes of any kind
     atomic.write_bytes(args.output, content, force=args.force)
-    print(f"{args.output}: {counted(reading.read)}")
+    say(f"{args.output}: {counted(reading.read)}")
 
 
 def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[Path]) -> None:
@@ -184,4 +185,4 @@ def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[P
         masks.write(source, answer)
     if reading.read:
         levels = ", ".join(f"{index} {name}" for index, name in enumerate(reading.predictor.classes))
-        print(f"{args.output}: masks of {counted(reading.read)}, with the levels {levels}")
+        say(f"{args.output}: masks of {counted(reading.read)}, with the levels {levels}")

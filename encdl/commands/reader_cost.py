@@ -7,7 +7,7 @@ from pathlib import Path
 
 from encdl.commands.common import RECORDS, add_output, file_name, usable_device
 from encdl.utils.errors import UsageError
-from encdl.utils.messages import progress
+from encdl.utils.messages import progress, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +44,6 @@ def run(args: argparse.Namespace) -> int:
     record = measure(task, args.config, args.work, output.stem, device, progress)
     output.parent.mkdir(parents=True, exist_ok=True)
     records.write(output, record, args.force)
-    print(table(record["metrics"]))
-    print(f"record: {output}")
+    say(table(record["metrics"]))
+    say(f"record: {output}")
     return 0

@@ -24,7 +24,7 @@ from encdl.commands.many_files import (
 from encdl.files import container
 from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.utils import atomic
-from encdl.utils.messages import warn
+from encdl.utils.messages import say, warn
 
 if TYPE_CHECKING:
     from encdl.files.rekeying import Rekeying
@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "after the new one is verified; a run that was interrupted can be started again)",
     )
     add_cipher(parser, "default: those that the file names, if they come with EncDL")
+    parser.add_argument(
+        "--same-key",
+        action="store_true",
+        help="let the new key be the old one, for a fresh nonce alone: this revokes no grant for a study. What "
+        "revokes is another key, and every copy: old copies stay open to old grants",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,7 +68,7 @@ def _one(args: argparse.Namespace) -> int:
         done = rekeying.write(path, output, force=args.force, report=single_progress)
     if done.note:
         warn(done.note)
-    print(f"{output}: {done.told}")
+    say(f"{output}: {done.told}")
     return 0
 
 
@@ -87,4 +93,4 @@ def _rekeying(args: argparse.Namespace) -> Rekeying:
     from encdl.files.rekeying import Rekeying  # noqa: PLC0415
 
     keep = args.key.files + args.new_key.files
-    return Rekeying(old, new, args.weights, usable_device(args.device), keep)
+    return Rekeying(old, new, args.weights, usable_device(args.device), keep, args.same_key)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from encdl.commands.common import file_name
 from encdl.utils import atomic
-from encdl.utils.messages import progress
+from encdl.utils.messages import progress, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,5 +48,5 @@ def run(args: argparse.Namespace) -> int:
     progress(f"drawing {len(runs)} run{'s' * (len(runs) != 1)}")
     store = re.sub(r"//[^/@]*@", "//", client.tracking_uri)  # without a name and password
     atomic.write_bytes(args.output, html(runs, store).encode(), force=args.force)
-    print(f"report: {args.output}")
+    say(f"report: {args.output}")
     return 0

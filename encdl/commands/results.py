@@ -7,6 +7,7 @@ from pathlib import Path
 
 from encdl.commands.common import file_name
 from encdl.utils.errors import UsageError
+from encdl.utils.messages import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{root}: holds no README.md and docs: give --root, the root of EncDL's repository")
     changes = list(update(root, args.check))
     for change in changes:
-        print(
-            change if args.check or change.fault else f"{change.page}:{change.line}: {change.what}: rendered"
+        say(
+            str(change)
+            if args.check or change.fault
+            else f"{change.page}:{change.line}: {change.what}: rendered"
         )
     return int(bool(changes) if args.check else any(change.fault for change in changes))

@@ -7,6 +7,7 @@ import argparse
 from encdl.commands.common import file_name
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError
+from encdl.utils.messages import say
 
 LESIONS = "synthetic-lesion"
 FOLDERS = ("no-lesion", LESIONS)
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         atomic.check_output(path, args.force)
     for path, image in pictures.items():
         images.write(path, image, force=args.force)
-    print(
+    say(
         f"{args.folder}: {args.count} image{'s' * (args.count != 1)} of the MNI152 brain, {args.count // 2} with "
         "a SYNTHETIC lesion (drawn by EncDL: no disease)"
     )

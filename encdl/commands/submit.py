@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from encdl.commands.common import file_name
 from encdl.utils import recipes
-from encdl.utils.messages import progress
+from encdl.utils.messages import progress, say
 
 if TYPE_CHECKING:
     from encdl.cluster.grid import Trial
@@ -98,7 +98,12 @@ def add_cluster(parser: argparse.ArgumentParser, required: bool) -> None:
         "--setup", action="append", default=[], metavar="LINE", help="line of shell to run before"
     )
     around.add_argument(
-        "--env", action="append", default=[], metavar="NAME=VALUE", help="variable to set; no secrets"
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="variable to set; no secrets. Of the environment that submits, MLFLOW_TRACKING_URI and ENCDL_PLUGINS "
+        "alone come along",
     )
 
 
@@ -119,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     number = hand_in(job, script)
     progress(f"submitted: job {number}, {len(trials)} trainings; `encdl jobs` shows what becomes of them")
-    print(job.folder)
+    say(str(job.folder))
     return 0
 
 

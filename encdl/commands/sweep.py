@@ -11,7 +11,7 @@ from encdl.commands.common import file_name
 from encdl.commands.submit import add_cluster, check_trials, job_of, timed
 from encdl.utils import recipes
 from encdl.utils.errors import EncdlError, UsageError
-from encdl.utils.messages import progress
+from encdl.utils.messages import progress, say
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -126,7 +126,7 @@ def _on_cluster(
     progress(
         f"submitted: job {number}, {total} trainings; `encdl jobs --root {args.root}` shows what becomes of them"
     )
-    print(job.folder)
+    say(str(job.folder))
     return 0
 
 
@@ -140,8 +140,8 @@ def _tell(sweep: Sweep, study: Study) -> int:
     from encdl.cluster.sweep import summary  # noqa: PLC0415
 
     found = summary.results(study)
-    print(summary.table(sweep, found))
-    print(f"parent run: {sweep.parent}")
+    say(summary.table(sweep, found))
+    say(f"parent run: {sweep.parent}")
     if summary.best(sweep, found) is None and not any(result.state == "RUNNING" for result in found):
         raise EncdlError(f"no training of the sweep ended with {sweep.metric}: see {sweep.folder}/logs")
     return 0

@@ -116,7 +116,7 @@ class Codec:
 
     Args:
         cipher: the cipher, on the device where it is to run.
-        weights_id: 16 hex digits that name its weights; they go into the header and must fit on the way back.
+        weights_id: 16 or 32 hex digits that name its weights; they go into the header and must fit on the way back.
         device: where the cipher's weights are.
         repairing: gives the cipher with what restores damaged slices, if `cipher` lacks it; loaded when it is needed.
     """

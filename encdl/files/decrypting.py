@@ -118,7 +118,7 @@ class Decryption:
                 told += "" if codec.cipher.exact else ", approximate as this cipher is"
             else:
                 found = _report(reader, output, "exact" if whole else self._damaged)
-                beside = output.with_name(output.name + container.REPORT)
+                beside = _beside(output)
                 # The mark first: no restored file may ever lie there without it.
                 atomic.write_bytes(
                     beside, json.dumps(found, indent=2).encode() + b"\n", force=True, mode=0o600
@@ -146,7 +146,9 @@ class Decryption:
             ContainerError, WeightsError, OutputExistsError: as `write`.
         """
         with self.opened(source.path) as reader:
-            output = below(folder, file_names.original_name(source.relative, reader))
+            output = source.claimed(below(folder, file_names.original_name(source.relative, reader)))
+            if reader.tolerant:
+                source.claimed(_beside(output))
             atomic.different_files(output, source.path, *self._keep)
             return self.write(reader, output, force=force, resume=True, report=report)
 
@@ -166,6 +168,11 @@ class Decryption:
             return
         if content != (bytes.fromhex(known) if known else content_of(codec.decrypt(reader))):
             raise OutputExistsError(f"{output}: exists already and is another image: --force replaces it")
+
+
+def _beside(output: Path) -> Path:
+    """Where the report on a damaged file goes."""
+    return output.with_name(output.name + container.REPORT)
 
 
 def _report(reader: ContainerReader, output: Path, fate: str) -> dict[str, Any]:

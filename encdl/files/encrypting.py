@@ -139,6 +139,7 @@ class Encryption:
         """
         document = formats.load(source.path, carry=self.carry)
         output = below(folder, source.relative.with_name(source.relative.name + container.SUFFIX))
+        source.claimed(output)
         atomic.different_files(output, source.path, *self._keep)
         return self.write(document, source.path, output, force=force, resume=True, report=report)
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -29,10 +29,25 @@ class Source:
     Attributes:
         path: where it is.
         relative: its name within the folder that was given, or its bare name.
+        taken: the places that inputs and outputs of this run have, and the input that each belongs to.
     """
 
     path: Path
     relative: Path
+    taken: dict[Path, Path] = field(default_factory=dict, repr=False, compare=False)
+
+    def claimed(self, output: Path) -> Path:
+        """Return a place to write to, which no other input of the run can have from now on.
+
+        Raises:
+            UsageError: it is another input's, or what is made of one.
+        """
+        other = self.taken.setdefault(output.resolve(), self.path)
+        if other != self.path:
+            raise UsageError(
+                f"{self.path}: its output {output} is that of {other}, or is that file: take another output folder"
+            )
+        return output
 
 
 @dataclass(frozen=True)
@@ -114,7 +129,8 @@ def gather(
             raise UsageError(f"{path}: there is no {what} in this folder or below it{''.join(unread)}")
         for source in sorted(inner, key=lambda source: source.path.is_symlink()):  # a file before links to it
             found.setdefault(source.path.resolve(), source)
-    return list(found.values())
+    taken = {place: source.path for place, source in found.items()}
+    return [replace(source, taken=taken) for source in found.values()]
 
 
 def check_names(sources: Sequence[Source]) -> None:

@@ -29,6 +29,10 @@ class Rekeying:
         weights: of the cipher; those that each file names by default.
         device: where to compute.
         keep: files that `into` must not replace, such as the keys.
+        same_key: let `new` belong to the same master key as `old`: a fresh nonce then, and study grants stay good.
+
+    Raises:
+        UsageError: both belong to one master key, and `same_key` is not set.
     """
 
     what = f"{container.SUFFIX} file"
@@ -40,7 +44,13 @@ class Rekeying:
         weights: WeightsName | None = None,
         device: str = "auto",
         keep: Sequence[Path] = (),
+        same_key: bool = False,
     ) -> None:
+        if old.key_id == new.key_id and not same_key:
+            raise UsageError(
+                f"the old key and the new one are the same ({new.key_id}), so grants for a study would go on opening "
+                "the files: give another key, and rekey every copy; --same-key if a fresh nonce is all that is wanted"
+            )
         self._old, self._new, self._weights, self._device, self._keep = old, new, weights, device, keep
 
     def wants(self, path: Path) -> bool:
@@ -108,7 +118,7 @@ class Rekeying:
             UsageError: the output would lie elsewhere, or replace a key; or as `write`.
             ContainerError, WrongKeyError, WeightsError, OutputExistsError: as `write`.
         """
-        output = source.path if folder is None else below(folder, source.relative)
+        output = source.claimed(source.path if folder is None else below(folder, source.relative))
         atomic.different_files(output, *self._keep)
         return self.write(source.path, output, force=force, resume=True, report=report)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hmac
 import unicodedata
-from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -38,11 +37,12 @@ class Unpicklable:
         self.__reduce__()
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class ImageKeys(Unpicklable):
-    """The sub-keys of one image. Treat every field but the nonce as secret.
+    """The sub-keys of one image. Treat every attribute but the nonce as secret.
 
-    Attributes:
+    No dataclass: `dataclasses.asdict` would give the secrets away.
+
+    Args:
         planes: seeds the key planes, 32 bytes.
         permutation: keys the confusion step, 32 bytes.
         diffusion: keys the diffusion step, 32 bytes.
@@ -59,10 +59,24 @@ class ImageKeys(Unpicklable):
     wrap: bytes
     reading: bytes
     nonce: bytes
+    __slots__ = ("authentication", "diffusion", "nonce", "permutation", "planes", "reading", "wrap")
 
-    # Stated here: the slots of a frozen dataclass would otherwise bring their own way to be pickled.
-    __reduce__ = Unpicklable.__reduce__
-    __reduce_ex__ = Unpicklable.__reduce_ex__
+    def __init__(
+        self,
+        planes: bytes,
+        permutation: bytes,
+        diffusion: bytes,
+        authentication: bytes,
+        wrap: bytes,
+        reading: bytes,
+        nonce: bytes,
+    ) -> None:
+        given = locals()
+        for name in self.__slots__:
+            object.__setattr__(self, name, given[name])
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("sub-keys are derived, and never changed")
 
     def __repr__(self) -> str:
         return f"ImageKeys(nonce={self.nonce.hex()})"

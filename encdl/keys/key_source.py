@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from encdl.keys.key import Grant, Key, load_opener, parse_opener
@@ -53,18 +53,16 @@ class PassphraseSource:
 
 @dataclass(frozen=True)
 class KeySource:
-    """Where a key or grant comes from: exactly one of `path`, `env` and `content`.
+    """Where a key or grant comes from: either `path` or `env`.
 
     Attributes:
         path: its file.
         env: name of an environment variable that holds what its file would hold.
-        content: what its file would hold.
         passphrase: where the passphrase comes from; None if it was not said.
     """
 
     path: str | os.PathLike[str] | None = None
     env: str | None = None
-    content: bytes | None = field(default=None, repr=False)
     passphrase: PassphraseSource | None = None
 
     @property
@@ -75,7 +73,7 @@ class KeySource:
     def __str__(self) -> str:
         if self.path is not None:
             return os.fspath(self.path)
-        return "content" if self.env is None else f"environment variable {self.env}"
+        return f"environment variable {self.env}"
 
     def load(self, asked: Asked = None) -> Key | Grant:
         """Load the key or grant, also a grant whose time is over.
@@ -87,13 +85,12 @@ class KeySource:
             UsageError: none or several places are given, the variable is not set, or the passphrase cannot be had.
             KeyFileError: it is none, or damaged, or the passphrase is wrong.
         """
-        if sum(place is not None for place in (self.path, self.env, self.content)) != 1:
-            raise UsageError("open_key takes exactly one of path, env and content")
+        if (self.path is None) == (self.env is None):
+            raise UsageError("a key comes from a file or the environment: give exactly one of path and env")
         asked = asked if self.passphrase is None else self.ask
         if self.path is not None:
             return load_opener(self.path, asked)
-        held = os.fsencode(_variable(self.env)) if self.env is not None else self.content or b""
-        return parse_opener(str(self), held, asked)
+        return parse_opener(str(self), os.fsencode(_variable(self.env or "")), asked)
 
     def open(self, asked: Asked = None) -> Key | Grant:
         """Load what opens files; as `load`.

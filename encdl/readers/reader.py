@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from encdl.readers.backbones import BACKBONES, Backbone
 from encdl.readers.functional import FunctionalStem
 from encdl.readers.keyless_stems import KeylessStem, PositionalStem
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
+from encdl.utils import torch_files
 from encdl.utils.errors import EncdlError, UsageError, WeightsError
 
 STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem | FunctionalStem]] = {
@@ -130,23 +132,26 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
     if not Path(path).is_file():
         raise WeightsError(f"{path}: no such checkpoint: give one that training a reader wrote")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch_files.read(path)
         origin = content[READER_KEY]
         classes, planes = tuple(origin["classes"]), PlaneSpec.from_dict(origin["planes"])
         height, width = origin["size"]
         weights_id, view = str(origin["weights_id"]), str(origin["view"])
-        reader = create(origin["reader"], len(classes))
         prefix = "reader."
         state = {
             name.removeprefix(prefix): value
             for name, value in content["state_dict"].items()
             if name.startswith(prefix)
         }
+        if not torch_files.fits(lambda: create(origin["reader"], len(classes)), state, path):
+            raise ValueError("the state is another network's")
+        reader = create(origin["reader"], len(classes))
         reader.load_state_dict(state)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     except (
         pickle.UnpicklingError,
+        zipfile.BadZipFile,
         OSError,
         EOFError,
         RuntimeError,

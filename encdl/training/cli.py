@@ -29,7 +29,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from encdl.ciphers.weights import SETTINGS_KEY
 from encdl.data.base import ImageDataModule
-from encdl.training import class_names
+from encdl.training import class_names, recipe_code
 from encdl.training.callbacks import EpochBar, ImagePanel, ProgressLines, ResultTable, TellHowToGoOn
 from encdl.training.model_logging import LogReaderModel
 from encdl.training.parallel import check_processes, plugins_for_jobs, synchronised
@@ -68,7 +68,9 @@ OVERVIEW = """Train. What is set most often, over what the YAML says:
   --model.init_args.learning_rate X
   --model.init_args.view CLASS             what a reader sees: Ciphertext, Plaintext, Keyless, FixedKey
   --seed_everything N                      the first weights
+  --local-classes                          let class paths name modules of the working directory
 
+A recipe is code: its class paths are imported. Take none from strangers that you would not run as a program.
 All there is, most of it Lightning's:
 """
 
@@ -203,7 +205,9 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse `args` only; the base class would also look at, and warn about, the process's own."""
         self.words = list(args)  # type: ignore[arg-type]
-        self.config = parser.parse_args([class_names.current(word) for word in args])  # type: ignore[union-attr]
+        settings = [class_names.current(word) for word in self.words if word != recipe_code.OPTION]
+        with recipe_code.installed_only(allowed=recipe_code.OPTION in self.words):
+            self.config = parser.parse_args(settings)
 
     def _parse_ckpt_path(self) -> None:
         """Refuse a file that is no checkpoint before anything starts.

@@ -92,7 +92,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         module = entry.__module__
         names = [name for name, known in self.registered.items() if known is entry]
-        if names and (module.startswith("encdl.") or module in ("__main__", *_plugins())):
+        if names and (module.startswith("encdl.") or module in ("__main__", *plugins())):
             return names[0]
         for point in self._points():
             if point.module.partition(".")[0] == module.partition(".")[0] and self[point.name] is entry:
@@ -146,12 +146,13 @@ def _entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=group))
 
 
-def _plugins() -> list[str]:
+def plugins() -> list[str]:
+    """Modules that the user has named as those of extensions."""
     return [name.strip() for name in os.environ.get(PLUGINS, "").split(",") if name.strip()]
 
 
 def _import_plugins() -> None:
-    for module in _plugins():
+    for module in plugins():
         try:
             importlib.import_module(module)
         except (Exception, SystemExit) as error:

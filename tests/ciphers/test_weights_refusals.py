@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import resource
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from encdl import ciphers
 from encdl.ciphers import weights
 from encdl.ciphers.weights import CHECKPOINT_KEY, SETTINGS_KEY
 from encdl.utils.errors import WeightsError
@@ -149,6 +152,33 @@ def test_wrong_parts_are_refused(what: str, saved: Path) -> None:
     changes, message = WRONG_PARTS[what]
     torch.save(content(saved) | changes, saved)
     assert message in refused(saved)
+
+
+def _meta_state(config: dict[str, Any]) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        return ciphers.create("agile", config).state_dict()
+
+
+@pytest.mark.parametrize("what", ["no tensors", "views of one number"])
+def test_a_small_file_gets_no_memory(what: str, tmp_path: Path) -> None:
+    """The network that it asks for has 500 MB of weights."""
+    config, path = {"width": 1024, "blocks": 6}, tmp_path / "small.pt"
+    state: dict[str, Tensor] = {} if what == "no tensors" else _meta_state(config)
+    views = {name: torch.zeros(1).expand(tensor.shape) for name, tensor in state.items()}
+    torch.save({"format": weights.FORMAT, "cipher": "agile", "config": config, "state": views}, path)
+    assert path.stat().st_size < 2**16
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "do not fit" in refused(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**16  # kilobytes
+
+
+def test_a_deflated_file_is_refused(saved: Path) -> None:
+    with zipfile.ZipFile(saved) as parts:
+        members = {part.filename: parts.read(part) for part in parts.infolist()}
+    with zipfile.ZipFile(saved, "w", zipfile.ZIP_DEFLATED) as parts:
+        for name, content_ in members.items():
+            parts.writestr(name, content_)
+    assert "not a weights file" in refused(saved)
 
 
 WRONG_TENSORS: dict[str, tuple[Callable[[Tensor], Any], str]] = {

@@ -24,7 +24,16 @@ from tests.stores import make_store
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700)]
 SCRIPTS = Path(__file__).parents[1] / "slurm"
 TRAININGS, TIMES = 5, 4
-CPU = ("--cluster", "slurm", "--resume-every", "5", "--env", "OMP_NUM_THREADS=1")
+CPU = (
+    "--cluster",
+    "slurm",
+    "--resume-every",
+    "5",
+    "--env",
+    "OMP_NUM_THREADS=1",
+    "--env",
+    f"PYTHONPATH={Path(__file__).parents[2]}",
+)
 
 
 @pytest.fixture(scope="module")

@@ -171,6 +171,32 @@ def test_rekeying_into_another_folder(verb: Verb) -> None:
     assert (code, "made from another file" in err) == (1, True)
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_two_inputs_never_share_an_output(verb: Verb, jobs: int) -> None:
+    Path("enc").mkdir()
+    assert verb("encrypt", "in/b/a.npy", "-o", "enc/A.encdl")[0] == 0
+    assert verb("encrypt", "in/b/c/v.npy", "-o", "enc/A.npy.encdl")[0] == 0
+    code, err = verb("decrypt", "enc", "--output", "out", "--force", "--jobs", jobs)
+    assert (code, err.count("A.npy is that of enc/A.")) == (1, 1)
+    assert "1 file decrypted" in err
+    assert Path("out/A.npy").read_bytes() in {
+        Path("in/b/a.npy").read_bytes(),
+        Path("in/b/c/v.npy").read_bytes(),
+    }
+
+
+def test_no_output_takes_the_place_of_an_input(verb: Verb) -> None:
+    """B decrypts to B.npy, which is a container by its content."""
+    for name, source in (("B", "a.npy"), ("B.npy", "c/v.npy")):
+        assert verb("encrypt", f"in/b/{source}", "-o", "enc.encdl")[0] == 0
+        Path("enc").mkdir(exist_ok=True)
+        Path("enc.encdl").rename(Path("enc", name))
+    before = contents("enc")
+    code, err = verb("decrypt", "enc", "--output", "enc", "--force")
+    assert (code, "enc/B: its output enc/B.npy is that of enc/B.npy" in err) == (1, True)
+    assert {name: content for name, content in contents("enc").items() if name in before} == before
+
+
 def test_several_files_and_folders_at_once(verb: Verb) -> None:
     assert verb("encrypt", "in/a.png", "in/b/c", "--output", "enc")[0] == 0
     assert names("enc") == ["a.png.encdl", "v.npy.encdl"]

@@ -113,6 +113,21 @@ def test_rekey_in_place(run: Run, scan: Path, agile: Path) -> None:
     np.testing.assert_array_equal(images.read("b.png"), images.read("scan.png"))
 
 
+def test_the_same_key_revokes_nothing_and_is_refused(run: Run, agile: Path) -> None:
+    options = ["--weights", agile, "--key", "k.key"]
+    assert run("encrypt", "scan.png", *options, "--study", "S")[0] == 0
+    assert run("grant", "--key", "k.key", "--study", "S", "-o", "S.grant")[0] == 0
+    before = container.read_header("scan.encdl").nonce
+    for new in ("k.key", "S.grant"):
+        failed(
+            run("rekey", "scan.encdl", *options, "--new-key", new), "give another key, and rekey every copy"
+        )
+    failed(run("rekey", "scan.encdl", *options[:2], "--key", "S.grant", "--new-key", "k.key"), "are the same")
+    assert container.read_header("scan.encdl").nonce == before
+    assert run("rekey", "scan.encdl", *options, "--new-key", "k.key", "--same-key")[0] == 0
+    assert container.read_header("scan.encdl").nonce != before
+
+
 def test_rekey_to_another_file(run: Run, scan: Path, agile: Path) -> None:
     options = ["--key", "k.key", "--new-key", "other.key", "--weights", agile, "-o", "new.encdl"]
     before = scan.read_bytes()

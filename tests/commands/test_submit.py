@@ -64,6 +64,9 @@ def test_what_is_printed_is_what_is_submitted(slurm: StandIns, capsys: pytest.Ca
     script = capsys.readouterr().out
     assert main(words) == 0
     assert (FOLDER / "job.sbatch").read_text() == script
+    for name in ("job.sbatch", "job.json"):
+        assert (FOLDER / name).stat().st_mode & 0o777 == 0o600
+    assert "#SBATCH --export=NONE\n" in script
     assert slurm.calls("sbatch") == [["--parsable", str((FOLDER / "job.sbatch").absolute())]]
     record = Submitted.read(FOLDER)
     assert record.slurm_id == "42"

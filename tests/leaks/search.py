@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import zipfile
 from collections.abc import Iterator
@@ -79,6 +78,6 @@ def secrets_of(opener: Key | Grant, name: str, nonces: list[tuple[bytes, str]]) 
 
 
 def secret_fields(keys: ImageKeys) -> dict[str, bytes]:
-    names = [field.name for field in dataclasses.fields(keys) if field.name != "nonce"]
-    assert names == ["planes", "permutation", "diffusion", "authentication", "wrap", "reading"]
+    names = [name for name in keys.__slots__ if name != "nonce"]
+    assert sorted(names) == ["authentication", "diffusion", "permutation", "planes", "reading", "wrap"]
     return {name: getattr(keys, name) for name in names}

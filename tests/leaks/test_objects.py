@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import json
 import logging
@@ -50,7 +51,7 @@ SHOWS: list[Callable[[Any], str]] = [
 COPIES: list[Callable[[Any], object]] = [
     *(lambda value, protocol=protocol: pickle.dumps(value, protocol) for protocol in range(6)),
     copy.copy, copy.deepcopy, lambda value: torch.save({"k": value}, io.BytesIO()), json.dumps, vars,
-    lambda value: np.save(io.BytesIO(), np.array([value], object)),
+    lambda value: np.save(io.BytesIO(), np.array([value], object)), dataclasses.asdict, dataclasses.astuple,
 ]  # fmt: skip
 
 

@@ -288,6 +288,7 @@ def test_what_help_names_are_settings() -> None:
         "--model.init_args.learning_rate": "1e-3",
         "--model.init_args.view": "Plaintext",
         "--seed_everything": "1",
+        "--local-classes": "",
     }
     assert re.findall(r"--[a-z_.-]+", OVERVIEW.replace("NAME", "folder")) == list(values)
     recipe = Path(__file__).parents[2] / "experiments" / "classifier-folder.yaml"

@@ -22,6 +22,7 @@ from encdl import ciphers
 from encdl.ciphers import AgileCipher, Cipher, KeystreamCipher
 from encdl.ciphers.mask_network import FixedConv2d
 from encdl.ciphers.nn.integer import IntegerConv2d
+from encdl.utils import torch_files
 from encdl.utils.errors import WeightsError
 
 FORMAT = 2
@@ -29,7 +30,11 @@ FORMAT = 2
 SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "keystream": "agile.pt", "thesis": "thesis.pt"}
 """Names that `load` takes instead of a path. Damage is the same under `agile` and `keystream`: so is its repair."""
 
-SHIPPED_IDS = {"fddc91651b4ad8c6": "default", "85cba7871dc63a69": "keystream", "b0ec59c805815e26": "thesis"}
+SHIPPED_IDS = {
+    "fddc91651b4ad8c6": "default",
+    "85cba7871dc63a69": "keystream",
+    "b0ec59c805815e26a3517f9a0ecd85b3": "thesis",
+}
 """Ids of what the shipped weights encrypt with, and the names to load them by.
 
 The first two are those of all weights of these ciphers: what encrypts there is fixed; training changes repair alone.
@@ -58,7 +63,7 @@ class LoadedCipher:
 
     Attributes:
         cipher: In evaluation mode, on the device asked for.
-        id: 16 hex digits that name its encryption weights.
+        id: 16 or 32 hex digits that name its encryption weights.
         name: The shipped name or the path that it was loaded from.
         training: How they were trained (settings, steps, commit, versions, device), as far as the file says.
     """
@@ -70,13 +75,17 @@ class LoadedCipher:
 
 
 def weights_id(cipher: Cipher) -> str:
-    """16 hex digits of the SHA-256 over everything that decides a ciphertext: cipher, revision, weights."""
+    """The start of the SHA-256 over everything that decides a ciphertext: cipher, revision, weights.
+
+    32 hex digits where weights are trained, so that nobody makes two files of one id; 16 where all is in the code.
+    """
+    trained = any(_acting(module) for module in cipher.encryption_modules())
     digest = hashlib.sha256(f"{cipher.name}/{cipher.revision}/{cipher.planes}".encode())
     for module in cipher.encryption_modules():
         for name, tensor in (_acting(module) | _fixed(module)).items():
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[: 32 if trained else 16]
 
 
 def how_to_get(cipher: str, needed: str) -> str:
@@ -122,12 +131,14 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     cipher_name, config, state, training = parts
     if not all(isinstance(value, Tensor) and not value.is_complex() for value in state.values()):
         raise _damaged(path)
+    if not torch_files.fits(lambda: ciphers.create(cipher_name, config), state, path):
+        raise _misfit(path, cipher_name)
     # float32 whatever torch's default type is at the moment: the sums are exact in it, and it is what `encrypt` uses.
     cipher = ciphers.create(cipher_name, config).float()
     try:
         cipher.load_state_dict({key: value.float() for key, value in state.items()})
     except (RuntimeError, AttributeError):
-        raise WeightsError(f"{path}: the tensors do not fit cipher {cipher_name!r} of this version") from None
+        raise _misfit(path, cipher_name) from None
     if not all(bool(value.isfinite().all()) for value in cipher.state_dict().values()):
         raise WeightsError(f"{path}: the weights hold NaN or infinity: the training run diverged")
     cipher.eval().requires_grad_(False)
@@ -230,6 +241,10 @@ def _of_checkpoint(content: dict[str, Any]) -> Parts | None:
     return parts and (*parts[:3], parts[3] | settings)
 
 
+def _misfit(path: Path, cipher: str) -> WeightsError:
+    return WeightsError(f"{path}: the tensors do not fit cipher {cipher!r} of this version")
+
+
 def _damaged(path: Path) -> WeightsError:
     return WeightsError(f"{path}: the weights file is damaged: fetch or export it again")
 
@@ -240,7 +255,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's thoughts about files that are refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch_files.read(path)
     except (
         pickle.UnpicklingError,
         zipfile.BadZipFile,

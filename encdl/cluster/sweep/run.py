@@ -96,7 +96,8 @@ def on_cluster(
     number = hand_in(job, sbatch_script(job))
     file = Path(job.folder, SUMMARY)
     place = ["--root", str(Path(job.folder).parent), "--name", sweep.name]
-    write_bytes(file, summary_script(job, ["sweep", "--config", job.config, *place, "--summarise"]).encode())
+    text = summary_script(job, ["sweep", "--config", job.config, *place, "--summarise"])
+    write_bytes(file, text.encode(), mode=0o600)
     slurm.submit(file, dependency=f"afterany:{number}")
     return job, number
 

@@ -33,8 +33,9 @@ TAG_BYTES = 32
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _ID = re.compile(r"[0-9a-f]{16}")
+_WEIGHTS = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _NONCE = re.compile(r"[0-9a-f]{32}")
-_PATTERNS = {"cipher": _NAME, "weights": _ID, "nonce": _NONCE, "postprocess": _NAME, "key_id": _ID}
+_PATTERNS = {"cipher": _NAME, "weights": _WEIGHTS, "nonce": _NONCE, "postprocess": _NAME, "key_id": _ID}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Header:
 
     Attributes:
         cipher: name of the cipher class.
-        weights: id of the cipher's weights, 16 hex digits.
+        weights: id of the cipher's weights: 32 hex digits, or 16 of a cipher whose mask no weights decide.
         shape: shape of the array.
         dtype: name of its type, see `encdl.files.container.chunk_grid.DTYPES`.
         layout: one letter an axis, see `encdl.files.container.chunk_grid`.

@@ -15,6 +15,7 @@ from encdl.utils.errors import ContainerError
 
 _LENGTH = struct.Struct("<I")
 _MAX_FIELDS_BYTES = 16 * 1024
+_LEAST_BYTES = 256
 _TAG_BYTES = 16
 """Of AES-256-GCM."""
 _FORMAT = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -23,6 +24,19 @@ _SUFFIX = re.compile(r"(?:\.[A-Za-z0-9]{1,16}){0,2}")
 _DIGEST = re.compile(r"(?:[0-9a-f]{64})?")
 _ONCE = bytes(12)
 """The nonce of AES-256-GCM. Its key is used for one section alone, so there is nothing to tell apart."""
+
+
+def padded_length(length: int) -> int:
+    """The bytes that a section of this length is padded to: its length tells less of it then.
+
+    Padmé (Nikitin et al., PoPETs 2019(4)): as many significant bits as a floating-point number of that exponent's
+    size would have, so that all lengths up to L have O(log log L) bits to tell, at the cost of 12 % at most; and no
+    fewer than 256 bytes, within which all images of plain formats lie.
+    """
+    length = max(length, _LEAST_BYTES)
+    exponent = length.bit_length() - 1
+    unit = 1 << (exponent - exponent.bit_length())
+    return -(-length // unit) * unit
 
 
 @dataclass(frozen=True)
@@ -49,18 +63,27 @@ class Metadata:
                 raise bad_field(name, value, "metadata")
 
     def to_bytes(self) -> bytes:
-        """The length of the JSON as 4 bytes, the JSON of all fields but `rest`, and `rest`.
+        """The length of the JSON as 4 bytes, the JSON of all fields with the length of `rest`, `rest`, and zeros.
 
         Raises:
             ContainerError: longer than 64 MiB.
         """
-        fields = canonical({"content": self.content, "format": self.format, "suffix": self.suffix})
-        if len(fields) + len(self.rest) + _LENGTH.size + _TAG_BYTES > MAX_SECTION_BYTES:
+        fields = canonical(
+            {
+                "content": self.content,
+                "format": self.format,
+                "rest": len(self.rest),
+                "suffix": self.suffix,
+            }
+        )
+        length, most = _LENGTH.size + len(fields) + len(self.rest), MAX_SECTION_BYTES - _TAG_BYTES
+        if length > most:
             raise ContainerError(
                 f"{len(self.rest):,} bytes beside the pixels are more than a file holds "
                 f"({MAX_SECTION_BYTES:,}): take the largest of them out of the original first"
             )
-        return _LENGTH.pack(len(fields)) + fields + self.rest
+        padding = bytes(min(padded_length(length), most) - length)
+        return b"".join((_LENGTH.pack(len(fields)), fields, self.rest, padding))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Metadata:
@@ -70,7 +93,10 @@ class Metadata:
             raise ContainerError("the metadata is damaged")
         end = _LENGTH.size + length
         values = parse_canonical(data[_LENGTH.size : end], "metadata")
-        return cls(**exact_fields(values, ["content", "format", "suffix"], "metadata"), rest=data[end:])
+        size = exact_fields(values, ["content", "format", "rest", "suffix"], "metadata")["rest"]
+        if type(size) is not int or not 0 <= size <= len(data) - end or data[end + size :].strip(b"\0"):
+            raise bad_field("rest", size, "metadata")
+        return cls(**values | {"rest": data[end : end + size]})
 
 
 def seal(metadata: Metadata, key: bytes, head: bytes) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import replace
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -68,7 +67,7 @@ def chunk_keys(keys: ImageKeys, index: int) -> ImageKeys:
     info = b"encdl chunk" + index.to_bytes(8, "little")
     secrets = keys.planes, keys.permutation, keys.diffusion
     planes, permutation, diffusion = (_expand(secret, info) for secret in secrets)
-    return replace(keys, planes=planes, permutation=permutation, diffusion=diffusion)
+    return ImageKeys(planes, permutation, diffusion, keys.authentication, keys.wrap, keys.reading, keys.nonce)
 
 
 def _expand(secret: bytes, info: bytes) -> bytes:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from encdl.files.formats import raw_pixels, verbatim
+from encdl.files.formats import dicom_frame, raw_pixels, verbatim
 from encdl.files.formats.base import FORMATS, Array, Document, Format, Source, check_array, decoding, one_line
 from encdl.files.formats.codestream import rows_and_columns
 from encdl.utils.errors import ImageFileError
@@ -226,35 +226,21 @@ def _frames(pydicom: Any, source: Source, dataset: Any, syntax: Any) -> Iterator
     count = int(dataset.get("NumberOfFrames", 1) or 1)
     with decoding(source.path, "DICOM"):
         dataset.file_meta.TransferSyntaxUID = syntax  # for a file that has no meta
-        packed = iter(())
+        packed: Iterator[bytes] = iter(())
         if syntax.is_encapsulated:
             _check_frames(pydicom, source, dataset)
             # By its number, each frame without a table of offsets would be looked for from the start.
             packed = pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=count)
-            dataset.NumberOfFrames = 1
+            options = pydicom.pixels.utils.as_pixel_options(dataset, number_of_frames=1)
     for index in range(count):
+        if syntax.is_encapsulated:
+            with one_line(source.path, "DICOM"):
+                frame = dicom_frame.decoded(source.path, pydicom, next(packed), syntax, options)
+            yield frame
+            continue
         with decoding(source.path, "DICOM"):
-            if syntax.is_encapsulated:
-                dataset.PixelData, number = pydicom.encaps.encapsulate([next(packed)], has_bot=False), 0
-            else:
-                number = index
-            frame = _frame(pydicom, source, dataset, number)
+            frame = raw_pixels.to_little(pydicom.pixels.pixel_array(dataset, index=index, raw=True))
         yield frame
-
-
-def _frame(pydicom: Any, source: Source, dataset: Any, index: int) -> Array:
-    try:
-        return raw_pixels.to_little(pydicom.pixels.pixel_array(dataset, index=index, raw=True))
-    except RuntimeError as error:  # every decoder at hand failed
-        syntax = dataset.file_meta.TransferSyntaxUID
-        missing = "; ".join(pydicom.pixels.get_decoder(syntax).missing_dependencies)
-        if not missing:
-            raise
-        reason = " ".join(str(error).split(":", 1)[-1].split())[:100]
-        raise ImageFileError(
-            f"{source.path}: its pixels are in {syntax.name}, which no decoder installed here could read ({reason}): "
-            f"install another one ({missing})"
-        ) from None
 
 
 def _check_frames(pydicom: Any, source: Source, dataset: Any) -> None:

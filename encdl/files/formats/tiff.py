@@ -6,16 +6,19 @@ back; all tags, other pages and thumbnails stay in the rest. Any other file is k
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import math
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from encdl.files.formats import raw_pixels, verbatim
+from encdl.files.container.chunk_grid import MAX_SLICE_BYTES
+from encdl.files.formats import isolated, raw_pixels, verbatim
 from encdl.files.formats.base import (
     FORMATS,
     MAX_PIXELS,
@@ -168,25 +171,45 @@ def _decoded(source: Source) -> Document:
     with decoding(source.path, "TIFF"), tifffile.TiffFile(io.BytesIO(data)) as file:
         pages = _alike(file)
         count, compressed = len(pages), pages[0].compression != 1
-        first = _decode_page(source.path, pages[0])
+        values = math.prod(_page_shape(source.path, pages[0]))
+
+    def page(index: int) -> Array:
+        with one_line(source.path, "TIFF"):
+            anywhere = replace(source, path=source.path.absolute())  # the process has a folder of its own
+            arguments = {"source": anywhere, "where": str(source.path), "index": index}
+            return isolated.decoded(
+                source.path, f"{__name__}:decoded_page", arguments, values, MAX_SLICE_BYTES
+            )
+
+    first = page(0)
 
     def slices() -> Iterator[Array]:
-        if count == 1:
-            yield raw_pixels.to_little(first)
-            return
-        again = verbatim.read(source, deflate=True)
-        with one_line(source.path, "TIFF"), tifffile.TiffFile(io.BytesIO(again)) as file:
-            for page in _alike(file):
-                with decoding(source.path, "TIFF"):
-                    array = _decode_page(source.path, page)
+        yield first
+        for index in range(1, count):
+            array = page(index)
+            with one_line(source.path, "TIFF"):
                 if array.shape != first.shape or array.dtype != first.dtype:
                     raise ValueError(f"a page of {array.shape}")
-                yield raw_pixels.to_little(array)
+            yield array
 
     shape, layout = first.shape, "HWC"[: first.ndim]
     if count > 1:
         shape, layout = (count, *shape), "S" + layout
     return verbatim.document(source, data, "tiff", shape, layout, first.dtype, slices, deflate=not compressed)
+
+
+def decoded_page(source: Source, where: str, index: int) -> Array:
+    """A page of a file, little-endian; in the process that may crash."""
+    return raw_pixels.to_little(_decode_page(where, _pages(source)[index]))
+
+
+@functools.lru_cache(maxsize=1)
+def _pages(source: Source) -> list[Any]:
+    """The pages of the file that was asked for last, whose pages come one by one."""
+    import tifffile  # noqa: PLC0415
+
+    with source.open() as stream:
+        return _alike(tifffile.TiffFile(io.BytesIO(stream.read())))
 
 
 def _decode_page(where: object, page: Any) -> Array:

@@ -39,6 +39,15 @@ def blocks(data: bytes) -> list[bytes]:
     return [data[i : i + 4096] for i in range(0, len(data), 4096)]
 
 
+def padded(length: int) -> int:
+    """Padmé, in the words of its paper, from 256 bytes on."""
+    length = max(length, 256)
+    e = math.floor(math.log2(length))
+    s = math.floor(math.log2(e)) + 1
+    mask = 2 ** (e - s) - 1
+    return (length + mask) & ~mask
+
+
 class SlowReader:
     """Opens a container; AssertionError or another exception if anything is not as the specification has it."""
 
@@ -79,7 +88,11 @@ class SlowReader:
         sealing = expand(self.keys["authentication"], b"encdl container metadata")
         plain = AESGCM(sealing).decrypt(bytes(12), self.sections["metadata"], head)
         size = struct.unpack_from("<I", plain)[0]
-        self.metadata, self.rest = json.loads(plain[4 : 4 + size]), plain[4 + size :]
+        self.metadata = json.loads(plain[4 : 4 + size])
+        end = 4 + size + self.metadata["rest"]
+        self.rest, length = plain[4 + size : end], len(plain)
+        assert length == padded(end)
+        assert plain[end:] == bytes(length - end)
         self._gmac = AESGCM(expand(self.keys["authentication"], b"encdl container blocks" + of_head))
 
     def chunks(self) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int], bytes]]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from encdl.files.container import ContainerReader, Header
 from encdl.files.container.chunk_grid import DTYPES
-from encdl.files.container.header import PREFIX
+from encdl.files.container.header import PREFIX, canonical
 from encdl.files.container.metadata import Metadata
 from encdl.files.container.sections import MAX_SECTION_BYTES
 from encdl.utils.errors import ContainerError
@@ -158,6 +158,21 @@ def test_metadata_that_are_refused(field: str, value: Any) -> None:
     fields: dict[str, Any] = {"format": "png", "suffix": ".png", "content": "", field: value}
     with pytest.raises(ContainerError, match=f"metadata's field '{field}'"):
         Metadata(**fields)
+
+
+def test_the_length_of_metadata_tells_little() -> None:
+    lengths = {size: len(Metadata("png", ".png", "0" * 64, bytes(size)).to_bytes()) for size in range(20_000)}
+    assert len(set(lengths.values())) < 200
+    assert len({lengths[size] for size in range(100)}) == 1
+    assert all(lengths[size] <= max(1.12 * (size + 200), 256) for size in lengths)
+    assert lengths[19_999] == 20_480
+
+
+@pytest.mark.parametrize("rest", [-1, 10**6, True, None, "3", 2.0, 0])
+def test_a_wrong_length_of_what_is_sealed(rest: Any) -> None:
+    fields = canonical({"content": "", "format": "png", "rest": rest, "suffix": ""})
+    with pytest.raises(ContainerError, match="metadata's field 'rest'"):
+        Metadata.from_bytes(len(fields).to_bytes(4, "little") + fields + b"abc" + bytes(20))
 
 
 def test_metadata_survive() -> None:

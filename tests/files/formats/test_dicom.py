@@ -22,7 +22,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
+import encdl
 from encdl.files import formats
+from encdl.files.formats import isolated
 from encdl.utils.errors import ImageFileError
 from tests.files.formats.support import array_of, noise, refusal, there_and_back
 
@@ -168,6 +170,39 @@ def test_compressed_samples_with_and_without_their_decoder(
         f"its pixels are in {syntax.name}, and decoding them needs a package that is not installed" in problem
     )
     assert "pip install 'encdl[dicom]' (some - requires a-package>=3.0.10)" in problem
+
+
+HARMFUL = {
+    "aborts": ("SC_rgb_dcmtk_+eb+cr.dcm", {1817: 0, 2490: 128}, "SIGABRT"),
+    "spins": ("GDCMJ2K_TextGBR.dcm", {2383: 0, 2384: 64}, "did not end within 2 s"),
+}
+"""Samples of pydicom, bytes to change in them, and what becomes of the decoder."""
+
+
+def harmful(name: str) -> bytes:
+    sample, changes, _ = HARMFUL[name]
+    data = bytearray((Path(pydicom.__file__).parent / "data" / "test_files" / sample).read_bytes())
+    for place, value in changes.items():
+        data[place] = value
+    return bytes(data)
+
+
+def test_frames_that_crash_or_hang_a_decoder_do_not_end_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolated, "SECONDS", 2.0)
+    (tmp_path / "in").mkdir()
+    for name in HARMFUL:
+        (tmp_path / "in" / f"{name}.dcm").write_bytes(harmful(name))
+    for name in ("a.npy", "z.npy"):
+        np.save(tmp_path / "in" / name, noise((5, 4)))
+    found = encdl.convert_folder(encdl.encryption(encdl.Key.generate()), tmp_path / "in", tmp_path / "out")
+    for name, (_, _, told) in HARMFUL.items():
+        problem = found.pop(tmp_path / "in" / f"{name}.dcm")
+        assert isinstance(problem, ImageFileError)
+        assert told in str(problem)
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["a.npy.encdl", "z.npy.encdl"]
+    assert len(found) == 2
 
 
 def test_a_transfer_syntax_without_decoder_or_unknown(tmp_path: Path) -> None:

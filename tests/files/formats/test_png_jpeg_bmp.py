@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from encdl.files import formats, images
+from encdl.utils import worker_process
 from encdl.utils.errors import ImageFileError
 from tests.files.formats.support import array_of, noise, refusal, restored, there_and_back
 
@@ -166,3 +167,14 @@ def test_pixels_of_another_form_are_not_put_into_a_png(tmp_path: Path) -> None:
     with pytest.raises(ImageFileError, match="does not fit its pixels"):
         formats.write(tmp_path / "c.png", mixed)
     assert not (tmp_path / "c.png").exists()
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif"])
+def test_a_decoder_that_crashes_is_told(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / f"a.{ending}"
+    options = {"compression": "tiff_lzw"} if ending == "tif" else {}
+    Image.fromarray(noise((40, 30))).save(path, **options)
+    assert formats.load(path).shape == (40, 30)
+    aborting = worker_process.array_from
+    monkeypatch.setattr(worker_process, "array_from", lambda *_: aborting("os:abort", {}, 9.0, 0))
+    assert "the decoder of its pixels came to no end (SIGABRT)" in refusal(path)

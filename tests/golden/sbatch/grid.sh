@@ -3,6 +3,7 @@
 #SBATCH --job-name=grid-of.4
 #SBATCH --output=/proj/runs/jobs/tiny/logs/%A_%a.log
 #SBATCH --open-mode=append
+#SBATCH --export=NONE
 #SBATCH --time=1-12:00:00
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -26,7 +27,7 @@ case "$trial" in
     *) echo "no training $trial" >&2; exit 1 ;;
 esac
 
-srun --kill-on-bad-exit=1 --cpus-per-task=4 encdl fit --config /proj/tiny.yaml \
+srun --export=ALL --kill-on-bad-exit=1 --cpus-per-task=4 encdl fit --config /proj/tiny.yaml \
     --trainer.max_epochs 5 \
     --trainer.devices 1 \
     --resume_every 50 \

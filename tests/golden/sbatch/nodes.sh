@@ -3,6 +3,7 @@
 #SBATCH --job-name=tiny
 #SBATCH --output="/proj/with spaces/tiny/logs/%j.log"
 #SBATCH --open-mode=append
+#SBATCH --export=NONE
 #SBATCH --time=30
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
@@ -27,7 +28,7 @@ case "$trial" in
     *) echo "no training $trial" >&2; exit 1 ;;
 esac
 
-srun --kill-on-bad-exit=1 apptainer exec --nv /images/encdl.sif encdl fit --config /proj/tiny.yaml \
+srun --export=ALL --kill-on-bad-exit=1 apptainer exec --nv /images/encdl.sif encdl fit --config /proj/tiny.yaml \
     --trainer.devices 4 \
     --trainer.num_nodes 2 \
     --trainer.strategy ddp \

@@ -3,6 +3,7 @@
 #SBATCH --job-name=tiny
 #SBATCH --output=/proj/runs/jobs/tiny/logs/%j.log
 #SBATCH --open-mode=append
+#SBATCH --export=NONE
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=2
 #SBATCH --cpus-per-task=1
@@ -19,7 +20,7 @@ case "$trial" in
     *) echo "no training $trial" >&2; exit 1 ;;
 esac
 
-srun --kill-on-bad-exit=1 encdl fit --config /proj/tiny.yaml \
+srun --export=ALL --kill-on-bad-exit=1 encdl fit --config /proj/tiny.yaml \
     --trainer.devices 2 \
     --trainer.num_nodes 1 \
     --trainer.strategy ddp \
