@@ -16,6 +16,7 @@ from encdl.keys.grant import utc_now
 from encdl.keys.key_source import KeySource
 from encdl.keys.signing import PublicKey, SigningKey
 from encdl.utils.errors import UsageError
+from encdl.utils.messages import say
 
 if TYPE_CHECKING:
     from encdl.keys.key import Grant, Key
@@ -65,7 +66,7 @@ def make(args: argparse.Namespace, opener: Key | Grant, end: datetime | None) ->
         args.scan, opener, args.reader, noise=args.noise or 0.0, signer=signer, expires=end
     )
     key.save(args.output, force=args.force)
-    print(
+    say(
         f"{args.output}: functional key for {args.scan} and reader {key.reader[:16]}. Whoever holds it and the file "
         f"learns {key.count} numbers of the image."
     )

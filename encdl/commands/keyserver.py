@@ -14,7 +14,7 @@ from encdl.commands.serve import LOCAL, address_of, listening, log_requests
 from encdl.keys.key_source import KeySource
 from encdl.keys.signing import SigningKey
 from encdl.utils.errors import UsageError
-from encdl.utils.messages import progress
+from encdl.utils.messages import progress, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.new_token is not None:
         from encdl.serving.tokens import new_token  # noqa: PLC0415
 
-        print(f"token: {new_token(args.new_token)}  # of {args.new_token}, for the policy")
+        say(f"token: {new_token(args.new_token)}  # of {args.new_token}, for the policy")
         return 0
     from encdl.serving.ledger import Ledger  # noqa: PLC0415
 
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.check_ledger.is_file():
             raise UsageError(f"{args.check_ledger}: no such file: check the name")
         count, digest = Ledger(args.check_ledger).found
-        print(f"{args.check_ledger}: {count:,} lines, the chain is whole, the last digest is {digest}")
+        say(f"{args.check_ledger}: {count:,} lines, the chain is whole, the last digest is {digest}")
         return 0
     tls = _tls(args)
     for name in ("policy", "sign"):
