@@ -7,9 +7,7 @@ import json
 import logging
 import os
 import pickle
-import re
 import sys
-import traceback
 import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -17,8 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-import yaml
 from jsonargparse import ActionYesNo, DefaultHelpFormatter, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -29,7 +25,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from encdl.ciphers.weights import SETTINGS_KEY
 from encdl.data.base import ImageDataModule
-from encdl.training import class_names, recipe_code
+from encdl.training import class_names, mistakes, recipe_code
 from encdl.training.callbacks import EpochBar, ImagePanel, ProgressLines, ResultTable, TellHowToGoOn
 from encdl.training.model_logging import LogReaderModel
 from encdl.training.parallel import check_processes, plugins_for_jobs, synchronised
@@ -37,8 +33,7 @@ from encdl.training.resume import Preempted, ResumePoint, SeededSteps
 from encdl.training.run_folder import CHECKPOINT, hold, run_key
 from encdl.training.signals import TakeSignals
 from encdl.training.tracking import RunRecord, run_id_of, run_logger
-from encdl.utils import recipes
-from encdl.utils.errors import EncdlError, UsageError
+from encdl.utils.errors import UsageError
 from encdl.utils.interrupts import Terminated, terminable
 from encdl.utils.messages import warn
 
@@ -75,10 +70,8 @@ All there is, most of it Lightning's:
 """
 
 RESUME_SETTINGS = ("resume", "resume_every")
-RECIPE_PARTS = frozenset({"base", "model", "data", "trainer", "seed_everything"})
 ORDER_SETTINGS = ("batch_size", "repeats", "seed")
 """Of the data: what the place of a run among its images counts in."""
-SEE_HELP = " (see `encdl fit --help`)"
 
 
 class Parser(LightningArgumentParser):
@@ -86,7 +79,7 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what jsonargparse found, in one line."""
-        raise UsageError(shorten(message) + SEE_HELP) from ex
+        raise UsageError(mistakes.shorten(message) + mistakes.SEE_HELP) from ex
 
 
 class Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -217,7 +210,7 @@ class TrainingCLI(LightningCLI):
         verb = self.config.get("subcommand")
         path = self.config[verb].get("ckpt_path") if verb else None
         if path and Path(path).is_file():
-            _content_of(path, "--ckpt_path")
+            mistakes.content_of(path, "--ckpt_path")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer, with those of this project's callbacks that the configuration does not list."""
@@ -306,7 +299,7 @@ class TrainingCLI(LightningCLI):
         Raises:
             UsageError: It is none, or does not fit.
         """
-        content = _content_of(checkpoint, option)
+        content = mistakes.content_of(checkpoint, option)
         there = content["state_dict"]
         lacking = [name for name, _ in self.model.named_parameters() if name not in there]
         for name, here in self.model.state_dict().items():
@@ -374,18 +367,6 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _content_of(checkpoint: str | Path, option: str) -> dict[str, Any]:
-    """What a checkpoint holds; raise `UsageError` if it is none."""
-    try:
-        content: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
-        known = all(isinstance(name, str) for name in content["state_dict"])
-    except Exception:  # torch raises nearly anything at files of another kind
-        known = False
-    if not known:
-        raise UsageError(f"{checkpoint}: not a checkpoint of a training run, or a damaged one ({option})")
-    return content
-
-
 def _stopped(error: KeyboardInterrupt) -> int:
     """The exit code of a run that someone stopped, where it does not go on as Ctrl-C.
 
@@ -433,88 +414,26 @@ def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:
     # Lightning uses what jsonargparse will change in its version 5; the dependency stays below that.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_telling)
-    refuse_secrets(argv)
-    check_recipes(argv)
+    mistakes.refuse_secrets(argv)
+    mistakes.check_recipes(argv)
     class_names.import_offered()
     try:
         return kind(argv)
     except pickle.UnpicklingError:
         raise UsageError("--ckpt_path: it holds more than plain values and tensors: it is not read") from None
     except Exception as error:
-        known = _known_cause(error)
-        if known is None and (isinstance(error, MisconfigurationException) or _raised_by_lightning(error)):
-            known = UsageError(shorten(str(error)))
+        known = mistakes.known_cause(error)
+        if known is None and (
+            isinstance(error, MisconfigurationException) or mistakes.raised_by_lightning(error)
+        ):
+            known = UsageError(mistakes.shorten(str(error)))
         if known is None and type(error).__module__.startswith(("mlflow.", "sqlalchemy.")):
             known = UsageError(
-                f"MLflow could not record the run: {shorten(str(error))[:500]} (trainer.logger)"
+                f"MLflow could not record the run: {mistakes.shorten(str(error))[:500]} (trainer.logger)"
             )
         if known is None or known is error:
             raise
         raise known from None
-
-
-def refuse_secrets(argv: Sequence[str]) -> None:
-    """Refuse a key or grant file in the place of a setting, before a library reads and perhaps quotes it."""
-    for word in argv:
-        path = Path(word.rpartition("=")[2])
-        try:
-            with path.open("rb") as stream:
-                secret = stream.read(len("encdl-")).startswith(b"encdl-")
-        except (OSError, ValueError):
-            continue
-        if secret:
-            raise UsageError(f"{path}: is a key or grant file: training takes none, its keys are drawn anew")
-
-
-def check_recipes(argv: Sequence[str]) -> None:
-    """Refuse a file that is no recipe, before a library reads and quotes it."""
-    for option, word in zip(argv, [*argv[1:], ""], strict=True):
-        value = word if option == recipes.FILE else option.removeprefix(f"{recipes.FILE}=")
-        path = Path(value)
-        if value == option or not path.is_file():
-            continue
-        try:
-            known = not RECIPE_PARTS.isdisjoint(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
-            known = False
-        if not known:
-            raise UsageError(
-                f"{path}: is no recipe, a YAML file with {', '.join(sorted(RECIPE_PARTS))} ({recipes.FILE})"
-            )
-
-
-def shorten(message: str) -> str:
-    """The part of a message of jsonargparse that helps, in one line: the key, and what is wrong with its value.
-
-    A value that fits none of several types gets a paragraph that lists all of them and repeats the value.
-    """
-    body, _, _ = message.replace(SEE_HELP, "").partition("Given value type:")
-    head, several, tried = body.partition("Errors:")
-    wrong = [
-        each for each in re.split(r"\n\s*- ", tried) if each.strip() and not each.startswith("Expected a")
-    ]
-    if several and wrong:
-        key = re.match(r'Parser key "[^"]*": ', head)
-        body = (key.group() if key else "") + "; ".join(wrong)
-    return " ".join(body.split())
-
-
-def _known_cause(error: BaseException | None) -> EncdlError | None:
-    """The error of ours that a library wrapped, if there is one."""
-    while error is not None and not isinstance(error, EncdlError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _raised_by_lightning(error: BaseException) -> bool:
-    """Whether it is a check of settings or of a checkpoint by Lightning or torch; all else is a fault, shown whole."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if not frames:
-        return False
-    module = frames[-1].f_globals.get("__name__", "")
-    if isinstance(error, RuntimeError):
-        return frames[-1].f_code.co_name == "load_state_dict"  # of a checkpoint that does not fit
-    return isinstance(error, ValueError) and module.startswith(("lightning.", "torch.optim."))
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:

@@ -19,7 +19,8 @@ import torch
 from mlflow import MlflowClient
 
 from encdl.cli import main as encdl
-from encdl.training.cli import OVERVIEW, check, main, shorten
+from encdl.training.cli import OVERVIEW, check, main
+from encdl.training.mistakes import shorten
 from encdl.training.parallel import synchronised
 from encdl.utils.errors import DataError, EncdlError, UsageError
 from tests.stores import make_store

@@ -1,0 +1,94 @@
+"""What users may do wrong as a training starts, told in one line."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from encdl.utils import recipes
+from encdl.utils.errors import EncdlError, UsageError
+
+RECIPE_PARTS = frozenset({"base", "model", "data", "trainer", "seed_everything"})
+SEE_HELP = " (see `encdl fit --help`)"
+
+
+def refuse_secrets(argv: Sequence[str]) -> None:
+    """Refuse a key or grant file in the place of a setting, before a library reads and perhaps quotes it."""
+    for word in argv:
+        path = Path(word.rpartition("=")[2])
+        try:
+            with path.open("rb") as stream:
+                secret = stream.read(len("encdl-")).startswith(b"encdl-")
+        except (OSError, ValueError):
+            continue
+        if secret:
+            raise UsageError(f"{path}: is a key or grant file: training takes none, its keys are drawn anew")
+
+
+def check_recipes(argv: Sequence[str]) -> None:
+    """Refuse a file that is no recipe, before a library reads and quotes it."""
+    for option, word in zip(argv, [*argv[1:], ""], strict=True):
+        value = word if option == recipes.FILE else option.removeprefix(f"{recipes.FILE}=")
+        path = Path(value)
+        if value == option or not path.is_file():
+            continue
+        try:
+            known = not RECIPE_PARTS.isdisjoint(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
+            known = False
+        if not known:
+            raise UsageError(
+                f"{path}: is no recipe, a YAML file with {', '.join(sorted(RECIPE_PARTS))} ({recipes.FILE})"
+            )
+
+
+def content_of(checkpoint: str | Path, option: str) -> dict[str, Any]:
+    """What a checkpoint holds; raise `UsageError` if it is none."""
+    try:
+        content: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
+        known = all(isinstance(name, str) for name in content["state_dict"])
+    except Exception:  # torch raises nearly anything at files of another kind
+        known = False
+    if not known:
+        raise UsageError(f"{checkpoint}: not a checkpoint of a training run, or a damaged one ({option})")
+    return content
+
+
+def shorten(message: str) -> str:
+    """The part of a message of jsonargparse that helps, in one line: the key, and what is wrong with its value.
+
+    A value that fits none of several types gets a paragraph that lists all of them and repeats the value.
+    """
+    body, _, _ = message.replace(SEE_HELP, "").partition("Given value type:")
+    head, several, tried = body.partition("Errors:")
+    wrong = [
+        each for each in re.split(r"\n\s*- ", tried) if each.strip() and not each.startswith("Expected a")
+    ]
+    if several and wrong:
+        key = re.match(r'Parser key "[^"]*": ', head)
+        body = (key.group() if key else "") + "; ".join(wrong)
+    return " ".join(body.split())
+
+
+def known_cause(error: BaseException | None) -> EncdlError | None:
+    """The error of ours that a library wrapped, if there is one."""
+    while error is not None and not isinstance(error, EncdlError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def raised_by_lightning(error: BaseException) -> bool:
+    """Whether it is a check of settings or of a checkpoint by Lightning or torch; all else is a fault, shown whole."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not frames:
+        return False
+    module = frames[-1].f_globals.get("__name__", "")
+    if isinstance(error, RuntimeError):
+        return frames[-1].f_code.co_name == "load_state_dict"  # of a checkpoint that does not fit
+    return isinstance(error, ValueError) and module.startswith(("lightning.", "torch.optim."))
