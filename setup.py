@@ -56,9 +56,7 @@ def can_compile() -> bool:
 
 compiling = can_compile()
 if not compiling:
-    print(
-        "encdl: no C compiler here: without compiled code encryption is several times slower", file=sys.stderr
-    )
+    print("encdl: no C compiler here: without compiled code encryption is several times slower", file=sys.stderr)
 setup(
     ext_modules=[LIBRARY] if compiling else [],
     cmdclass={"build_py": BuildWithRecipes},

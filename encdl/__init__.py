@@ -74,9 +74,7 @@ _PLACES = {
     "EncdlError": "encdl.utils.errors",
     "Grant": "encdl.keys.key",
     "Key": "encdl.keys.key",
-    **dict.fromkeys(
-        ("Decrypt", "Decryptd", "EncdlReader", "Encrypt", "Encryptd", "KeyRef"), "encdl.transforms"
-    ),
+    **dict.fromkeys(("Decrypt", "Decryptd", "EncdlReader", "Encrypt", "Encryptd", "KeyRef"), "encdl.transforms"),
 }
 """Modules of the names above that are not in `encdl.api`."""
 

@@ -175,13 +175,7 @@ def encrypt(
     return how.codec.encrypt_array(np.asarray(array), opener, how.settings, layout=layout)
 
 
-def decrypt(
-    data: bytes,
-    key: AnyKey,
-    *,
-    weights: WeightsName | None = None,
-    device: str = "auto",
-) -> Array:
+def decrypt(data: bytes, key: AnyKey, *, weights: WeightsName | None = None, device: str = "auto") -> Array:
     """Decrypt a container into the array of its pixels, bit-exact.
 
     Args:
@@ -200,12 +194,7 @@ def decrypt(
 
 
 def salvage(
-    data: bytes,
-    key: AnyKey,
-    *,
-    restore: bool = True,
-    weights: WeightsName | None = None,
-    device: str = "auto",
+    data: bytes, key: AnyKey, *, restore: bool = True, weights: WeightsName | None = None, device: str = "auto"
 ) -> Salvaged:
     """Open a damaged container as far as it goes.
 
@@ -254,9 +243,7 @@ def encrypt_file(
         UsageError, WrongKeyError, WeightsError: as `encrypt`.
     """
     path = Path(source)
-    output = file_names.check_container_name(
-        file_names.container_name(path) if target is None else Path(target)
-    )
+    output = file_names.check_container_name(file_names.container_name(path) if target is None else Path(target))
     opener = _opened(key)
     atomic.check_output(output, force)
     document = formats.load(path)
@@ -372,12 +359,7 @@ def decryption(
 
 
 def rekeying(
-    key: AnyKey,
-    new_key: AnyKey,
-    *,
-    weights: WeightsName | None = None,
-    device: str = "auto",
-    same_key: bool = False,
+    key: AnyKey, new_key: AnyKey, *, weights: WeightsName | None = None, device: str = "auto", same_key: bool = False
 ) -> Rekeying:
     """What rekeys files alike, for `convert_folder`; arguments as `rekey_file`."""
     keep = _files(key) + _files(new_key)
@@ -400,9 +382,7 @@ def load_reader(
     """
     from encdl.readers.predictor import Predictor  # noqa: PLC0415 - MONAI takes seconds
 
-    return Predictor.load(
-        checkpoint, weights_of_files=weights, device=usable_device(device), any_size=any_size
-    )
+    return Predictor.load(checkpoint, weights_of_files=weights, device=usable_device(device), any_size=any_size)
 
 
 def predict(source: AnyPath, key: AnyKey, reader: Predictor | AnyPath) -> Answer:
@@ -453,11 +433,7 @@ def grant_functional(
 
 
 def load_functional_reader(
-    checkpoint: AnyPath,
-    *,
-    device: str = "auto",
-    server: PublicKey | None = None,
-    owner: PublicKey | None = None,
+    checkpoint: AnyPath, *, device: str = "auto", server: PublicKey | None = None, owner: PublicKey | None = None
 ) -> FunctionalPredictor:
     """A network that reads files with functional keys: `read(path, functional_key)` gives its `Answer`.
 

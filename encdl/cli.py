@@ -48,28 +48,18 @@ class Verb:
 VERBS = {
     "keygen": Verb("make a new secret key", "encdl.commands.keys:KeyGen", secret=True),
     "passwd": Verb(
-        "set, change or remove the passphrase of a key file",
-        "encdl.commands.keys:ChangePassphrase",
-        secret=True,
+        "set, change or remove the passphrase of a key file", "encdl.commands.keys:ChangePassphrase", secret=True
     ),
     "keyinfo": Verb(
-        "show what a key or grant file is and opens, without its secret",
-        "encdl.commands.keys:KeyInfo",
-        secret=True,
+        "show what a key or grant file is and opens, without its secret", "encdl.commands.keys:KeyInfo", secret=True
     ),
-    "grant": Verb(
-        "derive a key for one study or one file only", "encdl.commands.keys:MakeGrant", secret=True
-    ),
+    "grant": Verb("derive a key for one study or one file only", "encdl.commands.keys:MakeGrant", secret=True),
     "samples": Verb(
         "write a few MRI slices as PNG to try things out on, half of them with a SYNTHETIC lesion",
         "encdl.commands.samples",
     ),
-    "encrypt": Verb(
-        "encrypt images, or folders of them, into .encdl files", "encdl.commands.encrypt", secret=True
-    ),
-    "decrypt": Verb(
-        "decrypt .encdl files back into what they were made from", "encdl.commands.decrypt", secret=True
-    ),
+    "encrypt": Verb("encrypt images, or folders of them, into .encdl files", "encdl.commands.encrypt", secret=True),
+    "decrypt": Verb("decrypt .encdl files back into what they were made from", "encdl.commands.decrypt", secret=True),
     "rekey": Verb("encrypt .encdl files anew under another key", "encdl.commands.rekey", secret=True),
     "inspect": Verb("show what .encdl files say about themselves (no key needed)", "encdl.commands.inspect"),
     "predict": Verb(
@@ -93,20 +83,13 @@ VERBS = {
     "report": Verb("compare runs on one HTML page: curves, panels, tables", "encdl.commands.report"),
     "experiment": Verb("run a whole study into one record", "encdl.commands.experiment"),
     "submit": Verb("hand trainings to a Slurm cluster: one, or a grid of them", "encdl.commands.submit"),
-    "sweep": Verb(
-        "train with many settings, here or on a cluster, summed up in one run", "encdl.commands.sweep"
-    ),
+    "sweep": Verb("train with many settings, here or on a cluster, summed up in one run", "encdl.commands.sweep"),
     "jobs": Verb("list what was submitted, with its state and its MLflow run", "encdl.commands.jobs"),
-    "audit": Verb(
-        "attack a cipher as an attacker would: statistics, attacks, a report", "encdl.commands.audit"
-    ),
+    "audit": Verb("attack a cipher as an attacker would: statistics, attacks, a report", "encdl.commands.audit"),
     "evaluate": Verb(
-        "measure ciphers: repair of damage beside classical repair, exactness, statistics",
-        "encdl.commands.evaluate",
+        "measure ciphers: repair of damage beside classical repair, exactness, statistics", "encdl.commands.evaluate"
     ),
-    "results": Verb(
-        "render README and docs from the records, or --check that they agree", "encdl.commands.results"
-    ),
+    "results": Verb("render README and docs from the records, or --check that they agree", "encdl.commands.results"),
 }
 
 

@@ -121,10 +121,7 @@ def aes_encrypt(files: list[Path], folder: Path, key: bytes) -> None:
     for path in files:
         nonce = secrets.token_bytes(12)
         atomic.write_bytes(
-            folder / f"{path.name}.gcm",
-            nonce,
-            AESGCM(key).encrypt(nonce, path.read_bytes(), None),
-            force=True,
+            folder / f"{path.name}.gcm", nonce, AESGCM(key).encrypt(nonce, path.read_bytes(), None), force=True
         )
 
 
@@ -163,9 +160,7 @@ def image_in_memory(beside: Path | None) -> dict[str, Any]:
                 capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(folder)},
             )  # fmt: skip
             found[name].append(json.loads(done.stdout))
-    best = {
-        name: {each: min(turn[each] for turn in turns) for each in turns[0]} for name, turns in found.items()
-    }
+    best = {name: {each: min(turn[each] for turn in turns) for each in turns[0]} for name, turns in found.items()}
     result: dict[str, Any] = dict(best["this"])
     if beside is not None:
         result["beside"] = best["beside"] | {"commit": _commit(beside)}
@@ -229,9 +224,7 @@ def measure(device: str, folder: Path, small: list[Any]) -> dict[str, Any]:
     key = AESGCM.generate_key(256)
     result: dict[str, Any] = {}
     for name, files in make_files(folder, small, SLICES[device]).items():
-        size = sum(
-            formats.load(path).dtype.itemsize * int(np.prod(formats.load(path).shape)) for path in files
-        )
+        size = sum(formats.load(path).dtype.itemsize * int(np.prod(formats.load(path).shape)) for path in files)
         rows: dict[str, Callable[[], object]] = {
             "encdl encrypt": lambda files=files: encrypt(codec, files, out, Settings()),  # type: ignore[misc]
             "encdl decrypt": lambda files=files: decrypt(codec, files, out),  # type: ignore[misc]
@@ -264,14 +257,9 @@ def main() -> None:
     """Measure, print, write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("-o", "--output", type=Path, help="record to write, in the place of the project's own")
     parser.add_argument(
-        "-o", "--output", type=Path, help="record to write, in the place of the project's own"
-    )
-    parser.add_argument(
-        "--beside",
-        type=Path,
-        metavar="CHECKOUT",
-        help="time an image in memory by this version of EncDL, too",
+        "--beside", type=Path, metavar="CHECKOUT", help="time an image in memory by this version of EncDL, too"
     )
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():

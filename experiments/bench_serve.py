@@ -87,10 +87,7 @@ def body(predictor: Predictor) -> dict[str, Any]:
         file, grant = Path(folder, "x.encdl"), Path(folder, "x.grant")
         file.write_bytes(predictor.codec.encrypt_array(noise, key, Settings(PlaneSpec())))
         key.grant_file(container.read_header(file).nonce_bytes).save(grant)
-        record = {
-            "container": base64.b64encode(file.read_bytes()).decode(),
-            "grant": grant.read_text().strip(),
-        }
+        record = {"container": base64.b64encode(file.read_bytes()).decode(), "grant": grant.read_text().strip()}
     return {"dataframe_records": [record]}
 
 

@@ -47,11 +47,7 @@ def tiny_reader(
 
 
 def save_reader(
-    path: Path | str,
-    reader: Reader,
-    cipher: LoadedCipher | None = None,
-    view: str = "Ciphertext",
-    **changes: Any,
+    path: Path | str, reader: Reader, cipher: LoadedCipher | None = None, view: str = "Ciphertext", **changes: Any
 ) -> Path:
     """Write a checkpoint; `changes` replace what it says of the reader."""
     cipher = cipher or load("default")

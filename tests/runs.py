@@ -38,7 +38,4 @@ def points(folder: Path, run_id: str) -> dict[str, list[tuple[int, float]]]:
     """(step, value) of each metric of a run in the order of recording, without the machine's load."""
     client = MlflowClient(f"sqlite:///{folder.absolute()}/mlflow.db")
     names = [name for name in client.get_run(run_id).data.metrics if not name.startswith("system/")]
-    return {
-        name: [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
-        for name in names
-    }
+    return {name: [(point.step, point.value) for point in client.get_metric_history(run_id, name)] for name in names}

@@ -117,9 +117,7 @@ def test_any_array_comes_back(array: npt.NDArray[Any], agile: Path) -> None:
 def test_other_inputs(agile: Path) -> None:
     for given_ in ([[1, 2], [3, 4]], torch.arange(6).reshape(2, 3), picture(5, 6)[::-1, ::2]):
         array = np.asarray(given_)
-        assert same(
-            encdl.decrypt(encdl.encrypt(given_, KEY, weights=agile), KEY, weights=agile), array.copy()
-        )
+        assert same(encdl.decrypt(encdl.encrypt(given_, KEY, weights=agile), KEY, weights=agile), array.copy())
     for bad in (np.zeros((0, 3)), np.float32(3), np.array(["text"]), np.zeros((1,) * 9), np.zeros(2, object)):
         with pytest.raises(ImageFileError):
             encdl.encrypt(bad, KEY, weights=agile)
@@ -130,13 +128,7 @@ def test_settings(agile: Path) -> None:
     for extra in ({"postprocess": "both"}, {"nonce": "synthetic"}, {"layout": "SHW"}, {"study": "S"}):
         data = encdl.encrypt(image, KEY, weights=agile, **extra)  # type: ignore[arg-type]
         assert same(encdl.decrypt(data, KEY, weights=agile), image)
-    for wrong in (
-        {"postprocess": "no"},
-        {"nonce": "no"},
-        {"wrap": "no"},
-        {"device": "abacus"},
-        {"study": "a\nb"},
-    ):
+    for wrong in ({"postprocess": "no"}, {"nonce": "no"}, {"wrap": "no"}, {"device": "abacus"}, {"study": "a\nb"}):
         with pytest.raises(UsageError):
             encdl.encrypt(image, KEY, **{"weights": agile, **wrong})  # type: ignore[arg-type]
 
@@ -189,9 +181,7 @@ def test_fewer_than_eight_planes_are_refused(agile: Path, tmp_path: Path) -> Non
 
 def test_weights_that_are_not_there(coupled: Path) -> None:
     data = encdl.encrypt(picture(8, 9), KEY, weights=coupled)
-    with pytest.raises(
-        WeightsError, match=f"needs cipher 'coupled' with weights {weights.load(coupled).id}.*ask who"
-    ):
+    with pytest.raises(WeightsError, match=f"needs cipher 'coupled' with weights {weights.load(coupled).id}.*ask who"):
         encdl.decrypt(data, KEY)
     with pytest.raises(WeightsError, match="these are not the weights of the file"):
         encdl.decrypt(data, KEY, weights="default")

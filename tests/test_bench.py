@@ -62,9 +62,7 @@ def test_an_image_in_memory_is_timed_without_other_packages() -> None:
     missing = f"import sys, runpy; sys.modules.update(dict.fromkeys({MISSING!r})); "
     missing += f"runpy.run_path({script!r}, run_name='__main__')"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", missing], capture_output=True, text=True, check=False, env=environment
-    )
+    done = subprocess.run([sys.executable, "-c", missing], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     assert set(found) == {"encrypt_ms", "decrypt_ms"}

@@ -14,18 +14,7 @@ import pytest
 from encdl import __version__, cli
 from encdl.utils.errors import ContainerError
 
-HEAVY = (
-    "torch",
-    "lightning",
-    "monai",
-    "mlflow",
-    "albumentations",
-    "cv2",
-    "PIL",
-    "tifffile",
-    "matplotlib",
-    "scipy",
-)
+HEAVY = ("torch", "lightning", "monai", "mlflow", "albumentations", "cv2", "PIL", "tifffile", "matplotlib", "scipy")
 
 
 def python(code: str, *argv: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -89,9 +78,7 @@ def make_file(folder: Path) -> None:
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    done = python(
-        f"import sys, encdl, encdl.files.container; print([n for n in {HEAVY} if n in sys.modules])"
-    )
+    done = python(f"import sys, encdl, encdl.files.container; print([n for n in {HEAVY} if n in sys.modules])")
     assert done.stdout == "[]\n", done.stderr
 
 
@@ -171,9 +158,7 @@ def test_errors_are_one_line_and_exit_code_2(
     assert err.count("\n") == 1
 
 
-def test_an_interruption_is_exit_code_130(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interruption_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def run(args: Any) -> int:
         raise KeyboardInterrupt
 
@@ -192,9 +177,7 @@ def test_programming_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test"])
-def test_training_gets_its_words_untouched(
-    monkeypatch: pytest.MonkeyPatch, verb: str, tmp_path: Path
-) -> None:
+def test_training_gets_its_words_untouched(monkeypatch: pytest.MonkeyPatch, verb: str, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.yaml").touch()
     seen: list[list[str]] = []

@@ -24,9 +24,7 @@ from tests.stores import make_store
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 RECIPES = sorted(
-    path
-    for path in EXPERIMENTS.rglob("*.yaml")
-    if not path.name.startswith(("evaluate-", "audit", "functional-"))
+    path for path in EXPERIMENTS.rglob("*.yaml") if not path.name.startswith(("evaluate-", "audit", "functional-"))
 )
 """Of trainings."""
 
@@ -43,12 +41,7 @@ SMALLER_READER: dict[str, dict[str, Any]] = {
 """Settings that save time: the rest of a recipe is run as it is."""
 SHOWN = {
     "EncryptTask": ["restored after gaussian 2"],
-    "ClassifyTask": [
-        "accuracy, ciphertext",
-        "accuracy, wrong key",
-        "accuracy, majority class",
-        "AUROC, ciphertext",
-    ],
+    "ClassifyTask": ["accuracy, ciphertext", "accuracy, wrong key", "accuracy, majority class", "AUROC, ciphertext"],
     "SegmentTask": [
         "Dice, ciphertext",
         "Dice, wrong key",
@@ -83,9 +76,7 @@ def tiny_decathlon(task: str) -> None:
         image = random.integers(-200, 300, (40, 36, 4)).astype(np.int16)
         for part, voxels in (("imagesTr", image), ("labelsTr", (image > 200).astype(np.uint8))):
             (folder / part).mkdir(parents=True, exist_ok=True)
-            nibabel.save(
-                nibabel.Nifti1Image(voxels, np.diag([1, 1, 5, 1])), folder / part / f"v_{number}.nii.gz"
-            )
+            nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1, 1, 5, 1])), folder / part / f"v_{number}.nii.gz")
         pairs.append({part: f"./{part}sTr/v_{number}.nii.gz" for part in ("image", "label")})
     content = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "spleen"}, "training": pairs}
     (folder / "dataset.json").write_text(json.dumps(content | {"test": []}))
@@ -184,9 +175,7 @@ def test_two_steps(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = read(recipe)
     task = settings["model"]["class_path"].rpartition(".")[2]
     tiny_data(settings["data"]["init_args"], task)
-    assert (
-        encdl(["fit", *quick(recipe, "--trainer.logger", "false", "--trainer.default_root_dir", "here")]) == 0
-    )
+    assert encdl(["fit", *quick(recipe, "--trainer.logger", "false", "--trainer.default_root_dir", "here")]) == 0
     out = capsys.readouterr().out
     assert re.search(rf"^{task}(, SYNTHETIC lesions)?: 2 steps in", out, re.MULTILINE)
     assert ("SYNTHETIC lesions" in out) == ("Lesion" in settings["data"]["class_path"])
@@ -251,9 +240,7 @@ def test_the_default_recipe_with_every_other_verb(verb: str, tmp_path: Path) -> 
     assert bool(list(tmp_path.glob("panels/*.png"))) == (verb == "validate")
 
 
-@pytest.mark.parametrize(
-    "name", ["encryptor", "encryptor-thesis", "classifier-embedded", "segmenter-embedded"]
-)
+@pytest.mark.parametrize("name", ["encryptor", "encryptor-thesis", "classifier-embedded", "segmenter-embedded"])
 def test_the_last_step_of_a_default_recipe_is_validated_and_kept(name: str) -> None:
     """An epoch ends with a validation and a checkpoint; a run that ended between two would lose its last steps."""
     trainer = read(EXPERIMENTS / f"{name}.yaml")["trainer"]

@@ -155,20 +155,14 @@ def test_training_sets_everything_up_first() -> None:
     plan = make("-n", "train-encryptor", "VENV=/tmp/no-such-environment", "PYTHON=pythonX")
     steps = [
         plan.index(step)
-        for step in (
-            "pythonX -m venv",
-            "-c constraints.txt -e '.[dev]'",
-            "/tmp/no-such-environment/bin/encdl fit",
-        )
+        for step in ("pythonX -m venv", "-c constraints.txt -e '.[dev]'", "/tmp/no-such-environment/bin/encdl fit")
     ]
     assert steps == sorted(steps)
 
 
 @needs_make
 def test_what_the_other_targets_run() -> None:
-    assert dry("bench-serve", "READER=r.ckpt") == [
-        '.venv/bin/python experiments/bench_serve.py --reader "r.ckpt" '
-    ]
+    assert dry("bench-serve", "READER=r.ckpt") == ['.venv/bin/python experiments/bench_serve.py --reader "r.ckpt" ']
     assert "python -m pytest -n 2" in dry("test")[0]
     assert dry("test", "ARGS=-k keys")[0].endswith("-k keys")
     assert len(dry("lint")) == 5

@@ -17,16 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "experiments").glob("*.yaml"))
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
-COPIED = (
-    "encdl",
-    "experiments",
-    "setup.py",
-    "pyproject.toml",
-    "MANIFEST.in",
-    "README.md",
-    "LICENSE",
-    "Makefile",
-)
+COPIED = ("encdl", "experiments", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "Makefile")
 NOT_COPIED = shutil.ignore_patterns("_compiled.*", "__pycache__")
 
 

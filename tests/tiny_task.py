@@ -52,9 +52,7 @@ class Shift(torch.nn.Module):
 class TinyTask(LightningModule):
     """Learns the mean of the images; fails on request."""
 
-    def __init__(
-        self, cipher: torch.nn.Module | None = None, shape: Shape | None = None, fails: str = ""
-    ) -> None:
+    def __init__(self, cipher: torch.nn.Module | None = None, shape: Shape | None = None, fails: str = "") -> None:
         super().__init__()
         self.save_hyperparameters()
         self.cipher, self.fails = cipher or Shift(), fails

@@ -23,9 +23,7 @@ def render(template: Path, **values: Any) -> str:
         template: A file of Jinja2.
         values: What it names; a name that is missing is an error.
     """
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["figure"] = figure
     style = Path(__file__).with_suffix(".css").read_text()
     return environment.from_string(template.read_text()).render(style=Markup(style), **values)  # noqa: S704

@@ -27,12 +27,4 @@ def create(name: str, config: dict[str, Any]) -> Cipher:
         raise WeightsError(f"cipher {name!r} does not take these settings: {error}") from None
 
 
-__all__ = [
-    "CIPHERS",
-    "AgileCipher",
-    "Cipher",
-    "CoupledCipher",
-    "KeystreamCipher",
-    "ThesisCipher",
-    "create",
-]
+__all__ = ["CIPHERS", "AgileCipher", "Cipher", "CoupledCipher", "KeystreamCipher", "ThesisCipher", "create"]

@@ -172,13 +172,9 @@ class Cipher(nn.Module, ABC):
                 f"key planes, packed, must be {tuple(image.shape)} as the image is, got {tuple(key_planes.shape)}"
             )
         if image.device != key_planes.device:
-            raise UsageError(
-                f"key planes are on {key_planes.device}: bring them to the image, on {image.device}"
-            )
+            raise UsageError(f"key planes are on {key_planes.device}: bring them to the image, on {image.device}")
         if self.planes < 8 and int(key_planes.max()) >> self.planes:
-            raise UsageError(
-                f"key planes must hold {self.planes} bits a pixel, got the byte {int(key_planes.max())}"
-            )
+            raise UsageError(f"key planes must hold {self.planes} bits a pixel, got the byte {int(key_planes.max())}")
 
 
 CIPHERS: Registry[type[Cipher]] = Registry("cipher", "encdl.ciphers", Cipher, named=True)

@@ -99,10 +99,7 @@ def _half(network: HalfNetwork) -> _Half:
         torch.stack([_wide_tables(layer) for layer in first]),
     )
     return _Half(
-        *(
-            kind(*field.flatten().int().tolist())
-            for (_, kind), field in zip(_Half._fields_, fields, strict=True)
-        )
+        *(kind(*field.flatten().int().tolist()) for (_, kind), field in zip(_Half._fields_, fields, strict=True))
     )
 
 

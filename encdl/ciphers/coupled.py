@@ -20,14 +20,7 @@ from torch import Tensor, nn
 
 from encdl.ciphers.base import CIPHERS, AdditiveCipher, check_setting, decryption_network
 from encdl.ciphers.nn.dilated import DILATIONS
-from encdl.ciphers.nn.integer import (
-    EXACT_LIMIT,
-    IntegerConv2d,
-    IntegerDilatedStage,
-    shift_clamp,
-    triangle,
-    wrap,
-)
+from encdl.ciphers.nn.integer import EXACT_LIMIT, IntegerConv2d, IntegerDilatedStage, shift_clamp, triangle, wrap
 from encdl.ciphers.nn.phases import from_phases, phases_of, to_phases
 from encdl.ciphers.nn.plane_tensors import unpack
 from encdl.keys.planes import MAX_PLANES
@@ -54,12 +47,7 @@ class CoupledCipher(AdditiveCipher):
     """
 
     def __init__(
-        self,
-        planes: int = 8,
-        field_width: int = 3,
-        coupling_width: int = 6,
-        width: int = 64,
-        blocks: int = 10,
+        self, planes: int = 8, field_width: int = 3, coupling_width: int = 6, width: int = 64, blocks: int = 10
     ) -> None:
         super().__init__()
         check_setting("planes", planes, 1, MAX_PLANES)

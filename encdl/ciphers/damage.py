@@ -73,9 +73,7 @@ class SaltPepper(Damage):
 
     def _damage(self, ciphertext: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         drawn = _uniform(ciphertext, generator)
-        damaged = ciphertext.masked_fill(drawn < self.fraction, 255).masked_fill_(
-            drawn < self.fraction / 2, 0
-        )
+        damaged = ciphertext.masked_fill(drawn < self.fraction, 255).masked_fill_(drawn < self.fraction / 2, 0)
         return damaged, torch.zeros_like(ciphertext, dtype=torch.bool)
 
 

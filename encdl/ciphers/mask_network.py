@@ -62,14 +62,9 @@ class FixedConv2d(nn.Module):
         super().__init__()
         self.dilation = dilation
         size = (out_channels, in_channels, 3, 3)
-        weights = [
-            next(numbers) % (2 * WEIGHT_LIMIT + 1) - WEIGHT_LIMIT
-            for _ in range(9 * in_channels * out_channels)
-        ]
+        weights = [next(numbers) % (2 * WEIGHT_LIMIT + 1) - WEIGHT_LIMIT for _ in range(9 * in_channels * out_channels)]
         biases = [next(numbers) - BIAS_LIMIT for _ in range(out_channels)]
-        self.register_buffer(
-            "weight", torch.tensor(weights, dtype=torch.float32).view(size), persistent=False
-        )
+        self.register_buffer("weight", torch.tensor(weights, dtype=torch.float32).view(size), persistent=False)
         self.register_buffer("bias", torch.tensor(biases, dtype=torch.float32), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,11 +98,7 @@ class HalfNetwork(nn.Module):
             if x.device.type == "cpu":  # channels last: 4 times faster for these narrow dilated convolutions
                 x = x.contiguous(memory_format=torch.channels_last)
             x = shift_clamp(
-                torch.cat([branch(x) for branch in self.branches(stage)], dim=1),
-                shift,
-                LOW,
-                HIGH,
-                inplace=True,
+                torch.cat([branch(x) for branch in self.branches(stage)], dim=1), shift, LOW, HIGH, inplace=True
             )
         y: Tensor = self.out(x)
         return y

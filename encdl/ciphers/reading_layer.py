@@ -33,9 +33,7 @@ _INFO: Final = b"encdl reading layer v1\0"
 _SIGNED: Final = {torch.uint16: torch.int16, torch.uint32: torch.int32}
 
 
-def reading_mask(
-    keys: Sequence[ImageKeys], shape: Sequence[int], bits: int = 32, layer: int = 0
-) -> npt.NDArray[Any]:
+def reading_mask(keys: Sequence[ImageKeys], shape: Sequence[int], bits: int = 32, layer: int = 0) -> npt.NDArray[Any]:
     """The masks of one reading layer of each image.
 
     The keystream is `DEFAULT_MAP`, a chaotic map XOR ChaCha20, low byte first. Its seed is HKDF-Expand-SHA256 of
@@ -99,7 +97,5 @@ def _encoded(shape: Sequence[int], bits: int, layer: int) -> bytes:
     if not 0 <= layer < 256:
         raise UsageError(f"a file has reading layers 0 to 255, not {layer}: choose one of them")
     if not 1 <= len(shape) <= MAX_AXES or not all(1 <= side < 1 << 32 for side in shape):
-        raise UsageError(
-            f"no reading layer has the shape {tuple(shape)}: give 1 to {MAX_AXES} sides from 1 on"
-        )
+        raise UsageError(f"no reading layer has the shape {tuple(shape)}: give 1 to {MAX_AXES} sides from 1 on")
     return bytes((bits, layer, len(shape))) + b"".join(int(side).to_bytes(4, "little") for side in shape)

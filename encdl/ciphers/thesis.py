@@ -48,9 +48,7 @@ class ThesisCipher(Cipher):
 
     def forward(self, image: Tensor, key_planes: Tensor) -> tuple[Tensor, Tensor]:
         """Encrypt with gradients; the mask is what the network added. See `Cipher.forward`."""
-        levels = (
-            from_phases(self.encoder(self._inputs(image, key_planes)), *image.shape[-2:]).sigmoid() * 255.0
-        )
+        levels = from_phases(self.encoder(self._inputs(image, key_planes)), *image.shape[-2:]).sigmoid() * 255.0
         ciphertext = straight_through(levels.detach().round(), levels)
         return ciphertext, wrap(ciphertext - image)
 

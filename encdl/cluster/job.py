@@ -62,9 +62,7 @@ class Request:
         least = {"cpus": 1, "nodes": 1, "gpus": 0, "processes": 1, "at_once": 0, "grace_s": 1, "requeues": 0}
         for name, number in least.items():
             if getattr(self, name) < number:
-                raise UsageError(
-                    f"--{name.replace('_', '-')} is {getattr(self, name)}: give {number} or more"
-                )
+                raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give {number} or more")
         for name in ("time", "memory", "partition", "account"):
             value = getattr(self, name)
             if value is not None and not DIRECTIVE.fullmatch(value):
@@ -185,9 +183,7 @@ class Job:
             raise UsageError(f"--name {self.name!r}: give letters, digits, and . _ - after the first of them")
         for path in (self.folder, self.workdir, self.config):
             if set(path) & NOT_IN_PATHS:
-                raise UsageError(
-                    f"{path!r}: Slurm and shells trip over quotes, %, \\ and line ends in a path"
-                )
+                raise UsageError(f"{path!r}: Slurm and shells trip over quotes, %, \\ and line ends in a path")
 
     def place(self, trial: int) -> Path:
         """Folder where one training keeps its place."""

@@ -33,9 +33,7 @@ SECRETS = {
 """Patterns of secrets, and their names; what matches is never quoted in a message."""
 BARE = re.compile(r"(?<![\w+/.:~-])[A-Za-z0-9+_-][A-Za-z0-9+/_-]{39,}={0,2}(?![\w+/.-])")
 """Words as long as a key of 30 bytes and more in base64; no absolute paths."""
-HOW_ELSE = (
-    "put it where the job itself reads it, such as ~/.mlflow/credentials, or a file that only you can read"
-)
+HOW_ELSE = "put it where the job itself reads it, such as ~/.mlflow/credentials, or a file that only you can read"
 
 
 def sbatch_script(job: Job) -> str:
@@ -172,12 +170,8 @@ def refuse_secrets_in(text: str) -> None:
     Raises:
         UsageError: Something in it looks like a secret; the message does not repeat it.
     """
-    found = [
-        (match.start(), what) for pattern, what in SECRETS.items() for match in re.finditer(pattern, text)
-    ]
-    found += [
-        (bare.start(), "what looks like a bare key") for bare in BARE.finditer(text) if _random(bare[0])
-    ]
+    found = [(match.start(), what) for pattern, what in SECRETS.items() for match in re.finditer(pattern, text)]
+    found += [(bare.start(), "what looks like a bare key") for bare in BARE.finditer(text) if _random(bare[0])]
     if found:
         place, what = min(found)
         line = text.count("\n", 0, place) + 1

@@ -22,9 +22,7 @@ def need_slurm() -> None:
         UsageError: sbatch is not installed.
     """
     if shutil.which("sbatch") is None:
-        raise UsageError(
-            "sbatch is not installed here: run this on a login node of the cluster, or give --dry-run"
-        )
+        raise UsageError("sbatch is not installed here: run this on a login node of the cluster, or give --dry-run")
 
 
 def submit(script: Path, dependency: str | None = None) -> str:
@@ -41,9 +39,7 @@ def submit(script: Path, dependency: str | None = None) -> str:
         EncdlError: Slurm refuses it; its words are in the message.
     """
     need_slurm()
-    told = _run(
-        ["sbatch", "--parsable", *([f"--dependency={dependency}"] if dependency else []), str(script)]
-    )
+    told = _run(["sbatch", "--parsable", *([f"--dependency={dependency}"] if dependency else []), str(script)])
     return told.strip().partition(";")[0]
 
 
@@ -77,9 +73,7 @@ def _of_controller(slurm_id: str) -> dict[int, str]:
 
 def _of_accounts(slurm_id: str) -> dict[int, str]:
     try:
-        told = _run(
-            ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", "-j", slurm_id]
-        )
+        told = _run(["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", "-j", slurm_id])
     except EncdlError:
         return {}
     found: dict[int, str] = {}

@@ -80,9 +80,7 @@ def rows(job: Submitted) -> list[tuple[str, ...]]:
     told: list[tuple[str, ...]] = []
     for number, (trial, state) in enumerate(zip(job.job.trials, states, strict=True)):
         run_id, status = runs.get(number, (NONE, NONE))
-        told.append(
-            (job.job.name, str(number), job.slurm_id, state, run_id, status, grid.told(trial) or NONE)
-        )
+        told.append((job.job.name, str(number), job.slurm_id, state, run_id, status, grid.told(trial) or NONE))
     return told
 
 

@@ -33,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="name (default, agile, thesis, ...) or file of the cipher's weights (default: default)",
     )
     audited.add_argument(
-        "--reference",
-        metavar="R",
-        help="audit a known scheme instead: aes_256_ctr, or fixed_xor, which fails",
+        "--reference", metavar="R", help="audit a known scheme instead: aes_256_ctr, or fixed_xor, which fails"
     )
     parser.add_argument(
         "--data",
@@ -43,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images to attack: embedded (MNI152 brain slices, the default), brain_tumor, acdc, a set of MedMNIST, a "
         "folder of images, or an .npz file; several sets with + between them",
     )
-    parser.add_argument(
-        "--data-dir", metavar="DIR", help="folder of sets that are not embedded (default: data)"
-    )
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of sets that are not embedded (default: data)")
     parser.add_argument(
         "-o",
         "--output",
@@ -95,6 +91,4 @@ def run(args: argparse.Namespace) -> int:
     folder = args.output or Path("runs", "audit", order.subject().name)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file: give a folder (--output)")
-    return (
-        0 if audit(order, settings, args.config, folder, progress, print, args.no_tracking) else EXIT_FAILED
-    )
+    return 0 if audit(order, settings, args.config, folder, progress, print, args.no_tracking) else EXIT_FAILED

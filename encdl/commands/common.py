@@ -26,9 +26,7 @@ RECORDS = Path("experiments", "results")
 def file_name(text: str) -> Path:
     """The type of arguments that name files; standard streams are refused, as a file "-" is hardly ever meant."""
     if text == "-":
-        raise argparse.ArgumentTypeError(
-            "standard input and output are not used: name a file (./- for one named so)"
-        )
+        raise argparse.ArgumentTypeError("standard input and output are not used: name a file (./- for one named so)")
     return Path(text)
 
 
@@ -41,17 +39,12 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def add_cipher(
-    parser: argparse.ArgumentParser,
-    default: str,
-    devices: str = "exact ciphers give the same bytes everywhere",
+    parser: argparse.ArgumentParser, default: str, devices: str = "exact ciphers give the same bytes everywhere"
 ) -> None:
     """Add `--weights` and `--device`; `devices` tells how one device differs from another."""
     parser.add_argument("--weights", metavar="W", help=f"name or file of the cipher's weights ({default})")
     parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help=f"where to compute (default: auto); {devices}",
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help=f"where to compute (default: auto); {devices}"
     )
 
 
@@ -79,9 +72,7 @@ def load_reader(args: argparse.Namespace, checkpoint: Path) -> Predictor:
 
 def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) -> None:
     """Add `--map`, the sequence behind the key planes."""
-    weak = ", ".join(
-        f"{name} {source.attack_bits}" for name, source in MAPS.items() if source.attack_bits < KEY_BITS
-    )
+    weak = ", ".join(f"{name} {source.attack_bits}" for name, source in MAPS.items() if source.attack_bits < KEY_BITS)
     parser.add_argument(
         "--map",
         choices=tuple(MAPS),

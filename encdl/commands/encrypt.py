@@ -7,23 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import (
-    add_cipher,
-    add_map,
-    add_output,
-    one_line_warnings,
-    open_key,
-    usable_device,
-)
+from encdl.commands.common import add_cipher, add_map, add_output, one_line_warnings, open_key, usable_device
 from encdl.commands.key_options import add_key
-from encdl.commands.many_files import (
-    Batch,
-    add_paths,
-    check_folder,
-    find,
-    is_batch,
-    single_progress,
-)
+from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
 from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.keys.grant import study_for
 from encdl.keys.key import Grant, Key
@@ -100,9 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sign with this key of `encdl keygen --signing` (asks for its passphrase, if any): then `encdl inspect "
         "--verify-key` tells without any secret whether a file was changed",
     )
-    parser.add_argument(
-        "--study", metavar="S", help="study that the file belongs to; anyone can read its name"
-    )
+    parser.add_argument("--study", metavar="S", help="study that the file belongs to; anyone can read its name")
     parser.add_argument(
         "--carry-others",
         action="store_true",

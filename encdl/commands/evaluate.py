@@ -34,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="embedded (MNI152 brain slices, the default), brain_tumor, acdc, a set of MedMNIST such as "
         "pneumoniamnist, a folder of images (all of them, each at its own size), or an .npz file",
     )
-    parser.add_argument(
-        "--data-dir", metavar="DIR", help="folder of a set that is not embedded (default: data)"
-    )
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of a set that is not embedded (default: data)")
     parser.add_argument(
         "--images",
         type=int,
@@ -68,21 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--statistics-images", type=int, metavar="N", help="images that the statistics are over (default: 20)"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of keys and damage (default: 0)")
-    parser.add_argument(
-        "--map", metavar="M", help="sequence behind the key planes (default: that of encryption)"
-    )
+    parser.add_argument("--map", metavar="M", help="sequence behind the key planes (default: that of encryption)")
     parser.add_argument("--postprocess", metavar="P", help="after the network (default: that of encryption)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
-    parser.add_argument(
-        "--jobs", type=int, metavar="N", help="processes for classical repair (default: 0, one a core)"
-    )
-    parser.add_argument(
-        "-o", "--output", type=file_name, metavar="OUT", help="where to write the record (JSON)"
-    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes for classical repair (default: 0, one a core)")
+    parser.add_argument("-o", "--output", type=file_name, metavar="OUT", help="where to write the record (JSON)")
     parser.add_argument("--figure", type=file_name, metavar="PNG", help="draw all means with their intervals")
-    parser.add_argument(
-        "--panel", type=file_name, metavar="PNG", help="draw one image after every damage and repair"
-    )
+    parser.add_argument("--panel", type=file_name, metavar="PNG", help="draw one image after every damage and repair")
     parser.add_argument(
         "--earlier",
         type=file_name,
@@ -102,9 +92,7 @@ def run(args: argparse.Namespace) -> int:
     from encdl.utils.atomic import check_output, write_bytes  # noqa: PLC0415
 
     names = set(evaluation.Settings.__dataclass_fields__)
-    settings = evaluation.read(
-        args.config, {name: value for name, value in vars(args).items() if name in names}
-    )
+    settings = evaluation.read(args.config, {name: value for name, value in vars(args).items() if name in names})
     outputs = {"record": args.output, "figure": args.figure, "panel": args.panel}
     for output in outputs.values():
         if output is not None:
@@ -118,14 +106,10 @@ def run(args: argparse.Namespace) -> int:
         warn(f"{name} is left out of the repairs: it needs scikit-image, which is not installed here")
     with one_line_warnings():
         earlier = [evaluation.read_earlier(path) for path in args.earlier]
-        result = evaluation.evaluate(
-            settings, lambda name: load_cipher(name, device), device, progress, earlier
-        )
+        result = evaluation.evaluate(settings, lambda name: load_cipher(name, device), device, progress, earlier)
     say(f"{result.images.describe()}; PSNR in dB, 95 % intervals\n\n{evaluation.tables(result.metrics)}")
     if args.figure is not None:
-        write_bytes(
-            args.figure, evaluation.figure_png(result.metrics, result.images.describe()), force=args.force
-        )
+        write_bytes(args.figure, evaluation.figure_png(result.metrics, result.images.describe()), force=args.force)
         say(f"figure: {args.figure}")
     if args.panel is not None:
         write_bytes(args.panel, evaluation.panel(result, settings.seed), force=args.force)

@@ -21,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare a sub-command for each study."""
     studies = parser.add_subparsers(dest="study", metavar="STUDY", required=True)
     for name, (told, declare, do) in STUDIES.items():
-        study = studies.add_parser(
-            name, help=told, description=f"{told[0].upper()}{told[1:]}.", allow_abbrev=False
-        )
+        study = studies.add_parser(name, help=told, description=f"{told[0].upper()}{told[1:]}.", allow_abbrev=False)
         study.add_argument(
             "--config",
             type=file_name,
@@ -56,27 +54,16 @@ def _declare_readers(parser: argparse.ArgumentParser) -> None:
 
 def _declare_losses(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--rows",
-        nargs="+",
-        metavar="LOSS",
-        help="train these alone: likelihood, l1, mse, charbonnier (default: all)",
+        "--rows", nargs="+", metavar="LOSS", help="train these alone: likelihood, l1, mse, charbonnier (default: all)"
     )
     _declare_trainings(parser, "experiments/results/losses.json")
 
 
 def _declare_trainings(parser: argparse.ArgumentParser, output: str) -> None:
+    parser.add_argument("--data-dir", metavar="DIR", help="where the data set's files are (default: the recipe's)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each row (default: 3)")
     parser.add_argument(
-        "--data-dir", metavar="DIR", help="where the data set's files are (default: the recipe's)"
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=3, metavar="N", help="trainings of each row (default: 3)"
-    )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=1,
-        metavar="N",
-        help="trainings at a time; more than 1 for a GPU with room",
+        "--jobs", type=int, default=1, metavar="N", help="trainings at a time; more than 1 for a GPU with room"
     )
     parser.add_argument(
         "--work", type=file_name, metavar="DIR", help="keeps finished trainings (default: runs/STUDY/RECIPE)"
@@ -120,15 +107,9 @@ def _declare_functional(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", metavar="DIR", default="data", help="where the data set's file is (default: data)"
     )
+    parser.add_argument("--seeds", type=int, metavar="N", help="trainings of each setting (default: the file's)")
     parser.add_argument(
-        "--seeds", type=int, metavar="N", help="trainings of each setting (default: the file's)"
-    )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=1,
-        metavar="N",
-        help="trainings at a time, spread over the GPUs (default: 1)",
+        "--jobs", type=int, default=1, metavar="N", help="trainings at a time, spread over the GPUs (default: 1)"
     )
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="keeps finished trainings (default: runs/STUDY/RECIPE)"

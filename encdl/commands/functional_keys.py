@@ -39,19 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser, scope: Any) -> None:
         help="with --reader: add noise of this standard deviation to the pixels of the reading layer, one draw a file",
     )
     parser.add_argument(
-        "--sign",
-        type=Path,
-        metavar="KEY",
-        help="with --reader: sign it with this key (encdl keygen --signing)",
+        "--sign", type=Path, metavar="KEY", help="with --reader: sign it with this key (encdl keygen --signing)"
     )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Refuse options that only a functional key has without --reader, and --reader without a file."""
     if args.reader is not None and args.scan is None:
-        raise UsageError(
-            "--reader: give the .encdl file that it shall read, as in `encdl grant --reader R scan.encdl`"
-        )
+        raise UsageError("--reader: give the .encdl file that it shall read, as in `encdl grant --reader R scan.encdl`")
     given = {"SCAN": args.scan, "--noise": args.noise, "--sign": args.sign}
     if args.reader is None and (alone := [name for name, value in given.items() if value is not None]):
         raise UsageError(f"{alone[0]} is for functional keys: give --reader too, or leave it out")
@@ -62,9 +57,7 @@ def make(args: argparse.Namespace, opener: Key | Grant, end: datetime | None) ->
     from encdl import api  # noqa: PLC0415
 
     signer = None if args.sign is None else SigningKey.load(args.sign, KeySource(args.sign).ask)
-    key = api.grant_functional(
-        args.scan, opener, args.reader, noise=args.noise or 0.0, signer=signer, expires=end
-    )
+    key = api.grant_functional(args.scan, opener, args.reader, noise=args.noise or 0.0, signer=signer, expires=end)
     key.save(args.output, force=args.force)
     say(
         f"{args.output}: functional key for {args.scan} and reader {key.reader[:16]}. Whoever holds it and the file "
@@ -89,9 +82,7 @@ def describe(path: Path, issuer: Path | None) -> list[tuple[str, str]]:
         UsageError: an issuer is asked for, whose mark it does not bear.
     """
     if issuer is not None:
-        raise UsageError(
-            "--issuer: a functional key bears a signature, which `encdl predict --server-key` checks"
-        )
+        raise UsageError("--issuer: a functional key bears a signature, which `encdl predict --server-key` checks")
     key = FunctionalKey.load(path)
     end = "never" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M:%S} UTC (advisory)"
     if key.expires is not None and key.expires <= utc_now():
@@ -132,9 +123,7 @@ def add_keyserver(parser: argparse.ArgumentParser) -> None:
         "--owner-key", type=Path, metavar="PUB", help="refuse files that their owner did not sign, likewise"
     )
     parser.add_argument("--token-file", type=Path, metavar="F", help="with --keyserver: the client's token")
-    parser.add_argument(
-        "--tls-authority", type=Path, metavar="PEM", help="with --keyserver: certificates to trust"
-    )
+    parser.add_argument("--tls-authority", type=Path, metavar="PEM", help="with --keyserver: certificates to trust")
     parser.add_argument(
         "--tls-certificate",
         type=Path,
@@ -164,8 +153,7 @@ def keys_of(args: argparse.Namespace, sources: Sequence[Source]) -> Keys | None:
             f"--functional-key {given}: is for one file, and there are {len(sources)}: give a folder of them"
         )
     files = {
-        source.path: given / source.path.with_suffix(SUFFIX).name if given.is_dir() else given
-        for source in sources
+        source.path: given / source.path.with_suffix(SUFFIX).name if given.is_dir() else given for source in sources
     }
     return Keys([*files.values()], lambda path, *_: FunctionalKey.load(files[path]))
 
@@ -183,9 +171,7 @@ def _from_server(args: argparse.Namespace) -> Keys:
     if args.token_file is None:
         raise UsageError("--keyserver: give the client's token too, --token-file F")
     token = read_token(args.token_file)
-    client = KeyServerClient(
-        args.keyserver, token, authority=args.tls_authority, certificate=args.tls_certificate
-    )
+    client = KeyServerClient(args.keyserver, token, authority=args.tls_authority, certificate=args.tls_certificate)
     return Keys([args.token_file], lambda _, head, reader: client.key_of(head, reader))
 
 
@@ -193,9 +179,5 @@ def load_reader(args: argparse.Namespace) -> FunctionalPredictor:
     """The reader, with the public keys that the arguments pin."""
     from encdl import api  # noqa: PLC0415
 
-    server, owner = (
-        None if path is None else PublicKey.load(path) for path in (args.server_key, args.owner_key)
-    )
-    return api.load_functional_reader(
-        args.reader, device=usable_device(args.device), server=server, owner=owner
-    )
+    server, owner = (None if path is None else PublicKey.load(path) for path in (args.server_key, args.owner_key))
+    return api.load_functional_reader(args.reader, device=usable_device(args.device), server=server, owner=owner)

@@ -21,9 +21,7 @@ from encdl.utils.messages import complain, say
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument(
-        "paths", type=file_name, nargs="+", metavar="PATH", help=".encdl files, or folders of them"
-    )
+    parser.add_argument("paths", type=file_name, nargs="+", metavar="PATH", help=".encdl files, or folders of them")
     parser.add_argument(
         "--verify-key",
         type=Path,
@@ -73,9 +71,7 @@ def _show(path: Path, as_json: bool, public: PublicKey | None) -> tuple[str, Enc
     wrapping = container.read_wrapping(path)
     if wrapping is not None:
         if public is not None:
-            raise ContainerError(
-                f"{path}: is wrapped in AES-256-GCM: without its key there is nothing to verify"
-            )
+            raise ContainerError(f"{path}: is wrapped in AES-256-GCM: without its key there is nothing to verify")
         _show_wrapping(path, wrapping, as_json)
         return f"wrapped in AES-256-GCM, key {wrapping.key_id}, {_study(wrapping.study)}", None
     header = container.read_header(path)
@@ -146,10 +142,7 @@ def _describe(path: Path, header: Header, size: int, sections: tuple[Section, ..
     grid = header.grid
     return [
         ("file", str(path)),
-        (
-            "container",
-            f"version {VERSION}, {size:,} bytes, {'complete' if sections else 'NOT COMPLETE'}",
-        ),
+        ("container", f"version {VERSION}, {size:,} bytes, {'complete' if sections else 'NOT COMPLETE'}"),
         ("image", _image(header)),
         (
             "chunks",

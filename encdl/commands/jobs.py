@@ -16,13 +16,9 @@ HEADINGS = ("JOB", "TASK", "SLURM", "STATE", "RUN", "STATUS", "SETTINGS")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="jobs to show (default: all)")
-    parser.add_argument(
-        "--root", type=file_name, default=ROOT, metavar="DIR", help=f"jobs' folders (default: {ROOT})"
-    )
+    parser.add_argument("--root", type=file_name, default=ROOT, metavar="DIR", help=f"jobs' folders (default: {ROOT})")
     parser.add_argument("--cancel", action="store_true", help="cancel the named jobs")
-    parser.add_argument(
-        "--again", action="store_true", help="submit the named jobs again: they go on where they ended"
-    )
+    parser.add_argument("--again", action="store_true", help="submit the named jobs again: they go on where they ended")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,6 +47,5 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows as aligned text."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )

@@ -183,9 +183,7 @@ class MakeGrant:
             what = f"{args.file}"
         grant.save(args.output, force=args.force)
         until = "" if grant.expires is None else f", until {_told(grant.expires)} (advisory)"
-        say(
-            f"{args.output}: grant for {what} under key {grant.key_id}{until}. Whoever holds it can open that."
-        )
+        say(f"{args.output}: grant for {what} under key {grant.key_id}{until}. Whoever holds it can open that.")
         return 0
 
 
@@ -235,10 +233,4 @@ def _describe(opener: Key | Grant) -> list[tuple[str, str]]:
     end = "never" if opener.expires is None else f"{_told(opener.expires)} (advisory)"
     if opener.expires is not None and opener.expires <= grants.utc_now():
         end += ", is over"
-    return [
-        ("kind", f"grant: opens {scope}"),
-        ("key", opener.key_id),
-        ("study", study),
-        *nonce,
-        ("ends", end),
-    ]
+    return [("kind", f"grant: opens {scope}"), ("key", opener.key_id), ("study", study), *nonce, ("ends", end)]

@@ -182,9 +182,7 @@ def single_progress(total: int) -> Iterator[Progress]:
     """A progress bar over the bytes of one array."""
     from tqdm import tqdm  # noqa: PLC0415
 
-    with tqdm(
-        total=total, unit="B", unit_scale=True, delay=QUIET_S, leave=False, disable=None, file=sys.stderr
-    ) as bar:
+    with tqdm(total=total, unit="B", unit_scale=True, delay=QUIET_S, leave=False, disable=None, file=sys.stderr) as bar:
         yield bar.update
 
 

@@ -9,22 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encdl.commands import functional_keys
-from encdl.commands.common import (
-    add_output,
-    add_reader,
-    file_name,
-    load_reader,
-    one_line_warnings,
-    open_key,
-)
+from encdl.commands.common import add_output, add_reader, file_name, load_reader, one_line_warnings, open_key
 from encdl.commands.key_options import add_key
-from encdl.commands.many_files import (
-    QUIET_S,
-    Failures,
-    counted,
-    exit_code,
-    tell_of,
-)
+from encdl.commands.many_files import QUIET_S, Failures, counted, exit_code, tell_of
 from encdl.files import container
 from encdl.files.folders import Left, Source, gather
 from encdl.keys.planes import WeakPlanesWarning
@@ -72,13 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "functional key, on view Functional",
     )
     add_output(
-        parser,
-        "classifier: CSV file with a row for each FILE (default: print it); segmenter: folder for the masks",
+        parser, "classifier: CSV file with a row for each FILE (default: print it); segmenter: folder for the masks"
     )
     parser.add_argument(
-        "--format",
-        choices=FORMATS,
-        help="of masks: png (default; grey level = class index) or nii (.nii.gz)",
+        "--format", choices=FORMATS, help="of masks: png (default; grey level = class index) or nii (.nii.gz)"
     )
     parser.add_argument(
         "--overlay",
@@ -124,10 +108,7 @@ class _Reading:
     """Goes through the files with a progress bar, tells of each that cannot be read, and counts them."""
 
     def __init__(
-        self,
-        sources: Sequence[Source],
-        predictor: Predictor | FunctionalPredictor,
-        read: Callable[[Path], Answer],
+        self, sources: Sequence[Source], predictor: Predictor | FunctionalPredictor, read: Callable[[Path], Answer]
     ) -> None:
         self.sources, self.predictor, self._answer = sources, predictor, read
         self._failures, self.read = Failures(), 0
@@ -136,9 +117,7 @@ class _Reading:
         from tqdm import tqdm  # noqa: PLC0415
 
         # No bar where nobody watches; `disable=None` asks whether stderr is a terminal.
-        for source in tqdm(
-            self.sources, unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr
-        ):
+        for source in tqdm(self.sources, unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr):
             try:
                 answer = self._answer(source.path)
             except EncdlError as error:

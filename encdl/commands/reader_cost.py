@@ -38,9 +38,7 @@ def run(args: argparse.Namespace) -> int:
     device = usable_device(args.device)
     task = task_of(str(args.config))
     if not isinstance(task, ReadTask):
-        raise UsageError(
-            f"{args.config}: is no recipe of a reader: `encdl fit --recipe` lists recipes (--config)"
-        )
+        raise UsageError(f"{args.config}: is no recipe of a reader: `encdl fit --recipe` lists recipes (--config)")
     record = measure(task, args.config, args.work, output.stem, device, progress)
     output.parent.mkdir(parents=True, exist_ok=True)
     records.write(output, record, args.force)

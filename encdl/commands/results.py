@@ -35,9 +35,5 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{root}: holds no README.md and docs: give --root, the root of EncDL's repository")
     changes = list(update(root, args.check))
     for change in changes:
-        say(
-            str(change)
-            if args.check or change.fault
-            else f"{change.page}:{change.line}: {change.what}: rendered"
-        )
+        say(str(change) if args.check or change.fault else f"{change.page}:{change.line}: {change.what}: rendered")
     return int(bool(changes) if args.check else any(change.fault for change in changes))

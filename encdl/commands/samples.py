@@ -21,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help=f"where they go, into the sub-folders {' and '.join(FOLDERS)}; made if it is not there",
     )
-    parser.add_argument(
-        "--count", type=int, default=8, metavar="N", help="how many images (default: 8, at most 40)"
-    )
+    parser.add_argument("--count", type=int, default=8, metavar="N", help="how many images (default: 8, at most 40)")
     parser.add_argument("--force", action="store_true", help="replace the images if they exist")
 
 

@@ -37,15 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="address to listen at (default: 127.0.0.1, this machine alone); grants travel in clear: for others put "
         "a proxy with TLS in front",
     )
-    parser.add_argument(
-        "--port", type=int, default=8000, metavar="P", help="default: 8000; 0 picks a free one"
-    )
+    parser.add_argument("--port", type=int, default=8000, metavar="P", help="default: 8000; 0 picks a free one")
     parser.add_argument(
         "--max-mb", type=float, default=16.0, metavar="MB", help="longest request in megabytes (default: 16)"
     )
-    parser.add_argument(
-        "--at-once", type=int, default=1, metavar="N", help="requests computed at a time (default: 1)"
-    )
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="requests computed at a time (default: 1)")
     add_reader(parser)
     parser.add_argument(
         "--keyserver",
@@ -64,9 +60,7 @@ def run(args: argparse.Namespace) -> int:
         service = _service(args)
         predictor = service.predictor
         if args.host not in LOCAL:
-            warn(
-                f"listening at {args.host}: requests and answers travel in clear: put a proxy with TLS in front"
-            )
+            warn(f"listening at {args.host}: requests and answers travel in clear: put a proxy with TLS in front")
         log_requests()
         progress(
             f"serving a {'segmenter' if predictor.per_pixel else 'classifier'} of {', '.join(predictor.classes)} at "
@@ -103,9 +97,7 @@ def listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(
-            f"cannot listen at {host} port {port} ({reason}): give another --host or --port"
-        ) from None
+        raise UsageError(f"cannot listen at {host} port {port} ({reason}): give another --host or --port") from None
 
 
 def address_of(bound: socket.socket) -> str:

@@ -50,53 +50,29 @@ def add_cluster(parser: argparse.ArgumentParser, required: bool) -> None:
     """Declare where and how."""
     parser.add_argument("--cluster", choices=("slurm",), required=required, help="what the cluster is run by")
     parser.add_argument("--dry-run", action="store_true", help="print the script; write and submit nothing")
-    parser.add_argument(
-        "--root", type=file_name, default=ROOT, metavar="DIR", help=f"jobs' folders (default: {ROOT})"
-    )
+    parser.add_argument("--root", type=file_name, default=ROOT, metavar="DIR", help=f"jobs' folders (default: {ROOT})")
     ask = parser.add_argument_group("what each training asks for (default: the cluster's defaults)")
-    ask.add_argument(
-        "--time", metavar="T", help="HH:MM:SS, D-HH or minutes; longer trainings go on in the next job"
-    )
+    ask.add_argument("--time", metavar="T", help="HH:MM:SS, D-HH or minutes; longer trainings go on in the next job")
     ask.add_argument("--memory", metavar="M", help="of each node, such as 16G")
     ask.add_argument("--cpus", type=int, default=1, metavar="N", help="cores of each process (default: 1)")
-    ask.add_argument(
-        "--nodes", type=int, default=1, metavar="N", help="nodes that share one training (default: 1)"
-    )
+    ask.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes that share one training (default: 1)")
     ask.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs of each node (default: 0)")
-    ask.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="processes of each node without GPUs"
-    )
+    ask.add_argument("--processes", type=int, default=1, metavar="N", help="processes of each node without GPUs")
     ask.add_argument("--partition", metavar="P")
     ask.add_argument("--account", metavar="A")
     ask.add_argument("--at-once", type=int, default=0, metavar="N", help="trainings of an array at a time")
     ask.add_argument(
-        "--grace",
-        dest="grace_s",
-        type=int,
-        default=120,
-        metavar="S",
-        help="seconds to save in before the time is over",
+        "--grace", dest="grace_s", type=int, default=120, metavar="S", help="seconds to save in before the time is over"
     )
+    ask.add_argument("--resume-every", type=int, default=0, metavar="N", help="save the place every N batches")
     ask.add_argument(
-        "--resume-every", type=int, default=0, metavar="N", help="save the place every N batches"
-    )
-    ask.add_argument(
-        "--sbatch",
-        dest="options",
-        action="append",
-        default=[],
-        metavar="OPTION",
-        help="such as --sbatch=--qos=low",
+        "--sbatch", dest="options", action="append", default=[], metavar="OPTION", help="such as --sbatch=--qos=low"
     )
     around = parser.add_argument_group("what it runs in (default: this Python)")
-    around.add_argument(
-        "--module", action="append", default=[], metavar="M", help="environment module to load"
-    )
+    around.add_argument("--module", action="append", default=[], metavar="M", help="environment module to load")
     around.add_argument("--venv", metavar="DIR", help="virtual environment to activate")
     around.add_argument("--container", metavar="IMAGE", help="image that Apptainer runs `encdl` in")
-    around.add_argument(
-        "--setup", action="append", default=[], metavar="LINE", help="line of shell to run before"
-    )
+    around.add_argument("--setup", action="append", default=[], metavar="LINE", help="line of shell to run before")
     around.add_argument(
         "--env",
         action="append",
@@ -133,9 +109,7 @@ def timed(name: str) -> str:
     return f"{name}-{datetime.now(UTC).astimezone():%Y%m%d-%H%M%S}"
 
 
-def job_of(
-    args: argparse.Namespace, name: str, trials: Sequence[Trial], more: dict[str, str] | None = None
-) -> Job:
+def job_of(args: argparse.Namespace, name: str, trials: Sequence[Trial], more: dict[str, str] | None = None) -> Job:
     """The job that the arguments describe.
 
     Raises:

@@ -35,16 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="a setting of `encdl fit` for every training; may be repeated",
     )  # fmt: skip
-    parser.add_argument(
-        "--grid", action="extend", nargs="+", default=[], metavar="KEY=V1,V2", help="values to try"
-    )
+    parser.add_argument("--grid", action="extend", nargs="+", default=[], metavar="KEY=V1,V2", help="values to try")
     parser.add_argument(
         "--search", action="extend", nargs="+", default=[], metavar="KEY=LOW..HIGH",
         help="a range to search, such as model.init_args.learning_rate=log:1e-4..1e-1; whole numbers stay whole",
     )  # fmt: skip
-    parser.add_argument(
-        "--metric", default="val/loss", metavar="NAME", help="what to look for (default: val/loss)"
-    )
+    parser.add_argument("--metric", default="val/loss", metavar="NAME", help="what to look for (default: val/loss)")
     parser.add_argument("--maximize", action="store_true", help="more of it is better")
     parser.add_argument(
         "--searcher", choices=("grid", "random", "tpe"),
@@ -52,9 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--trials", type=int, metavar="N", help="trainings of a search")
     parser.add_argument("--seed", type=int, default=0, help="of the searcher (default: 0)")
-    parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="trainings at a time, here (default: 1)"
-    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, here (default: 1)")
     parser.add_argument(
         "--name", help="of the sweep; one that was stopped goes on (default: the recipe's, and the time)"
     )
@@ -80,9 +74,7 @@ def run(args: argparse.Namespace) -> int:
     space = parse_space(args.grid, args.search)
     wanted = args.searcher or ("grid" if is_grid(space) else "random" if args.cluster else "tpe")
     if args.cluster and wanted == "tpe":
-        raise UsageError(
-            "--searcher tpe learns from what has ended; on a cluster all start at once: give random"
-        )
+        raise UsageError("--searcher tpe learns from what has ended; on a cluster all start at once: give random")
     if args.dry_run:
         raise UsageError("--dry-run: a sweep's script is that of `encdl submit --grid … --dry-run`")
     if args.cluster and folder.exists():
@@ -110,9 +102,7 @@ def _here(args: argparse.Namespace, name: str, study: Study, space: Space, searc
         return _tell(sweep, study)
 
 
-def _on_cluster(
-    args: argparse.Namespace, name: str, study: Study, space: Space, searcher: str, total: int
-) -> int:
+def _on_cluster(args: argparse.Namespace, name: str, study: Study, space: Space, searcher: str, total: int) -> int:
     """Hand in all points as one array, and a job behind it that sums up."""
     from encdl.cluster import slurm  # noqa: PLC0415
     from encdl.cluster.sweep.run import on_cluster  # noqa: PLC0415
@@ -120,12 +110,8 @@ def _on_cluster(
     slurm.need_slurm()
     group = _group(args, name, searcher, space)
     sweep = _sweep(args, name, searcher, total, group)
-    job, number = on_cluster(
-        sweep, study, space, group, lambda trials, more: job_of(args, name, trials, more)
-    )
-    progress(
-        f"submitted: job {number}, {total} trainings; `encdl jobs --root {args.root}` shows what becomes of them"
-    )
+    job, number = on_cluster(sweep, study, space, group, lambda trials, more: job_of(args, name, trials, more))
+    progress(f"submitted: job {number}, {total} trainings; `encdl jobs --root {args.root}` shows what becomes of them")
     say(str(job.folder))
     return 0
 

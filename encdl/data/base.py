@@ -105,9 +105,7 @@ class ImageDataModule(LightningDataModule, ABC):
         least = {"batch_size": 1, "eval_batch_size": 1, "crop": 0, "repeats": 1, "num_workers": 0, "seed": 0}
         for name, number in least.items():
             if getattr(self, name) < number:
-                raise UsageError(
-                    f"data setting {name} is {getattr(self, name)}: it must be at least {number}"
-                )
+                raise UsageError(f"data setting {name} is {getattr(self, name)}: it must be at least {number}")
         self._datasets: dict[Split, Dataset[Sample]] = {}
         self._training: DrawLoader | None = None
         self._place_to_resume: dict[str, int] = {}
@@ -158,9 +156,7 @@ class ImageDataModule(LightningDataModule, ABC):
                 raise DataError(f"{name} has training images without a mask: segmentation needs one for each")
             known = torch.as_tensor(mask)
             if int(known.max()) >= len(spec.classes):
-                raise DataError(
-                    f"{name} has a mask with class {int(known.max())}, and {len(spec.classes)} classes"
-                )
+                raise DataError(f"{name} has a mask with class {int(known.max())}, and {len(spec.classes)} classes")
             stretched = functional.interpolate(known[None].float(), (spec.height, spec.width))[0]
             counts += stretched == torch.arange(len(spec.classes)).view(-1, 1, 1)
         return counts / len(samples)
@@ -180,11 +176,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the splits that `stage` (fit, validate, test; None for all) needs."""
-        needed: dict[str | None, tuple[Split, ...]] = {
-            "fit": ("train", "val"),
-            "validate": ("val",),
-            "test": ("test",),
-        }
+        needed: dict[str | None, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
         for split in needed.get(stage, ("train", "val", "test")):
             if split not in self._datasets:
                 self._datasets[split] = self._dataset(split)
@@ -230,9 +222,7 @@ class ImageDataModule(LightningDataModule, ABC):
             self._datasets[split] = self._dataset(split)
         return self._datasets[split]
 
-    def _loader(
-        self, kind: type[Loader], dataset: Dataset[Sample], batch_size: int, **settings: Any
-    ) -> Loader:
+    def _loader(self, kind: type[Loader], dataset: Dataset[Sample], batch_size: int, **settings: Any) -> Loader:
         return kind(
             dataset,
             batch_size=batch_size,

@@ -88,7 +88,5 @@ class ClassFolder(ImageFolder):
         if not folders:
             raise DataError(f"{file}: lies in no class's folder: move it into one, or out of {self.root}")
         if split_of(folders[0]):
-            raise DataError(
-                f"{self.root}: has a folder {folders[0]} and none named train: give both, or neither"
-            )
+            raise DataError(f"{self.root}: has a folder {folders[0]} and none named train: give both, or neither")
         return folders[0]

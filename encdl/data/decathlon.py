@@ -105,9 +105,7 @@ class Decathlon(ImageDataModule):
 
             source = DecathlonDataset
             if self.task not in source.resource:
-                raise UsageError(
-                    f"the Decathlon has no {self.task}: give one of {', '.join(source.resource)}"
-                )
+                raise UsageError(f"the Decathlon has no {self.task}: give one of {', '.join(source.resource)}")
             fetch(source.resource[self.task], source.md5[self.task], self.root)
 
     @property
@@ -128,9 +126,7 @@ class Decathlon(ImageDataModule):
             from monai.apps import DecathlonDataset  # noqa: PLC0415
 
             source = DecathlonDataset.resource
-            known = (
-                f"fetch {source[self.task]}" if self.task in source else f"name one of {', '.join(source)}"
-            )
+            known = f"fetch {source[self.task]}" if self.task in source else f"name one of {', '.join(source)}"
             raise DataError(
                 f"{self.root}: no such folder: set data.init_args.download to true (ARGS='--data.init_args.download "
                 f"true' with make), or {known} and unpack it into "
@@ -158,9 +154,7 @@ class Decathlon(ImageDataModule):
         if len(found) < 3:
             raise DataError(f"{self.root}: has {len(found)} volumes with masks: training needs 3 or more")
         shares: dict[Split, float] = {"test": self.test_share, "val": self.val_share}
-        return {
-            split: [found[name] for name in sorted(names)] for split, names in deal(found, shares).items()
-        }
+        return {split: [found[name] for name in sorted(names)] for split, names in deal(found, shares).items()}
 
     def _slices(self, pair: Pair, sparse: bool) -> list[Sample]:
         """The slices of one volume; of those without a label only a share if `sparse`."""
@@ -173,9 +167,7 @@ class Decathlon(ImageDataModule):
         if labels.shape != (1, *image.voxels.shape[1:]) or mask.turned_from != image.turned_from:
             raise DataError(f"{pair[1]}: its shape or axes are not those of {pair[0]}: fetch the task again")
         if not np.isin(labels, range(len(self.classes))).all():
-            raise DataError(
-                f"{pair[1]}: holds labels other than 0 to {len(self.classes) - 1}: fetch the task again"
-            )
+            raise DataError(f"{pair[1]}: holds labels other than 0 to {len(self.classes) - 1}: fetch the task again")
         levels = to_bytes(image.voxels[self.channels], self.window, self.percentiles)
         labels, fit, pixel = labels.astype(np.uint8), FitImage(self.size), image.plane(self.axis)
         return [

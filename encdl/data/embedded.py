@@ -51,9 +51,7 @@ def volume(name: Literal["t1", "grey", "white"] = "t1") -> np.ndarray:
     # Found, not imported: nilearn takes seconds to import, and its data file needs none of its code.
     package = find_spec("nilearn")
     if package is None or not package.submodule_search_locations:
-        raise DataError(
-            "the embedded brain is a file of nilearn, which is not installed here: pip install nilearn"
-        )
+        raise DataError("the embedded brain is a file of nilearn, which is not installed here: pip install nilearn")
     path = Path(package.submodule_search_locations[0], "datasets", "data", FILES[name])
     if not path.is_file():
         raise DataError(f"this version of nilearn has no {path}: pip install 'nilearn>=0.11'")

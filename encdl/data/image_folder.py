@@ -104,9 +104,7 @@ class ImageFolder(ImageDataModule):
             DataError: The folder is missing, has too few images, or a group of them in two splits.
         """
         if not self.root.is_dir():
-            raise DataError(
-                f"{self.root}: no such folder: set data.init_args.folder to your folder of images"
-            )
+            raise DataError(f"{self.root}: no such folder: set data.init_args.folder to your folder of images")
         shares: dict[Split, float] = {"test": self.test_share, "val": self.val_share}
         if not self._given:
             return self._split(images_below(self.root), shares)

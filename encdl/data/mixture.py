@@ -89,9 +89,7 @@ class Mixture(ImageDataModule):
 
     def samples(self, split: Split) -> Sequence[Sample]:
         """The images of all data sets, one after the other, each of its own size."""
-        return [
-            {"image": sample["image"]} for source in self.sources.values() for sample in source.samples(split)
-        ]
+        return [{"image": sample["image"]} for source in self.sources.values() for sample in source.samples(split)]
 
     def raw(self, split: Split) -> Sequence[Sample]:
         """What `samples` gives."""
@@ -176,9 +174,7 @@ class RandomCrops(Dataset[ImageBatch]):
         times = min(MOST_TIMES, self.settings.crop**2 / (size[0] * size[1]))
         count = max(1, int(self.settings.batch_size * times))
         weights = torch.tensor([weight for _, weight in group])
-        shares = torch.multinomial(weights, count, replacement=True, generator=random).bincount(
-            minlength=len(group)
-        )
+        shares = torch.multinomial(weights, count, replacement=True, generator=random).bincount(minlength=len(group))
         crops = [
             crop
             for (stack, _), share in zip(group, shares.tolist(), strict=True)
@@ -186,19 +182,11 @@ class RandomCrops(Dataset[ImageBatch]):
         ]
         return {"image": _turned(torch.cat(crops), random) if self.settings.augment else torch.cat(crops)}
 
-    def _crops(
-        self, stack: Tensor, size: tuple[int, int], count: int, random: torch.Generator
-    ) -> Iterator[Tensor]:
+    def _crops(self, stack: Tensor, size: tuple[int, int], count: int, random: torch.Generator) -> Iterator[Tensor]:
         """`count` crops of a stack in one or two tensors; those made smaller are made so by one factor."""
         scale = 1.0 - (1.0 - self.settings.least_scale) * float(torch.rand((), generator=random))
-        larger = tuple(
-            min(round(side / scale), whole) for side, whole in zip(size, stack.shape[2:], strict=True)
-        )
-        few = (
-            int((torch.rand(count, generator=random) < self.settings.smaller).sum())
-            if self.settings.augment
-            else 0
-        )
+        larger = tuple(min(round(side / scale), whole) for side, whole in zip(size, stack.shape[2:], strict=True))
+        few = int((torch.rand(count, generator=random) < self.settings.smaller).sum()) if self.settings.augment else 0
         if larger == size:
             few = 0
         if count > few:

@@ -111,9 +111,7 @@ class NpzImages(ImageDataModule):
         if NAMED_SPLITS in arrays:
             return self._parts_by_column(arrays)
         return {
-            split: self._part(
-                f"{split}_images", arrays, arrays.get(f"{split}_labels"), arrays.get(f"{split}_masks")
-            )
+            split: self._part(f"{split}_images", arrays, arrays.get(f"{split}_labels"), arrays.get(f"{split}_masks"))
             for split in SPLITS
         }
 
@@ -150,29 +148,19 @@ class NpzImages(ImageDataModule):
         if groups.shape != column.shape or groups.dtype.kind not in "iuU":
             raise self._wrong(f"`{name}` must hold one number or word for each image")
         if group := torn({split: groups[column == number].tolist() for number, split in enumerate(SPLITS)}):
-            raise self._wrong(
-                f"{name} {group} is in two splits: keep each in one, or the figures mean nothing"
-            )
+            raise self._wrong(f"{name} {group} is in two splits: keep each in one, or the figures mean nothing")
 
     def _part(
-        self,
-        name: str,
-        arrays: Mapping[str, np.ndarray],
-        labels: np.ndarray | None,
-        masks: np.ndarray | None,
+        self, name: str, arrays: Mapping[str, np.ndarray], labels: np.ndarray | None, masks: np.ndarray | None
     ) -> Part:
         """One split's arrays, checked against one another."""
         images = self._array(name, arrays)
         flat = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in {1, 3})
         if images.dtype != np.uint8 or not flat or 0 in images.shape[1:]:
-            raise self._wrong(
-                f"`{name}` is {images.dtype} {images.shape}, not uint8 (N, H, W) or (N, H, W, 3)"
-            )
+            raise self._wrong(f"`{name}` is {images.dtype} {images.shape}, not uint8 (N, H, W) or (N, H, W, 3)")
         if labels is not None:
             if labels.size != len(images) or labels.dtype.kind not in "iu" or (labels < 0).any():
-                raise self._wrong(
-                    f"there must be one integer label from 0 for each of the {len(images)} `{name}`"
-                )
+                raise self._wrong(f"there must be one integer label from 0 for each of the {len(images)} `{name}`")
             labels = labels.reshape(-1).astype(np.int64)
         if masks is not None and (masks.shape != images.shape[:3] or masks.dtype != np.uint8):
             raise self._wrong(f"masks must be uint8 {images.shape[:3]} like `{name}`")

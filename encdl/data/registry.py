@@ -54,9 +54,7 @@ def open_data(name: str, data_dir: str | None = None) -> ImageDataModule:
     if public := _public(name, data_dir):
         return public
     if data_dir is not None:
-        raise UsageError(
-            f"--data-dir says where sets such as brain_tumor are: {name or 'no data'} needs none"
-        )
+        raise UsageError(f"--data-dir says where sets such as brain_tumor are: {name or 'no data'} needs none")
     if name in DATA_SETS:
         return _made(name)
     path = Path(name)
@@ -144,11 +142,7 @@ class Images:
 
 
 def images_to_judge(
-    name: str,
-    data_dir: str | None = None,
-    most: int | None = None,
-    split: Split = "test",
-    group: Group = "file",
+    name: str, data_dir: str | None = None, most: int | None = None, split: Split = "test", group: Group = "file"
 ) -> Images:
     """The images of a split; of a folder without classes all images, whatever splits training would make of it.
 

@@ -40,9 +40,7 @@ def split_folders(root: Path) -> dict[Split, Path]:
     for path in sorted(root.iterdir()):
         split = split_of(path.name) if path.is_dir() else None
         if split in found:
-            raise DataError(
-                f"{root}: has {found[split].name} and {path.name} for one split: rename one of them"
-            )
+            raise DataError(f"{root}: has {found[split].name} and {path.name} for one split: rename one of them")
         if split is not None:
             found[split] = path
     return {split: found[split] for split in SPLITS if split in found} if "train" in found else {}

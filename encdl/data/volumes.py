@@ -66,9 +66,7 @@ def flat(voxels: np.ndarray, axis: Axis, index: int) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(np.take(voxels, index, axis=1 + AXES[axis]), axes=(1, 2)))
 
 
-def to_bytes(
-    voxels: np.ndarray, window: tuple[float, float] | None, percentiles: tuple[float, float]
-) -> np.ndarray:
+def to_bytes(voxels: np.ndarray, window: tuple[float, float] | None, percentiles: tuple[float, float]) -> np.ndarray:
     """Stretch each channel of (C, X, Y, Z) to uint8, from `window` or, if there is none, from its own percentiles."""
     result = np.empty(voxels.shape, np.uint8)
     for channel, stretched in zip(voxels, result, strict=True):

@@ -82,9 +82,7 @@ class ChunkCipher:
         process: what follows the network.
     """
 
-    def __init__(
-        self, cipher: CipherLike, device: torch.device, planes: PlaneSpec, process: PostProcess
-    ) -> None:
+    def __init__(self, cipher: CipherLike, device: torch.device, planes: PlaneSpec, process: PostProcess) -> None:
         self.cipher, self._device, self._planes, self._process = cipher, device, planes, process
         self.at_once = PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cpu"])
         """Bytes of chunks that one call should hold."""

@@ -91,9 +91,7 @@ class Settings:
         if self.wrap not in ("none", "aes"):
             raise UsageError(f"wrap {self.wrap!r} is not known: use aes or none")
         if self.wrap == "aes" and (self.readable or self.signer):
-            raise UsageError(
-                "inside --wrap aes nobody without the key sees a reading layer or signature: leave it out"
-            )
+            raise UsageError("inside --wrap aes nobody without the key sees a reading layer or signature: leave it out")
 
 
 @dataclass(frozen=True)
@@ -169,9 +167,7 @@ class Codec:
         check_document(document)
         small = math.prod(document.shape) * document.dtype.itemsize <= HELD_BYTES
         random = settings.nonce == "random"
-        if (
-            not random
-        ):  # it comes from the pixels themselves: two images under one nonce would show each other
+        if not random:  # it comes from the pixels themselves: two images under one nonce would show each other
             document, content = replace(document, content=b""), None
         if kept := small and not (content or document.content):
             document = held(document)
@@ -299,9 +295,7 @@ class Codec:
         shape = (grid.planes, grid.height, grid.width)
         for chunks in _by_slice(reader):
             whole = np.empty(shape, np.uint8)
-            ciphertext, mask = (
-                torch.empty(1, *shape, dtype=torch.uint8, device=self.device) for _ in range(2)
-            )
+            ciphertext, mask = (torch.empty(1, *shape, dtype=torch.uint8, device=self.device) for _ in range(2))
             for chunk in chunks:
                 place = grid.place(chunk.index)
                 rows = slice(place.top, place.top + place.height)
@@ -364,9 +358,7 @@ class Codec:
                 if tiles == 0:
                     current.flags.writeable = False  # it is still read when whoever gets it goes on
                     background.call(check.update, current)
-                    yield current.reshape(slice_shape(grid.shape, grid.layout)).astype(
-                        header.dtype, copy=False
-                    )
+                    yield current.reshape(slice_shape(grid.shape, grid.layout)).astype(header.dtype, copy=False)
         told = reader.metadata.content if reader.metadata else ""
         intact = salvage is None or not salvage.damaged
         if self.cipher.exact and intact and told and told != check.digest().hex():

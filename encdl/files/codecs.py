@@ -59,9 +59,7 @@ def load_cipher(name: str, device: str) -> weights.LoadedCipher:
     except EncdlError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise WeightsError(
-            f"{name}: not a weights file ({type(error).__name__}): give one, or default"
-        ) from None
+        raise WeightsError(f"{name}: not a weights file ({type(error).__name__}): give one, or default") from None
 
 
 @functools.lru_cache(maxsize=4)

@@ -65,9 +65,7 @@ class Decryption:
         tolerant = self._damaged != "refuse" and not self._intact(path)
         with container.opened(path, self._opener, tolerant=tolerant) as reader:
             if tolerant and reader.nothing_left():
-                raise ContainerError(
-                    f"{path}: ends with its header: nothing is left to salvage; get an intact copy"
-                )
+                raise ContainerError(f"{path}: ends with its header: nothing is left to salvage; get an intact copy")
             yield reader
 
     def _intact(self, path: Path) -> bool:
@@ -120,9 +118,7 @@ class Decryption:
                 found = _report(reader, output, "exact" if whole else self._damaged)
                 beside = _beside(output)
                 # The mark first: no restored file may ever lie there without it.
-                atomic.write_bytes(
-                    beside, json.dumps(found, indent=2).encode() + b"\n", force=True, mode=0o600
-                )
+                atomic.write_bytes(beside, json.dumps(found, indent=2).encode() + b"\n", force=True, mode=0o600)
                 try:
                     formats.write(output, document, force=force, suffix=suffix)
                 except BaseException:

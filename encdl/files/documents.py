@@ -7,17 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from encdl.files.container.chunk_grid import (
-    DTYPES,
-    Array,
-    Grid,
-    Planes,
-    as_slice,
-    check_grid,
-    cut,
-    is_layout,
-    itemsize,
-)
+from encdl.files.container.chunk_grid import DTYPES, Array, Grid, Planes, as_slice, check_grid, cut, is_layout, itemsize
 from encdl.files.formats.array_digest import ArrayDigest
 from encdl.files.formats.base import Document, layout_of
 from encdl.utils.errors import ContainerError, ImageFileError
@@ -65,9 +55,7 @@ def content_of(document: Document) -> bytes:
 def check_document(document: Document) -> None:
     """Raise `ImageFileError` for an array that no file holds."""
     if document.dtype.name not in DTYPES:
-        raise ImageFileError(
-            f"array: holds {document.dtype.name} values: convert them to integers or floats first"
-        )
+        raise ImageFileError(f"array: holds {document.dtype.name} values: convert them to integers or floats first")
     if 0 in document.shape:
         raise ImageFileError(f"array: holds no pixels (shape {document.shape}): give 1 or more")
     if not is_layout(document.layout, document.shape):
@@ -85,9 +73,7 @@ def chunks_of(document: Document, grid: Grid, check: Callable[[Array], object]) 
         if part.dtype.newbyteorder("=") != document.dtype.newbyteorder("=") or part.size * grid.slices != int(
             np.prod(document.shape)
         ):
-            raise ImageFileError(
-                f"slice {number + 1} is {part.shape} {part.dtype}: it fits no {document.shape}"
-            )
+            raise ImageFileError(f"slice {number + 1} is {part.shape} {part.dtype}: it fits no {document.shape}")
         check(part)
         whole = as_slice(part, grid)
         for index in range(tiles):

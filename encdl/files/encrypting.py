@@ -66,12 +66,7 @@ class Encryption:
     what = "image file"
 
     def __init__(
-        self,
-        codec: Codec,
-        opener: Opener,
-        settings: Settings,
-        keep: Sequence[Path] = (),
-        carry: bool = False,
+        self, codec: Codec, opener: Opener, settings: Settings, keep: Sequence[Path] = (), carry: bool = False
     ) -> None:
         self.codec, self._opener, self.settings, self._keep = codec, opener, settings, keep
         self.carry = carry
@@ -113,14 +108,8 @@ class Encryption:
             return Done(size, there=True, carried=carried)
         suffix = file_names.kept_suffix(source)
         with report(size) as progress, atomic.writing(output, force=force) as stream:
-            header = self.codec.encrypt(
-                document, self._opener, stream, self.settings, suffix=suffix, progress=progress
-            )
-        what = (
-            "no image, sealed as it is"
-            if carried
-            else f"{file_names.picture(header)}, cipher {header.cipher}"
-        )
+            header = self.codec.encrypt(document, self._opener, stream, self.settings, suffix=suffix, progress=progress)
+        what = "no image, sealed as it is" if carried else f"{file_names.picture(header)}, cipher {header.cipher}"
         return Done(size, told=f"{what}, key {header.key_id}", carried=carried)
 
     def into(self, source: Source, folder: Path, *, force: bool = False, report: Report = silent) -> Done:
@@ -160,9 +149,7 @@ class Encryption:
         signer = settings.signer and settings.signer.public.id
         same = same and signer == (signature and signer_id(signature))
         if not same or wrapped != (settings.wrap == "aes"):
-            raise OutputExistsError(
-                f"{output}: exists already, made with other settings: --force replaces it"
-            )
+            raise OutputExistsError(f"{output}: exists already, made with other settings: --force replaces it")
         suffix, content = file_names.kept_suffix(source), content_of(document).hex()
         if (
             metadata is None

@@ -101,10 +101,7 @@ def to(progress: Progress) -> Report:
 
 
 def gather(
-    paths: Sequence[Path],
-    wanted: Callable[[Path], bool],
-    what: str,
-    left: list[Left] | None = None,
+    paths: Sequence[Path], wanted: Callable[[Path], bool], what: str, left: list[Left] | None = None
 ) -> list[Source]:
     """The files that `paths` name, each once; of folders, those below them that are wanted, sorted by name.
 
@@ -154,9 +151,7 @@ def inside(folder: Path, wanted: Callable[[Path], bool], left: list[Left]) -> It
 
     for where, folders, names in os.walk(folder, onerror=unreadable):
         folders.sort()
-        left += [
-            Left(Path(where, name), "links to folders") for name in folders if Path(where, name).is_symlink()
-        ]
+        left += [Left(Path(where, name), "links to folders") for name in folders if Path(where, name).is_symlink()]
         for name in sorted(names):
             path = Path(where, name)
             if why := _why_not(path, root):

@@ -73,9 +73,7 @@ def check(array: Array, where: str | os.PathLike[str] = "array") -> Array:
             f"{where}: holds {problem}{array.dtype.name} values: convert them to uint8, uint16 or int16 first"
         )
     if array.ndim not in (2, 3):
-        raise ImageFileError(
-            f"{where}: has shape {array.shape}: give (height, width) or (height, width, channels)"
-        )
+        raise ImageFileError(f"{where}: has shape {array.shape}: give (height, width) or (height, width, channels)")
     if array.size == 0:
         raise ImageFileError(f"{where}: holds no pixels (shape {array.shape}): give an image of 1x1 or more")
     check_array(where, array.shape, "HWC"[: array.ndim], array.dtype)

@@ -28,9 +28,7 @@ def nifti_bytes(mask: Bytes) -> bytes:
     """
     import nibabel  # noqa: PLC0415
 
-    affine = np.diag(
-        [-1.0, -1.0, 1.0, 1.0]
-    )  # NIfTI's axes run left to right and back to front, ITK's against them
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's axes run left to right and back to front, ITK's against them
     image = nibabel.Nifti1Image(np.ascontiguousarray(mask.T)[..., None], affine)
     return gzip.compress(image.to_bytes(), mtime=0)
 

@@ -152,9 +152,7 @@ class Resampled:
             top, end = row * grid.height // height, -(-(row + 1) * grid.height // height)
             np.mean(values[top:end], axis=0, dtype=np.float64, out=mean)
         image = torch.from_numpy(rows).permute(2, 0, 1)[None]
-        self._means[self._next] = torch.nn.functional.interpolate(image, (height, width), mode="area")[
-            0
-        ].numpy()
+        self._means[self._next] = torch.nn.functional.interpolate(image, (height, width), mode="area")[0].numpy()
         self._next += 1
 
     def layer(self, keys: ImageKeys) -> ReadingLayer:

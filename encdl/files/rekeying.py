@@ -58,13 +58,7 @@ class Rekeying:
         return file_names.is_encrypted(path)
 
     def write(
-        self,
-        source: Path,
-        output: Path,
-        *,
-        force: bool = False,
-        resume: bool = False,
-        report: Report = silent,
+        self, source: Path, output: Path, *, force: bool = False, resume: bool = False, report: Report = silent
     ) -> Done:
         """Write the new file; it takes its name only once it was found to hold the same.
 
@@ -89,23 +83,13 @@ class Rekeying:
             study_for(header.study, self._new)
             codec = codec_of(header, self._weights, self._device, source)
             signed = any(section.name == SIGNATURE for section in reader.sections)
-            with (
-                report(header.body_bytes) as progress,
-                atomic.writing(output, force=in_place or force) as stream,
-            ):
+            with report(header.body_bytes) as progress, atomic.writing(output, force=in_place or force) as stream:
                 fresh = rekey(codec, reader, self._new, stream, progress)
         told = f"from key {header.key_id} to key {fresh.key_id}"
         note = f"{output}: its signature was of the old file: it has none now" if signed else ""
         return Done(header.body_bytes, note=note, told=told)
 
-    def into(
-        self,
-        source: Source,
-        folder: Path | None,
-        *,
-        force: bool = False,
-        report: Report = silent,
-    ) -> Done:
+    def into(self, source: Source, folder: Path | None, *, force: bool = False, report: Report = silent) -> Done:
         """Write one container of many; resumed if it exists.
 
         Args:
@@ -192,7 +176,5 @@ def rekey(
     except ContainerError:
         same = False
     if not same:
-        raise ContainerError(
-            f"{reader.where}: the new file would not decrypt to the same image: left as it was"
-        )
+        raise ContainerError(f"{reader.where}: the new file would not decrypt to the same image: left as it was")
     return fresh

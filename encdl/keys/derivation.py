@@ -90,14 +90,7 @@ class ImageKeys(Unpicklable):
         return hash(self.nonce)
 
     def _joined(self) -> bytes:
-        secrets = (
-            self.planes,
-            self.permutation,
-            self.diffusion,
-            self.authentication,
-            self.wrap,
-            self.reading,
-        )
+        secrets = (self.planes, self.permutation, self.diffusion, self.authentication, self.wrap, self.reading)
         return b"".join((*secrets, self.nonce))
 
 

@@ -157,9 +157,7 @@ class FunctionalKey:
             )
         words = f"u{function.bits // 8}"
         if self.numbers.shape[1:] != (len(function.weights), *function.grid) or self.numbers.dtype != words:
-            raise WrongKeyError(
-                "this functional key does not fit its reader's map: ask the key server for a new one"
-            )
+            raise WrongKeyError("this functional key does not fit its reader's map: ask the key server for a new one")
         if server is not None:
             self._verify(server)
 
@@ -207,9 +205,7 @@ class FunctionalKey:
             KeyFileError: of another kind, or damaged.
         """
         if len(data) < _PREFIX.size or not data.startswith(MAGIC):
-            raise KeyFileError(
-                "is no functional key: check the path, or make one with 'encdl grant --reader'"
-            )
+            raise KeyFileError("is no functional key: check the path, or make one with 'encdl grant --reader'")
         _, version, length = _PREFIX.unpack_from(data)
         if version != VERSION:
             raise KeyFileError(f"is a functional key of version {version}: update EncDL")
@@ -256,9 +252,7 @@ class FunctionalKey:
 
     def _verify(self, server: PublicKey) -> None:
         if not self.signature:
-            raise WrongKeyError(
-                "this functional key is not signed, and the key server's signature is asked for"
-            )
+            raise WrongKeyError("this functional key is not signed, and the key server's signature is asked for")
         if not server.verifies(self.signature, self._signed_bytes()):
             raise WrongKeyError(
                 f"this functional key was not made by the key server {server.id}, or was changed: do not use it"
@@ -273,9 +267,7 @@ def pixel_noise(keys: ImageKeys, shape: tuple[int, ...], deviation: float) -> np
     """
     info = _NOISE + repr((tuple(shape), float(deviation))).encode()
     seed = HKDFExpand(SHA256(), SECRET_BYTES, info).derive(keys.reading)
-    pairs = (
-        integer_sequence(DEFAULT_MAP, [seed], 2 * math.prod(shape))[0].astype(np.float64) + 0.5
-    ) / 2.0**32
+    pairs = (integer_sequence(DEFAULT_MAP, [seed], 2 * math.prod(shape))[0].astype(np.float64) + 0.5) / 2.0**32
     radius = np.sqrt(-2.0 * np.log(pairs[::2]))  # Box and Muller 1958
     normal = radius * np.cos(2.0 * np.pi * pairs[1::2])
     levels: npt.NDArray[np.int64] = np.rint(normal * deviation).astype(np.int64).reshape(shape)
@@ -297,21 +289,11 @@ def _checked(encoded: bytes) -> dict[str, Any]:
         exact = False
     if not exact or set(values) != {*_FIELDS, "noise", "bits", "shape"}:
         raise _damaged()
-    texts = all(
-        isinstance(values[name], str) and re.fullmatch(form, values[name]) for name, form in _FIELDS.items()
-    )
+    texts = all(isinstance(values[name], str) and re.fullmatch(form, values[name]) for name, form in _FIELDS.items())
     shape, noise = values["shape"], values["noise"]
-    sizes = (
-        isinstance(shape, list) and len(shape) == 4 and all(type(side) is int and side > 0 for side in shape)
-    )
+    sizes = isinstance(shape, list) and len(shape) == 4 and all(type(side) is int and side > 0 for side in shape)
     small = sizes and math.prod(shape) * 4 <= MAX_BYTES
-    if (
-        not texts
-        or not small
-        or values["bits"] not in WORDS
-        or type(noise) is not float
-        or not 0 <= noise <= MAX_NOISE
-    ):
+    if not texts or not small or values["bits"] not in WORDS or type(noise) is not float or not 0 <= noise <= MAX_NOISE:
         raise _damaged()
     return values  # type: ignore[no-any-return]
 

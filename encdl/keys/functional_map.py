@@ -61,9 +61,7 @@ class FunctionalMap:
                 f"{height}x{width}: words have 8, 16 or 32 bits, and windows leave no gaps"
             )
         if self.weights[0].size > MAX_TAPS:
-            raise UsageError(
-                f"a functional map has at most {MAX_TAPS} weights for a number: use a smaller kernel"
-            )
+            raise UsageError(f"a functional map has at most {MAX_TAPS} weights for a number: use a smaller kernel")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -107,16 +105,11 @@ class FunctionalMap:
             )
         rows, columns = self.grid
         below, right = (
-            (count - 1) * self.stride + kernel - side
-            for count, side in zip(self.grid, self.size, strict=True)
+            (count - 1) * self.stride + kernel - side for count, side in zip(self.grid, self.size, strict=True)
         )
         padded = np.pad(words.astype(np.float64), ((0, 0), (0, 0), (0, max(0, below)), (0, max(0, right))))
-        windows = sliding_window_view(padded, (kernel, kernel), axis=(2, 3))[
-            :, :, :: self.stride, :: self.stride
-        ]
-        taps = (
-            windows[:, :, :rows, :columns].transpose(0, 2, 3, 1, 4, 5).reshape(len(words), rows * columns, -1)
-        )
+        windows = sliding_window_view(padded, (kernel, kernel), axis=(2, 3))[:, :, :: self.stride, :: self.stride]
+        taps = windows[:, :, :rows, :columns].transpose(0, 2, 3, 1, 4, 5).reshape(len(words), rows * columns, -1)
         # Sums below 2^53 are exact in float64, in whatever order they are taken.
         sums = (taps @ self.weights.reshape(outputs, -1).T.astype(np.float64)).astype(np.int64)
         residues = (sums & ((1 << self.bits) - 1)).astype(f"u{self.bits // 8}")

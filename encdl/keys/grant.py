@@ -46,26 +46,16 @@ class Grant(Unpicklable):
         study = derivation.check_study(study)
         nonce = None if nonce is None else derivation.check_nonce(nonce)
         if scope == "study" and not study:
-            raise UsageError(
-                "files without a study cannot be granted together: name a study, or grant one file"
-            )
+            raise UsageError("files without a study cannot be granted together: name a study, or grant one file")
         if len(secret) != derivation.SECRET_BYTES:
             raise UsageError(f"a grant's secret has {derivation.SECRET_BYTES} bytes")
-        self._terms = Terms(
-            scope, study, nonce, key_id, None if expires is None else grant_claims.in_utc(expires)
-        )
+        self._terms = Terms(scope, study, nonce, key_id, None if expires is None else grant_claims.in_utc(expires))
         self._secret = bytes(secret)
         self._mark = bytes(mark)
 
     @classmethod
     def issue(
-        cls,
-        issuer: bytes,
-        study: str,
-        nonce: bytes | None,
-        key_id: str,
-        secret: bytes,
-        expires: datetime | None,
+        cls, issuer: bytes, study: str, nonce: bytes | None, key_id: str, secret: bytes, expires: datetime | None
     ) -> Grant:
         """A grant with its issuer's mark; `Key` and a study's grant have methods that say what for.
 
@@ -149,9 +139,7 @@ class Grant(Unpicklable):
         """
         self._check_study(study)
         if self.scope == "file":
-            raise WrongKeyError(
-                "a grant for one file cannot encrypt others: use the key or a grant for a study"
-            )
+            raise WrongKeyError("a grant for one file cannot encrypt others: use the key or a grant for a study")
         return derivation.nonce_secret(self._secret)
 
     def grant_file(self, nonce: bytes, study: str | None = None, expires: datetime | None = None) -> Grant:
@@ -168,9 +156,7 @@ class Grant(Unpicklable):
         """
         self._check_study(self.study if study is None else study)
         if self.scope == "file":
-            raise WrongKeyError(
-                "a grant for one file cannot grant others: use the key or a grant for a study"
-            )
+            raise WrongKeyError("a grant for one file cannot grant others: use the key or a grant for a study")
         nonce = derivation.check_nonce(nonce)
         end = self.expires if expires is None else grant_claims.in_utc(expires)
         if self.expires is not None and end is not None and end > self.expires:
@@ -182,17 +168,11 @@ class Grant(Unpicklable):
 
     def has_issued(self, grant: Grant) -> bool:
         """As `Key.has_issued`, of grants for one file of this grant's study."""
-        if (
-            self.scope == "file"
-            or grant.nonce is None
-            or (grant.key_id, grant.study) != (self.key_id, self.study)
-        ):
+        if self.scope == "file" or grant.nonce is None or (grant.key_id, grant.study) != (self.key_id, self.study):
             return False
         return grant.is_issued_by(self._secret, derivation.image_secret(self._secret, grant.nonce))
 
-    def save(
-        self, path: str | os.PathLike[str], force: bool = False, passphrase: Passphrase | None = None
-    ) -> None:
+    def save(self, path: str | os.PathLike[str], force: bool = False, passphrase: Passphrase | None = None) -> None:
         """Write the grant to a file that only its owner can read.
 
         Args:
@@ -304,9 +284,7 @@ def study_for(study: str | None, opener: object) -> str:
     if opener.scope != "study":
         raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
     if study is not None and study != opener.study:
-        raise UsageError(
-            f"the grant is for study {opener.study!r}, not {study!r}: use the key, or that study"
-        )
+        raise UsageError(f"the grant is for study {opener.study!r}, not {study!r}: use the key, or that study")
     return opener.study
 
 

@@ -70,15 +70,11 @@ def in_utc(time: datetime) -> datetime:
         UsageError: it has no time zone, or lies outside the years 1 to 9999 in UTC.
     """
     if time.tzinfo is None:
-        raise UsageError(
-            "a grant's end needs a time zone: give a datetime with one, for example datetime.UTC"
-        )
+        raise UsageError("a grant's end needs a time zone: give a datetime with one, for example datetime.UTC")
     try:
         return time.astimezone(UTC).replace(microsecond=0)
     except OverflowError:
-        raise UsageError(
-            f"a grant cannot end on {time:%Y-%m-%d}: give a date between year 1 and 9999"
-        ) from None
+        raise UsageError(f"a grant cannot end on {time:%Y-%m-%d}: give a date between year 1 and 9999") from None
 
 
 def to_json(values: dict[str, str | None]) -> bytes:

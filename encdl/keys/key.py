@@ -14,16 +14,7 @@ from encdl.keys.grant import Grant
 from encdl.keys.passphrases import Asked, Passphrase
 from encdl.utils.errors import UsageError, WrongKeyError
 
-__all__ = [
-    "Grant",
-    "ImageKeys",
-    "Key",
-    "Opener",
-    "load_opener",
-    "parse_opener",
-    "random_nonce",
-    "synthetic_nonce",
-]
+__all__ = ["Grant", "ImageKeys", "Key", "Opener", "load_opener", "parse_opener", "random_nonce", "synthetic_nonce"]
 
 
 class Opener(Protocol):
@@ -53,9 +44,7 @@ class Key(Unpicklable):
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) != derivation.SECRET_BYTES:
-            raise UsageError(
-                f"a key has {derivation.SECRET_BYTES} bytes, this one {len(secret)}: use Key.generate()"
-            )
+            raise UsageError(f"a key has {derivation.SECRET_BYTES} bytes, this one {len(secret)}: use Key.generate()")
         self._secret = bytes(secret)
 
     @classmethod
@@ -77,9 +66,7 @@ class Key(Unpicklable):
         line = passphrases.unlock(path, secret_files.read(path), passphrase)
         return cls(secret_files.parse(path, line, (secret_files.KEY_PREFIX,))[1])
 
-    def save(
-        self, path: str | os.PathLike[str], force: bool = False, passphrase: Passphrase | None = None
-    ) -> None:
+    def save(self, path: str | os.PathLike[str], force: bool = False, passphrase: Passphrase | None = None) -> None:
         """Write the key to a file that only its owner can read.
 
         Args:
@@ -228,9 +215,7 @@ def keys_for(where: object, done: str, opener: Opener, key_id: str, nonce: bytes
         WrongKeyError: Another key, or a grant for something else.
     """
     if opener.key_id != key_id:
-        raise WrongKeyError(
-            f"{where}: was {done} with key {key_id}, yours is {opener.key_id}: give the right key"
-        )
+        raise WrongKeyError(f"{where}: was {done} with key {key_id}, yours is {opener.key_id}: give the right key")
     try:
         return opener.image_keys(nonce, study)
     except WrongKeyError as error:

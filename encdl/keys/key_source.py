@@ -122,9 +122,7 @@ def _line_of(descriptor: int) -> str:
         return line.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except (OSError, ValueError) as error:  # ValueError: a negative number, or no UTF-8
         reason = getattr(error, "strerror", None) or "not a line of UTF-8"
-        raise UsageError(
-            f"file descriptor {descriptor}: no passphrase can be read from it ({reason})"
-        ) from None
+        raise UsageError(f"file descriptor {descriptor}: no passphrase can be read from it ({reason})") from None
 
 
 def _asked(prompt: str) -> Passphrase:

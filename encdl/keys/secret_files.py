@@ -88,9 +88,7 @@ def read(path: str | os.PathLike[str]) -> str:
         with target.open("rb") as file:
             return only_line(target, file.read(_MAX_BYTES + 1))
     except FileNotFoundError:
-        raise KeyFileError(
-            f"no key file {target}: check the path, or make a key with 'encdl keygen'"
-        ) from None
+        raise KeyFileError(f"no key file {target}: check the path, or make a key with 'encdl keygen'") from None
     except (OSError, ValueError) as error:
         raise KeyFileError(f"cannot read {target}: {_reason(error)}") from None
 

@@ -111,9 +111,7 @@ def check_map(name: str) -> None:
     """Raise `UsageError` unless `name` is one of `MAPS`."""
     if name not in MAPS:
         chaotic = ", ".join(unit_map.name for unit_map in _UNIT_MAPS)
-        raise UsageError(
-            f"unknown map {name!r}: choose chacha20, or one of {chaotic}, with +chacha20 or alone"
-        )
+        raise UsageError(f"unknown map {name!r}: choose chacha20, or one of {chaotic}, with +chacha20 or alone")
 
 
 def byte_sequence(name: str, seeds: Sequence[bytes], count: int) -> Bytes:

@@ -91,9 +91,7 @@ class SigningKey(Unpicklable):
         line = passphrases.unlock(path, secret_files.read(path), passphrase)
         return cls(secret_files.parse(path, line, (secret_files.SIGNING_PREFIX,))[1])
 
-    def save(
-        self, path: str | os.PathLike[str], force: bool = False, passphrase: Passphrase | None = None
-    ) -> None:
+    def save(self, path: str | os.PathLike[str], force: bool = False, passphrase: Passphrase | None = None) -> None:
         """Write the key to a file that only its owner can read; arguments and errors as `Key.save`."""
         line = secret_files.make_line([secret_files.SIGNING_PREFIX], self._secret)
         if passphrase is not None:

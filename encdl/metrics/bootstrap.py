@@ -45,11 +45,7 @@ def interval(
         ValueError: There are no values, or not as many groups.
     """
     figures = np.asarray(values, dtype=np.float64)
-    names = (
-        np.arange(len(figures))
-        if groups is None
-        else np.unique([str(g) for g in groups], return_inverse=True)[1]
-    )
+    names = np.arange(len(figures)) if groups is None else np.unique([str(g) for g in groups], return_inverse=True)[1]
     if figures.ndim != 1 or len(figures) == 0 or len(names) != len(figures):
         raise ValueError(f"expected values and as many groups, got {figures.shape} and {len(names)}")
     sums, counts = np.bincount(names, figures), np.bincount(names)

@@ -72,9 +72,7 @@ def block_pixels_for(shape: tuple[int, int, int], blocks: int = 30, most: int = 
     raise ValueError(f"{channels} x {height} x {width} pixels hold no {blocks} blocks")
 
 
-def local_entropy_interval(
-    blocks: int = 30, block_pixels: int = 1936, alpha: float = 0.05
-) -> tuple[float, float]:
+def local_entropy_interval(blocks: int = 30, block_pixels: int = 1936, alpha: float = 0.05) -> tuple[float, float]:
     """The interval of `local_entropy_bits` of uniform noise at probability 1 - alpha; bits, (low, high)."""
     mean, deviation = noise_entropy(block_pixels)
     margin = _two_sided(alpha) * deviation / math.sqrt(blocks)

@@ -29,9 +29,7 @@ def co_occurrence(images: Tensor, levels: int = 8) -> Tensor:
     check_images(images)
     height, width = images.shape[2:]
     if not 2 <= levels <= LEVELS or min(height, width) < 2:
-        raise ValueError(
-            f"expected 2 to 256 levels and at least 2 x 2 pixels, got {levels} and {height} x {width}"
-        )
+        raise ValueError(f"expected 2 to 256 levels and at least 2 x 2 pixels, got {levels} and {height} x {width}")
     coarse = images.long() * levels // LEVELS
     batch = torch.arange(len(images), device=images.device).view(-1, 1) * levels * levels
     matrices = []

@@ -142,9 +142,7 @@ def cumulative_sums(bits: Bits) -> tuple[Values, Values]:
     """Section 2.13: how far the random walk of the bits goes from its start, forward and backward."""
     _check(bits)
     steps = 2 * bits.astype(np.int32) - 1
-    return tuple(
-        _walk(np.abs(np.cumsum(way, axis=1)).max(1), bits.shape[1]) for way in (steps, steps[:, ::-1])
-    )  # type: ignore[return-value]
+    return tuple(_walk(np.abs(np.cumsum(way, axis=1)).max(1), bits.shape[1]) for way in (steps, steps[:, ::-1]))  # type: ignore[return-value]
 
 
 def all_tests(bits: Bits) -> dict[str, Values]:

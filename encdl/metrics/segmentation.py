@@ -64,9 +64,7 @@ class VolumeDice(Metric):
         return dice.nanmean() if self.average == "macro" else dice
 
 
-def hausdorff_95(
-    prediction: Tensor, truth: Tensor, classes: int, spacing: tuple[float, float] = (1.0, 1.0)
-) -> Tensor:
+def hausdorff_95(prediction: Tensor, truth: Tensor, classes: int, spacing: tuple[float, float] = (1.0, 1.0)) -> Tensor:
     """The 95th percentile of the distances between the outlines of truth and prediction, image by image.
 
     Args:
@@ -92,9 +90,7 @@ def hausdorff_95(
         with warnings.catch_warnings():
             # MONAI 1.6 about an argument of its own.
             warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
-            measured = compute_hausdorff_distance(
-                *pairs, include_background=True, percentile=95, spacing=list(spacing)
-            )
+            measured = compute_hausdorff_distance(*pairs, include_background=True, percentile=95, spacing=list(spacing))
         distances[both] = measured.flatten().float()
     return distances
 

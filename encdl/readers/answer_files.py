@@ -21,11 +21,7 @@ OVERLAY = ".overlay.png"
 def table(classes: Sequence[str], answers: Iterable[tuple[Source, Answer]]) -> str:
     """A classifier's answers as CSV with a row a file; "" if there are none."""
     rows = [
-        [
-            str(source.path),
-            classes[int(answer.best)],
-            *(f"{value:.6f}" for value in answer.probabilities),
-        ]
+        [str(source.path), classes[int(answer.best)], *(f"{value:.6f}" for value in answer.probabilities)]
         for source, answer in answers
     ]
     stream = io.StringIO()
@@ -76,9 +72,7 @@ class MaskFolder:
                 )
             for target in (mask, *more):
                 if target.resolve() in read:
-                    raise UsageError(
-                        f"{target}: the mask would replace a file that is read: give another folder"
-                    )
+                    raise UsageError(f"{target}: the mask would replace a file that is read: give another folder")
                 if target.parent.is_dir():
                     atomic.check_output(target, self.force)
 

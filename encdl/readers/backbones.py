@@ -91,12 +91,7 @@ class MonaiNet(Backbone):
     """
 
     def __init__(
-        self,
-        channels: int,
-        classes: int,
-        network: str,
-        arguments: Mapping[str, Any] | None = None,
-        multiple: int = 32,
+        self, channels: int, classes: int, network: str, arguments: Mapping[str, Any] | None = None, multiple: int = 32
     ) -> None:
         super().__init__()
         self.network, self.arguments, self.multiple = network, dict(arguments or {}), multiple
@@ -138,9 +133,7 @@ def _made(network: str, channels: int, classes: int, arguments: Mapping[str, Any
         raise UsageError(f"{network!r}: no class of monai.networks.nets for images and classes of any number")
     if clash := given.keys() & arguments.keys():
         names = ", ".join(sorted(clash))
-        raise UsageError(
-            f"{network}: leave out {names}: the data set says it, and weights are not downloaded"
-        )
+        raise UsageError(f"{network}: leave out {names}: the data set says it, and weights are not downloaded")
     try:
         made: nn.Module = kind(**given, **arguments)
     except Exception as error:  # whatever a network of MONAI says of its arguments

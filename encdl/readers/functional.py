@@ -155,12 +155,7 @@ class FunctionalStem(Stem):
         kernel, expand = kernel or max(size), expand or stride
         inputs = outputs * (2 if form == "ciphertext" else 1)
         super().__init__(channels, inputs if expand == 1 else width, width)
-        self.size, self.form, self.expand, self.adversary = (
-            (int(size[0]), int(size[1])),
-            form,
-            expand,
-            adversary,
-        )
+        self.size, self.form, self.expand, self.adversary = ((int(size[0]), int(size[1])), form, expand, adversary)
         self.map = IntegerMap(channels, self.size, outputs, kernel, stride, FORM_BITS[form])
         self.map.frozen()  # refuses what no map can be
         self.scale = nn.BatchNorm2d(inputs, affine=False)

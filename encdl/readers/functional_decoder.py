@@ -48,9 +48,7 @@ class FeatureDecoder(nn.Module):
         """float32 (B, inputs, rows, columns) to an image of levels -1/2 to 1/2, (B, C, H, W)."""
         height, width = self.size
         back = self.back(self.norm(numbers))
-        below, right = (
-            -(-side // SHRINK) * SHRINK - own for side, own in zip(self.size, back.shape[2:], strict=True)
-        )
+        below, right = (-(-side // SHRINK) * SHRINK - own for side, own in zip(self.size, back.shape[2:], strict=True))
         back = F.pad(back, (0, right, 0, below))
         hidden = self.first(F.pixel_unshuffle(back, SHRINK))
         for block in self.blocks:

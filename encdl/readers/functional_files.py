@@ -129,9 +129,7 @@ class FunctionalPredictor:
         WeightsError: The reader takes no functional keys.
     """
 
-    def __init__(
-        self, loaded: LoadedReader, server: PublicKey | None = None, owner: PublicKey | None = None
-    ) -> None:
+    def __init__(self, loaded: LoadedReader, server: PublicKey | None = None, owner: PublicKey | None = None) -> None:
         self.stem = functional_stem(loaded)
         self.function = self.stem.map.frozen()
         self.reader, self.classes, self.server, self.owner = loaded.reader, loaded.classes, server, owner
@@ -154,9 +152,7 @@ class FunctionalPredictor:
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from None
 
-    def read(
-        self, path: str | os.PathLike[str], key: FunctionalKey | Callable[[bytes], FunctionalKey]
-    ) -> Answer:
+    def read(self, path: str | os.PathLike[str], key: FunctionalKey | Callable[[bytes], FunctionalKey]) -> Answer:
         """Read one file.
 
         Args:
@@ -215,6 +211,4 @@ def _layer(reader: PublicReader, function: FunctionalMap) -> ReadingLayer:
 
 
 def _several(where: object, slices: int) -> UsageError:
-    return UsageError(
-        f"{where}: holds {slices} slices, and readers take one image a file: encrypt each slice"
-    )
+    return UsageError(f"{where}: holds {slices} slices, and readers take one image a file: encrypt each slice")

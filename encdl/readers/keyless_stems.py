@@ -28,9 +28,7 @@ def harmonics_of(levels: Tensor, count: int) -> Tensor:
     for _ in range(count - 1):  # the sum of two angles is cheaper than a cosine
         last_cosine, last_sine = pairs[-1].unbind(2)
         pairs.append(
-            torch.stack(
-                [last_cosine * cosine - last_sine * sine, last_sine * cosine + last_cosine * sine], dim=2
-            )
+            torch.stack([last_cosine * cosine - last_sine * sine, last_sine * cosine + last_cosine * sine], dim=2)
         )
     return torch.stack(pairs, dim=2).flatten(1, 3)
 
@@ -103,10 +101,7 @@ class PositionalStem(KeylessStem):
                 self.mean += share * (points.mean(0) - self.mean)
         cosine, sine = points[:, ::2], points[:, 1::2]
         mean_cosine, mean_sine = self.mean[::2], self.mean[1::2]
-        turned = [
-            cosine * mean_cosine + sine * mean_sine,
-            sine * mean_cosine - cosine * mean_sine,
-        ]
+        turned = [cosine * mean_cosine + sine * mean_sine, sine * mean_cosine - cosine * mean_sine]
         result: Tensor = self.convolution(torch.cat(turned, dim=1))
         return result
 

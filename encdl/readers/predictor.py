@@ -208,9 +208,7 @@ def _reader_in(path: Path, device: str) -> LoadedReader:
         ) from None
 
 
-def _for_ciphertext(
-    loaded: LoadedReader, trained_on: weights.LoadedCipher, cipher: weights.LoadedCipher
-) -> Reader:
+def _for_ciphertext(loaded: LoadedReader, trained_on: weights.LoadedCipher, cipher: weights.LoadedCipher) -> Reader:
     """The reader of this cipher's ciphertext that the checkpoint's weights make."""
     stem = loaded.reader.stem
     plain = isinstance(stem, PlainStem) and loaded.view == "Plaintext"

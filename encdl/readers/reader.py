@@ -139,9 +139,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
         weights_id, view = str(origin["weights_id"]), str(origin["view"])
         prefix = "reader."
         state = {
-            name.removeprefix(prefix): value
-            for name, value in content["state_dict"].items()
-            if name.startswith(prefix)
+            name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
         }
         if not torch_files.fits(lambda: create(origin["reader"], len(classes)), state, path):
             raise ValueError("the state is another network's")

@@ -38,9 +38,7 @@ def read_windows(
     if not reader.backbone.per_pixel:
         raise UsageError(f"{reader.backbone.title} gives no logits for each pixel: read images whole")
     if min(window) < 1 or not 0 <= overlap < 1:
-        raise UsageError(
-            f"a window needs a positive size and an overlap in [0, 1), not {window} and {overlap}"
-        )
+        raise UsageError(f"a window needs a positive size and an overlap in [0, 1), not {window} and {overlap}")
     size = image.shape[2:]
     if size[0] <= window[0] and size[1] <= window[1]:
         whole: Tensor = reader(image, mask)

@@ -42,9 +42,7 @@ class Stem(nn.Module, ABC):
     def __init__(self, channels: int, inputs: int, width: int) -> None:
         super().__init__()
         if min(channels, width) < 1:
-            raise UsageError(
-                f"a stem needs one channel and one feature or more, not {channels} and width {width}"
-            )
+            raise UsageError(f"a stem needs one channel and one feature or more, not {channels} and width {width}")
         self.channels, self.width = channels, width
         self.convolution = nn.Conv2d(inputs, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
@@ -68,13 +66,9 @@ class Stem(nn.Module, ABC):
             UsageError: The channels do not fit, or a mask is missing or unexpected.
         """
         if image.ndim != 4 or image.shape[1] != self.channels:
-            raise UsageError(
-                f"this stem was made for images (B, {self.channels}, H, W), got {tuple(image.shape)}"
-            )
+            raise UsageError(f"this stem was made for images (B, {self.channels}, H, W), got {tuple(image.shape)}")
         if self.keyed and (mask is None or mask.shape != image.shape):
-            raise UsageError(
-                "a keyed stem needs the mask of each pixel: give `cipher.field(ciphertext, key_planes)`"
-            )
+            raise UsageError("a keyed stem needs the mask of each pixel: give `cipher.field(ciphertext, key_planes)`")
         if not self.keyed and mask is not None:
             raise UsageError(f"{type(self).__name__} takes no mask: only a keyed stem does")
         return F.relu(self.norm(self.convolved(image, mask)))

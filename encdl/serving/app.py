@@ -42,9 +42,7 @@ class Lingering(JSONResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
-        await send(
-            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers},
-        )
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         length = 0
         with contextlib.suppress(TimeoutError):
@@ -73,9 +71,7 @@ def make_app(service: Service, max_body_bytes: int, at_once: int = 1) -> Starlet
             return {"predictions": service.answer(records)}
 
     async def invocations(request: Request) -> Response:
-        return await answered(
-            request, "application/json", max_body_bytes, lambda body: JSONResponse(answer(body))
-        )
+        return await answered(request, "application/json", max_body_bytes, lambda body: JSONResponse(answer(body)))
 
     return Starlette(routes=[Route("/invocations", invocations, methods=["POST"]), *alive()])
 
@@ -124,9 +120,7 @@ async def answered(
 def serve(app: Starlette, host: str, sockets: list[object], **tls: Any) -> None:
     """Answer requests on bound sockets until a signal ends the process; `tls` are settings of `uvicorn.Config`."""
     # No access log: it writes addresses in full, and someone may have put a grant into one.
-    config = uvicorn.Config(
-        app, host=host, access_log=False, log_level="warning", limit_concurrency=MAX_WAITING, **tls
-    )
+    config = uvicorn.Config(app, host=host, access_log=False, log_level="warning", limit_concurrency=MAX_WAITING, **tls)
     uvicorn.Server(config).run(sockets=sockets)  # type: ignore[arg-type]
 
 
@@ -134,9 +128,7 @@ def _refusal(error: RefusedError) -> Response:
     content = {"error": str(error)}
     if error.status == 413:
         return Lingering(content, error.status, headers={"Connection": "close"})
-    return JSONResponse(
-        content, error.status, headers={"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-    )
+    return JSONResponse(content, error.status, headers={"WWW-Authenticate": "Bearer"} if error.status == 401 else None)
 
 
 def _check_type(request: Request, wanted: str) -> None:

@@ -29,18 +29,14 @@ class KeyServerClient:
         UsageError: The address is none, would send the token in clear, or a certificate cannot be read.
     """
 
-    def __init__(
-        self, url: str, token: str, *, authority: Path | None = None, certificate: Path | None = None
-    ) -> None:
+    def __init__(self, url: str, token: str, *, authority: Path | None = None, certificate: Path | None = None) -> None:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port
         except ValueError:
             host, port = "", None
         if not host or parts.scheme not in {"http", "https"} or parts.path.strip("/") or parts.query:
-            raise UsageError(
-                f"--keyserver {url}: give https://HOST:PORT, or http://127.0.0.1:PORT on this machine"
-            )
+            raise UsageError(f"--keyserver {url}: give https://HOST:PORT, or http://127.0.0.1:PORT on this machine")
         if parts.scheme == "http" and host not in LOCAL:
             raise UsageError(f"--keyserver {url}: the token would travel in clear: use https://")
         self.url, self._token, self._host, self._port = url, token, host, port

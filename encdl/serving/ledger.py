@@ -79,9 +79,7 @@ class Ledger:
         """
         count, digest = 0, FIRST
         with self._turn:
-            for number, line, stated in self._base.execute(
-                "SELECT number, line, digest FROM log ORDER BY number"
-            ):
+            for number, line, stated in self._base.execute("SELECT number, line, digest FROM log ORDER BY number"):
                 count, digest = count + 1, _chained(digest, line)
                 if number != count or digest != stated:
                     raise UsageError(
@@ -89,9 +87,7 @@ class Ledger:
                     )
         return count, digest
 
-    def charge(
-        self, nonce: str, reader: str, bits: int, noise: float, budget: int, event: Mapping[str, object]
-    ) -> int:
+    def charge(self, nonce: str, reader: str, bits: int, noise: float, budget: int, event: Mapping[str, object]) -> int:
         """Enter a functional key and its line; on the disk when this returns.
 
         Args:
@@ -109,9 +105,7 @@ class Ledger:
             BudgetError: The budget does not suffice, or the file was read with other noise; nothing is entered.
         """
         with self._transaction():
-            given = self._base.execute(
-                "SELECT reader, bits, noise FROM spent WHERE nonce = ?", (nonce,)
-            ).fetchall()
+            given = self._base.execute("SELECT reader, bits, noise FROM spent WHERE nonce = ?", (nonce,)).fetchall()
             if other := [each[2] for each in given if each[2] != noise]:
                 raise BudgetError(
                     f"functional keys of this file were given with noise of {other[0]:g} levels, and the policy says "

@@ -54,9 +54,7 @@ def checkpoint_of(model_uri: str) -> Path:
         folder = Path(mlflow.artifacts.download_artifacts(model_uri))
     except (mlflow.exceptions.MlflowException, OSError) as error:
         said = " ".join(str(error).split())
-        raise WeightsError(
-            f"{model_uri}: cannot be fetched from {mlflow.get_tracking_uri()}: {said}"
-        ) from None
+        raise WeightsError(f"{model_uri}: cannot be fetched from {mlflow.get_tracking_uri()}: {said}") from None
     found = sorted(folder.rglob(FILE))
     if not found:
         raise WeightsError(f"{model_uri}: is no reader that EncDL logged: it holds no {FILE}")

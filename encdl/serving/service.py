@@ -71,9 +71,7 @@ def parse(body: bytes) -> list[Mapping[str, Any]]:
         content = json.loads(body)
     except (ValueError, RecursionError):
         raise RefusedError('the body is not JSON: send {"dataframe_records": [...]}') from None
-    form, given = (
-        next(iter(content.items())) if isinstance(content, dict) and len(content) == 1 else ("", None)
-    )
+    form, given = next(iter(content.items())) if isinstance(content, dict) and len(content) == 1 else ("", None)
     if form == "dataframe_split":
         given = _rows(given)
     elif form not in {"dataframe_records", "inputs"}:
@@ -152,9 +150,7 @@ class KeylessService(Service):
 
     fields: ClassVar[tuple[str, ...]] = (CONTAINER,)
 
-    def __init__(
-        self, predictor: FunctionalPredictor, key_of: Callable[[Path, bytes, str], FunctionalKey]
-    ) -> None:
+    def __init__(self, predictor: FunctionalPredictor, key_of: Callable[[Path, bytes, str], FunctionalKey]) -> None:
         super().__init__(predictor)
         self._keyless, self._key_of = predictor, key_of
 
@@ -168,9 +164,7 @@ def _rows(split: Any) -> list[Any]:
     """The records of MLflow's `dataframe_split`."""
     columns, data = (split.get("columns"), split.get("data")) if isinstance(split, dict) else (None, None)
     rows = data if isinstance(data, list) else []
-    if not isinstance(columns, list) or not all(
-        isinstance(row, list) and len(row) == len(columns) for row in rows
-    ):
+    if not isinstance(columns, list) or not all(isinstance(row, list) and len(row) == len(columns) for row in rows):
         raise RefusedError("dataframe_split must have columns, and data with a value for each of them")
     return [dict(zip(map(str, columns), row, strict=True)) for row in rows]
 

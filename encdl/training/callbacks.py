@@ -175,9 +175,7 @@ class TellHowToGoOn(Callback):
             again = shlex.join(["encdl", *self.words, "--ckpt_path", last])
             rank_zero_info(f"stopped; last checkpoint: {last}\nto go on: {again}")
         else:
-            rank_zero_info(
-                "stopped before the first checkpoint; with --resume FOLDER a run can be stopped at any time"
-            )
+            rank_zero_info("stopped before the first checkpoint; with --resume FOLDER a run can be stopped at any time")
 
 
 class ProgressLines(Callback):
@@ -270,9 +268,7 @@ def _results(metrics: Mapping[str, Tensor]) -> list[tuple[str, str]]:
     """The table's rows of those metrics that a task logged."""
     rows = []
     for known, (label, form) in LABELS.items():
-        for name in [
-            name for name in metrics if name == known or (known.endswith("/") and name.startswith(known))
-        ]:
+        for name in [name for name in metrics if name == known or (known.endswith("/") and name.startswith(known))]:
             detail = name.removeprefix(known).replace("_", " ").replace("pct", " %")
             rows.append((label.format(detail), form.format(float(metrics[name]))))
     return rows

@@ -103,9 +103,7 @@ class RecordConfig(SaveConfigCallback):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(text)
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let the checkpoint say how it came about: the settings, and where they were read from."""
         files = [Path(str(path)).name for path in self.config.get("config") or []]
         checkpoint[SETTINGS_KEY] = {"files": files, "settings": self._settings()}
@@ -423,9 +421,7 @@ def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:
         raise UsageError("--ckpt_path: it holds more than plain values and tensors: it is not read") from None
     except Exception as error:
         known = mistakes.known_cause(error)
-        if known is None and (
-            isinstance(error, MisconfigurationException) or mistakes.raised_by_lightning(error)
-        ):
+        if known is None and (isinstance(error, MisconfigurationException) or mistakes.raised_by_lightning(error)):
             known = UsageError(mistakes.shorten(str(error)))
         if known is None and type(error).__module__.startswith(("mlflow.", "sqlalchemy.")):
             known = UsageError(

@@ -67,9 +67,7 @@ def shorten(message: str) -> str:
     """
     body, _, _ = message.replace(SEE_HELP, "").partition("Given value type:")
     head, several, tried = body.partition("Errors:")
-    wrong = [
-        each for each in re.split(r"\n\s*- ", tried) if each.strip() and not each.startswith("Expected a")
-    ]
+    wrong = [each for each in re.split(r"\n\s*- ", tried) if each.strip() and not each.startswith("Expected a")]
     if several and wrong:
         key = re.match(r'Parser key "[^"]*": ', head)
         body = (key.group() if key else "") + "; ".join(wrong)

@@ -53,9 +53,7 @@ class LogReaderModel(Callback):
         try:
             uri = log_reader_model(logger, Path(best), pl_module.planes)
         except EncdlError as error:
-            rank_zero_info(
-                f"No model is logged with the run: the reader {str(error).removeprefix(f'{best}: ')}"
-            )
+            rank_zero_info(f"No model is logged with the run: the reader {str(error).removeprefix(f'{best}: ')}")
         except MlflowException as error:
             rank_zero_warn(f"The model could not be logged: {' '.join(str(error).split())}")
         else:
@@ -134,8 +132,5 @@ def example(predictor: Predictor, planes: PlaneSpec) -> Any:
         file, grant = Path(folder, "example.encdl"), Path(folder, "example.grant")
         file.write_bytes(predictor.codec.encrypt_array(noise, key, Settings(planes)))
         key.grant_file(container.read_header(file).nonce_bytes).save(grant)
-        record = {
-            "container": base64.b64encode(file.read_bytes()).decode(),
-            "grant": grant.read_text().strip(),
-        }
+        record = {"container": base64.b64encode(file.read_bytes()).decode(), "grant": grant.read_text().strip()}
     return pandas.DataFrame([record])

@@ -29,9 +29,7 @@ SHOWN_DAMAGES: tuple[tuple[str, str, Kind, str], ...] = (
 """Damages of the stored ciphertext in a panel of a cipher: name, words, kind, and the classical repair shown."""
 
 
-def panel_png(
-    columns: Mapping[str, Tensor], title: str = "", rows: int = 3, captions: Sequence[str] = ()
-) -> bytes:
+def panel_png(columns: Mapping[str, Tensor], title: str = "", rows: int = 3, captions: Sequence[str] = ()) -> bytes:
     """Draw a panel.
 
     Args:

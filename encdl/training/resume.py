@@ -61,9 +61,7 @@ class SeededSteps(Callback):
     not, and never the same on two ranks. The seed is that of `seed_everything`; without one nothing is seeded.
     """
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed."""
         seed = os.environ.get("PL_GLOBAL_SEED")
         if seed is not None:
@@ -96,9 +94,7 @@ class ResumePoint(Checkpoint):
         UsageError: A number is negative.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str], every_n_steps: int = 0, every_s: float = EVERY_S
-    ) -> None:
+    def __init__(self, folder: str | os.PathLike[str], every_n_steps: int = 0, every_s: float = EVERY_S) -> None:
         if every_n_steps < 0 or every_s < 0:
             raise UsageError("a run cannot save its place less than never: give 0 or more (--resume_every)")
         self.file = Path(folder).absolute() / CHECKPOINT
@@ -130,9 +126,7 @@ class ResumePoint(Checkpoint):
         late = trainer.is_global_zero and time.monotonic() - self._saved_at >= self.every_s
         self._owed |= due or trainer.strategy.reduce_boolean_decision(late, all=False)
         asked = trainer.strategy.reduce_boolean_decision(self._asked, all=False)
-        if (self._owed or asked) and not (
-            _before_validation(trainer, batch_idx) or _holds_gradients(trainer)
-        ):
+        if (self._owed or asked) and not (_before_validation(trainer, batch_idx) or _holds_gradients(trainer)):
             if run_logger(trainer) is not None:
                 # Lightning logs a batch after this hook: who goes on from here would not. The run keeps one of both.
                 trainer._logger_connector.update_train_step_metrics()

@@ -228,6 +228,4 @@ def _numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
     try:
         return plain.detach().cpu().numpy()
     except TypeError:
-        raise ImageFileError(
-            f"a {tensor.dtype} tensor has no bit pattern in NumPy: convert it first"
-        ) from None
+        raise ImageFileError(f"a {tensor.dtype} tensor has no bit pattern in NumPy: convert it first") from None

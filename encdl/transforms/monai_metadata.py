@@ -70,9 +70,7 @@ def _as_numpy(value: torch.Tensor, where: str) -> object:
     try:
         return value.detach().cpu().numpy()
     except TypeError:
-        raise ImageFileError(
-            f"{where}: is a {value.dtype} tensor, which NumPy does not know: convert it"
-        ) from None
+        raise ImageFileError(f"{where}: is a {value.dtype} tensor, which NumPy does not know: convert it") from None
 
 
 def _decode(value: Any) -> Any:

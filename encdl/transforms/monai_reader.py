@@ -12,13 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from monai.data.image_reader import (
-    ImageReader,
-    NibabelReader,
-    NumpyReader,
-    PILReader,
-    PydicomReader,
-)
+from monai.data.image_reader import ImageReader, NibabelReader, NumpyReader, PILReader, PydicomReader
 from monai.data.utils import correct_nifti_header_if_necessary, is_supported_format
 from monai.utils.enums import MetaKeys
 from PIL import Image
@@ -99,9 +93,7 @@ class EncdlReader(ImageReader):  # type: ignore[misc]
             UsageError: a folder without encrypted DICOM files, or files of several formats.
         """
         if kwargs:
-            raise UsageError(
-                f"EncdlReader.read takes no {', '.join(kwargs)}: set them on the reader of the format"
-            )
+            raise UsageError(f"EncdlReader.read takes no {', '.join(kwargs)}: set them on the reader of the format")
         paths = [data] if isinstance(data, str | PathLike) else list(data)
         loaded = [self._folder(path) if path.is_dir() else self._file(path) for path in map(Path, paths)]
         kinds = {item.kind for item in loaded}
@@ -169,11 +161,7 @@ def _image(document: Document) -> Any:
 def _nifti(data: bytes) -> Any:
     import nibabel  # noqa: PLC0415
 
-    kind = (
-        nibabel.Nifti2Image
-        if 540 in (int.from_bytes(data[:4], order) for order in ("little", "big"))
-        else None
-    )
+    kind = nibabel.Nifti2Image if 540 in (int.from_bytes(data[:4], order) for order in ("little", "big")) else None
     return correct_nifti_header_if_necessary((kind or nibabel.Nifti1Image).from_bytes(data))
 
 
@@ -187,10 +175,7 @@ def _x_first(document: Document) -> tuple[npt.NDArray[Any], Meta]:
 
 def _plain(document: Document, spatial: tuple[int, ...]) -> Meta:
     colour = document.layout.endswith("C") and document.format != FORMAT
-    return {
-        MetaKeys.SPATIAL_SHAPE: np.asarray(spatial),
-        MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if colour else float("nan"),
-    }
+    return {MetaKeys.SPATIAL_SHAPE: np.asarray(spatial), MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if colour else float("nan")}
 
 
 def _result(found: tuple[Any, Any]) -> tuple[npt.NDArray[Any], Meta]:

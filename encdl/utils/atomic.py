@@ -83,9 +83,7 @@ def write_bytes(
 
 
 @contextlib.contextmanager
-def writing(
-    path: str | os.PathLike[str], *, force: bool = False, mode: int | None = None
-) -> Iterator[BinaryIO]:
+def writing(path: str | os.PathLike[str], *, force: bool = False, mode: int | None = None) -> Iterator[BinaryIO]:
     """Open a new file that takes its name only once the block has ended without an error.
 
     The bytes go to a temporary file in the same folder; they reach the disk before the final name does. Whatever
@@ -145,9 +143,7 @@ def _create(target: Path, mode: int) -> tuple[Path, int]:
         try:
             descriptor = os.open(temporary, _NEW, mode)
         except FileExistsError:
-            if not _remove_leftover(
-                temporary
-            ):  # another process writes the same file: let the faster one win
+            if not _remove_leftover(temporary):  # another process writes the same file: let the faster one win
                 temporary = _hidden(target, f".{secrets.token_hex(6)}")
             continue
         if _lock(descriptor) and _is(temporary, descriptor):

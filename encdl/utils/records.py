@@ -133,9 +133,7 @@ def rows_of_numbers(text: str) -> str:
     """Indented JSON with each list of numbers, names or other plain values in one line."""
     # No text holds a raw line break, so that what begins with a bracket and one is a list.
     plain = re.compile(r"\[\n([^][{}]*)\]")
-    return plain.sub(
-        lambda found: f"[{' '.join(line.strip() for line in found[1].strip().splitlines())}]", text
-    )
+    return plain.sub(lambda found: f"[{' '.join(line.strip() for line in found[1].strip().splitlines())}]", text)
 
 
 def write(path: str | Path, content: Mapping[str, Any], force: bool = False) -> None:

@@ -108,9 +108,7 @@ class Registry(Mapping[str, T], Generic[T]):
         if not of_kind:
             raise UsageError(f"{self.kind} {name!r}: {entry!r} is no {self._base.__name__}")
         known = self.registered.get(name, entry)
-        if known is not entry and _place(known) != _place(
-            entry
-        ):  # the same place: its module was loaded again
+        if known is not entry and _place(known) != _place(entry):  # the same place: its module was loaded again
             raise UsageError(f"{self.kind} {name!r}: {_place(entry)} takes the name of {_place(known)}")
         if self._named:
             if not _NAME.fullmatch(name):

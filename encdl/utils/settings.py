@@ -61,15 +61,11 @@ def content(kind: type[Any], path: Path | None, what: str) -> dict[str, Any]:
         return {}
     found, known = _mapping(path), {each.name for each in fields(kind)}
     if unknown := sorted(set(found) - known):
-        raise UsageError(
-            f"{path}: no setting of {what}: {', '.join(unknown)}: there are {', '.join(sorted(known))}"
-        )
+        raise UsageError(f"{path}: no setting of {what}: {', '.join(unknown)}: there are {', '.join(sorted(known))}")
     return found
 
 
-def filled(
-    kind: type[Settings], path: Path | None, found: Mapping[str, Any], given: Mapping[str, Any]
-) -> Settings:
+def filled(kind: type[Settings], path: Path | None, found: Mapping[str, Any], given: Mapping[str, Any]) -> Settings:
     """Settings from a file's content and from the command line, which goes before.
 
     Args:

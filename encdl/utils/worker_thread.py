@@ -47,9 +47,7 @@ class Background:
             if self._pool is not None:
                 self._pool.shutdown(cancel_futures=True)
 
-    def call(
-        self, function: Callable[Given, Result], *args: Given.args, **settings: Given.kwargs
-    ) -> Future[Result]:
+    def call(self, function: Callable[Given, Result], *args: Given.args, **settings: Given.kwargs) -> Future[Result]:
         """Have `function` called; waits while `BACKLOG` calls do."""
         if self._pool is None:
             done: Future[Result] = Future()

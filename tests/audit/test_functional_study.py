@@ -51,10 +51,7 @@ def test_attacks_break_a_map_that_gives_every_pixel_away() -> None:
 
 def test_box_keeps_to_what_was_seen() -> None:
     torch.manual_seed(0)
-    stem, test = (
-        FunctionalStem(1, (32, 32), outputs=2, kernel=8, stride=8).requires_grad_(False),
-        slices(70, 3),
-    )
+    stem, test = (FunctionalStem(1, (32, 32), outputs=2, kernel=8, stride=8).requires_grad_(False), slices(70, 3))
     solved = decoders.box_least_squares(stem, test, torch.full(test.shape, 100.0))
     assert 0 <= float(solved.min()) <= float(solved.max()) <= 255
     gap = (stem.map(solved) - stem.map(test)).abs().mean() / stem.map(test).abs().mean()
@@ -114,11 +111,7 @@ def test_recipes_are_read(recipe: Path) -> None:
 
 def test_what_is_no_plan(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
-    for text in (
-        "file: a.npz",
-        "metric: auroc\nfile: a\nbackbone: {name: Net}\nsettings: [{}]",
-        "file: 3\nnone: 1",
-    ):
+    for text in ("file: a.npz", "metric: auroc\nfile: a\nbackbone: {name: Net}\nsettings: [{}]", "file: 3\nnone: 1"):
         path.write_text(text)
         with pytest.raises(UsageError):
             plan.read(path, {})
@@ -129,11 +122,7 @@ def test_a_small_study_runs_to_its_record_and_goes_on(
     tmp_path: Path, metric: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     random, images = np.random.default_rng(0), slices(60, 18)[:, 0].numpy()
-    truth = (
-        {"masks": (images > 90).astype(np.uint8)}
-        if metric == "dice"
-        else {"labels": random.integers(0, 2, 18)}
-    )
+    truth = {"masks": (images > 90).astype(np.uint8)} if metric == "dice" else {"labels": random.integers(0, 2, 18)}
     np.savez(tmp_path / "set.npz", images=images, split=np.arange(18) % 3, **truth)
     network = (
         "BasicUNet, arguments: {features: [4, 4, 4, 4, 4, 4]}"
@@ -147,22 +136,8 @@ def test_a_small_study_runs_to_its_record_and_goes_on(
         "settings:\n  - {outputs: 2, kernel: 8, stride: 8, adversary: 0.1}\n"
         "  - {outputs: 1, kernel: 4, stride: 4, form: ciphertext}\n"
     )
-    words = [
-        "experiment",
-        "functional-keys",
-        "--config",
-        str(tmp_path / "functional-set.yaml"),
-        "--seeds",
-        "2",
-    ]
-    words += [
-        "--data-dir",
-        str(tmp_path),
-        "--work",
-        str(tmp_path / "work"),
-        "--output",
-        str(tmp_path / "r.json"),
-    ]
+    words = ["experiment", "functional-keys", "--config", str(tmp_path / "functional-set.yaml"), "--seeds", "2"]
+    words += ["--data-dir", str(tmp_path), "--work", str(tmp_path / "work"), "--output", str(tmp_path / "r.json")]
     assert encdl(words) == 0
     record = json.loads((tmp_path / "r.json").read_text())
     first, second = record["metrics"]["settings"]

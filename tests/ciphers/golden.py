@@ -30,16 +30,7 @@ from encdl.keys.planes import PlaneSpec, key_planes
 from encdl.utils import records
 
 FOLDER = Path(__file__).parents[1] / "golden"
-SHAPES = (
-    (1, 1, 1),
-    (1, 1, 7),
-    (3, 28, 28),
-    (1, 31, 45),
-    (2, 64, 64),
-    (1, 97, 61),
-    (1, 233, 197),
-    (3, 128, 90),
-)
+SHAPES = ((1, 1, 1), (1, 1, 7), (3, 28, 28), (1, 31, 45), (2, 64, 64), (1, 97, 61), (1, 233, 197), (3, 128, 90))
 MAPS = ("logistic+chacha20", "chebyshev+chacha20", "piecewise_linear+chacha20", "tent+chacha20", "chacha20")
 
 
@@ -66,15 +57,11 @@ def make(device: str) -> Path:
     """Write the golden ciphertexts of a device."""
     loaded = weights.load("default", device)
     arrays = {
-        f"ciphertext_{index}": loaded.cipher.encrypt(image(index).to(device), planes(index).to(device))
-        .cpu()
-        .numpy()
+        f"ciphertext_{index}": loaded.cipher.encrypt(image(index).to(device), planes(index).to(device)).cpu().numpy()
         for index in range(len(SHAPES))
     }
     path = FOLDER / f"ciphertext-{device}.npz"
-    np.savez_compressed(
-        path, weights=np.array(loaded.id), device=np.array(records.device_name(device)), **arrays
-    )
+    np.savez_compressed(path, weights=np.array(loaded.id), device=np.array(records.device_name(device)), **arrays)
     return path
 
 
@@ -82,9 +69,7 @@ def differing(path: Path, device: str) -> int:
     """Pixels that do not come back from the golden ciphertexts in `path`, on `device`."""
     loaded = weights.load("default", device)
     stored = np.load(path)
-    assert str(stored["weights"]) == loaded.id, (
-        f"{path} was made with weights {stored['weights']}: make it anew"
-    )
+    assert str(stored["weights"]) == loaded.id, f"{path} was made with weights {stored['weights']}: make it anew"
     wrong = 0
     for index in range(len(SHAPES)):
         ciphertext = torch.from_numpy(stored[f"ciphertext_{index}"]).to(device)
@@ -101,11 +86,7 @@ def precision(device: str, mode: str) -> Iterator[None]:
     `float32`, `medium` (its matrix products may use bfloat16 parts), `tf32`, `bfloat16` or `float16` (autocast), or
     `benchmark` (cuDNN picks its kernels).
     """
-    before = (
-        torch.get_float32_matmul_precision(),
-        torch.backends.cudnn.allow_tf32,
-        torch.backends.cudnn.benchmark,
-    )
+    before = (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark)
     torch.set_float32_matmul_precision({"tf32": "high", "medium": "medium"}.get(mode, "highest"))
     torch.backends.cudnn.allow_tf32 = mode in {"tf32", "medium"}
     torch.backends.cudnn.benchmark = mode == "benchmark"

@@ -16,10 +16,7 @@ def sequence(name: str, seed: bytes, count: int) -> bytes:
     if name == "chacha20":
         return chacha20(seed, count)
     chaotic = name.removesuffix("+chacha20")
-    lanes = [
-        lane_outputs(chaotic, subkey(seed, name, "chaotic"), lane)
-        for lane in range(min(LANES, -(-count // 8)))
-    ]
+    lanes = [lane_outputs(chaotic, subkey(seed, name, "chaotic"), lane) for lane in range(min(LANES, -(-count // 8)))]
     words = itertools.chain.from_iterable(zip(*lanes, strict=False))
     one = b"".join(struct.pack("<Q", word) for word in itertools.islice(words, -(-count // 8)))
     two = chacha20(subkey(seed, name, "chacha20"), count)
@@ -28,14 +25,10 @@ def sequence(name: str, seed: bytes, count: int) -> bytes:
 
 def layers() -> list[list[tuple[int, list[list[list[int]]], list[int]]]]:
     """F and G, each nine convolutions: dilation, weights [out][in][tap], biases."""
-    numbers = (
-        byte for byte in hashlib.shake_256(b"EncDL agile 0.2, mask network").digest(2**14) if byte < 255
-    )
+    numbers = (byte for byte in hashlib.shake_256(b"EncDL agile 0.2, mask network").digest(2**14) if byte < 255)
 
     def conv(inputs: int, outputs: int, dilation: int) -> tuple[int, list[list[list[int]]], list[int]]:
-        weights = [
-            [[next(numbers) % 15 - 7 for _ in range(9)] for _ in range(inputs)] for _ in range(outputs)
-        ]
+        weights = [[[next(numbers) % 15 - 7 for _ in range(9)] for _ in range(inputs)] for _ in range(outputs)]
         return dilation, weights, [next(numbers) - 127 for _ in range(outputs)]
 
     return [
@@ -81,9 +74,7 @@ def mask(key: bytes, height: int, width: int) -> bytes:
 
 
 def deinterleaved(body: bytes, nonce: bytes, shape: tuple[int, int, int]) -> bytes:
-    order = sorted(
-        itertools.product(*map(range, shape)), key=lambda p: ((p[1] + 2 * p[2]) % 4, p[1], p[0], p[2])
-    )
+    order = sorted(itertools.product(*map(range, shape)), key=lambda p: ((p[1] + 2 * p[2]) % 4, p[1], p[0], p[2]))
     start = int.from_bytes(hashlib.sha256(b"encdl interleave" + nonce).digest()[:8], "little") % len(body)
     found = {order[(start + i) % len(order)]: byte for i, byte in enumerate(body)}
     return bytes(found[place] for place in itertools.product(*map(range, shape)))

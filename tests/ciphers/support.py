@@ -45,14 +45,10 @@ def cipher(name: str) -> Cipher:
 def image_keys(count: int, seed: int = 0) -> list[ImageKeys]:
     """Sub-keys of `count` images under one master key that no training has seen."""
     master = Key(hashlib.sha256(f"cipher tests {seed}".encode()).digest())
-    return [
-        master.image_keys(hashlib.sha256(f"nonce {index}".encode()).digest()[:16]) for index in range(count)
-    ]
+    return [master.image_keys(hashlib.sha256(f"nonce {index}".encode()).digest()[:16]) for index in range(count)]
 
 
-def planes(
-    one: Cipher, image: Tensor, keys: list[ImageKeys], expansion: str = "full", period: int = 0
-) -> Tensor:
+def planes(one: Cipher, image: Tensor, keys: list[ImageKeys], expansion: str = "full", period: int = 0) -> Tensor:
     """Key planes for a batch of images, packed: uint8 (B, C, H, W)."""
     spec = PlaneSpec(expansion=expansion, period=period, count=one.planes)
     return torch.from_numpy(key_planes([key.planes for key in keys], spec, *image.shape[1:]))

@@ -23,15 +23,7 @@ from tests.ciphers.support import cipher, image_keys, noise, planes
 from tests.mni import mni_slice
 
 NETWORK = MaskNetwork()
-SHAPES = (
-    (1, 1, 1, 1),
-    (2, 1, 1, 2),
-    (1, 1, 2, 1),
-    (3, 1, 5, 7),
-    (1, 1, 40, 33),
-    (2, 1, 64, 64),
-    (1, 1, 70, 131),
-)
+SHAPES = ((1, 1, 1, 1), (2, 1, 1, 2), (1, 1, 2, 1), (3, 1, 5, 7), (1, 1, 40, 33), (2, 1, 64, 64), (1, 1, 70, 131))
 
 
 def agile(name: str = "default") -> AgileCipher:
@@ -139,9 +131,7 @@ def test_bytes_give_what_floats_give(vectors: int, seed: int, batch: int, height
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(65, 700))
 def test_all_vectors_give_the_same(seed: int, height: int, width: int) -> None:
     key_bytes = noise(2, 1, height, width, seed=seed)
-    assert torch.equal(
-        masks(compiled_mask_network.AVX512, key_bytes), masks(compiled_mask_network.AVX2, key_bytes)
-    )
+    assert torch.equal(masks(compiled_mask_network.AVX512, key_bytes), masks(compiled_mask_network.AVX2, key_bytes))
     assert torch.equal(compiled_mask_network.masks(key_bytes), masks(compiled_mask_network.AVX2, key_bytes))
 
 
@@ -152,11 +142,7 @@ EDGES = [*SHAPES, (1, 1, 512, 512), (2, 1, 301, 1), (1, 1, 2, 127), (1, 1, 31, 1
 @VECTORS
 @pytest.mark.parametrize("shape", EDGES, ids=str)
 def test_bytes_give_what_floats_give_at_the_edges(vectors: int, shape: tuple[int, ...]) -> None:
-    for key_bytes in (
-        noise(*shape),
-        torch.zeros(shape, dtype=torch.uint8),
-        torch.full(shape, 255, dtype=torch.uint8),
-    ):
+    for key_bytes in (noise(*shape), torch.zeros(shape, dtype=torch.uint8), torch.full(shape, 255, dtype=torch.uint8)):
         assert torch.equal(masks(vectors, key_bytes), NETWORK(key_bytes))
 
 

@@ -58,8 +58,6 @@ def test_a_lost_quarter_of_the_file_is_a_quarter_of_the_image_all_over_it() -> N
 
 def test_keys_may_be_given() -> None:
     x, keys = noise(2, 1, 16, 16), file_keys(2, generator(5))
-    first, second = (
-        stored(LostRun(0.5), x, generator(), keys=each)[1] for each in (keys, file_keys(2, generator(6)))
-    )
+    first, second = (stored(LostRun(0.5), x, generator(), keys=each)[1] for each in (keys, file_keys(2, generator(6))))
     assert torch.equal(first, stored(LostRun(0.5), x, generator(), keys=keys)[1])
     assert not torch.equal(first, second)

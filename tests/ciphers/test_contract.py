@@ -79,9 +79,7 @@ class TestContract:
             assert torch.equal(image, before)
             assert torch.equal(back, image) or not pipeline.cipher.exact
 
-    def test_a_wrong_key_tells_no_more_than_the_mean(
-        self, pipeline: Pipeline, request: pytest.FixtureRequest
-    ) -> None:
+    def test_a_wrong_key_tells_no_more_than_the_mean(self, pipeline: Pipeline, request: pytest.FixtureRequest) -> None:
         if any(name in request.node.name for name in OPENS_TO_ANY_KEY):
             reason = "the baseline hides the background, and shows tissue under any key"
             request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
@@ -207,18 +205,10 @@ class TestCipher:
         bits = planes(one, image, image_keys(2))
         ciphertext = one.encrypt(image, bits)
         lost = noise(2, 1, 33, 30, seed=1) < 10
-        outside = (
-            one.decrypt(ciphertext, bits),
-            one.field(ciphertext, bits),
-            one.restore(ciphertext, bits, lost),
-        )
+        outside = (one.decrypt(ciphertext, bits), one.field(ciphertext, bits), one.restore(ciphertext, bits, lost))
         with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode():
             assert torch.equal(one.encrypt(image, bits), ciphertext)
-            inside = (
-                one.decrypt(ciphertext, bits),
-                one.field(ciphertext, bits),
-                one.restore(ciphertext, bits, lost),
-            )
+            inside = (one.decrypt(ciphertext, bits), one.field(ciphertext, bits), one.restore(ciphertext, bits, lost))
         assert all(torch.equal(a, b) for a, b in zip(inside, outside, strict=True))
 
     def test_the_default_dtype_changes_nothing(self, name: str, tmp_path: Path) -> None:
@@ -244,9 +234,7 @@ class TestCipher:
         assert not last.is_contiguous()
         for other in (last, strided):
             assert torch.equal(one.encrypt(other, bits), ciphertext)
-        assert torch.equal(
-            one.encrypt(image, bits.flip(-1).flip(-1).transpose(-1, -2).contiguous().mT), ciphertext
-        )
+        assert torch.equal(one.encrypt(image, bits.flip(-1).flip(-1).transpose(-1, -2).contiguous().mT), ciphertext)
         back = one.decrypt(ciphertext.to(memory_format=torch.channels_last), bits)
         assert torch.equal(back, one.decrypt(ciphertext, bits))
         assert ciphertext.numpy().tobytes() == ciphertext.contiguous().numpy().tobytes()

@@ -116,10 +116,7 @@ def test_cpu_and_gpu_give_one_ciphertext_at_any_batch_size() -> None:
     bits = torch.from_numpy(key_planes(subkeys, PlaneSpec(), 1, 150, 149))
     ciphertext = on_cpu.encrypt(image, bits)
     for size in (1, 2, 6):
-        parts = [
-            on_gpu.encrypt(image[n : n + size].cuda(), bits[n : n + size].cuda()).cpu()
-            for n in range(0, 6, size)
-        ]
+        parts = [on_gpu.encrypt(image[n : n + size].cuda(), bits[n : n + size].cuda()).cpu() for n in range(0, 6, size)]
         assert torch.equal(torch.cat(parts), ciphertext)
 
 

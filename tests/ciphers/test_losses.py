@@ -214,9 +214,7 @@ def test_gradient_descent_makes_levels_uniform() -> None:
 
 
 def test_autocorrelation_of_a_flat_image_is_one() -> None:
-    assert AutocorrelationLoss()(torch.full((2, 1, 16, 20), 9.0)).item() == pytest.approx(
-        1 - 1 / 320, abs=1e-5
-    )
+    assert AutocorrelationLoss()(torch.full((2, 1, 16, 20), 9.0)).item() == pytest.approx(1 - 1 / 320, abs=1e-5)
 
 
 def test_autocorrelation_against_its_definition() -> None:
@@ -244,9 +242,7 @@ def test_autocorrelation_sees_what_uniformity_does_not() -> None:
     assert UniformityLoss()(ramp).item() < 0.01
     assert AutocorrelationLoss()(ramp).item() > 0.9
     repeated = noise(1, 1, 8, 8).repeat(1, 1, 4, 4)
-    assert (
-        AutocorrelationLoss(reach=9)(repeated).item() > AutocorrelationLoss(reach=7)(repeated).item() + 0.02
-    )
+    assert AutocorrelationLoss(reach=9)(repeated).item() > AutocorrelationLoss(reach=7)(repeated).item() + 0.02
 
 
 # ---- content activity
@@ -313,9 +309,7 @@ def test_the_wrong_key_loss_pushes_away_from_the_image() -> None:
     assert WrongKeyLoss()(further, image) < WrongKeyLoss()(guess, image)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="very wrong background pixels pay for tissue that lies open: see the class"
-)
+@pytest.mark.xfail(strict=True, reason="very wrong background pixels pay for tissue that lies open: see the class")
 def test_a_wrong_background_does_not_pay_for_open_tissue() -> None:
     """What the shipped baseline does: under a wrong key it shows the brain, and white where it is black."""
     image = mni_slice(85, 197, 233).float()

@@ -49,9 +49,7 @@ def test_masks_are_uniform_and_stay_as_they_are() -> None:
     assert digest[:16] == "fe4ac971a3ddff5e"
 
 
-@pytest.mark.parametrize(
-    ("shape", "bits", "layer"), [((4, 4), 8, 0), ((), 32, 0), ((0, 4), 32, 0), ((4,), 32, 256)]
-)
+@pytest.mark.parametrize(("shape", "bits", "layer"), [((4, 4), 8, 0), ((), 32, 0), ((0, 4), 32, 0), ((4,), 32, 256)])
 def test_what_is_no_layer(shape: tuple[int, ...], bits: int, layer: int) -> None:
     with pytest.raises(UsageError):
         reading_mask(KEYS, shape, bits, layer)

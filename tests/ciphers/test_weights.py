@@ -11,15 +11,7 @@ from encdl import ciphers
 from encdl.ciphers import Cipher, weights
 from encdl.ciphers.nn.integer import IntegerConv2d
 from encdl.ciphers.weights import SETTINGS_KEY, SHIPPED, weights_id
-from tests.ciphers.weights_files import (
-    SMALL,
-    checkpoint,
-    content,
-    small,
-    small_coupled,
-    small_keystream,
-    small_thesis,
-)
+from tests.ciphers.weights_files import SMALL, checkpoint, content, small, small_coupled, small_keystream, small_thesis
 
 DEFAULT_ID = "fddc91651b4ad8c6"
 KEYSTREAM_ID = "85cba7871dc63a69"
@@ -146,10 +138,7 @@ def test_the_id_is_that_of_the_encryption_weights() -> None:
     for module in cipher.encryption_modules():
         for layer in module.modules():
             if isinstance(layer, IntegerConv2d):
-                for tensor, acting in (
-                    (layer.weight, layer.integer_weight),
-                    (layer.bias, layer.integer_bias),
-                ):
+                for tensor, acting in ((layer.weight, layer.integer_weight), (layer.bias, layer.integer_bias)):
                     kept, value = tensor.detach().clone(), acting().flatten()[0].item()
                     with torch.no_grad():
                         tensor.view(-1)[0] = value + (1 if value <= 0 else -1)

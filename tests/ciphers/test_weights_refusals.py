@@ -21,13 +21,7 @@ from encdl import ciphers
 from encdl.ciphers import weights
 from encdl.ciphers.weights import CHECKPOINT_KEY, SETTINGS_KEY
 from encdl.utils.errors import WeightsError
-from tests.ciphers.weights_files import (
-    SMALL,
-    checkpoint,
-    content,
-    small,
-    small_coupled,
-)
+from tests.ciphers.weights_files import SMALL, checkpoint, content, small, small_coupled
 
 
 def refused(path: Path | str) -> str:

@@ -39,9 +39,7 @@ CPU = (
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cluster of this machine alone."""
-    if missing := [
-        name for name in ("slurmctld", "slurmd", "munged") if not shutil.which(name, path=_sbin())
-    ]:
+    if missing := [name for name in ("slurmctld", "slurmd", "munged") if not shutil.which(name, path=_sbin())]:
         pytest.skip(f"{missing[0]} is not installed: apt-get install slurm-wlm munge")
     if os.geteuid() != 0:
         pytest.skip("only root can start a Slurm of its own")

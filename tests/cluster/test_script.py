@@ -114,9 +114,7 @@ SECRETS = [
 
 @pytest.mark.parametrize(("field", "value", "what"), SECRETS)
 def test_no_secret_gets_into_a_script(field: str, value: tuple[str, ...], what: str) -> None:
-    with pytest.raises(
-        UsageError, match=rf"line \d+ of the script would hold (what looks like )?{what}"
-    ) as told:
+    with pytest.raises(UsageError, match=rf"line \d+ of the script would hold (what looks like )?{what}") as told:
         sbatch_script(job(surroundings=Surroundings(**{field: value})))  # type: ignore[arg-type]
     assert "abc" not in str(told.value)
     assert "aaa" not in str(told.value).lower()

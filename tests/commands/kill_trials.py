@@ -64,9 +64,7 @@ def seen(folder: Path) -> list[Path]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in seen(folder)
-    }
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in seen(folder)}
 
 
 class Trials:

@@ -119,15 +119,7 @@ def test_the_record(default: Audited) -> None:
     assert content["passed"] is all(check["met"] for check in content["checks"])
     assert default.code == (0 if content["passed"] else 1)
     rows, attacks = content["metrics"]["rows"], content["metrics"]["attacks"]
-    assert {
-        "network",
-        "confusion",
-        "diffusion",
-        "synthetic_nonce",
-        "aes_256_ctr",
-        "fixed_xor",
-        "thesis",
-    } <= set(rows)
+    assert {"network", "confusion", "diffusion", "synthetic_nonce", "aes_256_ctr", "fixed_xor", "thesis"} <= set(rows)
     for figures in rows.values():
         assert set(PROMISED) <= set(figures)
         assert all(isinstance(figures[name], float) for name in PROMISED)
@@ -223,9 +215,7 @@ def test_the_run_is_in_mlflow(weak: Audited) -> None:
     assert found.data.params["passed"] == "False"
     metrics = found.data.metrics
     assert metrics["attack/chosen_plaintext/fixed_xor/default/broken"] == 1
-    assert metrics["row/fixed_xor/npcr_pct"] == pytest.approx(
-        weak.record["metrics"]["rows"]["fixed_xor"]["npcr_pct"]
-    )
+    assert metrics["row/fixed_xor/npcr_pct"] == pytest.approx(weak.record["metrics"]["rows"]["fixed_xor"]["npcr_pct"])
     stored = {item.path for item in client.list_artifacts(found.info.run_id)}
     assert stored == {"audit.json", "report.html", "plots"}
 
@@ -362,9 +352,7 @@ def test_images_of_ones_own(
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", ["keystream", "coupled", "thesis"])
-def test_every_cipher_is_audited_by_one_setting(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_every_cipher_is_audited_by_one_setting(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
     found = audit(tmp_path, capfd, "--weights", name, "--no-tracking")
     assert found.record["cipher"] == name
     assert found.code == (0 if found.record["passed"] else 1)
@@ -395,8 +383,7 @@ def test_aes_passes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_colour_is_audited_in_colour(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     random = np.random.default_rng(0)
     arrays = {
-        f"{split}_images": random.integers(0, 256, (6, 40, 40, 3), dtype=np.uint8)
-        for split in ("train", "val", "test")
+        f"{split}_images": random.integers(0, 256, (6, 40, 40, 3), dtype=np.uint8) for split in ("train", "val", "test")
     }
     np.savez(folder / "colour.npz", **arrays)
     found = audit(folder, capfd, "--reference", "fixed_xor", "--no-tracking", "--data", "colour.npz")

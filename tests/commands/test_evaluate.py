@@ -142,9 +142,7 @@ def test_a_folder_of_images(run: Run, folder: Path, agile: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 1, 3), (2, 9)], ids=str)
 @pytest.mark.parametrize("level", [0, 200])
-def test_tiny_constant_images(
-    run: Run, folder: Path, agile: Path, shape: tuple[int, ...], level: int
-) -> None:
+def test_tiny_constant_images(run: Run, folder: Path, agile: Path, shape: tuple[int, ...], level: int) -> None:
     image = np.full((2, *shape), level, np.uint8)
     np.savez(folder / "t.npz", train_images=image, val_images=image, test_images=image)
     words = ("--weights", agile, "--data", "t.npz", "-o", "r.json", "--panel", "p.png", "--images", 2)

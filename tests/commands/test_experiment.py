@@ -84,13 +84,7 @@ def test_the_record_has_every_row(record: dict[str, Any]) -> None:
     assert metrics["plaintext"] == metrics["decrypt_then_infer"]
     assert set(metrics["robustness"]) == set(DAMAGES)
     for rows in metrics["robustness"].values():
-        assert set(rows) == {
-            "plaintext",
-            "decrypt_then_infer",
-            "restore_then_infer",
-            "ciphertext",
-            "hardened",
-        }
+        assert set(rows) == {"plaintext", "decrypt_then_infer", "restore_then_infer", "ciphertext", "hardened"}
     leaks = metrics["leakage_psnr_db"]
     assert set(leaks["ciphertext"]) == {"stem", "layer1", "layer2", "layer3", "layer4", "mean_picture"}
     assert leaks["ciphertext"]["stem"]["mean"] > leaks["ciphertext_wrong_key"]["stem"]["mean"] + 3
@@ -132,13 +126,9 @@ def test_an_ended_study_goes_on(
             ("--config", "gone.yaml"),
             "gone.yaml: no such recipe: `encdl experiment --recipe` lists EncDL's own (--config)",
         ),
+        pytest.param(("--data-dir", "gone", "--work", "{tmp}"), "gone/bars.npz: no such file", marks=pytest.mark.slow),
         pytest.param(
-            ("--data-dir", "gone", "--work", "{tmp}"), "gone/bars.npz: no such file", marks=pytest.mark.slow
-        ),
-        pytest.param(
-            ("--set", "trainer.speed=9", "--work", "{tmp}"),
-            "arguments: --trainer.speed=9",
-            marks=pytest.mark.slow,
+            ("--set", "trainer.speed=9", "--work", "{tmp}"), "arguments: --trainer.speed=9", marks=pytest.mark.slow
         ),
     ],
 )
@@ -153,9 +143,7 @@ def test_mistakes_are_told_in_one_line(
 
 
 @pytest.mark.slow
-def test_a_record_is_not_overwritten(
-    study: Path, capsys: pytest.CaptureFixture[str], record: dict[str, Any]
-) -> None:
+def test_a_record_is_not_overwritten(study: Path, capsys: pytest.CaptureFixture[str], record: dict[str, Any]) -> None:
     assert main(words(study)) == 2
     assert "readers-bars.json" in capsys.readouterr().err
 
@@ -184,18 +172,11 @@ def test_costs_are_timed_and_recorded(study: Path, tmp_path: Path, monkeypatch: 
     [
         (["--config", "experiments/encryptor.yaml"], "experiments/encryptor.yaml: is no recipe of a reader"),
         (["--config", "gone.yaml"], "gone.yaml: no such recipe"),
-        (
-            ["--config", "experiments/classifier-npz.yaml", "--rows", "plaintext"],
-            "unrecognized arguments: --rows",
-        ),
+        (["--config", "experiments/classifier-npz.yaml", "--rows", "plaintext"], "unrecognized arguments: --rows"),
     ],
 )
 def test_mistakes_about_costs(
-    words: list[str],
-    said: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     try:
@@ -232,9 +213,7 @@ def test_means_have_the_names_of_single_runs(record: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_the_seeds_of_a_study_are_runs_below_one(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_seeds_of_a_study_are_runs_below_one(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(cost, "ROUNDS", 1)
@@ -289,11 +268,7 @@ def test_a_study_of_losses(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
     command += ["--rows", "l1", "likelihood", "--seeds", "2", "--work", str(tmp_path / "work")]
     assert main([*command, "--output", str(tmp_path / "losses.json")]) == 0
     record = json.loads((tmp_path / "losses.json").read_text())
-    assert (record["task"], record["seeds"], record["best"] in {"l1", "likelihood"}) == (
-        "losses",
-        [0, 1],
-        True,
-    )
+    assert (record["task"], record["seeds"], record["best"] in {"l1", "likelihood"}) == ("losses", [0, 1], True)
     assert record["dataset"] == "Mixture bars+dots"
     for loss in ("l1", "likelihood"):
         assert set(record["metrics"][loss]) == {"bars", "dots"}

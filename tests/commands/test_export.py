@@ -34,11 +34,7 @@ def test_export(run: Run, trained: Path) -> None:
 
 
 def test_folders_of_the_machine_are_not_exported() -> None:
-    places = {
-        "default_root_dir": "/home/me",
-        "logger": {"init_args": {"root": "/home/me"}},
-        "callbacks": None,
-    }
+    places = {"default_root_dir": "/home/me", "logger": {"init_args": {"root": "/home/me"}}, "callbacks": None}
     training = {"steps": 2, "settings": {"trainer": {**places, "max_steps": 2}, "model": {"a": 1}}}
     kept = {"steps": 2, "settings": {"trainer": {"max_steps": 2}, "model": {"a": 1}}}
     assert without_places(training) == kept

@@ -45,9 +45,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "shape", "dtype"), CASES, ids=str)
-def test_every_kind_of_image_comes_back(
-    run: Run, agile: Path, name: str, shape: tuple[int, ...], dtype: str
-) -> None:
+def test_every_kind_of_image_comes_back(run: Run, agile: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
     images.write(name, noise(shape, dtype))
     assert run("encrypt", name, "--key", "k.key", "--weights", agile)[0] == 0
     Path(name).unlink()
@@ -138,9 +136,7 @@ def test_output_that_is_the_input_or_is_there(run: Run, scan: Path, agile: Path)
     failed(run("decrypt", scan, *options, "-o", "link.png", "--force"), "same file as the input")
 
 
-def test_a_folder_that_cannot_be_written(
-    run: Run, scan: Path, agile: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_written(run: Run, scan: Path, agile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = os.open
 
     def denied(path: str, flags: int, mode: int = 0o777) -> int:
@@ -151,12 +147,9 @@ def test_a_folder_that_cannot_be_written(
     monkeypatch.setattr(os, "open", denied)
     options = ["--key", "k.key", "--weights", agile]
     failed(
-        run("encrypt", "scan.png", *options, "-o", "b.encdl"),
-        "error: b.encdl: Permission denied: nothing was written",
+        run("encrypt", "scan.png", *options, "-o", "b.encdl"), "error: b.encdl: Permission denied: nothing was written"
     )
-    failed(
-        run("decrypt", scan, *options, "-o", "b.png"), "error: b.png: Permission denied: nothing was written"
-    )
+    failed(run("decrypt", scan, *options, "-o", "b.png"), "error: b.png: Permission denied: nothing was written")
     failed(run("rekey", scan, *options, "--new-key", "other.key"), "scan.encdl: Permission denied")
 
 
@@ -174,12 +167,7 @@ def test_wrong_inputs_of_decrypt(run: Run, scan: Path, agile: Path) -> None:
     assert run("encrypt", "neg.npy", "--key", "k.key", "--weights", agile)[0] == 0
     failed(decrypt("neg.encdl"), "PNG cannot hold int16")
     data = scan.read_bytes()
-    for length, words in [
-        (0, "empty"),
-        (4, "cut: 4 bytes"),
-        (100, "cut in its header"),
-        (len(data) - 9, "is cut"),
-    ]:
+    for length, words in [(0, "empty"), (4, "cut: 4 bytes"), (100, "cut in its header"), (len(data) - 9, "is cut")]:
         Path("cut.encdl").write_bytes(data[:length])
         failed(decrypt("cut.encdl"), "cut.encdl: ", words)
     Path("bad.encdl").write_bytes(data[:-50] + b"\0\0" + data[-48:])
@@ -188,11 +176,7 @@ def test_wrong_inputs_of_decrypt(run: Run, scan: Path, agile: Path) -> None:
     failed(decrypt("new.encdl"), "version 4", "update EncDL")
     for version in (1, 2):
         Path("old.encdl").write_bytes(data[:8] + bytes([version]) + data[9:])
-        failed(
-            decrypt("old.encdl"),
-            f"made by EncDL 0.1 (container version {version})",
-            "decrypt it with EncDL 0.1",
-        )
+        failed(decrypt("old.encdl"), f"made by EncDL 0.1 (container version {version})", "decrypt it with EncDL 0.1")
 
 
 def test_wrong_weights(run: Run, folder: Path, coupled: Path) -> None:
@@ -204,9 +188,7 @@ def test_wrong_weights(run: Run, folder: Path, coupled: Path) -> None:
     made_with = container.read_header(scan).weights
     assert made_with not in weights.SHIPPED_IDS
     options = ["--key", "k.key", "-o", "b.png"]
-    failed(
-        run("decrypt", scan, *options), made_with, "which do not come with EncDL", "give it with --weights"
-    )
+    failed(run("decrypt", scan, *options), made_with, "which do not come with EncDL", "give it with --weights")
     failed(run("decrypt", scan, *options, "--weights", "default"), made_with, "give it with --weights")
     failed(run("decrypt", scan, *options, "--weights", "other.pt"), made_with, other_id, "--weights")
     failed(run("decrypt", scan, *options, "--weights", "none.pt"), "none.pt: no such weights file")
@@ -239,15 +221,7 @@ def test_a_device_that_is_not_there(run: Run, agile: Path) -> None:
 def test_inspect(run: Run, scan: Path) -> None:
     code, out, err = run("inspect", scan)
     assert (code, err) == (0, "")
-    for words in (
-        "21x30 uint8",
-        ", 1 slice\n",
-        "version 3",
-        "agile",
-        Key.load("k.key").id,
-        "complete",
-        "not verified",
-    ):
+    for words in ("21x30 uint8", ", 1 slice\n", "version 3", "agile", Key.load("k.key").id, "complete", "not verified"):
         assert words in out
     shown = json.loads(run("inspect", scan, "--json")[1])
     assert shown["shape"] == [21, 30]

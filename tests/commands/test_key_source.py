@@ -50,32 +50,24 @@ def variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORDS", WORDS)
 
 
-def test_a_key_out_of_the_environment(
-    run: Run, scan: Path, monkeypatch: pytest.MonkeyPatch, agile: Path
-) -> None:
+def test_a_key_out_of_the_environment(run: Run, scan: Path, monkeypatch: pytest.MonkeyPatch, agile: Path) -> None:
     monkeypatch.setenv("MY_KEY", Path("k.key").read_text())
     monkeypatch.setenv("NEW", Path("other.key").read_text())
     options = ["--weights", agile]
     assert run("decrypt", scan, "--key-env", "MY_KEY", *options, "-o", "b.png")[0] == 0
     np.testing.assert_array_equal(images.read("b.png"), images.read("scan.png"))
-    assert (
-        run("encrypt", "scan.png", "--key-env", "MY_KEY", *options, "-o", "c.encdl", "--study", "S")[0] == 0
-    )
+    assert run("encrypt", "scan.png", "--key-env", "MY_KEY", *options, "-o", "c.encdl", "--study", "S")[0] == 0
     assert run("grant", "--key-env", "MY_KEY", "--file", scan, "-o", "f.grant")[0] == 0
     assert run("rekey", scan, "--key-env", "MY_KEY", "--new-key-env", "NEW", *options)[0] == 0
     assert run("decrypt", scan, "--key", "other.key", *options, "-o", "d.png")[0] == 0
     monkeypatch.setenv("GRANT", Path("f.grant").read_text())
     failed(
-        run("decrypt", "c.encdl", "--key-env", "GRANT", *options, "-o", "e.png"),
-        "this grant opens the file with nonce",
+        run("decrypt", "c.encdl", "--key-env", "GRANT", *options, "-o", "e.png"), "this grant opens the file with nonce"
     )
 
 
 def test_wrong_variables(run: Run, scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed(
-        run("decrypt", scan, "--key-env", "NONE"),
-        "there is no environment variable NONE, or it is empty: set it",
-    )
+    failed(run("decrypt", scan, "--key-env", "NONE"), "there is no environment variable NONE, or it is empty: set it")
     for content, message in {
         "": "there is no environment variable BAD",
         "k.key": "environment variable BAD is not an EncDL key file",
@@ -123,9 +115,7 @@ def test_every_verb_opens_a_locked_key(run: Run, typed: Type, agile: Path, varia
     new = ["--new-key", "m.key", "--new-passphrase-env", "WORDS"]
     assert run("rekey", "scan.encdl", *use, *new, *options)[0] == 0
     typed("wrong horse")
-    failed(
-        run("decrypt", "scan.encdl", "--key", "m.key", *options, "-o", "d.png"), "m.key: wrong passphrase, or"
-    )
+    failed(run("decrypt", "scan.encdl", "--key", "m.key", *options, "-o", "d.png"), "m.key: wrong passphrase, or")
 
 
 def test_a_locked_key_in_the_environment(
@@ -152,11 +142,7 @@ def test_a_passphrase_from_a_descriptor(run: Run, ending: bytes) -> None:
 
 
 def test_wrong_descriptors(run: Run, tmp_path: Path) -> None:
-    failed(
-        run("keygen", "l.key", "--passphrase-fd", "987"),
-        "descriptor 987: no passphrase can be read",
-        "Bad file",
-    )
+    failed(run("keygen", "l.key", "--passphrase-fd", "987"), "descriptor 987: no passphrase can be read", "Bad file")
     failed(run("keygen", "l.key", "--passphrase-fd", "-3"), "no passphrase can be read")
     failed(run("keygen", "l.key", "--passphrase-fd", "x"), "invalid", "x")
     failed(run("keygen", "l.key", "--passphrase", "--passphrase-env", "E"), "not allowed with")

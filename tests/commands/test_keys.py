@@ -46,9 +46,7 @@ def test_a_grant_for_a_study_opens_it_and_nothing_else(run: Run, agile: Path) ->
     assert opener.study == "S"
     assert run("decrypt", "S.encdl", "--key", "S.grant", *options, "-o", "b.png")[0] == 0
     np.testing.assert_array_equal(images.read("b.png"), images.read("scan.png"))
-    failed(
-        run("decrypt", "T.encdl", "--key", "S.grant", *options), "T.encdl: this grant opens study 'S'", "'T'"
-    )
+    failed(run("decrypt", "T.encdl", "--key", "S.grant", *options), "T.encdl: this grant opens study 'S'", "'T'")
     failed(run("decrypt", "none.encdl", "--key", "S.grant", *options), "this grant opens study 'S'")
     assert run("encrypt", "scan.png", "--key", "S.grant", *options, "-o", "more.encdl")[0] == 0
     failed(run("encrypt", "scan.png", "--key", "S.grant", "--study", "T", *options), "study 'S', not 'T'")
@@ -74,9 +72,7 @@ def test_a_study_grant_can_grant_one_of_its_files(run: Run, agile: Path) -> None
     assert run("grant", "--key", "k.key", "--study", "S", "-o", "S.grant")[0] == 0
     assert run("grant", "--key", "S.grant", "--file", "scan.encdl", "-o", "f.grant")[0] == 0
     assert run("decrypt", "scan.encdl", "--key", "f.grant", "--weights", agile, "-o", "b.png")[0] == 0
-    failed(
-        run("grant", "--key", "S.grant", "--study", "T", "-o", "g"), "only the key itself can grant a study"
-    )
+    failed(run("grant", "--key", "S.grant", "--study", "T", "-o", "g"), "only the key itself can grant a study")
     failed(run("grant", "--key", "f.grant", "--file", "scan.encdl", "-o", "g"), "cannot grant others")
 
 
@@ -121,16 +117,8 @@ def test_a_grant_that_ends(
     monkeypatch.setattr(grants, "utc_now", lambda: last)
     assert run("decrypt", "scan.encdl", "--key", "g", *options, "-o", "b.png")[0] == 0
     monkeypatch.setattr(grants, "utc_now", lambda: datetime(2027, 2, 1, tzinfo=UTC))
-    for verb in (
-        ["decrypt", "scan.encdl"],
-        ["encrypt", "scan.png"],
-        ["rekey", "scan.encdl", "--new-key", "k.key"],
-    ):
-        failed(
-            run(*verb, "--key", "g", *options, "-o", "c"),
-            f"the grant for {scope_of(scope)}",
-            "expired on 202",
-        )
+    for verb in (["decrypt", "scan.encdl"], ["encrypt", "scan.png"], ["rekey", "scan.encdl", "--new-key", "k.key"]):
+        failed(run(*verb, "--key", "g", *options, "-o", "c"), f"the grant for {scope_of(scope)}", "expired on 202")
     failed(run("grant", "--key", "g", "--file", "scan.encdl", "-o", "h"), "expired on 202")
     assert ", is over" in run("keyinfo", "g")[1]
 

@@ -17,12 +17,7 @@ from encdl.files import folders, images
 from encdl.files.folders import Left
 from encdl.utils.errors import DataError
 
-WEIGHTS = [
-    "--weights",
-    str(Path(__file__).parents[1] / "golden" / "containers" / "tiny.pt"),
-    "--device",
-    "cpu",
-]
+WEIGHTS = ["--weights", str(Path(__file__).parents[1] / "golden" / "containers" / "tiny.pt"), "--device", "cpu"]
 
 
 @pytest.fixture
@@ -80,9 +75,7 @@ def test_training_tells_of_what_it_does_not_read(tmp_path: Path, capfd: pytest.C
     assert f"{tmp_path}/b.dcm, {tmp_path}/c.nii.gz\n" in err
 
 
-@pytest.mark.parametrize(
-    "names", [("Train", "Val", "Test"), ("Training", "Testing"), ("TRAIN", "Validation")]
-)
+@pytest.mark.parametrize("names", [("Train", "Val", "Test"), ("Training", "Testing"), ("TRAIN", "Validation")])
 def test_splits_are_known_by_usual_names(tmp_path: Path, names: tuple[str, ...]) -> None:
     for index, split in enumerate(names):
         for number in range(8):
@@ -109,8 +102,6 @@ def test_standard_streams_are_refused(words: list[str], capfd: pytest.CaptureFix
 def test_a_removed_working_directory_is_told(tmp_path: Path) -> None:
     code = "import os, sys; from encdl.cli import main; os.rmdir(os.getcwd()); sys.exit(main(['keygen', 'k.key']))"
     (tmp_path / "x").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path / "x", capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "x", capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "the working directory was removed" in done.stderr

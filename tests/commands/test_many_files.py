@@ -149,9 +149,7 @@ def test_rekeying_a_folder_can_be_interrupted(verb: Verb) -> None:
     code, err = verb("rekey", "enc", "--new-key", "new.key")
     assert code == 0
     assert "3 files rekeyed, 1 finished before" in err
-    assert {container.read_header(Path("enc", name)).key_id for name in names("enc")} == {
-        Key.load("new.key").id
-    }
+    assert {container.read_header(Path("enc", name)).key_id for name in names("enc")} == {Key.load("new.key").id}
     assert verb("decrypt", "enc", "--output", "dec", key="new.key")[0] == 0
     assert contents("dec") == {name: before[name] for name in IMAGES}
 
@@ -179,10 +177,7 @@ def test_two_inputs_never_share_an_output(verb: Verb, jobs: int) -> None:
     code, err = verb("decrypt", "enc", "--output", "out", "--force", "--jobs", jobs)
     assert (code, err.count("A.npy is that of enc/A.")) == (1, 1)
     assert "1 file decrypted" in err
-    assert Path("out/A.npy").read_bytes() in {
-        Path("in/b/a.npy").read_bytes(),
-        Path("in/b/c/v.npy").read_bytes(),
-    }
+    assert Path("out/A.npy").read_bytes() in {Path("in/b/a.npy").read_bytes(), Path("in/b/c/v.npy").read_bytes()}
 
 
 def test_no_output_takes_the_place_of_an_input(verb: Verb) -> None:

@@ -98,10 +98,7 @@ def test_a_network_trained_on_plaintext_reads_ciphertext(run: Run, files: list[P
     assert out == run("predict", *files, *KEYED, "--reader", "classifier.ckpt")[1]
     assert run("encrypt", "a.png", *KEYED, "--weights", coupled, "-o", "other.encdl")[0] == 0
     theirs, mine = weights.load(coupled).id, weights.load("default").id
-    for reader in (
-        "plain.ckpt",
-        "classifier.ckpt",
-    ):  # an exact cipher of other weights leaves the same difference
+    for reader in ("plain.ckpt", "classifier.ckpt"):  # an exact cipher of other weights leaves the same difference
         options = [*KEYED, "--reader", reader]
         failed(run("predict", "other.encdl", *options), f"with weights {theirs}", mine, "--weights")
         code, other, _ = run("predict", "other.encdl", *options, "--weights", coupled)

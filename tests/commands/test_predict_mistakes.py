@@ -67,10 +67,7 @@ def test_images_that_the_reader_cannot_read(run: Run, files: list[Path]) -> None
         "deep.png": (noise(SIZE, "uint16"), "holds uint16 levels"),
         "signed.npy": (noise(SIZE, "int16"), "holds int16 levels"),
         "colour.png": (noise((*SIZE, 3)), "has 3 channels, the reader takes 1 channel"),
-        "stack.npy": (
-            noise((*SIZE, 9)),
-            "holds 21 slices, and readers take one image a file: encrypt each slice",
-        ),
+        "stack.npy": (noise((*SIZE, 9)), "holds 21 slices, and readers take one image a file: encrypt each slice"),
         "small.png": (noise((1, 1)), "is 1x1 pixels, the reader was trained on 21x30"),
     }
     for name, (array, words) in cases.items():
@@ -110,9 +107,7 @@ def test_readers_that_cannot_serve(run: Run, files: list[Path], agile: Path) -> 
     failed(predict(odd), "trained without the key (view Keyless, PlainStem)")
     plain = save_reader("plain.ckpt", tiny_reader(resnet, PlainStem), view="Plaintext")
     failed(predict(plain, "--weights", "thesis"), "cipher 'thesis' is not exact")
-    failed(
-        predict("classifier.ckpt", "--weights", "thesis"), "reads no others (cipher 'thesis' is not exact)"
-    )
+    failed(predict("classifier.ckpt", "--weights", "thesis"), "reads no others (cipher 'thesis' is not exact)")
     wild = tiny_reader(resnet)
     wild.stem.convolution.weight.data.fill_(float("nan"))
     failed(predict(save_reader("wild.ckpt", wild)), "a.encdl: the reader's answer is no number")
@@ -166,9 +161,7 @@ def test_outputs_that_cannot_be(run: Run, files: list[Path]) -> None:
     assert segment("-o", "out", "--overlay", "--force")[0] == 0
     failed(segment("-o", "out", "--overlay", "--format", "nii"), "out/a.overlay.png: exists already")
     os.rename("b.encdl", "out/a.mask.png")
-    result = run(
-        "predict", "a.encdl", "out/a.mask.png", *KEYED, "--reader", "segmenter.ckpt", "-o", "out", "--force"
-    )
+    result = run("predict", "a.encdl", "out/a.mask.png", *KEYED, "--reader", "segmenter.ckpt", "-o", "out", "--force")
     failed(result, "out/a.mask.png: the mask would replace a file that is read")
 
 
@@ -225,31 +218,19 @@ def test_odd_names_of_files_and_classes(run: Run, files: list[Path]) -> None:
     assert run("predict", odd, "b.encdl", *KEYED, "--reader", "r.ckpt", "-o", "t.csv")[0] == 0
     with Path("t.csv").open(newline="") as stream:
         table = list(csv.reader(stream))
-    assert table[0] == [
-        "file",
-        "predicted",
-        "probability of a,b",
-        'probability of say "c"',
-        "probability of d\u00e9",
-    ]
+    assert table[0] == ["file", "predicted", "probability of a,b", 'probability of say "c"', "probability of d\u00e9"]
     assert [row[0] for row in table[1:]] == ["x,\\udcff\n.encdl", "b.encdl"]
     failed(run("predict", odd + ".no", *KEYED, "--reader", "r.ckpt"), "no such file")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there(run: Run, files: list[Path]) -> None:
-    failed(
-        run("predict", "a.encdl", *KEYED, "--reader", "classifier.ckpt", "--device", "cuda"), "no CUDA device"
-    )
+    failed(run("predict", "a.encdl", *KEYED, "--reader", "classifier.ckpt", "--device", "cuda"), "no CUDA device")
 
 
 BROKEN = [
     ("encdl.readers.Reader.forward", MemoryError(), "a.encdl: out of memory"),
-    (
-        "encdl.readers.Reader.forward",
-        RuntimeError("can't allocate memory: 9 bytes"),
-        "a.encdl: out of memory",
-    ),
+    ("encdl.readers.Reader.forward", RuntimeError("can't allocate memory: 9 bytes"), "a.encdl: out of memory"),
     (
         "encdl.files.container.ContainerReader.chunks",
         OSError(5, "Input/output error"),

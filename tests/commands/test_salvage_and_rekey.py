@@ -119,9 +119,7 @@ def test_the_same_key_revokes_nothing_and_is_refused(run: Run, agile: Path) -> N
     assert run("grant", "--key", "k.key", "--study", "S", "-o", "S.grant")[0] == 0
     before = container.read_header("scan.encdl").nonce
     for new in ("k.key", "S.grant"):
-        failed(
-            run("rekey", "scan.encdl", *options, "--new-key", new), "give another key, and rekey every copy"
-        )
+        failed(run("rekey", "scan.encdl", *options, "--new-key", new), "give another key, and rekey every copy")
     failed(run("rekey", "scan.encdl", *options[:2], "--key", "S.grant", "--new-key", "k.key"), "are the same")
     assert container.read_header("scan.encdl").nonce == before
     assert run("rekey", "scan.encdl", *options, "--new-key", "k.key", "--same-key")[0] == 0
@@ -160,8 +158,6 @@ def test_rekey_for_a_study_grant(run: Run, agile: Path) -> None:
         assert run("grant", "--key", "other.key", "--study", study, "-o", f"{study}.grant")[0] == 0
     options = ["--weights", agile]
     assert run("encrypt", "scan.png", "--key", "k.key", "--study", "S", *options)[0] == 0
-    failed(
-        run("rekey", "scan.encdl", "--key", "k.key", "--new-key", "T.grant", *options), "study 'T', not 'S'"
-    )
+    failed(run("rekey", "scan.encdl", "--key", "k.key", "--new-key", "T.grant", *options), "study 'T', not 'S'")
     assert run("rekey", "scan.encdl", "--key", "k.key", "--new-key", "S.grant", *options)[0] == 0
     assert run("decrypt", "scan.encdl", "--key", "other.key", *options, "-o", "b.png")[0] == 0

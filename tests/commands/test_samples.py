@@ -75,8 +75,6 @@ def test_without_nilearn(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("encdl.data.embedded.find_spec", lambda name: None)
     code, _, err = run("samples", "some")
     assert code == 2
-    assert err.startswith(
-        "encdl: error: the embedded brain is a file of nilearn, which is not installed here"
-    )
+    assert err.startswith("encdl: error: the embedded brain is a file of nilearn, which is not installed here")
     assert err.count("\n") == 1
     assert not Path("some").exists()

@@ -34,9 +34,7 @@ def test_a_host_without_any_key_verifies_what_the_owner_signed(run: Run, agile: 
     data[-300] ^= 1  # of the reading layer
     Path("bad.encdl").write_bytes(data)
     failed(run("inspect", "bad.encdl", "--verify-key", "s.pub"), "bad.encdl: was changed after it was signed")
-    failed(
-        run("decrypt", "bad.encdl", "--key", "k.key", "--weights", agile), "its section 'reading' was changed"
-    )
+    failed(run("decrypt", "bad.encdl", "--key", "k.key", "--weights", agile), "its section 'reading' was changed")
     assert run("decrypt", "scan.encdl", "--key", "k.key", "--weights", agile, "-o", "b.png")[0] == 0
     np.testing.assert_array_equal(images.read("b.png"), images.read("scan.png"))
     assert run("keygen", "new.key")[0] == 0
@@ -70,9 +68,7 @@ def test_options_that_do_not_go_together(run: Run, agile: Path) -> None:
     options = ["scan.png", "--key", "k.key", "--weights", agile, "-o", "n.encdl"]
     failed(run("encrypt", *options, "--window", "0", "80"), "give --readable too")
     failed(run("encrypt", *options, "--readable", "0"), "sides of 1 to 512")
-    failed(
-        run("encrypt", *options, "--readable", "9", "--window", "80", "0"), "a window begins below its end"
-    )
+    failed(run("encrypt", *options, "--readable", "9", "--window", "80", "0"), "a window begins below its end")
     failed(run("encrypt", *options, "--readable", "9", "--wrap", "aes"), "inside --wrap aes")
     failed(run("encrypt", *options, "--sign", "k.key"), "a signing key is asked for")
     failed(run("keygen", "--signing", "s.pub"), "give the signing key another ending")

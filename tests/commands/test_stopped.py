@@ -19,12 +19,7 @@ RUN = (
     "import signal, sys; from encdl.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "sys.exit(main(sys.argv[1:]))"
 )
-WEIGHTS = [
-    "--weights",
-    str(Path(__file__).parents[1] / "golden" / "containers" / "tiny.pt"),
-    "--device",
-    "cpu",
-]
+WEIGHTS = ["--weights", str(Path(__file__).parents[1] / "golden" / "containers" / "tiny.pt"), "--device", "cpu"]
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])

@@ -36,9 +36,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIns:
 
 
 def test_a_dry_run_prints_and_does_nothing(slurm: StandIns, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main([*SUBMIT, "--dry-run", "--grid", "model.init_args.tag=a,b", "--seeds", "2", "--time", "60"]) == 0
-    )
+    assert main([*SUBMIT, "--dry-run", "--grid", "model.init_args.tag=a,b", "--seeds", "2", "--time", "60"]) == 0
     script = capsys.readouterr().out
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
     assert "#SBATCH --time=60\n" in script
@@ -48,9 +46,7 @@ def test_a_dry_run_prints_and_does_nothing(slurm: StandIns, capsys: pytest.Captu
     assert not FOLDER.exists()
 
 
-def test_a_dry_run_refuses_what_a_submission_would(
-    slurm: StandIns, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_refuses_what_a_submission_would(slurm: StandIns, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SUBMIT, "--dry-run", "--set", "trainer.max_epoch=2"]) == 2
     told = capsys.readouterr()
     assert "unrecognized arguments: --trainer.max_epoch" in told.err
@@ -171,9 +167,7 @@ def test_jobs_are_cancelled_and_handed_in_again(slurm: StandIns, capsys: pytest.
         (["one", "--cancel", "--again"], "give one of them"),
     ],
 )
-def test_mistakes_about_jobs(
-    slurm: StandIns, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes_about_jobs(slurm: StandIns, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["jobs", *words]) == 2
     assert said in capsys.readouterr().err
 

@@ -96,18 +96,13 @@ def test_a_stopped_sweep_goes_on(trained: list[str], monkeypatch: pytest.MonkeyP
         ([], "a sweep needs something to try"),
         (["--search", "model.init_args.learning_rate=0.1..1.0"], "--trials: say how many"),
         (["--grid", "model.init_args.tag=a", "--jobs", "0"], "--jobs must be at least 1"),
-        (
-            ["--grid", "a=1", "--cluster", "slurm", "--searcher", "tpe"],
-            "--searcher tpe learns from what has ended",
-        ),
+        (["--grid", "a=1", "--cluster", "slurm", "--searcher", "tpe"], "--searcher tpe learns from what has ended"),
         (["--grid", "a=1", "--set", "trainer.max_epoch=1"], "unrecognized arguments: --trainer.max_epoch"),
         (["--grid", "a=1", "--config", "none.yaml"], "none.yaml: no such recipe"),
         (["--summarise"], "sweep.json: not a record of a sweep"),
     ],
 )
-def test_a_mistake_is_told(
-    trained: list[str], more: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_is_told(trained: list[str], more: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SWEEP, *more]) == 2
     assert said in capsys.readouterr().err
     assert not trained
@@ -156,9 +151,7 @@ def test_real_trainings_are_children_of_one_run(tmp_path: Path, monkeypatch: pyt
     search = ["--search", "model.init_args.learning_rate=log:1e-4..1e-1", "--trials", "3"]
     assert main([*SWEEP, *search, "--set", "trainer.max_epochs=1"]) == 0
     top = parent()
-    children = [
-        run for run in runs(Path("runs")) if run.data.tags.get("mlflow.parentRunId") == top.info.run_id
-    ]
+    children = [run for run in runs(Path("runs")) if run.data.tags.get("mlflow.parentRunId") == top.info.run_id]
     assert [run.info.status for run in children] == ["FINISHED"] * 3
     values = {run.info.run_id: run.data.metrics["val/loss"] for run in children}
     assert top.data.metrics["best/val/loss"] == min(values.values())

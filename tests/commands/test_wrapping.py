@@ -54,10 +54,7 @@ def test_rekey_keeps_the_wrapping(run: Run, sealed: Path, agile: Path) -> None:
     header = container.read_wrapping(sealed)
     assert header is not None
     assert header.key_id == Key.load("other.key").id == container.key_id_of(sealed)
-    failed(
-        run("decrypt", sealed, *KEYED, "--weights", agile, "-o", "b.png"),
-        "sealed.encdl: was wrapped with key",
-    )
+    failed(run("decrypt", sealed, *KEYED, "--weights", agile, "-o", "b.png"), "sealed.encdl: was wrapped with key")
     assert run("decrypt", sealed, "--key", "other.key", "--weights", agile, "-o", "b.png")[0] == 0
     np.testing.assert_array_equal(images.read("b.png"), images.read("scan.png"))
 
@@ -77,14 +74,10 @@ def test_damage(run: Run, sealed: Path, agile: Path) -> None:
     data[-40] ^= 1
     Path("bad.encdl").write_bytes(data)
     options = ["--weights", agile, "-o", "b.png"]
-    failed(
-        run("decrypt", "bad.encdl", *KEYED, *options), "bad.encdl: was changed or cut after it was written"
-    )
+    failed(run("decrypt", "bad.encdl", *KEYED, *options), "bad.encdl: was changed or cut after it was written")
     failed(run("grant", *KEYED, "--file", "bad.encdl", "-o", "g"), "was changed or cut")
     # One chunk of AES holds all of a small image: nothing is left to salvage.
-    failed(
-        run("decrypt", "bad.encdl", *KEYED, *options, "--salvage"), "the beginning of its wrapping is damaged"
-    )
+    failed(run("decrypt", "bad.encdl", *KEYED, *options, "--salvage"), "the beginning of its wrapping is damaged")
 
 
 def test_salvage_of_a_large_one(run: Run, agile: Path) -> None:

@@ -27,11 +27,7 @@ class Tiny(ImageDataModule):
     def samples(self, split: Split) -> Sequence[Sample]:
         shape = (2, 20, 24)
         return [
-            {
-                "image": np.full(shape, 10 * i, np.uint8),
-                "label": i % 2,
-                "mask": np.full((1, 20, 24), i, np.uint8),
-            }
+            {"image": np.full(shape, 10 * i, np.uint8), "label": i % 2, "mask": np.full((1, 20, 24), i, np.uint8)}
             for i in range(self.images)
         ]
 

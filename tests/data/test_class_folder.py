@@ -57,9 +57,7 @@ def test_mixed_files_become_labelled_batches(tmp_path: Path) -> None:
     assert train["label"].dtype == torch.int64
     assert test["label"].tolist() == [0, 1, 2]
     assert data.class_counts().tolist() == [5, 5, 4]
-    labels = [
-        (sample["image"].parent.name, sample["label"]) for split in SPLITS for sample in data.samples(split)
-    ]
+    labels = [(sample["image"].parent.name, sample["label"]) for split in SPLITS for sample in data.samples(split)]
     assert set(labels) == {("a", 0), ("b", 1), ("c", 2)}
 
 

@@ -24,9 +24,7 @@ TASK = "Task09_Spleen"
 SHAPE = (10, 12, 8)
 
 
-def save(
-    path: Path, voxels: np.ndarray, spacing: tuple[float, ...] = (1.0, 1.0, 2.0), flips: str = ""
-) -> None:
+def save(path: Path, voxels: np.ndarray, spacing: tuple[float, ...] = (1.0, 1.0, 2.0), flips: str = "") -> None:
     """A NIfTI file; `flips` names the axes that run the other way in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     affine = np.diag([*spacing, 1.0])
@@ -87,9 +85,7 @@ def test_splits_are_by_volume(place: Path) -> None:
     assert len(set().union(*names.values())) == 6
     assert all(image.name == mask.name for pairs in data.volumes.values() for image, mask in pairs)
     describe(
-        place / TASK,
-        6,
-        training=list(reversed(json.loads((place / TASK / "dataset.json").read_text())["training"])),
+        place / TASK, 6, training=list(reversed(json.loads((place / TASK / "dataset.json").read_text())["training"]))
     )
     assert Decathlon(TASK, str(place), seed=3).volumes == data.volumes
 
@@ -221,8 +217,7 @@ def test_bad_volumes(place: Path, kind: str, how: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["", "[]", "{}", '{"labels": {"1": "a"}, "training": []}', '{"labels": {"0": "a"}, "training": [{}]}'],
+    "content", ["", "[]", "{}", '{"labels": {"1": "a"}, "training": []}', '{"labels": {"0": "a"}, "training": [{}]}']
 )
 def test_bad_description(place: Path, content: str) -> None:
     (place / TASK / "dataset.json").write_text(content)
@@ -234,9 +229,7 @@ def test_too_few_or_no_volumes(place: Path) -> None:
     describe(place / TASK, 2)
     with pytest.raises(DataError, match="has 2 volumes with masks: training needs 3 or more"):
         Decathlon(TASK, str(place)).setup("fit")
-    with pytest.raises(
-        DataError, match=r"Task04_Hippocampus: no such folder: set .*download.* fetch https://msd-for"
-    ):
+    with pytest.raises(DataError, match=r"Task04_Hippocampus: no such folder: set .*download.* fetch https://msd-for"):
         _ = Decathlon("Task04_Hippocampus", str(place)).spec
     with pytest.raises(DataError, match="or name one of Task01_BrainTumour, "):
         _ = Decathlon("Task11", str(place)).spec

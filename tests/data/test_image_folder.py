@@ -66,9 +66,7 @@ def test_splits_cover_every_file_once_and_do_not_depend_on_the_place(mixed: Path
     moved = tmp_path.parent / (tmp_path.name + " moved")
     mixed.rename(moved)
     again = ImageFolder(str(moved), seed=5).files
-    assert all(
-        [file.name for file in again[split]] == [file.name for file in files[split]] for split in SPLITS
-    )
+    assert all([file.name for file in again[split]] == [file.name for file in files[split]] for split in SPLITS)
 
 
 def test_sub_folders_stay_together(mixed: Path) -> None:

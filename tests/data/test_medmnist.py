@@ -31,20 +31,14 @@ INFO = {{
 def put(path: Path, labels: np.ndarray | None = None) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (4, 28, 28), dtype=np.uint8)
     labels = np.array([[0], [1], [1], [2]], np.uint8) if labels is None else labels
-    np.savez(
-        path,
-        **{f"{split}_images": noise for split in SPLITS},
-        **{f"{split}_labels": labels for split in SPLITS},
-    )
+    np.savez(path, **{f"{split}_images": noise for split in SPLITS}, **{f"{split}_labels": labels for split in SPLITS})
 
 
 @pytest.fixture
 def _package(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     place = tmp_path_factory.mktemp("packages")
     blood = place / "blood.npz"
-    arrays: dict[str, np.ndarray] = {
-        f"{part}_images": np.full((2, 64, 64, 3), 9, np.uint8) for part in SPLITS
-    }
+    arrays: dict[str, np.ndarray] = {f"{part}_images": np.full((2, 64, 64, 3), 9, np.uint8) for part in SPLITS}
     np.savez(blood, **arrays, **{f"{part}_labels": np.array([[0], [1]], np.uint8) for part in SPLITS})
     md5 = hashlib.md5(blood.read_bytes(), usedforsecurity=False).hexdigest()
     (place / "medmnist.py").write_text(STAND_IN.format(blood=blood.as_uri(), md5=md5))
@@ -85,10 +79,7 @@ def test_the_package_fetches_and_names(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_package")
 @pytest.mark.parametrize(
     ("name", "why"),
-    [
-        ("retinamnist", "No such file or directory"),
-        ("bloodmnist", "md5 hash check of downloaded file failed"),
-    ],
+    [("retinamnist", "No such file or directory"), ("bloodmnist", "md5 hash check of downloaded file failed")],
 )
 def test_what_cannot_be_fetched_or_is_another_file(tmp_path: Path, name: str, why: str) -> None:
     said = rf"{name}\.npz: fetching file:.* failed \(.*{why}.*\): fetch it by hand into "

@@ -36,9 +36,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("archive")
 def test_fetching(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = tmp_path / "not" / "there"
-    with pytest.raises(
-        DataError, match=r"MedNIST: no such folder: set data\.init_args\.download to true"
-    ) as caught:
+    with pytest.raises(DataError, match=r"MedNIST: no such folder: set data\.init_args\.download to true") as caught:
         MedNIST(data_dir=str(place)).setup("fit")
     assert "\n" not in str(caught.value)
     data = MedNIST(data_dir=str(place), download=True)
@@ -57,9 +55,7 @@ def test_an_archive_that_is_damaged_or_gone(archive: Path, tmp_path: Path) -> No
     place = tmp_path / "place"
     archive.write_bytes(archive.read_bytes()[:-9])
     for said in ("hash check", "No such file"):
-        with pytest.raises(
-            DataError, match=f"MedNIST: fetching file:.* failed .*{said}.*fetch it by hand"
-        ) as caught:
+        with pytest.raises(DataError, match=f"MedNIST: fetching file:.* failed .*{said}.*fetch it by hand") as caught:
             MedNIST(data_dir=str(place), download=True).setup("fit")
         assert "\n" not in str(caught.value)
         assert list(place.iterdir()) == []
@@ -70,8 +66,6 @@ def test_an_archive_of_something_else(archive: Path, tmp_path: Path, monkeypatch
     with tarfile.open(archive, "w:gz") as file:
         file.add(Path(__file__), "other/readme")
     monkeypatch.setattr(MedNISTDataset, "md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    with pytest.raises(
-        DataError, match=r"No such file .*MedNIST.*or remove .*MedNIST\.tar\.gz if it is damaged"
-    ):
+    with pytest.raises(DataError, match=r"No such file .*MedNIST.*or remove .*MedNIST\.tar\.gz if it is damaged"):
         MedNIST(data_dir=str(tmp_path / "place"), download=True).prepare_data()
     assert not (tmp_path / "place" / "MedNIST").exists()

@@ -108,10 +108,7 @@ def test_colour(tmp_path: Path) -> None:
         (medmnist(train_images=noise(6, 28)), r"`train_images` is uint8 \(6, 28\), not uint8 \(N, H, W\)"),
         (medmnist(val_images=np.zeros((3, 28, 28))), "`val_images` is float64"),
         (medmnist(val_images=np.zeros((3, 28, 28), np.uint16)), "`val_images` is uint16"),
-        (
-            medmnist(train_images=noise(6, 28, 28, 28)),
-            r"`train_images` is uint8 \(6, 28, 28, 28\), not uint8",
-        ),
+        (medmnist(train_images=noise(6, 28, 28, 28)), r"`train_images` is uint8 \(6, 28, 28, 28\), not uint8"),
         (medmnist(train_images=noise(6, 0, 28)), r"`train_images` is uint8 \(6, 0, 28\), not uint8"),
         (medmnist(train_labels=np.full(6, -1)), "one integer label from 0"),
         (medmnist(train_labels=np.full(6, np.nan)), "one integer label from 0"),
@@ -144,13 +141,7 @@ def test_missing_or_broken_file(tmp_path: Path) -> None:
     content = whole.read_bytes()
     np.save(tmp_path / "array.npy", noise(4))
     array = (tmp_path / "array.npy").read_bytes()
-    for broken in (
-        array,
-        b"",
-        b"rubbish",
-        content[: len(content) // 2],
-        content[:200] + b"?" * 99 + content[299:],
-    ):
+    for broken in (array, b"", b"rubbish", content[: len(content) // 2], content[:200] + b"?" * 99 + content[299:]):
         whole.write_bytes(broken)
         with pytest.raises(DataError, match="is not a readable"):
             _ = NpzImages("tiny.npz", str(tmp_path)).spec
@@ -162,9 +153,7 @@ def test_missing_or_broken_file(tmp_path: Path) -> None:
         ("pneumoniamnist.npz", DataSpec(1, 28, 28, classes=("0", "1")), (4708, 524, 624)),
         (
             "brain_tumor.npz",
-            DataSpec(
-                1, 128, 128, classes=("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
-            ),
+            DataSpec(1, 128, 128, classes=("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")),
             (1505, 214, 430),
         ),
         ("acdc.npz", DataSpec(1, 128, 128, classes=("0", "1", "2", "3")), (1308, 190, 404)),
@@ -217,9 +206,7 @@ def test_slices_of_one_scan_are_one_volume(tmp_path: Path) -> None:
     columns = {"split": np.array([0, 0, 0, 2, 2, 1]), "patient": patient, "frame": frame}
     np.savez(tmp_path / "scans.npz", images=zeros, masks=zeros, **columns)
     data = NpzImages("scans.npz", str(tmp_path))
-    volumes = {
-        split: [sample["volume"] for sample in data.samples(split)] for split in ("train", "val", "test")
-    }
+    volumes = {split: [sample["volume"] for sample in data.samples(split)] for split in ("train", "val", "test")}
     assert volumes == {"train": [0, 0, 1], "test": [2, 2], "val": [3]}
     np.savez(tmp_path / "flat.npz", images=zeros, masks=zeros, split=columns["split"])
     assert "volume" not in NpzImages("flat.npz", str(tmp_path)).samples("train")[0]

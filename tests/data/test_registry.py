@@ -63,9 +63,7 @@ def test_labelled_kinds(tmp_path: Path) -> None:
         registry.open_data("medmnist:unknown")
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("brain_tumor", NpzImages), ("acdc", NpzImages), ("breastmnist", MedMNIST)]
-)
+@pytest.mark.parametrize(("name", "kind"), [("brain_tumor", NpzImages), ("acdc", NpzImages), ("breastmnist", MedMNIST)])
 @pytest.mark.parametrize(("folder", "title"), [("sets", "{}"), (None, "{}@sets"), ("other", "{}@sets")])
 def test_sets_by_name_and_folder(name: str, kind: type[NpzImages], folder: str | None, title: str) -> None:
     opened = registry.open_data(title.format(name), folder)
@@ -105,15 +103,13 @@ def test_names_are_relative_to_the_working_folder(tmp_path: Path, monkeypatch: p
 def test_nothing_of_that_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        DataError,
-        match=r"give embedded, lesions, mednist, tissue, brain_tumor, acdc, .*decathlon:TASK.* \.npz file",
+        DataError, match=r"give embedded, lesions, mednist, tissue, brain_tumor, acdc, .*decathlon:TASK.* \.npz file"
     ):
         registry.open_data(name)
 
 
 @pytest.mark.parametrize(
-    ("most", "levels"),
-    [(1, [0]), (3, [0, 3, 6]), (5, [0, 2, 4, 6, 8]), (10, list(range(10))), (99, list(range(10)))],
+    ("most", "levels"), [(1, [0]), (3, [0, 3, 6]), (5, [0, 2, 4, 6, 8]), (10, list(range(10))), (99, list(range(10)))]
 )
 def test_images_are_spread_evenly(tmp_path: Path, most: int, levels: list[int]) -> None:
     found = registry.test_images(put_npz(tmp_path / "a.npz"), most)
@@ -121,9 +117,7 @@ def test_images_are_spread_evenly(tmp_path: Path, most: int, levels: list[int]) 
     assert {(image.dtype, image.shape) for image in found} == {(torch.uint8, (1, 6, 7))}
 
 
-@pytest.mark.parametrize(
-    ("shape", "expected"), [((1, 1), (1, 1, 1)), ((3, 4, 3), (3, 3, 4)), ((9, 1), (1, 9, 1))]
-)
+@pytest.mark.parametrize(("shape", "expected"), [((1, 1), (1, 1, 1)), ((3, 4, 3), (3, 3, 4)), ((9, 1), (1, 9, 1))])
 def test_odd_shapes(tmp_path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     [image] = registry.test_images(put_npz(tmp_path / "a.npz", 1, shape), 5)
     assert image.shape == expected
@@ -142,11 +136,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         registry.test_images(str(tmp_path / "bad"), 3)
     with pytest.raises(DataError, match=r"none\.npz: no such file"):
         registry.test_images(str(tmp_path / "none.npz"), 3)
-    np.savez(
-        tmp_path / "no-test.npz",
-        images=np.zeros((2, 4, 4), np.uint8),
-        split=np.zeros(2, np.uint8),
-    )
+    np.savez(tmp_path / "no-test.npz", images=np.zeros((2, 4, 4), np.uint8), split=np.zeros(2, np.uint8))
     with pytest.raises(DataError, match="has no images in its test split"):
         registry.test_images(str(tmp_path / "no-test.npz"), 3)
 
@@ -156,10 +146,7 @@ def column(path: Path, name: str, groups: list[int], split: int = 2) -> str:
     count = len(groups)
     numbers = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1)
     np.savez(
-        path,
-        images=np.broadcast_to(numbers, (count, 4, 5)),
-        split=np.full(count, split),
-        **{name: np.array(groups)},
+        path, images=np.broadcast_to(numbers, (count, 4, 5)), split=np.full(count, split), **{name: np.array(groups)}
     )
     return str(path)
 

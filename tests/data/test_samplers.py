@@ -24,9 +24,7 @@ class Echo(Dataset[Any]):
         return 100
 
 
-def loader(
-    images: int = 7, repeats: int = 3, batch: int = 4, rank: int = 0, world: int = 1, **more: Any
-) -> DrawLoader:
+def loader(images: int = 7, repeats: int = 3, batch: int = 4, rank: int = 0, world: int = 1, **more: Any) -> DrawLoader:
     sampler = DrawSampler(images, repeats, 5, rank, world)
     return DrawLoader(Echo(), batch_size=batch, sampler=sampler, collate_fn=list, **more)
 
@@ -91,9 +89,7 @@ def test_every_image_is_judged_once(images: int, batch: int, world: int) -> None
         assert len(sampler) == len(mine)
         cut = [mine[start : start + sampler.batch_size] for start in range(0, len(mine), sampler.batch_size)]
         turns.add(len(cut))
-        counted = {
-            sampler.number(turn): part for turn, part in enumerate(cut) if sampler.number(turn) is not None
-        }
+        counted = {sampler.number(turn): part for turn, part in enumerate(cut) if sampler.number(turn) is not None}
         assert counted
         seen |= counted  # type: ignore[arg-type]
     assert len(turns) == 1  # no rank waits for another

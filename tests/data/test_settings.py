@@ -42,14 +42,7 @@ def parse(name: str, /, **settings: Any) -> ImageDataModule:
 
 @pytest.mark.parametrize("name", CASES)
 def test_settings(name: str) -> None:
-    common = {
-        "batch_size": 3,
-        "eval_batch_size": 4,
-        "repeats": 2,
-        "num_workers": 1,
-        "seed": 7,
-        "augment": False,
-    }
+    common = {"batch_size": 3, "eval_batch_size": 4, "repeats": 2, "num_workers": 1, "seed": 7, "augment": False}
     data = parse(name, **CASES[name], **common)
     assert type(data).__name__ == name.rpartition(".")[2]
     for setting, value in (CASES[name] | common).items():

@@ -16,19 +16,7 @@ from PIL import Image
 from encdl.files import images
 from encdl.utils.errors import ImageFileError, OutputExistsError
 
-SHAPES = [
-    (1, 1),
-    (1, 9),
-    (9, 1),
-    (5, 7),
-    (5, 7, 1),
-    (5, 7, 2),
-    (5, 7, 3),
-    (1, 1, 3),
-    (9, 1, 4),
-    (4, 4, 4),
-    (5, 7, 6),
-]
+SHAPES = [(1, 1), (1, 9), (9, 1), (5, 7), (5, 7, 1), (5, 7, 2), (5, 7, 3), (1, 1, 3), (9, 1, 4), (4, 4, 4), (5, 7, 6)]
 
 
 def noise(shape: tuple[int, ...], dtype: str = "uint8", seed: int = 0) -> images.Array:
@@ -60,9 +48,7 @@ def test_every_bit_survives(tmp_path: Path, suffix: str, shape: tuple[int, ...],
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.sampled_from(images.DTYPES), st.integers(1, 12), st.integers(1, 12), st.integers(0, 5), st.booleans()
-)
+@given(st.sampled_from(images.DTYPES), st.integers(1, 12), st.integers(1, 12), st.integers(0, 5), st.booleans())
 def test_every_array_survives_npy_and_tiff(
     tmp_path_factory: pytest.TempPathFactory, dtype: str, height: int, width: int, channels: int, big: bool
 ) -> None:
@@ -94,12 +80,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 def png(width: int, height: int, depth: int, colour: int, pixels: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(pixels))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
 
 
 def test_16_bit_grey_with_alpha_goes_on_as_tiff(tmp_path: Path) -> None:

@@ -87,14 +87,7 @@ def test_what_cannot_be_a_layer_is_refused() -> None:
         Settings(wrap="aes", readable=Readable(9))
     good = ReadingLayer(8, np.zeros((1, 1, 2, 3), np.uint16)).to_bytes()
     assert ReadingLayer.from_bytes(good).words.shape == (1, 1, 2, 3)
-    bad = [
-        b"",
-        good[:-1],
-        good + b"\0",
-        b"\x08" + good[1:],
-        good[:1] + b"\x0d" + good[2:],
-        good[:2] + bytes(28),
-    ]
+    bad = [b"", good[:-1], good + b"\0", b"\x08" + good[1:], good[:1] + b"\x0d" + good[2:], good[:2] + bytes(28)]
     for content in bad:
         with pytest.raises(ContainerError, match="reading layer is damaged"):
             ReadingLayer.from_bytes(content)
@@ -111,8 +104,7 @@ def test_rekeying_masks_the_same_levels_anew() -> None:
     assert fresh not in (None, old)
     keys = ContainerReader(stream, new).image_keys
     assert same(
-        ReadingLayer.from_bytes(fresh or b"").levels(keys),
-        ReadingLayer.from_bytes(old).levels(reader.image_keys),
+        ReadingLayer.from_bytes(fresh or b"").levels(keys), ReadingLayer.from_bytes(old).levels(reader.image_keys)
     )
 
 

@@ -17,16 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from encdl.keys import (
-    MAPS,
-    Grant,
-    Key,
-    PlaneSpec,
-    byte_sequence,
-    integer_sequence,
-    key_planes,
-    synthetic_nonce,
-)
+from encdl.keys import MAPS, Grant, Key, PlaneSpec, byte_sequence, integer_sequence, key_planes, synthetic_nonce
 
 FOLDER = Path(__file__).parent.parent / "golden"
 SEEDS = [bytes(32), bytes(range(32)), sha256(b"golden").digest()]
@@ -87,9 +78,7 @@ def planes() -> list[dict[str, Any]]:
             array = key_planes([SEEDS[1]], spec, CHANNELS, HEIGHT, WIDTH)[0]
         record = {"spec": spec.to_dict(), "subkey": SEEDS[1].hex(), "shape": list(array.shape)}
         first, last = (array[0, 0].tobytes().hex(), array[-1, -1].tobytes().hex())
-        records.append(
-            record | {"first_row": first, "last_row": last, "sha256": sha256(array.tobytes()).hexdigest()}
-        )
+        records.append(record | {"first_row": first, "last_row": last, "sha256": sha256(array.tobytes()).hexdigest()})
     return records
 
 

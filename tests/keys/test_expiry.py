@@ -66,9 +66,7 @@ def test_a_grant_ends(make: object, clock: Clock, tmp_path: Path) -> None:
             lambda: loaded.grant_file(NONCE),
         ]
         for call in calls:
-            with pytest.raises(
-                ExpiredGrantError, match=r"expired on 2027-01-31 at 23:59:59 UTC: ask"
-            ) as caught:
+            with pytest.raises(ExpiredGrantError, match=r"expired on 2027-01-31 at 23:59:59 UTC: ask") as caught:
                 call()
             assert "\n" not in str(caught.value)
         assert Grant.load(tmp_path / "g") == made  # to look at it is still possible
@@ -87,9 +85,7 @@ def test_any_time_zone(clock: Clock) -> None:
     assert KEY.grant_study("S", local) != KEY.grant_study("S")
 
 
-@pytest.mark.parametrize(
-    "time", [datetime(2027, 1, 1), datetime.max.replace(tzinfo=timezone(-timedelta(hours=5)))]
-)
+@pytest.mark.parametrize("time", [datetime(2027, 1, 1), datetime.max.replace(tzinfo=timezone(-timedelta(hours=5)))])
 def test_impossible_ends(time: datetime) -> None:
     with pytest.raises(UsageError, match=r"needs a time zone|cannot end on"):
         KEY.grant_study("S", time)

@@ -42,9 +42,7 @@ def test_it_gives_w_of_the_image_and_no_more(bits: int) -> None:
 
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("expires", [None, datetime(2100, 1, 31, 12, tzinfo=UTC)])
-def test_its_file_comes_back_whole_and_private(
-    tmp_path: Path, signed: bool, expires: datetime | None
-) -> None:
+def test_its_file_comes_back_whole_and_private(tmp_path: Path, signed: bool, expires: datetime | None) -> None:
     path, key = tmp_path / "scan.fkey", issued(signed, 2.0, expires)
     key.save(path)
     assert path.stat().st_mode & 0o777 == 0o600

@@ -20,9 +20,7 @@ def test_a_study_grant_opens_its_study_only() -> None:
     for nonce in (NONCE, OTHER):
         assert grant.image_keys(nonce, "lungs") == KEY.image_keys(nonce, "lungs")
     assert grant.nonce_secret("lungs") == KEY.nonce_secret("lungs")
-    with pytest.raises(
-        WrongKeyError, match="opens study 'lungs' alone, and this file belongs to study 'hearts': ask"
-    ):
+    with pytest.raises(WrongKeyError, match="opens study 'lungs' alone, and this file belongs to study 'hearts': ask"):
         grant.image_keys(NONCE, "hearts")
     with pytest.raises(WrongKeyError, match="belongs to no study"):
         grant.image_keys(NONCE)

@@ -30,12 +30,7 @@ def reveals(text: str | bytes, secret: bytes = SECRET) -> bool:
     data = text.encode() if isinstance(text, str) else text
     hexes = secret.hex().encode()
     line = secret_files.encode_field(secret).encode()
-    return (
-        secret in data
-        or hexes[:16] in data.lower()
-        or line[:12] in data
-        or repr(secret).encode()[2:20] in data
-    )
+    return secret in data or hexes[:16] in data.lower() or line[:12] in data or repr(secret).encode()[2:20] in data
 
 
 def test_save_and_load(path: Path) -> None:
@@ -135,8 +130,7 @@ def test_a_failed_write_leaves_nothing(path: Path, force: bool, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [("no/folder/k.key", "No such file"), ("nul\0byte", "null"), ("x" * 300, "too long")],
+    ("name", "message"), [("no/folder/k.key", "No such file"), ("nul\0byte", "null"), ("x" * 300, "too long")]
 )
 def test_unwritable_places(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(KeyFileError, match=f"cannot write .*{message}"):
@@ -296,8 +290,6 @@ def test_study_names() -> None:
 
 
 def test_import_stays_light() -> None:
-    code = (
-        "import encdl.keys, sys; print(sorted({'torch', 'scipy', 'lightning', 'monai'} & set(sys.modules)))"
-    )
+    code = "import encdl.keys, sys; print(sorted({'torch', 'scipy', 'lightning', 'monai'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "[]"

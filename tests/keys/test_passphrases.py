@@ -61,28 +61,15 @@ def test_the_format_again_from_its_description() -> None:
     prefix, header, sealed = GOLDEN.split(":")
     fields = json.loads(secret_files.decode_field(header))
     assert fields.keys() == {"cost", "kdf", "key_id", "kind", "salt"}
-    assert (prefix, fields["kdf"], fields["kind"], fields["key_id"]) == (
-        "encdl-locked-1",
-        "scrypt",
-        "key",
-        KEY.id,
-    )
+    assert (prefix, fields["kdf"], fields["kind"], fields["key_id"]) == ("encdl-locked-1", "scrypt", "key", KEY.id)
     key = hashlib.scrypt(
-        b"correct horse",
-        salt=bytes.fromhex(fields["salt"]),
-        n=2 ** fields["cost"],
-        r=8,
-        p=1,
-        maxmem=2**26,
-        dklen=32,
+        b"correct horse", salt=bytes.fromhex(fields["salt"]), n=2 ** fields["cost"], r=8, p=1, maxmem=2**26, dklen=32
     )
     inner = AESGCM(key).decrypt(bytes(12), secret_files.decode_field(sealed), f"{prefix}:{header}".encode())
     assert inner == secret_files.make_line(["encdl-key-1"], SECRET)
 
 
-@pytest.mark.parametrize(
-    "opener", [KEY, KEY.grant_study("S"), KEY.grant_file(bytes(16), "x" * 256)], ids=repr
-)
+@pytest.mark.parametrize("opener", [KEY, KEY.grant_study("S"), KEY.grant_file(bytes(16), "x" * 256)], ids=repr)
 def test_save_and_load(opener: Key | Grant, path: Path) -> None:
     opener.save(path, passphrase=WORDS)
     assert load_opener(path, WORDS) == opener
@@ -153,13 +140,7 @@ def test_unicode_is_the_same_on_every_machine(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [
-        ("", "is empty"),
-        ("a\nb", "control"),
-        ("a\0b", "control"),
-        ("\udc80", "Unicode"),
-        ("x" * 1025, "1024 bytes"),
-    ],
+    [("", "is empty"), ("a\nb", "control"), ("a\0b", "control"), ("\udc80", "Unicode"), ("x" * 1025, "1024 bytes")],
 )
 def test_impossible_passphrases(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -188,9 +169,7 @@ def test_headers_that_no_file_of_ours_has(values: dict[str, Any]) -> None:
         parse_opener("here", changed(GOLDEN, **values).encode(), WORDS)
 
 
-@pytest.mark.parametrize(
-    "values", [{"cost": 15}, {"salt": "0" * 32}, {"kind": "grant"}, {"key_id": "0" * 16}], ids=str
-)
+@pytest.mark.parametrize("values", [{"cost": 15}, {"salt": "0" * 32}, {"kind": "grant"}, {"key_id": "0" * 16}], ids=str)
 def test_the_header_is_authenticated(values: dict[str, Any]) -> None:
     with pytest.raises(KeyFileError, match="wrong passphrase, or the file is damaged"):
         parse_opener("here", changed(GOLDEN, **values).encode(), WORDS)

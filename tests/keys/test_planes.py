@@ -107,9 +107,7 @@ def test_a_chaotic_map_alone_warns() -> None:
     for name, source in MAPS.items():
         if name in {"logistic", "chebyshev", "piecewise_linear", "tent"}:
             bits = source.attack_bits
-            with pytest.warns(
-                WeakMapWarning, match=rf"'{name}' alone is worth {bits} bits.*guess-and-determine"
-            ):
+            with pytest.warns(WeakMapWarning, match=rf"'{name}' alone is worth {bits} bits.*guess-and-determine"):
                 key_planes(subkeys(1), PlaneSpec(map=name), 1, 16, 16)
         else:
             assert source.attack_bits == 256

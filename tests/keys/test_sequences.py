@@ -164,9 +164,7 @@ def test_no_seeds_and_no_integers(name: str) -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(
-        UsageError, match="unknown map 'lorenz': choose chacha20, or one of logistic, chebyshev"
-    ):
+    with pytest.raises(UsageError, match="unknown map 'lorenz': choose chacha20, or one of logistic, chebyshev"):
         integer_sequence("lorenz", seeds(1), 1)
     with pytest.raises(UsageError, match="32 bytes"):
         integer_sequence("logistic", [b"short"], 1)

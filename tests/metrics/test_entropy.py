@@ -99,9 +99,7 @@ def test_local_entropy_by_hand() -> None:
     blocks = torch.zeros(4, 4, 4, dtype=torch.uint8)
     blocks[1, :2] = 9
     blocks[2:] = torch.arange(16, dtype=torch.uint8).view(4, 4)
-    image = torch.cat([torch.cat([blocks[0], blocks[1]], 1), torch.cat([blocks[2], blocks[3]], 1)])[
-        None, None
-    ]
+    image = torch.cat([torch.cat([blocks[0], blocks[1]], 1), torch.cat([blocks[2], blocks[3]], 1)])[None, None]
     assert local_entropy_bits(image, 4, 16).item() == pytest.approx((0 + 1 + 4 + 4) / 4)
 
 
@@ -120,9 +118,7 @@ def test_local_entropy_agrees_with_skimage() -> None:
 def test_local_entropy_draws_from_all_channels_and_repeats() -> None:
     image = torch.cat([noise(1, 1, 44, 44), torch.zeros(1, 2, 44, 44, dtype=torch.uint8)], 1)
     assert local_entropy_bits(image, 3).item() == pytest.approx(entropy_bits(image[:, :1]).item() / 3)
-    first, second = (
-        local_entropy_bits(mni_slice(), 5, 1936, torch.Generator().manual_seed(seed)) for seed in (4, 4)
-    )
+    first, second = (local_entropy_bits(mni_slice(), 5, 1936, torch.Generator().manual_seed(seed)) for seed in (4, 4))
     assert torch.equal(first, second)
 
 
@@ -133,9 +129,7 @@ def test_natural_images_lie_outside() -> None:
         assert entropy_bits(image).item() < entropy_interval(image.numel())[0]
 
 
-@pytest.mark.parametrize(
-    ("shape", "side"), [((1, 512, 512), 44), ((1, 64, 64), 10), ((3, 64, 64), 16), ((1, 6, 5), 1)]
-)
+@pytest.mark.parametrize(("shape", "side"), [((1, 512, 512), 44), ((1, 64, 64), 10), ((3, 64, 64), 16), ((1, 6, 5), 1)])
 def test_the_largest_block_that_fits_so_often(shape: tuple[int, int, int], side: int) -> None:
     assert block_pixels_for(shape) == side * side
     assert local_entropy_bits(noise(2, *shape), 30, side * side).shape == (2,)

@@ -21,9 +21,7 @@ def test_psnr_by_hand() -> None:
     other = black.clone()
     other[1] = 255
     other[2, 0, 0, 0] = 1
-    assert psnr_db(black, other).tolist() == pytest.approx(
-        [math.inf, 0.0, 20 * math.log10(255 * 4)], abs=1e-5
-    )
+    assert psnr_db(black, other).tolist() == pytest.approx([math.inf, 0.0, 20 * math.log10(255 * 4)], abs=1e-5)
 
 
 def test_psnr_agrees_with_skimage() -> None:
@@ -51,11 +49,7 @@ def test_ssim_agrees_with_skimage() -> None:
     """The mean over the whole map: skimage's own mean leaves the margin out, for which both mirror the image."""
     camera = torch.from_numpy(data.camera()[100:300, 150:390].copy())[None, None]
     noisy = (camera.int() + noise(*camera.shape).int() // 8 - 16).clamp(0, 255).to(torch.uint8)
-    for image, other in (
-        (camera, noisy),
-        (mni_slice(80), mni_slice(84)),
-        (mni_slice(), noise(1, 1, 197, 233)),
-    ):
+    for image, other in ((camera, noisy), (mni_slice(80), mni_slice(84)), (mni_slice(), noise(1, 1, 197, 233))):
         _, map_of = structural_similarity(
             image[0, 0].numpy(),
             other[0, 0].numpy(),
@@ -74,9 +68,7 @@ def test_ssim_of_constant_images_by_hand() -> None:
     c1 = (0.01 * 255) ** 2
     assert mean_ssim(a, b).item() == pytest.approx((2 * 100 * 50 + c1) / (100**2 + 50**2 + c1), rel=1e-9)
     assert mean_ssim(a, a).item() == pytest.approx(1.0)
-    assert mean_ssim(torch.cat([a, a]), torch.cat([a, b])).item() == pytest.approx(
-        (1 + mean_ssim(a, b).item()) / 2
-    )
+    assert mean_ssim(torch.cat([a, a]), torch.cat([a, b])).item() == pytest.approx((1 + mean_ssim(a, b).item()) / 2)
 
 
 def test_ssim_of_small_images() -> None:

@@ -13,9 +13,7 @@ from scipy import stats
 
 from encdl.metrics import randomness
 
-PI_100 = (
-    "1100100100001111110110101010001000100001011010001100001000110100110001001100011001100010100010111000"
-)
+PI_100 = "1100100100001111110110101010001000100001011010001100001000110100110001001100011001100010100010111000"
 """The first 100 binary digits of pi, the standard's longer example."""
 
 LONGEST_128 = (
@@ -70,9 +68,7 @@ def euler(length: int) -> randomness.Bits:
         (lambda b: randomness.approximate_entropy(b, 2), PI_100, 0.235301),
     ],
 )
-def test_worked_examples(
-    test: Callable[[randomness.Bits], randomness.Values], text: str, expected: float
-) -> None:
+def test_worked_examples(test: Callable[[randomness.Bits], randomness.Values], text: str, expected: float) -> None:
     assert test(bits(text))[0] == pytest.approx(expected, abs=1.5e-6)
 
 

@@ -50,17 +50,13 @@ def test_entropy_agrees_with_skimage() -> None:
     np.testing.assert_allclose(entropy_bits(images()).numpy(), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("side", "expected"), [(28, 7.744), (64, 7.9546), (128, 7.9888), (224, 7.9964), (256, 7.9972)]
-)
+@pytest.mark.parametrize(("side", "expected"), [(28, 7.744), (64, 7.9546), (128, 7.9888), (224, 7.9964), (256, 7.9972)])
 def test_entropy_of_uniform_noise(side: int, expected: float) -> None:
     assert entropy_bits(noise(16, 1, side, side)).mean().item() == pytest.approx(expected, abs=0.15 / side)
 
 
 def test_chi_square_agrees_with_scipy() -> None:
-    expected = [
-        stats.chisquare(np.bincount(image.numpy().ravel(), minlength=256)).statistic for image in images()
-    ]
+    expected = [stats.chisquare(np.bincount(image.numpy().ravel(), minlength=256)).statistic for image in images()]
     np.testing.assert_allclose(chi_square(images()).numpy(), expected, rtol=1e-12)
 
 

@@ -30,13 +30,7 @@ from tests.pages.typed import TRAINING, commands, python_blocks
 ROOT = Path(__file__).parents[2]
 PAGES = {path.stem: path.read_text() for path in sorted((ROOT / "docs" / "extending").glob("*.md"))}
 KINDS = ("attack", "backbone", "cipher", "data-set", "format")
-MODULES = {
-    "attack": "one_pair",
-    "backbone": "plain_net",
-    "cipher": "odd_cipher",
-    "data-set": "discs",
-    "format": "pgm",
-}
+MODULES = {"attack": "one_pair", "backbone": "plain_net", "cipher": "odd_cipher", "data-set": "discs", "format": "pgm"}
 REGISTRIES = (ATTACKS, BACKBONES, CIPHERS, DATA_SETS, FORMATS)
 
 
@@ -85,9 +79,7 @@ def install(folder: Path) -> None:
     project = tomllib.loads(text)["project"]
     info = folder / f"encdl_example-{project['version']}.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     lines = [
         line
         for group, points in project["entry-points"].items()
@@ -241,15 +233,11 @@ def test_an_attack_is_a_part_of_the_audit(brought: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(module, "ATTACKS", {"one_pair": ATTACKS["one_pair"]})
     words = ("audit", "--quick", "--device", "cpu", "--no-tracking", "-o", "out", "--reference", "fixed_xor")
     assert encdl(list(words)) == 1
-    assert (
-        "attack one_pair learns nothing in the default mode" in (brought / "out" / "audit.json").read_text()
-    )
+    assert "attack one_pair learns nothing in the default mode" in (brought / "out" / "audit.json").read_text()
     tiny.clear()
 
 
-def test_files_of_a_format_are_found_encrypted_and_restored(
-    brought: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_of_a_format_are_found_encrypted_and_restored(brought: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (brought / "images").mkdir()
     image = np.arange(40 * 48, dtype=">u2").reshape(40, 48)
     content = b"P5 48 40 65535\n" + image.tobytes()
@@ -263,9 +251,7 @@ def test_files_of_a_format_are_found_encrypted_and_restored(
     assert (brought / "again" / "a.pgm").read_bytes() == content
 
 
-@pytest.mark.parametrize(
-    "problem", ["raise RuntimeError('no\\ngood')", "import not_there", "raise SystemExit(3)"]
-)
+@pytest.mark.parametrize("problem", ["raise RuntimeError('no\\ngood')", "import not_there", "raise SystemExit(3)"])
 def test_a_broken_package_gives_one_line(
     problem: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,9 +28,7 @@ QUICK = {
 }
 
 
-def test_the_commands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     shrink(monkeypatch)
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")

@@ -60,7 +60,5 @@ def is_template(word: str) -> bool:
 
 def python_blocks(text: str, language: str = "python") -> Iterator[tuple[str, str]]:
     """Title (the name of a file, or nothing) and code of all blocks marked python, or as another language."""
-    for found in re.finditer(
-        rf"^```{language}(?: title=\"(.*?)\")?\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
-    ):
+    for found in re.finditer(rf"^```{language}(?: title=\"(.*?)\")?\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         yield found[1] or "", found[2]

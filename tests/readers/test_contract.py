@@ -113,19 +113,13 @@ def test_config_of_another_version_is_refused() -> None:
         ("Unknown", {}, "'Unknown': no class of monai.networks.nets"),
         ("VAE", {}, "'VAE': no class of"),
         ("load_state_dict", {}, "no class of"),
-        (
-            "BasicUNet",
-            {"features": [8]},
-            "BasicUNet of MONAI does not take {'features': \\[8\\]}: ValueError",
-        ),
+        ("BasicUNet", {"features": [8]}, "BasicUNet of MONAI does not take {'features': \\[8\\]}: ValueError"),
         ("UNet", {"widths": [8]}, "TypeError: .*'widths'"),
         ("BasicUNet", {"in_channels": 3}, "leave out in_channels"),
         ("EfficientNetBN", {"model_name": "efficientnet-b0", "pretrained": True}, "leave out pretrained"),
     ],
 )
-def test_networks_and_arguments_that_monai_does_not_have(
-    network: str, arguments: dict[str, Any], said: str
-) -> None:
+def test_networks_and_arguments_that_monai_does_not_have(network: str, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         MonaiNet(4, 2, network, arguments)
     with pytest.raises(UsageError, match="multiple is 0"):

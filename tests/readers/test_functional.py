@@ -21,13 +21,7 @@ from tests.reader_checkpoint import resnet
 from tests.training.tasks.support import tiny_cipher
 
 KEYS = [Key(bytes(32)).image_keys(bytes([number] * 16)) for number in range(2)]
-SHAPES = [
-    (1, 32, 32, 3, 8, 8),
-    (3, 21, 30, 2, 7, 4),
-    (1, 28, 28, 5, 28, 28),
-    (2, 9, 40, 1, 1, 1),
-    (1, 17, 17, 4, 6, 3),
-]
+SHAPES = [(1, 32, 32, 3, 8, 8), (3, 21, 30, 2, 7, 4), (1, 28, 28, 5, 28, 28), (2, 9, 40, 1, 1, 1), (1, 17, 17, 4, 6, 3)]
 """Channels, height, width, outputs, kernel, stride."""
 
 
@@ -40,9 +34,7 @@ def precision(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def images(channels: int, height: int, width: int, top: int = 256) -> Tensor:
-    return torch.from_numpy(
-        np.random.default_rng(0).integers(0, top, (2, channels, height, width), dtype=np.uint16)
-    )
+    return torch.from_numpy(np.random.default_rng(0).integers(0, top, (2, channels, height, width), dtype=np.uint16))
 
 
 def a_map(shape: tuple[int, ...], bits: int) -> IntegerMap:
@@ -71,9 +63,7 @@ def test_a_reading_layer_gives_w_of_the_image(shape: tuple[int, ...], bits: int,
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", ["default", "agile", "keystream"])
-def test_ciphertext_gives_w_of_the_image_modulo_256(
-    name: str, shape: tuple[int, ...], precision: str
-) -> None:
+def test_ciphertext_gives_w_of_the_image_modulo_256(name: str, shape: tuple[int, ...], precision: str) -> None:
     cipher = weights.load("default").cipher if name == "default" else tiny_cipher(name)
     image = images(*shape[:3]).to(torch.uint8)
     planes = fresh_planes(PlaneSpec(), image.shape, seed=0, rank=0, purpose="test", step=0)
@@ -100,15 +90,11 @@ def test_words_hold_deeper_images_too(depth: int) -> None:
 @pytest.mark.parametrize("expand", [1, 4])
 def test_a_stem_reads_numbers_as_it_reads_the_image(form: Form, expand: int) -> None:
     torch.manual_seed(0)
-    stem = FunctionalStem(
-        1, (20, 24), outputs=2, kernel=6, stride=4, form=form, width=8, expand=expand, adversary=0.1
-    )
+    stem = FunctionalStem(1, (20, 24), outputs=2, kernel=6, stride=4, form=form, width=8, expand=expand, adversary=0.1)
     reader = Reader(stem, resnet(8, 3)).eval()
     image = images(1, 20, 24).to(torch.uint8)
     bits = stem.map.bits
-    mask = torch.from_numpy(
-        np.random.default_rng(1).integers(0, 2**bits, image.shape).astype(f"u{bits // 8}")
-    )
+    mask = torch.from_numpy(np.random.default_rng(1).integers(0, 2**bits, image.shape).astype(f"u{bits // 8}"))
     masked = torch.from_numpy((image.numpy().astype(np.int64) + mask.numpy()) % 2**bits)
     numbers = stem.map.exact(masked) - stem.map.exact(mask)
     assert torch.equal(reader.backbone(stem.read(numbers)), reader(image))
@@ -125,9 +111,7 @@ def test_the_adversary_learns_and_w_learns_against_it() -> None:
     image = images(1, 16, 16).to(torch.uint8)
     torch.autograd.backward(stem.penalty(image))
     assert stem.decoder is not None
-    gradients = {
-        name: parameter.grad for name, parameter in stem.named_parameters() if parameter.grad is not None
-    }
+    gradients = {name: parameter.grad for name, parameter in stem.named_parameters() if parameter.grad is not None}
     assert {name.split(".")[0] for name in gradients} == {"map", "decoder"}
     along = stem.map.latent.grad
     stem.zero_grad()

@@ -48,9 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         signing.public.save(f"{name}.pub")
     reader = functional_reader()
     save_reader("r.ckpt", reader, view="Functional", classes=CLASSES, size=[SIDE, SIDE])
-    save_reader(
-        "other.ckpt", functional_reader(seed=1), view="Functional", classes=CLASSES, size=[SIDE, SIDE]
-    )
+    save_reader("other.ckpt", functional_reader(seed=1), view="Functional", classes=CLASSES, size=[SIDE, SIDE])
     owner = SigningKey.load("owner.key")
     for name, index in (("a", 85), ("b", 95)):
         image = mni_slice(index, SIDE, SIDE)[0, 0].numpy()
@@ -59,9 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("backbone", [resnet, unet])
-def test_a_host_without_a_key_reads_what_the_reader_reads_of_the_image(
-    folder: Path, backbone: Backbone
-) -> None:
+def test_a_host_without_a_key_reads_what_the_reader_reads_of_the_image(folder: Path, backbone: Backbone) -> None:
     reader = functional_reader(backbone)
     save_reader("r.ckpt", reader, view="Functional", classes=CLASSES, size=[SIDE, SIDE])
     key = api.grant_functional("a.encdl", "k.key", "r.ckpt")
@@ -114,35 +110,14 @@ def test_a_folder_of_functional_keys(folder: Path, capsys: pytest.CaptureFixture
     [
         (["predict", "b.encdl", "--functional-key", "a.fkey", "--reader", "r.ckpt"], "is for another file"),
         (["predict", "a.encdl", "--functional-key", "a.fkey", "--reader", "other.ckpt"], "is for reader"),
-        (
-            ["predict", "a.encdl", "--functional-key", "a.fkey", "--reader", "plain.ckpt"],
-            "takes no functional key",
-        ),
+        (["predict", "a.encdl", "--functional-key", "a.fkey", "--reader", "plain.ckpt"], "takes no functional key"),
         (["predict", "a.encdl", "--functional-key", "k.key", "--reader", "r.ckpt"], "is no functional key"),
         (
-            [
-                "predict",
-                "a.encdl",
-                "--functional-key",
-                "a.fkey",
-                "--reader",
-                "r.ckpt",
-                "--server-key",
-                "owner.pub",
-            ],
+            ["predict", "a.encdl", "--functional-key", "a.fkey", "--reader", "r.ckpt", "--server-key", "owner.pub"],
             "was not made by the key server",
         ),
         (
-            [
-                "predict",
-                "a.encdl",
-                "--functional-key",
-                "a.fkey",
-                "--reader",
-                "r.ckpt",
-                "--owner-key",
-                "server.pub",
-            ],
+            ["predict", "a.encdl", "--functional-key", "a.fkey", "--reader", "r.ckpt", "--owner-key", "server.pub"],
             "does not fit public key",
         ),
         (
@@ -153,25 +128,14 @@ def test_a_folder_of_functional_keys(folder: Path, capsys: pytest.CaptureFixture
             ["predict", "small.encdl", "--functional-key", "a.fkey", "--reader", "r.ckpt"],
             "its reading layer is 1x16x16",
         ),
-        (
-            ["predict", "a.encdl", "--key", "k.key", "--server-key", "server.pub", "--reader", "r.ckpt"],
-            "leave it out",
-        ),
+        (["predict", "a.encdl", "--key", "k.key", "--server-key", "server.pub", "--reader", "r.ckpt"], "leave it out"),
         (["grant", "--reader", "r.ckpt", "--key", "k.key", "-o", "x.fkey"], "give the .encdl file"),
-        (
-            ["grant", "--file", "a.encdl", "--noise", "2", "--key", "k.key", "-o", "x"],
-            "is for functional keys",
-        ),
-        (
-            ["grant", "--reader", "plain.ckpt", "--key", "k.key", "a.encdl", "-o", "x.fkey"],
-            "takes no functional key",
-        ),
+        (["grant", "--file", "a.encdl", "--noise", "2", "--key", "k.key", "-o", "x"], "is for functional keys"),
+        (["grant", "--reader", "plain.ckpt", "--key", "k.key", "a.encdl", "-o", "x.fkey"], "takes no functional key"),
         (["grant", "--reader", "r.ckpt", "--key", "l.key", "a.encdl", "-o", "x.fkey"], "l.key"),
     ],
 )
-def test_refusals_take_one_line(
-    folder: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refusals_take_one_line(folder: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     api.grant_functional("a.encdl", "k.key", "r.ckpt", signer=SigningKey.load("server.key")).save("a.fkey")
     save_reader("plain.ckpt", tiny_reader(resnet, PlainStem), view="Plaintext")
     image = mni_slice(85, SIDE, SIDE)[0, 0].numpy()

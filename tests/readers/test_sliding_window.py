@@ -23,9 +23,7 @@ class Local(Backbone):
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, classes, 3, padding=1)
-        )
+        self.net = nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, classes, 3, padding=1))
 
     def settings(self) -> dict[str, Any]:
         return {}

@@ -29,9 +29,7 @@ def test_harmonics_are_cosines_and_sines_of_multiples() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("training", [True, False])
-def test_the_keyed_stem_reads_ciphertext_as_the_plain_one_reads_the_image(
-    channels: int, training: bool
-) -> None:
+def test_the_keyed_stem_reads_ciphertext_as_the_plain_one_reads_the_image(channels: int, training: bool) -> None:
     """With the same weights: any image, any mask, the border and every pair of levels included."""
     torch.manual_seed(0)
     plain, keyed = PlainStem(channels, 8).train(training), KeyedStem(channels, 8).train(training)
@@ -55,9 +53,7 @@ def test_no_term_of_the_keyed_stem_is_the_image(monkeypatch: pytest.MonkeyPatch)
     """Each term alone is noise or half noise: no input channel of the convolution holds the levels."""
     taken: list[torch.Tensor] = []
     original = F.conv2d
-    monkeypatch.setattr(
-        F, "conv2d", lambda terms, *rest, **more: taken.append(terms) or original(terms, *rest, **more)
-    )
+    monkeypatch.setattr(F, "conv2d", lambda terms, *rest, **more: taken.append(terms) or original(terms, *rest, **more))
     image = torch.zeros(1, 1, 128, 128, dtype=torch.uint8)
     image[..., 32:96, 32:96] = 90
     mask = noise(1, 1, 128, 128)

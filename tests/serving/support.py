@@ -39,10 +39,7 @@ def record(folder: Path, key: Key, image: Array, study: str = "") -> Record:
     file, grant = folder / "record.encdl", folder / "record.grant"
     file.write_bytes(codec.encrypt_array(image, key, Settings(PlaneSpec(), study=study)))
     key.grant_file(container.read_header(file).nonce_bytes, study).save(grant, force=True)
-    return {
-        "container": base64.b64encode(file.read_bytes()).decode(),
-        "grant": grant.read_text().strip(),
-    }
+    return {"container": base64.b64encode(file.read_bytes()).decode(), "grant": grant.read_text().strip()}
 
 
 def reader_file(folder: Path, backbone: type[Any]) -> Path:

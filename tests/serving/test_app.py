@@ -69,10 +69,7 @@ def test_refusals_have_a_status_and_one_line(address: str, good: Record, tmp_pat
     small = record(tmp_path, Key.generate(), noise(0, (9, 9)))
     assert "9x9 pixels" in refused(post(address, {"inputs": [small]}), 422)
     assert "not JSON" in refused(
-        requests.post(
-            f"{address}/invocations", b"{", headers={"Content-Type": "application/json"}, timeout=60
-        ),
-        400,
+        requests.post(f"{address}/invocations", b"{", headers={"Content-Type": "application/json"}, timeout=60), 400
     )
     assert "content type" in refused(requests.post(f"{address}/invocations", b"{}", timeout=60), 415)
 

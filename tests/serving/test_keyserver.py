@@ -54,12 +54,7 @@ def policy(rate: int = 600, **changes: Any) -> Path:
     content = {
         "readers": {"tumour": "r.ckpt", "second": "second.ckpt"},
         "clients": {
-            "ward": {
-                "token": digests["ward"],
-                "readers": ["tumour"],
-                "studies": ["S"],
-                "requests_per_minute": rate,
-            },
+            "ward": {"token": digests["ward"], "readers": ["tumour"], "studies": ["S"], "requests_per_minute": rate},
             "other": {"token": digests["other"], "readers": ["tumour", "second"], "studies": ["S", ""]},
         },
         "bits_per_image": BITS,
@@ -80,11 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         signing.public.save(folder / f"{name}.pub")
     for seed, name in enumerate(("r", "second", "third")):
         save_reader(
-            folder / f"{name}.ckpt",
-            functional_reader(seed=seed),
-            view="Functional",
-            classes=CLASSES,
-            size=[SIDE, SIDE],
+            folder / f"{name}.ckpt", functional_reader(seed=seed), view="Functional", classes=CLASSES, size=[SIDE, SIDE]
         )
     owner = SigningKey.load(folder / "owner.key")
     files = (("a", "k", "S"), ("b", "k", ""), ("foreign", "theirs", "S"), ("volume", "k", "S"))
@@ -147,10 +138,7 @@ def test_a_host_predicts_without_any_key(address: str, capsys: pytest.CaptureFix
     # The second time it is charged nothing: the numbers are the same.
     assert [line["charged"] for line in log()] == [BITS, 0]
     # A file that is not as its owner signed it costs nothing: nobody is asked.
-    for option, said, lines in (
-        ("owner", "does not fit public key", 2),
-        ("server", "not made by the key", 3),
-    ):
+    for option, said, lines in (("owner", "does not fit public key", 2), ("server", "not made by the key", 3)):
         wrong = [{f"{option}.pub": "foreign.pub"}.get(word, word) for word in words]
         assert encdl(wrong) == 2
         assert said in capsys.readouterr().err
@@ -174,9 +162,7 @@ def edited(name: str) -> bytes:
         ("", "r", "a", 401, "no client has this token"),
     ],
 )
-def test_refusals_take_one_line(
-    address: str, client: str, reader: str, file: str, status: int, said: str
-) -> None:
+def test_refusals_take_one_line(address: str, client: str, reader: str, file: str, status: int, said: str) -> None:
     asking = KeyServerClient(address, token(client) if client else "0" * 64)
     with pytest.raises(UsageError) as caught:
         asking.key_of(head(file), reader_id(reader))
@@ -190,12 +176,7 @@ def test_refusals_take_one_line(
 @pytest.mark.parametrize("body", ["edited", "cut", "empty", "whole file"])
 def test_a_header_that_was_changed_is_refused(address: str, body: str) -> None:
     whole = head("a")
-    content = {
-        "edited": edited("a"),
-        "cut": whole[:-1],
-        "empty": b"",
-        "whole file": Path("a.encdl").read_bytes(),
-    }[body]
+    content = {"edited": edited("a"), "cut": whole[:-1], "empty": b"", "whole file": Path("a.encdl").read_bytes()}[body]
     headers = {"Authorization": f"Bearer {token('ward')}", "Content-Type": "application/octet-stream"}
     answer = requests.post(f"{address}/readers/{reader_id('r')}/key", content, headers=headers, timeout=60)
     assert answer.status_code == 422
@@ -210,9 +191,7 @@ def test_a_budget_is_for_all_readers_of_an_image(folder: Path) -> None:
     assert first.given_bits == BITS
     assert first.expires is not None
     for _ in range(2):
-        with pytest.raises(
-            EncdlError, match=f"learns {BITS:,} bits of the image, and {BITS - 1:,} of"
-        ) as caught:
+        with pytest.raises(EncdlError, match=f"learns {BITS:,} bits of the image, and {BITS - 1:,} of") as caught:
             asked.answer(token("other"), two, head("a"))
         assert caught.value.status == 403  # type: ignore[attr-defined]
     asked.answer(token("other"), one, head("a"))
@@ -301,11 +280,7 @@ def test_mutual_tls(folder: Path) -> None:
     certificate("host", authority)
     certificate("client", authority)
     certificate("stranger")
-    settings: dict[str, Any] = {
-        "ssl_certfile": "host.pem",
-        "ssl_ca_certs": "authority.pem",
-        "ssl_cert_reqs": 2,
-    }
+    settings: dict[str, Any] = {"ssl_certfile": "host.pem", "ssl_ca_certs": "authority.pem", "ssl_cert_reqs": 2}
     with running(make_app(server()), **settings) as address:
         trust, secret, names = Path("authority.pem"), token("ward"), (head("a"), reader_id("r"))
         client = KeyServerClient(address, secret, authority=trust, certificate=Path("client.pem"))
@@ -323,10 +298,7 @@ def test_mutual_tls(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (
-            {"readers": {"tumour": "gone.ckpt"}, "clients": {"x": None}},
-            "client x: give token, readers and studies",
-        ),
+        ({"readers": {"tumour": "gone.ckpt"}, "clients": {"x": None}}, "client x: give token, readers and studies"),
         ({"bits_per_image": "many"}, "bits-per-image must be a whole number"),
         ({"noise": -1}, "noise is -1: must be from 0"),
         ({"more": 1}, "no setting of a key server's policy: more"),
@@ -334,9 +306,7 @@ def test_mutual_tls(folder: Path) -> None:
         ({"readers": {"tumour": "r.ckpt", "second": "k.key"}}, "k.key: not a checkpoint"),
     ],
 )
-def test_wrong_policies(
-    folder: Path, changes: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_policies(folder: Path, changes: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     policy(**changes)
     words = ["keyserver", "--key", "k.key", "--policy", "policy.yaml", "--sign", "server.key", "--port", "0"]
     assert encdl(words) == 2
@@ -353,16 +323,7 @@ def test_wrong_policies(
         (["keyserver", "--check-ledger", "k.key"], "cannot be used as a ledger"),
         (["predict", "a.encdl", "--reader", "r.ckpt", "--keyserver", "http://1.2.3.4"], "--token-file F"),
         (
-            [
-                "predict",
-                "a.encdl",
-                "--reader",
-                "r.ckpt",
-                "--keyserver",
-                "http://1.2.3.4",
-                "--token-file",
-                "t",
-            ],
+            ["predict", "a.encdl", "--reader", "r.ckpt", "--keyserver", "http://1.2.3.4", "--token-file", "t"],
             "the token would travel in clear",
         ),
         (["predict", "a.encdl", "--reader", "r.ckpt", "--key", "k.key", "--token-file", "t"], "leave it out"),
@@ -372,9 +333,7 @@ def test_wrong_policies(
         ),
     ],
 )
-def test_wrong_command_lines(
-    folder: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_command_lines(folder: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert encdl(["keyserver", "--new-token", "t"]) == 0
     assert capsys.readouterr().out.startswith("token: ")
     assert encdl(words) == 2
@@ -393,9 +352,7 @@ def test_a_served_reader_takes_ciphertext_alone_and_holds_no_key(folder: Path) -
     known = api.predict_functional("a.encdl", api.grant_functional("a.encdl", key, "r.ckpt"), "r.ckpt")
     with running(make_app(server())) as address:
         words = ["serve", "--reader", "r.ckpt", "--port", "0", "--device", "cpu", "--keyserver", address]
-        started = processes.start(
-            [*words, "--token-file", "ward.token", "--server-key", "server.pub"], folder
-        )
+        started = processes.start([*words, "--token-file", "ward.token", "--server-key", "server.pub"], folder)
         try:
             at = said_after("serving a classifier of well, ill, unsure at ", " ")
             record = {"container": base64.b64encode(Path("a.encdl").read_bytes()).decode()}
@@ -409,9 +366,7 @@ def test_a_served_reader_takes_ciphertext_alone_and_holds_no_key(folder: Path) -
     assert refused.json() == {"error": "record 0: must have the fields container, and no others"}
     assert token("ward").encode() in memory  # what it has is found
     rows = [
-        row.tobytes()
-        for kind in (np.uint8, np.uint32, np.int64, np.float32)
-        for row in levels[0, 0, 8:24].astype(kind)
+        row.tobytes() for kind in (np.uint8, np.uint32, np.int64, np.float32) for row in levels[0, 0, 8:24].astype(kind)
     ]
     rows += [row.tobytes() for row in image[8:24]]
     secrets = [key._secret, key._secret.hex().encode(), sub_key, *rows]

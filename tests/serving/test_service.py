@@ -39,9 +39,7 @@ def expected(predictor: Predictor, one: Record, folder: Path) -> Any:
     return predictor.read(file, Grant.parse(one["grant"].encode()))
 
 
-def test_a_classifier_tells_what_predict_tells(
-    classifier: Service, good: Record, tmp_path: Path, key: Key
-) -> None:
+def test_a_classifier_tells_what_predict_tells(classifier: Service, good: Record, tmp_path: Path, key: Key) -> None:
     other = record(tmp_path, key, noise(1), study="S1")
     told = classifier.answer([good, other])
     assert told[0] != told[1]

@@ -81,9 +81,7 @@ def test_what_must_be_said_of_the_images_stands_above_them_and_the_table(
 ) -> None:
     titles = []
     monkeypatch.setattr(TinyData, "spec", replace(TinyData().spec, note="SYNTHETIC lesions"))
-    monkeypatch.setattr(
-        callbacks, "panel_png", lambda columns, title, rows, captions: titles.append(title) or b""
-    )
+    monkeypatch.setattr(callbacks, "panel_png", lambda columns, title, rows, captions: titles.append(title) or b"")
     fit(tmp_path, [ImagePanel(), ResultTable()], max_epochs=1)
     assert titles == ["TinyTask, SYNTHETIC lesions, step 2"]
     assert "TinyTask, SYNTHETIC lesions: 2 steps in" in capsys.readouterr().out
@@ -152,20 +150,14 @@ def test_best_is_what_a_figure_picked(tmp_path: Path, capsys: pytest.CaptureFixt
     table = capsys.readouterr().out
     assert "best checkpoint" not in table
     assert re.search(r"last checkpoint +\S+/last\.ckpt\n", table)
-    fit(
-        tmp_path / "picked",
-        [ResultTable(), ModelCheckpoint(save_last=True, monitor="val/loss")],
-        max_epochs=1,
-    )
+    fit(tmp_path / "picked", [ResultTable(), ModelCheckpoint(save_last=True, monitor="val/loss")], max_epochs=1)
     table = capsys.readouterr().out
     assert re.search(r"best checkpoint +\S+/epoch=0-step=2\S*\.ckpt\n", table)
     assert re.search(r"last checkpoint +\S+/last\S*\.ckpt\n", table)
 
 
 @pytest.mark.parametrize(("every_s", "within"), [(60.0, False), (0.0, True)])
-def test_lines_for_a_log(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], every_s: float, within: bool
-) -> None:
+def test_lines_for_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], every_s: float, within: bool) -> None:
     fit(tmp_path, ProgressLines(every_s), max_epochs=2)
     lines = capsys.readouterr().out.strip().splitlines()
     expected = [(1, 1), (1, 2), (2, 3), (2, 4)] if within else [(1, 2), (2, 4)]

@@ -145,13 +145,7 @@ def test_two_places_to_go_on_from_are_one_too_many(config: str, capsys: pytest.C
 
 @pytest.mark.parametrize(
     ("accelerator", "cuda", "expected"),
-    [
-        ("cpu", True, False),
-        ("auto", False, False),
-        ("auto", True, True),
-        ("gpu", True, True),
-        ("cuda", True, True),
-    ],
+    [("cpu", True, False), ("auto", False, False), ("auto", True, True), ("gpu", True, True), ("cuda", True, True)],
 )
 def test_batch_norm_is_synchronised_where_torch_can(
     accelerator: str, cuda: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
@@ -225,8 +219,7 @@ def test_fit_without_a_logger_leaves_its_settings_in_a_file(config: str) -> None
 
 def test_own_settings_of_a_usual_callback_replace_it(config: str) -> None:
     text = (
-        CONFIG
-        + "  callbacks: {class_path: encdl.training.callbacks.ImagePanel, init_args: {every_n_validations: 2}}\n"
+        CONFIG + "  callbacks: {class_path: encdl.training.callbacks.ImagePanel, init_args: {every_n_validations: 2}}\n"
     )
     Path(config).write_text(text)
     main(["fit", "--config", config, "--trainer.max_epochs", "4", "--trainer.enable_checkpointing", "false"])
@@ -399,12 +392,7 @@ def test_a_quick_look_leaves_no_run(config: str) -> None:
 def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=250, check=False
     )
 
 

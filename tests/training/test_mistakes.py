@@ -21,9 +21,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["--config", "tiny.yaml", *PLAIN]
 
 
-@pytest.mark.parametrize(
-    "content", ["password: hunter2", "hunter2", "- hunter2", "hunter2: [", "\x00hunter2", ""]
-)
+@pytest.mark.parametrize("content", ["password: hunter2", "hunter2", "- hunter2", "hunter2: [", "\x00hunter2", ""])
 @pytest.mark.parametrize("how", ["--config {}", "--config={}"])
 def test_a_file_that_is_no_recipe_is_not_quoted(
     config: list[str], how: str, content: str, capfd: pytest.CaptureFixture[str]
@@ -51,13 +49,10 @@ def test_places_of_other_runs_are_refused(config: list[str], capfd: pytest.Captu
                 main([verb, *config, "--ckpt_path", str(last)])
     for content in (b"", b"text", last.read_bytes()[:500]):
         last.write_bytes(content)
-        with pytest.raises(
-            UsageError, match=r"last\.ckpt: not a checkpoint of a training run, or a damaged one"
-        ):
+        with pytest.raises(UsageError, match=r"last\.ckpt: not a checkpoint of a training run, or a damaged one"):
             main(fit)
     capfd.readouterr()
     assert main(["validate", *config]) == 0
     assert (
-        "validate without --ckpt_path measures the network as its settings make it: UNTRAINED"
-        in capfd.readouterr().err
+        "validate without --ckpt_path measures the network as its settings make it: UNTRAINED" in capfd.readouterr().err
     )

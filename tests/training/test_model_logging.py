@@ -188,9 +188,7 @@ def refused(record: Record, folder: Path) -> dict[str, tuple[Any, int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["encdl", "mlflow"])
-def test_servers_answer_refuse_and_keep_the_key_out_of_everything(
-    root: Path, tmp_path: Path, name: str
-) -> None:
+def test_servers_answer_refuse_and_keep_the_key_out_of_everything(root: Path, tmp_path: Path, name: str) -> None:
     """With the grant of a study, whose secret opens more than one file: it must show nowhere."""
     key = Key.generate()
     mine = encrypted(tmp_path, key, noise(), study="S")
@@ -218,18 +216,11 @@ def test_servers_answer_refuse_and_keep_the_key_out_of_everything(
         response = requests.post(address, b"{no", headers={"Content-Type": "application/json"}, timeout=60)
         assert response.status_code == 400
         if name == "encdl":
-            big = requests.post(
-                address, b" " * 17_000_000, headers={"Content-Type": "application/json"}, timeout=60
-            )
+            big = requests.post(address, b" " * 17_000_000, headers={"Content-Type": "application/json"}, timeout=60)
             assert big.status_code == 413
     secrets = {"key": key._secret, "grant": grant._secret}
-    written = [
-        log.read_bytes(),
-        *(part for file in root.rglob("*") if file.is_file() for part in contents(file)),
-    ]
-    written += [
-        file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".grant"
-    ]
+    written = [log.read_bytes(), *(part for file in root.rglob("*") if file.is_file() for part in contents(file))]
+    written += [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".grant"]
     assert log.stat().st_size > 0
     for part in written:
         assert leaks(part, secrets) == []
@@ -239,17 +230,10 @@ def test_servers_answer_refuse_and_keep_the_key_out_of_everything(
 @pytest.mark.slow
 def test_the_load_test_writes_a_record_of_four_clients(root: Path, tmp_path: Path) -> None:
     output = tmp_path / "serve-cpu.json"
-    command = [
-        sys.executable,
-        str(ROOT / "experiments/bench_serve.py"),
-        "--reader",
-        str(root / "classifier.ckpt"),
-    ]
+    command = [sys.executable, str(ROOT / "experiments/bench_serve.py"), "--reader", str(root / "classifier.ckpt")]
     command += ["--requests", "200", "--seconds", "30", "--output", str(output)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stderr
     metrics = json.loads(output.read_text())["metrics"]
     assert metrics["clients"] == 4

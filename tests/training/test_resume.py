@@ -48,9 +48,7 @@ class KillFirst(Callback):
     _count = Kill._count
 
 
-def fit(
-    folder: Path, kill: Callback | None = None, **settings: Any
-) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+def fit(folder: Path, kill: Callback | None = None, **settings: Any) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """Train or go on; the weights and the run's points."""
     seed_everything(0)
     logger = RunLogger("tiny", str(folder))
@@ -77,10 +75,7 @@ def fit(
     trainer.fit(task, data, ckpt_path=str(file) if file.is_file() else None)
     client, run_id = logger.experiment, logger.run_id
     names = [name for name in client.get_run(run_id).data.metrics if not name.startswith("system/")]
-    points = {
-        name: [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
-        for name in names
-    }
+    points = {name: [(point.step, point.value) for point in client.get_metric_history(run_id, name)] for name in names}
     return task.state_dict(), points
 
 

@@ -19,9 +19,7 @@ def test_a_folder_keeps_its_key(tmp_path: Path) -> None:
 
 def test_a_key_that_is_none(tmp_path: Path) -> None:
     (tmp_path / KEY).write_text("' OR 1=1")
-    with pytest.raises(
-        UsageError, match=r"run-key: holds no key of a run: remove it, or give another folder"
-    ):
+    with pytest.raises(UsageError, match=r"run-key: holds no key of a run: remove it, or give another folder"):
         run_key(tmp_path)
 
 

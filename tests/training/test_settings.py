@@ -28,10 +28,7 @@ THESIS = {"class_path": "encdl.ciphers.ThesisCipher", "init_args": {"width": 4, 
 COUPLED = {"class_path": "encdl.ciphers.CoupledCipher", "init_args": {"width": 4, "blocks": 1}}
 SMALL = {"block": "basic", "layers": [1] * 4, "block_inplanes": [4] * 4}
 RESNET = {"network": "ResNet", "arguments": SMALL}
-DENSENET = {
-    "network": "DenseNet",
-    "arguments": {"init_features": 4, "growth_rate": 2, "block_config": [1, 1]},
-}
+DENSENET = {"network": "DenseNet", "arguments": {"init_features": 4, "growth_rate": 2, "block_config": [1, 1]}}
 ENCRYPT: dict[str, Any] = {
     "model": {
         "class_path": "encdl.training.tasks.encrypt.EncryptTask",
@@ -54,15 +51,9 @@ READ = {
     **ENCRYPT,
     "model": {
         "class_path": "encdl.training.tasks.classify.ClassifyTask",
-        "init_args": {
-            "view": "Ciphertext",
-            "backbone": {"class_path": "encdl.readers.MonaiNet", "init_args": RESNET},
-        },
+        "init_args": {"view": "Ciphertext", "backbone": {"class_path": "encdl.readers.MonaiNet", "init_args": RESNET}},
     },
-    "data": {
-        "class_path": "tests.tiny_task.FiveLabelled",
-        "init_args": {"batch_size": 5, "crop": 0, "augment": False},
-    },
+    "data": {"class_path": "tests.tiny_task.FiveLabelled", "init_args": {"batch_size": 5, "crop": 0, "augment": False}},
 }
 
 
@@ -136,9 +127,7 @@ def test_a_setting_of_training_a_cipher(name: str) -> None:
 
 @pytest.mark.parametrize("name", READING)
 def test_a_setting_of_training_a_reader(name: str) -> None:
-    before = (
-        {"view": "Keyless"} if name in {"weights", "planes", "seed"} else {}
-    )  # with the key, all are read alike
+    before = {"view": "Keyless"} if name in {"weights", "planes", "seed"} else {}  # with the key, all are read alike
     assert result(trained(READ, **before)) != result(trained(READ, **before, **{name: READING[name]}))
 
 
@@ -246,12 +235,7 @@ def test_without_a_logger_too() -> None:
 
 def test_the_trackers_settings() -> None:
     make_store(Path("runs"))
-    words = (
-        "--trainer.logger.init_args.run_name",
-        "mine",
-        "--trainer.logger.init_args.experiment_name",
-        "those",
-    )
+    words = ("--trainer.logger.init_args.run_name", "mine", "--trainer.logger.init_args.experiment_name", "those")
     run = trained(TINY, *words, "--trainer.logger.init_args.keep_reader", "false")
     [made] = found("runs")
     assert (made.info.run_name, run.trainer.logger.name) == ("mine", "those")  # type: ignore[union-attr]
@@ -295,9 +279,7 @@ def test_names_on_the_command_line(name: str) -> None:
     assert task.fit.model.class_path == "encdl.training.tasks.encrypt.EncryptTask"
 
 
-@pytest.mark.parametrize(
-    "logger", ["WandbLogger", "TensorBoardLogger", "CSVLogger", "MLFlowLogger", "CometLogger"]
-)
+@pytest.mark.parametrize("logger", ["WandbLogger", "TensorBoardLogger", "CSVLogger", "MLFlowLogger", "CometLogger"])
 def test_another_logger_gets_no_settings_of_ours(logger: str) -> None:
     """Of what both take, all means the same there: it is jsonargparse's way to hand that over."""
     _write(TINY)
@@ -308,26 +290,15 @@ def test_another_logger_gets_no_settings_of_ours(logger: str) -> None:
     given = dict(config.fit.trainer.logger.init_args)
     known = {name: each.default for name, each in inspect.signature(kind).parameters.items()}
     changed = {name: value for name, value in given.items() if name in known and value != known[name]}
-    assert set(given) <= set(known) | {"kwargs"} or logger in {
-        "WandbLogger",
-        "CometLogger",
-        "TensorBoardLogger",
-    }
-    assert changed == (
-        {"save_dir": "there"} if words else {"experiment_name": "mine"} if "MLFlow" in logger else {}
-    )
+    assert set(given) <= set(known) | {"kwargs"} or logger in {"WandbLogger", "CometLogger", "TensorBoardLogger"}
+    assert changed == ({"save_dir": "there"} if words else {"experiment_name": "mine"} if "MLFlow" in logger else {})
 
 
 def test_what_another_logger_leaves_lies_in_its_folder_or_that_of_runs() -> None:
     trained(TINY, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "there")
     made = {str(path.relative_to("there/lightning_logs/version_0")) for path in Path("there").rglob("*.*")}
     assert {"checkpoints/last.ckpt", "metrics.csv", "config.yaml", "panels/step-00000002.png"} <= made
-    words = (
-        "--trainer.logger",
-        "tests.training.test_settings.Elsewhere",
-        "--trainer.default_root_dir",
-        "mine",
-    )
+    words = ("--trainer.logger", "tests.training.test_settings.Elsewhere", "--trainer.default_root_dir", "mine")
     trained(TINY, *words)
     assert list(Path("mine/lightning_logs").rglob("last.ckpt"))
     assert {path.name for path in Path().iterdir()} == {"there", "mine", "recipe.yaml"}

@@ -87,9 +87,7 @@ def test_in_a_batch_that_takes_minutes(tmp_path: Path, how: signal.Signals) -> N
 def test_how_to_go_on(tmp_path: Path, kept: bool) -> None:
     """From the place, if one was kept before."""
     place = tmp_path / "place" / "last.ckpt"
-    process = start(
-        [*WORDS, "--resume", "place", "--resume_every", "1"], new_folder(tmp_path, 0.2 if kept else 600)
-    )
+    process = start([*WORDS, "--resume", "place", "--resume_every", "1"], new_folder(tmp_path, 0.2 if kept else 600))
     until_training(tmp_path)
     end = time.monotonic() + 120
     while kept and not place.is_file():
@@ -121,9 +119,7 @@ def test_at_any_moment(tmp_path: Path, how: signal.Signals) -> None:
         if found:
             check_killed(folder, how)
             killed += 1
-    print(
-        f"{killed} of {TRIALS} trainings ended as KILLED, the others before their run began or after its end"
-    )
+    print(f"{killed} of {TRIALS} trainings ended as KILLED, the others before their run began or after its end")
     assert killed >= TRIALS // 2
 
 

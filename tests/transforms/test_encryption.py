@@ -73,9 +73,7 @@ def test_an_image_comes_back(image: Any, wrap: Any, small: str) -> None:
 
 def test_metadata_of_a_pipeline_come_back(volumes: list[dict[str, str]], small: str) -> None:
     """Affine, header fields, file name and the history that `inverse` needs."""
-    load = Compose(
-        [LoadImaged("image"), EnsureChannelFirstd("image"), RandFlipd("image", prob=1, spatial_axis=0)]
-    )
+    load = Compose([LoadImaged("image"), EnsureChannelFirstd("image"), RandFlipd("image", prob=1, spatial_axis=0)])
     sample = load(volumes[0])
     assert sample["image"].applied_operations
     sealed = encdl.Encryptd("image", KEY, weights=small)(sample)
@@ -129,9 +127,7 @@ def test_a_cache_holds_ciphertext(volumes: list[dict[str, str]], key: Path, smal
             assert equal(cached[number]["image"].as_tensor(), plain[number]["image"].as_tensor())
 
 
-def test_a_cache_on_disk_holds_ciphertext(
-    volumes: list[dict[str, str]], key: Path, small: str, tmp_path: Path
-) -> None:
+def test_a_cache_on_disk_holds_ciphertext(volumes: list[dict[str, str]], key: Path, small: str, tmp_path: Path) -> None:
     stored = PersistentDataset(volumes, Compose(steps(key, small)), cache_dir=tmp_path / "cache")
     first = [stored[number]["image"] for number in range(4)]
     files = list((tmp_path / "cache").glob("*.pt"))
@@ -225,16 +221,7 @@ def test_what_is_no_image(small: str) -> None:
     lazy = MetaTensor(torch.rand(1, 3, 3))
     lazy.push_pending_operation({})
     held = MetaTensor(torch.rand(1, 3, 3), meta={"holder": object()})
-    for bad in (
-        "text",
-        [1, 2],
-        None,
-        torch.rand(2, 2).bfloat16(),
-        np.zeros((0, 2)),
-        np.float32(1),
-        lazy,
-        held,
-    ):
+    for bad in ("text", [1, 2], None, torch.rand(2, 2).bfloat16(), np.zeros((0, 2)), np.float32(1), lazy, held):
         with pytest.raises(ImageFileError) as caught:
             encrypt(bad)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)

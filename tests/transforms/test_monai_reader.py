@@ -138,9 +138,7 @@ def test_arrays(tmp_path: Path, sealed: Sealed, small: str) -> None:
     assert loaded(tmp_path / "b.encdl", reader).shape == (3, 4)
 
 
-@pytest.mark.parametrize(
-    ("shape", "expected"), [((9, 7), (7, 9)), ((9, 7, 3), (7, 9, 3)), ((4, 9, 7), (7, 9, 4))]
-)
+@pytest.mark.parametrize(("shape", "expected"), [((9, 7), (7, 9)), ((9, 7, 3), (7, 9, 3)), ((4, 9, 7), (7, 9, 4))])
 def test_tiff_has_x_first(
     shape: tuple[int, ...], expected: tuple[int, ...], tmp_path: Path, sealed: Sealed, small: str
 ) -> None:
@@ -196,9 +194,7 @@ def test_ciphertext_stands_in_any_pipeline(
                 Spacingd("image", pixdim=(2, 2, 2)),
             ]
         )
-        data = (
-            CacheDataset(files, steps, progress=False) if dataset is CacheDataset else Dataset(files, steps)
-        )
+        data = CacheDataset(files, steps, progress=False) if dataset is CacheDataset else Dataset(files, steps)
         workers = {"num_workers": 1, "multiprocessing_context": context} if context else {}
         loader = DataLoader(data, batch_size=2, **workers)
         return torch.cat([batch["image"].as_tensor() for batch in loader])

@@ -29,9 +29,7 @@ def test_an_existing_file_is_replaced_only_when_told(tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o777 == 0o640
 
 
-def test_a_file_that_appears_meanwhile_is_not_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "a"
     fsync = os.fsync
 
@@ -47,9 +45,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_file_systems_without_hard_links_work_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
-) -> None:
+def test_file_systems_without_hard_links_work_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     def link(source: object, target: object) -> None:
         raise OSError(errno.EPERM, "no links here")
 

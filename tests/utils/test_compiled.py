@@ -38,13 +38,7 @@ def not_for_this_machine(_: str) -> None:
         (lambda _: SimpleNamespace(), False),
         (not_for_this_machine, False),
     ],
-    ids=[
-        "fits",
-        "of another EncDL",
-        "not for this processor",
-        "without the function",
-        "not for this machine",
-    ],
+    ids=["fits", "of another EncDL", "not for this processor", "without the function", "not for this machine"],
 )
 def test_only_a_library_that_fits(opened: object, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: SimpleNamespace(origin="somewhere"))
@@ -71,7 +65,5 @@ def test_worker_processes_do_not_repeat_it(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "library.so").write_bytes(b"no library")
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda _: SimpleNamespace(origin=str(tmp_path / "library.so"))
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: SimpleNamespace(origin=str(tmp_path / "library.so")))
     assert compiled.library(NAME, REVISION) is None

@@ -40,9 +40,7 @@ def test_without_a_name_they_are_listed(
 
 
 @pytest.mark.parametrize("words", [["--recipe", "encryptor"], ["--recipe=encryptor"]])
-def test_a_name_stands_for_its_file(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_stands_for_its_file(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     whole = str(ROOT / "experiments" / "encryptor.yaml")
     assert recipes.resolved("fit", [*words, "--x", "1"]) == ["--config", whole, "--x", "1"]
@@ -66,14 +64,7 @@ def test_words_of_other_verbs_and_settings_in_place_of_files_are_left_alone() ->
     assert not recipes.asks_for_listing("encrypt", ["--recipe"])
     assert not recipes.asks_for_listing("fit", [])
     assert recipes.resolved("fit", []) == []
-    words = [
-        "--config",
-        "{trainer: {max_steps: 1}}",
-        "--ckpt_path",
-        "best",
-        f"--config={__file__}",
-        "--config",
-    ]
+    words = ["--config", "{trainer: {max_steps: 1}}", "--ckpt_path", "best", f"--config={__file__}", "--config"]
     assert recipes.resolved("fit", words) == words
 
 
@@ -124,7 +115,5 @@ def test_a_mistake_is_told_in_one_line(
 def test_before_anything_heavy_is_imported(words: list[str]) -> None:
     code = f"import sys; from encdl.cli import main; main(['fit', *{words}]); "
     code += "print([name for name in ('torch', 'numpy', 'lightning', 'yaml') if name in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -75,9 +75,7 @@ def test_what_is_not_registered(animals: Registry[type[Animal]], name: str, entr
     assert list(animals) == ["dog"]
 
 
-def test_entry_points_are_loaded_when_their_name_is_asked_for(
-    animals: Registry[type[Animal]], folder: Path
-) -> None:
+def test_entry_points_are_loaded_when_their_name_is_asked_for(animals: Registry[type[Animal]], folder: Path) -> None:
     code = "from tests.utils.test_registry import Animal\nclass Cat(Animal): pass\n"
     lay(folder, "cats", "cat = laid_cats:Cat\ndog = not_there:Dog", code, "laid_cats")
     animals.register("dog")(Dog)
@@ -97,9 +95,7 @@ def test_two_packages_of_one_name(animals: Registry[type[Animal]], folder: Path)
 
 
 @pytest.mark.parametrize("code", ["x = 1", "import not_there", "Cat = 5", "1 / 0", "raise SystemExit"])
-def test_a_broken_package_is_named_in_one_line(
-    animals: Registry[type[Animal]], folder: Path, code: str
-) -> None:
+def test_a_broken_package_is_named_in_one_line(animals: Registry[type[Animal]], folder: Path, code: str) -> None:
     lay(folder, "cats", "cat = laid_broken:Cat", code, "laid_broken")
     assert list(animals) == ["cat"]
     with pytest.raises(UsageError, match=r"^[^\n]*cat[^\n]*$"):

@@ -29,9 +29,7 @@ def child(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
-def test_every_verb_says_how_threads_wait_before_its_code_is_loaded(
-    monkeypatch: pytest.MonkeyPatch, verb: str
-) -> None:
+def test_every_verb_says_how_threads_wait_before_its_code_is_loaded(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     seen: list[dict[str, str | None]] = []
 
     def load(_: cli.Verb) -> Any:

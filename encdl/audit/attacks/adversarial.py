@@ -96,8 +96,7 @@ def _trained(scene: Scene, ciphertexts: Tensor, steps: int, batch: int, width: i
     draws = scene.generator()
     for _ in range(steps):
         index, other = (
-            torch.randint(0, len(plaintexts), (batch,), generator=draws).to(plaintexts.device)
-            for _ in range(2)
+            torch.randint(0, len(plaintexts), (batch,), generator=draws).to(plaintexts.device) for _ in range(2)
         )
         forged = generator(ciphertexts[index])
         loss = F.softplus(critic(forged.detach())).mean() + F.softplus(-critic(plaintexts[other])).mean()

@@ -20,11 +20,7 @@ from torch import Tensor
 from encdl.ciphers.base import Cipher
 from encdl.keys.planes import MAX_PLANES
 
-LEADING: Final[Mapping[str, tuple[int, ...]]] = {
-    "agile": (1, 2),
-    "coupled": (1, 2, 3),
-    "keystream": (0, 1, 2, 3),
-}
+LEADING: Final[Mapping[str, tuple[int, ...]]] = {"agile": (1, 2), "coupled": (1, 2, 3), "keystream": (0, 1, 2, 3)}
 """Phases (`encdl.ciphers.nn.phases`) whose key bytes follow from the masks of the other phases, by cipher."""
 
 
@@ -38,9 +34,7 @@ def leading(cipher: Cipher, image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     rows, columns = (torch.arange(size, device=image.device) % 2 for size in (height, width))
     phase = 2 * rows.unsqueeze(1) + columns
-    return torch.isin(phase, torch.tensor(LEADING[cipher.name], device=image.device)).view(
-        1, 1, height, width
-    )
+    return torch.isin(phase, torch.tensor(LEADING[cipher.name], device=image.device)).view(1, 1, height, width)
 
 
 def leading_bytes(cipher: Cipher, mask: Tensor, ciphertext: Tensor) -> Tensor:

@@ -53,9 +53,7 @@ class Scene:
     quick: bool = True
     patience: int = 1
     large: Tensor | None = None
-    kept: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    kept: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.train) < 1 or len(self.test) < 2:
@@ -78,10 +76,7 @@ class Scene:
         """
         key = (target, first, images.data_ptr(), images.shape)
         if key not in self.kept:
-            self.kept[key] = (
-                images,
-                target.encrypt(images, first),
-            )  # the images too: while they live, none lie there
+            self.kept[key] = (images, target.encrypt(images, first))  # the images too: while they live, none lie there
             while sum(each.numel() for _, each in self.kept.values()) > MOST_KEPT and len(self.kept) > 1:
                 del self.kept[next(iter(self.kept))]
         return self.kept[key][1]
@@ -164,9 +159,7 @@ class Attack(ABC):
     ) -> Finding:
         """A finding of this attack; `interval` among `more` goes to its own field."""
         interval = more.pop("interval", None)
-        return Finding(
-            self.name, target.name, target.mode, score, baseline, unit, broken, budget, interval, more
-        )
+        return Finding(self.name, target.name, target.mode, score, baseline, unit, broken, budget, interval, more)
 
 
 ATTACKS: Registry[type[Attack]] = Registry("attack", "encdl.attacks", Attack, named=True)

@@ -28,15 +28,7 @@ AGREEING: Final = 0.7
 ROUGH: Final = 50.0
 """Mean difference of neighbours in levels from which an estimate is noise; that of uniform noise is 85."""
 
-ALL_MODES = (
-    "default",
-    "confusion",
-    "diffusion",
-    "synthetic_nonce",
-    "coprime",
-    "periodic",
-    "reused_nonce",
-)
+ALL_MODES = ("default", "confusion", "diffusion", "synthetic_nonce", "coprime", "periodic", "reused_nonce")
 
 
 @ATTACKS.register("tile_estimation")
@@ -93,14 +85,7 @@ class CoprimeSolving(Attack):
         "ones."
     )
     seeded: ClassVar[bool] = False
-    modes: ClassVar[tuple[str, ...]] = (
-        "default",
-        "confusion",
-        "diffusion",
-        "synthetic_nonce",
-        "coprime",
-        "periodic",
-    )
+    modes: ClassVar[tuple[str, ...]] = ("default", "confusion", "diffusion", "synthetic_nonce", "coprime", "periodic")
 
     def references(self) -> tuple[Target, ...]:
         """An XOR with a repeated key: a period that divides that of the votes."""

@@ -119,9 +119,7 @@ class CiphertextOnlyDecoder(LearnedDecoder):
     def pairs(self, target: Target, scene: Scene) -> Tensor:
         """Under `keys` keys in turn, a share of the images each."""
         shares = scene.train.tensor_split(self.keys)
-        return torch.cat(
-            [scene.ciphertexts(target.under(1 + owner), share) for owner, share in enumerate(shares)]
-        )
+        return torch.cat([scene.ciphertexts(target.under(1 + owner), share) for owner, share in enumerate(shares)])
 
 
 @ATTACKS.register("known_plaintext_decoder")

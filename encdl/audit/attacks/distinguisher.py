@@ -66,10 +66,7 @@ class TwoImages(Attack):
         def game(count: int, first: int) -> tuple[Tensor, Tensor]:
             which = torch.randint(0, 2, (count,), generator=generator)
             plaintexts = self.drawn(images, which, generator)
-            parts = [
-                target.encrypt(part, first + CHUNK * i)
-                for i, part in enumerate(torch.split(plaintexts, CHUNK))
-            ]
+            parts = [target.encrypt(part, first + CHUNK * i) for i, part in enumerate(torch.split(plaintexts, CHUNK))]
             return torch.cat(parts), which.to(images.device)
 
         seen, known = game(practice, 0)
@@ -80,10 +77,7 @@ class TwoImages(Attack):
         twins = {one.cpu().numpy().tobytes(): int(which) for one, which in zip(seen, known, strict=True)}
         recognised = [twins.get(one.cpu().numpy().tobytes()) for one in asked]
         final = torch.tensor(
-            [
-                int(guess) if twin is None else twin
-                for guess, twin in zip(answers.tolist(), recognised, strict=True)
-            ]
+            [int(guess) if twin is None else twin for guess, twin in zip(answers.tolist(), recognised, strict=True)]
         )
         hits = int((final == truth.cpu()).sum())
         budget = f"{practice} ciphertexts of the two under the victim's key, {steps} steps"

@@ -91,9 +91,7 @@ def matched(twin: SmallReader, wanted: Sequence[Tensor], labels: Tensor, start: 
     for _ in range(steps):
         of_kernel, of_body = gradients(kernel, constant, logits.sigmoid(), labels)
         given = [of_kernel, *(of_body[name] for name in body)]
-        apart = [
-            (a - b).flatten(1).square().sum(1) / norm for a, b, norm in zip(given, wanted, size, strict=True)
-        ]
+        apart = [(a - b).flatten(1).square().sum(1) / norm for a, b, norm in zip(given, wanted, size, strict=True)]
         optimiser.zero_grad()
         torch.stack(apart).mean(0).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -110,9 +110,7 @@ class LaneRecovery(Attack):
         width, lanes = (target.width, ATTACKED) if isinstance(target, ReducedLanes) else (64, LANES)
         sequence = _sequence(target)
         model = LaneModel(sequence.partition("+")[0], width)
-        known = torch.zeros(
-            (1, 1, KNOWN + PREDICTED, lanes * width // 8), dtype=torch.uint8, device=scene.device
-        )
+        known = torch.zeros((1, 1, KNOWN + PREDICTED, lanes * width // 8), dtype=torch.uint8, device=scene.device)
         words = _words(target, known, width)
         attacked = 1 if width == 32 else ATTACKED
         hits, recovered, guesses = 0, 0, 0

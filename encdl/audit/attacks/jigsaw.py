@@ -13,14 +13,7 @@ import torch
 from torch import Tensor
 
 from encdl.audit.attacks.base import ATTACKS, Attack, Finding, Scene, reconstruction, share_interval
-from encdl.audit.attacks.references import (
-    BLOCKS,
-    BlockScrambling,
-    block_side,
-    from_blocks,
-    to_blocks,
-    turn_block,
-)
+from encdl.audit.attacks.references import BLOCKS, BlockScrambling, block_side, from_blocks, to_blocks, turn_block
 from encdl.audit.attacks.targets import Target
 
 NOISE, EDGE_NOISE, PRIOR_WEIGHT, MOST = 40.0, 40.0, 0.6, 50.0
@@ -46,14 +39,7 @@ class JigsawAttack(Attack):
         "mirrored and negated as need be, where edges go on and where images of the kind look like that."
     )
     seeded: ClassVar[bool] = False
-    modes: ClassVar[tuple[str, ...]] = (
-        "default",
-        "confusion",
-        "diffusion",
-        "synthetic_nonce",
-        "coprime",
-        "periodic",
-    )
+    modes: ClassVar[tuple[str, ...]] = ("default", "confusion", "diffusion", "synthetic_nonce", "coprime", "periodic")
 
     def references(self) -> tuple[Target, ...]:
         """Block scrambling under a fresh key for each image."""
@@ -154,9 +140,7 @@ def _fit(ways: Tensor, places: list[_Place]) -> Tensor:
     Without the second part dark blocks, which are likely everywhere, would go first.
     """
     pixels = ways.flatten(1)
-    costs = [
-        ((pixels - place.mean) @ place.whiten).square().sum(1) / 2 + place.log_volume for place in places
-    ]
+    costs = [((pixels - place.mean) @ place.whiten).square().sum(1) / 2 + place.log_volume for place in places]
     cost = torch.stack(costs, 1) * PRIOR_WEIGHT
     return cost + torch.logsumexp(-cost, 1, keepdim=True)
 

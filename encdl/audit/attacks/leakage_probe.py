@@ -85,8 +85,6 @@ class LinearProbe:
         padding = (0, columns * stride - width, 0, rows * stride - height)
         levels = F.pad(image.double() / 255.0, padding)
         real = F.pad(torch.ones_like(image, dtype=torch.float64), padding)
-        patches, inside = (
-            F.pixel_unshuffle(each, stride).permute(0, 2, 3, 1).flatten(0, 2) for each in (levels, real)
-        )
+        patches, inside = (F.pixel_unshuffle(each, stride).permute(0, 2, 3, 1).flatten(0, 2) for each in (levels, real))
         inputs = features.double().permute(0, 2, 3, 1).flatten(0, 2)
         return torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1), patches, inside

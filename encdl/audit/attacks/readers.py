@@ -75,9 +75,7 @@ class OnReader(Attack):
         ]
         return Sighted(ciphertext, torch.cat(masks))
 
-    def trained(
-        self, target: Target | None, scene: Scene, images: Tensor, labels: Tensor, steps: int
-    ) -> SmallReader:
+    def trained(self, target: Target | None, scene: Scene, images: Tensor, labels: Tensor, steps: int) -> SmallReader:
         """A reader of the target's ciphertexts; of plaintext if there is no target."""
         with torch.random.fork_rng(devices=[0] if scene.device.startswith("cuda") else []):
             torch.manual_seed(scene.seed)
@@ -88,9 +86,7 @@ class OnReader(Attack):
         draws = scene.generator()
         for _ in range(steps):
             index = torch.randint(0, len(images), (32,), generator=draws).to(images.device)
-            logits = (
-                reader(images[index]) if seen is None else reader(seen.ciphertext[index], seen.mask[index])
-            )
+            logits = reader(images[index]) if seen is None else reader(seen.ciphertext[index], seen.mask[index])
             loss = F.cross_entropy(logits, labels[index])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -193,7 +189,6 @@ class ReaderFeatures(OnReader):
 def _answers(reader: SmallReader, ciphertexts: Tensor, masks: Tensor) -> Tensor:
     """The classes that a reader sees, int64 (B,)."""
     found = [
-        reader(c, m).argmax(1)
-        for c, m in zip(torch.split(ciphertexts, 256), torch.split(masks, 256), strict=True)
+        reader(c, m).argmax(1) for c, m in zip(torch.split(ciphertexts, 256), torch.split(masks, 256), strict=True)
     ]
     return torch.cat(found)

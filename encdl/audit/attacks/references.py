@@ -29,9 +29,7 @@ class RepeatedKeyXor(Target):
     def key(self) -> Tensor:
         """The key: uint8 (16, 16)."""
         secret = audit_key(self.owner).image_keys(audit_nonce(0)).planes
-        return torch.frombuffer(bytearray(hashlib.shake_256(secret).digest(256)), dtype=torch.uint8).view(
-            16, 16
-        )
+        return torch.frombuffer(bytearray(hashlib.shake_256(secret).digest(256)), dtype=torch.uint8).view(16, 16)
 
     def under(self, owner: int) -> RepeatedKeyXor:
         """See `Target.under`."""

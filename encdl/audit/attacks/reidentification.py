@@ -40,9 +40,7 @@ class FixedEncoder(Target):
         weights = torch.Generator().manual_seed(int.from_bytes(secret[:7], "little"))
         blocks = to_blocks(images, self.patch)
         size = blocks[0, 0].numel()
-        layers = [
-            torch.randn((size, size), generator=weights).to(images.device) / size**0.5 for _ in range(2)
-        ]
+        layers = [torch.randn((size, size), generator=weights).to(images.device) / size**0.5 for _ in range(2)]
         hidden = torch.tanh((blocks.flatten(2).float() / 64 - 2) @ layers[0] * 2) @ layers[1]
         coded = (hidden.sigmoid() * 255).round().to(torch.uint8).view_as(blocks)
         orders = torch.stack(
@@ -126,14 +124,10 @@ class _Embedding(nn.Module):
     def forward(self, ciphertexts: Tensor) -> Tensor:
         bits = torch.cat([((ciphertexts >> bit) & 1).float() * 2 - 1 for bit in range(8)], 1)
         blocks = self.by_block(bits).flatten(2)
-        return F.normalize(
-            torch.cat([self.by_place(bits.flatten(1)), blocks.mean(2), blocks.amax(2)], 1), dim=1
-        )
+        return F.normalize(torch.cat([self.by_place(bits.flatten(1)), blocks.mean(2), blocks.amax(2)], 1), dim=1)
 
 
-def _encrypted_views(
-    target: Target, images: Tensor, first: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _encrypted_views(target: Target, images: Tensor, first: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Ciphertexts of two views of each image, under numbers of their own."""
     return (
         target.encrypt(_view(images, generator), first),
@@ -153,9 +147,7 @@ def _view(images: Tensor, generator: torch.Generator) -> Tensor:
     return brighter.round().clamp(0, 255).to(torch.uint8)
 
 
-def _hits(
-    likeness: object, views: tuple[Tensor, ...], generator: torch.Generator, rounds: int
-) -> tuple[int, int]:
+def _hits(likeness: object, views: tuple[Tensor, ...], generator: torch.Generator, rounds: int) -> tuple[int, int]:
     """How often the own partner is the likest of `CANDIDATES`, and how often that was asked."""
     table = likeness(*views)  # type: ignore[operator]
     count, hits = len(table), 0
@@ -173,9 +165,7 @@ def _equal_bytes(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _histograms(a: Tensor, b: Tensor) -> Tensor:
-    counts = [
-        torch.stack([torch.bincount(one.flatten().long(), minlength=256) for one in view]) for view in (a, b)
-    ]
+    counts = [torch.stack([torch.bincount(one.flatten().long(), minlength=256) for one in view]) for view in (a, b)]
     return torch.stack([torch.minimum(one, counts[1]).sum(1).float() for one in counts[0]])
 
 

@@ -96,9 +96,7 @@ class CipherTarget(Target):
             part = images[start : start + CHUNK]
             keys = self.image_keys(part, first + start)
             ciphertext = self.cipher.encrypt(part, self._planes(keys, part))
-            parts.append(
-                ciphertext if self.bare else postprocess.create(self.process).apply(ciphertext, keys)
-            )
+            parts.append(ciphertext if self.bare else postprocess.create(self.process).apply(ciphertext, keys))
         return torch.cat(parts)
 
     def planes(self, images: Tensor, first: int = 0) -> Tensor:

@@ -105,9 +105,7 @@ class PartialKeySearch(Attack):
         """Score: PSNR of images opened with a key one bit off."""
         if not isinstance(target, CipherTarget | RepeatedKeyXor):
             near = torch.randint(0, 256, scene.test.shape, generator=scene.generator(), dtype=torch.uint8)
-            return reconstruction(
-                self, target, scene, near.to(scene.test.device), "not applicable: a stream cipher"
-            )
+            return reconstruction(self, target, scene, near.to(scene.test.device), "not applicable: a stream cipher")
         ciphertexts = scene.ciphertexts(target, scene.test, VICTIM)
         generator = scene.generator()
         by_distance = {}
@@ -119,10 +117,7 @@ class PartialKeySearch(Attack):
         climbed: dict[str, dict[str, Any]] = {}
         for unknown in (16, 32) if scene.quick else (16, 64, 256):
             right = round(unknown * _climbed(target, ciphertexts[:1], scene.test[:1], unknown, generator))
-            climbed[str(256 - unknown)] = {
-                "recovered": right / unknown,
-                "interval": share_interval(right, unknown),
-            }
+            climbed[str(256 - unknown)] = {"recovered": right / unknown, "interval": share_interval(right, unknown)}
         unknown = 6 if scene.quick else 10
         found, tried_per_s = _searched(target, ciphertexts[:1], scene.test[:1], unknown)
         finding = reconstruction(
@@ -164,9 +159,7 @@ def descended(
     optimiser = torch.optim.Adam([logits], 0.3)
     for step in range(steps):
         relaxed = (logits * (1 + SHARPENING * step / steps)).sigmoid()
-        found = (
-            cipher.encoder(torch.cat([x / 127.5 - 1.0, to_phases(relaxed) * 2 - 1], dim=1)).sigmoid() * 255.0
-        )
+        found = cipher.encoder(torch.cat([x / 127.5 - 1.0, to_phases(relaxed) * 2 - 1], dim=1)).sigmoid() * 255.0
         loss = (1 - ((found - c) * (2 * math.pi / 256)).cos()).mean()
         optimiser.zero_grad()
         loss.backward()
@@ -190,9 +183,7 @@ def _opened(
         tiles = target.key.flatten() ^ wrong
         repeats = -(-ciphertexts.shape[2] // 16), -(-ciphertexts.shape[3] // 16)
         stream = tiles.view(-1, 1, 16, 16).repeat(1, 1, *repeats)
-        return ciphertexts ^ stream[:, :, : ciphertexts.shape[2], : ciphertexts.shape[3]].to(
-            ciphertexts.device
-        )
+        return ciphertexts ^ stream[:, :, : ciphertexts.shape[2], : ciphertexts.shape[3]].to(ciphertexts.device)
     keys = target.image_keys(images, VICTIM)
     secrets = [_flipped(one.planes, bits) for one, bits in zip(keys, flips, strict=True)]
     with torch.no_grad():
@@ -226,11 +217,7 @@ def _searched(
 
 
 def _climbed(
-    target: CipherTarget | RepeatedKeyXor,
-    ciphertext: Tensor,
-    image: Tensor,
-    unknown: int,
-    generator: torch.Generator,
+    target: CipherTarget | RepeatedKeyXor, ciphertext: Tensor, image: Tensor, unknown: int, generator: torch.Generator
 ) -> float:
     """Share of so many unknown key bits that are right after each was set to what opens the smoother image."""
     drawn = torch.randint(0, 2, (unknown,), generator=generator)
@@ -243,9 +230,7 @@ def _climbed(
     return 1 - len(wrong) / unknown
 
 
-def _roughness(
-    target: CipherTarget | RepeatedKeyXor, ciphertext: Tensor, image: Tensor, wrong: list[int]
-) -> float:
+def _roughness(target: CipherTarget | RepeatedKeyXor, ciphertext: Tensor, image: Tensor, wrong: list[int]) -> float:
     """Mean absolute difference between neighbours in what a key with these wrong bits opens, in levels."""
     opened = _opened(target, ciphertext, image, [wrong]).float()
     return float((opened[..., 1:] - opened[..., :-1]).abs().mean())

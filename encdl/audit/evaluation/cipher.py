@@ -27,18 +27,7 @@ from encdl.metrics.quality import content_activity, mean_psnr_db
 from encdl.metrics.statistics import entropy_bits, mean_adjacent_correlation
 from encdl.utils.records import summary
 
-SIZES = (
-    (28, 28),
-    (31, 45),
-    (64, 64),
-    (97, 61),
-    (128, 128),
-    (224, 224),
-    (233, 197),
-    (256, 256),
-    (301, 299),
-    (512, 512),
-)
+SIZES = ((28, 28), (31, 45), (64, 64), (97, 61), (128, 128), (224, 224), (233, 197), (256, 256), (301, 299), (512, 512))
 """Heights and widths at which exactness is tried, odd ones among them."""
 
 ROWS = {"network": "none", "confusion": "confusion", "diffusion": "diffusion", "synthetic_nonce": "none"}
@@ -121,9 +110,7 @@ class Evaluation:
 
         The pixel is the first, the middle or the last, and changes by one level.
         """
-        encrypt = {"aes_256_ctr": self._aes, "fixed_xor": self._fixed_xor}.get(row) or partial(
-            self._encrypt, row
-        )
+        encrypt = {"aes_256_ctr": self._aes, "fixed_xor": self._fixed_xor}.get(row) or partial(self._encrypt, row)
         figures: dict[str, list[Tensor]] = {}
         for index, image in enumerate(self._batches(images)):
             ciphertext = encrypt(index, image)
@@ -156,10 +143,7 @@ class Evaluation:
             "content_activity_unrelated": [(upright[i], turned[i - 1]) for i in count],
         }
         fallback = pairs["content_activity_unrelated"]  # one image alone: compared with itself, turned
-        return {
-            name: _mean([float(content_activity(*pair)) for pair in of or fallback])
-            for name, of in pairs.items()
-        }
+        return {name: _mean([float(content_activity(*pair)) for pair in of or fallback]) for name, of in pairs.items()}
 
     def _mask(self, image: Tensor, planes: Tensor) -> Tensor:
         batch = image.unsqueeze(0).to(self.device)
@@ -171,9 +155,7 @@ class Evaluation:
 
     def _encrypt(self, row: str, index: int, image: Tensor) -> Tensor:
         keys = self._row_keys(row, index, image)
-        return postprocess.create(ROWS[row]).apply(
-            self.cipher.encrypt(image, self._planes(keys, image)), [keys]
-        )
+        return postprocess.create(ROWS[row]).apply(self.cipher.encrypt(image, self._planes(keys, image)), [keys])
 
     def _aes(self, index: int, image: Tensor) -> Tensor:
         """The reference: AES-256 in counter mode, key and nonce as for the cipher."""

@@ -43,9 +43,7 @@ class Earlier:
         if images["digest"] != self.content["data"]["digest"]:
             other.append("images")
         if other:
-            raise UsageError(
-                f"{self.source}: was measured with other {', '.join(other)}: leave out --earlier"
-            )
+            raise UsageError(f"{self.source}: was measured with other {', '.join(other)}: leave out --earlier")
 
     def has(self, row: str, weights: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the row was measured with weights of this cipher, size and training, whatever their names."""
@@ -80,9 +78,7 @@ def read(path: Path) -> Earlier:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        known = (
-            content["task"] == "evaluate" and {"settings", "data", "weights", "per_image"} <= content.keys()
-        )
+        known = content["task"] == "evaluate" and {"settings", "data", "weights", "per_image"} <= content.keys()
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{path}: is no record of an evaluation ({type(error).__name__})") from None
     if not known:

@@ -61,12 +61,8 @@ def figure_png(metrics: Mapping[str, Any], title: str) -> bytes:
         place.set_axisbelow(True)
         for edge in range(1, len(damages)):
             place.axvline(edge - 0.5, color="0.85", linewidth=0.8)
-    axes[-1].set_xticks(
-        range(len(damages)), [DAMAGE_WORDS.get(damage, damage) for damage in damages], fontsize=9
-    )
-    drawing.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(MARKS), fontsize=8
-    )
+    axes[-1].set_xticks(range(len(damages)), [DAMAGE_WORDS.get(damage, damage) for damage in damages], fontsize=9)
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(MARKS), fontsize=8)
     file = io.BytesIO()
     drawing.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()

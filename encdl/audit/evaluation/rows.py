@@ -61,8 +61,7 @@ class Row:
         paired: dict[str, Any] = {}
         for damage, repairs in self.scores.items():
             found[damage] = {
-                name: interval(_by_image(scores), groups).to_dict()
-                | {"values": [fmean(one) for one in scores]}
+                name: interval(_by_image(scores), groups).to_dict() | {"values": [fmean(one) for one in scores]}
                 for name, scores in repairs.items()
             }
             paired[damage] = self._paired(damage, groups)
@@ -85,9 +84,7 @@ class Row:
     def per_image(self) -> dict[str, dict[str, list[float]]]:
         """PSNR of each image, the mean over training seeds, to a hundredth of a decibel."""
         return {
-            damage: {
-                name: [round(float(v), 2) for v in _by_image(scores)] for name, scores in repairs.items()
-            }
+            damage: {name: [round(float(v), 2) for v in _by_image(scores)] for name, scores in repairs.items()}
             for damage, repairs in self.scores.items()
         }
 
@@ -158,9 +155,7 @@ def _one(
         known = _name(cases, name)
         if known not in done:
             done[known] = {
-                repair: list(
-                    run(score, *zip(*[(case, repair, entry["parameters"]) for case in cases], strict=True))
-                )
+                repair: list(run(score, *zip(*[(case, repair, entry["parameters"]) for case in cases], strict=True)))
                 for repair, entry in row.choices[name].items()
             }
         for repair, scores in done[known].items():

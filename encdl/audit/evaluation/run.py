@@ -97,9 +97,7 @@ def evaluate(
     ciphers = load_rows(settings.weights, load)
     specs = {one.cipher.planes for row in ciphers.values() for one in row}
     if len(specs) > 1:
-        raise UsageError(
-            f"the weights take {sorted(specs)} key planes: evaluate those of one number at a time"
-        )
+        raise UsageError(f"the weights take {sorted(specs)} key planes: evaluate those of one number at a time")
     spec = PlaneSpec(map=settings.map or PlaneSpec().map, count=specs.pop())
     process = settings.postprocess or CodecSettings().postprocess
     postprocess.create(process)  # an unknown name is told before any work
@@ -130,14 +128,7 @@ def evaluate(
                 for one in {one.id: one for one in loaded}.values()
             }
             rows[name] = measure(
-                [one.cipher for one in loaded],
-                storage,
-                images,
-                validation,
-                settings.repairs,
-                settings.seed,
-                run,
-                tell,
+                [one.cipher for one in loaded], storage, images, validation, settings.repairs, settings.seed, run, tell
             )
             metrics[name] = rows[name].metrics(images.groups) | per_seed(list(figures.values()))
     for each in earlier:
@@ -194,9 +185,7 @@ def record(
             name: result.earlier[name].part("per_image", name) if name in result.earlier else row.per_image()
             for name, row in result.rows.items()
         },
-        **(
-            {"earlier": {row: of.origin(row) for row, of in result.earlier.items()}} if result.earlier else {}
-        ),
+        **({"earlier": {row: of.origin(row) for row, of in result.earlier.items()}} if result.earlier else {}),
     )
 
 

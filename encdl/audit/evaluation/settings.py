@@ -84,9 +84,7 @@ def read(path: Path | None, given: Mapping[str, Any]) -> Settings:
     """
     content = settings.content(Settings, path, "an evaluation")
     if isinstance(rows := content.get("weights"), Mapping):
-        content["weights"] = [
-            f"{row}={name}" for row, names in rows.items() for name in _list(path, row, names)
-        ]
+        content["weights"] = [f"{row}={name}" for row, names in rows.items() for name in _list(path, row, names)]
     for name in ("weights", "repairs"):
         if isinstance(content.get(name), str):
             content[name] = [content[name]]

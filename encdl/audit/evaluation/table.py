@@ -68,9 +68,7 @@ def _verdict(paired: Mapping[str, Any]) -> str:
     """The difference to the best classical repair, and whether the network loses."""
     if "best_classical" not in paired:
         return ""
-    difference = (
-        f"{paired['mean']:+.1f}{_interval(paired, '+')} over {REPAIR_WORDS[paired['best_classical']]}"
-    )
+    difference = f"{paired['mean']:+.1f}{_interval(paired, '+')} over {REPAIR_WORDS[paired['best_classical']]}"
     if paired["low"] is None or paired["low"] > 0:
         return difference + ("  <- LOSES" if paired["mean"] < 0 else "")
     return difference + ("  <- LOSES" if paired["high"] < 0 else "  <- level")
@@ -81,9 +79,7 @@ def _further(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     wrong, mean = row["wrong_key_psnr_db"], row["mean_image_psnr_db"]
     found = [("decrypted exactly", f"{row['exact_fraction']:.1%} of images")]
     if "unhit_unchanged_fraction" in row:
-        found.append(
-            ("not hit and left as it was, 1 % hit", f"{row['unhit_unchanged_fraction']:.3%} of pixels")
-        )
+        found.append(("not hit and left as it was, 1 % hit", f"{row['unhit_unchanged_fraction']:.3%} of pixels"))
     found.append(("wrong key", f"{wrong:.1f} dB (the mean image: {mean:.1f} dB)"))
     if "content_activity" in row:
         found.append(

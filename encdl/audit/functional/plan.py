@@ -59,9 +59,7 @@ class Plan:
         settings.check_choice(self, "metric", METRICS)
         settings.check_numbers(self, LEAST)
         if not self.settings or self.backbone.get("name") not in BACKBONES:
-            raise UsageError(
-                "a study of functional keys needs `settings`, and a `backbone` with a known `name`"
-            )
+            raise UsageError("a study of functional keys needs `settings`, and a `backbone` with a known `name`")
         try:
             Budget(**self.budget), Budget(**self.decoder_budget)
         except TypeError as error:

@@ -51,9 +51,7 @@ def resident(data: ImageDataModule, device: str) -> dict[Split, Resident]:
             targets = torch.tensor([sample["label"] for sample in samples])
         known = "volume" in samples[0]
         volumes = torch.tensor([sample["volume"] for sample in samples]) if known else None
-        found[split] = Resident(
-            images.to(device), targets.to(device), None if volumes is None else volumes.to(device)
-        )
+        found[split] = Resident(images.to(device), targets.to(device), None if volumes is None else volumes.to(device))
     return found
 
 

@@ -189,19 +189,14 @@ def run(
     started, device = time.monotonic(), usable_device("auto")
     devices = [f"cuda:{each}" for each in range(torch.cuda.device_count())] if device == "cuda" else ["cpu"]
     text = json.dumps(asdict(plan))
-    numbered = [
-        (number, seed) for number in (PLAINTEXT, *range(len(plan.settings))) for seed in range(plan.seeds)
-    ]
+    numbered = [(number, seed) for number in (PLAINTEXT, *range(len(plan.settings))) for seed in range(plan.seeds)]
     all_jobs = [
         Job(text, data_dir, str(folder), number, seed, devices[place % len(devices)])
         for place, (number, seed) in enumerate(numbered)
     ]
     found: list[dict[str, Any]] = []
     # Teachers first.
-    for part in (
-        [job for job in all_jobs if job.number == PLAINTEXT],
-        [job for job in all_jobs if job.number >= 0],
-    ):
+    for part in ([job for job in all_jobs if job.number == PLAINTEXT], [job for job in all_jobs if job.number >= 0]):
         found += run_missing(
             part, Job.known, lambda missing: _compute(missing, jobs), "trainings", _told, progress
         ).values()

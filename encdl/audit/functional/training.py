@@ -138,12 +138,7 @@ def judge(reader: Reader, split: Resident, metric: str) -> float:
 
 
 def fit_decoder(
-    network: nn.Module,
-    seen: Callable[[Tensor], Tensor],
-    images: Tensor,
-    held: Tensor,
-    budget: Budget,
-    seed: int,
+    network: nn.Module, seen: Callable[[Tensor], Tensor], images: Tensor, held: Tensor, budget: Budget, seed: int
 ) -> None:
     """Train a network to rebuild images from what a host sees; leaves it as it was when held-out images came out best.
 
@@ -156,13 +151,11 @@ def fit_decoder(
         seed: Of order and augmentation.
     """
     device, generator = images.device, torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), budget.learning_rate, weight_decay=budget.weight_decay
-    )
+    optimiser = torch.optim.AdamW(network.parameters(), budget.learning_rate, weight_decay=budget.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, budget.learning_rate, total_steps=budget.steps)
-    batches: Iterable[tuple[Tensor, Tensor]] = Resident(
-        images, torch.zeros(len(images), device=device), None
-    ).batches(budget.batch, generator)
+    batches: Iterable[tuple[Tensor, Tensor]] = Resident(images, torch.zeros(len(images), device=device), None).batches(
+        budget.batch, generator
+    )
     looks = {budget.steps - 1 - look * budget.steps // (2 * LOOKS) for look in range(LOOKS)}
     best, kept = float("inf"), network.state_dict()
     for step, (drawn, targets) in zip(range(budget.steps), batches, strict=False):

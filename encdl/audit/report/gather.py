@@ -113,12 +113,7 @@ def _curve(history: Sequence[Any]) -> Curve:
 def _dataset(found: Any) -> dict[str, Any]:
     context = next((tag.value for tag in found.tags if tag.key == "mlflow.data.context"), "")
     profile = json.loads(found.dataset.profile or "{}")
-    return {
-        "name": found.dataset.name,
-        "digest": found.dataset.digest,
-        "context": context,
-        "profile": profile,
-    }
+    return {"name": found.dataset.name, "digest": found.dataset.digest, "context": context, "profile": profile}
 
 
 def _panel(client: Any, run_id: str) -> tuple[str, bytes | None]:

@@ -13,18 +13,7 @@ from encdl.utils import records
 
 SYSTEM = "system/"
 EPOCH = "epoch"
-FROM_TAGS = (
-    "task",
-    "data",
-    "view",
-    "seed",
-    "config_hash",
-    "cipher_weights",
-    "device",
-    "commit",
-    "versions",
-    "host",
-)
+FROM_TAGS = ("task", "data", "view", "seed", "config_hash", "cipher_weights", "device", "commit", "versions", "host")
 """Lines of the table of origins; the first few also stand in the list of runs."""
 PEAKS = {
     "system/system_memory_usage_megabytes": "memory of the machine at its fullest, MB",
@@ -69,11 +58,7 @@ def _metrics(runs: Sequence[RunData]) -> set[str]:
     def again(short: str, name: str) -> bool:
         return all(run.curves.get(short) == run.curves.get(name) for run in runs)
 
-    return {
-        short
-        for short in names
-        if not any(name.startswith(f"{short}/") and again(short, name) for name in names)
-    }
+    return {short for short in names if not any(name.startswith(f"{short}/") and again(short, name) for name in names)}
 
 
 def _order(name: str) -> tuple[int, str]:
@@ -94,9 +79,7 @@ def _curves(runs: Sequence[RunData], metrics: Sequence[str]) -> list[tuple[str, 
 def _peaks(runs: Sequence[RunData]) -> list[tuple[str, list[float | None]]]:
     rows = []
     for name, label in PEAKS.items():
-        highest: list[Any] = [
-            max((value for _, value in run.curves.get(name, [])), default=None) for run in runs
-        ]
+        highest: list[Any] = [max((value for _, value in run.curves.get(name, [])), default=None) for run in runs]
         if any(value is not None for value in highest):
             rows.append((label, highest))
     return rows

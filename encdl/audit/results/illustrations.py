@@ -87,9 +87,7 @@ def draw_path(data: Any) -> bytes:
     keys = [Key(bytes(32)).image_keys(bytes([number, *NONCE[1:]])) for number in range(len(images))]
     with torch.inference_mode():
         ciphertext = cipher.encrypt(images, planes)
-        damaged, lost = DAMAGES["quarter_lost"](
-            process.apply(ciphertext, keys), torch.Generator().manual_seed(3)
-        )
+        damaged, lost = DAMAGES["quarter_lost"](process.apply(ciphertext, keys), torch.Generator().manual_seed(3))
         undone, gone = process.undo(damaged, keys), process.undo_lost(lost, keys)
         columns = {
             "image": images,

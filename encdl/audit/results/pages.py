@@ -89,18 +89,12 @@ def rendered(text: str, page: Path, root: Path, records: Records) -> tuple[str, 
     return PLACES.sub(place, text), changes, plots
 
 
-def _place(
-    found: re.Match[str], page: Path, root: Path, records: Records, shows: Callable[[Plot], None]
-) -> str:
+def _place(found: re.Match[str], page: Path, root: Path, records: Records, shows: Callable[[Plot], None]) -> str:
     if found["open"]:
-        raise RecordError(
-            "is not opened, or not closed: a block ends with <!-- /results -->, a value with <!--/-->"
-        )
+        raise RecordError("is not opened, or not closed: a block ends with <!-- /results -->, a value with <!--/-->")
     if found["value"]:
         if not found.string[: found.start()].rpartition("\n")[2].strip():
-            raise RecordError(
-                "a value begins its line, where Markdown takes it for a block: put a word before it"
-            )
+            raise RecordError("a value begins its line, where Markdown takes it for a block: put a word before it")
         try:
             text = told(records, found["value"])
         except MissingRecordError:

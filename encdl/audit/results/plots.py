@@ -141,10 +141,7 @@ def _findings(records: Sequence[Mapping[str, Any]], words: Sequence[str]) -> Any
     [record], [unit] = records, words
     keep = ("name", "target", "mode", "score", "baseline", "unit", "broken", "interval")
     found = record["metrics"]["attacks"]
-    return {
-        "unit": unit,
-        "findings": [{name: each[name] for name in keep} for each in found if each["unit"] == unit],
-    }
+    return {"unit": unit, "findings": [{name: each[name] for name in keep} for each in found if each["unit"] == unit]}
 
 
 PLOTS = {

@@ -81,9 +81,7 @@ class Records:
         if name not in self._read:
             path = self.folder / f"{name}.json"
             if not path.is_file():
-                raise MissingRecordError(
-                    f"not measured: {FOLDER / path.name} does not exist, `{maker(name)}` makes it"
-                )
+                raise MissingRecordError(f"not measured: {FOLDER / path.name} does not exist, `{maker(name)}` makes it")
             try:
                 content = json.loads(path.read_text())
             except ValueError as error:
@@ -135,9 +133,7 @@ def told(records: Records, call: str) -> str:
         raise RecordError(f"{call!r}: {words[0]!r} is too much")
     found = [value for name in names.split(",") for value in leaves(records[name], path)]
     if not found:
-        raise RecordError(
-            f"{names}: nothing at {path}: mend the path, or make the record anew: {maker(names)}"
-        )
+        raise RecordError(f"{names}: nothing at {path}: mend the path, or make the record anew: {maker(names)}")
     if how == "span":
         return span(found, form)
     if how:

@@ -114,10 +114,7 @@ def _by_damage(records: Records, names: Sequence[str], row: str, head: str, cell
     lines = [
         [
             words,
-            *(
-                cell(rows[name][damage], rows[name]["paired"][damage]) if name in rows else UNMEASURED
-                for name in names
-            ),
+            *(cell(rows[name][damage], rows[name]["paired"][damage]) if name in rows else UNMEASURED for name in names),
         ]
         for damage, words in DAMAGE_WORDS.items()
     ]
@@ -164,10 +161,7 @@ def readers_damaged(records: Records, names: Sequence[str]) -> str:
     main = _figures(metrics)[0]
     columns = [column for column in DAMAGED if all(column in row for row in metrics["robustness"].values())]
     lines = [
-        [
-            (DAMAGE_WORDS | OLD_DAMAGES).get(damage, damage),
-            *(f"{rows[each][main]['mean']:.3f}" for each in columns),
-        ]
+        [(DAMAGE_WORDS | OLD_DAMAGES).get(damage, damage), *(f"{rows[each][main]['mean']:.3f}" for each in columns)]
         for damage, rows in metrics["robustness"].items()
     ]
     return grid([f"{_words(main)} after", *(DAMAGED[column] for column in columns)], lines)
@@ -220,11 +214,7 @@ def attacks(records: Records, names: Sequence[str]) -> str:
         if not default:
             continue
         broken = [each for each in own if each["role"] == "reference" and each["broken"]]
-        modes = [
-            each["mode"]
-            for each in own
-            if each["role"] == "audited" and each["broken"] and each not in default
-        ]
+        modes = [each["mode"] for each in own if each["role"] == "audited" and each["broken"] and each not in default]
         breaks = "; ".join(
             f"{REFERENCE_WORDS.get(each['target'], each['target'])} {_score(each)}" for each in broken[:1]
         )
@@ -257,8 +247,7 @@ def statistics(records: Records, names: Sequence[str]) -> str:
     [name] = names
     rows = records[name]["metrics"]["rows"]
     lines = [
-        [f"`{row}`", *(f"{found[key]:{form}}" for key, (_, form) in STATISTICS.items())]
-        for row, found in rows.items()
+        [f"`{row}`", *(f"{found[key]:{form}}" for key, (_, form) in STATISTICS.items())] for row, found in rows.items()
     ]
     return grid(["", *(words for words, _ in STATISTICS.values())], lines)
 
@@ -283,9 +272,7 @@ def steps(records: Records, names: Sequence[str]) -> str:
     for step in next(iter(files.values()))["seconds_of_steps"]:
         cells = []
         for found in files.values():
-            compiled, plain = (
-                found[key].get(step) for key in ("seconds_of_steps", "seconds_without_compiled_code")
-            )
+            compiled, plain = (found[key].get(step) for key in ("seconds_of_steps", "seconds_without_compiled_code"))
             cells += [f"{compiled * 1e3:.2f}", f"{plain / compiled:.0f} times" if plain else "-"]
         lines.append([step, *cells])
     head = [cell for name in files for cell in (f"{name}: ms", "without compiled code")]
@@ -300,9 +287,7 @@ def losses(records: Records, names: Sequence[str]) -> str:
     for of_set in next(iter(metrics.values())):
         for loss, sets in metrics.items():
             cells = [sets[of_set]["restored_psnr_db"][damage] for damage in DAMAGE_WORDS]
-            lines.append(
-                [of_set, f"`{loss}`", *(f"{cell['mean']:.2f} ± {cell['std']:.2f}" for cell in cells)]
-            )
+            lines.append([of_set, f"`{loss}`", *(f"{cell['mean']:.2f} ± {cell['std']:.2f}" for cell in cells)])
     means = {
         loss: [cell["mean"] for of_set in sets.values() for cell in of_set["restored_psnr_db"].values()]
         for loss, sets in metrics.items()

@@ -64,14 +64,7 @@ class Cuts:
 
 
 def cuts(
-    name: str,
-    data_dir: str | None,
-    side: int,
-    train: int,
-    test: int,
-    device: str,
-    seed: int,
-    quick: bool,
+    name: str, data_dir: str | None, side: int, train: int, test: int, device: str, seed: int, quick: bool
 ) -> Cuts:
     """The images of the attacks.
 
@@ -94,8 +87,7 @@ def cuts(
     source = _source(LABELLED.get(name, name), data_dir, train)
     generator = torch.Generator().manual_seed(seed)
     (train_images, train_labels), (test_images, test_labels) = (
-        _cut(samples, count, side, generator)
-        for samples, count in ((source.train, train), (source.test, test))
+        _cut(samples, count, side, generator) for samples, count in ((source.train, train), (source.test, test))
     )
     origin = f"classes of the data set: {', '.join(source.classes)}"
     if not source.classes:
@@ -120,9 +112,7 @@ def cuts(
     return Cuts(scene, origin, digest([parts | labelled]))
 
 
-def statistic_images(
-    name: str, data_dir: str | None, side: int, count: int, device: str, seed: int
-) -> Tensor:
+def statistic_images(name: str, data_dir: str | None, side: int, count: int, device: str, seed: int) -> Tensor:
     """Cuts from test images for the statistics: uint8 (count, C, side, side)."""
     whole = _test_images(name, data_dir)
     most = min(count, len(whole))
@@ -204,14 +194,10 @@ def _in_turn(several: Sequence[Sequence[Sample]]) -> Sequence[Sample]:
     return [each[index % len(each)] for index in range(most) for each in several]
 
 
-def _cut(
-    samples: Sequence[Sample], count: int, side: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _cut(samples: Sequence[Sample], count: int, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """`count` squares from samples in random order: images and labels (0 where there are none)."""
     if not samples:
-        raise DataError(
-            "the data set has no images in one of its splits: an audit needs training and test images"
-        )
+        raise DataError("the data set has no images in one of its splits: an audit needs training and test images")
 
     def draw(low: int, high: int) -> int:
         return int(torch.randint(low, high + 1, (1,), generator=generator))

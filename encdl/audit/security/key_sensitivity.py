@@ -31,13 +31,8 @@ def sensitivity(target: CipherTarget, images: Tensor, seed: int) -> dict[str, An
     planes = target.planes(images)
     ciphertext = target.cipher.encrypt(images, planes)
     generator = torch.Generator().manual_seed(seed)
-    near = [
-        _one_bit_off(one.planes, int(torch.randint(0, KEY_BITS, (1,), generator=generator))) for one in keys
-    ]
-    wrong = {
-        "seed_bit": plane_tensor(near, target.spec, images.shape[1:], images.device),
-        "plane_bit": planes.clone(),
-    }
+    near = [_one_bit_off(one.planes, int(torch.randint(0, KEY_BITS, (1,), generator=generator))) for one in keys]
+    wrong = {"seed_bit": plane_tensor(near, target.spec, images.shape[1:], images.device), "plane_bit": planes.clone()}
     flat = wrong["plane_bit"].flatten(1)
     places = torch.randint(0, flat.shape[1], (len(flat), 1), generator=generator).to(flat.device)
     bits = 1 << torch.randint(0, target.cipher.planes, (len(flat), 1), generator=generator)

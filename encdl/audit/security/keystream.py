@@ -34,18 +34,14 @@ def randomness_of(sequence: str, sequences: int, bits: int, seed: int) -> dict[s
     found: dict[str, list[randomness.Values]] = {}
     for start in range(0, sequences, CHUNK):
         numbers = range(start, min(start + CHUNK, sequences))
-        seeds = [
-            hashlib.sha256(f"encdl audit sequence {seed} {number}".encode()).digest() for number in numbers
-        ]
+        seeds = [hashlib.sha256(f"encdl audit sequence {seed} {number}".encode()).digest() for number in numbers]
         stream = np.unpackbits(byte_sequence(sequence, seeds, bits // 8), axis=1, bitorder="little")
         for name, ps in randomness.all_tests(stream).items():
             found.setdefault(name, []).append(ps)
     return {name: randomness.judged(np.concatenate(ps)) for name, ps in found.items()}
 
 
-def cycles_of(
-    sequence: str, widths: Sequence[int] = (8, 10, 12, 14, 16, 18), starts: int = 64
-) -> dict[str, Any]:
+def cycles_of(sequence: str, widths: Sequence[int] = (8, 10, 12, 14, 16, 18), starts: int = 64) -> dict[str, Any]:
     """How long a chaotic map goes before it repeats: measured in few bits, and what the sequence rests on instead.
 
     The bare map is cut to the top n bits after every step, for each n, and followed from many starts; the growth with
@@ -72,9 +68,7 @@ def cycles_of(
         means.append(float(np.mean(followed)))
     slope, intercept = growth(np.array(widths, dtype=np.float64), np.array(means))
     return {
-        "log2_steps_measured": {
-            str(width): math.log2(mean) for width, mean in zip(widths, means, strict=True)
-        },
+        "log2_steps_measured": {str(width): math.log2(mean) for width, mean in zip(widths, means, strict=True)},
         "slope": slope,
         "log2_steps_at_64_bits": intercept + 64 * slope,
         "log2_state_period_at_least": 64,

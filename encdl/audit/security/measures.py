@@ -46,9 +46,7 @@ def parts(order: Order) -> list[Part]:
     found += [Part("keystream", name) for name in sequences if not order.reference]
     chaotic = dict.fromkeys(name.partition("+")[0] for name in sequences)
     found += [
-        Part("cycles", name)
-        for name in chaotic
-        if not order.reference and isinstance(MAPS[name], ChaoticSequence)
+        Part("cycles", name) for name in chaotic if not order.reference and isinstance(MAPS[name], ChaoticSequence)
     ]
     if subject.cipher is not None:
         found += [Part("keys", "keys"), Part("robustness", "robustness"), Part("timing", "timing")]
@@ -113,9 +111,7 @@ def _keys(order: Order, name: str) -> dict[str, Any]:
     sides = order.budget.statistic_side
     return {
         "sensitivity": key_sensitivity.sensitivity(_own(subject, "default"), few, order.seed),
-        "space": {
-            mode: key_sensitivity.space(_own(subject, mode), sides, few.shape[1]) for mode in subject.targets
-        },
+        "space": {mode: key_sensitivity.space(_own(subject, mode), sides, few.shape[1]) for mode in subject.targets},
     }
 
 
@@ -127,9 +123,7 @@ def _robustness(order: Order, name: str) -> dict[str, Any]:
 
 def _timing(order: Order, name: str) -> dict[str, Any]:
     subject, thesis, _ = _prepared(order)
-    measured = {
-        row: target for row, target in statistics.rows(subject.targets, thesis).items() if row in TIMED
-    }
+    measured = {row: target for row, target in statistics.rows(subject.targets, thesis).items() if row in TIMED}
     return timing.timing(measured, _statistic_images(order)[:16])
 
 

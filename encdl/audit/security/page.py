@@ -43,9 +43,7 @@ def draw(order: Order, metrics: Mapping[str, Any]) -> dict[str, bytes]:
     """
     image = order.statistic_images()[0]
     targets = statistic_rows(order.subject().targets, order.thesis())
-    drawn = {
-        name: target.encrypt(image[None])[0] for name, target in targets.items() if name != "fresh_nonce"
-    }
+    drawn = {name: target.encrypt(image[None])[0] for name, target in targets.items() if name != "fresh_nonce"}
     found = {"ciphertexts": plots.ciphertexts(image, drawn)}
     for unit in dict.fromkeys(finding["unit"] for finding in metrics["attacks"]):
         found[f"attacks-{unit.replace(' ', '-')}"] = plots.attacks(metrics["attacks"], unit)

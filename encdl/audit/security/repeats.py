@@ -39,9 +39,7 @@ def combined(findings: Sequence[Finding]) -> dict[str, Any]:
         "score": statistics.fmean(scores),
         "baseline": statistics.fmean(each.baseline for each in findings),
         "broken": any(each.broken for each in findings),
-        "interval": None
-        if len(ends) < len(scores)
-        else [statistics.fmean(end) for end in zip(*ends, strict=True)],
+        "interval": None if len(ends) < len(scores) else [statistics.fmean(end) for end in zip(*ends, strict=True)],
         "budget": f"{best['budget']}; {len(findings)} seeds",
         "more": more,
     }
@@ -49,10 +47,6 @@ def combined(findings: Sequence[Finding]) -> dict[str, Any]:
 
 def mean_over_seeds(scores: Sequence[float]) -> tuple[float, float]:
     """95 % interval of the mean of scores of two seeds or more, by Student's t."""
-    half = (
-        float(t.ppf((1 + CONFIDENCE) / 2, len(scores) - 1))
-        * statistics.stdev(scores)
-        / math.sqrt(len(scores))
-    )
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(scores) - 1)) * statistics.stdev(scores) / math.sqrt(len(scores))
     mean = statistics.fmean(scores)
     return mean - half, mean + half

@@ -76,26 +76,14 @@ class Order:
         """The statistics' images, uint8 (N, C, S, S)."""
         budget = self.budget
         return image_sets.statistic_images(
-            self.data,
-            self.data_dir,
-            budget.statistic_side,
-            budget.statistic_images,
-            self.device,
-            self.seed,
+            self.data, self.data_dir, budget.statistic_side, budget.statistic_images, self.device, self.seed
         )
 
     def cuts(self) -> image_sets.Cuts:
         """The attacks' images."""
         budget = self.budget
         found = image_sets.cuts(
-            self.data,
-            self.data_dir,
-            budget.side,
-            budget.train,
-            budget.test,
-            self.device,
-            self.seed,
-            budget.small,
+            self.data, self.data_dir, budget.side, budget.train, budget.test, self.device, self.seed, budget.small
         )
         return replace(found, scene=replace(found.scene, patience=budget.patience))
 

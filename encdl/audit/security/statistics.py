@@ -21,13 +21,7 @@ from encdl.metrics.entropy import (
 )
 from encdl.metrics.glcm import glcm_features
 from encdl.metrics.quality import mean_psnr_db, mean_ssim
-from encdl.metrics.statistics import (
-    CHI_SQUARE_CRITICAL,
-    DIRECTIONS,
-    adjacent_correlation,
-    chi_square,
-    entropy_bits,
-)
+from encdl.metrics.statistics import CHI_SQUARE_CRITICAL, DIRECTIONS, adjacent_correlation, chi_square, entropy_bits
 
 BATCH: Final = 50
 """Images that are encrypted and measured at a time."""
@@ -65,9 +59,7 @@ class Noise(Target):
     def encrypt(self, images: Tensor, first: int = 0) -> Tensor:
         """See `Target.encrypt`; the images decide nothing."""
         generators = (torch.Generator().manual_seed(first + index) for index in range(len(images)))
-        noise = [
-            torch.randint(0, 256, images.shape[1:], generator=one, dtype=torch.uint8) for one in generators
-        ]
+        noise = [torch.randint(0, 256, images.shape[1:], generator=one, dtype=torch.uint8) for one in generators]
         return torch.stack(noise).to(images.device)
 
     def under(self, owner: int) -> Noise:
@@ -124,10 +116,7 @@ def statistics(row: str, target: Target, images: Tensor, seed: int) -> dict[str,
     }
     figures |= {"npcr_pct": float(npcr.mean()), "uaci_pct": float(uaci.mean())}
     figures |= {"npcr_critical_pct": npcr_critical(pixels), "uaci_critical_pct": [low, high]}
-    figures |= {
-        "psnr_db": float(mean_psnr_db(ciphertext, images)),
-        "ssim": float(mean_ssim(ciphertext, images)),
-    }
+    figures |= {"psnr_db": float(mean_psnr_db(ciphertext, images)), "ssim": float(mean_ssim(ciphertext, images))}
     figures |= {name: 100.0 * float(passed.double().mean()) for name, passed in passes.items()}
     figures["intervals"] = {
         name: [100.0 * end for end in share_interval(int(passed.sum()), passed.numel())]
@@ -136,9 +125,7 @@ def statistics(row: str, target: Target, images: Tensor, seed: int) -> dict[str,
     return figures
 
 
-def _differences(
-    row: str, target: Target, batch: Tensor, ciphertext: Tensor, start: int
-) -> tuple[Tensor, Tensor]:
+def _differences(row: str, target: Target, batch: Tensor, ciphertext: Tensor, start: int) -> tuple[Tensor, Tensor]:
     """NPCR and UACI in percent, each (B, places), for one changed pixel."""
     npcr, uaci = [], []
     pixels = batch[0].numel()
@@ -177,9 +164,7 @@ def _histogram_figures(ciphertext: Tensor, generator: torch.Generator) -> dict[s
 def _neighbour_figures(ciphertext: Tensor) -> dict[str, Any]:
     channels, height, width = ciphertext.shape[1:]
     found = {name: adjacent_correlation(ciphertext, name) for name in DIRECTIONS}
-    counts = {
-        name: channels * (height - rows) * (width - columns) for name, (rows, columns) in DIRECTIONS.items()
-    }
+    counts = {name: channels * (height - rows) * (width - columns) for name, (rows, columns) in DIRECTIONS.items()}
     return {
         "adjacent_correlation": float(torch.stack([each.abs() for each in found.values()]).mean()),
         "adjacent_correlation_by_direction": {name: float(each.abs().mean()) for name, each in found.items()},

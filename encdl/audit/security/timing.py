@@ -40,9 +40,7 @@ def timing(targets: dict[str, Target], images: Tensor) -> dict[str, Any]:
             if images.is_cuda:
                 torch.cuda.synchronize()
             taken[name].append(1000 * (time.perf_counter() - started) / len(images))
-    median = {
-        name: statistics.median(values[1:]) for name, values in taken.items()
-    }  # the first call warms up
+    median = {name: statistics.median(values[1:]) for name, values in taken.items()}  # the first call warms up
     found: dict[str, Any] = {}
     for row in timed:
         found[row] = {"ms": median[row], "to_aes": median[row] / median["aes_256_ctr"]}

@@ -38,6 +38,4 @@ def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         yield f"{name}/baseline", finding["baseline"]
         yield f"{name}/broken", float(finding["broken"])
     for row, figures in metrics["rows"].items():
-        yield from (
-            (f"row/{row}/{name}", value) for name, value in figures.items() if isinstance(value, float)
-        )
+        yield from ((f"row/{row}/{name}", value) for name, value in figures.items() if isinstance(value, float))

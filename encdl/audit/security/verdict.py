@@ -66,9 +66,7 @@ def _attacks(findings: Sequence[Mapping[str, Any]]) -> list[Check]:
         found.append(Check(f"attack {name} breaks a reference", told or "none", bool(fallen)))
         for finding in own:
             if finding["role"] == "audited" and finding["mode"] == "default" and not finding["advisory"]:
-                figure = (
-                    f"{finding['score']:.3g} {finding['unit']}, without ciphertext {finding['baseline']:.3g}"
-                )
+                figure = f"{finding['score']:.3g} {finding['unit']}, without ciphertext {finding['baseline']:.3g}"
                 leaks = finding["broken"] or finding["more"].get("leaks", False)
                 found.append(Check(f"attack {name} learns nothing in the default mode", figure, not leaks))
     return found
@@ -87,9 +85,7 @@ def _differential(rows: Mapping[str, Mapping[str, Any]]) -> list[Check]:
     ]
 
 
-def _noise_like(
-    rows: Mapping[str, Mapping[str, Any]], names: Sequence[str], figures: Mapping[str, str]
-) -> list[Check]:
+def _noise_like(rows: Mapping[str, Mapping[str, Any]], names: Sequence[str], figures: Mapping[str, str]) -> list[Check]:
     """Uniform noise passes 95 %: fewer is noise, as long as the interval of the share reaches that."""
     return [
         Check(
@@ -108,8 +104,6 @@ def _keystream(maps: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Chec
     found = []
     for name, tests in maps.items():
         failed = [test for test, figures in tests.items() if not figures["passed"]]
-        told = f"{len(tests) - len(failed)} of {len(tests)} pass" + (
-            f"; not {', '.join(failed)}" if failed else ""
-        )
+        told = f"{len(tests) - len(failed)} of {len(tests)} pass" + (f"; not {', '.join(failed)}" if failed else "")
         found.append(Check(f"sequence {name} passes NIST's tests", told, not failed))
     return found

@@ -18,11 +18,7 @@ from encdl.readers import KeyedStem, PlainStem, Reader
 ROUNDS = 40
 SIZES = (128, 256)
 """Heights and widths in pixels at which costs are measured."""
-RATIOS = (
-    ("keyed", "plain"),
-    ("ciphertext", "plain"),
-    ("ciphertext", "decrypt_then_infer"),
-)
+RATIOS = (("keyed", "plain"), ("ciphertext", "plain"), ("ciphertext", "decrypt_then_infer"))
 
 
 def batches(device: str) -> tuple[int, int]:
@@ -31,12 +27,7 @@ def batches(device: str) -> tuple[int, int]:
 
 
 def cost(
-    reader: Reader,
-    cipher: Cipher,
-    spec: PlaneSpec,
-    device: str,
-    sizes: tuple[int, ...],
-    batches: tuple[int, ...],
+    reader: Reader, cipher: Cipher, spec: PlaneSpec, device: str, sizes: tuple[int, ...], batches: tuple[int, ...]
 ) -> dict[str, dict[str, Any]]:
     """Milliseconds a batch of each step, and their ratios; on a CPU of the process's own time (`timing`).
 

@@ -27,12 +27,7 @@ RATIOS = (("ciphertext", "decrypt_then_infer"), ("ciphertext", "decrypt_in_memor
 
 
 def file_cost(
-    reader: Reader,
-    classes: Sequence[str],
-    cipher: LoadedCipher,
-    spec: PlaneSpec,
-    folder: Path,
-    sizes: tuple[int, ...],
+    reader: Reader, classes: Sequence[str], cipher: LoadedCipher, spec: PlaneSpec, folder: Path, sizes: tuple[int, ...]
 ) -> dict[str, dict[str, Any]]:
     """Milliseconds a file of each way from a file to a reader's logits, and their ratios.
 

@@ -47,11 +47,7 @@ class LossPart(Part):
             for name, data in _sets(trained.datamodule).items()
         }
         trainer.save_checkpoint(self.checkpoint, weights_only=True)
-        content = {
-            "figures": figures,
-            **origin(task, steps, fit_s, device),
-            "dataset": data_name(trained.datamodule),
-        }
+        content = {"figures": figures, **origin(task, steps, fit_s, device), "dataset": data_name(trained.datamodule)}
         return self.keep(content, started)
 
 

@@ -172,11 +172,7 @@ class ReaderPart(Part):
 def origin(task: CipherTask, steps: int, fit_s: float, device: str) -> dict[str, Any]:
     """What trained a part: cipher, key planes, steps, seconds and device."""
     return {
-        "cipher": {
-            "name": task.cipher.name,
-            "config": task.cipher.config(),
-            "id": weights_id(task.cipher),
-        },
+        "cipher": {"name": task.cipher.name, "config": task.cipher.config(), "id": weights_id(task.cipher)},
         "planes": task.planes.to_dict(),
         "steps": steps,
         "fit_s": round(fit_s, 1),

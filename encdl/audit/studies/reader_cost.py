@@ -15,12 +15,7 @@ from encdl.training.tasks.read import ReadTask
 from encdl.utils import records
 
 CLASSES = ("one", "other")
-TOLD = (
-    "keyed_to_plain",
-    "ciphertext_to_plain",
-    "ciphertext_to_decrypt_then_infer",
-    "ciphertext_to_decrypt_in_memory",
-)
+TOLD = ("keyed_to_plain", "ciphertext_to_plain", "ciphertext_to_decrypt_then_infer", "ciphertext_to_decrypt_in_memory")
 """Ratios that `table` has; the record has more."""
 
 
@@ -42,9 +37,7 @@ def measure(
     reader = task.new_reader(DataSpec(1, max(cost.SIZES), max(cost.SIZES), CLASSES))
     cipher = task.cipher.to(device).eval()
     loaded = LoadedCipher(cipher, weights_id(cipher), cipher.name)
-    progress(
-        f"timing a reader with {type(reader.backbone).__name__} on {records.device_name(device)}: in memory"
-    )
+    progress(f"timing a reader with {type(reader.backbone).__name__} on {records.device_name(device)}: in memory")
     in_memory = cost.cost(reader, cipher, task.planes, device, cost.SIZES, cost.batches(device))
     progress("from files")
     from_files = file_cost(reader, CLASSES, loaded, task.planes, work, cost.SIZES)

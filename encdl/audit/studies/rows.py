@@ -84,9 +84,7 @@ def assemble(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def table(metrics: Mapping[str, Any]) -> str:
     """The rows' figures as aligned text: mean and standard deviation over seeds."""
-    rows = {
-        name: row for name, row in metrics.items() if name not in {"robustness", "leakage_psnr_db", "cost"}
-    }
+    rows = {name: row for name, row in metrics.items() if name not in {"robustness", "leakage_psnr_db", "cost"}}
     width = max(len(name) for name in rows)
     lines = []
     for name, figures in rows.items():

@@ -151,9 +151,7 @@ class DecryptionNetwork(nn.Module):
         seen, gone = (F.pad(each, padding, mode="replicate") for each in (levels, lost))
         shown = torch.cat([circle(seen), seen / 255.0], dim=1) * (1.0 - gone)
         # Channels last: a fifth faster on a CPU, and what tensor cores want.
-        x = F.pixel_unshuffle(torch.cat([shown, gone], dim=1), 2).contiguous(
-            memory_format=torch.channels_last
-        )
+        x = F.pixel_unshuffle(torch.cat([shown, gone], dim=1), 2).contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.trains_in_bfloat16 and self.training):
             x = self.leave(self.blocks(self.enter(x)))
         return _mixed(F.pixel_shuffle(x.float(), 2)[..., :height, :width], levels, lost)

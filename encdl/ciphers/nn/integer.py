@@ -79,9 +79,7 @@ class IntegerConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve; see the class."""
-        y = F.conv2d(
-            x, self.integer_weight(), self.integer_bias(), padding=self.dilation, dilation=self.dilation
-        )
+        y = F.conv2d(x, self.integer_weight(), self.integer_bias(), padding=self.dilation, dilation=self.dilation)
         # A Winograd or FFT kernel may leave fractions of the order of 1e-3: take them off before any shift.
         return straight_through(y.detach().round(), y) if y.requires_grad else y.round_()
 

@@ -94,9 +94,7 @@ def _run(ciphertext: Tensor, keys: Sequence[ImageKeys], undo: bool) -> Tensor:
 def _key_material(keys: Sequence[ImageKeys], images: Tensor) -> tuple[Bytes, Bytes]:
     """S-boxes uint8 (B, passes, 256), and keystream uint8 (B, passes, C * H * W)."""
     head = len(_PASSES) * _LEVELS * 4
-    drawn = byte_sequence(
-        "chacha20", [key.diffusion for key in keys], head + len(_PASSES) * images[0].numel()
-    )
+    drawn = byte_sequence("chacha20", [key.diffusion for key in keys], head + len(_PASSES) * images[0].numel())
     # The order of 256 random 32-bit words is a random permutation; a tie, one time in 10^5, goes by place.
     words = np.ascontiguousarray(drawn[:, :head]).view("<u4").reshape(len(keys), len(_PASSES), _LEVELS)
     boxes = np.sort(words.astype(np.uint64) * _LEVELS + _PLACES, axis=2).astype(np.uint8)

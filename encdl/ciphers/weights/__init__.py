@@ -119,13 +119,9 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
         parts = _of_checkpoint(content)
     elif "format" in content and "cipher" in content:
         made = " (EncDL 0.1's)" if content["format"] == 1 else ""
-        raise WeightsError(
-            f"{path}: weights of format {content['format']!r}{made}: this version reads {FORMAT}"
-        )
+        raise WeightsError(f"{path}: weights of format {content['format']!r}{made}: this version reads {FORMAT}")
     else:
-        raise WeightsError(
-            f"{path}: not EncDL weights: give a file of `encdl export`, a checkpoint, or default"
-        )
+        raise WeightsError(f"{path}: not EncDL weights: give a file of `encdl export`, a checkpoint, or default")
     if parts is None:
         raise _damaged(path)
     cipher_name, config, state, training = parts
@@ -176,9 +172,7 @@ def save(cipher: Cipher, path: str | Path | BinaryIO, training: dict[str, Any] |
         path: Where to: a file, or a stream.
         training: How the weights came about, in plain values.
     """
-    integer = {
-        f"{n}.{k}" for n, m in cipher.named_modules() if isinstance(m, IntegerConv2d) for k in _acting(m)
-    }
+    integer = {f"{n}.{k}" for n, m in cipher.named_modules() if isinstance(m, IntegerConv2d) for k in _acting(m)}
     acting = _acting(cipher)
     state = {key: acting[key].to(torch.int8) if key in integer else acting[key] for key in acting}
     content = {"format": FORMAT, "cipher": cipher.name, "config": cipher.config(), "state": state}
@@ -228,11 +222,7 @@ def _of_file(content: dict[str, Any]) -> Parts | None:
 
 def _of_checkpoint(content: dict[str, Any]) -> Parts | None:
     """The cipher in a training checkpoint; None if something is not what it should be."""
-    origin, whole, settings = (
-        content[CHECKPOINT_KEY],
-        content.get("state_dict"),
-        content.get(SETTINGS_KEY, {}),
-    )
+    origin, whole, settings = (content[CHECKPOINT_KEY], content.get("state_dict"), content.get(SETTINGS_KEY, {}))
     if not isinstance(origin, dict) or not isinstance(whole, dict) or not isinstance(settings, dict):
         return None
     prefix = "cipher."
@@ -256,18 +246,8 @@ def _read(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's thoughts about files that are refused anyway
             content = torch_files.read(path)
-    except (
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        OSError,
-        EOFError,
-        RuntimeError,
-        LookupError,
-        *MALFORMED,
-    ):
-        raise WeightsError(
-            f"{path}: not a weights file, or a damaged one: fetch or export it again"
-        ) from None
+    except (pickle.UnpicklingError, zipfile.BadZipFile, OSError, EOFError, RuntimeError, LookupError, *MALFORMED):
+        raise WeightsError(f"{path}: not a weights file, or a damaged one: fetch or export it again") from None
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: not EncDL weights: it holds a {type(content).__name__}")
     return content

@@ -82,11 +82,7 @@ def train(sweep: Sweep, number: int, chosen: dict[str, Any], parent: str) -> flo
 
 
 def on_cluster(
-    sweep: Sweep,
-    study: Study,
-    space: Space,
-    group: RunGroup,
-    job_of: Callable[[Sequence[Trial], dict[str, str]], Job],
+    sweep: Sweep, study: Study, space: Space, group: RunGroup, job_of: Callable[[Sequence[Trial], dict[str, str]], Job]
 ) -> tuple[Job, str]:
     """Hand in all points as one array, and a job behind it that sums up; the job, and its number."""
     for tag in (HOST, PROCESS):  # this process ends, and the parent run goes on until the last job sums up

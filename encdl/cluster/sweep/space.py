@@ -27,9 +27,7 @@ def parse_space(grid: Sequence[str], ranges: Sequence[str]) -> Space:
         UsageError: There is nothing to try, a word is of another form, or a key is there
             twice.
     """
-    space: Space = {
-        key: distributions.CategoricalDistribution(values) for key, values in parse_grid(grid).items()
-    }
+    space: Space = {key: distributions.CategoricalDistribution(values) for key, values in parse_grid(grid).items()}
     for word in ranges:
         key, text = parse_setting(word, "--search")
         if key in space:

@@ -51,8 +51,7 @@ def value_of(sweep: Sweep, number: int) -> float | None:
 def results(study: Study) -> list[Result]:
     """All trainings, by number."""
     return [
-        Result(trial.number, settings(search.params(trial)), trial.state.name, trial.value)
-        for trial in study.trials
+        Result(trial.number, settings(search.params(trial)), trial.state.name, trial.value) for trial in study.trials
     ]
 
 
@@ -68,9 +67,7 @@ def best(sweep: Sweep, found: Sequence[Result]) -> Result | None:
 def table(sweep: Sweep, found: Sequence[Result]) -> str:
     """The trainings as text, best first."""
     sign = -1 if sweep.maximize else 1
-    ordered = sorted(
-        found, key=lambda result: (result.value is None, sign * (result.value or 0.0), result.number)
-    )
+    ordered = sorted(found, key=lambda result: (result.value is None, sign * (result.value or 0.0), result.number))
     lines = [f"{'TASK':>4}  {'STATE':<8}  {sweep.metric:>12}  SETTINGS"]
     for result in ordered:
         value = "-" if result.value is None else f"{result.value:.6g}"

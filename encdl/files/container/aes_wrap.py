@@ -154,9 +154,7 @@ class _Reading(io.RawIOBase):
         self._stream, self._where, self._tolerant = stream, where, tolerant
         stream.seek(0)
         header = read_header(stream, where)
-        self._seal = _Seal(
-            keys_for(where, "wrapped", opener, header.key_id, header.nonce, header.study), header
-        )
+        self._seal = _Seal(keys_for(where, "wrapped", opener, header.key_id, header.nonce, header.study), header)
         self._start = stream.tell()
         sealed = stream.seek(0, os.SEEK_END) - self._start
         self._chunks = max(1, -(-sealed // (CHUNK + TAG_BYTES)))
@@ -223,9 +221,7 @@ class _Reading(io.RawIOBase):
             )
 
 
-def open_wrapped(
-    stream: BinaryIO, opener: Opener, where: object = "data", *, tolerant: bool = False
-) -> BinaryIO:
+def open_wrapped(stream: BinaryIO, opener: Opener, where: object = "data", *, tolerant: bool = False) -> BinaryIO:
     """The plaintext of a wrapped file, as a stream that can seek.
 
     Memory: a few chunks, whatever the file claims. What `read` gives is authentic and in its place; that the file ends

@@ -140,11 +140,7 @@ def itemsize(dtype: str) -> int:
 
 def is_layout(layout: object, shape: Sequence[int]) -> bool:
     """Whether the letters fit the shape: each once, and in an order that a file may have."""
-    return (
-        isinstance(layout, str)
-        and len(layout) == len(shape) <= MAX_AXES
-        and _LAYOUT.fullmatch(layout) is not None
-    )
+    return isinstance(layout, str) and len(layout) == len(shape) <= MAX_AXES and _LAYOUT.fullmatch(layout) is not None
 
 
 def choose_tile(shape: Sequence[int], layout: str, dtype: str) -> tuple[int, int]:
@@ -174,9 +170,7 @@ def check_grid(grid: Grid) -> None:
         ("bytes", grid.body_bytes, MAX_BODY_BYTES),
     ):
         if size > limit:
-            raise ContainerError(
-                f"an array of {size:,} {what} is more than a file holds ({limit:,}): split it"
-            )
+            raise ContainerError(f"an array of {size:,} {what} is more than a file holds ({limit:,}): split it")
 
 
 def as_slice(array: Array, grid: Grid) -> Array:

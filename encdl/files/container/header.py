@@ -138,9 +138,7 @@ class Header:
         """
         encoded = canonical(self.fields())
         if len(encoded) > MAX_HEADER_BYTES:
-            raise ContainerError(
-                f"the header would be {len(encoded):,} bytes, more than {MAX_HEADER_BYTES:,}"
-            )
+            raise ContainerError(f"the header would be {len(encoded):,} bytes, more than {MAX_HEADER_BYTES:,}")
         return PREFIX.pack(MAGIC, VERSION, len(encoded)) + encoded
 
     @classmethod

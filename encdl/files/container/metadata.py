@@ -69,12 +69,7 @@ class Metadata:
             ContainerError: longer than 64 MiB.
         """
         fields = canonical(
-            {
-                "content": self.content,
-                "format": self.format,
-                "rest": len(self.rest),
-                "suffix": self.suffix,
-            }
+            {"content": self.content, "format": self.format, "rest": len(self.rest), "suffix": self.suffix}
         )
         length, most = _LENGTH.size + len(fields) + len(self.rest), MAX_SECTION_BYTES - _TAG_BYTES
         if length > most:

@@ -20,9 +20,7 @@ REPORT = ".salvage.json"
 
 
 @contextlib.contextmanager
-def opened(
-    path: str | os.PathLike[str], opener: Opener, *, tolerant: bool = False
-) -> Iterator[ContainerReader]:
+def opened(path: str | os.PathLike[str], opener: Opener, *, tolerant: bool = False) -> Iterator[ContainerReader]:
     """Open a container; arguments and errors as `ContainerReader`, and `ContainerError` if it cannot be read."""
     with _stream(path) as stream:
         yield ContainerReader(stream, opener, Path(path), tolerant=tolerant)

@@ -62,9 +62,7 @@ class PublicReader:
         ContainerError: not an EncDL file, wrapped, of a newer version, damaged, cut, or with bytes after its end.
     """
 
-    def __init__(
-        self, stream: BinaryIO, where: str | os.PathLike[str] = "data", *, any_length: bool = False
-    ) -> None:
+    def __init__(self, stream: BinaryIO, where: str | os.PathLike[str] = "data", *, any_length: bool = False) -> None:
         self.where = str(where)
         self._stream = stream
         stream.seek(0)
@@ -127,11 +125,7 @@ class PublicReader:
             roots.append((section, tree.root()))
         if not public.verifies(signature, sections.signed_message(self._head, roots, self.sections[number])):
             signer = signer_id(signature)
-            reason = (
-                "was changed after it was signed"
-                if signer == public.id
-                else f"says it was signed with {signer}"
-            )
+            reason = "was changed after it was signed" if signer == public.id else f"says it was signed with {signer}"
             raise ContainerError(
                 f"{self.where}: {reason}; the signature does not fit public key {public.id}: do not use it"
             )
@@ -142,9 +136,7 @@ class PublicReader:
             return None
         length = self.sections[list(self._starts).index(name)].length
         if length > sections.MAX_SECTION_BYTES:
-            raise ContainerError(
-                f"{self.where}: section {name!r} has {length:,} bytes, too many to read at once"
-            )
+            raise ContainerError(f"{self.where}: section {name!r} has {length:,} bytes, too many to read at once")
         self._stream.seek(self._starts[name])
         raw = self._stream.read(length)
         if len(raw) < length:
@@ -155,9 +147,7 @@ class PublicReader:
         """Raise `ContainerError` unless the file is as long as it says."""
         actual, expected = size_of(self._stream), self._end
         if actual < expected:
-            raise ContainerError(
-                f"{self.where}: is cut ({actual:,} of {expected:,} bytes): {COPY}, or try --salvage"
-            )
+            raise ContainerError(f"{self.where}: is cut ({actual:,} of {expected:,} bytes): {COPY}, or try --salvage")
         if actual > expected:
             raise ContainerError(
                 f"{self.where}: has {actual - expected:,} bytes after its end: {COPY}, or try --salvage"
@@ -179,12 +169,7 @@ class ContainerReader(PublicReader):
     """
 
     def __init__(
-        self,
-        stream: BinaryIO,
-        opener: Opener,
-        where: str | os.PathLike[str] = "data",
-        *,
-        tolerant: bool = False,
+        self, stream: BinaryIO, opener: Opener, where: str | os.PathLike[str] = "data", *, tolerant: bool = False
     ) -> None:
         self.tolerant = tolerant
         self.problems: list[str] = []
@@ -230,9 +215,7 @@ class ContainerReader(PublicReader):
             return None
         content, tag = raw[:-TAG_BYTES], raw[-TAG_BYTES:]
         if name == METADATA or not hmac.compare_digest(tag, self._tags.section(name, content)):
-            raise ContainerError(
-                f"{self.where}: its section {name!r} was changed after it was written: {COPY}"
-            )
+            raise ContainerError(f"{self.where}: its section {name!r} was changed after it was written: {COPY}")
         return content
 
     def chunks(self) -> Iterator[Chunk]:

@@ -86,13 +86,9 @@ def parse_table(table: bytes) -> tuple[Section, ...]:
         raise ContainerError("its table of sections is damaged (a section is missing, or there twice)")
     for section in found:
         if section.critical and section.name not in KNOWN:
-            raise ContainerError(
-                f"has a section {section.name!r} that this EncDL does not know: update EncDL"
-            )
+            raise ContainerError(f"has a section {section.name!r} that this EncDL does not know: update EncDL")
         if section.name in KNOWN and section.name != PIXELS and section.length > MAX_SECTION_BYTES:
-            raise ContainerError(
-                f"its table of sections is damaged ({section.name} of {section.length:,} bytes)"
-            )
+            raise ContainerError(f"its table of sections is damaged ({section.name} of {section.length:,} bytes)")
     return tuple(found)
 
 

@@ -115,9 +115,7 @@ def check_array(where: object, shape: Sequence[int], layout: str, dtype: np.dtyp
         raise ImageFileError(f"{where}: holds no pixels (shape {tuple(shape)}): give an image of 1x1 or more")
     height, width, *colour = slice_shape(shape, layout)
     if height * width > MAX_PIXELS:
-        raise ImageFileError(
-            f"{where}: {height}x{width} is more than {MAX_PIXELS:,} pixels: tile or shrink it first"
-        )
+        raise ImageFileError(f"{where}: {height}x{width} is more than {MAX_PIXELS:,} pixels: tile or shrink it first")
     if colour and colour[0] > MAX_CHANNELS:
         raise ImageFileError(f"{where}: has {colour[0]} channels, more than {MAX_CHANNELS}: split it first")
     for part, size, limit in (
@@ -179,12 +177,7 @@ def decoding(where: object, kind: str) -> Iterator[None]:
 
     One thread at a time, for warnings and loggers belong to the process; so not across a `yield`.
     """
-    with (
-        one_line(where, kind),
-        _ONE_THREAD,
-        warnings.catch_warnings(),
-        _quiet("pydicom", "tifffile", "nibabel.global"),
-    ):
+    with one_line(where, kind), _ONE_THREAD, warnings.catch_warnings(), _quiet("pydicom", "tifffile", "nibabel.global"):
         warnings.simplefilter("ignore")
         yield
 
@@ -197,9 +190,7 @@ def one_line(where: object, kind: str) -> Iterator[None]:
     except (EncdlError, GeneratorExit):
         raise
     except MemoryError:
-        raise ImageFileError(
-            f"{where}: this {kind} does not fit in memory: it is too large or damaged"
-        ) from None
+        raise ImageFileError(f"{where}: this {kind} does not fit in memory: it is too large or damaged") from None
     except Exception as error:  # on bad bytes decoders raise anything, from TokenError to AttributeError
         text = "".join(letter if letter.isprintable() else " " for letter in str(error).split("<")[0][:1000])
         reason = " ".join(text.split())[:100] or type(error).__name__

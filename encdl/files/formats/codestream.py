@@ -16,9 +16,7 @@ def rows_and_columns(frame: bytes) -> tuple[int, int] | None:
     start = frame.find(_SIZ, 0, 2**16)
     if start < 0 or len(frame) < start + 24:
         return None
-    width, height, left, top = (
-        int.from_bytes(frame[at : at + 4], "big") for at in range(start + 8, start + 24, 4)
-    )
+    width, height, left, top = (int.from_bytes(frame[at : at + 4], "big") for at in range(start + 8, start + 24, 4))
     return height - top, width - left
 
 

@@ -142,9 +142,7 @@ def _without_pixels(source: Source, dataset: Any) -> ImageFileError:
     )
 
 
-def _plain(
-    source: Source, dataset: Any, pixels: _Pixels
-) -> tuple[raw_pixels.Spans, tuple[int, ...], str] | None:
+def _plain(source: Source, dataset: Any, pixels: _Pixels) -> tuple[raw_pixels.Spans, tuple[int, ...], str] | None:
     """Where the pixels lie as they are; None if they are packed or in an order of their own."""
     shape, layout = _shape(source, dataset)
     bits = int(dataset.BitsAllocated)
@@ -270,9 +268,7 @@ def _check_deflated(pydicom: Any, source: Source) -> None:
         total += len(inflater.decompress(left, 2**20))
         left = inflater.unconsumed_tail
         if total > _DEFLATED_LIMIT:
-            raise ImageFileError(
-                f"{source.path}: inflates to more than {_DEFLATED_LIMIT:,} bytes: save it undeflated"
-            )
+            raise ImageFileError(f"{source.path}: inflates to more than {_DEFLATED_LIMIT:,} bytes: save it undeflated")
     if not inflater.eof:
         raise EOFError("the deflated data set is cut")
 

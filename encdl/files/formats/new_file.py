@@ -35,9 +35,7 @@ def write_new(path: Path, document: Document, kind: str, *, force: bool) -> None
     elif kind == "png":
         if document.layout not in ("HW", "HWC"):
             raise ImageFileError(f"{path}: PNG holds one image, not a volume: write .npy or .tiff")
-        encoded = png_jpeg_bmp.encode_png(
-            path, _native(next(iter(document.slices())).reshape(document.shape))
-        )
+        encoded = png_jpeg_bmp.encode_png(path, _native(next(iter(document.slices())).reshape(document.shape)))
         atomic.write_bytes(path, encoded, force=force, mode=0o600)
     elif kind == "tiff":
         atomic.write_bytes(path, tiff.encode(_pages(path, document)), force=force, mode=0o600)

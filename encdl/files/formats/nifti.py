@@ -20,15 +20,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from encdl.files.formats import raw_pixels, verbatim
-from encdl.files.formats.base import (
-    FORMATS,
-    MAX_REST_BYTES,
-    Document,
-    Format,
-    Source,
-    decoding,
-    slice_shape,
-)
+from encdl.files.formats.base import FORMATS, MAX_REST_BYTES, Document, Format, Source, decoding, slice_shape
 from encdl.utils.errors import ImageFileError
 
 GZIP = b"\x1f\x8b"
@@ -67,9 +59,7 @@ def load(source: Source) -> Document:
         dims, dtype = header.get_data_shape(), header.get_data_dtype()
         if dtype.itemsize in (0, 16) and dtype.name != "complex128":
             code = int(header["datatype"])
-            raise ImageFileError(
-                f"{source.path}: holds voxels of the type {code}: convert them to float64 first"
-            )
+            raise ImageFileError(f"{source.path}: holds voxels of the type {code}: convert them to float64 first")
         offset, least = int(header.get_data_offset()), int(header["sizeof_hdr"]) + 4
         if offset < least:
             raise ValueError(f"its voxels would begin at byte {offset}")
@@ -83,9 +73,7 @@ def load(source: Source) -> Document:
     extra = {"gzip": _gzip_header(source.read(512))} if zipped else {}
     found = raw_pixels.document(source, where, shape, layout, name, opener=opener, extra=extra)
     if zipped and source.size <= MAX_REST_BYTES - 2**10 and not _zips_alike(source, extra["gzip"]):
-        whole = verbatim.document(
-            source, verbatim.read(source), name, shape, layout, found.dtype, found.slices
-        )
+        whole = verbatim.document(source, verbatim.read(source), name, shape, layout, found.dtype, found.slices)
         return dataclasses.replace(whole, content=found.content)
     return found
 

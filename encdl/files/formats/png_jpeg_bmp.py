@@ -57,9 +57,7 @@ def load(source: Source) -> Document:
         yield array
 
     if around is None:
-        return verbatim.document(
-            source, data, kind, array.shape, layout, array.dtype, slices, deflate=kind == "bmp"
-        )
+        return verbatim.document(source, data, kind, array.shape, layout, array.dtype, slices, deflate=kind == "bmp")
     packed = non_pixel_data.pack(source.path, {"kind": "png", "mode": source.mode}, *around)
     return Document(array.shape, array.dtype, layout, kind, packed, slices)
 
@@ -84,9 +82,7 @@ def _around(data: bytes, array: Array) -> tuple[bytes, bytes] | None:
     chunks = _chunks(data)
     depth, colour, _, _, interlaced = data[24:29]
     pixels = [chunk for chunk in chunks if chunk[0] == b"IDAT"]
-    plain = (
-        depth in (8, 16) and colour != 3 and not interlaced and all(name != b"tRNS" for name, _, _ in chunks)
-    )
+    plain = depth in (8, 16) and colour != 3 and not interlaced and all(name != b"tRNS" for name, _, _ in chunks)
     if (
         not plain
         or not fits_png(array)
@@ -170,9 +166,7 @@ def fits_png(array: Array) -> bool:
     """Whether the libraries at hand can write the array as PNG."""
     channels = array.shape[2] if array.ndim == 3 else 1
     # No library at hand writes 16-bit grey with alpha.
-    return array.dtype.kind == "u" and (
-        channels in (1, 3, 4) or (channels == 2 and array.dtype.itemsize == 1)
-    )
+    return array.dtype.kind == "u" and (channels in (1, 3, 4) or (channels == 2 and array.dtype.itemsize == 1))
 
 
 def encode_png(where: object, array: Array) -> bytes:
@@ -192,9 +186,7 @@ def encode_png(where: object, array: Array) -> bytes:
 
         done, encoded = cv2.imencode(".png", array[..., [2, 1, 0, 3][: array.shape[2]]])
         if not done:
-            raise ImageFileError(
-                f"{where}: PNG cannot hold an image of shape {array.shape}: write .tiff or .npy"
-            )
+            raise ImageFileError(f"{where}: PNG cannot hold an image of shape {array.shape}: write .tiff or .npy")
         return bytes(encoded)
     from PIL import Image  # noqa: PLC0415
 

@@ -65,12 +65,7 @@ class Spans:
 
     def to_recipe(self) -> dict[str, Any]:
         """For `non_pixel_data.pack`."""
-        return {
-            "places": self.places,
-            "shape": self.shape,
-            "dtype": self.dtype.str,
-            "planar": self.planar,
-        }
+        return {"places": self.places, "shape": self.shape, "dtype": self.dtype.str, "planar": self.planar}
 
     @classmethod
     def from_recipe(cls, recipe: dict[str, Any]) -> Spans:

@@ -53,9 +53,7 @@ def format_of(path: Path) -> str | None:
 def _ending(name: str) -> tuple[str, str | None]:
     """An ending and its format. Those of other packages are asked for, and loaded, if it is none of EncDL's own."""
     for formats in (FORMATS.registered, FORMATS):
-        found = {
-            end: kind for kind, each in formats.items() for end in each.suffixes if name.lower().endswith(end)
-        }
+        found = {end: kind for kind, each in formats.items() for end in each.suffixes if name.lower().endswith(end)}
         if found:
             longest = max(found, key=len)
             return longest, found[longest]
@@ -151,9 +149,7 @@ def restore(document: Document, stream: BinaryIO) -> None:
         ImageFileError: the document does not fit its `rest`, or has none.
     """
     if not document.rest:
-        raise ImageFileError(
-            f"this {document.format} document holds its pixels alone: there is no file to restore"
-        )
+        raise ImageFileError(f"this {document.format} document holds its pixels alone: there is no file to restore")
     try:
         _restorer(Path(document.format), document, _family(document.format))(stream)
     except (ValueError, TypeError, KeyError, IndexError) as error:
@@ -176,10 +172,7 @@ def _loader(where: Source, head: bytes) -> Callable[[Source], Document]:
         if head.startswith(magic) and (magic != b"PK\x03\x04" or where.path.suffix.lower() == suffix):
             raise ImageFileError(f"{where.path}: {problem}")
     named = format_of(where.path)
-    for formats in (
-        FORMATS.registered,
-        FORMATS,
-    ):  # other packages are not looked through if a format is our own
+    for formats in (FORMATS.registered, FORMATS):  # other packages are not looked through if a format is our own
         for each in formats.values():
             if each.recognises(head, named):
                 return each.load

@@ -34,15 +34,7 @@ from encdl.files.formats.codestream import rows_and_columns
 from encdl.utils.errors import ImageFileError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_JPEG = (
-    "OJPEG",
-    "JPEG",
-    "JPEG_LOSSY",
-    "JPEG_2000_LOSSY",
-    "JPEG2000",
-    "APERIO_JP2000_RGB",
-    "APERIO_JP2000_YCBC",
-)
+_JPEG = ("OJPEG", "JPEG", "JPEG_LOSSY", "JPEG_2000_LOSSY", "JPEG2000", "APERIO_JP2000_RGB", "APERIO_JP2000_YCBC")
 _READABLE = ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE")
 
 
@@ -111,14 +103,7 @@ def _alike(file: Any) -> list[Any]:
     """The pages of the first one's size and type."""
 
     def form(page: Any) -> tuple[Any, ...]:
-        return (
-            page.shape,
-            page.dtype,
-            page.photometric,
-            page.compression,
-            page.planarconfig,
-            page.samplesperpixel,
-        )
+        return (page.shape, page.dtype, page.photometric, page.compression, page.planarconfig, page.samplesperpixel)
 
     pages = list(file.pages)
     _check_end(file)
@@ -155,9 +140,7 @@ def _page_shape(where: object, page: Any) -> tuple[int, ...]:
         raise ImageFileError(f"{where}: is a volume of {page.imagedepth} slices: save one slice a page")
     shape = (height, width, *((samples,) * (samples > 1)))
     if page.dtype is None:
-        raise ImageFileError(
-            f"{where}: has values of {page.bitspersample} bits that are not read: convert it first"
-        )
+        raise ImageFileError(f"{where}: has values of {page.bitspersample} bits that are not read: convert it first")
     dtype = np.dtype(page.dtype)
     check_array(where, shape, "HWC"[: len(shape)], np.dtype("u1") if dtype == np.bool_ else dtype)
     return shape
@@ -177,9 +160,7 @@ def _decoded(source: Source) -> Document:
         with one_line(source.path, "TIFF"):
             anywhere = replace(source, path=source.path.absolute())  # the process has a folder of its own
             arguments = {"source": anywhere, "where": str(source.path), "index": index}
-            return isolated.decoded(
-                source.path, f"{__name__}:decoded_page", arguments, values, MAX_SLICE_BYTES
-            )
+            return isolated.decoded(source.path, f"{__name__}:decoded_page", arguments, values, MAX_SLICE_BYTES)
 
     first = page(0)
 

@@ -76,14 +76,7 @@ def carried(source: Source) -> Document:
     """
     pixel = np.zeros((1, 1), np.uint8)
     return document(
-        source,
-        read(source, deflate=True),
-        CARRIED,
-        (1, 1),
-        "HW",
-        pixel.dtype,
-        lambda: iter([pixel]),
-        deflate=True,
+        source, read(source, deflate=True), CARRIED, (1, 1), "HW", pixel.dtype, lambda: iter([pixel]), deflate=True
     )
 
 

@@ -11,14 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from encdl.metrics.classical_repair.bm3d import bm3d
-from encdl.metrics.classical_repair.impulses import (
-    Image,
-    Mask,
-    decision_median,
-    fill_median,
-    judged_hit,
-    median,
-)
+from encdl.metrics.classical_repair.impulses import Image, Mask, decision_median, fill_median, judged_hit, median
 from encdl.metrics.classical_repair.inpainting import biharmonic, telea
 from encdl.metrics.classical_repair.phase_unwrapping import unwrap
 from encdl.utils.errors import UsageError
@@ -46,9 +39,7 @@ class Repair:
 
     def choices(self) -> list[dict[str, Any]]:
         """Every point of the grid."""
-        return [
-            dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())
-        ]
+        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
 
 
 def _median_of_noise(image: Image, _: Mask, noise: float) -> Image:
@@ -67,9 +58,7 @@ DETECTED = {"threshold": 2.5, "floor": 10.0, "nearest": 3}
 REPAIRS: dict[Kind, dict[str, Repair]] = {
     "hits": {
         "median": Repair(lambda image, _: median(image), {}, {}),
-        "decision_median": Repair(
-            lambda image, _, **detector: decision_median(image, **detector), DETECTOR, DETECTED
-        ),
+        "decision_median": Repair(lambda image, _, **detector: decision_median(image, **detector), DETECTOR, DETECTED),
         "telea": Repair(
             lambda image, _, radius, **detector: telea(image, judged_hit(image, **detector), radius),
             {**DETECTOR, "radius": (2,)},
@@ -81,9 +70,7 @@ REPAIRS: dict[Kind, dict[str, Repair]] = {
     },
     "noise": {
         "median": Repair(_median_of_noise, {}, {}),
-        "bm3d": Repair(
-            _bm3d, {"strength": (0.9, 1.0, 1.1), "block": (4, 6, 8)}, {"strength": 1.0, "block": 6}
-        ),
+        "bm3d": Repair(_bm3d, {"strength": (0.9, 1.0, 1.1), "block": (4, 6, 8)}, {"strength": 1.0, "block": 6}),
     },
     "losses": {
         "median": Repair(fill_median, {}, {}),
@@ -128,9 +115,7 @@ def repaired(
     if name not in REPAIRS[kind]:
         raise UsageError(f"{name}: no repair of {kind}: there are {', '.join(REPAIRS[kind])}")
     if image.dtype != np.uint8 or lost.dtype != np.bool_ or image.shape != lost.shape or image.ndim < 2:
-        raise ValueError(
-            f"expected uint8 and bool (..., H, W) of one shape, got {image.shape} and {lost.shape}"
-        )
+        raise ValueError(f"expected uint8 and bool (..., H, W) of one shape, got {image.shape} and {lost.shape}")
     repair = REPAIRS[kind][name]
     chosen = {**repair.default, **(parameters or {})}
     if kind == "noise":

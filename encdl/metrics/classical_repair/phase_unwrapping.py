@@ -63,10 +63,7 @@ def unwrap(image: npt.NDArray[np.uint8], sigma: float) -> Levels:
 
 
 def _smoothest(
-    dark: npt.NDArray[np.float64],
-    bright: npt.NDArray[np.float64],
-    unsure: npt.NDArray[np.bool_],
-    sigma: float,
+    dark: npt.NDArray[np.float64], bright: npt.NDArray[np.float64], unsure: npt.NDArray[np.bool_], sigma: float
 ) -> npt.NDArray[np.bool_]:
     """Which of the unsure pixels are bright, in C order: the choice of least cost.
 

@@ -85,9 +85,7 @@ def pool(jobs: int) -> Iterator[Callable[..., Iterator[Any]]]:
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes as they import NumPy
     try:
-        with ProcessPoolExecutor(
-            jobs, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-        ) as executor:
+        with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)) as executor:
             yield _chunked(executor, jobs)
     finally:
         os.environ.pop("OMP_NUM_THREADS")

@@ -42,20 +42,13 @@ class CipherTask(LightningModule):
     warm_up = 0.3
     """Share of the steps in which the learning rate rises."""
 
-    def __init__(
-        self, cipher: Cipher, planes: PlaneSpec, learning_rate: float, weight_decay: float, seed: int
-    ) -> None:
+    def __init__(self, cipher: Cipher, planes: PlaneSpec, learning_rate: float, weight_decay: float, seed: int) -> None:
         super().__init__()
         CIPHERS.check(type(cipher))
         save_settings(self)
         self.cipher = cipher
         self.figures = {stage: MetricCollection({}, compute_groups=False) for stage in ("val", "test")}
-        self.planes, self.learning_rate, self.weight_decay, self.seed = (
-            planes,
-            learning_rate,
-            weight_decay,
-            seed,
-        )
+        self.planes, self.learning_rate, self.weight_decay, self.seed = (planes, learning_rate, weight_decay, seed)
         if cipher.planes != planes.count:
             raise UsageError(
                 f"the cipher takes {cipher.planes} key planes, model.planes.count is {planes.count}: set both alike"
@@ -73,19 +66,14 @@ class CipherTask(LightningModule):
             UsageError: The run has no end that is known beforehand.
         """
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
-            trained, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
-        )
+        optimizer = torch.optim.AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise UsageError(
                 "the learning rate is planned for the whole run: set trainer.max_steps or trainer.max_epochs"
             )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            self.learning_rate,
-            total_steps=max(int(steps), 2),
-            pct_start=self.warm_up,
+            optimizer, self.learning_rate, total_steps=max(int(steps), 2), pct_start=self.warm_up
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -152,9 +140,7 @@ class CipherTask(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """The same under `test/`."""
-        self.log_dict(
-            {f"test/{name}": value for name, value in self.computed("test").items()}, sync_dist=True
-        )
+        self.log_dict({f"test/{name}": value for name, value in self.computed("test").items()}, sync_dist=True)
 
     @property
     def _draw_rank(self) -> int:

@@ -132,9 +132,7 @@ class EncryptTask(CipherTask):
         self.autocorrelation = AutocorrelationLoss()
         self.wrong_key = WrongKeyLoss()
         trained_masks = not cipher.keyed_mask
-        self.adversary = (
-            AdversaryLoss(adversary_strength) if trained_masks and loss_weights.adversary > 0 else None
-        )
+        self.adversary = AdversaryLoss(adversary_strength) if trained_masks and loss_weights.adversary > 0 else None
         self.warm_up, self._compile = warm_up, compile
         for network in self._decryption_networks():
             network.trains_in_bfloat16 = precision == "bf16"
@@ -163,9 +161,7 @@ class EncryptTask(CipherTask):
             losses = self._losses(image, step)
         loss = self._sum(losses)
         # A value is brought to the CPU only where it is logged: waiting for it at each step would idle a GPU.
-        self.log_dict(
-            {f"train/{name}": value for name, value in losses.items()}, sync_dist=True, batch_size=len(image)
-        )
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, sync_dist=True, batch_size=len(image))
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
         return loss
 
@@ -177,9 +173,7 @@ class EncryptTask(CipherTask):
     def _sum(self, losses: dict[str, Tensor]) -> Tensor:
         return torch.stack([getattr(self.loss_weights, name) * value for name, value in losses.items()]).sum()
 
-    def _decryption_losses(
-        self, cipher: KeyedMaskCipher, image: Tensor, purpose: str, step: int
-    ) -> dict[str, Tensor]:
+    def _decryption_losses(self, cipher: KeyedMaskCipher, image: Tensor, purpose: str, step: int) -> dict[str, Tensor]:
         """Of a cipher whose mask follows from the key alone: damage of the ciphertext is damage of the image."""
         generator = self._generator(purpose, step)
         mask = self._key_mask(image, purpose, step, generator)
@@ -278,20 +272,14 @@ class EncryptTask(CipherTask):
         mean = image.float().mean((2, 3), keepdim=True).round().to(torch.uint8).expand_as(image)
         figures = {
             "loss": self._judged_loss(image, stage, step),
-            "exact_fraction": (self.cipher.decrypt(ciphertext, planes) == image)
-            .flatten(1)
-            .all(1)
-            .float()
-            .mean(),
+            "exact_fraction": (self.cipher.decrypt(ciphertext, planes) == image).flatten(1).all(1).float().mean(),
             "wrong_key_psnr_db": mean_psnr_db(self.cipher.decrypt(ciphertext, wrong), image),
             "mean_image_psnr_db": mean_psnr_db(mean, image),
             "entropy_bits": entropy_bits(ciphertext).mean(),
         }
         if not self.cipher.keyed_mask:
             other = self.cipher.encrypt(image.flip(2, 3), planes)  # another image, also in a batch of one
-            figures["content_activity"] = content_activity(
-                ciphertext - image, other - image.flip(2, 3)
-            ).mean()
+            figures["content_activity"] = content_activity(ciphertext - image, other - image.flip(2, 3)).mean()
         for name, damage in DAMAGES.items():
             damaged, lost = stored(damage, ciphertext, self._generator(f"{stage} {name}", step))
             restored = self.cipher.restore(damaged, planes, lost)

@@ -82,9 +82,7 @@ class RandomDamage:
         normal = torch.randn(ciphertext.shape, generator=source, device=ciphertext.device)
         damaged = (ciphertext + amounts["gaussian"] * normal).round_().clamp_(0, 255).to(torch.uint8)
         chance = torch.rand(ciphertext.shape, generator=source, device=ciphertext.device)
-        drawn = torch.randint(
-            0, 256, ciphertext.shape, generator=source, device=ciphertext.device, dtype=torch.uint8
-        )
+        drawn = torch.randint(0, 256, ciphertext.shape, generator=source, device=ciphertext.device, dtype=torch.uint8)
         damaged = torch.where(chance < amounts["scatter"], drawn, damaged)
         extreme = (drawn & 1) * 255  # black or white, half of them each
         damaged = torch.where(chance < amounts["salt_pepper"], extreme, damaged)

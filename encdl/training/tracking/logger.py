@@ -100,12 +100,7 @@ class RunLogger(MLFlowLogger):
             check_store(tracking_uri)
         try:
             super().__init__(
-                experiment_name,
-                run_name,
-                tracking_uri,
-                artifact_location=artifacts,
-                run_id=run_id,
-                save_dir=None,
+                experiment_name, run_name, tracking_uri, artifact_location=artifacts, run_id=run_id, save_dir=None
             )
             if run_id is not None:
                 self._mlflow_client.get_run(run_id)
@@ -157,11 +152,7 @@ class RunLogger(MLFlowLogger):
     def claim(self, key: str) -> None:
         """Continue the run that was started with this key, or give the key to the one that will be started."""
         experiments = [each.experiment_id for each in self._mlflow_client.search_experiments()]
-        found = (
-            self._mlflow_client.search_runs(experiments, f"tags.{RESUME_TAG} = '{key}'")
-            if experiments
-            else []
-        )
+        found = self._mlflow_client.search_runs(experiments, f"tags.{RESUME_TAG} = '{key}'") if experiments else []
         if found:
             self.resume(found[0].info.run_id)
         else:
@@ -213,9 +204,7 @@ class RunLogger(MLFlowLogger):
         """Record a module's hyper-parameters, unless the configuration that they come from is there."""
         if not self._parameters_logged:
             known = self.experiment.get_run(self.run_id).data.params
-            self._log_parameters(
-                dict(flatten(vars(params) if hasattr(params, "__dict__") else params)), known
-            )
+            self._log_parameters(dict(flatten(vars(params) if hasattr(params, "__dict__") else params)), known)
 
     @rank_zero_only
     def log_picture(self, png: bytes, path: str) -> None:
@@ -231,9 +220,7 @@ class RunLogger(MLFlowLogger):
         panel = PANEL.fullmatch(path)
         if panel:
             image = Image.open(io.BytesIO(png))
-            self.experiment.log_image(
-                self.run_id, image, key="panel", step=int(panel.group(1)), synchronous=True
-            )
+            self.experiment.log_image(self.run_id, image, key="panel", step=int(panel.group(1)), synchronous=True)
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
@@ -257,9 +244,7 @@ class RunLogger(MLFlowLogger):
             of_parent = self._mlflow_client.get_run(parent).info.experiment_id
             self._experiment_name = self._mlflow_client.get_experiment(of_parent).name
         except MlflowException:
-            rank_zero_info(
-                f"{PARENT_VARIABLE} names run {parent}, which this store lacks: the run stands alone"
-            )
+            rank_zero_info(f"{PARENT_VARIABLE} names run {parent}, which this store lacks: the run stands alone")
             return
         self.tags = {**(self.tags or {}), PARENT_TAG: parent}
 

@@ -48,9 +48,7 @@ class RunRecord(Callback):
             rank_zero_info(f"MLflow run {lost} was killed: its state is set to KILLED")
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, ImageDataModule):
-            logger.experiment.log_inputs(
-                logger.run_id, datasets.inputs(data, str(getattr(stage, "value", stage)))
-            )
+            logger.experiment.log_inputs(logger.run_id, datasets.inputs(data, str(getattr(stage, "value", stage))))
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # noqa: PLC0415
 
         self._monitor = SystemMetricsMonitor(
@@ -77,15 +75,9 @@ class RunRecord(Callback):
         if logger is not None and trainer.is_global_zero:
             logger.killed = not isinstance(exception, Exception)  # Ctrl-C and SIGTERM are no `Exception`
             said = " ".join(str(exception).split())
-            logger.experiment.set_tag(
-                logger.run_id, names.ENDED_TAG, f"{type(exception).__name__}: {said}"[:500]
-            )
+            logger.experiment.set_tag(logger.run_id, names.ENDED_TAG, f"{type(exception).__name__}: {said}"[:500])
         self._stop()
-        if (
-            logger is not None
-            and trainer.is_global_zero
-            and not (self._began or logger.resumed or logger.killed)
-        ):
+        if logger is not None and trainer.is_global_zero and not (self._began or logger.resumed or logger.killed):
             logger.discard()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -121,8 +113,6 @@ def run_id_of(checkpoint: str | os.PathLike[str]) -> str | None:
         content = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
         callbacks = content.get("callbacks", {})
     except Exception as error:
-        raise UsageError(
-            f"{checkpoint} is not a checkpoint that can be read: {type(error).__name__}"
-        ) from error
+        raise UsageError(f"{checkpoint} is not a checkpoint that can be read: {type(error).__name__}") from error
     run_id = callbacks.get(RunRecord.__qualname__, {}).get("run_id")
     return str(run_id) if run_id else None

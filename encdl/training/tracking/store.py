@@ -33,9 +33,7 @@ def open_store(root: str = "runs", tracking_uri: str | None = None) -> Any:
     if not uri:
         file = Path(root, "mlflow.db").absolute()
         if not file.is_file():
-            raise UsageError(
-                f"{file}: no runs are recorded there: name the folder, or set MLFLOW_TRACKING_URI"
-            )
+            raise UsageError(f"{file}: no runs are recorded there: name the folder, or set MLFLOW_TRACKING_URI")
         uri = sqlite_uri(file)
     check_store(uri)
     mlflow.set_tracking_uri(uri)

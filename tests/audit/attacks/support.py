@@ -41,8 +41,7 @@ def scene(side: int = 16, train: int = TRAIN, test: int = TEST) -> Scene:
     """Cuts from MRI slices; the test's are of other slices than the training's. Classes: below and above the eyes."""
     random = np.random.default_rng(0)
     (seen, seen_labels), (asked, asked_labels) = (
-        _cuts(slices, count, side, random)
-        for slices, count in ((range(50, 150, 4), train), (range(52, 150, 4), test))
+        _cuts(slices, count, side, random) for slices, count in ((range(50, 150, 4), train), (range(52, 150, 4), test))
     )
     return Scene(seen, asked, seen_labels, asked_labels)
 

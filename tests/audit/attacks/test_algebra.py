@@ -35,9 +35,7 @@ def test_some_stack_leads_from_any_image_to_any_ciphertext(name: str, size: tupl
 
 def test_it_agrees_with_the_inverse_of_the_mask_network() -> None:
     mask = noise(2, 1, 21, 30)
-    assert torch.equal(
-        planes_of_pair(cipher(), torch.zeros_like(mask), mask), cipher().encryption.key_bytes(mask)
-    )
+    assert torch.equal(planes_of_pair(cipher(), torch.zeros_like(mask), mask), cipher().encryption.key_bytes(mask))
 
 
 @pytest.mark.parametrize("name", SOLVABLE)
@@ -65,13 +63,7 @@ def test_right_planes_are_not_corrected(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "planes", "expected"),
-    [
-        ("agile", 8, True),
-        ("keystream", 8, True),
-        ("coupled", 8, True),
-        ("agile", 4, False),
-        ("thesis", 8, False),
-    ],
+    [("agile", 8, True), ("keystream", 8, True), ("coupled", 8, True), ("agile", 4, False), ("thesis", 8, False)],
 )
 def test_when_it_serves(name: str, planes: int, expected: bool) -> None:
     assert solvable(ciphers.create(name, SMALL | {"planes": planes})) is expected

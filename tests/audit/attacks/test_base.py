@@ -124,9 +124,7 @@ def test_psnr_of_estimates() -> None:
     estimates = truth.clone()
     estimates[1, 0, 0, 0] ^= 1
     estimates[2] = 255 - estimates[2]
-    assert image_psnr(estimates, truth).tolist() == pytest.approx(
-        [100.0, *psnr_db(estimates, truth)[1:].tolist()]
-    )
+    assert image_psnr(estimates, truth).tolist() == pytest.approx([100.0, *psnr_db(estimates, truth)[1:].tolist()])
     assert image_psnr(truth.float() + 0.5, truth)[0].item() == pytest.approx(20 * math.log10(255 / 0.5))
 
 

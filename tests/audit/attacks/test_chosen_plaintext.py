@@ -39,9 +39,7 @@ def test_a_known_permutation_is_found(keystream: bool) -> None:
 
 
 def test_answers_under_fresh_nonces_show_no_permutation() -> None:
-    answers = torch.randint(
-        0, 256, (15, 1, 6, 10), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-    )
+    answers = torch.randint(0, 256, (15, 1, 6, 10), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     assert permutation(answers) is None
     assert permutation(torch.zeros_like(answers)) is None
 

@@ -75,9 +75,7 @@ def test_wrong_outputs_give_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["logistic", "chebyshev"])
 @pytest.mark.parametrize("way", ["compiled", "torch"])
-def test_a_lane_of_32_bits_with_its_top_bits_given(
-    name: str, way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lane_of_32_bits_with_its_top_bits_given(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     take(way, "encdl_maps_revision", REVISION, monkeypatch)
     model = LaneModel(name, 32)
     start = started(model, 5)

@@ -129,9 +129,7 @@ def test_the_fixed_xor_is_one_keystream_for_all() -> None:
 
 @pytest.mark.parametrize("target", [agile(), agile("diffusion"), Aes(), FixedXor()], ids=lambda t: t.name)
 def test_colour_and_odd_sizes(target: Target) -> None:
-    images = torch.randint(
-        0, 256, (2, 3, 7, 9), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-    )
+    images = torch.randint(0, 256, (2, 3, 7, 9), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     found = target.encrypt(images)
     assert found.shape == images.shape
     assert found.dtype == torch.uint8

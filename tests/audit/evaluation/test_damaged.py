@@ -24,9 +24,7 @@ def images() -> list[Tensor]:
     return [mni_slice(index, *size)[0] for index, size in ((80, (40, 50)), (81, (40, 50)), (90, (31, 33)))]
 
 
-def outcomes(
-    name: str, storage: Storage = STORAGE, of: list[Tensor] | None = None, seed: int = 0
-) -> list[Outcome]:
+def outcomes(name: str, storage: Storage = STORAGE, of: list[Tensor] | None = None, seed: int = 0) -> list[Outcome]:
     return list(storage.outcomes(AdditiveCipher(), of or images(), DAMAGES[name], seed))  # type: ignore[arg-type]
 
 
@@ -61,9 +59,7 @@ def test_images_do_not_depend_on_those_beside_them() -> None:
 
 
 def test_seeds_draw_other_damage() -> None:
-    assert not np.array_equal(
-        outcomes("salt_pepper_5pct")[0].hit, outcomes("salt_pepper_5pct", seed=1)[0].hit
-    )
+    assert not np.array_equal(outcomes("salt_pepper_5pct")[0].hit, outcomes("salt_pepper_5pct", seed=1)[0].hit)
     again = outcomes("salt_pepper_5pct")
     assert all(np.array_equal(a.hit, b.hit) for a, b in zip(again, outcomes("salt_pepper_5pct"), strict=True))
 

@@ -110,10 +110,7 @@ def test_parameters_come_from_validation_images() -> None:
             assert repair in ("decision_median", "telea")
             assert 0 < choice["validation_psnr_db"] <= PSNR_CAP_DB
         assert list(found.scores[damage]) == ["none", "restored", *choices]
-    assert (
-        "validation_psnr_db"
-        not in measured(AdditiveCipher(), repairs=["median"]).choices["gaussian_2"]["median"]
-    )
+    assert "validation_psnr_db" not in measured(AdditiveCipher(), repairs=["median"]).choices["gaussian_2"]["median"]
 
 
 def test_no_repairs_at_all() -> None:

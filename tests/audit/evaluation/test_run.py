@@ -189,9 +189,7 @@ class TestEarlier:
 
     def test_another_evaluation_is_refused(self, settings: Settings, written: Path) -> None:
         with pytest.raises(UsageError, match="was measured with other images, seed, images"):
-            evaluate(
-                replace(settings, seed=1, images=3), load, "cpu", lambda step: None, [read_earlier(written)]
-            )
+            evaluate(replace(settings, seed=1, images=3), load, "cpu", lambda step: None, [read_earlier(written)])
 
     @pytest.mark.parametrize("content", ["", "[]", "{}", '{"task": "evaluate"}'])
     def test_what_is_no_record_is_refused(self, tmp_path: Path, content: str) -> None:

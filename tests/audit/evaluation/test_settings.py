@@ -25,9 +25,7 @@ def test_defaults() -> None:
 
 
 def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
-    path = write(
-        tmp_path, "data: acdc\nseed: 4\nweights: {agile: [a.pt, b.pt], plain: c.pt}\nrepairs: telea\n"
-    )
+    path = write(tmp_path, "data: acdc\nseed: 4\nweights: {agile: [a.pt, b.pt], plain: c.pt}\nrepairs: telea\n")
     found = read(path, {"seed": 5, "data": None})
     assert (found.data, found.seed, found.repairs) == ("acdc", 5, ["telea"])
     assert found.weights == ["agile=a.pt", "agile=b.pt", "plain=c.pt"]
@@ -61,9 +59,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
         read(tmp_path / "none.yaml", {})
 
 
-@pytest.mark.parametrize(
-    "given", [{"tune_images": -1}, {"jobs": -1}, {"exact_images": 0}, {"statistics_images": 0}]
-)
+@pytest.mark.parametrize("given", [{"tune_images": -1}, {"jobs": -1}, {"exact_images": 0}, {"statistics_images": 0}])
 def test_bad_numbers(given: dict[str, Any]) -> None:
     [name] = given
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} must be at least"):

@@ -29,12 +29,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
         return LoadedCipher(AdditiveCipher(), name, name)  # type: ignore[arg-type]
 
     settings = Settings(
-        weights=["default", "other=default"],
-        data=str(file),
-        tune_images=0,
-        exact_images=1,
-        statistics_images=1,
-        jobs=1,
+        weights=["default", "other=default"], data=str(file), tune_images=0, exact_images=1, statistics_images=1, jobs=1
     )
     return evaluate(settings, load, "cpu", lambda step: None)
 
@@ -49,12 +44,7 @@ def test_tables(result: Result) -> None:
     first, second = text.split("\n\n")
     assert first.startswith("additive ")
     assert second.startswith("other ")
-    for words in (
-        *DAMAGE_WORDS.values(),
-        *REPAIR_WORDS.values(),
-        "decrypted exactly: 100.0% of images",
-        "NPCR",
-    ):
+    for words in (*DAMAGE_WORDS.values(), *REPAIR_WORDS.values(), "decrypted exactly: 100.0% of images", "NPCR"):
         assert words in first
     assert "content activity" not in first
     lines = {line.split("  ")[0]: line for line in first.splitlines()}

@@ -107,10 +107,7 @@ def test_the_page(page: str) -> None:
     assert re.search(r"Recipe [0-9a-f]{12}, 2 runs", page)
     assert page.count('class="panel"') == 2
     datasets = found.tables["datasets"]
-    assert [row[:2] for row in datasets[1:]] == [
-        ["TinyData train", "training"],
-        ["TinyData val", "validation"],
-    ]
+    assert [row[:2] for row in datasets[1:]] == [["TinyData train", "training"], ["TinyData val", "validation"]]
     assert datasets[1][5].split() == ["2", "3", "4"]
     origins = {row[0]: row[1:] for row in found.tables["origins"]}
     assert origins["task"] == ["", "TinyTask", "TinyTask", "TinyTask"]
@@ -142,9 +139,7 @@ def test_mistakes(
     assert [file.name for file in tmp_path.iterdir()] == ["there.html"]
 
 
-def test_one_run_and_the_store_of_the_environment(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_run_and_the_store_of_the_environment(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Spelt otherwise than this process's own stores, whose names MLflow leaves in the environment.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/./mlflow.db")
     monkeypatch.chdir(tmp_path)
@@ -171,9 +166,7 @@ def run_with(**curves: list[tuple[int, float]]) -> RunData:
 
 
 def test_a_figure_under_two_names_is_told_once() -> None:
-    one = run_with(
-        val__dice=[(1, 0.5)], val__dice__ciphertext=[(1, 0.5)], epoch=[(1, 0.0)], system__cpu=[(1, 9.0)]
-    )
+    one = run_with(val__dice=[(1, 0.5)], val__dice__ciphertext=[(1, 0.5)], epoch=[(1, 0.0)], system__cpu=[(1, 9.0)])
     two = run_with(val__dice=[(1, 0.6)], val__dice__ciphertext=[(1, 0.7)])
     assert _metrics([one]) == {"val/dice/ciphertext"}
     assert _metrics([one, two]) == {"val/dice", "val/dice/ciphertext"}

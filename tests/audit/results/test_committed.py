@@ -98,9 +98,7 @@ def test_containers_of_cpu_and_gpu_did_not_differ() -> None:
         ("brain_tumor", {"accuracy": 0.9, "auroc": 0.9}, ("majority_class", "accuracy")),
     ],
 )
-def test_ciphertext_is_read_as_well_as_plaintext(
-    name: str, wanted: dict[str, float], floor: tuple[str, str]
-) -> None:
+def test_ciphertext_is_read_as_well_as_plaintext(name: str, wanted: dict[str, float], floor: tuple[str, str]) -> None:
     """Within half a point on the mean over seeds, a plaintext network worth the name, and nothing without the key."""
     rows = record(f"readers-{name}")["metrics"]
     for figure, least in wanted.items():

@@ -22,8 +22,7 @@ def entry(mean: float) -> dict[str, Any]:
 
 def evaluation(gain: float, low: float, high: float) -> dict[str, Any]:
     cells: dict[str, Any] = {
-        damage: {"none": entry(20.0), "restored": entry(30.0 + gain), "bm3d": entry(30.0)}
-        for damage in DAMAGES
+        damage: {"none": entry(20.0), "restored": entry(30.0 + gain), "bm3d": entry(30.0)} for damage in DAMAGES
     }
     paired = {"best_classical": "bm3d", "mean": gain, "low": low, "high": high}
     row = cells | {"paired": dict.fromkeys(DAMAGES, paired)}
@@ -154,9 +153,7 @@ def test_what_was_not_measured_is_said(root: Path) -> None:
         ("It is\n <!--= times metrics/name --><!--/-->", "begins its line"),
     ],
 )
-def test_faults_stay_as_they_are(
-    root: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_faults_stay_as_they_are(root: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = page(root, text)
     assert results(root) == 1
     assert said in capsys.readouterr().out

@@ -21,9 +21,7 @@ def forget() -> Iterator[None]:
     tiny.clear()
 
 
-def write(
-    file: Path, level: int, *, size: int = 20, labels: bool = True, channels: tuple[int, ...] = ()
-) -> None:
+def write(file: Path, level: int, *, size: int = 20, labels: bool = True, channels: tuple[int, ...] = ()) -> None:
     random = np.random.default_rng(level)
     arrays: dict[str, np.ndarray] = {}
     for split in ("train", "val", "test"):
@@ -62,9 +60,7 @@ def test_several_sets_have_equal_shares(tmp_path: Path) -> None:
 def test_few_of_many_are_of_all_classes(tmp_path: Path) -> None:
     """The file is sorted by class."""
     random = np.random.default_rng(0)
-    arrays = {
-        f"{split}_images": random.integers(0, 256, (90, 8, 8), dtype=np.uint8) for split in ("train", "val")
-    }
+    arrays = {f"{split}_images": random.integers(0, 256, (90, 8, 8), dtype=np.uint8) for split in ("train", "val")}
     arrays["test_images"] = arrays["val_images"]
     arrays |= {f"{split}_labels": np.arange(90)[:, None] // 30 for split in ("train", "val", "test")}
     np.savez(tmp_path / "sorted.npz", **arrays)

@@ -55,9 +55,7 @@ def test_a_second_run_measures_nothing(tmp_path: Path, measured: list[str]) -> N
     assert len(measured) == len(first)
 
 
-def test_an_audit_that_was_ended_goes_on(
-    tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_audit_that_was_ended_goes_on(tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     count, wanted = 0, len(measures.parts(tiny.WEAK))
 
     def killed(_: str) -> None:
@@ -101,9 +99,7 @@ def test_the_device_does_not_matter() -> None:
     assert tiny.WEAK.digest() == replace(tiny.WEAK, device="cuda").digest()
 
 
-def test_other_code_is_measured_anew(
-    tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_code_is_measured_anew(tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of uncommitted code nothing is known: its parts count once."""
     go(tmp_path)
     wanted = len(measured)

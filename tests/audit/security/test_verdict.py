@@ -54,9 +54,7 @@ def test_all_is_well() -> None:
 
 
 def test_a_broken_default_mode() -> None:
-    assert unmet(metrics([finding(broken=True), reference()])) == [
-        "attack tile learns nothing in the default mode"
-    ]
+    assert unmet(metrics([finding(broken=True), reference()])) == ["attack tile learns nothing in the default mode"]
 
 
 def test_a_leak_is_as_bad() -> None:

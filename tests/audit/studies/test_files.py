@@ -46,8 +46,6 @@ def test_times_and_ratios(cipher: LoadedCipher, tmp_path: Path, monkeypatch: pyt
     for clocks in found.values():
         assert list(clocks) == ["own", "wall"]
         for times in clocks.values():
-            assert all(
-                times[name] > 0 for name in ("ciphertext", "decrypt_then_infer", "decrypt_in_memory", "plain")
-            )
+            assert all(times[name] > 0 for name in ("ciphertext", "decrypt_then_infer", "decrypt_in_memory", "plain"))
             assert set(times) >= {f"{one}_to_{other}_quartiles" for one, other in files.RATIOS}
     assert not list(tmp_path.iterdir())

@@ -46,9 +46,7 @@ class Trainer:
         self.saved_on = self.task.device
 
 
-def test_what_follows_the_test_is_done_where_training_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_follows_the_test_is_done_where_training_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = Task()
     trainer = Trainer(task)
     monkeypatch.setattr(parts, "_leakage", lambda task, data: {"plaintext": {"probed on": str(task.device)}})

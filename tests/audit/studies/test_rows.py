@@ -19,9 +19,7 @@ def test_logged_figures_are_sorted_by_row_and_damage() -> None:
         "wrong_key": {"accuracy": 0.3},
     }
     assert damaged == {"gaussian_2": {"ciphertext": {"accuracy": 0.8}}}
-    assert by_row({"test/accuracy/wrong_key": 0.5}, "fixed_key")[0] == {
-        "fixed_key_wrong_key": {"accuracy": 0.5}
-    }
+    assert by_row({"test/accuracy/wrong_key": 0.5}, "fixed_key")[0] == {"fixed_key_wrong_key": {"accuracy": 0.5}}
 
 
 def test_seeds_are_summarised_leaf_by_leaf() -> None:

@@ -28,9 +28,7 @@ def losses(*shape: int, share: float = 0.2) -> Tensor:
     return (torch.rand(shape, generator=torch.Generator().manual_seed(1)) < share).float()
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 1, 1, 1), (2, 1, 1, 9), (1, 1, 7, 5), (3, 1, 8, 6), (1, 1, 33, 20)], ids=str
-)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 1, 1, 9), (1, 1, 7, 5), (3, 1, 8, 6), (1, 1, 33, 20)], ids=str)
 def test_any_size(shape: tuple[int, ...]) -> None:
     for gradients in (False, True):
         with torch.set_grad_enabled(gradients):
@@ -142,9 +140,7 @@ def test_the_width_must_fit_the_dilations() -> None:
 
 def test_the_weights_fit_the_budget() -> None:
     """434,000 parameters at its default size: 1.7 MB in float32."""
-    assert sum(weight.numel() for weight in DecryptionNetwork().parameters()) == pytest.approx(
-        434e3, rel=0.01
-    )
+    assert sum(weight.numel() for weight in DecryptionNetwork().parameters()) == pytest.approx(434e3, rel=0.01)
 
 
 def head(levels: float, replacement: float, lost: bool = False, **outputs: float) -> tuple[float, float]:

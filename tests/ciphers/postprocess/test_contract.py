@@ -28,17 +28,7 @@ from tests.ciphers.postprocess.golden import GOLDEN, digests
 from tests.ciphers.postprocess.support import image_keys, noise
 from tests.mni import mni_slice
 
-SHAPES = [
-    (1, 1, 1),
-    (1, 1, 2),
-    (1, 1, 37),
-    (1, 41, 1),
-    (4, 1, 1),
-    (1, 2, 2),
-    (3, 5, 7),
-    (2, 9, 4),
-    (1, 16, 16),
-]
+SHAPES = [(1, 1, 1), (1, 1, 2), (1, 1, 37), (1, 41, 1), (4, 1, 1), (1, 2, 2), (3, 5, 7), (2, 9, 4), (1, 16, 16)]
 EVERY = pytest.mark.parametrize("process", [create(name) for name in NAMES], ids=NAMES)
 
 

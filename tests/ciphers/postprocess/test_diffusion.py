@@ -20,9 +20,7 @@ def change_one(image: torch.Tensor, place: int, step: int) -> torch.Tensor:
     return changed
 
 
-def differential(
-    process: PostProcess, image: torch.Tensor, place: int, step: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def differential(process: PostProcess, image: torch.Tensor, place: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
     keys = image_keys(len(image), seed=place + 1000 * step)
     first, second = process.apply(image, keys), process.apply(change_one(image, place, step), keys)
     return npcr_pct(first, second), uaci_pct(first, second)
@@ -120,9 +118,7 @@ def test_a_lost_block_stays_a_block() -> None:
     [(1, 1, 3000), (1, 3000, 1), (1, 7, 9), (1, 8, 8), (1, 9, 7), (2, 17, 33), (5, 8, 40), (3, 257, 255)],
     ids=str,
 )
-def test_compiled_code_does_what_pytorch_does(
-    shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiled_code_does_what_pytorch_does(shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines by eights and left over, one line, the longer side either way, several channels and images."""
     if compiled.library("encdl_diffusion_revision", REVISION) is None:
         pytest.skip("no compiled code here: no C compiler")

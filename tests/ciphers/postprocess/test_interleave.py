@@ -29,10 +29,7 @@ def nonce(number: int) -> bytes:
 def order_of(channels: int, height: int, width: int, own: bytes) -> list[int]:
     """The text of encdl/ciphers/postprocess/interleave.py, word by word: where each byte of the file comes from."""
     places = itertools.product(range(channels), range(height), range(width))
-    order = [
-        (c * height + y) * width + x
-        for *_, y, c, x in sorted(((y + 2 * x) % 4, y, c, x) for c, y, x in places)
-    ]
+    order = [(c * height + y) * width + x for *_, y, c, x in sorted(((y + 2 * x) % 4, y, c, x) for c, y, x in places)]
     drawn = hashlib.sha256(b"encdl interleave" + own).digest()[:8]
     start = int.from_bytes(drawn, "little") % len(order)
     return order[start:] + order[:start]
@@ -79,10 +76,7 @@ def test_losses_go_with_their_bytes() -> None:
 
 def test_it_takes_the_nonce_and_nothing_secret() -> None:
     image, keys = noise(1, 1, 20, 20), image_keys(1)
-    secrets = {
-        name: bytes(32)
-        for name in ("planes", "permutation", "diffusion", "authentication", "wrap", "reading")
-    }
+    secrets = {name: bytes(32) for name in ("planes", "permutation", "diffusion", "authentication", "wrap", "reading")}
     public = [dataclasses.replace(keys[0], **secrets)]
     assert torch.equal(Interleave().apply(image, keys), Interleave().apply(image, public))
     assert torch.equal(deinterleave(Interleave().apply(image, keys), [keys[0].nonce]), image)

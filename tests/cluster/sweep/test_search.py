@@ -16,9 +16,7 @@ SPACE = parse_space([], ["x=-1.0..1.0"])
 GRID = parse_space(["a=1,2", "b=x,y"], [])
 
 
-def points(
-    folder: Path, searcher: str, count: int, space: Space = SPACE, seed: int = 0
-) -> list[dict[str, Any]]:
+def points(folder: Path, searcher: str, count: int, space: Space = SPACE, seed: int = 0) -> list[dict[str, Any]]:
     folder.mkdir(exist_ok=True)
     study = search.open_study(folder, searcher, space, False, seed)
     found = []

@@ -54,9 +54,7 @@ def test_the_metadata_belong_to_a_synthetic_nonce(codec: Codec) -> None:
         stream = io.BytesIO()
         return codec.encrypt(document, KEY, stream, Settings(nonce="synthetic"), suffix=suffix).nonce
 
-    assert (
-        len({nonce(b"", ""), nonce(b"a", ""), nonce(b"b", ""), nonce(b"", ".npy"), nonce(b"", ".tif")}) == 5
-    )
+    assert len({nonce(b"", ""), nonce(b"a", ""), nonce(b"b", ""), nonce(b"", ".npy"), nonce(b"", ".tif")}) == 5
 
 
 def test_a_synthetic_nonce_is_of_the_pixels_whatever_their_digest_is_said_to_be(codec: Codec) -> None:

@@ -50,8 +50,7 @@ def test_other_weights_and_post_processings_are_told(codec: Codec) -> None:
     reads: list[Any] = [other.decrypt, lambda reader: next(other.cipher_slices(reader))]
     for read in reads:
         with pytest.raises(
-            WeightsError,
-            match=f"'stub' with {'f' * 16}.* needs cipher 'stub' with weights {WEIGHTS}.*--weights",
+            WeightsError, match=f"'stub' with {'f' * 16}.* needs cipher 'stub' with weights {WEIGHTS}.*--weights"
         ):
             read(ContainerReader(io.BytesIO(made), KEY))
     reader = ContainerReader(io.BytesIO(made), KEY)
@@ -120,10 +119,7 @@ def test_an_arithmetic_that_differs_is_noticed(codec: Codec, monkeypatch: pytest
     ("error", "told"),
     [
         (torch.OutOfMemoryError("CUDA out of memory"), UsageError),
-        (
-            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
-            MemoryError,
-        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), MemoryError),
         (RuntimeError("another"), RuntimeError),
     ],
 )

@@ -23,13 +23,7 @@ SHAPES = st.lists(st.integers(1, 7), min_size=1, max_size=4).map(tuple)
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    SHAPES,
-    st.sampled_from(DTYPES),
-    st.sampled_from(NAMES),
-    st.sampled_from(NONCE_MODES),
-    st.text("ab", max_size=3),
-)
+@given(SHAPES, st.sampled_from(DTYPES), st.sampled_from(NAMES), st.sampled_from(NONCE_MODES), st.text("ab", max_size=3))
 def test_round_trip(codec: Codec, shape: Any, dtype: str, postprocess: str, nonce: Any, study: str) -> None:
     array = noise(shape, dtype)
     made = codec.encrypt_array(array, KEY, Settings(postprocess=postprocess, nonce=nonce, study=study))
@@ -47,9 +41,7 @@ def test_round_trip(codec: Codec, shape: Any, dtype: str, postprocess: str, nonc
 )
 def test_round_trip_with_the_network(agile: Codec, shape: tuple[int, ...], dtype: str) -> None:
     array = noise(shape, dtype)
-    assert same(
-        agile.decrypt_array(agile.encrypt_array(array, KEY, Settings(postprocess="both")), KEY), array
-    )
+    assert same(agile.decrypt_array(agile.encrypt_array(array, KEY, Settings(postprocess="both")), KEY), array)
 
 
 def test_arrays_in_other_orders_are_the_same_content(codec: Codec) -> None:
@@ -68,9 +60,7 @@ def test_documents_of_arrays() -> None:
     assert [part.shape for part in document_of(array[0, 0, 0]).slices()] == [(1, 5)]
 
 
-def test_large_images_go_in_tiles_and_some_channels_at_a_time(
-    agile: Codec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_images_go_in_tiles_and_some_channels_at_a_time(agile: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     from encdl.files import chunk_cipher
     from encdl.files.container import chunk_grid
 
@@ -86,9 +76,7 @@ def test_large_images_go_in_tiles_and_some_channels_at_a_time(
     assert same(agile.decrypt_array(tiled, KEY), array)
 
 
-def test_tiles_of_one_size_and_two_forms_are_not_put_together(
-    codec: Codec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tiles_of_one_size_and_two_forms_are_not_put_together(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tile at the end of a row and the one below it, where a call has room for both."""
     monkeypatch.setattr("encdl.files.container.chunk_grid.MAX_CHUNK_PIXELS", 64)
     array = noise((12, 12), "uint8")
@@ -99,9 +87,7 @@ def test_tiles_of_one_size_and_two_forms_are_not_put_together(
 
 
 @pytest.mark.parametrize("mine", [{0}, {0, 1}])
-def test_a_thread_hashes_where_it_has_a_core(
-    codec: Codec, mine: set[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_thread_hashes_where_it_has_a_core(codec: Codec, mine: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("encdl.files.codec.THREADED_BYTES", 1)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: mine, raising=False)
     threads: list[bool] = []
@@ -130,9 +116,7 @@ def test_the_number_of_threads_changes_nothing(agile: Codec) -> None:
     assert made[0] == made[1] == made[2]
 
 
-def test_slices_are_read_and_written_one_after_the_other(
-    codec: Codec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slices_are_read_and_written_one_after_the_other(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("encdl.files.chunk_cipher", fromlist=["x"]).PIXELS_AT_ONCE, "cpu", 40)
     calls: list[int] = []
     slices = [noise((4, 5), seed=number) for number in range(6)]

@@ -49,9 +49,7 @@ def test_a_strict_reader_stops_at_the_first_damaged_slice(codec: Codec) -> None:
 
 @pytest.mark.parametrize("postprocess", NAMES)
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_known_losses_reach_the_restorer_where_they_belong(
-    codec: Codec, postprocess: str, dtype: str
-) -> None:
+def test_known_losses_reach_the_restorer_where_they_belong(codec: Codec, postprocess: str, dtype: str) -> None:
     array = noise((40, 50, 2), dtype)
     made = codec.encrypt_array(array, KEY, Settings(postprocess=postprocess))
     tags = 16 * -(-array.nbytes // 4096)
@@ -88,9 +86,7 @@ def test_lost_metadata_leave_the_pixels(codec: Codec) -> None:
 
 @pytest.mark.parametrize("postprocess", ["interleave", "none", "confusion"])
 @pytest.mark.parametrize("content", [bytes(4096), noise((4096,)).tobytes()], ids=["holes", "noise"])
-def test_loss_is_known_to_blocks_and_the_rest_stays_exact(
-    agile: Codec, postprocess: str, content: bytes
-) -> None:
+def test_loss_is_known_to_blocks_and_the_rest_stays_exact(agile: Codec, postprocess: str, content: bytes) -> None:
     """A block is overwritten and another has one flipped byte: the first alone is told to be lost."""
     rows, columns = np.mgrid[0:128, 0:128]
     array = (rows + columns).astype(np.uint8)
@@ -116,9 +112,7 @@ def test_the_decryption_network_is_loaded_when_something_is_damaged() -> None:
     array = np.tile(np.arange(48, dtype=np.uint8) * 5, (32, 1))
     made = bytearray(whole.encrypt_array(array, KEY))
     made[-1000:-900] = noise((100,)).tobytes()
-    lazy = Codec(
-        weights.without_repair("default"), whole.weights_id, repairing=lambda: weights.load("default").cipher
-    )
+    lazy = Codec(weights.without_repair("default"), whole.weights_id, repairing=lambda: weights.load("default").cipher)
     reader = ContainerReader(io.BytesIO(bytes(made)), KEY, tolerant=True)
     one, two = (array_of(codec.decrypt(reader, Salvage())) for codec in (whole, lazy))
     assert same(one, two)

@@ -147,9 +147,7 @@ def main() -> int:
         for case, counts in cases.items():
             print(f"{mode:<10} {case:<44} {counts}")
         print(f"{mode:<10} recorded containers: {found['recorded_containers'][mode]}")
-    wrong = sum(
-        n for cases in found["differing_bytes"].values() for counts in cases.values() for n in counts.values()
-    )
+    wrong = sum(n for cases in found["differing_bytes"].values() for counts in cases.values() for n in counts.values())
     wrong += sum(found["recorded_containers"].values())
     print(f"{wrong} differing bytes between the CPU and {records.device_name(args.device)}")
     if args.output:

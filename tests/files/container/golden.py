@@ -52,9 +52,7 @@ class Golden:
     def document(self) -> Document:
         slices = 1 if self.layout.startswith("H") else self.shape[0]
         parts = self.array.reshape(slices, *self.shape[self.layout.index("H") :])
-        return Document(
-            self.shape, np.dtype(self.dtype), self.layout, self.format, self.rest, lambda: iter(parts)
-        )
+        return Document(self.shape, np.dtype(self.dtype), self.layout, self.format, self.rest, lambda: iter(parts))
 
 
 RECORDED = (

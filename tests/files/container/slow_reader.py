@@ -60,10 +60,7 @@ class SlowReader:
         study = hkdf(master, b"encdl study\0" + header["study"].encode())
         image = hkdf(study, b"encdl image", self.nonce)
         self.keys = {name: expand(image, name.encode()) for name in ("planes", "authentication", "reading")}
-        tags, of_head = (
-            expand(self.keys["authentication"], b"encdl container tags"),
-            hashlib.sha256(head).digest(),
-        )
+        tags, of_head = (expand(self.keys["authentication"], b"encdl container tags"), hashlib.sha256(head).digest())
 
         def tag(part: str, content: bytes) -> bytes:
             return hmac.digest(tags, part.encode().ljust(32, b"\0") + of_head + content, "sha256")
@@ -99,11 +96,7 @@ class SlowReader:
         """Of each chunk (slice, top, left, number), (planes, height, width) and the ciphertext, its tags verified."""
         header = self.header
         sizes, place, number = dict(zip(header["layout"], header["shape"], strict=True)), 0, 0
-        height, width, octets = (
-            sizes.get("H", 1),
-            sizes["W"],
-            int("".join(filter(str.isdigit, header["dtype"]))) // 8,
-        )
+        height, width, octets = (sizes.get("H", 1), sizes["W"], int("".join(filter(str.isdigit, header["dtype"]))) // 8)
         planes = sizes.get("C", 1) * octets
         slices = math.prod(header["shape"]) // (height * width * sizes.get("C", 1))
         tile = header["tile"]

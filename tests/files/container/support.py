@@ -131,9 +131,7 @@ def resign(
     sealed = AESGCM(tags.sealing_key).encrypt(bytes(12), plain, head)
     bodies = [body[: -16 * -(-len(body) // 4112)] for body in old.chunks]
     chunks = [body + tags.blocks(index, body) for index, body in enumerate(bodies)]
-    table = table_bytes(
-        [Section("metadata", len(sealed), True), Section("pixels", sum(map(len, chunks)), True)]
-    )
+    table = table_bytes([Section("metadata", len(sealed), True), Section("pixels", sum(map(len, chunks)), True)])
     return Parts(head, tags.header(), table + tags.table(table), sealed, chunks, b"").joined()
 
 

@@ -171,9 +171,7 @@ def test_who_opens_it() -> None:
     for wrong in (KEY.grant_study("T"), KEY.grant_file(bytes(16), STUDY), KEY.grant_file(NONCE)):
         with pytest.raises(WrongKeyError, match=r"x\.encdl: this grant opens"):
             unwrapped(data, wrong)
-    with pytest.raises(
-        WrongKeyError, match=f"x.encdl: was wrapped with key {KEY.id}, yours is {OTHER.id}: give"
-    ):
+    with pytest.raises(WrongKeyError, match=f"x.encdl: was wrapped with key {KEY.id}, yours is {OTHER.id}: give"):
         unwrapped(data, OTHER)
 
 

@@ -119,9 +119,7 @@ ODD: list[Callable[[random.Random, object], object]] = [
     lambda rng, old: None,
     lambda rng, old: rng.choice((0, -1, 1, 2**31, 2**62, 10**40, 0.5, True)),
     lambda rng, old: [rng.choice((0, 1, 2**20, 2**40, 10**30)) for _ in range(rng.randrange(1, 6))],
-    lambda rng, old: rng.choice(
-        ("", "HW", "SHW", "WH", "uint8", "float64", "0" * 16, "0" * 32, "../..", "\u0301")
-    ),
+    lambda rng, old: rng.choice(("", "HW", "SHW", "WH", "uint8", "float64", "0" * 16, "0" * 32, "../..", "\u0301")),
     lambda rng, old: [*old[:-1], old[-1] + rng.choice((-1, 1))] if isinstance(old, list) else old,
     lambda rng, old: {"map": "logistic", "expansion": "full", "planes": rng.randrange(70), "period": 0},
 ]

@@ -36,16 +36,12 @@ def refused(data: bytes, match: str) -> None:
     st.text(max_size=60),
     st.binary(min_size=16, max_size=16),
 )
-def test_every_valid_header_survives(
-    dtype: str, shape: list[int], colour: bool, study: str, nonce: bytes
-) -> None:
+def test_every_valid_header_survives(dtype: str, shape: list[int], colour: bool, study: str, nonce: bytes) -> None:
     layout = "ZTSHW"[-len(shape) :]
     if colour and len(shape) > 1:
         layout = "TSHW"[-len(shape) + 1 :] + "C"
     try:
-        made = header(
-            dtype=dtype, shape=tuple(shape), layout=layout, study=study, nonce=nonce.hex(), tile=(1, 1)
-        )
+        made = header(dtype=dtype, shape=tuple(shape), layout=layout, study=study, nonce=nonce.hex(), tile=(1, 1))
     except ContainerError as error:
         if "'study'" not in str(error):  # control characters, or not in normal form
             raise

@@ -177,10 +177,7 @@ META, PIXELS = PublicReader(io.BytesIO(DATA)).sections
     [
         ((META,), "a section is missing"),
         ((META, PIXELS, PIXELS), "there twice"),
-        (
-            (META, PIXELS, Section("recipients", 0, critical=True)),
-            "'recipients' that this EncDL does not know",
-        ),
+        ((META, PIXELS, Section("recipients", 0, critical=True)), "'recipients' that this EncDL does not know"),
         ((META, Section("pixels", PIXELS.length - 16, True)), "damaged .pixels of"),
         ((Section("metadata", 2**26 + 1, True), PIXELS), "damaged .metadata of 67,108,865"),
         ((META, PIXELS, Section("Reading", 0)), "damaged .section 3"),
@@ -216,9 +213,7 @@ def test_sections_that_are_not_known_are_skipped_and_changed_ones_noticed() -> N
     tolerant = ContainerReader(io.BytesIO(damaged), KEY, tolerant=True)
     assert all(chunk.intact for chunk in tolerant.chunks())
     assert tolerant.problems == ["its section 'other' was changed after it was written"]
-    refused(
-        with_table(DATA, META, PIXELS, Section("other", 0), signed=False), "its table of sections was changed"
-    )
+    refused(with_table(DATA, META, PIXELS, Section("other", 0), signed=False), "its table of sections was changed")
     huge = Section("other", 2**26 + 1)  # skipped by its length
     assert read(with_table(DATA, META, PIXELS, huge, behind=bytes(huge.length)))[1] == METADATA
 
@@ -262,10 +257,7 @@ def test_a_few_bytes_cannot_ask_a_tolerant_reader_for_terabytes() -> None:
     """A header that nobody signed is believed only as far as the file is long."""
     bomb = header(shape=(2**20, 1024, 1024), tile=(1, 1), dtype="uint8")
     pixels = Section("pixels", bomb.grid.body_bytes + bomb.grid.blocks * 16, critical=True)
-    for table, match in (
-        (MINE.table, "pixels of 216 bytes"),
-        (table_bytes((META, pixels)) + bytes(32), "is cut"),
-    ):
+    for table, match in ((MINE.table, "pixels of 216 bytes"), (table_bytes((META, pixels)) + bytes(32), "is cut")):
         unsigned = replace(MINE, head=bomb.to_bytes(), table=table).joined()
         for tolerant in (False, True):
             with pytest.raises(ContainerError, match=match):

@@ -15,13 +15,7 @@ SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "MR_small_jp2klossless",
-        "MR_small_jpeg_ls_lossless",
-        "JPEG2000",
-        "SC_rgb_jpeg_dcmtk",
-        "JPEGLSNearLossless_16",
-    ],
+    ["MR_small_jp2klossless", "MR_small_jpeg_ls_lossless", "JPEG2000", "SC_rgb_jpeg_dcmtk", "JPEGLSNearLossless_16"],
 )
 def test_sizes_of_frames(name: str) -> None:
     dataset = pydicom.dcmread(SAMPLES / f"{name}.dcm")
@@ -29,9 +23,7 @@ def test_sizes_of_frames(name: str) -> None:
     assert rows_and_columns(frame) == (dataset.Rows, dataset.Columns)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"progressive": True}, {"comment": b"\xff\xc0 no header"}, {"dpi": (99, 99)}]
-)
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"comment": b"\xff\xc0 no header"}, {"dpi": (99, 99)}])
 def test_sizes_of_jpeg_files(tmp_path: Path, options: dict[str, object]) -> None:
     Image.fromarray(noise((9, 17, 3))).save(tmp_path / "a.jpg", **options)
     assert rows_and_columns((tmp_path / "a.jpg").read_bytes()) == (9, 17)
@@ -42,11 +34,7 @@ def test_whatever_else_has_no_size() -> None:
     start = data.index(b"\xff\x4f\xff\x51")
     random = np.random.default_rng(0)
     for length in range(40):
-        for frame in (
-            data[start : start + min(length, 23)],
-            b"\xff\xd8" + random.bytes(length),
-            random.bytes(length),
-        ):
+        for frame in (data[start : start + min(length, 23)], b"\xff\xd8" + random.bytes(length), random.bytes(length)):
             size = rows_and_columns(frame)
             assert size is None or frame.startswith(b"\xff\xd8")
     assert rows_and_columns(b"\xff\xd8\xff\xe0\0\0" * 9) is None

@@ -36,10 +36,7 @@ def scan(array: np.ndarray, syntax: str = ExplicitVRLittleEndian, **elements: An
     meta = FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = syntax, CTImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["a"])
-    encoding = {
-        "is_implicit_VR": syntax == ImplicitVRLittleEndian,
-        "is_little_endian": syntax != ExplicitVRBigEndian,
-    }
+    encoding = {"is_implicit_VR": syntax == ImplicitVRLittleEndian, "is_little_endian": syntax != ExplicitVRBigEndian}
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"II*\0" + b"\7" * 124, **encoding)
     dataset.PatientName, dataset.SOPClassUID = "Doe^Jane", CTImageStorage
     block = dataset.private_block(0x0011, "A maker", create=True)
@@ -143,14 +140,7 @@ def test_compressed_frames(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "MR_small_RLE.dcm",
-        "SC_rgb_jpeg.dcm",
-        "JPEG2000.dcm",
-        "MR_small_jpeg_ls_lossless.dcm",
-        "JPEG-lossy.dcm",
-    ],
+    "name", ["MR_small_RLE.dcm", "SC_rgb_jpeg.dcm", "JPEG2000.dcm", "MR_small_jpeg_ls_lossless.dcm", "JPEG-lossy.dcm"]
 )
 def test_compressed_samples_with_and_without_their_decoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -166,9 +156,7 @@ def test_compressed_samples_with_and_without_their_decoder(
     monkeypatch.setattr(decoder, "_unavailable", {"some": ("a-package>=3.0.10",)})
     monkeypatch.setattr(decoder, "_available", {})
     problem = refusal(path)
-    assert (
-        f"its pixels are in {syntax.name}, and decoding them needs a package that is not installed" in problem
-    )
+    assert f"its pixels are in {syntax.name}, and decoding them needs a package that is not installed" in problem
     assert "pip install 'encdl[dicom]' (some - requires a-package>=3.0.10)" in problem
 
 
@@ -228,12 +216,7 @@ def test_without_a_preamble_or_meta(tmp_path: Path) -> None:
     array = noise((1, 5, 4, 1), "uint16")
     data = save(tmp_path / "a.dcm", scan(array)).read_bytes()
     meta = 132 + 12 + int.from_bytes(data[140:144], "little")
-    for name, content in {
-        "a.dcm": data[132:],
-        "b": data[132:],
-        "c.dcm": data[meta:],
-        "d": data[meta:],
-    }.items():
+    for name, content in {"a.dcm": data[132:], "b": data[132:], "c.dcm": data[meta:], "d": data[meta:]}.items():
         path = tmp_path / name
         path.write_bytes(content)
         np.testing.assert_array_equal(array_of(there_and_back(path)), array[0, ..., 0])

@@ -150,11 +150,7 @@ def test_a_study_is_carried_whole(
     assert main(["rekey", "enc", "--key", "k.key", "--new-key", "new.key", *weights]) == 0
     for _ in range(2):
         assert main(["decrypt", "enc", "--key", "new.key", "--output", "dec", *weights]) == 0
-        found = {
-            str(path.relative_to("dec")): path.read_bytes()
-            for path in Path("dec").rglob("*")
-            if path.is_file()
-        }
+        found = {str(path.relative_to("dec")): path.read_bytes() for path in Path("dec").rglob("*") if path.is_file()}
         assert found == originals
     Path("dec/report.pdf").write_bytes(b"another")
     assert main(["decrypt", "enc", "--key", "new.key", "--output", "dec", *weights]) == 1

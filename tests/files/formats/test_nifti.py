@@ -56,9 +56,7 @@ def inflated(data: bytes) -> bytes:
     return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
 
 
-@pytest.mark.parametrize(
-    "shape", [(1,), (6,), (6, 5), (6, 5, 4), (6, 5, 4, 3), (6, 5, 1, 1, 3), (1, 1, 1, 1, 6, 5)]
-)
+@pytest.mark.parametrize("shape", [(1,), (6,), (6, 5), (6, 5, 4), (6, 5, 4, 3), (6, 5, 1, 1, 3), (1, 1, 1, 1, 6, 5)])
 def test_shapes(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = save(tmp_path / "a.nii", noise(shape, "int16"))
     document = there_and_back(path)

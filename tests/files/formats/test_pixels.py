@@ -89,13 +89,9 @@ def test_all_kinds_of_tiff(tmp_path: Path, compression: str | None) -> None:
 def test_packed_bits(tmp_path: Path, bits: int, compression: str | None, photometric: str) -> None:
     array, path = noise((16, 24), "uint16") % 2**bits, tmp_path / "a.tif"
     array = array.astype(np.uint16 if bits > 8 else np.uint8) if bits > 1 else array.astype(bool)
-    tifffile.imwrite(
-        path, array, photometric=photometric, bitspersample=bits, compression=compression, metadata=None
-    )
+    tifffile.imwrite(path, array, photometric=photometric, bitspersample=bits, compression=compression, metadata=None)
     white = photometric == "miniswhite"
-    expected = (
-        np.where(array ^ white, 255, 0) if bits == 1 else np.abs((2**bits - 1) * white - array.astype(int))
-    )
+    expected = np.where(array ^ white, 255, 0) if bits == 1 else np.abs((2**bits - 1) * white - array.astype(int))
     np.testing.assert_array_equal(array_of(there_and_back(path, whole=True)), expected)
 
 
@@ -105,11 +101,7 @@ def test_other_programs_tiffs_are_kept_whole(tmp_path: Path, compression: str) -
 
     path = tmp_path / "a.tif"
     image = Image.fromarray(noise((16, 24, 3)))
-    image = (
-        image.convert("YCbCr")
-        if compression == "jpeg"
-        else image.convert("1" if "group" in compression else "P")
-    )
+    image = image.convert("YCbCr") if compression == "jpeg" else image.convert("1" if "group" in compression else "P")
     image.save(path, compression=compression)
     document = there_and_back(path, whole=True)
     shown = np.asarray(Image.open(path).convert("L" if "group" in compression else "RGB"))

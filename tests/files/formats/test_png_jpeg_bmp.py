@@ -46,9 +46,7 @@ def with_chunks(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("shape", "dtype"), KINDS)
-def test_pixels_and_all_other_chunks_of_a_png_come_back(
-    tmp_path: Path, shape: tuple[int, ...], dtype: str
-) -> None:
+def test_pixels_and_all_other_chunks_of_a_png_come_back(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
     path, array = tmp_path / "a.png", noise(shape, dtype)
     images.write(path, array)
     with_chunks(path)
@@ -101,10 +99,7 @@ def test_an_interlaced_png_is_kept_whole(tmp_path: Path) -> None:
     header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 1)
     path = tmp_path / "a.png"
     path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0\x2a"))
-        + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0\x2a")) + chunk(b"IEND", b"")
     )
     assert array_of(there_and_back(path, whole=True)).tolist() == [[42]]
 

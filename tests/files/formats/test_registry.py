@@ -25,9 +25,7 @@ from encdl.utils.errors import ImageFileError, OutputExistsError, UsageError
 from tests.files.formats.support import array_of, noise, refusal
 
 
-def document(
-    shape: tuple[int, ...], layout: str, dtype: str = "uint16", kind: str = "npy"
-) -> formats.Document:
+def document(shape: tuple[int, ...], layout: str, dtype: str = "uint16", kind: str = "npy") -> formats.Document:
     """One that comes from no file."""
     array = noise(shape, dtype)
     size = sum(letter in "HWC" for letter in layout)
@@ -71,9 +69,7 @@ def test_files_become_others_by_their_pixels_alone(tmp_path: Path) -> None:
     with pytest.raises(ImageFileError, match=r"TIFF readers do not take complex"):
         formats.write(tmp_path / "b.tif", document((4, 5), "HW", "complex64"))
     with pytest.raises(ImageFileError, match="do not fill"):
-        formats.write(
-            tmp_path / "b.npy", formats.Document((9, 4, 5), np.dtype("u2"), "SHW", "npy", b"", loaded.slices)
-        )
+        formats.write(tmp_path / "b.npy", formats.Document((9, 4, 5), np.dtype("u2"), "SHW", "npy", b"", loaded.slices))
     Image.fromarray(noise((4, 5, 3))).save(tmp_path / "b.jpg")
     formats.write(tmp_path / "c.png", formats.load(tmp_path / "b.jpg"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii", "a.npy", "a.tif", "b.jpg", "c.png"]
@@ -242,9 +238,7 @@ def test_a_rest_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest
 
 def test_threads_leave_warnings_and_loggers_as_they_were(tmp_path: Path) -> None:
     folder = Path(pydicom.__file__).parent / "data" / "test_files"
-    paths = [
-        folder / name for name in ("MR_small_padded.dcm", "SC_rgb_jpeg.dcm", "SC_rgb_rle_2frame.dcm")
-    ] * 8
+    paths = [folder / name for name in ("MR_small_padded.dcm", "SC_rgb_jpeg.dcm", "SC_rgb_rle_2frame.dcm")] * 8
     filters, level = list(warnings.filters), logging.getLogger("pydicom").level
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(lambda path: refusal(path) == "", paths))

@@ -38,9 +38,7 @@ def samples(*folders: Path) -> list[Path]:
 def dicoms() -> list[Path]:
     nested = [path for path in samples(NIBABEL) if path.suffix == ".dcm"]
     return [
-        path
-        for path in (*samples(DICOM), *nested)
-        if path.suffix == ".dcm" or path.read_bytes()[128:132] == b"DICM"
+        path for path in (*samples(DICOM), *nested) if path.suffix == ".dcm" or path.read_bytes()[128:132] == b"DICM"
     ]
 
 

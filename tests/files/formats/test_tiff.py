@@ -27,12 +27,7 @@ DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "float16", "float32", "f
     st.integers(1, 9),
 )
 def test_plain_files_come_back(
-    tmp_path_factory: pytest.TempPathFactory,
-    shape: tuple[int, ...],
-    dtype: str,
-    order: str,
-    large: bool,
-    rows: int,
+    tmp_path_factory: pytest.TempPathFactory, shape: tuple[int, ...], dtype: str, order: str, large: bool, rows: int
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "a.tif"
     array = noise(shape, dtype)
@@ -83,9 +78,7 @@ def test_thumbnails_and_notes_stay_in_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as file:
         for seed in (1, 2):
-            file.write(
-                noise((9, 7), seed=seed), description="Jane Doe", extratags=[(65000, "s", 0, "private", True)]
-            )
+            file.write(noise((9, 7), seed=seed), description="Jane Doe", extratags=[(65000, "s", 0, "private", True)])
         file.write(noise((3, 2)), subfiletype=1)
     document = there_and_back(path)
     assert document.shape == (2, 9, 7)
@@ -148,9 +141,7 @@ def test_kinds_that_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, noise((4, 4, 4)), photometric="separated")
     assert "SEPARATED" in refusal(path)
-    tifffile.imwrite(
-        path, noise((3, 20, 20, 20)), volumetric=True, tile=(16, 16, 16), photometric="minisblack"
-    )
+    tifffile.imwrite(path, noise((3, 20, 20, 20)), volumetric=True, tile=(16, 16, 16), photometric="minisblack")
     assert "a volume of 20 slices" in refusal(path)
 
 

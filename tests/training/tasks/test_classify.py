@@ -42,10 +42,7 @@ class Bars(ImageDataModule):
         random = np.random.default_rng(["train", "val", "test"].index(split))
         samples = []
         for number in range({"train": 192, "val": 80, "test": 60}[split]):
-            image, place = (
-                random.integers(0, 60, (1, SIDE, SIDE), dtype=np.uint8),
-                random.integers(2, SIDE - 4),
-            )
+            image, place = (random.integers(0, 60, (1, SIDE, SIDE), dtype=np.uint8), random.integers(2, SIDE - 4))
             upright = number % 3 == 0
             image[:, :, place : place + 3] += np.uint8(140 * upright)
             image[:, place : place + 3] += np.uint8(140 * (not upright))
@@ -124,14 +121,10 @@ def test_the_loss_falls_and_the_cipher_stays(trained: dict[str, Any]) -> None:
 def test_every_batch_and_image_gets_another_key() -> None:
     image = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
     drawn = task()
-    planes = [
-        BatchKeys(drawn, image, stage, step).fresh("key") for stage in ("train", "val") for step in (0, 1)
-    ]
+    planes = [BatchKeys(drawn, image, stage, step).fresh("key") for stage in ("train", "val") for step in (0, 1)]
     every = torch.cat(planes)
     assert len(torch.unique(every.flatten(1), dim=0)) == 8
-    fixed = [
-        BatchKeys(drawn, image, stage, step).fixed("key") for stage in ("train", "val") for step in (0, 1)
-    ]
+    fixed = [BatchKeys(drawn, image, stage, step).fixed("key") for stage in ("train", "val") for step in (0, 1)]
     assert len(torch.unique(torch.cat(fixed).flatten(1), dim=0)) == 1
 
 
@@ -167,11 +160,7 @@ def test_testing_from_a_checkpoint(trained: dict[str, Any], tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("view", "rows"),
-    [
-        (Plaintext, {"plaintext", "decrypt_then_infer"}),
-        (Keyless, {"keyless"}),
-        (FixedKey, {"fixed_key", "wrong_key"}),
-    ],
+    [(Plaintext, {"plaintext", "decrypt_then_infer"}), (Keyless, {"keyless"}), (FixedKey, {"fixed_key", "wrong_key"})],
 )
 def test_rows_to_compare_with(view: Callable[[], View], rows: set[str], tmp_path: Path) -> None:
     fitting = trainer(tmp_path, 60 if view is Plaintext else 2)
@@ -207,9 +196,7 @@ def test_captions(trained: dict[str, Any]) -> None:
     image = torch.randint(0, 256, (2, 1, SIDE, SIDE), dtype=torch.uint8)
     captions = one.captions({"image": image, "label": torch.tensor([1, 0])})
     assert len(captions) == 2
-    assert [caption.splitlines()[0] for caption in captions] == [
-        f"is {one.classes[label]}" for label in (1, 0)
-    ]
+    assert [caption.splitlines()[0] for caption in captions] == [f"is {one.classes[label]}" for label in (1, 0)]
     rows = [line.split(":")[0] for line in captions[0].splitlines()[1:]]
     assert rows[:2] == ["ciphertext", "wrong key"]
     for line in captions[0].splitlines()[1:]:

@@ -229,9 +229,7 @@ def test_masks_of_other_planes_are_made_from_keys() -> None:
     assert torch.equal(repeated[..., :8, :8], repeated[..., 8:, 8:])
 
 
-@pytest.mark.parametrize(
-    ("noise", "judged"), [(0, [0, 1, 2, 3]), (1, [0, 2, 3])], ids=["a few were hit", "noisy"]
-)
+@pytest.mark.parametrize(("noise", "judged"), [(0, [0, 1, 2, 3]), (1, [0, 2, 3])], ids=["a few were hit", "noisy"])
 def test_a_replacement_is_judged_where_a_pixel_says_nothing(noise: int, judged: list[int]) -> None:
     """Lost or hit; of a noisy image what wrapped around: 250 stands for -6, where 10 was."""
     image = torch.full((1, 1, 8, 8), 10, dtype=torch.uint8)

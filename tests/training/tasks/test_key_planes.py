@@ -76,9 +76,7 @@ def test_a_larger_batch_begins_with_the_smaller_one() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    st.tuples(st.integers(0, 12), st.integers(0, 12), st.sampled_from(["val", "val 1"]), st.integers(0, 12))
-)
+@given(st.tuples(st.integers(0, 12), st.integers(0, 12), st.sampled_from(["val", "val 1"]), st.integers(0, 12)))
 def test_neighbouring_numbers_do_not_run_together(draw: tuple[int, int, str, int]) -> None:
     """Seed 1 and rank 11 are not seed 11 and rank 1, nor step 1."""
     seed, rank, purpose, step = draw

@@ -41,9 +41,7 @@ SEGMENT: dict[str, Any] = {
 def same(found: LightningModule, trained: LightningModule, left_out: str = "nothing") -> bool:
     kept = {name: value for name, value in trained.state_dict().items() if not name.startswith(left_out)}
     again = found.state_dict()
-    return kept.keys() == again.keys() and all(
-        torch.equal(again[name], value) for name, value in kept.items()
-    )
+    return kept.keys() == again.keys() and all(torch.equal(again[name], value) for name, value in kept.items())
 
 
 @pytest.mark.parametrize(
@@ -67,11 +65,7 @@ def test_a_task_of_the_command_line(
 
 
 def test_a_cipher_trained_in_python(tmp_path: Path) -> None:
-    settings = {
-        "planes": PlaneSpec(map="tent+chacha20"),
-        "damage": RandomDamage(gaussian=0.0),
-        "emphasis": 0.3,
-    }
+    settings = {"planes": PlaneSpec(map="tent+chacha20"), "damage": RandomDamage(gaussian=0.0), "emphasis": 0.3}
     task = EncryptTask(AgileCipher(width=8, blocks=1), **settings)
     fitting = trainer(tmp_path, 2)
     fitting.fit(task, FewSlices())
@@ -92,9 +86,7 @@ def test_a_reader_trained_in_python(tmp_path: Path) -> None:
     kept = torch.load(tmp_path / "last.ckpt", weights_only=True)["hyper_parameters"]
     assert "view" not in kept
     assert "backbone" not in kept
-    found = ClassifyTask.load_from_checkpoint(
-        tmp_path / "last.ckpt", view=Ciphertext(stem), backbone=backbone
-    )
+    found = ClassifyTask.load_from_checkpoint(tmp_path / "last.ckpt", view=Ciphertext(stem), backbone=backbone)
     assert same(found, task)
     assert not found.balanced
 

@@ -98,9 +98,7 @@ def test_no_damage(damage: RandomDamage) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"intact": 1.5}, {"gaussian": -1.0}, {"weakest": 0.0}, {"strongest": 5.0}, {"weakest": 2.0}],
-    ids=str,
+    "wrong", [{"intact": 1.5}, {"gaussian": -1.0}, {"weakest": 0.0}, {"strongest": 5.0}, {"weakest": 2.0}], ids=str
 )
 def test_numbers_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="damage"):

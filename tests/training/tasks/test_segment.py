@@ -154,9 +154,7 @@ def test_dice_is_that_of_volumes_however_they_are_batched(trained: dict[str, Any
     assert figures == pytest.approx([np.mean(dices)] * 3)
 
 
-def test_distances_are_in_millimetres_where_pixels_have_a_size(
-    trained: dict[str, Any], tmp_path: Path
-) -> None:
+def test_distances_are_in_millimetres_where_pixels_have_a_size(trained: dict[str, Any], tmp_path: Path) -> None:
     figures = {}
     for spacing in (None, (1.5, 1.5)):
         again = task()
@@ -197,8 +195,7 @@ def test_larger_images_are_read_in_windows(
 ) -> None:
     windows = []
     monkeypatch.setattr(
-        "encdl.training.tasks.segment.read_windows",
-        lambda *given: windows.append(given[3]) or read_windows(*given),
+        "encdl.training.tasks.segment.read_windows", lambda *given: windows.append(given[3]) or read_windows(*given)
     )
     fitting = trainer(tmp_path, 120)
     fitting.fit(task(), Boxes(crop=24))
@@ -207,8 +204,7 @@ def test_larger_images_are_read_in_windows(
 
 
 @pytest.mark.parametrize(
-    ("view", "rows"),
-    [(Plaintext, {"plaintext", "decrypt_then_infer"}), (FixedKey, {"fixed_key", "wrong_key"})],
+    ("view", "rows"), [(Plaintext, {"plaintext", "decrypt_then_infer"}), (FixedKey, {"fixed_key", "wrong_key"})]
 )
 def test_rows_to_compare_with(view: Callable[[], View], rows: set[str], tmp_path: Path) -> None:
     fitting = trainer(tmp_path, 120 if view is Plaintext else 2)

@@ -63,12 +63,7 @@ def mlflow_ui(runs: Path) -> Iterator[str]:
     with (
         log.open("w") as stream,
         subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
         ) as process,
     ):
         try:

@@ -24,15 +24,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support import expected_conditions as conditions
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.training.tracking.browser import (
-    PATIENCE_S,
-    ROOT,
-    chromium,
-    mlflow_ui,
-    needs_browser,
-    until,
-    until_text,
-)
+from tests.training.tracking.browser import PATIENCE_S, ROOT, chromium, mlflow_ui, needs_browser, until, until_text
 
 pytestmark = [pytest.mark.slow, needs_browser, pytest.mark.timeout(1500)]
 
@@ -59,15 +51,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     environment["PYTHONPATH"] = str(ROOT)
     for rate in RATES:
-        command = [
-            sys.executable,
-            "-m",
-            "encdl",
-            "fit",
-            "--config",
-            str(ROOT / "experiments/encryptor.yaml"),
-            *QUICK,
-        ]
+        command = [sys.executable, "-m", "encdl", "fit", "--config", str(ROOT / "experiments/encryptor.yaml"), *QUICK]
         command += ["--model.init_args.learning_rate", rate]
         subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=900)
     return folder / "runs"
@@ -126,9 +110,7 @@ def test_two_runs_are_compared(browser: Any, address: str, found: list[Any]) -> 
     ids = [run.info.run_id for run in found]
     query = f"runs={quote(json.dumps(ids))}&experiments={quote(json.dumps([found[0].info.experiment_id]))}"
     browser.get(f"{address}/compare-runs?{query}")
-    text = until_text(
-        browser, "Comparing 2 Runs", "Parallel Coordinates Plot", "train/loss", "val/entropy_bits", *ids
-    )
+    text = until_text(browser, "Comparing 2 Runs", "Parallel Coordinates Plot", "train/loss", "val/entropy_bits", *ids)
     axes = "return document.querySelectorAll('.parcoords .axis, .parcoords .y-axis').length"
     assert until(browser, axes, "the axes of the parallel coordinates") >= 2
     assert "model.init_args.learning_rate" in text
@@ -142,9 +124,7 @@ def test_two_runs_are_compared(browser: Any, address: str, found: list[Any]) -> 
             name,
         )
     element(browser, "//*[@role='tab'][text()='Scatter Plot']").click()
-    points = (
-        "const p = document.querySelector('.js-plotly-plot'); return p && p.data ? p.data[0].x.length : 0"
-    )
+    points = "const p = document.querySelector('.js-plotly-plot'); return p && p.data ? p.data[0].x.length : 0"
     assert until(browser, points, "the scatter plot") == 2
 
 
@@ -168,18 +148,14 @@ def test_curves_and_panels_side_by_side(browser: Any, address: str, found: list[
         "if (found.length) found[0].scrollIntoView({block: 'center'}); return found.length > 1"
     )
     assert until(browser, images, "the panels of both runs")
-    element(
-        browser, "(//*[text()='panel']/ancestor::*[.//button][1]//button)[1]"
-    ).click()  # as large as the window
+    element(browser, "(//*[text()='panel']/ancestor::*[.//button][1]//button)[1]").click()  # as large as the window
     time.sleep(5)
     shot(browser, "mlflow-panels")
 
 
 def test_artifacts_of_a_run(browser: Any, address: str, found: list[Any]) -> None:
     info = found[0].info
-    browser.get(
-        f"{address}/experiments/{info.experiment_id}/runs/{info.run_id}/artifacts/panels/step-00000024.png"
-    )
+    browser.get(f"{address}/experiments/{info.experiment_id}/runs/{info.run_id}/artifacts/panels/step-00000024.png")
     until_text(browser, "config.yaml", "step-00000024.png")
     drawn = "return [...document.querySelectorAll('img')].some(e => e.naturalWidth > 600) "
     drawn += "|| document.querySelectorAll('.image-outer-container, .js-plotly-plot image').length > 0"
@@ -199,15 +175,11 @@ def test_the_report_shows_the_same(browser: Any, runs: Path, found: list[Any], t
     command = [sys.executable, "-m", "encdl", "report", *(run.info.run_id for run in reversed(found))]
     command += ["--root", str(runs), "--output", str(output)]
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    subprocess.run(
-        command, env=environment | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, timeout=600
-    )
+    subprocess.run(command, env=environment | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, timeout=600)
     browser.get(output.as_uri())
     text = until_text(browser, "Report of 2 runs", "val/exact_fraction", "model.init_args.learning_rate")
     assert "EmbeddedMRI train" in text
-    broken = (
-        "return [...document.querySelectorAll('img')].filter(e => !e.complete || e.naturalWidth < 200).length"
-    )
+    broken = "return [...document.querySelectorAll('img')].filter(e => !e.complete || e.naturalWidth < 200).length"
     assert browser.execute_script(broken) == 0
     assert browser.execute_script("return document.querySelectorAll('img.panel').length") == 2
     wide = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"

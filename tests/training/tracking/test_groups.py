@@ -40,9 +40,7 @@ def test_runs_join_the_group_that_they_start_in(tmp_path: Path) -> None:
     assert [file.path for file in client.list_artifacts(group.run_id)] == ["record.json"]
 
 
-@pytest.mark.parametrize(
-    ("error", "status"), [(ArithmeticError("oh no"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
-)
+@pytest.mark.parametrize(("error", "status"), [(ArithmeticError("oh no"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
 def test_a_group_that_breaks_says_so(tmp_path: Path, error: BaseException, status: str) -> None:
     root = make_store(tmp_path)
     with pytest.raises(type(error)), RunGroup("study", "bars", root) as group:

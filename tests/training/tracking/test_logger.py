@@ -95,9 +95,7 @@ def test_a_name_that_was_chosen_stays(tmp_path: Path) -> None:
 
 def test_configuration_is_recorded_once(tmp_path: Path) -> None:
     logger = RunLogger(root=make_store(tmp_path))
-    logger.log_config(
-        {"data": {"crop": 64, "sizes": [1, 2], "none": None}, "calls": [{"a": 1}]}, "crop: 64\n"
-    )
+    logger.log_config({"data": {"crop": 64, "sizes": [1, 2], "none": None}, "calls": [{"a": 1}]}, "crop: 64\n")
     logger.log_hyperparams({"crop": 64})
     run = MlflowClient(logger.tracking_uri).get_run(logger.run_id)
     assert run.data.params == {"data.crop": "64", "data.sizes": "[1, 2]", "calls.0.a": "1"}

@@ -32,9 +32,7 @@ def test_this_process_lives_and_others_do_not() -> None:
     mine = process_tags()
     assert not is_lost(mine)
     pid, started = mine["process"].split()
-    assert is_lost(
-        mine | {"process": f"{pid} {float(started) - 1000:.1f}"}
-    )  # an older process of that number
+    assert is_lost(mine | {"process": f"{pid} {float(started) - 1000:.1f}"})  # an older process of that number
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     assert is_lost(mine | {"process": f"{gone.pid} {started}"})
