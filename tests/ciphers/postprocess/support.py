@@ -32,3 +32,8 @@ def image_keys(count: int, seed: int = 0) -> list[ImageKeys]:
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def changed(keys: ImageKeys, **parts: bytes) -> ImageKeys:
+    """The same sub-keys but for some of them."""
+    return ImageKeys(**{name: getattr(keys, name) for name in ImageKeys.__slots__} | parts)

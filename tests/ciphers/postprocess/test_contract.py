@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from encdl.ciphers.postprocess import (
 from encdl.keys import Key
 from encdl.utils.errors import UsageError
 from tests.ciphers.postprocess.golden import GOLDEN, digests
-from tests.ciphers.postprocess.support import image_keys, noise
+from tests.ciphers.postprocess.support import changed, image_keys, noise
 from tests.mni import mni_slice
 
 SHAPES = [(1, 1, 1), (1, 1, 2), (1, 1, 37), (1, 41, 1), (4, 1, 1), (1, 2, 2), (3, 5, 7), (2, 9, 4), (1, 16, 16)]
@@ -93,7 +92,7 @@ def test_the_wrong_key_undoes_only_what_has_no_key(process: PostProcess) -> None
     image = mni_slice(height=64, width=64)
     (right,), (other,) = image_keys(1), image_keys(1, seed=1)
     ciphertext = process.apply(image, [right])
-    wrong = process.undo(ciphertext, [dataclasses.replace(other, nonce=right.nonce)])
+    wrong = process.undo(ciphertext, [changed(other, nonce=right.nonce)])
     assert torch.equal(wrong, image) == (not process.keyed)
 
 

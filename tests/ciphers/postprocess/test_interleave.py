@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from encdl.ciphers.postprocess import Interleave, keyed_permutation
 from encdl.ciphers.postprocess.interleave import deinterleave, interleave
 from encdl.utils.errors import UsageError
-from tests.ciphers.postprocess.support import image_keys, noise
+from tests.ciphers.postprocess.support import changed, image_keys, noise
 
 Mask = NDArray[np.bool_]
 
@@ -77,7 +76,7 @@ def test_losses_go_with_their_bytes() -> None:
 def test_it_takes_the_nonce_and_nothing_secret() -> None:
     image, keys = noise(1, 1, 20, 20), image_keys(1)
     secrets = {name: bytes(32) for name in ("planes", "permutation", "diffusion", "authentication", "wrap", "reading")}
-    public = [dataclasses.replace(keys[0], **secrets)]
+    public = [changed(keys[0], **secrets)]
     assert torch.equal(Interleave().apply(image, keys), Interleave().apply(image, public))
     assert torch.equal(deinterleave(Interleave().apply(image, keys), [keys[0].nonce]), image)
 
