@@ -64,7 +64,7 @@ class Backbone(nn.Module, ABC):
             if last and side > min(last):  # upward again
                 break
             last[side] = name
-        return {name: modules[name] for name in last.values()}
+        return {name.removeprefix("net."): modules[name] for name in last.values()}
 
 
 BACKBONES: Registry[type[Backbone]] = Registry("backbone", "encdl.backbones", Backbone)

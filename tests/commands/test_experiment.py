@@ -86,7 +86,7 @@ def test_the_record_has_every_row(record: dict[str, Any]) -> None:
     for rows in metrics["robustness"].values():
         assert set(rows) == {"plaintext", "decrypt_then_infer", "restore_then_infer", "ciphertext", "hardened"}
     leaks = metrics["leakage_psnr_db"]
-    assert set(leaks["ciphertext"]) == {"stem", "layer1", "layer2", "layer3", "layer4", "mean_picture"}
+    assert set(leaks["ciphertext"]) == {"stem", "bn1", *(f"layer{n}" for n in range(1, 5)), "mean_picture"}
     assert leaks["ciphertext"]["stem"]["mean"] > leaks["ciphertext_wrong_key"]["stem"]["mean"] + 3
     assert record["seeds"] == [0]
     assert record["commit"]
