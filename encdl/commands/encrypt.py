@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import add_cipher, add_map, add_output, one_line_warnings, open_key, usable_device
+from encdl.commands.common import add_cipher, add_map, add_output, file_name, one_line_warnings, open_key, usable_device
 from encdl.commands.key_options import add_key
 from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
 from encdl.files.folders import Done, Left, Progress, Source, to
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--sign",
-        type=Path,
+        type=file_name,
         metavar="K",
         help="sign with this key of `encdl keygen --signing` (asks for its passphrase, if any): then `encdl inspect "
         "--verify-key` tells without any secret whether a file was changed",

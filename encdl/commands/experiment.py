@@ -112,7 +112,7 @@ def _declare_functional(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=int, default=1, metavar="N", help="trainings at a time, spread over the GPUs (default: 1)"
     )
     parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="keeps finished trainings (default: runs/STUDY/RECIPE)"
+        "--work", type=file_name, metavar="DIR", help="keeps finished trainings (default: runs/STUDY/RECIPE)"
     )
     add_output(parser, "the record (default: experiments/results/RECIPE.json)")
 

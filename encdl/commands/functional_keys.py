@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encdl.commands.common import usable_device
+from encdl.commands.common import file_name, usable_device
 from encdl.files.folders import Source
 from encdl.keys.functional import MAGIC, SUFFIX, FunctionalKey
 from encdl.keys.grant import utc_now
@@ -27,11 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser, scope: Any) -> None:
     """Add those of `encdl grant`; `scope` is the group of which one option must be given."""
     scope.add_argument(
         "--reader",
-        type=Path,
+        type=file_name,
         metavar="CKPT",
         help="make a functional key: let this reader (trained on view Functional) read SCAN without a key",
     )
-    parser.add_argument("scan", type=Path, nargs="?", metavar="SCAN", help="with --reader: the .encdl file")
+    parser.add_argument("scan", type=file_name, nargs="?", metavar="SCAN", help="with --reader: the .encdl file")
     parser.add_argument(
         "--noise",
         type=float,
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser, scope: Any) -> None:
         help="with --reader: add noise of this standard deviation to the pixels of the reading layer, one draw a file",
     )
     parser.add_argument(
-        "--sign", type=Path, metavar="KEY", help="with --reader: sign it with this key (encdl keygen --signing)"
+        "--sign", type=file_name, metavar="KEY", help="with --reader: sign it with this key (encdl keygen --signing)"
     )
 
 
@@ -115,18 +115,20 @@ def add_keyserver(parser: argparse.ArgumentParser) -> None:
     """Add how a host without a key speaks with a key server, and whose signatures it asks for."""
     parser.add_argument(
         "--server-key",
-        type=Path,
+        type=file_name,
         metavar="PUB",
         help="refuse functional keys that were not signed with this public key's signing key",
     )
     parser.add_argument(
-        "--owner-key", type=Path, metavar="PUB", help="refuse files that their owner did not sign, likewise"
+        "--owner-key", type=file_name, metavar="PUB", help="refuse files that their owner did not sign, likewise"
     )
-    parser.add_argument("--token-file", type=Path, metavar="F", help="with --keyserver: the client's token")
-    parser.add_argument("--tls-authority", type=Path, metavar="PEM", help="with --keyserver: certificates to trust")
+    parser.add_argument("--token-file", type=file_name, metavar="F", help="with --keyserver: the client's token")
+    parser.add_argument(
+        "--tls-authority", type=file_name, metavar="PEM", help="with --keyserver: certificates to trust"
+    )
     parser.add_argument(
         "--tls-certificate",
-        type=Path,
+        type=file_name,
         metavar="PEM",
         help="with --keyserver: the client's own certificate and its key, where the server asks for one",
     )

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", type=file_name, nargs="+", metavar="PATH", help=".encdl files, or folders of them")
     parser.add_argument(
         "--verify-key",
-        type=Path,
+        type=file_name,
         metavar="P",
         help="fail unless the owner of this public key (`encdl keygen --signing`) signed each file as it is",
     )

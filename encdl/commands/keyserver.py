@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ssl
-from pathlib import Path
 from typing import Any
 
-from encdl.commands.common import open_key
+from encdl.commands.common import file_name, open_key
 from encdl.commands.key_options import add_key
 from encdl.commands.serve import LOCAL, address_of, listening, log_requests
 from encdl.keys.key_source import KeySource
@@ -21,26 +20,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     key = add_key(parser, "key of the files, or a grant for their study")
     key.add_argument(
-        "--new-token", type=Path, metavar="FILE", help="make a client's token, and tell its digest for the policy"
+        "--new-token", type=file_name, metavar="FILE", help="make a client's token, and tell its digest for the policy"
     )
     key.add_argument(
-        "--check-ledger", type=Path, metavar="DB", help="go through a ledger's log, and tell its last digest"
+        "--check-ledger", type=file_name, metavar="DB", help="go through a ledger's log, and tell its last digest"
     )
-    parser.add_argument("--policy", type=Path, metavar="YAML", help="readers, clients, budget")
-    parser.add_argument("--sign", type=Path, metavar="KEY", help="signs functional keys (encdl keygen --signing)")
+    parser.add_argument("--policy", type=file_name, metavar="YAML", help="readers, clients, budget")
+    parser.add_argument("--sign", type=file_name, metavar="KEY", help="signs functional keys (encdl keygen --signing)")
     parser.add_argument(
         "--ledger",
-        type=Path,
+        type=file_name,
         metavar="DB",
         help="SQLite file of what was given (default: the policy's name with .ledger)",
     )
     parser.add_argument("--host", default=LOCAL[0], metavar="H", help="default: 127.0.0.1; others need --certificate")
     parser.add_argument("--port", type=int, default=8443, metavar="P", help="default: 8443; 0 picks a free one")
-    parser.add_argument("--certificate", type=Path, metavar="PEM", help="speak TLS with this certificate")
-    parser.add_argument("--certificate-key", type=Path, metavar="PEM", help="its key, if it is in another file")
+    parser.add_argument("--certificate", type=file_name, metavar="PEM", help="speak TLS with this certificate")
+    parser.add_argument("--certificate-key", type=file_name, metavar="PEM", help="its key, if it is in another file")
     parser.add_argument(
         "--client-authority",
-        type=Path,
+        type=file_name,
         metavar="PEM",
         help="mutual TLS: answer only clients with a certificate of this authority",
     )

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     key = add_key(parser)
     key.add_argument(
         "--functional-key",
-        type=Path,
+        type=file_name,
         metavar="FKEY",
         help="instead of a key: what `encdl grant --reader` made for FILE and this reader, which shows the reader's "
         "first layer and nothing else; or a folder of them, NAME.fkey for NAME.encdl",

@@ -12,12 +12,10 @@ all before (`encdl.keys.signing`), or, unsigned, its SHA-256, which tells damage
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +32,7 @@ from encdl.keys.functional_map import WORDS, FunctionalMap
 from encdl.keys.grant import utc_now
 from encdl.keys.sequences import DEFAULT_MAP, integer_sequence
 from encdl.keys.signing import SIGNATURE_BYTES, PublicKey, SigningKey
+from encdl.utils import canonical_json
 from encdl.utils.errors import ExpiredGrantError, KeyFileError, UsageError, WrongKeyError
 
 SUFFIX: Final = ".fkey"
@@ -246,7 +245,7 @@ class FunctionalKey:
             "bits": self.numbers.dtype.itemsize * 8,
             "shape": list(self.numbers.shape),
         }
-        encoded = _canonical(plain)
+        encoded = canonical_json.encoded(plain)
         little = self.numbers.astype(self.numbers.dtype.newbyteorder("<"), copy=False)
         return _PREFIX.pack(MAGIC, VERSION, len(encoded)) + encoded + little.tobytes()
 
@@ -274,20 +273,15 @@ def pixel_noise(keys: ImageKeys, shape: tuple[int, ...], deviation: float) -> np
     return levels
 
 
-def _canonical(values: Mapping[str, object]) -> bytes:
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
 def _checked(encoded: bytes) -> dict[str, Any]:
     """The fields of an untrusted key, each of its type and range."""
     try:
-        values = json.loads(encoded.decode("ascii"))
-        exact = isinstance(values, dict) and _canonical(values) == encoded
-        if exact and values.get("expires"):
+        values = canonical_json.decoded(encoded)
+        if values.get("expires"):
             datetime.fromisoformat(values["expires"])
-    except (ValueError, RecursionError, TypeError):
-        exact = False
-    if not exact or set(values) != {*_FIELDS, "noise", "bits", "shape"}:
+    except (ValueError, TypeError):
+        raise _damaged() from None
+    if set(values) != {*_FIELDS, "noise", "bits", "shape"}:
         raise _damaged()
     texts = all(isinstance(values[name], str) and re.fullmatch(form, values[name]) for name, form in _FIELDS.items())
     shape, noise = values["shape"], values["noise"]
@@ -295,7 +289,7 @@ def _checked(encoded: bytes) -> dict[str, Any]:
     small = sizes and math.prod(shape) * 4 <= MAX_BYTES
     if not texts or not small or values["bits"] not in WORDS or type(noise) is not float or not 0 <= noise <= MAX_NOISE:
         raise _damaged()
-    return values  # type: ignore[no-any-return]
+    return values
 
 
 def _damaged() -> KeyFileError:

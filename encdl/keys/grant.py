@@ -10,6 +10,7 @@ from encdl.keys import derivation, grant_claims, passphrases, secret_files
 from encdl.keys.derivation import ImageKeys, Unpicklable
 from encdl.keys.grant_claims import Scope, Terms
 from encdl.keys.passphrases import Asked, Passphrase
+from encdl.utils import canonical_json
 from encdl.utils.errors import ExpiredGrantError, KeyFileError, UsageError, WrongKeyError
 
 __all__ = ["Grant", "Scope", "study_for", "utc_now"]
@@ -186,10 +187,10 @@ class Grant(Unpicklable):
             UsageError: the passphrase is too short.
         """
         header = self._terms.fields() | {"mark": self._mark.hex()}
-        fields = [secret_files.GRANT_PREFIXES[1], secret_files.encode_field(grant_claims.to_json(header))]
+        fields = [secret_files.GRANT_PREFIXES[1], secret_files.encode_field(canonical_json.encoded(header))]
         if not self._mark:  # it came from a file of version 1
             del header["mark"], header["expires"]
-            fields = [secret_files.GRANT_PREFIXES[0], secret_files.encode_field(grant_claims.to_json(header))]
+            fields = [secret_files.GRANT_PREFIXES[0], secret_files.encode_field(canonical_json.encoded(header))]
         line = secret_files.make_line(fields, self._secret)
         if passphrase is not None:
             line = passphrases.lock(line, "grant", self.key_id, passphrase)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, cast
 
 from encdl.keys import derivation, secret_files
+from encdl.utils import canonical_json
 from encdl.utils.errors import UsageError
 
 Scope = Literal["study", "file"]
@@ -60,7 +61,7 @@ class Terms:
             issuer: the secret above the grant's own: for a study the master key, for a file its study's.
         """
         key = derivation.hkdf(issuer, b"encdl grant mark")
-        return hmac.digest(key, to_json(self.fields()), "sha256")[:MARK_BYTES]
+        return hmac.digest(key, canonical_json.encoded(self.fields()), "sha256")[:MARK_BYTES]
 
 
 def in_utc(time: datetime) -> datetime:
@@ -75,11 +76,6 @@ def in_utc(time: datetime) -> datetime:
         return time.astimezone(UTC).replace(microsecond=0)
     except OverflowError:
         raise UsageError(f"a grant cannot end on {time:%Y-%m-%d}: give a date between year 1 and 9999") from None
-
-
-def to_json(values: dict[str, str | None]) -> bytes:
-    """The one way in which a grant's header is written."""
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def parse(fields: list[str]) -> tuple[Terms, bytes]:

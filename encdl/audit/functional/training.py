@@ -15,6 +15,7 @@ from encdl.data.base import Split
 from encdl.metrics.segmentation import VolumeDice
 from encdl.readers import Reader
 from encdl.readers.functional import FunctionalStem
+from encdl.training.tasks.segment import class_weights
 
 JUDGED_AT_ONCE = 256
 LOOKS = 6
@@ -67,7 +68,10 @@ def train_reader(
     train, device = data["train"], data["train"].images.device
     optimiser, schedule = _optimiser(reader, budget)
     generator = torch.Generator().manual_seed(seed)
-    weights = None if metric == "auroc" else class_weights(train.targets)
+    weights = None
+    if metric != "auroc":
+        count = torch.bincount(train.targets.flatten()).float()
+        weights = class_weights((count / count.sum()).view(-1, 1, 1))
     best, kept = -1.0, reader.state_dict()
     looks = {budget.steps - 1 - look * budget.steps // (2 * LOOKS) for look in range(LOOKS)}
     batches = train.batches(budget.batch, generator)
@@ -109,13 +113,6 @@ def divergence(logits: Tensor, taught: Tensor, temperature: float = 2.0) -> Tens
     own, other = (each / temperature for each in (logits, taught))
     values = F.kl_div(own.log_softmax(1), other.softmax(1), reduction="none").sum(1)
     return values.mean() * temperature**2
-
-
-def class_weights(targets: Tensor) -> Tensor:
-    """By the inverse square root of each class's share, 1 on average."""
-    share = torch.bincount(targets.flatten()).float()
-    weights = (share / share.sum()).clamp(min=1e-6).rsqrt()
-    return weights / weights.mean()
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from encdl.files.container.chunk_grid import (
 from encdl.keys.derivation import check_study
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.secret_files import CONTAINER_MARK
+from encdl.utils import canonical_json
 from encdl.utils.errors import ContainerError, UsageError
 
 MAGIC = CONTAINER_MARK + b"\r\n"
@@ -136,7 +136,7 @@ class Header:
         Raises:
             ContainerError: the header would be longer than 64 KiB.
         """
-        encoded = canonical(self.fields())
+        encoded = canonical_json.encoded(self.fields())
         if len(encoded) > MAX_HEADER_BYTES:
             raise ContainerError(f"the header would be {len(encoded):,} bytes, more than {MAX_HEADER_BYTES:,}")
         return PREFIX.pack(MAGIC, VERSION, len(encoded)) + encoded
@@ -153,23 +153,12 @@ class Header:
         return cls(**{**values, "shape": tupled(values["shape"]), "tile": tupled(values["tile"])})
 
 
-def canonical(values: object) -> bytes:
-    """JSON in the one form that is accepted: UTF-8, keys sorted, no spaces."""
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8")
-
-
 def parse_canonical(encoded: bytes, what: str = "header") -> dict[str, Any]:
     """Parse untrusted JSON; raise `ContainerError` unless it is an object in canonical form."""
     try:
-        # Canonical form alone is accepted: no duplicate fields, no floats in disguise.
-        values = json.loads(encoded.decode("utf-8"))
-        exact = canonical(values) == encoded
-    except (ValueError, RecursionError):
-        exact = False
-    if not exact or not isinstance(values, dict):
-        raise ContainerError(f"the {what} is not canonical JSON")
-    return values
+        return canonical_json.decoded(encoded)
+    except ValueError:
+        raise ContainerError(f"the {what} is not canonical JSON") from None
 
 
 def exact_fields(values: dict[str, Any], names: list[str], what: str = "header") -> dict[str, Any]:

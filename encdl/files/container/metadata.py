@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from encdl.files.container.header import bad_field, canonical, exact_fields, parse_canonical
+from encdl.files.container.header import bad_field, exact_fields, parse_canonical
 from encdl.files.container.sections import MAX_SECTION_BYTES
+from encdl.utils import canonical_json
 from encdl.utils.errors import ContainerError
 
 _LENGTH = struct.Struct("<I")
@@ -68,7 +69,7 @@ class Metadata:
         Raises:
             ContainerError: longer than 64 MiB.
         """
-        fields = canonical(
+        fields = canonical_json.encoded(
             {"content": self.content, "format": self.format, "rest": len(self.rest), "suffix": self.suffix}
         )
         length, most = _LENGTH.size + len(fields) + len(self.rest), MAX_SECTION_BYTES - _TAG_BYTES

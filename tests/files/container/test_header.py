@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from encdl.files.container import ContainerReader, Header
 from encdl.files.container.chunk_grid import DTYPES
-from encdl.files.container.header import PREFIX, canonical
+from encdl.files.container.header import PREFIX
 from encdl.files.container.metadata import Metadata
 from encdl.files.container.sections import MAX_SECTION_BYTES
+from encdl.utils.canonical_json import encoded
 from encdl.utils.errors import ContainerError
 from tests.files.container.support import KEY, METADATA, header, make, resign
 
@@ -166,7 +167,7 @@ def test_the_length_of_metadata_tells_little() -> None:
 
 @pytest.mark.parametrize("rest", [-1, 10**6, True, None, "3", 2.0, 0])
 def test_a_wrong_length_of_what_is_sealed(rest: Any) -> None:
-    fields = canonical({"content": "", "format": "png", "rest": rest, "suffix": ""})
+    fields = encoded({"content": "", "format": "png", "rest": rest, "suffix": ""})
     with pytest.raises(ContainerError, match="metadata's field 'rest'"):
         Metadata.from_bytes(len(fields).to_bytes(4, "little") + fields + b"abc" + bytes(20))
 
