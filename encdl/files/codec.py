@@ -19,6 +19,7 @@ from encdl.files import container, formats
 from encdl.files.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid, Header, Metadata, aes_wrap
 from encdl.files.container.chunk_grid import Array, Planes, paste
+from encdl.files.container.recipients import Recipients
 from encdl.files.container.sections import READING
 from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
 from encdl.files.formats.array_digest import ArrayDigest
@@ -27,6 +28,7 @@ from encdl.files.reading import Readable, ReadingLayer, Resampled, Words
 from encdl.keys.derivation import check_study
 from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
 from encdl.keys.planes import PlaneSpec
+from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WeightsError
 from encdl.utils.worker_thread import Background, cores
@@ -72,6 +74,7 @@ class Settings:
             it.
         readable: how to make a reading layer, for hosts without a key (`encdl.files.reading`); None for no layer.
         signer: what signs the file, so that those without its key can tell whether it was changed.
+        recipients: to whose keys the file's secret is sealed, so that they open it too.
     """
 
     planes: PlaneSpec = field(default_factory=PlaneSpec)
@@ -81,6 +84,7 @@ class Settings:
     wrap: Wrapping = "none"
     readable: Readable | None = None
     signer: SigningKey | None = None
+    recipients: tuple[RecipientPublicKey, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise `UsageError` on settings that are not known, or do not go together."""
@@ -165,14 +169,12 @@ class Codec:
         """
         settings = settings or Settings()
         check_document(document)
-        small = math.prod(document.shape) * document.dtype.itemsize <= HELD_BYTES
-        random = settings.nonce == "random"
+        small, random = math.prod(document.shape) * document.dtype.itemsize <= HELD_BYTES, settings.nonce == "random"
         if not random:  # it comes from the pixels themselves: two images under one nonce would show each other
             document, content = replace(document, content=b""), None
         if kept := small and not (content or document.content):
             document = held(document)
-        # A random nonce leaves time for the digest: its length is all that the file's beginning tells of it.
-        later = kept and random
+        later = kept and random  # a random nonce leaves time for the digest: the beginning tells its length alone
         content = content or (bytes(CONTENT_BYTES) if later else content_of(document))
         suffix = formats.suffix_of(document.format) if suffix is None else suffix
         metadata = Metadata(document.format, suffix, content.hex(), document.rest)
@@ -182,14 +184,13 @@ class Codec:
         check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
         resampled = Resampled(settings.readable, header.grid, header.dtype) if settings.readable else None
         reading = b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes()
-        length = resampled.length if resampled else len(reading)
-        behind = {READING: length} if length else {}
+        behind = {READING: length} if (length := resampled.length if resampled else len(reading)) else {}
 
         def begun() -> tuple[ContainerWriter, aes_wrap.Writer | None]:
             known = replace(metadata, content=content_of(document).hex()) if later else metadata
-            wrapped = settings.wrap == "aes"
-            wrapping = aes_wrap.Writer(stream, keys, header.key_id, header.study) if wrapped else None
-            inner = stream if wrapping is None else cast(BinaryIO, wrapping)
+            by_aes = settings.wrap == "aes"
+            wrapping = aes_wrap.Writer(stream, keys, header.key_id, header.study) if by_aes else None
+            inner = cast(BinaryIO, wrapping or stream)
             return ContainerWriter(inner, header, known, keys, behind, settings.signer), wrapping
 
         with Background(_threaded(header)) as background:
@@ -220,6 +221,9 @@ class Codec:
         writer.close()
         if wrapping is not None:
             wrapping.finish()
+        if to := settings.recipients:
+            head = (header if wrapping is None else wrapping.header).to_bytes()
+            stream.write(Recipients.of(opener.image_secret(keys.nonce, header.study), to, keys, head).to_bytes())
         return header
 
     def decrypt(

@@ -20,6 +20,7 @@ from encdl.files.formats.verbatim import CARRIED
 from encdl.files.reading import Readable
 from encdl.keys.key import Opener
 from encdl.keys.planes import PlaneSpec
+from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey, signer_id
 from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, OutputExistsError, WrongKeyError
@@ -37,6 +38,7 @@ class EncryptionSettings(TypedDict, total=False):
         readable: how to make a reading layer, which hosts without a key may read; no layer by default. A number is the
             length of its larger side.
         signer: what signs the files; by default they are not signed.
+        recipients: whose keys shall open the files too.
         weights: name or file of the cipher's weights.
         device: where to compute: "auto", "cpu", "cuda", …; the result is the same.
     """
@@ -48,6 +50,7 @@ class EncryptionSettings(TypedDict, total=False):
     planes: PlaneSpec | Mapping[str, Any] | None
     readable: Readable | int | None
     signer: SigningKey | None
+    recipients: Sequence[RecipientPublicKey]
     weights: WeightsName
     device: str
 
@@ -68,7 +71,7 @@ class Encryption:
     def __init__(
         self, codec: Codec, opener: Opener, settings: Settings, keep: Sequence[Path] = (), carry: bool = False
     ) -> None:
-        self.codec, self._opener, self.settings, self._keep = codec, opener, settings, keep
+        self.codec, self.opener, self.settings, self._keep = codec, opener, settings, keep
         self.carry = carry
 
     def wants(self, path: Path) -> bool:
@@ -108,7 +111,7 @@ class Encryption:
             return Done(size, there=True, carried=carried)
         suffix = file_names.kept_suffix(source)
         with report(size) as progress, atomic.writing(output, force=force) as stream:
-            header = self.codec.encrypt(document, self._opener, stream, self.settings, suffix=suffix, progress=progress)
+            header = self.codec.encrypt(document, self.opener, stream, self.settings, suffix=suffix, progress=progress)
         what = "no image, sealed as it is" if carried else f"{file_names.picture(header)}, cipher {header.cipher}"
         return Done(size, told=f"{what}, key {header.key_id}", carried=carried)
 
@@ -135,10 +138,11 @@ class Encryption:
     def _check_finished(self, document: Document, source: Path, output: Path) -> None:
         """Raise `OutputExistsError` unless a file is what `write` would write."""
         try:
-            with container.opened(output, self._opener) as reader:
+            with container.opened(output, self.opener) as reader:
                 reader.verify()
                 header, metadata, wrapped = reader.header, reader.metadata, reader.wrapped
                 reading, signature = reader.section(READING), reader.section(SIGNATURE)
+                recipients = set(reader.recipients.ids if reader.recipients else ())
         except (ContainerError, WrongKeyError) as error:
             raise OutputExistsError(f"{error}; --force replaces it") from None
         settings = self.settings
@@ -148,6 +152,7 @@ class Encryption:
         same = same and length == (reading and len(reading))
         signer = settings.signer and settings.signer.public.id
         same = same and signer == (signature and signer_id(signature))
+        same = same and recipients == {public.id for public in settings.recipients}
         if not same or wrapped != (settings.wrap == "aes"):
             raise OutputExistsError(f"{output}: exists already, made with other settings: --force replaces it")
         suffix, content = file_names.kept_suffix(source), content_of(document).hex()

@@ -8,8 +8,9 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from encdl.keys.key import Grant, Key, load_opener, parse_opener
+from encdl.keys.key import AnyOpener, Grant, load_opener, parse_opener
 from encdl.keys.passphrases import MAX_BYTES, Asked, Passphrase
+from encdl.keys.recipients import RecipientKey
 from encdl.utils.errors import UsageError
 
 
@@ -59,23 +60,30 @@ class KeySource:
         path: its file.
         env: name of an environment variable that holds what its file would hold.
         passphrase: where the passphrase comes from; None if it was not said.
+        recipient: file of the recipient's key that a grant is sealed to.
     """
 
     path: str | os.PathLike[str] | None = None
     env: str | None = None
     passphrase: PassphraseSource | None = None
+    recipient: str | os.PathLike[str] | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file that it is read from, if it is one."""
-        return () if self.path is None else (Path(self.path),)
+        """The files that it is read from, if there are any."""
+        return tuple(Path(path) for path in (self.path, self.recipient) if path is not None)
+
+    @property
+    def given(self) -> bool:
+        """Whether any place was given."""
+        return self.path is not None or self.env is not None
 
     def __str__(self) -> str:
         if self.path is not None:
             return os.fspath(self.path)
         return f"environment variable {self.env}"
 
-    def load(self, asked: Asked = None) -> Key | Grant:
+    def load(self, asked: Asked = None) -> AnyOpener:
         """Load the key or grant, also a grant whose time is over.
 
         Args:
@@ -88,11 +96,12 @@ class KeySource:
         if (self.path is None) == (self.env is None):
             raise UsageError("a key comes from a file or the environment: give exactly one of path and env")
         asked = asked if self.passphrase is None else self.ask
+        theirs = None if self.recipient is None else RecipientKey.load(self.recipient, asked)
         if self.path is not None:
-            return load_opener(self.path, asked)
-        return parse_opener(str(self), os.fsencode(_variable(self.env or "")), asked)
+            return load_opener(self.path, asked, theirs)
+        return parse_opener(str(self), os.fsencode(_variable(self.env or "")), asked, theirs)
 
-    def open(self, asked: Asked = None) -> Key | Grant:
+    def open(self, asked: Asked = None) -> AnyOpener:
         """Load what opens files; as `load`.
 
         Raises:

@@ -71,6 +71,6 @@ def test_options_that_do_not_go_together(run: Run, agile: Path) -> None:
     failed(run("encrypt", *options, "--readable", "9", "--window", "80", "0"), "a window begins below its end")
     failed(run("encrypt", *options, "--readable", "9", "--wrap", "aes"), "inside --wrap aes")
     failed(run("encrypt", *options, "--sign", "k.key"), "a signing key is asked for")
-    failed(run("keygen", "--signing", "s.pub"), "give the signing key another ending")
+    failed(run("keygen", "--signing", "s.pub"), "give the secret key another ending")
     assert run("encrypt", *options, "--wrap", "aes")[0] == 0
     failed(run("inspect", "n.encdl", "--verify-key", "k.key"), "a public key is asked for")

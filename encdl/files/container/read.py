@@ -5,17 +5,19 @@ from __future__ import annotations
 import hmac
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from encdl.files.container import aes_wrap, sections
+from encdl.files.container import aes_wrap, recipients, sections
 from encdl.files.container.header import MAGIC, MAX_HEADER_BYTES, PREFIX, TAG_BYTES, VERSION, Header
 from encdl.files.container.metadata import Metadata, unseal
+from encdl.files.container.recipients import Recipients
 from encdl.files.container.sections import BLOCK_BYTES, METADATA, PIXELS, SIGNATURE, HashTree, Section
 from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags, chunk_keys
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Opener, keys_for
+from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.keys.signing import PublicKey, signer_id
 from encdl.utils.errors import ContainerError, EncdlError
@@ -90,6 +92,10 @@ class PublicReader:
         for section in self.sections:
             self._starts[section.name] = self._end
             self._end += section.length
+        self.recipients: Recipients | None = None
+        """Whom the file's secret was sealed to, if anyone; without the key a claim."""
+        self._check_recipients(stream, any_length)
+        self._length = self.end
         if not any_length:
             self._check_length()
 
@@ -143,9 +149,18 @@ class PublicReader:
             raise ContainerError(f"{self.where}: is cut in its section {name!r}: {COPY}")
         return raw
 
+    def _check_recipients(self, stream: BinaryIO, any_length: bool) -> None:
+        """Find the block of recipients behind a container, or behind its wrapping."""
+        try:
+            self.recipients, self.end = recipients.at_end(stream)
+        except ContainerError as error:
+            self.end = size_of(stream)
+            if not any_length:
+                raise ContainerError(f"{self.where}: {error}: {COPY}") from None
+
     def _check_length(self) -> None:
         """Raise `ContainerError` unless the file is as long as it says."""
-        actual, expected = size_of(self._stream), self._end
+        actual, expected = self._length, self._end
         if actual < expected:
             raise ContainerError(f"{self.where}: is cut ({actual:,} of {expected:,} bytes): {COPY}, or try --salvage")
         if actual > expected:
@@ -174,7 +189,8 @@ class ContainerReader(PublicReader):
         self.tolerant = tolerant
         self.problems: list[str] = []
         """What was found wrong with the file as a whole; damaged chunks are not among it."""
-        inner, self.wrapped = aes_wrap.unwrapped(stream, opener, where, tolerant=tolerant)
+        inner, wrapping = aes_wrap.unwrapped(stream, opener, where, tolerant=tolerant)
+        self.wrapped = wrapping is not None
         try:
             super().__init__(inner, where, any_length=tolerant)
         except ContainerError:
@@ -184,10 +200,12 @@ class ContainerReader(PublicReader):
                 f"{where}: the beginning of its wrapping is damaged, and the header with it: nothing is left to "
                 f"salvage; {COPY}"
             ) from None
-        header = self.header
-        self.image_keys: ImageKeys = keys_for(
-            self.where, "encrypted", opener, header.key_id, header.nonce_bytes, header.study
-        )
+        if wrapping is not None:
+            self._check_recipients(stream, tolerant)
+        self._addressed = self._head if wrapping is None else wrapping.to_bytes()
+        facts = self.header.key_id, self.header.nonce_bytes, self.header.study
+        self._opener = recipients.resolved(self.where, opener, self.recipients, self._addressed, *facts)
+        self.image_keys: ImageKeys = keys_for(self.where, "encrypted", self._opener, *facts)
         """The sub-keys of the file; those of its chunks come from them."""
         self._tags = tags = Tags(self.image_keys, self._head)
         for what, found, right in (
@@ -197,6 +215,8 @@ class ContainerReader(PublicReader):
             if not hmac.compare_digest(found, right):
                 self._problem(f"its {what} was changed after it was written")
                 self._check_length()  # else a few bytes could ask for a terabyte
+        if self.recipients and not self.recipients.is_authentic(self.image_keys, self._addressed):
+            self._problem("its list of recipients was changed after it was written")
         self.metadata: Metadata | None = self._unsealed()
         """What the file holds beside its pixels; `None` if that is damaged, in a tolerant reader."""
 
@@ -217,6 +237,20 @@ class ContainerReader(PublicReader):
         if name == METADATA or not hmac.compare_digest(tag, self._tags.section(name, content)):
             raise ContainerError(f"{self.where}: its section {name!r} was changed after it was written: {COPY}")
         return content
+
+    def readdressed(self, add: Sequence[RecipientPublicKey], remove: Sequence[str]) -> Recipients | None:
+        """The block of recipients with some more, and without those of these ids; None if none is left.
+
+        Raises:
+            UsageError: nobody could open the file any more, or there are too many.
+        """
+        header, old = self.header, self.recipients
+        there = {} if old is None else dict(zip(old.ids, old.entries, strict=True))
+        secret = self._opener.image_secret(header.nonce_bytes, header.study)
+        more = {public.id: recipients.sealed(secret, public, self._addressed) for public in add}
+        entries = [entry for name, entry in (there | more | there).items() if name not in remove]
+        recipients.check_some_left(self.where, header.key_id, entries)
+        return Recipients.made(entries, self.image_keys, self._addressed) if entries else None
 
     def chunks(self) -> Iterator[Chunk]:
         """Every chunk in order, from the first one each time this is called.

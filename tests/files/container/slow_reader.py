@@ -15,7 +15,8 @@ import struct
 from collections.abc import Iterator
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from tests.ciphers.reference import deinterleaved, mask, sequence
 
@@ -48,19 +49,56 @@ def padded(length: int) -> int:
     return (length + mask) & ~mask
 
 
-class SlowReader:
-    """Opens a container; AssertionError or another exception if anything is not as the specification has it."""
+def hpke_open(secret: bytes, sealed: bytes, info: bytes, aad: bytes = b"") -> bytes:
+    """RFC 9180, base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305, first message."""
+    kem, suite = b"KEM\0\x20", b"HPKE\0\x20\0\x01\0\x03"
 
-    def __init__(self, data: bytes, master: bytes, public: bytes | None = None) -> None:
+    def extract(suite: bytes, label: bytes, content: bytes, salt: bytes = b"") -> bytes:
+        return hmac.digest(salt, b"HPKE-v1" + suite + label + content, "sha256")
+
+    def derive(suite: bytes, label: bytes, key: bytes, context: bytes, size: int) -> bytes:
+        return expand(key, size.to_bytes(2, "big") + b"HPKE-v1" + suite + label + context)[:size]
+
+    own, sent = X25519PrivateKey.from_private_bytes(secret), sealed[:32]
+    agreed = own.exchange(X25519PublicKey.from_public_bytes(sent))
+    context = sent + own.public_key().public_bytes_raw()
+    shared = derive(kem, b"shared_secret", extract(kem, b"eae_prk", agreed), context, 32)
+    context = b"\0" + extract(suite, b"psk_id_hash", b"") + extract(suite, b"info_hash", info)
+    prk = extract(suite, b"secret", b"", shared)
+    key, nonce = (derive(suite, label, prk, context, size) for label, size in ((b"key", 32), (b"base_nonce", 12)))
+    return ChaCha20Poly1305(key).decrypt(nonce, sealed[32:], aad)
+
+
+class SlowReader:
+    """Opens a container; AssertionError or another exception if anything is not as the specification has it.
+
+    The key is a master key, or with `recipient` that of a recipient.
+    """
+
+    def __init__(self, data: bytes, master: bytes, public: bytes | None = None, *, recipient: bool = False) -> None:
+        entries, mac = b"", b""
+        if data.endswith(b"\x89ENCDLR\n"):
+            count = struct.unpack_from("<H", data, len(data) - 10)[0]
+            block, data = data[-10 - 32 - 88 * count : -10], data[: -10 - 32 - 88 * count]
+            entries, mac = block[:-32], block[-32:]
         magic, version, length = struct.unpack_from("<8sHI", data)
         assert (magic, version) == (b"\x89ENCDL\r\n", 3)
         head = data[: 14 + length]
         self.header = header = json.loads(head[14:])
         self.nonce = bytes.fromhex(header["nonce"])
-        study = hkdf(master, b"encdl study\0" + header["study"].encode())
-        image = hkdf(study, b"encdl image", self.nonce)
+        of_head = hashlib.sha256(head).digest()
+        if recipient:
+            own = X25519PrivateKey.from_private_bytes(master).public_key().public_bytes_raw()
+            name, info = hashlib.sha256(own).digest()[:8], b"encdl recipients v1\0" + of_head
+            (sealed,) = (entries[i + 8 : i + 88] for i in range(0, len(entries), 88) if entries[i : i + 8] == name)
+            image = hpke_open(master, sealed, info)
+        else:
+            study = hkdf(master, b"encdl study\0" + header["study"].encode())
+            image = hkdf(study, b"encdl image", self.nonce)
         self.keys = {name: expand(image, name.encode()) for name in ("planes", "authentication", "reading")}
-        tags, of_head = (expand(self.keys["authentication"], b"encdl container tags"), hashlib.sha256(head).digest())
+        tags = expand(self.keys["authentication"], b"encdl container tags")
+        named = expand(self.keys["authentication"], b"encdl container recipients")
+        assert not entries or mac == hmac.digest(named, of_head + entries, "sha256")
 
         def tag(part: str, content: bytes) -> bytes:
             return hmac.digest(tags, part.encode().ljust(32, b"\0") + of_head + content, "sha256")
