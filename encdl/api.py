@@ -97,14 +97,18 @@ def open_key(
     *,
     env: str | None = None,
     content: bytes | None = None,
+    command: str | None = None,
+    token: str | None = None,
     passphrase: str | Callable[[], str] | None = None,
 ) -> Opened:
-    """Load a key or a grant from one of three places.
+    """Load a key, a grant or a recipient's key from one of these places.
 
     Args:
         path: its file.
         env: name of an environment variable that holds what the file would hold.
         content: what the file would hold.
+        command: a program that gives it (docs/keys.md).
+        token: URI of a PKCS#11 token and its key (docs/keys.md); its PIN is the passphrase.
         passphrase: the passphrase, or a function that asks for it, in case the key is locked with one.
 
     Raises:
@@ -113,10 +117,10 @@ def open_key(
         ExpiredGrantError: it is a grant whose time is over.
     """
     asked = None if passphrase is None else lambda: _passphrase(passphrase)
-    if sum(place is not None for place in (path, env, content)) != 1:
-        raise UsageError("open_key takes exactly one of path, env and content")
+    if sum(place is not None for place in (path, env, content, command, token)) != 1:
+        raise UsageError("open_key takes exactly one of path, env, content, command and token")
     if content is None:
-        return KeySource(path, env).open(asked)
+        return KeySource(path, env, command=command, token=token).open(asked)
     opener = parse_opener("content", content, asked)
     if isinstance(opener, Grant):
         opener.check_expiry()

@@ -113,7 +113,11 @@ def test_every_target_is_there(verb: str) -> None:
         (["passwd", "-o", "x"], "unrecognized arguments: -o", "encdl passwd"),
         (["inspect", "a", "--b"], "unrecognized arguments: --b", "encdl inspect"),
         (["encrypt", "a", "--key", "k", "--period", "x"], "invalid int value: 'x'", "encdl encrypt"),
-        (["decrypt", "a", "--ke", "k"], "one of the arguments --key --key-env is required", "encdl decrypt"),
+        (
+            ["decrypt", "a", "--ke", "k"],
+            "one of the arguments --key --key-env --key-command --key-pkcs11 is required",
+            "encdl decrypt",
+        ),
     ],
 )
 def test_usage_errors_are_one_line(

@@ -45,7 +45,7 @@ class Part(argparse.Action):
 def add_key(
     parser: argparse.ArgumentParser, text: str = "key or grant file", prefix: str = "", required: bool = True
 ) -> Group:
-    """Add `--key`, `--key-env` and where the passphrase comes from; all of it ends up in one `KeySource`.
+    """Add `--key` and the other places of keys, and that of the passphrase; all of it ends up in one `KeySource`.
 
     Args:
         parser: of the verb.
@@ -70,6 +70,22 @@ def add_key(
         part="env",
         metavar="NAME",
         help="environment variable that holds what the file would hold",
+    )
+    place.add_argument(
+        f"--{prefix}key-command",
+        dest=dest,
+        action=Part,
+        part="command",
+        metavar="CMD",
+        help="program that prints key=..., as git's credential helpers do",
+    )
+    place.add_argument(
+        f"--{prefix}key-pkcs11",
+        dest=dest,
+        action=Part,
+        part="token",
+        metavar="URI",
+        help="pkcs11:token=NAME;object=LABEL?module-path=LIBRARY: a token computes the key; the passphrase is its PIN",
     )
     add_passphrase(parser, "the passphrase, if the key is locked with one (default: ask)", prefix)
     add_recipient_key(parser, prefix)

@@ -217,7 +217,7 @@ def load_opener(
     Raises:
         KeyFileError: missing, unreadable, of another kind, damaged, or locked with another passphrase.
     """
-    return _opener(path, secret_files.read(path), passphrase, recipient)
+    return opener_in_line(path, secret_files.read(path), passphrase, recipient)
 
 
 def parse_opener(
@@ -234,12 +234,13 @@ def parse_opener(
     Raises:
         KeyFileError: of another kind, damaged, or locked with another passphrase.
     """
-    return _opener(where, secret_files.only_line(where, content), passphrase, recipient)
+    return opener_in_line(where, secret_files.only_line(where, content), passphrase, recipient)
 
 
-def _opener(
+def opener_in_line(
     where: str | os.PathLike[str], line: str, passphrase: Asked, recipient: RecipientKey | None = None
 ) -> AnyOpener:
+    """As `parse_opener`, from the line that the content is."""
     line = passphrases.unlock(where, unseal_line(where, line, recipient), passphrase)
     prefixes = (secret_files.KEY_PREFIX, *secret_files.GRANT_PREFIXES, secret_files.RECIPIENT_PREFIX)
     fields, secret = secret_files.parse(where, line, prefixes)

@@ -88,6 +88,10 @@ class Passphrase(Unpicklable):
             )
         return self
 
+    def reveal(self) -> str:
+        """The text itself, for a token that takes it as its PIN."""
+        return self._bytes.decode()
+
     def derive(self, salt: bytes, cost: int) -> bytes:
         """The 32 bytes that scrypt makes of it, with N = 2^cost, r = 8 and p = 1."""
         return Scrypt(salt, SECRET_BYTES, 2**cost, _BLOCK, 1).derive(self._bytes)
