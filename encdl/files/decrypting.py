@@ -18,7 +18,7 @@ from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.formats.verbatim import CARRIED
 from encdl.keys.key import Opener
 from encdl.utils import atomic
-from encdl.utils.errors import ContainerError, EncdlError, OutputExistsError
+from encdl.utils.errors import ContainerError, EncdlError, OutputExistsError, WrongKeyError
 
 Damaged = Literal["refuse", "restore", "blank"]
 """What becomes of a damaged file, and of its damaged slices."""
@@ -71,7 +71,7 @@ class Decryption:
     def _intact(self, path: Path) -> bool:
         try:
             container.verify(path, self._opener)
-        except ContainerError:
+        except (ContainerError, WrongKeyError):  # the key's id, or the study, may be what is damaged
             return False
         return True
 

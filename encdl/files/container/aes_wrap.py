@@ -156,7 +156,7 @@ class _Reading(io.RawIOBase):
         stream.seek(0)
         header = read_header(stream, where)
         self._start = stream.tell()
-        found, end = recipients.at_end(stream)
+        found, end = recipients.at_end(stream, repair=tolerant)
         facts = header.key_id, header.nonce, header.study
         opener = recipients.resolved(where, opener, found, header.to_bytes(), *facts)
         self._seal = _Seal(keys_for(where, "wrapped", opener, *facts), header)

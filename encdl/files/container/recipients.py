@@ -1,6 +1,8 @@
 """The block behind a container that seals its secret to recipients; outside tags and signature, it can be rewritten.
 
-(recipient 8 | encapsulated key 32 | sealed secret 48)... | MAC 32 | number of recipients 2 | magic 8
+    (recipient 8 | encapsulated key 32 | sealed secret 48)... | MAC 32 | parity | number 2 | magic 8 | its parity 14
+
+It is found from the end of the file.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+from encdl.files.container import parity
 from encdl.files.container.tags import recipients_key
 from encdl.keys.derivation import SECRET_BYTES, ImageKeys
 from encdl.keys.grant import Grant
@@ -28,6 +31,7 @@ MAX_RECIPIENTS: Final = 1024
 _MAC_BYTES: Final = 32
 _ENTRY_BYTES: Final = ID_BYTES + SECRET_BYTES + OVERHEAD
 _FOOT: Final = struct.Struct("<H8s")
+_FOOT_PARITY: Final = 14
 _NAMED: Final = 5
 
 
@@ -50,7 +54,8 @@ class Recipients:
 
     def to_bytes(self) -> bytes:
         """The block as it stands behind a container."""
-        return b"".join((*self.entries, self.mac, _FOOT.pack(len(self.entries), MAGIC)))
+        content, foot = b"".join((*self.entries, self.mac)), _FOOT.pack(len(self.entries), MAGIC)
+        return content + parity.encoded(content) + foot + parity.encoded(foot, _FOOT.size, _FOOT_PARITY)
 
     @classmethod
     def made(cls, entries: Sequence[bytes], keys: ImageKeys, head: bytes) -> Recipients:
@@ -86,25 +91,37 @@ def sealed(secret: bytes, to: RecipientPublicKey, head: bytes) -> bytes:
     return bytes.fromhex(to.id) + to.seal(secret, _info(head))
 
 
-def at_end(stream: BinaryIO) -> tuple[Recipients | None, int]:
+def at_end(stream: BinaryIO, *, repair: bool = False) -> tuple[Recipients | None, int]:
     """The block that ends a stream, and where the container before it ends; None if there is none.
 
+    Args:
+        stream: can seek.
+        repair: undo hits by the block's parity, instead of raising.
+
     Raises:
-        ContainerError: there is one, and it says it is longer than the stream.
+        ContainerError: there is one, and it is damaged.
     """
     size = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, size - _FOOT.size))
-    foot = stream.read(_FOOT.size)
-    if len(foot) < _FOOT.size or not foot.endswith(MAGIC):
+    stream.seek(max(0, size - _FOOT.size - _FOOT_PARITY))
+    raw = stream.read(_FOOT.size + _FOOT_PARITY)
+    foot = raw[: _FOOT.size]
+    if len(raw) == _FOOT.size + _FOOT_PARITY and repair:
+        foot = parity.corrected(foot, raw[_FOOT.size :], _FOOT.size, _FOOT_PARITY) or foot
+    if not foot.endswith(MAGIC):
         return None, size
     count, _ = _FOOT.unpack(foot)
-    start = size - _FOOT.size - _MAC_BYTES - count * _ENTRY_BYTES
+    length = count * _ENTRY_BYTES + _MAC_BYTES
+    start = size - len(raw) - parity.parity_length(length) - length
     if not 1 <= count <= MAX_RECIPIENTS or start < 0:
         raise ContainerError(f"its list of recipients is damaged ({count:,} of them)")
     stream.seek(start)
-    raw = stream.read(size - start - _FOOT.size)
-    entries = tuple(raw[i : i + _ENTRY_BYTES] for i in range(0, count * _ENTRY_BYTES, _ENTRY_BYTES))
-    return Recipients(entries, raw[-_MAC_BYTES:]), start
+    content, theirs = stream.read(length), stream.read(parity.parity_length(length))
+    if repair:
+        content = parity.corrected(content, theirs) or content
+    elif raw[_FOOT.size :] != parity.encoded(foot, _FOOT.size, _FOOT_PARITY) or theirs != parity.encoded(content):
+        raise ContainerError("its list of recipients is damaged (its parity does not fit)")
+    entries = tuple(content[i : i + _ENTRY_BYTES] for i in range(0, length - _MAC_BYTES, _ENTRY_BYTES))
+    return Recipients(entries, content[-_MAC_BYTES:]), start
 
 
 def resolved(

@@ -49,6 +49,33 @@ def padded(length: int) -> int:
     return (length + mask) & ~mask
 
 
+def times(a: int, b: int) -> int:
+    """In GF(256) of 0x11d."""
+    found = 0
+    while b:
+        found ^= a * (b & 1)
+        a, b = (a << 1) ^ (0x11D * (a >> 7)), b >> 1
+    return found
+
+
+def parity(content: bytes, k: int, r: int) -> bytes:
+    """Of Reed-Solomon codewords of k bytes, byte i in codeword i mod n; r bytes of parity each, dealt out alike."""
+    generator, root = [1], 1
+    for _ in range(r):  # times (x - root)
+        shifted = [times(root, value) for value in generator]
+        generator = [a ^ b for a, b in zip([*generator, 0], [0, *shifted], strict=True)]
+        root = times(root, 2)
+    n, found = math.ceil(len(content) / k), []
+    products = [[times(value, factor) for factor in generator[1:]] for value in range(256)]
+    for word in range(n):
+        rest = [0] * r
+        for place in range(word, k * n, n):
+            lead = rest[0] ^ (content[place] if place < len(content) else 0)
+            rest = [a ^ b for a, b in zip([*rest[1:], 0], products[lead], strict=True)]
+        found.append(rest)
+    return bytes(found[word][i] for i in range(r) for word in range(n))
+
+
 def hpke_open(secret: bytes, sealed: bytes, info: bytes, aad: bytes = b"") -> bytes:
     """RFC 9180, base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305, first message."""
     kem, suite = b"KEM\0\x20", b"HPKE\0\x20\0\x01\0\x03"
@@ -77,12 +104,17 @@ class SlowReader:
 
     def __init__(self, data: bytes, master: bytes, public: bytes | None = None, *, recipient: bool = False) -> None:
         entries, mac = b"", b""
-        if data.endswith(b"\x89ENCDLR\n"):
-            count = struct.unpack_from("<H", data, len(data) - 10)[0]
-            block, data = data[-10 - 32 - 88 * count : -10], data[: -10 - 32 - 88 * count]
-            entries, mac = block[:-32], block[-32:]
-        magic, version, length = struct.unpack_from("<8sHI", data)
+        if data[-22:-14] == b"\x89ENCDLR\n":
+            size = 88 * struct.unpack_from("<H", data, len(data) - 24)[0] + 32
+            start = len(data) - 24 - math.ceil(size / 191) * 64 - size
+            block, data = data[start:], data[:start]
+            assert block[size:-24] == parity(block[:size], 191, 64)
+            assert block[-14:] == parity(block[-24:-14], 10, 14)
+            entries, mac = block[: size - 32], block[size - 32 : size]
+        magic, version, length, front = struct.unpack_from("<8sHII", data)
         assert (magic, version) == (b"\x89ENCDL\r\n", 3)
+        assert data[18:36] == parity(data[:18], 18, 18)
+        over, data = parity(data[36 : 36 + front], 191, 64), data[:14] + data[36:]
         head = data[: 14 + length]
         self.header = header = json.loads(head[14:])
         self.nonce = bytes.fromhex(header["nonce"])
@@ -118,6 +150,8 @@ class SlowReader:
             self.sections[named], place = section if flags else section[:-32], place + size
             message += table[start : start + 24] + (root(blocks(section)) if named != "signature" else b"")
         assert place == len(data)
+        assert self.sections["parity"] == over
+        assert front == length + 64 + len(table) + len(self.sections["metadata"])
         if public is not None:
             Ed25519PublicKey.from_public_bytes(public).verify(self.sections["signature"][8:], message)
         sealing = expand(self.keys["authentication"], b"encdl container metadata")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from encdl.files.container import ContainerReader, Header
 from encdl.files.container.chunk_grid import DTYPES
-from encdl.files.container.header import PREFIX
+from encdl.files.container.header import PREFIX, located
 from encdl.files.container.metadata import Metadata
 from encdl.files.container.sections import MAX_SECTION_BYTES
 from encdl.utils.canonical_json import encoded
@@ -115,7 +115,8 @@ def test_unknown_missing_and_oddly_written_fields_are_refused() -> None:
 def test_an_oversized_header_is_refused_before_it_is_read() -> None:
     data = make()
     for length in (0, 2**16 + 1, 2**32 - 1):
-        refused(data[:10] + struct.pack("<I", length) + data[14:], "header is damaged")
+        prefix = data[:10] + struct.pack("<I", length)
+        refused(prefix + located(prefix, 900) + data[36:], "header is damaged")
     large = header()
     object.__setattr__(large, "study", "x" * 70_000)  # no field that passes the checks gets so long
     with pytest.raises(ContainerError, match="more than 65,536"):

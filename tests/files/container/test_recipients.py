@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import encdl
-from encdl.files.container import ContainerReader, PublicReader
+from encdl.files.container import ContainerReader, PublicReader, parity
 from encdl.files.container.recipients import MAX_RECIPIENTS
 from encdl.keys.key import NO_KEY, Key, Opener
 from encdl.keys.recipients import RecipientKey
@@ -25,7 +25,8 @@ MADE = {
     "in AES": encdl.encrypt(ARRAY, KEY, recipients=[ONE.public, TWO.public], wrap="aes"),
     "alone": encdl.encrypt(ARRAY, recipients=[ONE.public, TWO.public]),
 }
-BLOCK = 2 * 88 + 42
+LENGTH = 2 * 88 + 32
+BLOCK = LENGTH + 2 * 64 + 24
 
 
 def opened(data: bytes, opener: Opener = ONE) -> ContainerReader:
@@ -62,7 +63,9 @@ def test_every_changed_byte_of_the_block_is_refused(how: str) -> None:
         with pytest.raises((ContainerError, WrongKeyError)) as caught:
             opened(bytes(bad), opener)
         assert "\n" not in str(caught.value)
-    swapped = data[:-BLOCK] + data[-BLOCK + 88 : -BLOCK + 176] + data[-BLOCK : -BLOCK + 88] + data[-42:]
+    content, foot = data[-BLOCK:][:LENGTH], data[-24:]
+    content = content[88:176] + content[:88] + content[176:]
+    swapped = data[:-BLOCK] + content + parity.encoded(content) + foot
     for forged in (swapped, data[:-BLOCK] + MADE["with a key" if how == "alone" else "alone"][-BLOCK:], data[:-100]):
         with pytest.raises((ContainerError, WrongKeyError)):
             opened(forged, opener)
@@ -79,7 +82,7 @@ def test_recipients_change_and_all_before_them_stays() -> None:
             opened(fewer, TWO)
         end = opened(data, opener).end
         assert fewer[:end] == more[:end] == data[:end]
-        assert len(fewer) == end + 88 + 42
+        assert len(fewer) == end + 88 + 32 + 64 + 24
     PublicReader(io.BytesIO(changed(MADE["with a key"], [OTHER], [ONE]))).check_signature(public)
     assert changed(changed(PLAIN, [ONE], [], KEY), [], [ONE]) == PLAIN
 
