@@ -353,7 +353,7 @@ def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack
     readable = settings.get("readable")
     readable = Readable(readable) if isinstance(readable, int) else readable
     wrap, signer = settings.get("wrap", "none"), settings.get("signer")
-    how = Settings(spec, postprocess, nonce, study, wrap, readable, signer, recipients)
+    how = Settings(spec, postprocess, nonce, study, wrap, readable, signer, recipients, settings.get("identity", ""))
     return Encryption(codec, opener, how, (*keep, *(() if key is None else _files(key))))
 
 

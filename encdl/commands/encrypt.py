@@ -88,6 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sign with this key of `encdl keygen --signing` (asks for its passphrase, if any): then `encdl inspect "
         "--verify-key` tells without any secret whether a file was changed",
     )
+    parser.add_argument(
+        "--identity",
+        metavar="TEXT",
+        default="",
+        help="what you call the file, sealed and bound to it; {name} stands for its name. `encdl decrypt --identity` "
+        "then refuses any other",
+    )
     parser.add_argument("--study", metavar="S", help="study that the file belongs to; anyone can read its name")
     parser.add_argument(
         "--carry-others",
@@ -174,6 +181,7 @@ def _encryption(args: argparse.Namespace, opener: AnyOpener | None) -> Encryptio
         planes=planes,
         readable=args.readable and Readable(args.readable, window=args.window and tuple(args.window)),
         signer=signer,
+        identity=args.identity,
         recipients=[RecipientPublicKey.load(path) for path in args.recipients],
         weights=args.weights or "default",
         device=usable_device(args.device),

@@ -19,13 +19,14 @@ from encdl.files import container, formats
 from encdl.files.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid, Header, Metadata, aes_wrap
 from encdl.files.container.chunk_grid import Array, Planes, paste
+from encdl.files.container.metadata import MAX_IDENTITY_BYTES, is_identity
 from encdl.files.container.recipients import Recipients
 from encdl.files.container.sections import READING
 from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
 from encdl.files.formats.array_digest import ArrayDigest
 from encdl.files.formats.base import Document, slice_shape
 from encdl.files.reading import Readable, ReadingLayer, Resampled, Words
-from encdl.keys.derivation import check_study
+from encdl.keys.derivation import ImageKeys, check_study
 from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.recipients import RecipientPublicKey
@@ -75,6 +76,7 @@ class Settings:
         readable: how to make a reading layer, for hosts without a key (`encdl.files.reading`); None for no layer.
         signer: what signs the file, so that those without its key can tell whether it was changed.
         recipients: to whose keys the file's secret is sealed, so that they open it too.
+        identity: what the owner calls the file; sealed, and bound to it.
     """
 
     planes: PlaneSpec = field(default_factory=PlaneSpec)
@@ -85,11 +87,16 @@ class Settings:
     readable: Readable | None = None
     signer: SigningKey | None = None
     recipients: tuple[RecipientPublicKey, ...] = ()
+    identity: str = ""
 
     def __post_init__(self) -> None:
         """Raise `UsageError` on settings that are not known, or do not go together."""
         post.create(self.postprocess)
         check_study(self.study)
+        if not is_identity(self.identity):
+            raise UsageError(
+                f"an identity is up to {MAX_IDENTITY_BYTES:,} bytes, without control characters: change it"
+            )
         if self.nonce not in NONCE_MODES:
             raise UsageError(f"nonce {self.nonce!r} is not known: use {' or '.join(NONCE_MODES)}")
         if self.wrap not in ("none", "aes"):
@@ -177,7 +184,7 @@ class Codec:
         later = kept and random  # a random nonce leaves time for the digest: the beginning tells its length alone
         content = content or (bytes(CONTENT_BYTES) if later else content_of(document))
         suffix = formats.suffix_of(document.format) if suffix is None else suffix
-        metadata = Metadata(document.format, suffix, content.hex(), document.rest)
+        metadata = Metadata(document.format, suffix, content.hex(), document.rest, settings.identity)
         header = self._header(document, opener, settings, metadata)
         keys = opener.image_keys(header.nonce_bytes, header.study)
         work = self._chunk_cipher(header)
@@ -188,9 +195,9 @@ class Codec:
 
         def begun() -> tuple[ContainerWriter, aes_wrap.Writer | None]:
             known = replace(metadata, content=content_of(document).hex()) if later else metadata
-            by_aes = settings.wrap == "aes"
-            wrapping = aes_wrap.Writer(stream, keys, header.key_id, header.study) if by_aes else None
+            wrapping = _wrapping(stream, keys, header) if settings.wrap == "aes" else None
             inner = cast(BinaryIO, wrapping or stream)
+            known = known.marked(opener.owner_secret(header.study) or b"", keys.nonce)
             return ContainerWriter(inner, header, known, keys, behind, settings.signer), wrapping
 
         with Background(_threaded(header)) as background:
@@ -419,6 +426,10 @@ class Codec:
         except UsageError as error:
             raise ContainerError(f"the file needs a newer EncDL ({error})") from None
         return ChunkCipher(self.cipher, self.device, header.plane_spec(), process)
+
+
+def _wrapping(stream: BinaryIO, keys: ImageKeys, header: Header) -> aes_wrap.Writer:
+    return aes_wrap.Writer(stream, keys, header.key_id, header.study)
 
 
 def _threaded(header: Header) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,7 @@ class EncryptionSettings(TypedDict, total=False):
             length of its larger side.
         signer: what signs the files; by default they are not signed.
         recipients: whose keys shall open the files too.
+        identity: what the owner calls the file, sealed and bound to it; `{name}` in it stands for the file's name.
         weights: name or file of the cipher's weights.
         device: where to compute: "auto", "cpu", "cuda", …; the result is the same.
     """
@@ -51,6 +53,7 @@ class EncryptionSettings(TypedDict, total=False):
     readable: Readable | int | None
     signer: SigningKey | None
     recipients: Sequence[RecipientPublicKey]
+    identity: str
     weights: WeightsName
     device: str
 
@@ -89,6 +92,7 @@ class Encryption:
         force: bool = False,
         resume: bool = False,
         report: Report = silent,
+        name: str | None = None,
     ) -> Done:
         """Write the container of one document.
 
@@ -99,19 +103,22 @@ class Encryption:
             force: replace it if it exists.
             resume: take one that exists for this run's own, if it is what this run would write, whole and unchanged.
             report: of the progress.
+            name: what `{name}` in the identity stands for; that of the source by default.
 
         Raises:
             OutputExistsError: the output exists.
             ImageFileError, UsageError, WrongKeyError: as `Codec.encrypt`.
         """
         size, carried = math.prod(document.shape) * document.dtype.itemsize, document.format == CARRIED
+        called = self.settings.identity.replace("{name}", unicodedata.normalize("NFC", name or source.name))
+        settings = replace(self.settings, identity=called)
         if resume and output.exists() and not force:
-            self._check_finished(document, source, output)
+            self._check_finished(document, source, output, called)
             atomic.remove_leftover(output)
             return Done(size, there=True, carried=carried)
         suffix = file_names.kept_suffix(source)
         with report(size) as progress, atomic.writing(output, force=force) as stream:
-            header = self.codec.encrypt(document, self.opener, stream, self.settings, suffix=suffix, progress=progress)
+            header = self.codec.encrypt(document, self.opener, stream, settings, suffix=suffix, progress=progress)
         what = "no image, sealed as it is" if carried else f"{file_names.picture(header)}, cipher {header.cipher}"
         return Done(size, told=f"{what}, key {header.key_id}", carried=carried)
 
@@ -133,9 +140,11 @@ class Encryption:
         output = below(folder, source.relative.with_name(source.relative.name + container.SUFFIX))
         source.claimed(output)
         atomic.different_files(output, source.path, *self._keep)
-        return self.write(document, source.path, output, force=force, resume=True, report=report)
+        return self.write(
+            document, source.path, output, force=force, resume=True, report=report, name=source.relative.as_posix()
+        )
 
-    def _check_finished(self, document: Document, source: Path, output: Path) -> None:
+    def _check_finished(self, document: Document, source: Path, output: Path, identity: str) -> None:
         """Raise `OutputExistsError` unless a file is what `write` would write."""
         try:
             with container.opened(output, self.opener) as reader:
@@ -158,7 +167,7 @@ class Encryption:
         suffix, content = file_names.kept_suffix(source), content_of(document).hex()
         if (
             metadata is None
-            or replace(metadata, rest=b"") != Metadata(document.format, suffix, content)
+            or replace(metadata, rest=b"") != Metadata(document.format, suffix, content, identity=identity)
             or not formats.same_rest(metadata.rest, document.rest)
         ):
             raise OutputExistsError(f"{output}: exists already, made from another file: --force replaces it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -174,6 +175,8 @@ def rekey(
         header.plane_spec(), header.postprocess, "random", header.study, wrapping, recipients=recipients
     )
     section = reader.section(READING)
+    if metadata:
+        settings = replace(settings, identity=metadata.identity)
     layer = None if section is None else ReadingLayer.from_bytes(section)
     fresh = codec.encrypt(
         document,

@@ -148,6 +148,11 @@ class Grant(Unpicklable):
             raise WrongKeyError("a grant for one file cannot encrypt others: use the key or a grant for a study")
         return derivation.nonce_secret(self._secret)
 
+    def owner_secret(self, study: str = "") -> bytes | None:
+        """The secret that marks files of the study as its owner's; None for a grant for one file."""
+        self._check_study(study)
+        return None if self.scope == "file" else derivation.owner_secret(self._secret)
+
     def grant_file(self, nonce: bytes, study: str | None = None, expires: datetime | None = None) -> Grant:
         """Grant one file of this grant's study.
 

@@ -54,6 +54,10 @@ class Opener(Protocol):
         """The secret behind synthetic nonces in this study, or `WrongKeyError`."""
         ...
 
+    def owner_secret(self, study: str = "") -> bytes | None:
+        """The secret that marks files of this study as its owner's; None for what opens one file alone."""
+        ...
+
 
 class Key(Unpicklable):
     """A master key: 32 random bytes that open all files of their owner.
@@ -136,6 +140,10 @@ class Key(Unpicklable):
     def nonce_secret(self, study: str = "") -> bytes:
         """The secret behind synthetic nonces (see `encdl.keys.key`)."""
         return derivation.nonce_secret(derivation.study_secret(self._secret, study))
+
+    def owner_secret(self, study: str = "") -> bytes:
+        """The secret that marks files of a study as its owner's."""
+        return derivation.owner_secret(derivation.study_secret(self._secret, study))
 
     def grant_study(self, name: str, expires: datetime | None = None) -> Grant:
         """A grant for every file of a study, those to come included.

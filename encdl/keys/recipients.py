@@ -92,6 +92,10 @@ class RecipientKey(SecretHalf):
         """As `image_secret`."""
         self.image_secret(b"", study)
 
+    def owner_secret(self, study: str = "") -> bytes | None:
+        """As `image_secret`."""
+        self.image_secret(b"", study)
+
 
 def seal_line(line: bytes, key_id: str, to: RecipientPublicKey) -> bytes:
     """Seal the line of a grant file to a recipient.

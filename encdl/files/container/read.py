@@ -236,6 +236,9 @@ class ContainerReader(PublicReader):
             self._problem("its list of recipients was changed after it was written")
         self.metadata: Metadata | None = self._unsealed()
         """What the file holds beside its pixels; `None` if that is damaged, in a tolerant reader."""
+        owner = self._opener.owner_secret(self.header.study)
+        if owner and self.metadata and not self.metadata.is_marked(owner, self.header.nonce_bytes):
+            self._problem("it was not made with the key, but by one who can open this file alone")
 
     def keys(self, index: int) -> ImageKeys:
         """The sub-keys of chunk `index`."""

@@ -66,7 +66,8 @@ RECORDED = (
     Golden("v3-plain", (12, 11), "uint16", "HW", "tiff",
            Settings(PlaneSpec(map="tent+chacha20"), "none", "synthetic")),
     Golden("v3-signed", (100, 90), "uint8", "HW", "png",
-           Settings(PlaneSpec(map="chacha20"), nonce="synthetic", readable=Readable(9), signer=SIGNER)),
+           Settings(PlaneSpec(map="chacha20"), nonce="synthetic", readable=Readable(9), signer=SIGNER,
+                    identity="ward 3, scan 17")),
     Golden("v3-recipients", (11, 8), "uint8", "HW", "png", Settings(
         nonce="synthetic", recipients=(RecipientKey(bytes(32)).public, RECIPIENT.public))),
 )  # fmt: skip

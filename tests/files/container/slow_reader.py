@@ -41,8 +41,8 @@ def blocks(data: bytes) -> list[bytes]:
 
 
 def padded(length: int) -> int:
-    """Padmé, in the words of its paper, from 256 bytes on."""
-    length = max(length, 256)
+    """Padmé, in the words of its paper, from 384 bytes on."""
+    length = max(length, 384)
     e = math.floor(math.log2(length))
     s = math.floor(math.log2(e)) + 1
     mask = 2 ** (e - s) - 1
@@ -162,6 +162,10 @@ class SlowReader:
         self.rest, length = plain[4 + size : end], len(plain)
         assert length == padded(end)
         assert plain[end:] == bytes(length - end)
+        if not recipient:
+            fields = json.dumps(self.metadata | {"mark": "0" * 32}, sort_keys=True, separators=(",", ":"))
+            marked = self.nonce + fields.encode() + self.rest
+            assert self.metadata["mark"] == hmac.digest(hkdf(study, b"encdl owner"), marked, "sha256")[:16].hex()
         self._gmac = AESGCM(expand(self.keys["authentication"], b"encdl container blocks" + of_head))
 
     def chunks(self) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int], bytes]]:

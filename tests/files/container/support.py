@@ -64,6 +64,7 @@ def make(
     behind = behind or {}
     lengths = {name: len(content) for name, content in behind.items()}
     keys = key.image_keys(made.nonce_bytes, made.study)
+    metadata = metadata.marked(key.owner_secret(made.study), made.nonce_bytes)
     writer = ContainerWriter(stream, made, metadata, keys, lengths, signer)
     for body in bodies(made):
         writer.chunk(body)
@@ -132,7 +133,7 @@ def resign(
     head = PREFIX.pack(container.MAGIC, container.VERSION, len(encoded)) + encoded
     keys = key.image_keys(NONCE)
     tags = Tags(keys, head)
-    plain = METADATA.to_bytes() if metadata is None else metadata
+    plain = METADATA.marked(key.owner_secret(), NONCE).to_bytes() if metadata is None else metadata
     sealed = AESGCM(tags.sealing_key).encrypt(bytes(12), plain, head)
     bodies = [body[: -16 * -(-len(body) // 4112)] for body in old.chunks]
     chunks = [body + tags.blocks(index, body) for index, body in enumerate(bodies)]
