@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from encdl.ciphers.nn.dilated import DILATIONS, DilatedBlock
 from encdl.ciphers.nn.phases import circle
-from encdl.ciphers.nn.shrinkage import ESTIMATES, REACH, estimates
+from encdl.ciphers.nn.shrinkage import ESTIMATES, REACH, Shrinkage
 
 INPUTS = 4 + ESTIMATES
 """Channels a pixel: cosine, sine, height, lost, differences of the estimates from the level."""
@@ -95,6 +95,7 @@ class DecryptionNetwork(nn.Module):
         # Pixels that one output pixel depends on, to each side: the estimates, one 3x3 convolution in, one out,
         # and the blocks.
         self.reach = 2 * (2 + blocks * max(dilations)) + REACH
+        self.shrinkage = Shrinkage()
         self.enter = nn.Conv2d(4 * INPUTS, width, 3, padding=1)
         self.blocks = nn.Sequential(*(DilatedBlock(width, dilations) for _ in range(blocks)))
         self.leave = nn.Conv2d(width, 4 * OUTPUTS, 3, padding=1)
@@ -155,7 +156,7 @@ class DecryptionNetwork(nn.Module):
         height, width = levels.shape[-2:]
         padding = (0, width % 2, 0, height % 2)
         seen, gone = (F.pad(each, padding, mode="replicate") for each in (levels, lost))
-        hints = estimates(levels)
+        hints = self.shrinkage(levels)
         differences = F.pad(((hints - levels) / CORRECTION).clamp(-2.0, 2.0), padding, mode="replicate")
         shown = torch.cat([circle(seen), seen / 255.0, differences], dim=1) * (1.0 - gone)
         # Channels last: a fifth faster on a CPU, and what tensor cores want.

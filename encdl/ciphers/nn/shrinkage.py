@@ -13,10 +13,9 @@ known, so there is one estimate for each supposition: none did, black ones did, 
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 BLOCK = 4
@@ -31,49 +30,55 @@ REACH = 4 * (BLOCK - 1)
 """Pixels to each side that an estimate depends on: two passes, there and back."""
 
 
-@torch.no_grad()
-def estimates(levels: Tensor) -> Tensor:
-    """Denoised images, one for each of the `SIGMAS` and each supposition about wrapped pixels.
+class Shrinkage(nn.Module):
+    """Denoised images, one for each of the `SIGMAS` and each supposition about wrapped pixels."""
 
-    Args:
-        levels: (N, 1, H, W) float32, 0..255.
+    basis: Tensor
 
-    Returns:
-        (N, `ESTIMATES`, H, W) float32; levels beyond 0..255 belong to pixels that are supposed to have wrapped.
-    """
-    black = levels - 256.0 * (levels >= 256 - BAND)
-    white = levels + 256.0 * (levels < BAND)
-    supposed = torch.cat([levels, black, white], dim=0) - 128.0  # around 0: tensor cores round to 11 bits
-    noisy = _coefficients(supposed)
-    found = []
-    for sigma in SIGMAS:
-        kept = (noisy.abs() > THRESHOLD * sigma).float()
-        kept[:, :1] = 1.0
-        first = _image(noisy * kept, 1.0 / kept.sum(1, keepdim=True))
-        power = _coefficients(first).square()
-        share = power / (power + sigma**2)
-        share[:, :1] = 1.0
-        found.append(_image(noisy * share, 1.0 / share.square().sum(1, keepdim=True)))
-    by_supposition = torch.cat(found, dim=1).view(3, len(levels), len(SIGMAS), *levels.shape[-2:])
-    return by_supposition.transpose(0, 1).flatten(1, 2) + 128.0
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("basis", _basis(), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, levels: Tensor) -> Tensor:
+        """Make the estimates; they have no gradient.
+
+        Args:
+            levels: (N, 1, H, W) float32, 0..255.
+
+        Returns:
+            (N, `ESTIMATES`, H, W) float32; levels beyond 0..255 belong to pixels that are supposed to have wrapped.
+        """
+        black = levels - 256.0 * (levels >= 256 - BAND)
+        white = levels + 256.0 * (levels < BAND)
+        supposed = torch.cat([levels, black, white], dim=0) - 128.0  # around 0: tensor cores round to 11 bits
+        noisy = self._coefficients(supposed)
+        found = []
+        for sigma in SIGMAS:
+            kept = (noisy.abs() > THRESHOLD * sigma).float()
+            kept[:, :1] = 1.0
+            first = self._image(noisy * kept, 1.0 / kept.sum(1, keepdim=True))
+            power = self._coefficients(first).square()
+            share = power / (power + sigma**2)
+            share[:, :1] = 1.0
+            found.append(self._image(noisy * share, 1.0 / share.square().sum(1, keepdim=True)))
+        by_supposition = torch.cat(found, dim=1).view(3, len(levels), len(SIGMAS), *levels.shape[-2:])
+        return by_supposition.transpose(0, 1).flatten(1, 2) + 128.0
+
+    def _coefficients(self, images: Tensor) -> Tensor:
+        """(N, 1, H, W) to the cosine coefficients of all blocks, (N, 16, H + 3, W + 3)."""
+        return F.conv2d(F.pad(images, (BLOCK - 1,) * 4, mode="replicate"), self.basis)
+
+    def _image(self, coefficients: Tensor, weights: Tensor) -> Tensor:
+        """The mean of all blocks over each pixel, weighted: (N, 1, H, W)."""
+        inside = (..., slice(BLOCK - 1, 1 - BLOCK), slice(BLOCK - 1, 1 - BLOCK))
+        total = F.conv_transpose2d(coefficients * weights, self.basis)[inside]
+        return total / F.conv_transpose2d(weights, torch.ones_like(self.basis[:1]))[inside]
 
 
-def _coefficients(images: Tensor) -> Tensor:
-    """(N, 1, H, W) to the cosine coefficients of all blocks, (N, 16, H + 3, W + 3)."""
-    return F.conv2d(F.pad(images, (BLOCK - 1,) * 4, mode="replicate"), _basis(images.device))
-
-
-def _image(coefficients: Tensor, weights: Tensor) -> Tensor:
-    """The mean of all blocks over each pixel, weighted: (N, 1, H, W)."""
-    basis, inside = _basis(coefficients.device), (..., slice(BLOCK - 1, 1 - BLOCK), slice(BLOCK - 1, 1 - BLOCK))
-    total = F.conv_transpose2d(coefficients * weights, basis)[inside]
-    return total / F.conv_transpose2d(weights, torch.ones_like(basis[:1]))[inside]
-
-
-@cache
-def _basis(device: torch.device) -> Tensor:
+def _basis() -> Tensor:
     """The orthonormal cosine basis of a block: (16, 1, 4, 4), the constant first."""
     at = torch.arange(BLOCK, dtype=torch.float64)
     rows = torch.cos(math.pi / BLOCK * (at + 0.5) * at[:, None]) * math.sqrt(2 / BLOCK)
     rows[0] /= math.sqrt(2)
-    return torch.einsum("uy,vx->uvyx", rows, rows).reshape(-1, 1, BLOCK, BLOCK).float().to(device)
+    return torch.einsum("uy,vx->uvyx", rows, rows).reshape(-1, 1, BLOCK, BLOCK).float()
