@@ -159,8 +159,13 @@ class FunctionalStem(Stem):
         self.map = IntegerMap(channels, self.size, outputs, kernel, stride, FORM_BITS[form])
         self.map.frozen()  # refuses what no map can be
         self.scale = nn.BatchNorm2d(inputs, affine=False)
-        self.spread = nn.ConvTranspose2d(inputs, width, expand, expand) if expand > 1 else nn.Identity()
+        self.spread = self._spreading(inputs) if expand > 1 else nn.Identity()
         self.decoder = FeatureDecoder(inputs, channels, self.size, kernel, stride) if adversary else None
+
+    def _spreading(self, inputs: int) -> nn.ConvTranspose2d:
+        """To the size of the image each number goes where W took it from; to another, to a square of its own."""
+        whole = self.expand == self.map.stride
+        return nn.ConvTranspose2d(inputs, self.width, self.map.kernel if whole else self.expand, self.expand)
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments but `channels`."""

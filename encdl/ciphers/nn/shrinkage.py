@@ -49,11 +49,16 @@ class Shrinkage(nn.Module):
         Returns:
             (N, `ESTIMATES`, H, W) float32; levels beyond 0..255 belong to pixels that are supposed to have wrapped.
         """
-        black = levels - 256.0 * (levels >= 256 - BAND)
-        white = levels + 256.0 * (levels < BAND)
+        black = levels - 256.0 * (levels >= 256 - BAND).float()
+        white = levels + 256.0 * (levels < BAND).float()
         supposed = torch.cat([levels, black, white], dim=0) - 128.0  # around 0: tensor cores round to 11 bits
-        noisy = self._coefficients(supposed)
-        found = []
+        with torch.autocast(levels.device.type, enabled=False):
+            by_supposition = self._denoised(supposed).view(3, len(levels), len(SIGMAS), *levels.shape[-2:])
+        return by_supposition.transpose(0, 1).flatten(1, 2) + 128.0
+
+    def _denoised(self, images: Tensor) -> Tensor:
+        """(N, 1, H, W) to one estimate for each of the `SIGMAS`: (N, `len(SIGMAS)`, H, W)."""
+        noisy, found = self._coefficients(images), []
         for sigma in SIGMAS:
             kept = (noisy.abs() > THRESHOLD * sigma).float()
             kept[:, :1] = 1.0
@@ -62,8 +67,7 @@ class Shrinkage(nn.Module):
             share = power / (power + sigma**2)
             share[:, :1] = 1.0
             found.append(self._image(noisy * share, 1.0 / share.square().sum(1, keepdim=True)))
-        by_supposition = torch.cat(found, dim=1).view(3, len(levels), len(SIGMAS), *levels.shape[-2:])
-        return by_supposition.transpose(0, 1).flatten(1, 2) + 128.0
+        return torch.cat(found, dim=1)
 
     def _coefficients(self, images: Tensor) -> Tensor:
         """(N, 1, H, W) to the cosine coefficients of all blocks, (N, 16, H + 3, W + 3)."""
