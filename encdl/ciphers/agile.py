@@ -33,7 +33,7 @@ class AgileCipher(KeyedMaskCipher):
         self.encryption = MaskNetwork()
 
     def key_mask(self, key_planes: Tensor) -> Tensor:
-        """The mask under key planes, both (N, 1, H, W) uint8: by compiled code on a CPU that can, by kernels on a GPU."""
+        """The mask under key planes, both (N, 1, H, W) uint8: by compiled code or a GPU's kernels where possible."""
         spelled = self.spelled(key_planes)
         if spelled.device.type == "cpu" and compiled_mask_network.available():
             return compiled_mask_network.masks(spelled)

@@ -32,8 +32,6 @@ def masks(key_bytes: Tensor) -> Tensor:
     Returns:
         uint8 (N, 1, H, W) on the same device.
     """
-    if key_bytes.device.type != "cuda":
-        return _all_masks(key_bytes)
     return replayed(_all_masks, "masks", key_bytes, key_bytes.numel())
 
 
@@ -148,7 +146,9 @@ def _signs(keys, signs, height, width, h, w, ONE: tl.constexpr, OTHER: tl.conste
 
 
 @triton.jit
-def _first(signs, first, h, w, WEIGHTS: tl.constexpr, BIASES: tl.constexpr, ASSEMBLY: tl.constexpr, BLOCK: tl.constexpr):
+def _first(
+    signs, first, h, w, WEIGHTS: tl.constexpr, BIASES: tl.constexpr, ASSEMBLY: tl.constexpr, BLOCK: tl.constexpr
+):
     image, y, x, place = _place(h, w, BLOCK)
     at = signs + image * 2 * h * w + place
     word = tl.zeros([BLOCK], tl.int32)
@@ -166,7 +166,18 @@ def _first(signs, first, h, w, WEIGHTS: tl.constexpr, BIASES: tl.constexpr, ASSE
 
 
 @triton.jit
-def _conv(at, y, x, h, w, DILATION: tl.constexpr, WEIGHTS: tl.constexpr, FROM: tl.constexpr, BIAS: tl.constexpr, ASSEMBLY: tl.constexpr):
+def _conv(
+    at,
+    y,
+    x,
+    h,
+    w,
+    DILATION: tl.constexpr,
+    WEIGHTS: tl.constexpr,
+    FROM: tl.constexpr,
+    BIAS: tl.constexpr,
+    ASSEMBLY: tl.constexpr,
+):
     """A convolution of words of four channels."""
     sums = tl.full(y.shape, BIAS, tl.int32)
     for tap in tl.static_range(9):
@@ -177,7 +188,9 @@ def _conv(at, y, x, h, w, DILATION: tl.constexpr, WEIGHTS: tl.constexpr, FROM: t
 
 
 @triton.jit
-def _second(first, second, h, w, WEIGHTS: tl.constexpr, BIASES: tl.constexpr, ASSEMBLY: tl.constexpr, BLOCK: tl.constexpr):
+def _second(
+    first, second, h, w, WEIGHTS: tl.constexpr, BIASES: tl.constexpr, ASSEMBLY: tl.constexpr, BLOCK: tl.constexpr
+):
     image, y, x, place = _place(h, w, BLOCK)
     at = first + image * h * w + place
     word = tl.zeros([BLOCK], tl.int32)

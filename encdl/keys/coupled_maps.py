@@ -99,7 +99,9 @@ def lane_seeds(unit_map: UnitMap, key: bytes, lanes: int) -> Words:
     the nonce are "v2 " and the first 9 of the map's name, with zeros behind it.
     """
     raw = np.empty(lanes * SEED_WORDS * _WORD, dtype=np.uint8)
-    Cipher(ChaCha20(key, bytes(4) + lane_nonce(unit_map)), mode=None).encryptor().update_into(_ZEROS[: len(raw)], raw.data)
+    Cipher(ChaCha20(key, bytes(4) + lane_nonce(unit_map)), mode=None).encryptor().update_into(
+        _ZEROS[: len(raw)], raw.data
+    )
     words = raw.view("<u8").reshape(lanes, SEED_WORDS)
     state = words.T[: _STATE_WORDS + unit_map.parameters].astype(np.uint64, order="C")
     state[_STATE_WORDS - 1] |= ONE

@@ -1,6 +1,6 @@
-"""The kernels for a GPU, checked against the CPU and timed: `python -m tests.ciphers.device_check` on a machine with one.
+"""The kernels for a GPU, checked against the CPU and timed, on a machine with one: `python -m tests.ciphers.device_check`.
 
-Every check runs whether or not those before it failed; each prints a line, and the exit status is the number of failures.
+Every check runs whether or not those before it failed. Each prints lines; the exit status is the number of failures.
 `--quick` leaves the timing out. It needs neither MONAI nor a data set.
 """
 
@@ -49,7 +49,7 @@ def random_bytes(shape: Sequence[int]) -> Tensor:
 
 def sequences() -> Iterator[tuple[str, bool]]:
     """Every map at every length, bytes beside the CPU's."""
-    from encdl.ciphers.device.keystream import byte_sequences, seed_words  # noqa: PLC0415
+    from encdl.ciphers.device.keystream import byte_sequences, seed_words
 
     seeds = secrets_of(3)
     for name in MAPS:
@@ -64,8 +64,8 @@ def sequences() -> Iterator[tuple[str, bool]]:
 
 def derived() -> Iterator[tuple[str, bool]]:
     """Sub-keys and interleaver starts of nonces."""
-    from encdl.ciphers.device.derivation import plane_seeds  # noqa: PLC0415
-    from encdl.ciphers.device.interleave import starts_of  # noqa: PLC0415
+    from encdl.ciphers.device.derivation import plane_seeds
+    from encdl.ciphers.device.interleave import starts_of
 
     nonces = random_bytes((1000, 16))
     told = [row.tobytes() for row in nonces.numpy()]
@@ -112,8 +112,9 @@ def orders() -> Iterator[tuple[str, bool]]:
             file = interleave.interleave(kind, nonces)
             there = interleave.interleave(kind.to(GPU), nonces)
             right = torch.equal(there.cpu(), file)
-            yield f"interleaver {shape} {kind.dtype}", right and torch.equal(
-                interleave.deinterleave(there, nonces).cpu(), kind
+            yield (
+                f"interleaver {shape} {kind.dtype}",
+                right and torch.equal(interleave.deinterleave(there, nonces).cpu(), kind),
             )
 
 
@@ -130,7 +131,7 @@ def whole() -> Iterator[tuple[str, bool]]:
 
 def golden() -> Iterator[tuple[str, bool]]:
     """Ciphertexts that were made by earlier versions, on a CPU and on a GPU."""
-    from tests.ciphers.golden import check  # noqa: PLC0415
+    from tests.ciphers.golden import check
 
     found = check("cuda")
     yield f"golden ciphertexts: {found}", True
@@ -152,38 +153,41 @@ def milliseconds(step: Callable[[], Any], repeats: int = 20) -> float:
 
 def throughput() -> Iterator[tuple[str, bool]]:
     """Images of 256x256 a second, and by part."""
-    from encdl.ciphers import device_mask_network  # noqa: PLC0415
-    from encdl.ciphers.device import derivation as seeds_of  # noqa: PLC0415
-    from encdl.ciphers.device import interleave as kernels  # noqa: PLC0415
-    from encdl.ciphers.device import keystream  # noqa: PLC0415
+    for count in (32, 256, 1024, 8192):
+        for name, step in parts(count).items():
+            time_ms = milliseconds(step)
+            yield f"{name}, {count} images of 256x256: {time_ms:.3f} ms, {count / time_ms * 1e3:,.0f} images/s", True
+
+
+def parts(count: int) -> dict[str, Callable[[], Any]]:
+    """Encryption and its steps, each by itself."""
+    from encdl.ciphers import device_mask_network
+    from encdl.ciphers.device import derivation as seeds_of
+    from encdl.ciphers.device import interleave as kernels
+    from encdl.ciphers.device import keystream
 
     cipher = AgileCipher()
-    for count in (32, 256, 1024, 8192):
-        images = random_bytes((1, 1, 256, 256)).to(GPU).expand(count, 1, 256, 256).contiguous()
-        nonces = random_bytes((count, 16)).to(GPU)
-        time_ms = milliseconds(lambda: batches.encrypt(cipher, images, SECRET, nonces))
-        yield f"ENCRYPT {count} images of 256x256: {time_ms:.3f} ms, {count / time_ms * 1e3:,.0f} images/s", True
-        seeds = seeds_of.plane_seeds(SECRET, nonces)
-        keys = keystream.byte_sequences("logistic+chacha20", seeds, 65536).view(count, 1, 256, 256)
-        starts = kernels.starts_of(nonces, interleave.DOMAIN, 65536)
-        parts = {
-            "sub-keys": lambda: seeds_of.plane_seeds(SECRET, nonces),
-            "starts": lambda: kernels.starts_of(nonces, interleave.DOMAIN, 65536),
-            "lanes": lambda: keystream.byte_sequences("logistic", seeds, 65536),
-            "chacha20": lambda: keystream.byte_sequences("chacha20", seeds, 65536),
-            "both": lambda: keystream.byte_sequences("logistic+chacha20", seeds, 65536),
-            "masks": lambda: device_mask_network._all_masks(keys),
-            "add and interleave": lambda: kernels.moved(images, starts, False, keys),
-            "decrypt": lambda: batches.decrypt(cipher, images, SECRET, nonces),
-        }
-        for name, step in parts.items():
-            time_ms = milliseconds(step)
-            yield f"   {name}: {time_ms:.3f} ms, {count / time_ms * 1e3:,.0f} images/s", True
+    images = random_bytes((1, 1, 256, 256)).to(GPU).expand(count, 1, 256, 256).contiguous()
+    nonces = random_bytes((count, 16)).to(GPU)
+    seeds = seeds_of.plane_seeds(SECRET, nonces)
+    keys = keystream.byte_sequences("logistic+chacha20", seeds, 65536).view(count, 1, 256, 256)
+    starts = kernels.starts_of(nonces, interleave.DOMAIN, 65536)
+    return {
+        "ENCRYPT": lambda: batches.encrypt(cipher, images, SECRET, nonces),
+        "   sub-keys": lambda: seeds_of.plane_seeds(SECRET, nonces),
+        "   starts": lambda: kernels.starts_of(nonces, interleave.DOMAIN, 65536),
+        "   lanes": lambda: keystream.byte_sequences("logistic", seeds, 65536),
+        "   chacha20": lambda: keystream.byte_sequences("chacha20", seeds, 65536),
+        "   both": lambda: keystream.byte_sequences("logistic+chacha20", seeds, 65536),
+        "   masks": lambda: device_mask_network._all_masks(keys),
+        "   add and interleave": lambda: kernels.moved(images, starts, False, keys),
+        "   decrypt": lambda: batches.decrypt(cipher, images, SECRET, nonces),
+    }
 
 
 def blocks() -> Iterator[tuple[str, bool]]:
     """The mask network with other sizes of its programs."""
-    from encdl.ciphers import device_mask_network as module  # noqa: PLC0415
+    from encdl.ciphers import device_mask_network as module
 
     keys = random_bytes((1, 1, 256, 256)).to(GPU).expand(1024, 1, 256, 256).contiguous()
     usual = module._BLOCK, module._WARPS, module.PLACES_AT_ONCE
@@ -203,7 +207,7 @@ def blocks() -> Iterator[tuple[str, bool]]:
 
 def kernels_of(count: int) -> Iterator[tuple[str, bool]]:
     """What the profiler says of one encryption, kernel by kernel."""
-    from torch.profiler import ProfilerActivity, profile  # noqa: PLC0415
+    from torch.profiler import ProfilerActivity, profile
 
     cipher = AgileCipher()
     images, nonces = random_bytes((count, 1, 256, 256)).to(GPU), random_bytes((count, 16)).to(GPU)
@@ -221,7 +225,7 @@ class Stages(Backbone):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        from torchvision.models import resnet18  # noqa: PLC0415
+        from torchvision.models import resnet18
 
         self.net = resnet18(num_classes=4)
         self.net.conv1 = nn.Conv2d(channels, 64, 3, 2, 1, bias=False)
@@ -242,19 +246,16 @@ def reading() -> Iterator[tuple[str, bool]]:
     reader = Reader(stem, Stages(stem.width))
     found = cost(reader, AgileCipher().to(GPU).eval(), PlaneSpec(), "cuda", (128, 256), (1, 32))
     for name, row in found.items():
-        yield f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float)), True
+        yield (
+            f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float)),
+            True,
+        )
 
 
 def training() -> Iterator[tuple[str, bool]]:
     """Keys and masks of a training batch, as a host sees them: milliseconds a batch, launches included."""
-    cipher = AgileCipher().to(GPU)
     for shape in ((64, 1, 128, 128), (32, 1, 256, 256), (256, 1, 64, 64)):
-        image, seeds = random_bytes(shape).to(GPU), secrets_of(shape[0])
-        steps = {
-            "key planes": lambda: plane_tensor(seeds, PlaneSpec(), shape[1:], GPU),
-            "keys and encryption": lambda: cipher.encrypt(image, plane_tensor(seeds, PlaneSpec(), shape[1:], GPU)),
-        }
-        for name, step in steps.items():
+        for name, step in steps_of(shape).items():
             for _ in range(4):
                 step()
             torch.cuda.synchronize()
@@ -265,6 +266,15 @@ def training() -> Iterator[tuple[str, bool]]:
             torch.cuda.synchronize()
             done = time.perf_counter() - started
             yield f"{name} {shape}: {done * 20:.3f} ms, host busy {sent * 20:.3f} ms", True
+
+
+def steps_of(shape: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
+    """Key planes, and encryption with them."""
+    cipher, image, seeds = AgileCipher().to(GPU), random_bytes(shape).to(GPU), secrets_of(shape[0])
+    return {
+        "key planes": lambda: plane_tensor(seeds, PlaneSpec(), shape[1:], GPU),
+        "keys and encryption": lambda: cipher.encrypt(image, plane_tensor(seeds, PlaneSpec(), shape[1:], GPU)),
+    }
 
 
 CHECKS: tuple[Callable[[], Iterator[tuple[str, bool]]], ...] = (

@@ -25,7 +25,7 @@ _ROUNDS = [int(prime ** (1 / 3) % 1 * 2**32) for prime in _PRIMES]
 _START = [int(prime ** (1 / 2) % 1 * 2**32) for prime in _PRIMES[:8]]
 
 
-@functools.lru_cache(maxsize=8)
+@functools.cache
 def _constants(device: torch.device) -> Tensor:
     """The 64 constants of the rounds and the 8 of the start, int32."""
     return words_of(b"".join(value.to_bytes(4, "little") for value in _ROUNDS + _START), device)
@@ -36,9 +36,9 @@ def words_of(data: bytes, device: torch.device | str) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.int32).to(device, non_blocking=True)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def public_messages(messages: tuple[bytes, ...], behind: int, device: torch.device) -> Tensor:
-    """`padded` messages that are no secret, kept on the device."""
+    """`padded` messages that are no secret, few, and kept on the device for ever: recordings (`replay`) read them."""
     return padded(messages, behind, device)
 
 

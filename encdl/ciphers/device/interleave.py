@@ -54,7 +54,7 @@ def starts_of(nonces: Tensor, domain: bytes, size: int) -> Tensor:
     return (high % size * (2**32 % size) + low) % size
 
 
-@functools.lru_cache(maxsize=8)
+@functools.cache
 def _around(domain: bytes, device: torch.device) -> tuple[Tensor, Tensor]:
     """What lies before and behind the nonce in the only block of the hash."""
     words = hashing.padded([domain + bytes(16)], 0, device)

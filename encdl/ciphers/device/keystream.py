@@ -1,7 +1,7 @@
 """The sequences of `encdl.keys.sequences` on a GPU, a row of bytes a seed: the same bytes.
 
-Two kernels. `_lanes` runs the lanes of a chaotic map, each seeded by its block of ChaCha20; `_chacha20` writes ChaCha20's
-keystream, by XOR onto what is there. A sequence is one of them or both, under keys that `hashing` derives.
+Two kernels. `_lanes` runs the lanes of a chaotic map, each seeded by its block of ChaCha20; `_chacha20` writes
+ChaCha20's keystream, by XOR onto what is there. A sequence is one of them or both, under keys that `hashing` derives.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from encdl.ciphers.device import hashing
+from encdl.keys.chaotic_maps import UnitMap
 from encdl.keys.coupled_maps import LANES, lane_nonce
 from encdl.keys.sequences import MAPS, ChaCha20Sequence, ChaoticSequence, MaskedSequence
 
@@ -54,7 +55,7 @@ def byte_sequences(name: str, seeds: Tensor, count: int) -> Tensor:
     return out[:, :count]
 
 
-def _write_lanes(unit_map, keys, out, count):
+def _write_lanes(unit_map: UnitMap, keys: Tensor, out: Tensor, count: int) -> None:
     words = -(-count // _WORD)
     lanes = min(LANES, words)
     nonce = lane_nonce(unit_map)
@@ -64,7 +65,7 @@ def _write_lanes(unit_map, keys, out, count):
     _lanes[grid](keys, out.view(torch.int64), *sizes, *numbers, unit_map.code, _LANES_AT_ONCE, num_warps=2)
 
 
-def _write_chacha20(keys, out, xor):
+def _write_chacha20(keys: Tensor, out: Tensor, xor: bool) -> None:
     blocks = out.shape[1] // _BLOCK
     grid = (len(keys) * triton.cdiv(blocks, _BLOCKS_AT_ONCE),)
     _chacha20[grid](keys, out.view(torch.int64), keys.stride(0), blocks, xor, _BLOCKS_AT_ONCE, num_warps=4)
@@ -98,7 +99,12 @@ def _block(key, counter, n0, n1, n2):
     zero = tl.zeros_like(counter)
     i0, i1, i2, i3 = zero + 0x61707865, zero + 0x3320646E, zero + 0x79622D32, zero + 0x6B206574
     i4, i5, i6, i7 = _key_word(key, 0, zero), _key_word(key, 1, zero), _key_word(key, 2, zero), _key_word(key, 3, zero)
-    i8, i9, i10, i11 = _key_word(key, 4, zero), _key_word(key, 5, zero), _key_word(key, 6, zero), _key_word(key, 7, zero)
+    i8, i9, i10, i11 = (
+        _key_word(key, 4, zero),
+        _key_word(key, 5, zero),
+        _key_word(key, 6, zero),
+        _key_word(key, 7, zero),
+    )
     i13, i14, i15 = (zero ^ n0).to(tl.uint32), (zero ^ n1).to(tl.uint32), (zero ^ n2).to(tl.uint32)
     x0, x1, x2, x3, x4, x5, x6, x7 = i0, i1, i2, i3, i4, i5, i6, i7
     x8, x9, x10, x11, x12, x13, x14, x15 = i8, i9, i10, i11, counter, i13, i14, i15

@@ -19,7 +19,7 @@ _CALLS, _KEPT = 2, 16
 """Calls before a recording, and recordings that are kept."""
 
 _lock = threading.Lock()
-_recordings: OrderedDict[Any, _Recording | int] = OrderedDict()
+_recordings: OrderedDict[Any, _Recording | int | None] = OrderedDict()
 
 
 class _Recording:
@@ -42,19 +42,28 @@ def replayed(function: Callable[[Tensor], Tensor], name: Any, given: Tensor, pix
     Args:
         function: Launches kernels on the device of what it is given, and reads nothing back.
         name: Tells functions, and their results' shapes, apart.
-        given: On a GPU, without a gradient.
+        given: Without a gradient; on a CPU nothing is recorded.
         pixels: How many the result has.
     """
-    if pixels > MOST_PIXELS or torch.cuda.is_current_stream_capturing():
+    if given.device.type != "cuda" or pixels > MOST_PIXELS or torch.cuda.is_current_stream_capturing():
         return function(given)
     stream = torch.cuda.current_stream(given.device)
     key = (name, given.shape, given.dtype, given.device, stream.stream_id)
     # Memory that is kept must not belong to the caller's inference mode, or nobody else could write to it.
     with _lock, torch.inference_mode(False), torch.no_grad(), torch.cuda.device(given.device):
         known = _recordings.pop(key, 0)
-        if isinstance(known, int):
-            known = known + 1 if known < _CALLS else _Recording(function, given)
+        if isinstance(known, int) and known < _CALLS:
+            known += 1
+        elif isinstance(known, int):
+            known = _recorded(function, given)
         _recordings[key] = known
         while len(_recordings) > _KEPT:
             _recordings.popitem(last=False)
-        return function(given) if isinstance(known, int) else known(given)
+        return known(given) if isinstance(known, _Recording) else function(given)
+
+
+def _recorded(function: Callable[[Tensor], Tensor], given: Tensor) -> _Recording | None:
+    try:
+        return _Recording(function, given)
+    except RuntimeError:  # a driver that records nothing, or no memory for it: every kernel is launched by itself
+        return None
