@@ -135,7 +135,7 @@ def _phase(image, y, x, height, width, PHASE: tl.constexpr):
     return image * height * width + row * width + column, (row < height) & (column < width)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "h", "w"])
 def _signs(keys, signs, height, width, h, w, ONE: tl.constexpr, OTHER: tl.constexpr, BLOCK: tl.constexpr):
     image, y, x, place = _place(h, w, BLOCK)
     to = signs + image * 2 * h * w + place
@@ -145,7 +145,7 @@ def _signs(keys, signs, height, width, h, w, ONE: tl.constexpr, OTHER: tl.conste
         tl.store(to + n * h * w, _byte_signs(byte, inside), mask=place < h * w)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["h", "w"])
 def _first(
     signs, first, h, w, WEIGHTS: tl.constexpr, BIASES: tl.constexpr, ASSEMBLY: tl.constexpr, BLOCK: tl.constexpr
 ):
@@ -187,7 +187,7 @@ def _conv(
     return sums
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["h", "w"])
 def _second(
     first, second, h, w, WEIGHTS: tl.constexpr, BIASES: tl.constexpr, ASSEMBLY: tl.constexpr, BLOCK: tl.constexpr
 ):
@@ -200,7 +200,7 @@ def _second(
     tl.store(second + image * h * w + place, word, mask=place < h * w)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "h", "w"])
 def _last(
     second, keys, found, signs, height, width, h, w,
     WEIGHTS: tl.constexpr, BIASES: tl.constexpr, ONE: tl.constexpr, OTHER: tl.constexpr,

@@ -2,7 +2,8 @@
 
 Triton comes with PyTorch's builds for CUDA. Without it, or without a GPU, `available` is false and everything works as
 it does on a CPU. No module here but this one is imported then. With TRITON_INTERPRET=1 the kernels run on the CPU too,
-thousands of times slower: that is how tests without a GPU compare them.
+thousands of times slower: that is how tests without a GPU compare them. A kernel is compiled at its first use, which
+takes seconds, once for all sizes of images.
 """
 
 from __future__ import annotations

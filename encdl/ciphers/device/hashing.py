@@ -160,7 +160,7 @@ def _keyed(key, pad, constants):
     return _compress(_start(constants, pad), block + (pad, pad, pad, pad, pad, pad, pad, pad), constants)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "key_stride"])
 def _hmac(keys, messages, found, constants, count, key_stride, LANES: tl.constexpr):
     lane = tl.program_id(0) * LANES + tl.arange(0, LANES)
     inside = lane < count
@@ -175,7 +175,7 @@ def _hmac(keys, messages, found, constants, count, key_stride, LANES: tl.constex
     _store8(found + (lane * tl.num_programs(1) + tl.program_id(1)) * 8, outer, inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def _sha256(messages, found, constants, count, LANES: tl.constexpr):
     lane = tl.program_id(0) * LANES + tl.arange(0, LANES)
     inside = lane < count

@@ -67,7 +67,7 @@ def _rows(y, phase):
     return (y - phase + 3) // 4, (y - (phase + 2) % 4 + 3) // 4
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels", "height", "width"])
 def _moved(
     source, found, mask, starts, channels, height, width, UNDO: tl.constexpr, ADD: tl.constexpr, BLOCK: tl.constexpr
 ):

@@ -134,7 +134,7 @@ def _pair(low, high):
     return low.to(tl.uint64) | (high.to(tl.uint64) << 32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["key_stride", "blocks"])
 def _chacha20(keys, out, key_stride, blocks, XOR: tl.constexpr, BLOCKS: tl.constexpr):
     parts = tl.cdiv(blocks, BLOCKS)
     row = tl.program_id(0) // parts
@@ -180,7 +180,7 @@ def _map(u, q, left, right, MAP: tl.constexpr):
         return _scale(tl.where(below, e, e - q) << 1, tl.where(below, left, right))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["key_stride", "row_words", "lanes", "steps", "n0", "n1", "n2"])
 def _lanes(keys, out, key_stride, row_words, lanes, steps, n0, n1, n2, MAP: tl.constexpr, BLOCK: tl.constexpr):
     """Lanes from their seeds through four steps of warm-up and `steps` more, as `encdl.keys.coupled_maps` has it."""
     parts = tl.cdiv(lanes, BLOCK)
