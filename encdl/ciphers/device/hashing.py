@@ -93,7 +93,7 @@ def _right(x, n: tl.constexpr):
 def _compress(s, w, constants):
     a, b, c, d, e, f, g, h = s
     w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15 = w
-    for at in tl.range(64, loop_unroll_factor=16):
+    for at in tl.range(64, loop_unroll_factor=8):
         k = tl.load(constants + at).to(tl.uint32, bitcast=True)
         t = h + (_right(e, 6) ^ _right(e, 11) ^ _right(e, 25)) + (g ^ (e & (f ^ g))) + k + w0
         u = (_right(a, 2) ^ _right(a, 13) ^ _right(a, 22)) + ((a & b) ^ (a & c) ^ (b & c))
