@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from encdl.keys.planes import MAX_PLANES, PlaneSpec, key_planes
+from encdl.ciphers import device as kernels
+from encdl.keys.planes import MAX_PLANES, PlaneSpec, check_request, key_planes
 from encdl.utils.errors import UsageError
 
 
@@ -19,6 +20,11 @@ def plane_tensor(
     Raises:
         UsageError: as `key_planes`.
     """
+    if subkeys and spec.expansion == "full" and kernels.available(device):
+        from encdl.ciphers.device import derivation  # noqa: PLC0415
+
+        check_request(subkeys, spec, shape)
+        return derivation.key_planes(subkeys, spec, shape, device)
     return torch.from_numpy(key_planes(subkeys, spec, *shape)).to(device)
 
 
