@@ -46,7 +46,10 @@ class Reader(nn.Module):
         self.stem, self.backbone = stem, backbone
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits of uint8 (B, C, H, W) images; see `Stem.forward` for the mask, `Backbone` for the logits."""
+        """Logits of uint8 (B, C, H, W) images, or (B, C, D, H, W) volumes.
+
+        See `Stem.forward` for the mask, `Backbone` for the logits.
+        """
         logits: Tensor = self.backbone(self.stem(image, mask))
         return logits
 
@@ -72,7 +75,7 @@ class LoadedReader:
     Attributes:
         reader: In evaluation mode, on the device asked for.
         classes: Names of the classes, by index of the logit.
-        size: Height and width in pixels of the images that it was trained on.
+        size: Height and width in pixels of the images that it was trained on; of volumes depth, height and width.
         weights_id: Id of the cipher weights that it was trained on.
         planes: Map and expansion of the keys that it was trained under.
         view: What it was trained to read, a class of `encdl.training.tasks.views`: "Ciphertext", "Plaintext", ...
@@ -80,7 +83,7 @@ class LoadedReader:
 
     reader: Reader
     classes: tuple[str, ...]
-    size: tuple[int, int]
+    size: tuple[int, ...]
     weights_id: str
     planes: PlaneSpec
     view: str
@@ -116,7 +119,7 @@ def keyed(reader: Reader) -> Reader:
         raise UsageError(
             f"a reader with a {type(reader.stem).__name__} has no keyed twin: only one with a PlainStem has"
         )
-    stem = KeyedStem(reader.stem.channels, reader.stem.width)
+    stem = KeyedStem(reader.stem.channels, reader.stem.width, reader.stem.dimensions)
     stem.convolution, stem.norm = reader.stem.convolution, reader.stem.norm
     return Reader(stem, reader.backbone).train(reader.training)
 
@@ -135,7 +138,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
         content = torch_files.read(path)
         origin = content[READER_KEY]
         classes, planes = tuple(origin["classes"]), PlaneSpec.from_dict(origin["planes"])
-        height, width = origin["size"]
+        size = tuple(int(side) for side in origin["size"])
         weights_id, view = str(origin["weights_id"]), str(origin["view"])
         prefix = "reader."
         state = {
@@ -162,4 +165,4 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
             f"{path}: not a checkpoint of a reader, or a damaged one: give one that training a reader wrote"
         ) from None
     reader.eval().requires_grad_(False)
-    return LoadedReader(reader.to(device), classes, (int(height), int(width)), weights_id, planes, view)
+    return LoadedReader(reader.to(device), classes, size, weights_id, planes, view)

@@ -35,6 +35,8 @@ LABELS = {
     "val/auroc/": ("AUROC, {}", "{:.3f} (0.5: chance)"),
     "val/dice/": ("Dice, {}", "{:.3f}"),
     "val/dice_class/": ("Dice of {}", "{:.3f}"),
+    "val/hd95_mm_class/": ("Hausdorff distance (95 %) of {}", "{:.1f} mm"),
+    "val/hd95_px_class/": ("Hausdorff distance (95 %) of {}", "{:.1f} pixels"),
     "val/hd95_mm/": ("Hausdorff distance (95 %), {}", "{:.1f} mm"),
     "val/hd95_px/": ("Hausdorff distance (95 %), {}", "{:.1f} pixels"),
 }

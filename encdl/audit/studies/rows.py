@@ -42,8 +42,8 @@ def by_row(logged: Mapping[str, float], main: str) -> tuple[Figures, dict[str, F
         _, figure, *path = name.split("/")
         if not path:
             continue  # the main row's once more, or the loss
-        if figure == "dice_class":  # named by class, of the main row
-            figure, path = f"dice_{path[0]}", [main]
+        if figure.endswith("_class"):  # named by class, of the main row
+            figure, path = f"{figure.removesuffix('_class')}_{path[0]}", [main]
         row = path[0] if main == "ciphertext" else with_main(path[0], main)
         place = damaged.setdefault(path[1], {}) if path[1:] and path[1] in DAMAGES else plain
         place.setdefault(row, {})[figure] = value

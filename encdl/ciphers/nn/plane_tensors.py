@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,10 +17,14 @@ def plane_tensor(
 ) -> Tensor:
     """`encdl.keys.planes.key_planes` of images of the shape (C, H, W): packed, uint8 (B, C, H, W).
 
+    Those of volumes (C, D, H, W) fill (C, D * H, W), so that none repeats.
+
     Raises:
         UsageError: as `key_planes`.
     """
-    return torch.from_numpy(key_planes(subkeys, spec, *shape)).to(device)
+    channels, *rows, width = shape
+    planes = torch.from_numpy(key_planes(subkeys, spec, channels, math.prod(rows), width))
+    return planes.view(len(subkeys), *shape).to(device)
 
 
 def unpack(key_planes: Tensor, planes: int) -> Tensor:
