@@ -116,8 +116,8 @@ class FunctionalMap:
         ]
         padded = np.pad(words.astype(np.float64), [(0, 0), (0, 0), *beyond])
         windows = sliding_window_view(padded, (kernel,) * len(axes), axis=axes)
-        kept = windows[(..., *(slice(None, None, self.stride) for _ in axes), *(slice(None) for _ in axes))]
-        kept = kept[(slice(None), slice(None), *(slice(count) for count in self.grid))]
+        steps: tuple[Any, ...] = tuple(slice(0, count * self.stride, self.stride) for count in self.grid)
+        kept = windows[(slice(None), slice(None), *steps)]
         taps = np.moveaxis(kept, 1, 1 + len(axes)).reshape(len(words), math.prod(self.grid), -1)
         # Sums below 2^53 are exact in float64, in whatever order they are taken.
         sums = (taps @ self.weights.reshape(outputs, -1).T.astype(np.float64)).astype(np.int64)

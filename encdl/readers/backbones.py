@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from encdl.readers.stems import cropped, padded
 from encdl.utils.errors import UsageError
 from encdl.utils.registry import Registry
 
@@ -128,8 +128,7 @@ class MonaiNet(Backbone):
         sides = features.shape[2:]
         # Two rows at the coarsest level: normalising a single value over itself would fail in training.
         more = [max(-side % self.multiple, 2 * self.multiple - side) for side in sides]
-        padded = F.pad(features, [each for side in reversed(more) for each in (0, side)])
-        return _logits(self.net, padded)[(..., *(slice(side) for side in sides))]
+        return cropped(_logits(self.net, padded(features, more)), sides)
 
 
 def _made(network: str, channels: int, classes: int, arguments: Mapping[str, Any], dimensions: int) -> nn.Module:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from encdl.keys.functional_map import WEIGHT_LIMIT, FunctionalMap, grid
 from encdl.readers.functional_decoder import FeatureDecoder, reversed_gradient
-from encdl.readers.stems import Stem
+from encdl.readers.stems import Stem, cropped, padded
 from encdl.utils.errors import UsageError
 
 Form = Literal["layer", "ciphertext"]
@@ -105,13 +105,13 @@ class IntegerMap(nn.Module):
             max(0, (count - 1) * self.stride + self.kernel - side)
             for count, side in zip(self.grid, self.size, strict=True)
         ]
-        windows = F.pad(image, [each for more in reversed(beyond) for each in (0, more)])
+        windows = padded(image, beyond)
         for axis, count in enumerate(self.grid, start=2):
             windows = windows.unfold(axis, self.kernel, self.stride).narrow(axis, 0, count)
         # A product of matrices, not a convolution: no library takes a transform for it that rounds.
         taps = windows.movedim(1, 1 + len(self.size)).flatten(1 + len(self.size)).flatten(1, len(self.size))
         sums = torch.matmul(taps, weights.flatten(1).T)
-        return sums.movedim(2, 1).unflatten(2, self.grid)
+        return sums.movedim(2, 1).reshape(*sums.shape[::2], *self.grid)
 
 
 def centred(numbers: Tensor, ring: float) -> Tensor:
@@ -222,6 +222,6 @@ class FunctionalStem(Stem):
     def _convolved(self, points: Tensor) -> Tensor:
         spread = self.spread(self.scale(points))
         if self.expand > 1:
-            spread = F.relu(spread[(..., *(slice(side) for side in self.size))])
+            spread = F.relu(cropped(spread, self.size))
         result: Tensor = self.convolution(spread)
         return result

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.readers.stems import KINDS
+from encdl.readers.stems import KINDS, cropped, padded
 
 SHRINK = 4
 """The body works at this part of the resolution, on stacks of neighbouring pixels."""
@@ -56,12 +56,12 @@ class FeatureDecoder(nn.Module):
         axes = len(self.size)
         back = self.back(self.norm(numbers))
         more = [-(-side // SHRINK) * SHRINK - own for side, own in zip(self.size, back.shape[2:], strict=True)]
-        back = F.pad(back, [each for one in reversed(more) for each in (0, one)])
+        back = padded(back, more)
         hidden = self.first(pixelunshuffle(back, axes, SHRINK))
         for block in self.blocks:
             hidden = block(hidden)
         image: Tensor = back[:, : self.channels] + pixelshuffle(self.last(F.relu(hidden)), axes, SHRINK)
-        return image[(..., *(slice(side) for side in self.size))]
+        return cropped(image, self.size)
 
 
 class _Block(nn.Module):

@@ -18,6 +18,7 @@ holds the key could decrypt anyway. With another mask they add up to noise, and 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +29,18 @@ from encdl.utils.errors import UsageError
 
 KINDS: dict[int, tuple[Any, Any]] = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}
 """Convolution and normalisation by the dimensions of an image."""
+
+
+def cropped(image: Tensor, sides: Sequence[int]) -> Tensor:
+    """The first `sides` of the axes behind (B, C): rows and columns, and slices before them in volumes."""
+    for axis, side in enumerate(sides, start=2):
+        image = image.narrow(axis, 0, min(side, image.shape[axis]))
+    return image
+
+
+def padded(image: Tensor, beyond: Sequence[int]) -> Tensor:
+    """With as many zeros behind each of those axes."""
+    return F.pad(image, [each for more in reversed(beyond) for each in (0, more)])
 
 
 class Stem(nn.Module, ABC):

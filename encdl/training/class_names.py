@@ -24,7 +24,13 @@ OFFERED = (
     ),
     *(f"encdl.data.{name}" for name in ("mednist", "medmnist", "mixture", "npz")),
     *(f"encdl.training.tasks.{name}" for name in ("classify", "encrypt", "segment", "views")),
-    *("encdl.ciphers", "encdl.readers", "encdl.training.callbacks", "encdl.training.tracking"),
+    *(
+        "encdl.ciphers",
+        "encdl.readers",
+        "encdl.training.best_checkpoint",
+        "encdl.training.callbacks",
+        "encdl.training.tracking",
+    ),
 )
 """Modules of tasks, data sets, ciphers, parts of readers, callbacks and loggers."""
 

@@ -133,6 +133,11 @@ class ReadTask(CipherTask):
         self.classes = spec.classes
         self.size = (data.crop,) * len(spec.shape) if data.crop else spec.shape
 
+    @property
+    def dimensions(self) -> int:
+        """2 for images, 3 for volumes."""
+        return self.reader.stem.dimensions
+
     def new_reader(self, spec: DataSpec) -> Reader:
         """An untrained reader for the images and classes of a data set.
 

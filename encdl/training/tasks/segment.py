@@ -41,6 +41,8 @@ class SegmentTask(ReadTask):
     criterion: nn.Module
     spacing: tuple[float, ...] | None = None
     mean_mask: Tensor
+    dice_by_volume: Tensor
+    """Of the volumes judged last, in their order: float32 (volumes, classes - 1), NaN where a class is not there."""
     wanted: ClassVar[str] = "is for classification: give a segmenter such as BasicUNet"
 
     def configure_model(self) -> None:
@@ -95,6 +97,15 @@ class SegmentTask(ReadTask):
         self._collect_dice(stage, EMPTY, torch.zeros_like(truth), batch)
         mean = F.interpolate(self.mean_mask[None].float(), truth.shape[2:]).expand_as(truth)
         self._collect_dice(stage, MEAN, mean, batch)
+
+    def computed(self, stage: str) -> dict[str, Tensor]:
+        """The figures; see `ReadTask.computed`. Leaves the main row's Dice by volume in `dice_by_volume`."""
+        main = self.figures[stage]
+        values = super().computed(stage)
+        dice = main[f"dice/{self.view.row}"]
+        assert isinstance(dice, VolumeDice)
+        self.dice_by_volume = dice.by_volume.cpu()
+        return values
 
     @torch.no_grad()
     def panel(self, batch: ImageBatch) -> dict[str, Tensor]:

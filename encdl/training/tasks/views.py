@@ -306,7 +306,7 @@ class Functional(View):
                 "view Functional: size is for flat images; a data set of volumes says its own (data setting size)"
             )
         size = (self.size, self.size) if self.size else spec.shape
-        return self.stem(spec.channels, size, **self.settings)
+        return self.stem(spec.channels, size, **self.settings, **_volumes(spec))
 
     def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
         """The levels of the reading layer, with the key server's noise: W of them is all that the reader takes."""

@@ -103,8 +103,9 @@ def test_any_key_serves(trained: dict[str, Any]) -> None:
 
 def test_metrics(trained: dict[str, Any], tmp_path: Path) -> None:
     names = {name.removeprefix("val/") for name in trained["metrics"] if name.startswith("val/")}
-    kinds = {f"{kind}/{row}" for kind in ("accuracy", "auroc") for row in ("ciphertext", "wrong_key")}
-    assert names == {"loss", "accuracy", "auroc", "accuracy/majority_class"} | kinds
+    figures = ("accuracy", "balanced_accuracy", "auroc")
+    kinds = {f"{kind}/{row}" for kind in figures for row in ("ciphertext", "wrong_key")} | {"ece/ciphertext"}
+    assert names == {"loss", "ece", *figures, "accuracy/majority_class"} | kinds
     assert trained["metrics"]["val/accuracy"] == trained["metrics"]["val/accuracy/ciphertext"]
     [figures] = trainer(tmp_path, 1).test(trained["task"], Bars(), verbose=False)
     assert set(figures) == {f"test/{name}" for name in names}
