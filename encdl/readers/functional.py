@@ -194,8 +194,12 @@ class FunctionalStem(Stem):
             level_bits: of a level; a reading layer may have finer ones than the 8-bit images of training.
         """
         reduced = centred(numbers.double(), float(1 << self.map.bits)).float()
-        features: Tensor = F.relu(self.norm(self._convolved(self._points(reduced, level_bits))))
+        features: Tensor = F.relu(self.norm(self.of_numbers(reduced, level_bits)))
         return features
+
+    def of_numbers(self, numbers: Tensor, level_bits: int = 8) -> Tensor:
+        """The convolution of W's numbers, whole ones nearest to 0 in float32: (B, width, *size)."""
+        return self._convolved(self._points(numbers, level_bits))
 
     @torch.no_grad()
     def rebuilt(self, image: Tensor) -> Tensor:

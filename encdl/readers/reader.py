@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from encdl.ciphers.weights import CHECKPOINT_KEY
 from encdl.keys.planes import PlaneSpec
 from encdl.readers.backbones import BACKBONES, Backbone
 from encdl.readers.functional import FunctionalStem
@@ -122,6 +124,15 @@ def keyed(reader: Reader) -> Reader:
     stem = KeyedStem(reader.stem.channels, reader.stem.width, reader.stem.dimensions)
     stem.convolution, stem.norm = reader.stem.convolution, reader.stem.norm
     return Reader(stem, reader.backbone).train(reader.training)
+
+
+def slim(path: str | Path) -> bytes:
+    """A checkpoint of a reader without its optimiser and what else training needs; `load` opens it alike."""
+    content = torch_files.read(path)
+    kept = {"state_dict", READER_KEY, CHECKPOINT_KEY}
+    small = io.BytesIO()
+    torch.save({name: value for name, value in content.items() if name in kept}, small)
+    return small.getvalue()
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
