@@ -17,6 +17,7 @@ from encdl.utils.errors import UsageError
 from encdl.utils.messages import warn
 
 if TYPE_CHECKING:
+    from encdl.files.levels import Levels
     from encdl.readers.predictor import Predictor
 
 RECORDS = Path("experiments", "results")
@@ -62,12 +63,12 @@ def add_reader(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_reader(args: argparse.Namespace, checkpoint: Path) -> Predictor:
-    """The reader in a checkpoint, to read as the arguments say; imports torch."""
+def load_reader(args: argparse.Namespace, checkpoint: Path, levels: Levels | None = None) -> Predictor:
+    """The reader in a checkpoint, to read as the arguments say, with its own levels by default; imports torch."""
     from encdl import api  # noqa: PLC0415
 
     device = usable_device(args.device)
-    return api.load_reader(checkpoint, weights=args.weights, device=device, any_size=args.any_size)
+    return api.load_reader(checkpoint, weights=args.weights, device=device, any_size=args.any_size, levels=levels)
 
 
 def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) -> None:

@@ -119,13 +119,14 @@ class Levels:
         """Whether `bounds` depends on the values of the image."""
         return self.percentiles is not None or self.zscore is not None
 
-    def bounds(self, real: Array | None, stored: Stored) -> tuple[float, float]:
+    def bounds(self, real: Array | None, stored: Stored, counts: Array | None = None) -> tuple[float, float]:
         """The real values that become 0 and 1.
 
         Args:
             real: Real values of the whole image, of any shape; not looked at unless `of_image`. Infinite ones and those
                 that are no numbers do not count.
             stored: What the file says; its range serves where there is no rule.
+            counts: How many pixels have each of the values; by default each is one.
         """
         if self.window is not None:
             centre, width = map(float, self.window)
@@ -134,13 +135,15 @@ class Levels:
             ends = [stored.slope * end + stored.intercept if self.rescale else end for end in (stored.low, stored.high)]
             return min(ends), max(ends)
         assert real is not None
-        finite = real[np.isfinite(real)]
-        if not finite.size:
+        counts = np.ones(real.shape, np.int64) if counts is None else counts
+        finite = np.isfinite(real)
+        real, counts = real[finite], counts[finite]
+        if not real.size:
             return 0.0, 1.0
         if self.percentiles is not None:
-            low, high = np.percentile(finite, self.percentiles)
-            return float(low), float(high)
-        mean, reach = float(finite.mean(dtype=np.float64)), float(finite.std(dtype=np.float64)) * (self.zscore or 0)
+            return _percentile(real, counts, self.percentiles[0]), _percentile(real, counts, self.percentiles[1])
+        mean = float(np.average(real, weights=counts))
+        reach = math.sqrt(float(np.average((real - mean) ** 2, weights=counts))) * (self.zscore or 0)
         return mean - reach, mean + reach
 
     def unit(
@@ -172,6 +175,17 @@ class Levels:
         """Plain values for JSON and checkpoints; `Levels(**values)` undoes it."""
         plain = {name: value for name, value in asdict(self).items() if value is not None}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+
+def _percentile(values: Array, counts: Array, percent: float) -> float:
+    """`numpy.percentile` of values that are there so many times each: linear between neighbours."""
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(counts[order])
+    place = percent / 100 * (float(below[-1]) - 1)
+    low, high = (
+        float(values[order[np.searchsorted(below, at, "right")]]) for at in (math.floor(place), math.ceil(place))
+    )
+    return low + (high - low) * (place - math.floor(place))
 
 
 @dataclass(frozen=True)
