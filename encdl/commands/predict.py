@@ -15,7 +15,6 @@ from encdl.commands.key_options import add_key
 from encdl.commands.many_files import QUIET_S, Failures, counted, exit_code, tell_of
 from encdl.files import container
 from encdl.files.folders import Left, Source, gather
-from encdl.files.levels import WINDOWS, Levels
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
 from encdl.utils.errors import EncdlError, UsageError
@@ -83,13 +82,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also draw each mask over the encrypted image, as NAME.overlay.png, which shows no decrypted pixel; "
         "image: over the decrypted image; of scans the slices with most of a class",
     )
-    parser.add_argument(
-        "--window",
-        nargs="+",
-        metavar=("C", "W"),
-        help="levels from centre and width in Hounsfield units, or by name "
-        f"({', '.join(WINDOWS)}); default: as the reader was trained, which is best",
-    )
     add_reader(parser)
 
 
@@ -131,7 +123,7 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
     from encdl.files import series_tags  # noqa: PLC0415
     from encdl.readers import scan_files  # noqa: PLC0415
 
-    predictor = load_reader(args, args.reader, _window(args.window))
+    predictor = load_reader(args, args.reader)
     opened = partial(predictor.opened, opener=opener)
 
     def read(unit: Unit, progress: Progress) -> Answer | Segmentation:
@@ -153,19 +145,6 @@ def _singles(sources: Sequence[Source]) -> list[Unit]:
     from encdl.readers import scan_files  # noqa: PLC0415
 
     return [scan_files.single(source) for source in sources]
-
-
-def _window(words: Sequence[str] | None) -> Levels | None:
-    """The levels that `--window` asks for."""
-    if words is None:
-        return None
-    if len(words) == 1:
-        return Levels(window=words[0])
-    try:
-        centre, width = map(float, words)
-    except ValueError:
-        raise UsageError(f"--window takes a centre and a width, or a name, not {' '.join(words)}") from None
-    return Levels(window=(centre, width))
 
 
 class _Reading:

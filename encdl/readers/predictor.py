@@ -33,7 +33,7 @@ from encdl.files.container.chunk_grid import Place, paste
 from encdl.files.formats.base import Document
 from encdl.files.formats.verbatim import CARRIED
 from encdl.files.levels import Levels, ModalityLevels, Stored
-from encdl.files.scans import Volume, stored_of
+from encdl.files.scans import Volume, is_volume, load_volume, stored_of
 from encdl.files.scans.geometry import resized, sampled
 from encdl.keys.key import Opener
 from encdl.readers import LoadedReader, NoReaderError, PlainStem, Reader
@@ -179,6 +179,14 @@ class Predictor:
         if not bool(logits.isfinite().all()):
             raise WeightsError(f"{where}: the reader's answer is no number: its training diverged")
         return Answer(logits, image.body)
+
+    def answer(self, path: Path, opener: Opener) -> Answer | Segmentation:
+        """As `read`; of a segmenter also a file that is a volume by itself, as `segment`."""
+        if self.per_pixel:
+            with self.opened(path, opener) as document:
+                if is_volume(document):
+                    return self.segment(load_volume(path, document))
+        return self.read(path, opener)
 
     @contextlib.contextmanager
     def opened(self, path: Path, opener: Opener) -> Iterator[Document]:
