@@ -341,7 +341,8 @@ def encryption(key: AnyKey, keep: Sequence[Path] = (), **settings: Unpack[Encryp
     readable = settings.get("readable")
     readable = Readable(readable) if isinstance(readable, int) else readable
     wrap, signer = settings.get("wrap", "none"), settings.get("signer")
-    how = Settings(spec, postprocess, nonce, study, wrap, readable, signer)
+    series = settings.get("series", True)
+    how = Settings(spec, postprocess, nonce, study, wrap, readable, signer, series)
     return Encryption(codec, opener, how, (*keep, *_files(key)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -206,3 +207,36 @@ def test_nifti_volumes_and_what_is_refused(run: Run, folder: Path) -> None:
     failed(run(*predict, "--window", "a", "b"), "--window takes a centre and a width")
     save_reader("r.ckpt", tiny_reader(resnet))
     failed(run(*predict[:-2]), "v.encdl: holds 7 slices, and this reader takes one image a file")
+
+
+def test_inspect_lists_series_by_tags(run: Run, ct: list[Path]) -> None:
+    """Without the key nothing that is sealed; another key or study has another tag; a rekeyed file follows its key."""
+    code, out, err = run("inspect", "safe")
+    assert (code, err) == (0, "")
+    [told] = [line for line in out.splitlines() if line.startswith("series 1") or ": 61 files, slices" in line]
+    tag = told.split()[1].rstrip(":")
+    assert told == f"series {tag}: 61 files, slices 1 to 60, without 31"
+    assert out.count(f"tag {tag}, number ") == 61
+    uid = pydicom.dcmread(ct[0], stop_before_pixels=True).SeriesInstanceUID
+    for secret in (uid, "Doe", "CT, "):
+        assert secret not in out
+    shown = json.loads(run("inspect", sorted(Path("safe").iterdir())[0], "--json")[1])
+    assert shown["series"]["tag"] == tag
+    code, out, err = run("inspect", "safe", *KEYED)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert f"series {tag}, part 1: CT, 59 slices of 24x28, 2.55 x 1.50 x 1.25 mm, " in out
+    assert "  slices are shifted by 11.3 degrees (gantry tilt): the grid is sheared as they are" in lines
+    one = ct[0].name
+    assert run("encrypt", ct[0], "--key", "other.key", "-o", "other.encdl")[0] == 0
+    assert run("encrypt", ct[0], *KEYED, "--study", "S", "-o", "study.encdl")[0] == 0
+    assert run("encrypt", ct[0], *KEYED, "--hide-series", "-o", "hidden.encdl")[0] == 0
+    tags = [json.loads(run("inspect", f"{name}.encdl", "--json")[1])["series"] for name in ("other", "study", "hidden")]
+    assert tags[2] is None
+    assert len({tag, tags[0]["tag"], tags[1]["tag"]}) == 3
+    assert run("rekey", "other.encdl", "--key", "other.key", "--new-key", "k.key")[0] == 0
+    assert run("rekey", "hidden.encdl", *KEYED, "--new-key", "other.key")[0] == 0
+    again = [json.loads(run("inspect", f"{name}.encdl", "--json")[1])["series"] for name in ("other", "hidden")]
+    assert again == [{"tag": tag, "number": 1}, None]
+    assert run("decrypt", "other.encdl", *KEYED, "-o", "one.dcm")[0] == 0
+    assert Path("one.dcm").read_bytes() == Path("ct", one).read_bytes()

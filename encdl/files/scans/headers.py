@@ -13,6 +13,7 @@ import numpy.typing as npt
 from encdl.files import formats
 from encdl.files.formats.base import Document, decoding
 from encdl.files.levels import Stored
+from encdl.utils.errors import ImageFileError
 
 Vector = npt.NDArray[np.float64]
 NIFTI = ("nifti", "nifti-gz")
@@ -51,8 +52,8 @@ class Slice:
     axes: tuple[float, ...] | None
 
 
-def dataset_of(document: Document) -> Any:
-    """The pydicom data set of a DICOM document, without its pixels.
+def dataset_of(document: Document, names: list[str] | None = None) -> Any:
+    """The pydicom data set of a DICOM document, without its pixels; with all elements by default.
 
     Raises:
         ImageFileError: It is damaged.
@@ -60,7 +61,21 @@ def dataset_of(document: Document) -> Any:
     import pydicom  # noqa: PLC0415
 
     with decoding("file", "DICOM"):
-        return pydicom.dcmread(io.BytesIO(formats.file_head(document)), force=True, stop_before_pixels=True)
+        head = io.BytesIO(formats.file_head(document))
+        return pydicom.dcmread(head, force=True, stop_before_pixels=True, specific_tags=names)
+
+
+def series_of(document: Document) -> tuple[str, int] | None:
+    """SeriesInstanceUID and InstanceNumber (0 if there is none) of a DICOM document; None if it is in no series."""
+    if document.format != "dicom":
+        return None
+    try:
+        dataset = dataset_of(document, ["SeriesInstanceUID", "InstanceNumber"])
+        with decoding("file", "DICOM"):
+            uid, number = str(dataset.get("SeriesInstanceUID") or ""), int(dataset.get("InstanceNumber") or 0)
+    except ImageFileError:  # a damaged header is sealed as it is
+        return None
+    return (uid, number if 0 <= number < 2**31 else 0) if uid else None
 
 
 def slices_of(path: Path, document: Document) -> list[Slice]:

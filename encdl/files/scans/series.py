@@ -51,6 +51,12 @@ class Scan:
         return (self.places[-1] + 1, *self.slices[0].shape)
 
     @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Millimetres between slices, rows and columns."""
+        slices, rows, columns = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return slices, rows, columns
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """Each file once, in order."""
         return tuple(dict.fromkeys(each.path for each in self.slices))
