@@ -68,7 +68,7 @@ def test_a_series_goes_through_encrypt_predict_and_decrypt(run: Run, ct: list[Pa
     lines = [line.removeprefix("encdl: warning: ").partition(": ")[2] for line in err.splitlines()]
     assert lines == [
         "its slices have 2 orientations (59 + 2): they are read as 2 scans, this is 1",
-        "1 slice missing between ct-063.dcm.encdl and ct-036.dcm.encdl: left empty in the mask",
+        "1 slice missing between ct-076.dcm.encdl and ct-150.dcm.encdl: left empty in the mask",
         "slices are shifted by 11.3 degrees (gantry tilt): the grid is sheared as they are",
         "its slices have 2 orientations (59 + 2): they are read as 2 scans, this is 2",
     ]

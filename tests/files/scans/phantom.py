@@ -83,7 +83,7 @@ def write_series(
                 delattr(dataset, key)
             else:
                 setattr(dataset, key, made)
-        path = folder / f"{name}-{(index * 37) % 101:03}.dcm"
+        path = folder / f"{name}-{(index * 37) % 997:03}.dcm"
         dataset.save_as(path, enforce_file_format=True)
         paths.append(path)
     return paths

@@ -56,7 +56,7 @@ def test_a_series_is_one_volume_on_the_grid_that_monai_gives_it(tmp_path: Path) 
     ("defect", "told"),
     [
         ({"tilt": 0.5}, "shifted by 11.3 degrees (gantry tilt)"),
-        ({"missing": [30]}, "1 slice missing between ct-063.dcm and ct-036.dcm: left empty in the mask"),
+        ({"missing": [30]}, "1 slice missing between ct-076.dcm and ct-150.dcm: left empty in the mask"),
         ({"RescaleSlope": lambda n: 2 if n else 3}, "2 pairs of rescale slope and intercept"),
         ({"PhotometricInterpretation": lambda n: f"MONOCHROME{1 + n % 2}"}, "MONOCHROME1 and MONOCHROME2 are mixed"),
         ({"ImagePositionPatient": lambda n: [0.0, 0.0, 2.5 * max(n, 1)]}, "several slices at one position: ct-037.dcm"),
