@@ -137,7 +137,10 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
 
     units = _singles(sources)
     if predictor.per_pixel:
-        units = list(scan_files.find_units(sources, opened, series_tags.name_of(opener)))
+        from tqdm import tqdm  # noqa: PLC0415
+
+        looked = tqdm(sources, "headers", unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr)
+        units = list(scan_files.find_units(looked, opened, series_tags.name_of(opener)))
     return _Reading(units, predictor, read, opened)
 
 
@@ -219,6 +222,8 @@ def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[P
     if args.output is None:
         raise UsageError(f"{args.reader}: is a segmenter: give a folder for its masks with --output")
     classes = reading.predictor.classes
+    if args.overlay == "image" and reading.opened is None:
+        raise UsageError("--overlay image needs a key that opens the files")
     masks = MaskFolder(args.output, classes, args.masks, args.overlay, args.force, reading.opened)
     masks.check(reading.units, inputs)
     for unit, answer in reading:

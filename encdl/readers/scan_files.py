@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def single(source: Source) -> Unit:
     return Unit((source,), path.with_suffix("") if path.suffix.lower() == container.SUFFIX else path)
 
 
-def find_units(sources: Sequence[Source], opened: Opened, tag: Callable[[str, Path], str]) -> Iterator[Unit]:
+def find_units(sources: Iterable[Source], opened: Opened, tag: Callable[[str, Path], str]) -> Iterator[Unit]:
     """The units that files make, in the order of the files; one that cannot be opened is left to its reader to tell.
 
     Args:

@@ -15,6 +15,7 @@ import pydicom
 import pytest
 import SimpleITK
 import torch
+from pydicom.data import get_testdata_file
 
 from encdl.files import formats, images
 from encdl.files.formats.base import Document
@@ -240,3 +241,28 @@ def test_inspect_lists_series_by_tags(run: Run, ct: list[Path]) -> None:
     assert again == [{"tag": tag, "number": 1}, None]
     assert run("decrypt", "other.encdl", *KEYED, "-o", "one.dcm")[0] == 0
     assert Path("one.dcm").read_bytes() == Path("ct", one).read_bytes()
+
+
+def test_a_series_of_pydicoms_samples(run: Run, folder: Path) -> None:
+    """CT_small at three positions, and MR_small compressed: masks of both, and every file as it was."""
+    Path("in").mkdir()
+    for index in range(3):
+        slice_ = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+        x, y, z = slice_.ImagePositionPatient
+        slice_.ImagePositionPatient = [x, y, z - 5 * index]
+        slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        slice_.save_as(f"in/ct-{index}.dcm")
+    Path("in/mr.dcm").write_bytes(Path(str(get_testdata_file("MR_small_RLE.dcm"))).read_bytes())
+    save_reader("r.ckpt", tiny_reader(unet), size=[128, 128])
+    assert run("encrypt", "in", *KEYED, "-o", "safe")[0] == 0
+    code, out, err = run("predict", "safe", *KEYED, *READER, "-o", "masks", "--window", "40", "400")
+    assert (code, err) == (0, "")
+    assert out.startswith("masks: masks of 4 files")
+    assert images.read("masks/mr.dcm.mask.png").shape == (64, 64)
+    [path] = Path("masks").glob("series-*.nii.gz")
+    mask, scan = SimpleITK.ReadImage(str(path)), SimpleITK.ReadImage([f"in/ct-{index}.dcm" for index in (2, 1, 0)])
+    for name in ("GetSize", "GetOrigin", "GetSpacing", "GetDirection"):
+        np.testing.assert_allclose(getattr(mask, name)(), getattr(scan, name)(), atol=1e-4)
+    assert run("decrypt", "safe", *KEYED, "-o", "again")[0] == 0
+    for original in Path("in").iterdir():
+        assert Path("again", original.name).read_bytes() == original.read_bytes()

@@ -72,7 +72,8 @@ def series_of(document: Document) -> tuple[str, int] | None:
     try:
         dataset = dataset_of(document, ["SeriesInstanceUID", "InstanceNumber"])
         with decoding("file", "DICOM"):
-            uid, number = str(dataset.get("SeriesInstanceUID") or ""), int(dataset.get("InstanceNumber") or 0)
+            uid = str(dataset.get("SeriesInstanceUID") or "")
+            number = int((_numbers([dataset], "InstanceNumber", 1) or (0,))[0])
     except ImageFileError:  # a damaged header is sealed as it is
         return None
     return (uid, number if 0 <= number < 2**31 else 0) if uid else None
@@ -99,11 +100,11 @@ def _slice(path: Path, document: Document, dataset: Any, frame: int) -> Slice:
         path,
         frame,
         str(_found(groups, "SeriesInstanceUID") or ""),
-        int(_found(groups, "InstanceNumber") or 0),
+        int((_numbers(groups, "InstanceNumber", 1) or (0,))[0]),
         (rows, columns),
         document.dtype,
         _stored(document, groups),
-        int(_found(groups, "BitsStored") or 8 * document.dtype.itemsize),
+        _bits(document, groups),
         (spacing[0], spacing[1]),
         abs(gap[0]),
         _position(groups, axes, frame),
@@ -152,11 +153,18 @@ def _are_axes(axes: tuple[float, ...]) -> bool:
     )
 
 
+def _bits(document: Document, groups: list[Any]) -> int:
+    """BitsStored, or all bits where it says nothing possible."""
+    most = 8 * document.dtype.itemsize
+    bits = int((_numbers(groups, "BitsStored", 1) or (most,))[0])
+    return bits if 0 < bits <= most else most
+
+
 def _stored(document: Document, groups: list[Any]) -> Stored:
     dtype = document.dtype
     known: dict[str, Any] = {}
-    bits = int(_found(groups, "BitsStored") or 0)
-    if dtype.itemsize > 1 and dtype.kind in "iu" and 0 < bits <= 8 * dtype.itemsize:
+    bits = _bits(document, groups)
+    if dtype.itemsize > 1 and dtype.kind in "iu":
         known = {"low": -(2.0 ** (bits - 1)), "high": 2.0 ** (bits - 1) - 1}
         known = known if dtype.kind == "i" else {"low": 0.0, "high": 2.0**bits - 1}
     slope, intercept = (_numbers(groups, f"Rescale{name}", 1) for name in ("Slope", "Intercept"))
