@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from encdl.ciphers.weights import CHECKPOINT_KEY
+from encdl.files.levels import DEFAULT, ModalityLevels
+from encdl.files.scans import AS_IT_IS, Geometry
 from encdl.keys.planes import PlaneSpec
 from encdl.readers.backbones import BACKBONES, Backbone
 from encdl.readers.functional import FunctionalStem
@@ -81,6 +83,8 @@ class LoadedReader:
         weights_id: Id of the cipher weights that it was trained on.
         planes: Map and expansion of the keys that it was trained under.
         view: What it was trained to read, a class of `encdl.training.tasks.views`: "Ciphertext", "Plaintext", ...
+        levels: How stored integers become the levels that it was trained on.
+        geometry: How it wants scans to lie.
     """
 
     reader: Reader
@@ -89,6 +93,8 @@ class LoadedReader:
     weights_id: str
     planes: PlaneSpec
     view: str
+    levels: ModalityLevels = DEFAULT
+    geometry: Geometry = AS_IT_IS
 
 
 def create(config: dict[str, Any], classes: int) -> Reader:
@@ -151,6 +157,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
         classes, planes = tuple(origin["classes"]), PlaneSpec.from_dict(origin["planes"])
         size = tuple(int(side) for side in origin["size"])
         weights_id, view = str(origin["weights_id"]), str(origin["view"])
+        levels, geometry = ModalityLevels.from_dict(origin.get("levels")), Geometry(**origin.get("geometry") or {})
         prefix = "reader."
         state = {
             name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
@@ -176,4 +183,4 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
             f"{path}: not a checkpoint of a reader, or a damaged one: give one that training a reader wrote"
         ) from None
     reader.eval().requires_grad_(False)
-    return LoadedReader(reader.to(device), classes, size, weights_id, planes, view)
+    return LoadedReader(reader.to(device), classes, size, weights_id, planes, view, levels, geometry)
