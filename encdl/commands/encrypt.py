@@ -86,6 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sign with this key of `encdl keygen --signing` (asks for its passphrase, if any): then `encdl inspect "
         "--verify-key` tells without any secret whether a file was changed",
     )
+    parser.add_argument(
+        "--hide-series",
+        action="store_true",
+        help="of DICOM files: do not show those without the key which files are of one series, and their order",
+    )
     parser.add_argument("--study", metavar="S", help="study that the file belongs to; anyone can read its name")
     parser.add_argument(
         "--carry-others",
@@ -163,6 +168,7 @@ def _encryption(args: argparse.Namespace, opener: Key | Grant) -> Encryption:
         planes=planes,
         readable=args.readable and Readable(args.readable, window=args.window and tuple(args.window)),
         signer=signer,
+        series=not args.hide_series,
         weights=args.weights or "default",
         device=usable_device(args.device),
     )

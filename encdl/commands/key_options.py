@@ -40,19 +40,22 @@ class Part(argparse.Action):
         setattr(namespace, self.dest, replace(source, **{self.part: value}))
 
 
-def add_key(parser: argparse.ArgumentParser, text: str = "key or grant file", prefix: str = "") -> Group:
+def add_key(
+    parser: argparse.ArgumentParser, text: str = "key or grant file", prefix: str = "", *, required: bool = True
+) -> Group:
     """Add `--key`, `--key-env` and where the passphrase comes from; all of it ends up in one `KeySource`.
 
     Args:
         parser: of the verb.
         text: what the key is for.
         prefix: "new-" for the options of a second key; the argument is then `new_key`.
+        required: whether one must be given; the argument is None otherwise.
 
     Returns:
         The group of which one option must be given; another that stands for a key may go into it.
     """
     dest = f"{prefix}key".replace("-", "_")
-    place = parser.add_mutually_exclusive_group(required=True)
+    place = parser.add_mutually_exclusive_group(required=required)
     metavar = "N" if prefix else "K"
     place.add_argument(
         f"--{prefix}key", dest=dest, action=Part, part="path", type=file_name, metavar=metavar, help=text

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from encdl.ciphers import postprocess as post
 from encdl.ciphers.weights import how_to_get
-from encdl.files import container, formats
+from encdl.files import container, formats, series_tags
 from encdl.files.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid, Header, Metadata, aes_wrap
 from encdl.files.container.chunk_grid import Array, Planes, paste
-from encdl.files.container.sections import READING
+from encdl.files.container.sections import READING, SERIES
 from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
 from encdl.files.formats.array_digest import ArrayDigest
 from encdl.files.formats.base import Document, slice_shape
@@ -72,6 +72,8 @@ class Settings:
             it.
         readable: how to make a reading layer, for hosts without a key (`encdl.files.reading`); None for no layer.
         signer: what signs the file, so that those without its key can tell whether it was changed.
+        series: let those without the key see which files are of one DICOM series, and their order
+            (`encdl.files.series_tags`).
     """
 
     planes: PlaneSpec = field(default_factory=PlaneSpec)
@@ -81,6 +83,7 @@ class Settings:
     wrap: Wrapping = "none"
     readable: Readable | None = None
     signer: SigningKey | None = None
+    series: bool = True
 
     def __post_init__(self) -> None:
         """Raise `UsageError` on settings that are not known, or do not go together."""
@@ -181,16 +184,19 @@ class Codec:
         work = self._chunk_cipher(header)
         check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
         resampled = Resampled(settings.readable, header.grid, header.dtype) if settings.readable else None
-        reading = b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes()
-        length = resampled.length if resampled else len(reading)
-        behind = {READING: length} if length else {}
+        known = {
+            SERIES: series_tags.section_of(document, opener, header.study) if settings.series else b"",
+            READING: b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes(),
+        }
+        behind = {name: len(content) for name, content in known.items() if content}
+        behind |= {READING: resampled.length} if resampled else {}
 
         def begun() -> tuple[ContainerWriter, aes_wrap.Writer | None]:
-            known = replace(metadata, content=content_of(document).hex()) if later else metadata
+            sealed = replace(metadata, content=content_of(document).hex()) if later else metadata
             wrapped = settings.wrap == "aes"
             wrapping = aes_wrap.Writer(stream, keys, header.key_id, header.study) if wrapped else None
             inner = stream if wrapping is None else cast(BinaryIO, wrapping)
-            return ContainerWriter(inner, header, known, keys, behind, settings.signer), wrapping
+            return ContainerWriter(inner, header, sealed, keys, behind, settings.signer), wrapping
 
         with Background(_threaded(header)) as background:
             output = background.call(begun)
@@ -215,8 +221,8 @@ class Codec:
         if check is not None and check.digest() != content:
             raise ImageFileError("the pixels changed while they were read: try again")
         writer, wrapping = output.result()
-        if behind:
-            writer.section(READING, resampled.layer(keys).to_bytes() if resampled else reading)
+        for name in behind:
+            writer.section(name, resampled.layer(keys).to_bytes() if resampled and name == READING else known[name])
         writer.close()
         if wrapping is not None:
             wrapping.finish()

@@ -12,7 +12,7 @@ from encdl.files import container, file_names, formats
 from encdl.files.codec import Codec, NonceMode, Settings, Wrapping
 from encdl.files.codecs import WeightsName
 from encdl.files.container import Metadata
-from encdl.files.container.sections import READING, SIGNATURE
+from encdl.files.container.sections import READING, SERIES, SIGNATURE
 from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.formats.base import Document
@@ -37,6 +37,7 @@ class EncryptionSettings(TypedDict, total=False):
         readable: how to make a reading layer, which hosts without a key may read; no layer by default. A number is the
             length of its larger side.
         signer: what signs the files; by default they are not signed.
+        series: let those without the key see which DICOM files are of one series; by default they do.
         weights: name or file of the cipher's weights.
         device: where to compute: "auto", "cpu", "cuda", …; the result is the same.
     """
@@ -48,6 +49,7 @@ class EncryptionSettings(TypedDict, total=False):
     planes: PlaneSpec | Mapping[str, Any] | None
     readable: Readable | int | None
     signer: SigningKey | None
+    series: bool
     weights: WeightsName
     device: str
 
@@ -139,6 +141,7 @@ class Encryption:
                 reader.verify()
                 header, metadata, wrapped = reader.header, reader.metadata, reader.wrapped
                 reading, signature = reader.section(READING), reader.section(SIGNATURE)
+                series = reader.section(SERIES)
         except (ContainerError, WrongKeyError) as error:
             raise OutputExistsError(f"{error}; --force replaces it") from None
         settings = self.settings
@@ -146,6 +149,7 @@ class Encryption:
         same = made_with == (self.codec.weights_id, settings.planes, settings.postprocess, settings.study)
         length = settings.readable and settings.readable.length(header.grid)
         same = same and length == (reading and len(reading))
+        same = same and settings.series >= (series is not None)
         signer = settings.signer and settings.signer.public.id
         same = same and signer == (signature and signer_id(signature))
         if not same or wrapped != (settings.wrap == "aes"):

@@ -10,7 +10,7 @@ from encdl.files import container, file_names
 from encdl.files.codec import Codec, Progress, Settings, Wrapping
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader, Header
-from encdl.files.container.sections import READING, SIGNATURE
+from encdl.files.container.sections import READING, SERIES, SIGNATURE
 from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.reading import ReadingLayer
@@ -157,7 +157,8 @@ def rekey(
     document = codec.decrypt(reader)
     content = bytes.fromhex(metadata.content if metadata else "") or content_of(document)
     wrapping: Wrapping = "aes" if reader.wrapped else "none"
-    settings = Settings(header.plane_spec(), header.postprocess, "random", header.study, wrapping)
+    shown = reader.wrapped or any(section.name == SERIES for section in reader.sections)
+    settings = Settings(header.plane_spec(), header.postprocess, "random", header.study, wrapping, series=shown)
     section = reader.section(READING)
     layer = None if section is None else ReadingLayer.from_bytes(section)
     fresh = codec.encrypt(

@@ -19,8 +19,9 @@ from encdl.utils.errors import ContainerError
 METADATA: Final = "metadata"
 PIXELS: Final = "pixels"
 READING: Final = "reading"
+SERIES: Final = "series"
 SIGNATURE: Final = "signature"
-KNOWN: Final = (METADATA, PIXELS, READING, SIGNATURE)
+KNOWN: Final = (METADATA, PIXELS, SERIES, READING, SIGNATURE)
 
 COUNT: Final = struct.Struct("<H")
 MAX_SECTIONS: Final = 64
