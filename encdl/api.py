@@ -25,6 +25,7 @@ from encdl.files.decrypting import Damaged, Decryption
 from encdl.files.documents import array_of
 from encdl.files.encrypting import Encryption, EncryptionSettings
 from encdl.files.folders import convert_folder
+from encdl.files.levels import Levels
 from encdl.files.reading import Readable
 from encdl.files.rekeying import Rekeying
 from encdl.keys.functional import FunctionalKey
@@ -353,7 +354,9 @@ def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack
     readable = settings.get("readable")
     readable = Readable(readable) if isinstance(readable, int) else readable
     wrap, signer = settings.get("wrap", "none"), settings.get("signer")
-    how = Settings(spec, postprocess, nonce, study, wrap, readable, signer, recipients, settings.get("identity", ""))
+    recipients, identity = tuple(settings.get("recipients", ())), settings.get("identity", "")
+    series = settings.get("series", True)
+    how = Settings(spec, postprocess, nonce, study, wrap, readable, signer, series, recipients, identity)
     return Encryption(codec, opener, how, (*keep, *(() if key is None else _files(key))))
 
 
@@ -386,7 +389,12 @@ def rekeying(
 
 
 def load_reader(
-    checkpoint: AnyPath, *, weights: str | None = None, device: str = "auto", any_size: bool = False
+    checkpoint: AnyPath,
+    *,
+    weights: str | None = None,
+    device: str = "auto",
+    any_size: bool = False,
+    levels: Levels | None = None,
 ) -> Predictor:
     """A network that reads ciphertext: `read(path, key)` gives its `Answer` about a file.
 
@@ -395,13 +403,16 @@ def load_reader(
         weights: name or file of the cipher weights that the files were made with, if others.
         device: where to compute.
         any_size: let a classifier read images of another size than it was trained on, less reliably.
+        levels: how stored integers become levels, such as `Levels(window="lung")`; by default as it was trained.
 
     Raises:
         WeightsError: a file is missing, damaged or of another kind, or the two do not go together.
     """
     from encdl.readers.predictor import Predictor  # noqa: PLC0415 - MONAI takes seconds
 
-    return Predictor.load(checkpoint, weights_of_files=weights, device=usable_device(device), any_size=any_size)
+    return Predictor.load(
+        checkpoint, weights_of_files=weights, device=usable_device(device), any_size=any_size, levels=levels
+    )
 
 
 def predict(source: AnyPath, key: AnyKey, reader: Predictor | AnyPath) -> Answer:

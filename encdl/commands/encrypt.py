@@ -95,6 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what you call the file, sealed and bound to it; {name} stands for its name. `encdl decrypt --identity` "
         "then refuses any other",
     )
+    parser.add_argument(
+        "--hide-series",
+        action="store_true",
+        help="of DICOM files: do not show those without the key which files are of one series, and their order",
+    )
     parser.add_argument("--study", metavar="S", help="study that the file belongs to; anyone can read its name")
     parser.add_argument(
         "--carry-others",
@@ -105,6 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Encrypt one file, or all that there are."""
+    args.key = args.key or KeySource()
     return _many(args) if is_batch(args.paths) else _one(args)
 
 
@@ -183,6 +189,7 @@ def _encryption(args: argparse.Namespace, opener: AnyOpener | None) -> Encryptio
         signer=signer,
         identity=args.identity,
         recipients=[RecipientPublicKey.load(path) for path in args.recipients],
+        series=not args.hide_series,
         weights=args.weights or "default",
         device=usable_device(args.device),
     )

@@ -7,12 +7,15 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from encdl.commands import scan_listing
 from encdl.commands.common import file_name
+from encdl.commands.key_options import add_key
 from encdl.commands.many_files import counted, exit_code, is_batch, line, tell_of
 from encdl.files import container
 from encdl.files.container import VERSION, Header, aes_wrap
-from encdl.files.container.sections import Section
+from encdl.files.container.sections import SERIES, Section
 from encdl.files.folders import Left, gather
+from encdl.files.series_tags import SeriesTag
 from encdl.keys.key import NO_KEY
 from encdl.keys.planes import key_bits, weakness
 from encdl.keys.signing import PublicKey
@@ -31,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="fail unless the owner of this public key (`encdl keygen --signing`) signed each file as it is",
     )
+    add_key(
+        parser,
+        "tell also what is sealed in DICOM files and volumes: size, spacing, and defects of series",
+        required=False,
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a file, each on one line")
 
 
@@ -42,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
     _, problem = _show(args.paths[0], args.json, public)
     if problem is not None:
         raise problem
+    if args.key is not None and not args.json:
+        for told in scan_listing.with_key(args.paths, args.key):
+            say(told)
     return 0
 
 
@@ -66,6 +77,9 @@ def _many(args: argparse.Namespace, public: PublicKey | None) -> int:
     if not args.json:
         for kind, count in kinds.items():
             say(f"{counted(count)}: {kind}")
+        paths = [source.path for source in sources]
+        for told in scan_listing.without_key(paths) if args.key is None else scan_listing.with_key(paths, args.key):
+            say(told)
     return exit_code(failed, len(sources), undone)
 
 
@@ -80,9 +94,11 @@ def _show(path: Path, as_json: bool, public: PublicKey | None) -> tuple[str, Enc
     header = container.read_header(path)
     problem: EncdlError | None = None
     sections: tuple[Section, ...] = ()
+    series: SeriesTag | None = None
     try:
         with container.opened_without_key(path) as reader:
-            sections = reader.sections
+            sections, shown = reader.sections, reader.section(SERIES)
+            series = None if shown is None else SeriesTag.from_bytes(shown)
             if public is not None:
                 reader.check_signature(public)
     except ContainerError as error:
@@ -98,11 +114,15 @@ def _show(path: Path, as_json: bool, public: PublicKey | None) -> tuple[str, Enc
             "complete": bool(sections),
             "verified": public is not None and problem is None,
             "sections": [vars(section) for section in sections],
+            "series": series and vars(series),
             "key_bits": key_bits(header.plane_spec(), header.grid.planes, *header.grid.tile),
         }
         say(json.dumps({**header.fields(), **extra}, sort_keys=True))
     else:
-        rows = [*_describe(path, header, size, sections), ("recipients", ", ".join(ids) or "none"), NOTE]
+        rows = _describe(path, header, size, sections)
+        if series is not None:
+            rows.append(("series", f"tag {series.tag}, number {series.number}"))
+        rows += [("recipients", ", ".join(ids) or "none"), NOTE]
         if public is not None and problem is None:
             rows[-1] = ("note", f"as the owner of key {public.id} signed it")
         say("\n".join(f"{name:<14}{value}" for name, value in rows))

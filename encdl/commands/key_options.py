@@ -43,7 +43,7 @@ class Part(argparse.Action):
 
 
 def add_key(
-    parser: argparse.ArgumentParser, text: str = "key or grant file", prefix: str = "", required: bool = True
+    parser: argparse.ArgumentParser, text: str = "key or grant file", prefix: str = "", *, required: bool = True
 ) -> Group:
     """Add `--key` and the other places of keys, and that of the passphrase; all of it ends up in one `KeySource`.
 
@@ -51,7 +51,7 @@ def add_key(
         parser: of the verb.
         text: what the key is for.
         prefix: "new-" for the options of a second key; the argument is then `new_key`.
-        required: whether there must be one; without, the argument is a `KeySource` of no key.
+        required: whether one must be given; the argument is None otherwise.
 
     Returns:
         The group of which one option must be given; another that stands for a key may go into it.
@@ -59,7 +59,6 @@ def add_key(
     dest = f"{prefix}key".replace("-", "_")
     place = parser.add_mutually_exclusive_group(required=required)
     metavar = "N" if prefix else "K"
-    parser.set_defaults(**({} if required else {dest: KeySource()}))
     place.add_argument(
         f"--{prefix}key", dest=dest, action=Part, part="path", type=file_name, metavar=metavar, help=text
     )

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from encdl.ciphers import postprocess as post
 from encdl.ciphers.weights import how_to_get
-from encdl.files import container, formats
+from encdl.files import container, formats, series_tags
 from encdl.files.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid, Header, Metadata, aes_wrap
 from encdl.files.container.chunk_grid import Array, Planes, paste
 from encdl.files.container.metadata import MAX_IDENTITY_BYTES, is_identity
 from encdl.files.container.recipients import Recipients
-from encdl.files.container.sections import READING
+from encdl.files.container.sections import READING, SERIES
 from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
 from encdl.files.formats.array_digest import ArrayDigest
 from encdl.files.formats.base import Document, slice_shape
@@ -75,6 +75,8 @@ class Settings:
             it.
         readable: how to make a reading layer, for hosts without a key (`encdl.files.reading`); None for no layer.
         signer: what signs the file, so that those without its key can tell whether it was changed.
+        series: let those without the key see which files are of one DICOM series, and their order
+            (`encdl.files.series_tags`).
         recipients: to whose keys the file's secret is sealed, so that they open it too.
         identity: what the owner calls the file; sealed, and bound to it.
     """
@@ -86,6 +88,7 @@ class Settings:
     wrap: Wrapping = "none"
     readable: Readable | None = None
     signer: SigningKey | None = None
+    series: bool = True
     recipients: tuple[RecipientPublicKey, ...] = ()
     identity: str = ""
 
@@ -190,15 +193,19 @@ class Codec:
         work = self._chunk_cipher(header)
         check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
         resampled = Resampled(settings.readable, header.grid, header.dtype) if settings.readable else None
-        reading = b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes()
-        behind = {READING: length} if (length := resampled.length if resampled else len(reading)) else {}
+        known = {
+            SERIES: series_tags.section_of(document, opener, header.study) if settings.series else b"",
+            READING: b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes(),
+        }
+        behind = {name: len(content) for name, content in known.items() if content}
+        behind |= {READING: resampled.length} if resampled else {}
 
         def begun() -> tuple[ContainerWriter, aes_wrap.Writer | None]:
-            known = replace(metadata, content=content_of(document).hex()) if later else metadata
+            sealed = replace(metadata, content=content_of(document).hex()) if later else metadata
+            sealed = sealed.marked(opener.owner_secret(header.study) or b"", keys.nonce)
             wrapping = _wrapping(stream, keys, header) if settings.wrap == "aes" else None
             inner = cast(BinaryIO, wrapping or stream)
-            known = known.marked(opener.owner_secret(header.study) or b"", keys.nonce)
-            return ContainerWriter(inner, header, known, keys, behind, settings.signer), wrapping
+            return ContainerWriter(inner, header, sealed, keys, behind, settings.signer), wrapping
 
         with Background(_threaded(header)) as background:
             output = background.call(begun)
@@ -223,8 +230,8 @@ class Codec:
         if check is not None and check.digest() != content:
             raise ImageFileError("the pixels changed while they were read: try again")
         writer, wrapping = output.result()
-        if behind:
-            writer.section(READING, resampled.layer(keys).to_bytes() if resampled else reading)
+        for name in behind:
+            writer.section(name, resampled.layer(keys).to_bytes() if resampled and name == READING else known[name])
         writer.close()
         if wrapping is not None:
             wrapping.finish()

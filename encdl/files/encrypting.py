@@ -13,7 +13,7 @@ from encdl.files import container, file_names, formats
 from encdl.files.codec import Codec, NonceMode, Settings, Wrapping
 from encdl.files.codecs import WeightsName
 from encdl.files.container import Metadata
-from encdl.files.container.sections import READING, SIGNATURE
+from encdl.files.container.sections import READING, SERIES, SIGNATURE
 from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.formats.base import Document
@@ -41,6 +41,7 @@ class EncryptionSettings(TypedDict, total=False):
         signer: what signs the files; by default they are not signed.
         recipients: whose keys shall open the files too.
         identity: what the owner calls the file, sealed and bound to it; `{name}` in it stands for the file's name.
+        series: let those without the key see which DICOM files are of one series; by default they do.
         weights: name or file of the cipher's weights.
         device: where to compute: "auto", "cpu", "cuda", …; the result is the same.
     """
@@ -54,6 +55,7 @@ class EncryptionSettings(TypedDict, total=False):
     signer: SigningKey | None
     recipients: Sequence[RecipientPublicKey]
     identity: str
+    series: bool
     weights: WeightsName
     device: str
 
@@ -152,6 +154,7 @@ class Encryption:
                 header, metadata, wrapped = reader.header, reader.metadata, reader.wrapped
                 reading, signature = reader.section(READING), reader.section(SIGNATURE)
                 recipients = set(reader.recipients.ids if reader.recipients else ())
+                series = reader.section(SERIES)
         except (ContainerError, WrongKeyError) as error:
             raise OutputExistsError(f"{error}; --force replaces it") from None
         settings = self.settings
@@ -159,6 +162,7 @@ class Encryption:
         same = made_with == (self.codec.weights_id, settings.planes, settings.postprocess, settings.study)
         length = settings.readable and settings.readable.length(header.grid)
         same = same and length == (reading and len(reading))
+        same = same and settings.series >= (series is not None)
         signer = settings.signer and settings.signer.public.id
         same = same and signer == (signature and signer_id(signature))
         same = same and recipients == {public.id for public in settings.recipients}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,7 +10,7 @@ from encdl.files import container, file_names
 from encdl.files.codec import Codec, Progress, Settings, Wrapping
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader, Header
-from encdl.files.container.sections import READING, SIGNATURE
+from encdl.files.container.sections import READING, SERIES, SIGNATURE
 from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.reading import ReadingLayer
@@ -171,12 +170,18 @@ def rekey(
     document = codec.decrypt(reader)
     content = bytes.fromhex(metadata.content if metadata else "") or content_of(document)
     wrapping: Wrapping = "aes" if reader.wrapped else "none"
+    shown = reader.wrapped or any(section.name == SERIES for section in reader.sections)
     settings = Settings(
-        header.plane_spec(), header.postprocess, "random", header.study, wrapping, recipients=recipients
+        header.plane_spec(),
+        header.postprocess,
+        "random",
+        header.study,
+        wrapping,
+        series=shown,
+        recipients=recipients,
+        identity=metadata.identity if metadata else "",
     )
     section = reader.section(READING)
-    if metadata:
-        settings = replace(settings, identity=metadata.identity)
     layer = None if section is None else ReadingLayer.from_bytes(section)
     fresh = codec.encrypt(
         document,

@@ -20,8 +20,9 @@ METADATA: Final = "metadata"
 PIXELS: Final = "pixels"
 PARITY: Final = "parity"
 READING: Final = "reading"
+SERIES: Final = "series"
 SIGNATURE: Final = "signature"
-KNOWN: Final = (METADATA, PARITY, PIXELS, READING, SIGNATURE)
+KNOWN: Final = (METADATA, PARITY, PIXELS, SERIES, READING, SIGNATURE)
 
 COUNT: Final = struct.Struct("<H")
 MAX_SECTIONS: Final = 64

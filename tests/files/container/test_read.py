@@ -178,7 +178,7 @@ META, _, PIXELS = PublicReader(io.BytesIO(DATA)).sections
     [
         ((META,), "a section is missing"),
         ((META, PIXELS, PIXELS), "there twice"),
-        ((META, PIXELS, Section("series", 0, critical=True)), "'series' that this EncDL does not know"),
+        ((META, PIXELS, Section("later", 0, critical=True)), "'later' that this EncDL does not know"),
         ((META, Section("pixels", PIXELS.length - 16, True)), "damaged .pixels of"),
         ((Section("metadata", 2**26 + 1, True), PIXELS), "damaged .metadata of 67,108,865"),
         ((META, PIXELS, Section("Reading", 0)), "damaged .section 3"),
