@@ -60,15 +60,17 @@ def clients(address: str, sent: bytes, count: int = 1) -> Iterator[list[socket.s
 
 
 def is_open(client: socket.socket) -> bool:
+    """Nothing was said, and it was not ended."""
     client.settimeout(0.01)
     try:
-        return client.recv(1) != b""
+        client.recv(1)
     except TimeoutError:
         return True
     except OSError:
-        return False
+        pass
     finally:
         client.settimeout(20)
+    return False
 
 
 def answer(client: socket.socket) -> bytes:
@@ -114,8 +116,9 @@ def test_a_head_has_its_time(address: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(connections, "HEAD_S", 0.5)
     for first in (b"", b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"):
         with clients(address, first) as [client]:
-            if first:
-                assert client.recv(1000).startswith(b"HTTP/1.1 200")
+            found = b""
+            while first and not found.endswith(b"\r\n\r\n\n"):
+                found += client.recv(1000)
             started = time.monotonic()
             with contextlib.suppress(ConnectionError):
                 client.sendall(b"GET /ping HTTP/1.1\r\nX: ")
