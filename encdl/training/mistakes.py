@@ -81,6 +81,17 @@ def known_cause(error: BaseException | None) -> EncdlError | None:
     return error
 
 
+def restoring(error: BaseException) -> bool:
+    """Whether it came while Lightning put back what a checkpoint holds."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    named = [(frame.f_globals.get("__name__", ""), frame.f_code.co_name) for frame in frames]
+    return any(
+        module.startswith("lightning.pytorch.utilities.migration")
+        or (module == "lightning.pytorch.trainer.connectors.checkpoint_connector" and "dump" not in name)
+        for module, name in named
+    )
+
+
 def raised_by_lightning(error: BaseException) -> bool:
     """Whether it is a check of settings or of a checkpoint by Lightning or torch; all else is a fault, shown whole."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
