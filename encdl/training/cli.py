@@ -284,6 +284,8 @@ class TrainingCLI(LightningCLI):
             if not checkpoint or not mistakes.restoring(error) or mistakes.known_cause(error):
                 raise
             option = "--resume" if self._get(self.config, "resume") else "--ckpt_path"
+            if isinstance(error, FileNotFoundError):
+                raise UsageError(f"{checkpoint}: no such checkpoint: check the name ({option})") from None
             why = f"{type(error).__name__}: {mistakes.shorten(str(error))[:200]}"
             raise UsageError(
                 f"{checkpoint}: cannot be restored ({why}): it is damaged, or of another kind of run ({option})"
