@@ -7,6 +7,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import nibabel
@@ -162,17 +163,17 @@ def test_a_reader_keeps_its_levels(run: Run, folder: Path) -> None:
     assert (a != c).any()
 
 
-@pytest.mark.parametrize("spacing", [None, [0, 1.0, 1.0], [2.0, 2.0, 2.0]])
+@pytest.mark.parametrize("spacing", [None, [0, 1.0, 1.0], [2.0, 2.0, 2.0], "fit"])
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_a_reader_of_turned_scans_answers_on_their_own_grid(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, spacing: list[float] | None, dimensions: int
+    folder: Path, monkeypatch: pytest.MonkeyPatch, spacing: Any, dimensions: int
 ) -> None:
     """The network is a threshold, which asks for no place; the scan is tilted and sagittal."""
     paths = write_series(folder / "ct", axes=SAGITTAL, tilt=0.5)
-    geometry = {"orientation": "SAR", "spacing": spacing}
+    geometry = {"orientation": "SAR", "fit": 80} if spacing == "fit" else {"orientation": "SAR", "spacing": spacing}
     levels = {"CT": {"window": [0, 1000]}}
     predictor = Predictor.load(save_reader("r.ckpt", tiny_reader(unet), geometry=geometry, levels=levels))
-    predictor.reader.backbone.dimensions = dimensions
+    predictor.reader.backbone.dimensions, predictor.size = dimensions, (80,) * dimensions
     shapes = set()
 
     def threshold(_: Path, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -186,7 +187,9 @@ def test_a_reader_of_turned_scans_answers_on_their_own_grid(
     answer = predictor.segment(volume)
     inside = volume.stored[0].real(volume.array) > -250
     assert len(shapes) == 1
-    assert len(next(iter(shapes))) == dimensions
+    [shape] = shapes
+    assert len(shape) == dimensions
+    assert min(shape) >= (80 if spacing == "fit" or dimensions == 3 else 1)
     wrong = float((answer.mask.astype(bool) != inside).mean()) / float(inside.mean())
     assert wrong < (0.15 if spacing else 1e-9)
     assert answer.mask.shape == volume.array.shape
