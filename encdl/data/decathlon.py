@@ -19,8 +19,9 @@ from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.data.download import fetch
 from encdl.data.resize import FitImage
 from encdl.data.splits import deal
-from encdl.data.volumes import Axis, Volume, flat, read_volume, to_bytes, with_label
+from encdl.data.volumes import TURNED, Axis, Volume, flat, read_volume, to_bytes, with_label
 from encdl.files.levels import Levels
+from encdl.files.scans import Geometry
 from encdl.utils.errors import DataError, UsageError
 
 Pair: TypeAlias = tuple[Path, Path]
@@ -214,7 +215,10 @@ class Decathlon(DecathlonTask):
     @property
     def spec(self) -> DataSpec:
         """The configured size and the classes that `dataset.json` names; reads that."""
-        return DataSpec(len(self.channels), self.size, self.size, classes=self.classes, levels=self.levels)
+        geometry = Geometry(TURNED[self.axis], fit=self.size)
+        return DataSpec(
+            len(self.channels), self.size, self.size, classes=self.classes, levels=self.levels, geometry=geometry
+        )
 
     def _samples(self, number: int, pair: Pair, split: Split) -> list[Sample]:
         """The slices of one volume; in training, of those without a label only a share."""
