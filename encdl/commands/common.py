@@ -60,7 +60,7 @@ def add_reader(parser: argparse.ArgumentParser) -> None:
         "--window",
         nargs="+",
         metavar=("C", "W"),
-        help="levels from centre and width in Hounsfield units, or by name, such as brain or lung (all: docs/scans.md); "
+        help="levels from centre and width in Hounsfield units, or by name: brain, lung, … (docs/scans.md); "
         "default: as the reader was trained, which is best",
     )
     add_cipher(
