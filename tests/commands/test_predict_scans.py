@@ -18,15 +18,16 @@ import SimpleITK
 import torch
 from pydicom.data import get_testdata_file
 
+import encdl
 from encdl.files import formats, images
 from encdl.files.formats.base import Document
 from encdl.files.levels import Levels
 from encdl.files.scans import load_scan, slices_of, sort_into_scans
 from encdl.keys.key import Key
-from encdl.readers import PlainStem
+from encdl.readers import KeyedStem, MonaiNet, PlainStem, Reader
 from encdl.readers.predictor import Predictor
 from tests.commands.conftest import KEYED, Run, failed
-from tests.files.scans.phantom import SAGITTAL, SHAPE, write_series
+from tests.files.scans.phantom import SAGITTAL, SHAPE, hounsfield, write_series
 from tests.reader_checkpoint import SIZE, resnet, save_reader, smooth, tiny_reader, unet
 
 READER = ["--reader", "r.ckpt"]
@@ -110,6 +111,26 @@ def test_itk_finds_the_mask_where_the_scan_is(run: Run, folder: Path) -> None:
     assert mask.GetSize() == scan.GetSize()
     for name in ("GetOrigin", "GetSpacing", "GetDirection"):
         np.testing.assert_allclose(getattr(mask, name)(), getattr(scan, name)(), atol=1e-4)
+
+
+def test_a_network_for_volumes_reads_a_series_at_once(run: Run, folder: Path) -> None:
+    write_series(folder / "ct", shape=(10, 24, 28))
+    assert run("encrypt", "ct", *KEYED, "-o", "safe")[0] == 0
+    arguments = {"channels": [4, 8], "strides": [2], "num_res_units": 1}
+    torch.manual_seed(2)
+    body = MonaiNet(4, 3, "UNet", arguments, multiple=2, dimensions=3)
+    reader = Reader(KeyedStem(1, 4, 3), body).eval()
+    save_reader("r.ckpt", reader, size=[12, 24, 28], geometry={"orientation": "SPL"})
+    [(name, answer)] = encdl.segment("safe", "k.key", encdl.load_reader("r.ckpt", levels=Levels(window="abdomen")))
+    levels = torch.from_numpy(Levels(window="abdomen").to_bytes(hounsfield((10, 24, 28))))
+    padded = torch.nn.functional.pad(levels, (0, 0, 0, 0, 1, 1))[None, None]
+    with torch.no_grad():
+        expected = reader(padded, torch.zeros_like(padded))[0, :, 1:-1].argmax(0)
+    assert answer.mask.shape == (10, 24, 28)
+    assert (answer.mask == expected.numpy()).mean() > 0.999
+    assert run("predict", "safe", *KEYED, *READER, "-o", "out", "--window", "abdomen")[0] == 0
+    mask = nibabel.load(f"out/{name}.mask.nii.gz")  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(np.asarray(mask.dataobj).T, answer.mask)
 
 
 def test_a_dicom_segmentation_refers_to_the_instances(run: Run, ct: list[Path]) -> None:
