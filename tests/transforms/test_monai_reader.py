@@ -121,7 +121,7 @@ def test_a_folder_of_slices(tmp_path: Path, sealed: Sealed, small: str) -> None:
     turned.save_as(tmp_path / "turned.dcm")
     sealed(tmp_path / "turned.dcm").rename(tmp_path / "sealed" / "turned.encdl")
     with pytest.raises(UsageError, match="sealed: holds 2 series, orientations or sizes: name the files of one"):
-        reader.read(tmp_path / "sealed")
+        reader.get_data(reader.read(tmp_path / "sealed"))
     one = tmp_path / "one"
     one.mkdir()
     os.link(tmp_path / "sealed" / "a.dcm.encdl", one / "a.encdl")
