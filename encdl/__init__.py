@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         rekey_file,
         rekeying,
         salvage,
+        segment,
     )
     from encdl.keys.key import Grant, Key
     from encdl.transforms import Decrypt, Decryptd, EncdlReader, Encrypt, Encryptd, KeyRef
@@ -68,6 +69,7 @@ __all__ = [
     "rekey_file",
     "rekeying",
     "salvage",
+    "segment",
 ]
 
 _PLACES = {

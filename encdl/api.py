@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -24,7 +25,7 @@ from encdl.files.container import ContainerReader, Header
 from encdl.files.decrypting import Damaged, Decryption
 from encdl.files.documents import array_of
 from encdl.files.encrypting import Encryption, EncryptionSettings
-from encdl.files.folders import convert_folder
+from encdl.files.folders import convert_folder, gather
 from encdl.files.levels import Levels
 from encdl.files.reading import Readable
 from encdl.files.rekeying import Rekeying
@@ -43,7 +44,7 @@ from encdl.utils.errors import ContainerError, UsageError
 if TYPE_CHECKING:
     from encdl.audit.evaluation import Result
     from encdl.readers.functional_files import FunctionalPredictor
-    from encdl.readers.predictor import Answer, Predictor
+    from encdl.readers.predictor import Answer, Predictor, Segmentation
 
 __all__ = [
     "EncryptionSettings",
@@ -68,6 +69,7 @@ __all__ = [
     "rekey_file",
     "rekeying",
     "salvage",
+    "segment",
 ]
 
 Array = npt.NDArray[Any]
@@ -429,6 +431,33 @@ def predict(source: AnyPath, key: AnyKey, reader: Predictor | AnyPath) -> Answer
     """
     loaded = load_reader(reader) if isinstance(reader, str | os.PathLike) else reader
     return loaded.read(source, _opened(key))
+
+
+def segment(source: AnyPath, key: AnyKey, reader: Predictor | AnyPath) -> Iterator[tuple[Path, Segmentation]]:
+    """The masks that a segmenter makes of every scan in a folder of .encdl files, each on the scan's own grid.
+
+    DICOM files of one series are one scan, whatever their names; so is a NIfTI file, and an image by itself.
+
+    Args:
+        source: the folder, or one file.
+        key: as `decrypt`.
+        reader: of `load_reader`, or the path of a checkpoint.
+
+    Yields:
+        A name that tells nothing sealed, and the mask, with the scan and what is wrong with it.
+
+    Raises:
+        ContainerError, WrongKeyError, WeightsError, UsageError: as `predict`.
+    """
+    from encdl.files import series_tags  # noqa: PLC0415
+    from encdl.readers import scan_files  # noqa: PLC0415
+
+    loaded = load_reader(reader) if isinstance(reader, str | os.PathLike) else reader
+    opener = _opened(key)
+    opened = partial(loaded.opened, opener=opener)
+    sources = gather([Path(source)], file_names.is_encrypted, f"{container.SUFFIX} file")
+    for unit in scan_files.find_units(sources, opened, series_tags.name_of(opener)):
+        yield unit.name, loaded.segment(unit.load(opened))
 
 
 def grant_functional(

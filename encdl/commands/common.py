@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.files.levels import WINDOWS, Levels
 from encdl.keys.key import AnyOpener, Key
 from encdl.keys.key_source import KeySource
 from encdl.keys.planes import KEY_BITS
@@ -18,6 +17,7 @@ from encdl.utils.errors import UsageError
 from encdl.utils.messages import warn
 
 if TYPE_CHECKING:
+    from encdl.files.levels import Levels
     from encdl.readers.predictor import Predictor
 
 RECORDS = Path("experiments", "results")
@@ -60,8 +60,8 @@ def add_reader(parser: argparse.ArgumentParser) -> None:
         "--window",
         nargs="+",
         metavar=("C", "W"),
-        help="levels from centre and width in Hounsfield units, or by name "
-        f"({', '.join(WINDOWS)}); default: as the reader was trained, which is best",
+        help="levels from centre and width in Hounsfield units, or by name: brain, lung, … (docs/scans.md); "
+        "default: as the reader was trained, which is best",
     )
     add_cipher(
         parser,
@@ -82,6 +82,8 @@ def _window(words: Sequence[str] | None) -> Levels | None:
     """The levels that `--window` asks for."""
     if words is None:
         return None
+    from encdl.files.levels import Levels  # noqa: PLC0415 - NumPy
+
     if len(words) == 1:
         return Levels(window=words[0])
     try:

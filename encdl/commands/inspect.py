@@ -6,8 +6,8 @@ import argparse
 import json
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from encdl.commands import scan_listing
 from encdl.commands.common import file_name
 from encdl.commands.key_options import add_key
 from encdl.commands.many_files import counted, exit_code, is_batch, line, tell_of
@@ -15,12 +15,14 @@ from encdl.files import container
 from encdl.files.container import VERSION, Header, aes_wrap
 from encdl.files.container.sections import SERIES, Section
 from encdl.files.folders import Left, gather
-from encdl.files.series_tags import SeriesTag
 from encdl.keys.key import NO_KEY
 from encdl.keys.planes import key_bits, weakness
 from encdl.keys.signing import PublicKey
 from encdl.utils.errors import ContainerError, EncdlError
 from encdl.utils.messages import complain, say
+
+if TYPE_CHECKING:
+    from encdl.files.series_tags import SeriesTag
 
 NOTE = ("note", "read without a key: not verified")
 
@@ -51,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if problem is not None:
         raise problem
     if args.key is not None and not args.json:
+        from encdl.commands import scan_listing  # noqa: PLC0415
+
         for told in scan_listing.with_key(args.paths, args.key):
             say(told)
     return 0
@@ -77,6 +81,8 @@ def _many(args: argparse.Namespace, public: PublicKey | None) -> int:
     if not args.json:
         for kind, count in kinds.items():
             say(f"{counted(count)}: {kind}")
+        from encdl.commands import scan_listing  # noqa: PLC0415
+
         paths = [source.path for source in sources]
         for told in scan_listing.without_key(paths) if args.key is None else scan_listing.with_key(paths, args.key):
             say(told)
@@ -98,7 +104,10 @@ def _show(path: Path, as_json: bool, public: PublicKey | None) -> tuple[str, Enc
     try:
         with container.opened_without_key(path) as reader:
             sections, shown = reader.sections, reader.section(SERIES)
-            series = None if shown is None else SeriesTag.from_bytes(shown)
+            if shown is not None:
+                from encdl.files.series_tags import SeriesTag  # noqa: PLC0415
+
+                series = SeriesTag.from_bytes(shown)
             if public is not None:
                 reader.check_signature(public)
     except ContainerError as error:

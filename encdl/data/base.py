@@ -18,6 +18,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from encdl.data.samplers import Draw, DrawLoader, DrawSampler, EvalSampler
+from encdl.files.levels import Levels
+from encdl.files.scans import AS_IT_IS, Geometry
 from encdl.utils.errors import DataError, EncdlError, UsageError
 from encdl.utils.registry import Registry
 
@@ -43,6 +45,8 @@ class DataSpec:
         spacing_mm: Size of a pixel along each side of `shape` in millimetres, where the data set knows it.
         note: What must stand beside images and figures of it, such as that something is synthetic; mostly empty.
         depth: Slices of every image that is a volume; 0 of flat ones.
+        levels: How the stored integers of a scan became the images' bytes; None leaves it to the reader's defaults.
+        geometry: How scans were turned and resampled.
     """
 
     channels: int
@@ -52,6 +56,8 @@ class DataSpec:
     spacing_mm: tuple[float, ...] | None = None
     note: str = ""
     depth: int = 0
+    levels: Levels | None = None
+    geometry: Geometry = AS_IT_IS
 
     @property
     def shape(self) -> tuple[int, ...]:

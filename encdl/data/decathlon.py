@@ -19,7 +19,9 @@ from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.data.download import fetch
 from encdl.data.resize import FitImage
 from encdl.data.splits import deal
-from encdl.data.volumes import Axis, Volume, flat, read_volume, to_bytes, with_label
+from encdl.data.volumes import TURNED, Axis, Volume, flat, read_volume, to_bytes, with_label
+from encdl.files.levels import Levels
+from encdl.files.scans import Geometry
 from encdl.utils.errors import DataError, UsageError
 
 Pair: TypeAlias = tuple[Path, Path]
@@ -106,6 +108,14 @@ class DecathlonTask(ImageDataModule):
             if self.task not in source.resource:
                 raise UsageError(f"the Decathlon has no {self.task}: give one of {', '.join(source.resource)}")
             fetch(source.resource[self.task], source.md5[self.task], self.root)
+
+    @property
+    def levels(self) -> Levels:
+        """How the values of a volume become bytes."""
+        if self.window is None:
+            return Levels(percentiles=self.percentiles)
+        low, high = self.window
+        return Levels(window=((low + high) / 2, high - low))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -205,7 +215,10 @@ class Decathlon(DecathlonTask):
     @property
     def spec(self) -> DataSpec:
         """The configured size and the classes that `dataset.json` names; reads that."""
-        return DataSpec(len(self.channels), self.size, self.size, classes=self.classes)
+        geometry = Geometry(TURNED[self.axis], fit=self.size)
+        return DataSpec(
+            len(self.channels), self.size, self.size, classes=self.classes, levels=self.levels, geometry=geometry
+        )
 
     def _samples(self, number: int, pair: Pair, split: Split) -> list[Sample]:
         """The slices of one volume; in training, of those without a label only a share."""

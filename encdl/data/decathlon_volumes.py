@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from encdl.data.base import DataSpec, Sample, Split
 from encdl.data.decathlon import DecathlonTask, Pair
 from encdl.data.volumes import Volume
+from encdl.files.scans import Geometry
 from encdl.utils.errors import DataError
 
 BOTH = ["image", "mask"]
@@ -52,7 +53,14 @@ class DecathlonVolumes(DecathlonTask):
         """The configured size, and the classes that `dataset.json` names; reads that."""
         depth, height, width = self.size
         return DataSpec(
-            len(self.channels), height, width, classes=self.classes, spacing_mm=self.spacing_mm, depth=depth
+            len(self.channels),
+            height,
+            width,
+            classes=self.classes,
+            spacing_mm=self.spacing_mm,
+            depth=depth,
+            levels=self.levels,
+            geometry=Geometry("SPR", self.spacing_mm),  # as `_stood` turns volumes
         )
 
     def groups(self, split: Split) -> list[str]:

@@ -15,6 +15,10 @@ AXES: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 """The slices lie across this axis of a volume whose axes run right, forward and up."""
 
 
+TURNED: dict[Axis, str] = {"sagittal": "RIA", "coronal": "AIR", "axial": "SPR"}
+"""Where slices, rows and columns lead that `flat` cut (`encdl.files.scans.Geometry`)."""
+
+
 @dataclass(frozen=True)
 class Volume:
     """One volume, turned by its header so that its axes run right, forward and up.

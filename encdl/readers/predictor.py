@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from encdl import readers
 from encdl.ciphers import weights
@@ -210,7 +211,7 @@ class Predictor:
         mask = np.zeros(levels.shape, np.uint8)
         source, affine = self.geometry.turned(levels, volume.affine)
         target, _ = self.geometry.turned(mask, volume.affine)
-        scales = self.geometry.scales(affine)
+        scales = self.geometry.scales(affine, source.shape)
         with device_errors(self.codec.device):
             if getattr(self.reader.backbone, "dimensions", 2) == 3:
                 target[:] = self._best(source, scales)
@@ -226,8 +227,15 @@ class Predictor:
 
     def _best(self, levels: npt.NDArray[np.uint8], scales: Sequence[float]) -> npt.NDArray[np.uint8]:
         """The likeliest class of each voxel of an image or volume, read at another scale."""
-        small = torch.from_numpy(np.ascontiguousarray(resized(levels, scales)))[None, None].to(self.codec.device)
-        logits = self._logits(Path("scan"), small, torch.zeros_like(small)).numpy()
+        small = torch.from_numpy(np.ascontiguousarray(resized(levels, scales))).to(self.codec.device)
+        before = [0] * small.ndim
+        if self.geometry.fit or small.ndim == 3:  # then training padded with black, around the middle
+            before = [max(0, most - side) // 2 for side, most in zip(small.shape, self.size, strict=True)]
+        padded = _padded(small, before, self.size if any(before) else small.shape)[None, None]
+        logits = self._logits(Path("scan"), padded, torch.zeros_like(padded)).numpy()
+        logits = logits[
+            (slice(None), *(slice(start, start + side) for start, side in zip(before, small.shape, strict=True)))
+        ]
         if all(scale == 1 for scale in scales):
             return logits.argmax(0).astype(np.uint8)  # type: ignore[no-any-return]
         back = [1 / scale for scale in scales]
@@ -292,6 +300,12 @@ class Predictor:
                 f"{where}: is {_by((grid.height, grid.width))} pixels, the reader was trained on {_by(self.size)}: "
                 "encrypt it at that size, or --any-size reads it as it is, less reliably"
             )
+
+
+def _padded(image: Tensor, before: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Black around an image, up to a shape where that is larger."""
+    behind = [max(0, most - side - start) for most, side, start in zip(shape, image.shape, before, strict=True)]
+    return F.pad(image, [each for pair in zip(before[::-1], behind[::-1], strict=True) for each in pair])
 
 
 def _reader_in(path: Path, device: str) -> LoadedReader:

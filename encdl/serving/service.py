@@ -118,6 +118,7 @@ class Service:
         with TemporaryDirectory(prefix="encdl-serve-") as folder:
             path = Path(folder, f"request{container.SUFFIX}")
             path.write_bytes(content)
+            del content  # a volume is large
             try:
                 answer = read(path)
             except EncdlError as error:

@@ -28,6 +28,7 @@ from encdl.utils.errors import EncdlError, ImageFileError, UsageError
 Meta = dict[Any, Any]
 _IMAGES = ("png", "jpeg", "bmp")
 _NIFTI = ("nifti", "nifti-gz")
+_ONE_SCAN = ("SeriesInstanceUID", "ImageOrientationPatient", "Rows", "Columns")
 _FAILED = "failed"
 
 
@@ -151,6 +152,9 @@ class EncdlReader(ImageReader):  # type: ignore[misc]
             raise UsageError(f"{folder}: is a folder, and not of encrypted DICOM files alone: name the files")
         if len(slices) == 1:
             return slices[0]
+        scans = {tuple(str(item.image.get(name)) for name in _ONE_SCAN) for item in slices}
+        if len(scans) > 1:
+            raise UsageError(f"{folder}: holds {len(scans)} series, orientations or sizes: name the files of one")
         return Loaded("dicom", [item.image for item in slices], [item.name for item in slices])
 
 

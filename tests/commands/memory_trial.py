@@ -1,4 +1,4 @@
-"""Encrypts and decrypts a volume on the CPU, and prints as one JSON object how much memory that took.
+"""Encrypts, reads and decrypts a volume on the CPU, and prints as one JSON object how much memory that took.
 
 `python -m tests.commands.memory_trial FOLDER 600x512x512 [WEIGHTS]`, by default with the network that comes with EncDL.
 """
@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from encdl.ciphers.weights import load as load_cipher
 from encdl.cli import main
+from tests.reader_checkpoint import save_reader, tiny_reader, unet
 
 SLICE_SEED = 7
 
@@ -65,9 +67,17 @@ def trial(folder: Path, shape: tuple[int, ...], weights: str) -> dict[str, objec
     options = ["--key", key, "--device", "cpu"]
     encrypted = child(["encrypt", str(source), *options, "--weights", weights])
     source.unlink()
+    reader = str(folder / "r.ckpt")
+    pid = os.fork()
+    if pid == 0:
+        save_reader(reader, tiny_reader(unet), load_cipher(weights), size=shape[1:])
+        os._exit(0)
+    os.waitpid(pid, 0)
+    words = ["--reader", reader, "-o", str(folder / "masks")]
+    predicted = child(["predict", str(folder / "volume.encdl"), *options, *words])
     decrypted = child(["decrypt", str(folder / "volume.encdl"), *options, "--weights", weights])
     same = digest(source) == (folder / "digest").read_text()
-    return {"shape": shape, "encrypt": encrypted, "decrypt": decrypted, "same": same}
+    return {"shape": shape, "encrypt": encrypted, "decrypt": decrypted, "predict": predicted, "same": same}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import nibabel
@@ -17,15 +18,16 @@ import SimpleITK
 import torch
 from pydicom.data import get_testdata_file
 
+import encdl
 from encdl.files import formats, images
 from encdl.files.formats.base import Document
 from encdl.files.levels import Levels
 from encdl.files.scans import load_scan, slices_of, sort_into_scans
 from encdl.keys.key import Key
-from encdl.readers import PlainStem
+from encdl.readers import KeyedStem, MonaiNet, PlainStem, Reader
 from encdl.readers.predictor import Predictor
 from tests.commands.conftest import KEYED, Run, failed
-from tests.files.scans.phantom import SAGITTAL, SHAPE, write_series
+from tests.files.scans.phantom import SAGITTAL, SHAPE, hounsfield, write_series
 from tests.reader_checkpoint import SIZE, resnet, save_reader, smooth, tiny_reader, unet
 
 READER = ["--reader", "r.ckpt"]
@@ -111,6 +113,26 @@ def test_itk_finds_the_mask_where_the_scan_is(run: Run, folder: Path) -> None:
         np.testing.assert_allclose(getattr(mask, name)(), getattr(scan, name)(), atol=1e-4)
 
 
+def test_a_network_for_volumes_reads_a_series_at_once(run: Run, folder: Path) -> None:
+    write_series(folder / "ct", shape=(10, 24, 28))
+    assert run("encrypt", "ct", *KEYED, "-o", "safe")[0] == 0
+    arguments = {"channels": [4, 8], "strides": [2], "num_res_units": 1}
+    torch.manual_seed(2)
+    body = MonaiNet(4, 3, "UNet", arguments, multiple=2, dimensions=3)
+    reader = Reader(KeyedStem(1, 4, 3), body).eval()
+    save_reader("r.ckpt", reader, size=[12, 24, 28], geometry={"orientation": "SPL"})
+    [(name, answer)] = encdl.segment("safe", "k.key", encdl.load_reader("r.ckpt", levels=Levels(window="abdomen")))
+    levels = torch.from_numpy(Levels(window="abdomen").to_bytes(hounsfield((10, 24, 28))))
+    padded = torch.nn.functional.pad(levels, (0, 0, 0, 0, 1, 1))[None, None]
+    with torch.no_grad():
+        expected = reader(padded, torch.zeros_like(padded))[0, :, 1:-1].argmax(0)
+    assert answer.mask.shape == (10, 24, 28)
+    assert (answer.mask == expected.numpy()).mean() > 0.999
+    assert run("predict", "safe", *KEYED, *READER, "-o", "out", "--window", "abdomen")[0] == 0
+    mask = nibabel.load(f"out/{name}.mask.nii.gz")  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(np.asarray(mask.dataobj).T, answer.mask)
+
+
 def test_a_dicom_segmentation_refers_to_the_instances(run: Run, ct: list[Path]) -> None:
     assert run("predict", "safe", *KEYED, *READER, "-o", "nifti")[0] == 0
     assert run("predict", "safe", *KEYED, *READER, "-o", "seg", "--masks", "dicom")[0] == 0
@@ -162,17 +184,17 @@ def test_a_reader_keeps_its_levels(run: Run, folder: Path) -> None:
     assert (a != c).any()
 
 
-@pytest.mark.parametrize("spacing", [None, [0, 1.0, 1.0], [2.0, 2.0, 2.0]])
+@pytest.mark.parametrize("spacing", [None, [0, 1.0, 1.0], [2.0, 2.0, 2.0], "fit"])
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_a_reader_of_turned_scans_answers_on_their_own_grid(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, spacing: list[float] | None, dimensions: int
+    folder: Path, monkeypatch: pytest.MonkeyPatch, spacing: Any, dimensions: int
 ) -> None:
     """The network is a threshold, which asks for no place; the scan is tilted and sagittal."""
     paths = write_series(folder / "ct", axes=SAGITTAL, tilt=0.5)
-    geometry = {"orientation": "SAR", "spacing": spacing}
+    geometry = {"orientation": "SAR", "fit": 80} if spacing == "fit" else {"orientation": "SAR", "spacing": spacing}
     levels = {"CT": {"window": [0, 1000]}}
     predictor = Predictor.load(save_reader("r.ckpt", tiny_reader(unet), geometry=geometry, levels=levels))
-    predictor.reader.backbone.dimensions = dimensions
+    predictor.reader.backbone.dimensions, predictor.size = dimensions, (80,) * dimensions
     shapes = set()
 
     def threshold(_: Path, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -186,7 +208,9 @@ def test_a_reader_of_turned_scans_answers_on_their_own_grid(
     answer = predictor.segment(volume)
     inside = volume.stored[0].real(volume.array) > -250
     assert len(shapes) == 1
-    assert len(next(iter(shapes))) == dimensions
+    [shape] = shapes
+    assert len(shape) == dimensions
+    assert min(shape) >= (80 if spacing == "fit" or dimensions == 3 else 1)
     wrong = float((answer.mask.astype(bool) != inside).mean()) / float(inside.mean())
     assert wrong < (0.15 if spacing else 1e-9)
     assert answer.mask.shape == volume.array.shape

@@ -116,6 +116,12 @@ def test_a_folder_of_slices(tmp_path: Path, sealed: Sealed, small: str) -> None:
     volume = loaded(tmp_path / "sealed", reader)
     assert volume.shape == (64, 64, 3)
     alike(volume, loaded(tmp_path / "plain", PydicomReader()))
+    turned = pydicom.dcmread(tmp_path / "plain" / "a.dcm")
+    turned.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    turned.save_as(tmp_path / "turned.dcm")
+    sealed(tmp_path / "turned.dcm").rename(tmp_path / "sealed" / "turned.encdl")
+    with pytest.raises(UsageError, match="sealed: holds 2 series, orientations or sizes: name the files of one"):
+        reader.get_data(reader.read(tmp_path / "sealed"))
     one = tmp_path / "one"
     one.mkdir()
     os.link(tmp_path / "sealed" / "a.dcm.encdl", one / "a.encdl")

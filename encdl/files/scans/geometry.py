@@ -28,6 +28,7 @@ class Geometry:
         orientation: Where slices, rows and columns lead, in the letters of MONAI's Orientation: "SPL" is an axial scan
             from the feet up, with the front of the body above and the patient's left on the right. None leaves it.
         spacing: Millimetres between slices, rows and columns; 0 leaves an axis as it is. None leaves all.
+        fit: Pixels that the longer side of each slice gets, in the place of a spacing of rows and columns; 0 for none.
 
     Raises:
         UsageError: It is no orientation, or no spacing.
@@ -35,6 +36,7 @@ class Geometry:
 
     orientation: str | None = None
     spacing: tuple[float, float, float] | None = None
+    fit: int = 0
 
     def __post_init__(self) -> None:
         axes = None if self.orientation is None else {_LETTERS.find(letter) // 2 for letter in self.orientation}
@@ -42,12 +44,12 @@ class Geometry:
             raise UsageError(f"an orientation is three letters, R or L, A or P, S or I, not {self.orientation!r}")
         if self.spacing is not None:
             object.__setattr__(self, "spacing", tuple(float(length) for length in self.spacing))
-            if len(self.spacing) != 3 or not all(0 <= length < np.inf for length in self.spacing):
+            if len(self.spacing) != 3 or self.fit < 0 or not all(0 <= length < np.inf for length in self.spacing):
                 raise UsageError(f"a spacing is three lengths in millimetres, 0 to leave an axis, not {self.spacing}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and checkpoints; `Geometry(**values)` undoes it."""
-        return {"orientation": self.orientation, "spacing": self.spacing and list(self.spacing)}
+        return {"orientation": self.orientation, "spacing": self.spacing and list(self.spacing), "fit": self.fit}
 
     def turned(self, array: Array, affine: Vector) -> tuple[Array, Vector]:
         """A view of (slices, rows, columns) in the wanted orientation, and its affine.
@@ -64,10 +66,13 @@ class Geometry:
         view: Array = orientations.apply_orientation(array, change)
         return view, affine @ orientations.inv_ornt_aff(change, array.shape)
 
-    def scales(self, affine: Vector) -> tuple[float, float, float]:
-        """Old voxels in a new one along each axis of the turned scan; 1 where nothing is to change."""
-        old, wanted = np.linalg.norm(affine[:3, :3], axis=0), self.spacing or (0.0, 0.0, 0.0)
-        first, second, third = (new / own if new else 1.0 for new, own in zip(wanted, old.tolist(), strict=True))
+    def scales(self, affine: Vector, shape: Sequence[int]) -> tuple[float, float, float]:
+        """Old voxels in a new one along each axis of the turned scan of a shape; 1 where nothing is to change."""
+        old, wanted = np.linalg.norm(affine[:3, :3], axis=0).tolist(), self.spacing or (0.0, 0.0, 0.0)
+        if self.fit > 1:
+            pixel = max((side - 1) * own for side, own in zip(shape[1:], old[1:], strict=True)) / (self.fit - 1)
+            wanted = (wanted[0], pixel, pixel)
+        first, second, third = (new / own if new else 1.0 for new, own in zip(wanted, old, strict=True))
         return first, second, third
 
 

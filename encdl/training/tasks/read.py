@@ -18,6 +18,7 @@ from encdl.ciphers.weights import load as load_cipher
 from encdl.ciphers.weights import weights_id
 from encdl.data.base import DataSpec, ImageDataModule
 from encdl.data.batch import ImageBatch
+from encdl.files.levels import ModalityLevels
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import READER_KEY, Backbone, Reader, create
 from encdl.training.tasks.base import CipherTask, Stage
@@ -98,6 +99,7 @@ class ReadTask(CipherTask):
         self.classes: tuple[str, ...] = ()
         self.reader: Reader
         self.size: tuple[int, ...]
+        self.scans: dict[str, Any] = {}
         self.damages: Mapping[str, Damage] = {}
 
     @abstractmethod
@@ -132,6 +134,9 @@ class ReadTask(CipherTask):
         self.reader = self.new_reader(spec)
         self.classes = spec.classes
         self.size = (data.crop,) * len(spec.shape) if data.crop else spec.shape
+        self.scans = {"geometry": spec.geometry.to_dict()}
+        if spec.levels is not None:
+            self.scans["levels"] = ModalityLevels.from_dict(spec.levels).to_dict()
 
     @property
     def dimensions(self) -> int:
@@ -197,6 +202,7 @@ class ReadTask(CipherTask):
             "size": list(self.size),
             "weights_id": weights_id(self.cipher),
             "planes": self.planes.to_dict(),
+            **self.scans,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -205,6 +211,7 @@ class ReadTask(CipherTask):
         if not self.classes:
             kept = checkpoint[READER_KEY]
             self.classes, self.size = tuple(kept["classes"]), tuple(kept["size"])
+            self.scans = {name: kept[name] for name in ("levels", "geometry") if name in kept}
             self.reader = create(kept["reader"], len(self.classes))
 
     def read(self, sight: Sight) -> Tensor:

@@ -157,10 +157,10 @@ def test_turning_and_spacing_are_monais(tmp_path: Path) -> None:
     np.testing.assert_array_equal(view, turned[0].numpy())
     np.testing.assert_allclose(affine, turned.affine, atol=1e-6)
     expected = Spacing(geometry.spacing, padding_mode="border")(turned)[0].numpy()
-    found = resized(view.astype(np.float32), geometry.scales(affine))
+    found = resized(view.astype(np.float32), geometry.scales(affine, view.shape))
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=0.01)
-    back = sampled(found, [1 / scale for scale in geometry.scales(affine)], view.shape)
+    back = sampled(found, [1 / scale for scale in geometry.scales(affine, view.shape)], view.shape)
     assert np.corrcoef(back.ravel(), view.ravel())[0, 1] > 0.9
     target, _ = geometry.turned(other := np.zeros_like(volume.array), volume.affine)
     target[:] = view
