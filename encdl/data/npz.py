@@ -84,7 +84,8 @@ class NpzImages(ImageDataModule):
         """What the file says; reads it."""
         pictures = self.parts["train"].images
         if self.of_volumes:
-            return DataSpec(1, *pictures.shape[2:], classes=self._classes(), depth=pictures.shape[1])
+            depth, height, width = pictures.shape[1:]
+            return DataSpec(1, height, width, classes=self._classes(), depth=depth)
         channels = 1 if pictures.ndim == 3 else pictures.shape[3]
         return DataSpec(channels, pictures.shape[1], pictures.shape[2], classes=self._classes())
 
