@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl.files.levels import WINDOWS, Levels
-from encdl.keys.key import Grant, Key
+from encdl.keys.key import AnyOpener, Key
 from encdl.keys.key_source import KeySource
 from encdl.keys.planes import KEY_BITS
 from encdl.keys.sequences import DEFAULT_MAP, MAPS
@@ -115,8 +115,8 @@ def one_line_warnings(ignore: type[Warning] | None = None) -> Iterator[None]:
         warn(message)
 
 
-def open_key(source: KeySource) -> Key | Grant:
-    """Load a key or grant; warn if other users of the machine can read its file."""
+def open_key(source: KeySource) -> AnyOpener:
+    """Load a key, grant or recipient's key; warn if other users of the machine can read its file."""
     opener = source.open(source.ask)
     for path in source.files:
         if not Key.is_private(path):

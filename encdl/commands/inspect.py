@@ -16,10 +16,13 @@ from encdl.files.container import VERSION, Header, aes_wrap
 from encdl.files.container.sections import SERIES, Section
 from encdl.files.folders import Left, gather
 from encdl.files.series_tags import SeriesTag
+from encdl.keys.key import NO_KEY
 from encdl.keys.planes import key_bits, weakness
 from encdl.keys.signing import PublicKey
 from encdl.utils.errors import ContainerError, EncdlError
 from encdl.utils.messages import complain, say
+
+NOTE = ("note", "read without a key: not verified")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,10 +103,11 @@ def _show(path: Path, as_json: bool, public: PublicKey | None) -> tuple[str, Enc
                 reader.check_signature(public)
     except ContainerError as error:
         problem = error
-    size = path.stat().st_size
+    size, ids = path.stat().st_size, container.recipients_of(path)
     if as_json:
         extra = {
             "file": str(path),
+            "recipients": ids,
             "version": VERSION,
             "file_bytes": size,
             "chunks": header.grid.count,
@@ -117,7 +121,8 @@ def _show(path: Path, as_json: bool, public: PublicKey | None) -> tuple[str, Enc
     else:
         rows = _describe(path, header, size, sections)
         if series is not None:
-            rows.insert(-1, ("series", f"tag {series.tag}, number {series.number}"))
+            rows.append(("series", f"tag {series.tag}, number {series.number}"))
+        rows += [("recipients", ", ".join(ids) or "none"), NOTE]
         if public is not None and problem is None:
             rows[-1] = ("note", f"as the owner of key {public.id} signed it")
         say("\n".join(f"{name:<14}{value}" for name, value in rows))
@@ -134,24 +139,29 @@ def _image(header: Header) -> str:
     return f"{'x'.join(str(length) for length in header.shape)} {header.dtype} ({header.layout})"
 
 
+def _key(key_id: str) -> str:
+    return "none: it was made for its recipients alone" if key_id == NO_KEY else key_id
+
+
 def _study(name: str) -> str:
     return f"study {name!r}" if name else "no study"
 
 
 def _show_wrapping(path: Path, wrapping: aes_wrap.Header, as_json: bool) -> None:
-    size = path.stat().st_size
+    size, ids = path.stat().st_size, container.recipients_of(path)
     if as_json:
         public = {"key_id": wrapping.key_id, "nonce": wrapping.nonce.hex(), "study": wrapping.study}
-        extra = {"file": str(path), "file_bytes": size, "wrap": "aes"}
+        extra = {"file": str(path), "file_bytes": size, "wrap": "aes", "recipients": ids}
         say(json.dumps(public | extra, sort_keys=True))
         return
     rows = [
         ("file", str(path)),
         ("container", f"wrapped in AES-256-GCM, {size:,} bytes: all else is secret"),
-        ("key", wrapping.key_id),
+        ("key", _key(wrapping.key_id)),
         ("study", repr(wrapping.study) if wrapping.study else "none"),
         ("nonce", wrapping.nonce.hex()),
-        ("note", "read without a key: not verified"),
+        ("recipients", ", ".join(ids) or "none"),
+        NOTE,
     ]
     say("\n".join(f"{name:<14}{value}" for name, value in rows))
 
@@ -169,11 +179,10 @@ def _describe(path: Path, header: Header, size: int, sections: tuple[Section, ..
         ),
         ("sections", ", ".join(f"{section.name} {section.length:,} bytes" for section in sections)),
         ("cipher", f"{header.cipher}, weights {header.weights}"),
-        ("key", header.key_id),
+        ("key", _key(header.key_id)),
         ("study", repr(header.study) if header.study else "none"),
         ("nonce", header.nonce),
         ("key planes", planes),
         ("key bits", _key_bits(header)),
         ("postprocess", header.postprocess),
-        ("note", "read without a key: not verified"),
     ]

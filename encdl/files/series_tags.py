@@ -18,7 +18,7 @@ from encdl.files.formats.base import Document
 from encdl.files.scans import series_of
 from encdl.keys.derivation import hkdf
 from encdl.keys.key import Opener
-from encdl.utils.errors import ContainerError, WrongKeyError
+from encdl.utils.errors import ContainerError, UsageError, WrongKeyError
 
 TAG_BYTES: Final = 8
 _SECTION: Final = struct.Struct(f"<{TAG_BYTES}sI")
@@ -59,7 +59,7 @@ def name_of(opener: Opener) -> Callable[[str, Path], str]:
         study = container.read_header(path).study if wrapping is None else wrapping.study
         try:
             return _tag(opener, series, study).hex()
-        except WrongKeyError:
+        except (WrongKeyError, UsageError):  # a grant for one file, or a recipient's key
             return hashlib.sha256(series.encode()).hexdigest()[: 2 * TAG_BYTES]
 
     return name

@@ -162,9 +162,14 @@ class FunctionalStem(Stem):
         self.map = IntegerMap(channels, self.size, outputs, kernel, stride, FORM_BITS[form])
         self.map.frozen()  # refuses what no map can be
         self.scale = type(self.norm)(inputs, affine=False)
-        spread = nn.ConvTranspose2d if dimensions == 2 else nn.ConvTranspose3d
-        self.spread = spread(inputs, width, expand, expand) if expand > 1 else nn.Identity()
+        self.spread = self._spreading(inputs) if expand > 1 else nn.Identity()
         self.decoder = FeatureDecoder(inputs, channels, self.size, kernel, stride) if adversary else None
+
+    def _spreading(self, inputs: int) -> nn.Module:
+        """To the size of the image each number goes where W took it from; to another, to a square of its own."""
+        whole = self.expand == self.map.stride
+        transposed = nn.ConvTranspose2d if len(self.size) == 2 else nn.ConvTranspose3d
+        return transposed(inputs, self.width, self.map.kernel if whole else self.expand, self.expand)
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments but `channels`."""

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from encdl.keys.planes import MAX_PLANES, PlaneSpec, key_planes
+from encdl.ciphers import device as kernels
+from encdl.keys.planes import MAX_PLANES, PlaneSpec, check_request, key_planes
 from encdl.utils.errors import UsageError
 
 
@@ -23,7 +24,13 @@ def plane_tensor(
         UsageError: as `key_planes`.
     """
     channels, *rows, width = shape
-    planes = torch.from_numpy(key_planes(subkeys, spec, channels, math.prod(rows), width))
+    flat = channels, math.prod(rows), width
+    if subkeys and spec.expansion == "full" and kernels.available(device):
+        from encdl.ciphers.device import derivation  # noqa: PLC0415
+
+        check_request(subkeys, spec, flat)
+        return derivation.key_planes(subkeys, spec, flat, device).view(len(subkeys), *shape)
+    planes = torch.from_numpy(key_planes(subkeys, spec, *flat))
     return planes.view(len(subkeys), *shape).to(device)
 
 
