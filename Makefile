@@ -54,13 +54,14 @@ train-cipher-classifier: $(READY)  ## train a classifier on ciphertext (DATA=emb
 	@case "$(DATA)" in \
 	  embedded) set -- embedded ;; \
 	  brain_tumor|pneumoniamnist|mednist) set -- "$(DATA)" --data.init_args.data_dir "$(DATA_DIR)" ;; \
-	  *mnist|*mnist3d) set -- medmnist --data.init_args.name "$(DATA)" --data.init_args.data_dir "$(DATA_DIR)" ;; \
+	  *mnist3d) set -- medmnist3d --data.init_args.name "$(DATA)" --data.init_args.data_dir "$(DATA_DIR)" ;; \
+	  *mnist) set -- medmnist --data.init_args.name "$(DATA)" --data.init_args.data_dir "$(DATA_DIR)" ;; \
 	  *.npz) set -- npz --data.init_args.file "$$(basename "$(DATA)")" --data.init_args.data_dir "$$(dirname "$(DATA)")" ;; \
 	  *) test -d "$(DATA)" || { echo "no data $(DATA): give DATA=$(CLASSIFIER_DATA)"; exit 2; }; \
 	     set -- folder --data.init_args.folder "$(DATA)" ;; \
 	esac; recipe=$$1; shift; $(BIN)/encdl fit --recipe classifier-$$recipe "$$@" $(ARGS)
 
-train-cipher-segmenter: $(READY)  ## train a segmenter on ciphertext (DATA=embedded|acdc|decathlon, DATA_DIR=data)
+train-cipher-segmenter: $(READY)  ## train a segmenter on ciphertext (DATA=embedded|acdc|decathlon|hippocampus, DATA_DIR=data)
 	@test -f experiments/segmenter-$(DATA).yaml || { echo "no recipe for DATA=$(DATA): there are $(patsubst experiments/segmenter-%.yaml,%,$(wildcard experiments/segmenter-*.yaml))"; exit 2; }
 	@$(BIN)/encdl fit --recipe segmenter-$(DATA) $(if $(filter embedded,$(DATA)),,--data.init_args.data_dir $(DATA_DIR)) $(ARGS)
 

@@ -65,7 +65,8 @@ def test_a_stopped_training_has_kept_most_of_it(recipe: Path) -> None:
 
 def tiny_file(name: str, task: str) -> None:
     """An .npz file of noise, in place of a data set that cannot be shipped."""
-    noise = np.random.default_rng(0).integers(0, 256, (12, 32, 32), dtype=np.uint8)
+    shape = (12, 16, 16, 16) if name.endswith("3d.npz") else (12, 32, 32)
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     truth = {"masks": noise // 64} if task == "SegmentTask" else {"labels": np.arange(12) % 2}
     Path("data").mkdir(exist_ok=True)
     np.savez(Path("data", name), images=noise, split=np.arange(12) % 3, **truth)

@@ -117,7 +117,7 @@ def stand_in(tmp_path: Path) -> str:
         ("brain_tumor", "brain_tumor", {"data_dir": "/d"}),
         ("mednist", "mednist", {"data_dir": "/d"}),
         ("bloodmnist", "medmnist", {"name": "bloodmnist", "data_dir": "/d"}),
-        ("organmnist3d", "medmnist", {"name": "organmnist3d", "data_dir": "/d"}),
+        ("organmnist3d", "medmnist3d", {"name": "organmnist3d", "data_dir": "/d"}),
         ("my files/a b.npz", "npz", {"file": "a b.npz", "data_dir": "my files"}),
         ("a.npz", "npz", {"file": "a.npz", "data_dir": "."}),
         ("docs/images", "folder", {"folder": "docs/images"}),

@@ -12,15 +12,15 @@ from pathlib import Path
 from encdl.commands.common import file_name
 from encdl.files import folders
 from encdl.files.folders import Done, Left, Progress, Source, Work
-from encdl.utils.errors import UsageError, WrongKeyError, explain, without_secrets
+from encdl.utils.errors import UsageError, explain, without_secrets
 from encdl.utils.messages import plain, progress, warn
 
 EXIT_SOME_FAILED = 1
 EXIT_ALL_FAILED = 2
 NAMED = 5
 """Files that are left alone for one reason are named up to this number, and then counted."""
-TOLD = 5
-"""Of the files that the key does not open, so many are told one by one."""
+NAMED_FAILED = 20
+"""The same of files that fail."""
 QUIET_S = 2.0
 """A progress bar appears after this many seconds."""
 
@@ -78,34 +78,35 @@ def check_folder(folder: Path | None) -> Path:
 
 
 class Failures:
-    """Tells of each file that fails, and of those that the key does not open only of the first few.
-
-    What is wrong with the others is in the file, and each has to be looked at; the key is wrong for all at once.
+    """Tells of the first file that fails for a reason, and in the end of all others that failed for the same one.
 
     Attributes:
         count: how many have failed.
     """
 
     def __init__(self) -> None:
-        self.count = self._unopened = 0
+        self.count = 0
+        self._paths: dict[str, list[str]] = {}
 
     def tell(self, path: Path, error: Exception) -> None:
-        """Tell of one."""
+        """Tell of one, if its reason is new."""
         from tqdm import tqdm  # noqa: PLC0415
 
         self.count += 1
-        self._unopened += isinstance(error, WrongKeyError)
-        if not isinstance(error, WrongKeyError) or self._unopened <= TOLD:
-            tqdm.write(plain(f"encdl: error: {line(path, error)}"), file=sys.stderr)
+        told = line(path, error)
+        alike = self._paths.setdefault(told.replace(str(path), "").replace(path.name, ""), [])
+        alike.append(str(path))
+        if len(alike) == 1:
+            tqdm.write(plain(f"encdl: error: {told}"), file=sys.stderr)
 
     def tell_rest(self) -> None:
-        """Tell how many are left untold."""
-        if self._unopened > TOLD:
-            rest = self._unopened - TOLD
-            progress(
-                f"encdl: error: {rest:,} more file{'s' * (rest != 1)} that the key does not open: `encdl inspect` "
-                "tells whose they are"
-            )
+        """Tell of the others."""
+        for reason, (_, *rest) in self._paths.items():
+            if len(rest) == 1:
+                progress(f"encdl: error: {rest[0]}{reason}")
+            elif rest:
+                more = f" and {len(rest) - NAMED_FAILED:,} more" if len(rest) > NAMED_FAILED else ""
+                progress(f"encdl: error: {len(rest):,} more files{reason} ({', '.join(rest[:NAMED_FAILED])}{more})")
 
 
 class Batch:

@@ -285,6 +285,10 @@ class ImageDataModule(LightningDataModule, ABC):
     def _training_transform(self) -> Any:
         """Random crop to the training size, with augmentation if asked for."""
         spec, size = self.spec, (self.crop, self.crop)
+        if spec.depth:
+            from encdl.data.augment_volumes import training_transform  # noqa: PLC0415
+
+            return training_transform(self.crop, self.augment)
         if self.crop > min(spec.height, spec.width):
             raise UsageError(
                 f"crop is {self.crop}, larger than the {spec.height} x {spec.width} images of "

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from monai import transforms
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,8 +15,6 @@ from encdl.data.decathlon import DecathlonTask, Pair
 from encdl.data.volumes import Volume
 from encdl.files.scans import Geometry
 from encdl.utils.errors import DataError
-
-BOTH = ["image", "mask"]
 
 
 @dataclass(eq=False, repr=False)
@@ -122,45 +118,9 @@ class DecathlonVolumes(DecathlonTask):
         beyond = [each for one in reversed(more) for each in (one // 2, one - one // 2)]
         return F.pad(planes, beyond).numpy()
 
-    def _training_transform(self) -> Any:
-        """A random cube if asked for, then small turns, shifts, and changes of scale and brightness."""
-        steps: list[Any] = []
-        if self.crop:
-            side = (self.crop,) * 3
-            steps.append(_Cube(BOTH, label_key="mask", spatial_size=side, pos=2, neg=1, num_samples=1))
-        if self.augment:
-            steps += [
-                transforms.RandAffined(
-                    BOTH,
-                    prob=0.8,
-                    rotate_range=(0.2, 0.2, 0.2),
-                    translate_range=(3, 3, 3),
-                    scale_range=(0.1, 0.1, 0.1),
-                    mode=("bilinear", "nearest"),
-                    padding_mode="zeros",
-                ),
-                transforms.RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),
-                transforms.RandScaleIntensityd("image", factors=0.15, prob=0.5),
-                transforms.RandGaussianNoised("image", prob=0.2, std=6.0),
-                transforms.Lambdad("image", _whole_levels),
-            ]
-        return transforms.Compose(steps)
-
-
-class _Cube(transforms.RandCropByPosNegLabeld):  # type: ignore[misc]  # MONAI has no types
-    """Gives the one cube that it cuts, not a list of it."""
-
-    def __call__(self, data: Mapping[Any, Any], lazy: bool | None = None) -> dict[Any, Any]:
-        found: dict[Any, Any] = super().__call__(data, lazy)[0]
-        return found
-
 
 def _stood(voxels: np.ndarray) -> np.ndarray:
     """(C, X, Y, Z) with axes that run right, forward and up as (C, D, H, W), and the other way round."""
     turned = voxels.transpose(0, 3, 2, 1)
     # Rows run from front to back: the axis Y stays in its place, and turns.
     return np.flip(turned, 2)
-
-
-def _whole_levels(image: Any) -> Any:
-    return image.round().clip(0, 255)

@@ -32,7 +32,10 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Part:
-    """One split: uint8 (N, H, W) or (N, H, W, 3); labels (N,), masks (N, H, W) and volumes (N,) where there are any."""
+    """One split: uint8 (N, H, W), (N, H, W, 3) or, of volumes, (N, D, H, W).
+
+    There may be labels (N,), masks (N, H, W), and `volumes` (N,), the scans that images are slices of.
+    """
 
     images: np.ndarray
     labels: np.ndarray | None
@@ -67,6 +70,11 @@ class NpzImages(ImageDataModule):
     crop: int = 0
 
     @property
+    def of_volumes(self) -> bool:
+        """Whether images are volumes (N, D, H, W)."""
+        return False
+
+    @property
     def path(self) -> Path:
         """The file."""
         return Path(self.data_dir, self.file)
@@ -75,13 +83,17 @@ class NpzImages(ImageDataModule):
     def spec(self) -> DataSpec:
         """What the file says; reads it."""
         pictures = self.parts["train"].images
+        if self.of_volumes:
+            depth, height, width = pictures.shape[1:]
+            return DataSpec(1, height, width, classes=self._classes(), depth=depth)
         channels = 1 if pictures.ndim == 3 else pictures.shape[3]
         return DataSpec(channels, pictures.shape[1], pictures.shape[2], classes=self._classes())
 
     def samples(self, split: Split) -> Sequence[Sample]:
         """The images of one split, with `label` and `mask` where the file has them."""
         part = self.parts[split]
-        planes = part.images[:, None] if part.images.ndim == 3 else np.moveaxis(part.images, -1, 1)
+        one = part.images.ndim == 3 or self.of_volumes
+        planes = part.images[:, None] if one else np.moveaxis(part.images, -1, 1)
         samples: list[Sample] = [{"image": np.ascontiguousarray(image)} for image in planes]
         for index, sample in enumerate(samples):
             if part.labels is not None:
@@ -156,8 +168,10 @@ class NpzImages(ImageDataModule):
         """One split's arrays, checked against one another."""
         images = self._array(name, arrays)
         flat = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in {1, 3})
-        if images.dtype != np.uint8 or not flat or 0 in images.shape[1:]:
-            raise self._wrong(f"`{name}` is {images.dtype} {images.shape}, not uint8 (N, H, W) or (N, H, W, 3)")
+        fits = images.ndim == 4 if self.of_volumes else flat
+        if images.dtype != np.uint8 or not fits or 0 in images.shape[1:]:
+            wanted = "(N, D, H, W)" if self.of_volumes else "(N, H, W) or (N, H, W, 3)"
+            raise self._wrong(f"`{name}` is {images.dtype} {images.shape}, not uint8 {wanted}")
         if labels is not None:
             if labels.size != len(images) or labels.dtype.kind not in "iu" or (labels < 0).any():
                 raise self._wrong(f"there must be one integer label from 0 for each of the {len(images)} `{name}`")

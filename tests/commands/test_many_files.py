@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from encdl.cli import main
-from encdl.commands.many_files import TOLD, Batch, find
+from encdl.commands.many_files import Batch, find
 from encdl.files import container, images
 from encdl.files.container import Metadata
 from encdl.files.folders import Done, Left, Source, below
@@ -306,22 +306,22 @@ def test_a_summary_counts(capsys: pytest.CaptureFixture[str]) -> None:
         Batch(sources, 2, "made").run(lambda source, progress: Done(1 // 0))
 
 
-def test_a_wrong_key_is_told_of_a_few_files(capsys: pytest.CaptureFixture[str]) -> None:
-    sources = [Source(Path(f"{number}.encdl"), Path(f"{number}.encdl")) for number in range(20)]
+def test_equal_errors_are_told_once_with_their_count(capsys: pytest.CaptureFixture[str]) -> None:
+    sources = [Source(Path(f"{number}.encdl"), Path(f"{number}.encdl")) for number in range(50)]
 
     def work(source: Source, progress: Callable[[int], None]) -> Done:
         number = int(source.path.stem)
-        raise ContainerError("is cut") if number % 2 else WrongKeyError("give the right key")
+        raise ContainerError(f"{source.path}: is cut") if number % 10 else WrongKeyError("give the right key")
 
     for jobs in (1, 3):
         assert Batch(sources, jobs, "opened").run(work) == 2
-        *files, rest, summary = capsys.readouterr().err.splitlines()
-        assert sum(line.endswith("give the right key") for line in files) == TOLD
-        assert {line for line in files if line.endswith("is cut")} == {
-            f"encdl: error: {number}.encdl: is cut" for number in range(1, 20, 2)
-        }
-        assert rest.startswith("encdl: error: 5 more files that the key does not open: `encdl inspect`")
-        assert ", 20 failed" in summary
+        *told, summary = capsys.readouterr().err.splitlines()
+        assert len(told) == 4
+        assert sorted(line.partition(".encdl: ")[2] for line in told[:2]) == ["give the right key", "is cut"]
+        counted = sorted(line.partition(" (")[0] for line in told[2:])
+        assert counted == ["encdl: error: 4 more files: give the right key", "encdl: error: 44 more files: is cut"]
+        assert sum(line.endswith(" and 24 more)") for line in told) == 1
+        assert ", 50 failed" in summary
 
 
 def test_an_interruption_ends_all_jobs() -> None:

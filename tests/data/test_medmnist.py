@@ -103,7 +103,6 @@ def test_without_file_and_package(tmp_path: Path, size: int) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("organmnist3d", "MedMNIST has no set organmnist3d of flat images: give one of bloodmnist, "),
         ("chestmnist", "MedMNIST has no set chestmnist with one label an image"),
         ("PneumoniaMNIST", "MedMNIST has no set PneumoniaMNIST: give"),
         ("", "MedMNIST has no set : give"),
@@ -127,3 +126,18 @@ def test_the_real_file() -> None:
     assert data.spec.classes == ("normal", "pneumonia")
     assert data.class_counts().tolist() == [1214, 3494]
     assert len(NAMES) == 11
+
+
+def test_volumes(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    arrays = {f"{split}_images": random.integers(0, 256, (6, 28, 28, 28), np.uint8) for split in SPLITS}
+    np.savez(
+        tmp_path / "organmnist3d.npz", **arrays, **{f"{split}_labels": np.arange(6)[:, None] % 3 for split in SPLITS}
+    )
+    data = MedMNIST(name="organmnist3d", data_dir=str(tmp_path), crop=20, batch_size=2, class_names=list("abc"))
+    assert (data.spec.shape, data.spec.classes) == ((28, 28, 28), ("a", "b", "c"))
+    data.setup()
+    assert next(iter(data.train_dataloader()))["image"].shape == (2, 1, 20, 20, 20)
+    assert next(iter(data.test_dataloader()))["image"].shape == (6, 1, 28, 28, 28)
+    with pytest.raises(UsageError, match="no volumes of size 128: give 28 or 64"):
+        MedMNIST(name="organmnist3d", size=128)

@@ -19,6 +19,7 @@ from encdl.ciphers.weights import weights_id
 from encdl.data.base import DataSpec, ImageDataModule
 from encdl.data.batch import ImageBatch
 from encdl.files.levels import ModalityLevels
+from encdl.files.scans import AS_IT_IS
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import READER_KEY, Backbone, Reader, create
 from encdl.training.tasks.base import CipherTask, Stage
@@ -134,7 +135,8 @@ class ReadTask(CipherTask):
         self.reader = self.new_reader(spec)
         self.classes = spec.classes
         self.size = (data.crop,) * len(spec.shape) if data.crop else spec.shape
-        self.scans = {"geometry": spec.geometry.to_dict()}
+        if spec.geometry != AS_IT_IS:
+            self.scans["geometry"] = spec.geometry.to_dict()
         if spec.levels is not None:
             self.scans["levels"] = ModalityLevels.from_dict(spec.levels).to_dict()
 
