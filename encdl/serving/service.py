@@ -35,6 +35,8 @@ from encdl.utils.errors import (
 
 CONTAINER, GRANT = FIELDS = ("container", "grant")
 MAX_RECORDS = 256
+MAX_VALUES = 8 * MAX_RECORDS
+"""Brackets and commas of a body; each may cost a hundred times its length once it is parsed."""
 STATUS: dict[type[EncdlError], int] = {
     KeyFileError: 400,
     WrongKeyError: 403,
@@ -67,6 +69,8 @@ def parse(body: bytes) -> list[Mapping[str, Any]]:
     Raises:
         RefusedError: It is something else.
     """
+    if sum(map(body.count, (b"[", b"{", b","))) > MAX_VALUES:
+        raise RefusedError(f"the body holds too many values: send {MAX_RECORDS} records at a time", 413)
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):

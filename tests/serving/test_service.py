@@ -135,7 +135,7 @@ def test_bad_records_are_refused_with_a_reason(
         (b"", "is not JSON"),
         (b"{nope", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
-        (b"[" * 100_000, "is not JSON"),
+        (b"[" * 2_000, "is not JSON"),
         (b"[]", "must have one key"),
         (b"{}", "must have one key"),
         (b'{"records": []}', "must have one key"),
