@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from encdl.files import container, file_names, formats
-from encdl.files.codec import Salvage, Settings
 from encdl.files.codecs import WeightsName, codec_of, load_cipher, load_codec
 from encdl.files.container import ContainerReader, Header
 from encdl.files.decrypting import Damaged, Decryption
@@ -29,6 +28,7 @@ from encdl.files.folders import convert_folder, gather
 from encdl.files.levels import Levels
 from encdl.files.reading import Readable
 from encdl.files.rekeying import Rekeying
+from encdl.files.settings import Salvage, Settings
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.grant import Grant, study_for
 from encdl.keys.key import AnyOpener, RecipientKey, RecipientsAlone, parse_opener
@@ -52,6 +52,7 @@ __all__ = [
     "convert_folder",
     "decrypt",
     "decrypt_file",
+    "decrypt_slice",
     "decryption",
     "encrypt",
     "encrypt_file",
@@ -204,6 +205,26 @@ def decrypt(data: bytes, key: AnyKey, *, weights: WeightsName | None = None, dev
     """
     reader = ContainerReader(io.BytesIO(data), _opened(key))
     return array_of(codec_of(reader.header, weights, device).decrypt(reader))
+
+
+def decrypt_slice(
+    source: AnyPath, key: AnyKey, number: int, *, weights: WeightsName | None = None, device: str = "auto"
+) -> Array:
+    """One slice of a container, on a disk or at an address of fsspec such as `s3://…`: no more of it is fetched.
+
+    Args:
+        source: path or address.
+        key: as `decrypt`.
+        number: of the slice, counted from 0 through all axes before H.
+        weights: as `decrypt`.
+        device: where to compute.
+
+    Raises:
+        ContainerError, WrongKeyError, WeightsError: as `decrypt`, of this slice.
+        UsageError: there is no such slice, or nothing at this address.
+    """
+    with container.opened(source, _opened(key)) as reader:
+        return codec_of(reader.header, weights, device).decrypt_slice(reader, number)
 
 
 def salvage(

@@ -37,8 +37,9 @@ from encdl.ciphers.nn.plane_tensors import plane_tensor
 from encdl.data.embedded import axial_slice, volume
 from encdl.files import container, formats, images
 from encdl.files.chunk_cipher import PIXELS_AT_ONCE
-from encdl.files.codec import Codec, Settings
+from encdl.files.codec import Codec
 from encdl.files.documents import chunks_of, content_of, grouped, held
+from encdl.files.settings import Settings
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec

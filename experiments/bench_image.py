@@ -17,7 +17,7 @@ from encdl.keys.key import Key
 try:
     from encdl.ciphers import postprocess, weights
     from encdl.files.chunk_cipher import ChunkCipher
-    from encdl.files.codec import Settings
+    from encdl.files.settings import Settings
 except ImportError:  # version 0.1
     from encdl.chunk_cipher import ChunkCipher
     from encdl.codec import Settings

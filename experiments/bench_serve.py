@@ -27,7 +27,7 @@ import numpy as np
 import requests
 
 from encdl.files import container
-from encdl.files.codec import Settings
+from encdl.files.settings import Settings
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
 from encdl.readers.predictor import Predictor

@@ -112,7 +112,7 @@ def _show(path: Path, as_json: bool, public: PublicKey | None) -> tuple[str, Enc
                 reader.check_signature(public)
     except ContainerError as error:
         problem = error
-    size, ids = path.stat().st_size, container.recipients_of(path)
+    size, ids = container.file_bytes(path), container.recipients_of(path)
     if as_json:
         extra = {
             "file": str(path),
@@ -157,7 +157,7 @@ def _study(name: str) -> str:
 
 
 def _show_wrapping(path: Path, wrapping: aes_wrap.Header, as_json: bool) -> None:
-    size, ids = path.stat().st_size, container.recipients_of(path)
+    size, ids = container.file_bytes(path), container.recipients_of(path)
     if as_json:
         public = {"key_id": wrapping.key_id, "nonce": wrapping.nonce.hex(), "study": wrapping.study}
         extra = {"file": str(path), "file_bytes": size, "wrap": "aes", "recipients": ids}

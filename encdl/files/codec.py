@@ -6,8 +6,8 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Literal, cast
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -19,24 +19,18 @@ from encdl.files import container, formats, series_tags
 from encdl.files.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid, Header, Metadata, aes_wrap
 from encdl.files.container.chunk_grid import Array, Planes, paste
-from encdl.files.container.metadata import MAX_IDENTITY_BYTES, is_identity
 from encdl.files.container.recipients import Recipients
 from encdl.files.container.sections import READING, SERIES
 from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
 from encdl.files.formats.array_digest import ArrayDigest
 from encdl.files.formats.base import Document, slice_shape
-from encdl.files.reading import Readable, ReadingLayer, Resampled, Words
+from encdl.files.reading import ReadingLayer, Resampled, Words
+from encdl.files.settings import Salvage, Settings
 from encdl.keys.derivation import ImageKeys, check_study
 from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
-from encdl.keys.planes import PlaneSpec
-from encdl.keys.recipients import RecipientPublicKey
-from encdl.keys.signing import SigningKey
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WeightsError
 from encdl.utils.worker_thread import Background, cores
 
-NonceMode = Literal["random", "synthetic"]
-Wrapping = Literal["none", "aes"]
-NONCE_MODES: tuple[NonceMode, ...] = ("random", "synthetic")
 FILE_PLANES = 8
 """Key planes a pixel in a file: with fewer, a mask has fewer than 256 values, and the image shows through."""
 HELD_BYTES = 2**26
@@ -46,66 +40,6 @@ THREADED_BYTES = 2**19
 CONTENT_BYTES = 32
 Progress = Callable[[int], object]
 """Is told how many bytes of the array more are done."""
-
-
-@dataclass
-class Salvage:
-    """What to do with damaged slices, and which they were.
-
-    Attributes:
-        restore: guess them with the cipher's decryption network; if not, what is damaged stays zero.
-        damaged: slices of which a part was damaged or missing, counted from 0; known once all slices were read.
-    """
-
-    restore: bool = True
-    damaged: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to encrypt.
-
-    Attributes:
-        planes: how to make the key planes; as many as the cipher takes.
-        postprocess: a name of `encdl.ciphers.postprocess.NAMES`.
-        nonce: "random", or "synthetic": from a keyed hash of the content and of all settings, so that one changed
-            pixel changes every key plane. Equal content then gives equal files, which shows that it is equal.
-        study: name of the study that the file belongs to.
-        wrap: "aes" to seal the finished container in AES-256-GCM (`encdl.files.container.aes_wrap`), "none" to leave
-            it.
-        readable: how to make a reading layer, for hosts without a key (`encdl.files.reading`); None for no layer.
-        signer: what signs the file, so that those without its key can tell whether it was changed.
-        series: let those without the key see which files are of one DICOM series, and their order
-            (`encdl.files.series_tags`).
-        recipients: to whose keys the file's secret is sealed, so that they open it too.
-        identity: what the owner calls the file; sealed, and bound to it.
-    """
-
-    planes: PlaneSpec = field(default_factory=PlaneSpec)
-    postprocess: str = post.DEFAULT
-    nonce: NonceMode = "random"
-    study: str = ""
-    wrap: Wrapping = "none"
-    readable: Readable | None = None
-    signer: SigningKey | None = None
-    series: bool = True
-    recipients: tuple[RecipientPublicKey, ...] = ()
-    identity: str = ""
-
-    def __post_init__(self) -> None:
-        """Raise `UsageError` on settings that are not known, or do not go together."""
-        post.create(self.postprocess)
-        check_study(self.study)
-        if not is_identity(self.identity):
-            raise UsageError(
-                f"an identity is up to {MAX_IDENTITY_BYTES:,} bytes, without control characters: change it"
-            )
-        if self.nonce not in NONCE_MODES:
-            raise UsageError(f"nonce {self.nonce!r} is not known: use {' or '.join(NONCE_MODES)}")
-        if self.wrap not in ("none", "aes"):
-            raise UsageError(f"wrap {self.wrap!r} is not known: use aes or none")
-        if self.wrap == "aes" and (self.readable or self.signer):
-            raise UsageError("inside --wrap aes nobody without the key sees a reading layer or signature: leave it out")
 
 
 @dataclass(frozen=True)
@@ -274,6 +208,25 @@ class Codec:
             metadata.rest,
             lambda: self._slices(reader, work, salvage, progress),
         )
+
+    def decrypt_slice(self, reader: ContainerReader, number: int) -> Array:
+        """One slice, (H, W) or (H, W, C); nothing of the others is read.
+
+        Args:
+            reader: the opened container.
+            number: which one, counted from 0 through all axes before H.
+
+        Raises:
+            WeightsError, ContainerError: as `decrypt`.
+            UsageError: there is no such slice.
+        """
+        header, grid = reader.header, reader.header.grid
+        if not 0 <= number < grid.slices:
+            raise UsageError(f"{reader.where}: has {grid.slices} slices, 0 to {grid.slices - 1}, and no {number}")
+        array = np.empty((grid.height, grid.width, grid.channels), np.dtype(header.dtype).newbyteorder("<"))
+        for chunk, planes in self._opened(reader, reader.chunks(number), self._chunk_cipher(header), None):
+            paste(array, grid.place(chunk.index), planes)
+        return array.reshape(slice_shape(grid.shape, grid.layout)).astype(header.dtype, copy=False)
 
     def encrypt_array(
         self,

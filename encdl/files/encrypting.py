@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from encdl.files import container, file_names, formats
-from encdl.files.codec import Codec, NonceMode, Settings, Wrapping
+from encdl.files.codec import Codec
 from encdl.files.codecs import WeightsName
 from encdl.files.container import Metadata
 from encdl.files.container.sections import READING, SERIES, SIGNATURE
@@ -19,6 +19,7 @@ from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.formats.base import Document
 from encdl.files.formats.verbatim import CARRIED
 from encdl.files.reading import Readable
+from encdl.files.settings import NonceMode, Settings, Wrapping
 from encdl.keys.key import Opener
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.recipients import RecipientPublicKey

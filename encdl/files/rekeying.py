@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from encdl.files import container, file_names
-from encdl.files.codec import Codec, Progress, Settings, Wrapping
+from encdl.files.codec import Codec, Progress
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader, Header
 from encdl.files.container.sections import READING, SERIES, SIGNATURE
 from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.reading import ReadingLayer
+from encdl.files.settings import Settings, Wrapping
 from encdl.keys.grant import study_for
 from encdl.keys.key import Opener
 from encdl.keys.recipients import RecipientPublicKey

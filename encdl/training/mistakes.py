@@ -101,5 +101,5 @@ def raised_by_lightning(error: BaseException) -> bool:
     if isinstance(error, RuntimeError):
         return frames[-1].f_code.co_name == "load_state_dict"  # of a checkpoint that does not fit
     if isinstance(error, TypeError):
-        return module.startswith("lightning.fabric.accelerators.")  # of a number of devices
-    return isinstance(error, ValueError) and module.startswith(("lightning.", "torch.optim."))
+        return str(module).startswith("lightning.fabric.accelerators.")  # of a number of devices
+    return isinstance(error, ValueError) and str(module).startswith(("lightning.", "torch.optim."))

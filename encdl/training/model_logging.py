@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 import encdl
 from encdl import readers
 from encdl.files import container
-from encdl.files.codec import Settings
+from encdl.files.settings import Settings
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
 from encdl.readers.predictor import Predictor

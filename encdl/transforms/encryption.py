@@ -20,12 +20,12 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.traits import RandomizableTrait
 from monai.transforms.transform import MapTransform, Transform
 
-from encdl.files.codec import Settings, Wrapping
 from encdl.files.codecs import codec_of, load_codec
 from encdl.files.container import ContainerReader
 from encdl.files.documents import array_of, document_of
 from encdl.files.formats import non_pixel_data
 from encdl.files.formats.base import Document
+from encdl.files.settings import Settings, Wrapping
 from encdl.keys.grant import study_for
 from encdl.keys.planes import PlaneSpec
 from encdl.transforms import monai_metadata

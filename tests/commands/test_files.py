@@ -15,7 +15,7 @@ from encdl.ciphers import postprocess, weights
 from encdl.commands import decrypt, encrypt, inspect, rekey
 from encdl.commands.encrypt import NONCES, POSTPROCESS
 from encdl.files import container, images
-from encdl.files.codec import NONCE_MODES
+from encdl.files.settings import NONCE_MODES
 from encdl.keys.key import Key
 from encdl.keys.sequences import MAPS
 from tests.commands.conftest import Run, failed, noise

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from encdl.ciphers.reading_layer import reading_mask
-from encdl.files.codec import Codec, Settings
+from encdl.files.codec import Codec
 from encdl.files.container import ContainerReader, PublicReader
 from encdl.files.reading import Readable, ReadingLayer, level_bits_of
 from encdl.files.rekeying import rekey
+from encdl.files.settings import Settings
 from encdl.keys.key import Key
 from encdl.utils.errors import ContainerError, UsageError
 from tests.files.codec.support import KEY, Array, noise, same

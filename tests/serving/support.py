@@ -16,8 +16,9 @@ from starlette.applications import Starlette
 
 from encdl.ciphers.weights import load
 from encdl.files import container
-from encdl.files.codec import Codec, Settings
+from encdl.files.codec import Codec
 from encdl.files.images import Array
+from encdl.files.settings import Settings
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
 from encdl.readers.predictor import Predictor

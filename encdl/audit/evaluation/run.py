@@ -18,7 +18,7 @@ from encdl.ciphers import KeystreamCipher, postprocess
 from encdl.ciphers.damage import DAMAGES
 from encdl.ciphers.weights import LoadedCipher, as_keystream
 from encdl.data.registry import Images, images_to_judge
-from encdl.files.codec import Settings as CodecSettings
+from encdl.files.settings import Settings as CodecSettings
 from encdl.keys.planes import PlaneSpec
 from encdl.metrics.classical_repair import REPAIRS, available
 from encdl.metrics.classical_repair.tuning import pool

@@ -15,8 +15,8 @@ from encdl.ciphers.weights import LoadedCipher
 from encdl.data.embedded import EmbeddedMRI
 from encdl.data.resize import FitImage
 from encdl.files import container, formats, images
-from encdl.files.codec import Settings
 from encdl.files.documents import array_of
+from encdl.files.settings import Settings
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import LoadedReader, PlainStem, Reader

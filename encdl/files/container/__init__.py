@@ -13,6 +13,7 @@ from encdl.files.container.metadata import Metadata
 from encdl.files.container.on_disk import (
     REPORT,
     SUFFIX,
+    file_bytes,
     key_id_of,
     opened,
     opened_without_key,
@@ -39,6 +40,7 @@ __all__ = [
     "PublicReader",
     "choose_tile",
     "chunk_keys",
+    "file_bytes",
     "key_id_of",
     "opened",
     "opened_without_key",

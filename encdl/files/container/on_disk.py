@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from encdl.files import stores
 from encdl.files.container import aes_wrap, recipients
 from encdl.files.container.header import Header
 from encdl.files.container.read import ContainerReader, PublicReader, read_head
@@ -66,6 +67,12 @@ def key_id_of(path: str | os.PathLike[str]) -> str:
     return read_header(path).key_id if wrapping is None else wrapping.key_id
 
 
+def file_bytes(path: str | os.PathLike[str]) -> int:
+    """How long a file is, on a disk or in a store; `ContainerError` if it cannot be read."""
+    with _stream(path) as stream:
+        return stream.seek(0, os.SEEK_END)
+
+
 def recipients_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Ids of the public keys that a file says it is sealed to, wrapped or not; errors as `read_header`."""
     key_id_of(path)
@@ -87,6 +94,10 @@ def opened_without_key(path: str | os.PathLike[str]) -> Iterator[PublicReader]:
 @contextlib.contextmanager
 def _stream(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     where = Path(path)
+    if address := stores.address_of(path):
+        with stores.opened(address) as stream:
+            yield stream
+        return
     try:
         if where.is_dir():
             raise ContainerError(f"{where}: is a folder: give one {SUFFIX} file")

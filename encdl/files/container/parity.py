@@ -34,18 +34,19 @@ def _field() -> tuple[Octets, Octets]:
 
 
 @cache
-def _table(data: int, parity: int) -> Octets:
-    """Parity of a codeword of one byte v at place r, [r, v]; the code's roots are 2^0, 2^1, ..."""
+def _table(data: int, parity: int) -> npt.NDArray[np.uint64]:
+    """Parity of a codeword of one byte v at place r, [256 r + v, 8 bytes a word]; the code's roots are 2^0, 2^1, ..."""
     import reedsolo  # noqa: PLC0415 - as above
 
     product = _field()[1]
     generator = np.array(reedsolo.rs_generator_poly(parity), np.uint8)[1:]
-    rows = np.empty((data, parity), np.uint8)
+    rows = np.zeros((data, -(-parity // 8) * 8), np.uint8)
     row = generator
     for place in reversed(range(data)):
-        rows[place] = row
+        rows[place, :parity] = row
         row = np.append(row[1:], np.uint8(0)) ^ product[row[0], generator]
-    return product[np.arange(256)[None, :, None], rows[:, None, :]]
+    table = product[np.arange(256)[None, :, None], rows[:, None, :]]
+    return table.reshape(256 * data, -1).view(np.uint64)
 
 
 @cache
@@ -57,12 +58,11 @@ def _powers(size: int, parity: int) -> Octets:
 def encoded(content: bytes, data: int = DATA_BYTES, parity: int = PARITY_BYTES) -> bytes:
     """The parity of bytes, `parity_length` of it; other sizes of codewords are for what stands in one alone."""
     words = _words(content, data)
-    table, places = _table(data, parity), np.arange(data)[:, None]
-    found = np.empty((words.shape[1], parity), np.uint8)
+    table, places, found = _table(data, parity), np.arange(0, 256 * data, 256)[:, None], []
     for start in range(0, words.shape[1], _AT_ONCE):
-        some = words[:, start : start + _AT_ONCE]
-        found[start : start + _AT_ONCE] = np.bitwise_xor.reduce(table[places, some], axis=0)
-    return found.T.tobytes()
+        some = table.take(places + words[:, start : start + _AT_ONCE], axis=0)
+        found.append(np.bitwise_xor.reduce(some, axis=0).view(np.uint8)[:, :parity])
+    return np.concatenate(found).T.tobytes()
 
 
 def parity_length(length: int) -> int:

@@ -272,8 +272,8 @@ class ContainerReader(PublicReader):
         recipients.check_some_left(self.where, header.key_id, entries)
         return Recipients.made(entries, self.image_keys, self._addressed) if entries else None
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Every chunk in order, from the first one each time this is called.
+    def chunks(self, number: int | None = None) -> Iterator[Chunk]:
+        """Every chunk in order, from the first one each time this is called; or those of slice `number` alone.
 
         What was yielded is authentic and in its place (but see `tolerant`). That nothing is missing at the end is
         known only when the iterator has ended: keep what was made of the chunks hidden until then.
@@ -281,15 +281,18 @@ class ContainerReader(PublicReader):
         Raises:
             ContainerError: a chunk was changed; names all slices that are damaged. Or a section behind them was.
         """
-        place = self._starts[PIXELS]
-        for index in range(self.header.grid.count):
+        grid, place = self.header.grid, self._starts[PIXELS]
+        tiles, length = grid.count // grid.slices, grid.body_bytes + grid.blocks * BLOCK_TAG_BYTES
+        wanted = range(grid.count) if number is None else range(number * tiles, (number + 1) * tiles)
+        place += (number or 0) * (length // grid.slices)  # slices are as long as each other
+        for index in wanted:
             self._stream.seek(place)  # whoever takes the chunks may read sections meanwhile
             chunk = self._next(index)
             place = self._stream.tell()
             if not chunk.intact and not self.tolerant:
                 raise self._damaged(index)
             yield chunk
-        for section in self.sections:
+        for section in self.sections if number is None else ():
             if section.name not in (METADATA, PIXELS) and section.length <= sections.MAX_SECTION_BYTES:
                 try:
                     self.section(section.name)

@@ -13,7 +13,7 @@ from encdl.audit.evaluation.damaged import kind_of
 from encdl.audit.results import find_pages
 from encdl.ciphers.damage import DAMAGES
 from encdl.ciphers.weights import load
-from encdl.files.codec import Settings
+from encdl.files.settings import Settings
 from encdl.metrics.classical_repair import REPAIRS
 
 ROOT = Path(__file__).parents[3]

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from encdl.ciphers.postprocess import NAMES
-from encdl.files.codec import Codec, Settings
+from encdl.files.codec import Codec
 from encdl.files.container import ContainerReader
 from encdl.files.container.chunk_grid import as_slice, cut
+from encdl.files.settings import Settings
 from encdl.keys.planes import PlaneSpec
 from tests.files.codec.support import KEY, header_of, noise, same
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encdl.files.codec import NONCE_MODES, Codec, Settings
+from encdl.files.codec import Codec
 from encdl.files.container import ContainerReader
 from encdl.files.formats import Document
+from encdl.files.settings import NONCE_MODES, Settings
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
 from encdl.utils.errors import UsageError, WrongKeyError

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from encdl.files.codec import Codec, Settings
+from encdl.files.codec import Codec
 from encdl.files.container import ContainerReader
 from encdl.files.formats import Document
+from encdl.files.settings import Settings
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WeightsError
 from tests.files.codec.support import KEY, WEIGHTS, Array, document, noise
 from tests.stub_cipher import StubCipher

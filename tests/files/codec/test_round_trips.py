@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encdl.ciphers.postprocess import NAMES
-from encdl.files.codec import NONCE_MODES, Codec, Settings
+from encdl.files.codec import Codec
 from encdl.files.container import ContainerReader
 from encdl.files.container.chunk_grid import DTYPES
 from encdl.files.documents import array_of, content_of, document_of
+from encdl.files.settings import NONCE_MODES, Settings
 from encdl.utils.worker_thread import Background
 from tests.files.codec.support import KEY, document, header_of, noise, same
 

@@ -21,9 +21,10 @@ import numpy as np
 import torch
 
 from encdl.ciphers import weights
-from encdl.files.codec import Codec, Settings
+from encdl.files.codec import Codec
 from encdl.files.container import ContainerReader
 from encdl.files.documents import array_of
+from encdl.files.settings import Settings
 from encdl.keys.planes import PlaneSpec
 from encdl.utils import records
 from encdl.utils.errors import ContainerError

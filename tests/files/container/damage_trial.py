@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 
 from encdl import api
-from encdl.files.codec import Salvage
 from encdl.files.container import ContainerReader
 from encdl.files.documents import array_of, document_of
+from encdl.files.settings import Salvage
 from encdl.keys.key import Key
 from encdl.utils.errors import EncdlError
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from encdl.ciphers import weights
-from encdl.files.codec import Codec, Settings
+from encdl.files.codec import Codec
 from encdl.files.formats import Document
 from encdl.files.reading import Readable
+from encdl.files.settings import Settings
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.recipients import RecipientKey

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from encdl.files.codec import Codec, Salvage
-from encdl.files.codec import Settings as How
+from encdl.files.codec import Codec
 from encdl.files.container import ContainerReader, Header
 from encdl.files.container.header import PREFIX
+from encdl.files.settings import Salvage
+from encdl.files.settings import Settings as How
 from encdl.keys.key import Key
 from encdl.utils.errors import ContainerError, EncdlError, WrongKeyError
 from tests.files.container import golden
