@@ -8,6 +8,7 @@ RUNS ?= runs
 PORT ?= 5000
 READER ?=
 DATA ?= embedded
+MINUTES ?= 30
 DATA_DIR ?= data
 EVALUATED ?= embedded pneumoniamnist brain_tumor acdc
 export NO_ALBUMENTATIONS_UPDATE = 1
@@ -22,7 +23,7 @@ CLASSIFIER_DATA = embedded, brain_tumor, pneumoniamnist or another name of MedMN
 the path of a folder of images by class, or that of an .npz file
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter ciphertext-readers functional-keys evaluate audit mlflow-ui bench bench-serve test test-slow lint docs lock sbom dist format clean
+.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter ciphertext-readers functional-keys evaluate audit mlflow-ui bench bench-serve test test-slow soak lint docs lock sbom dist format clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +104,9 @@ test: $(READY)  ## run the tests (under 10 minutes on 2 cores)
 
 test-slow: $(READY)  ## run the tests that take minutes: fuzzing, kills, a cluster, a browser
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow --timeout=1800 $(ARGS)
+
+soak: $(READY)  ## random runs with random signals, two at a time, and what is left of the files (MINUTES=30)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak "$$(mktemp -d)/soak" $(MINUTES) $(ARGS)
 
 lint: $(READY)  ## ruff, mypy --strict, import-linter, and whether pages and records agree
 	@$(BIN)/ruff check .

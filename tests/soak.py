@@ -165,7 +165,7 @@ class Soak:
 
     def encrypt(self, rng: random.Random, number: int) -> tuple[list[str], Callable[[bool], None]]:
         part = rng.choice(("", "/kinds", "/cd", "/large", "/scans"))
-        words = [f"in{part}", "--output", f"enc{part}", "--key", rng.choice(KEYS), "--carry-others"]
+        words = [f"in{part}", "--output", f"enc{part}", "--key", self.some_key(rng), "--carry-others"]
         return [*words, *rng.choice(([], ["--jobs", "2"], ["--wrap", "aes"], ["--force"]))], lambda _: None
 
     def decrypt(self, rng: random.Random, number: int) -> tuple[list[str], Callable[[bool], None]]:
@@ -190,11 +190,21 @@ class Soak:
             with self.turn:
                 self.busy.discard(place)
 
-        return ["enc", "--output", place, "--key", rng.choice(KEYS)], check
+        return ["enc", "--output", place, "--key", self.some_key(rng)], check
+
+    def some_key(self, rng: random.Random) -> str:
+        """Mostly one that opens a file."""
+        found = sorted(Path("enc").rglob("*.encdl"))
+        with contextlib.suppress(ContainerError):
+            if found and rng.random() < 0.9:
+                key = container.read_header(rng.choice(found)).key_id
+                return next(name for name in KEYS if Key.load(name).key_id == key)
+        return rng.choice(KEYS)
 
     def rekey(self, rng: random.Random, number: int) -> tuple[list[str], Callable[[bool], None]]:
         Path("enc").mkdir(exist_ok=True)
-        old, new = rng.sample(KEYS, 2)
+        old = self.some_key(rng)
+        new = rng.choice([name for name in KEYS if name != old])
         return [rng.choice(("enc", "enc/scans", "enc/kinds")), "--key", old, "--new-key", new], lambda _: None
 
     def predict(self, rng: random.Random, number: int) -> tuple[list[str], Callable[[bool], None]]:
@@ -205,7 +215,7 @@ class Soak:
             if output.exists() and not all(row["predicted"] for row in csv.DictReader(output.open())):
                 self.find(f"run {number}: {output} is no whole table")
 
-        words = ["enc/scans", "--key", rng.choice(KEYS), "--reader", "reader.ckpt", "--device", "cpu"]
+        words = ["enc/scans", "--key", self.some_key(rng), "--reader", "reader.ckpt", "--device", "cpu"]
         return [*words, "--output", str(output)], check
 
     def fit(self, rng: random.Random, number: int) -> tuple[list[str], Callable[[bool], None]]:

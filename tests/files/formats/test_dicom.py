@@ -257,6 +257,14 @@ def test_a_report_has_no_pixels(tmp_path: Path) -> None:
     assert "holds no pixels (CT Image Storage)" in refusal(path)
 
 
+def test_a_file_that_is_cut_in_its_header_is_no_report(tmp_path: Path) -> None:
+    data = save(tmp_path / "whole.dcm", scan(noise((1, 50, 40, 1)))).read_bytes()
+    path = tmp_path / "a.dcm"
+    for length in range(400, len(data) - 2100, 61):
+        path.write_bytes(data[:length])
+        assert "ends within its header" in refusal(path) or "truncated" in refusal(path), length
+
+
 def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = scan(noise((1, 5, 4, 1)), JPEGBaseline8Bit)
     frame = b"\xff\xd8\xff\xc0\x00\x0b\x08\xff\xff\xff\xff\x01\x01\x11\x00" + bytes(99)

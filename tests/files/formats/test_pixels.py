@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-import time
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import tifffile
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 
+import encdl
 from encdl.files import formats, images
+from encdl.utils import worker_process
 from tests.files.formats.support import array_of, noise, there_and_back
 from tests.files.formats.test_dicom import save, scan
 from tests.files.formats.test_names import pillow
@@ -135,27 +137,71 @@ def test_nifti_as_nibabel_reads_it(tmp_path: Path, dtype: str, kind: Any, name: 
         np.testing.assert_array_equal(found.reshape(expected.shape), expected)
 
 
+def growing(kind: str, path: Path, count: int) -> Path:
+    """A file of so many pages, frames or slices; or a folder of so many files."""
+    if kind.startswith("tiff"):
+        pages = noise((count, 16, 16))
+        compression = None if kind == "tiff" else kind.removeprefix("tiff ")
+        tifffile.imwrite(path, pages, compression=compression, photometric="minisblack", metadata=None)
+    elif kind.startswith("nifti"):
+        path = path.with_suffix(".nii.gz" if kind.endswith("gz") else ".nii")
+        nibabel.save(nibabel.Nifti1Image(noise((16, 16, count)), np.eye(4)), path)
+    elif kind == "npy":
+        np.save(path.with_suffix(".npy"), noise((count, 16, 16)))
+        path = path.with_suffix(".npy")
+    elif kind == "folder":
+        path.mkdir()
+        for number in range(count // 4):
+            np.save(path / f"{number}.npy", noise((9, 9)))
+    else:
+        packed = kind != "dicom"
+        dataset = scan(noise((count, 16, 16, 1)), JPEGBaseline8Bit if packed else ExplicitVRLittleEndian)
+        if packed:
+            dataset.PixelData = encapsulate([pillow("JPEG", noise((16, 16)))] * count, has_bot="table" in kind)
+            dataset["PixelData"].is_undefined_length = True
+        save(path, dataset)
+    return path
+
+
 def seconds(path: Path) -> float:
-    started = time.process_time()
-    for _ in formats.load(path).slices():
-        pass
-    return time.process_time() - started
+    """Processor time, that of decoding processes included."""
+    worker_process._end_all()
+    before = sum(os.times()[:4])
+    if path.is_dir():
+        key, weights = encdl.Key(bytes(32)), Path(__file__).parents[2] / "golden" / "containers" / "tiny.pt"
+        encdl.convert_folder(encdl.encryption(key, weights=str(weights)), path, Path(f"{path}-out"))
+    else:
+        for _ in formats.load(path).slices():
+            pass
+    worker_process._end_all()
+    return sum(os.times()[:4]) - before
 
 
-@pytest.mark.parametrize("kind", ["tiff lzw", "dicom without offsets"])
+GROWING = [
+    "tiff",
+    "tiff lzw",
+    "tiff zlib",
+    "dicom",
+    "dicom jpeg",
+    "dicom jpeg table",
+    "nifti",
+    "nifti-gz",
+    "npy",
+    "folder",
+]
+
+
+@pytest.mark.parametrize("kind", ["tiff lzw", "dicom jpeg"])
 def test_cost_is_linear_in_pages_and_frames(tmp_path: Path, kind: str) -> None:
-    def made(count: int) -> Path:
-        path = tmp_path / f"{count}.x"
-        if kind == "tiff lzw":
-            pages = noise((count, 16, 16))
-            tifffile.imwrite(path, pages, compression="lzw", photometric="minisblack", metadata=None)
-            return path
-        dataset = scan(noise((count, 16, 16, 1)), JPEGBaseline8Bit)
-        frame = pillow("JPEG", noise((16, 16)))
-        dataset.PixelData = encapsulate([frame] * count, has_bot=False)
-        dataset["PixelData"].is_undefined_length = True
-        return save(path, dataset)
-
-    seconds(made(10))
-    few, many = min(seconds(made(200)) for _ in range(2)), seconds(made(800))
+    few, many = (seconds(growing(kind, tmp_path / f"{count}.x", count)) for count in (200, 800))
     assert many < 4 * 2 * few
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", GROWING)
+def test_cost_of_growth(tmp_path: Path, kind: str) -> None:
+    """Four times as much takes some four times as long, not sixteen times; what it costs to begin counts in neither."""
+    seconds(growing(kind, tmp_path / "warm.x", 4))
+    took = [seconds(growing(kind, tmp_path / f"{count}.x", count)) for count in (500, 2000, 8000)]
+    print(f"{kind}: {', '.join(f'{each:.2f} s' for each in took)} for 500, 2,000 and 8,000")
+    assert took[2] - took[1] < 8 * max(took[1] - took[0], 0.05)
