@@ -21,6 +21,9 @@ from encdl.utils.messages import say
 if TYPE_CHECKING:
     from encdl.keys.key import Grant, Key
     from encdl.readers.functional_files import FunctionalPredictor
+    from encdl.readers.predictor import Answer
+    from encdl.readers.two_party.files import TwoPartyPredictor
+    from encdl.serving.key_client import KeyServerClient
 
 
 def add_arguments(parser: argparse.ArgumentParser, scope: Any) -> None:
@@ -167,14 +170,37 @@ def _without(args: argparse.Namespace, names: Sequence[str], wanted: str) -> Non
 
 
 def _from_server(args: argparse.Namespace) -> Keys:
+    if args.token_file is None:
+        raise UsageError("--keyserver: give the client's token too, --token-file F")
+    client = _client(args)
+    return Keys([args.token_file], lambda _, head, reader: client.key_of(head, reader))
+
+
+def _client(args: argparse.Namespace) -> KeyServerClient:
     from encdl.serving.key_client import KeyServerClient  # noqa: PLC0415
     from encdl.serving.tokens import read_token  # noqa: PLC0415
 
-    if args.token_file is None:
-        raise UsageError("--keyserver: give the client's token too, --token-file F")
     token = read_token(args.token_file)
-    client = KeyServerClient(args.keyserver, token, authority=args.tls_authority, certificate=args.tls_certificate)
-    return Keys([args.token_file], lambda _, head, reader: client.key_of(head, reader))
+    return KeyServerClient(args.keyserver, token, authority=args.tls_authority, certificate=args.tls_certificate)
+
+
+def check_two_party(args: argparse.Namespace) -> None:
+    """Refuse options that a two-party reading does not have."""
+    if not args.two_party:
+        return
+    if args.keyserver is None or args.functional_key is not None or args.server_key is not None:
+        raise UsageError(
+            "--two-party: give --keyserver and --token-file, and neither --functional-key nor --server-key"
+        )
+
+
+def two_party_reader(args: argparse.Namespace) -> tuple[TwoPartyPredictor, Callable[[Path], Answer]]:
+    """The reader, and what reads a file by it together with the key server."""
+    from encdl.readers.two_party.files import TwoPartyPredictor  # noqa: PLC0415
+
+    client, owner = _client(args), None if args.owner_key is None else PublicKey.load(args.owner_key)
+    predictor = TwoPartyPredictor(args.reader, owner)
+    return predictor, lambda path: predictor.read(path, client.take_part)
 
 
 def load_reader(args: argparse.Namespace) -> FunctionalPredictor:

@@ -23,6 +23,7 @@ from encdl.utils.messages import plain, progress, say
 if TYPE_CHECKING:
     from encdl.readers.functional_files import FunctionalPredictor
     from encdl.readers.predictor import Answer, Predictor
+    from encdl.readers.two_party.files import TwoPartyPredictor
 
 FORMATS = ("png", "nii")
 
@@ -50,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of a key: ask this server (encdl keyserver) for the functional key of each FILE",
     )
     functional_keys.add_keyserver(parser)
+    parser.add_argument(
+        "--two-party",
+        action="store_true",
+        help="with --keyserver: compute the answer on shares together with it, so that nobody learns the image; needs "
+        "the environment that `encdl two-party` makes, and a reader of view TwoParty",
+    )
     parser.add_argument(
         "--reader",
         type=file_name,
@@ -79,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     left: list[Left] = []
     sources = gather(args.paths, file_names.is_encrypted, f"{container.SUFFIX} file", left)
     keys = functional_keys.keys_of(args, sources)
+    functional_keys.check_two_party(args)
     opener: Any = None if keys is not None else open_key(args.key)
     files = args.key.files if keys is None else keys.files
     inputs = [*files, args.reader, *(source.path for source in sources)]
@@ -87,7 +95,9 @@ def run(args: argparse.Namespace) -> int:
     with one_line_warnings(ignore=WeakPlanesWarning):  # too late to tell: the files are what they are
         # MONAI imports whatever it finds; that takes longer than an image does.
         with without("mlflow", "matplotlib.pyplot", "pandas"):
-            if keys is None:
+            if args.two_party:
+                reading = _Reading(sources, *functional_keys.two_party_reader(args))
+            elif keys is None:
                 keyed = load_reader(args, args.reader)
                 reading = _Reading(sources, keyed, lambda path: keyed.read(path, opener))
             else:
@@ -108,7 +118,10 @@ class _Reading:
     """Goes through the files with a progress bar, tells of each that cannot be read, and counts them."""
 
     def __init__(
-        self, sources: Sequence[Source], predictor: Predictor | FunctionalPredictor, read: Callable[[Path], Answer]
+        self,
+        sources: Sequence[Source],
+        predictor: Predictor | FunctionalPredictor | TwoPartyPredictor,
+        read: Callable[[Path], Answer],
     ) -> None:
         self.sources, self.predictor, self._answer = sources, predictor, read
         self._failures, self.read = Failures(), 0

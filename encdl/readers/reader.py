@@ -17,11 +17,12 @@ from encdl.readers.backbones import BACKBONES, Backbone
 from encdl.readers.functional import FunctionalStem
 from encdl.readers.keyless_stems import KeylessStem, PositionalStem
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
+from encdl.readers.strided import StridedStem
 from encdl.utils import torch_files
 from encdl.utils.errors import EncdlError, UsageError, WeightsError
 
-STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem | FunctionalStem]] = {
-    stem.__name__: stem for stem in (PlainStem, KeyedStem, KeylessStem, PositionalStem, FunctionalStem)
+STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem | FunctionalStem | StridedStem]] = {
+    stem.__name__: stem for stem in (PlainStem, KeyedStem, KeylessStem, PositionalStem, FunctionalStem, StridedStem)
 }
 """Stems by the name that a checkpoint keeps."""
 
