@@ -75,6 +75,11 @@ class IntegerMap(nn.Module):
         weights = self.integers().detach().cpu().numpy().astype(np.int8)
         return FunctionalMap(weights, self.stride, self.size, self.bits)
 
+    def bound(self) -> Tensor:
+        """Twice the largest magnitude of each output, of levels from 0 to 1: room for a key server's noise."""
+        weights = self.integers().flatten(1)
+        return 2 * torch.maximum(weights.clamp(min=0).sum(1), -weights.clamp(max=0).sum(1))
+
     def forward(self, image: Tensor) -> Tensor:
         """W of levels, float32 (B, C, H, W) of whole numbers: (B, outputs, rows, columns), not yet reduced.
 
@@ -191,7 +196,13 @@ class FunctionalStem(Stem):
             level_bits: of a level; a reading layer may have finer ones than the 8-bit images of training.
         """
         reduced = centred(numbers.double(), float(1 << self.map.bits)).float()
-        features: Tensor = F.relu(self.norm(self._convolved(self._points(reduced, level_bits))))
+        points = self._points(reduced, level_bits)
+        if self.form == "layer":
+            # No image gives such numbers: the ciphertext was hit there. The mean says least.
+            mean = self.scale.running_mean
+            assert mean is not None
+            points = torch.where(points.abs() > self.map.bound().view(-1, 1, 1), mean.view(-1, 1, 1), points)
+        features: Tensor = F.relu(self.norm(self._convolved(points)))
         return features
 
     @torch.no_grad()

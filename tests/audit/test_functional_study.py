@@ -148,6 +148,12 @@ def test_a_small_study_runs_to_its_record_and_goes_on(
     assert {"ridge", "residual", "unet", "box_from_unet"} <= set(first["decoders"])
     assert "box_from_unet" not in second["decoders"]
     assert first["rank"] <= first["numbers"]
+    further = first["further"]
+    assert further["host_and_server_psnr_db"] == 60.0
+    assert {"prior", "prior_two_readers"} == set(further["rebuilt"])
+    assert set(further["damaged"]) == {"intact", "run_1pct", "bytes_1pct"}
+    assert set(further["attributes"]) == {"mirrored"}
+    assert "prior_psnr_db" in record["metrics"]["references"]
     assert first["two_readers_psnr_db"] > 0
     assert "mean image" in capsys.readouterr().out
     assert encdl([*words, "--force"]) == 0
