@@ -140,6 +140,26 @@ def _run_functional(args: argparse.Namespace) -> int:
     return 0
 
 
+def _declare_leak(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reader", type=file_name, required=True, metavar="CKPT", help="of view Functional; keeps what is found"
+    )
+    parser.add_argument(
+        "--data-dir", metavar="DIR", default="data", help="where the data set's file is (default: data)"
+    )
+
+
+def _run_leak(args: argparse.Namespace) -> int:
+    """Attack a reader's numbers, and write what the best decoder made of them into its checkpoint."""
+    from encdl.audit.functional import leak, plan  # noqa: PLC0415
+    from encdl.commands.common import usable_device  # noqa: PLC0415
+
+    found = leak.measure(plan.read(args.config, {}), args.data_dir, args.reader, usable_device("auto"))
+    leak.keep(found, args.reader)
+    say(f"{args.reader}: " + ", ".join(f"{name} {value}" for name, value in found.items()))
+    return 0
+
+
 def _rows(args: argparse.Namespace, known: Iterable[str]) -> list[str]:
     """Those asked for, all by default."""
     rows = list(dict.fromkeys(args.rows or known))
@@ -186,6 +206,11 @@ STUDIES = {
         "train readers without a key, and decoders that attack what they are given",
         _declare_functional,
         _run_functional,
+    ),
+    "reader-leak": (
+        "attack what a functional reader is given, and keep the best decoder's figure in its checkpoint",
+        _declare_leak,
+        _run_leak,
     ),
     "reader-cost": (
         "time reading ciphertext beside reading plaintext and decrypting first, in memory and from files",

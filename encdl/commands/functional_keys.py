@@ -15,7 +15,7 @@ from encdl.keys.functional import MAGIC, SUFFIX, FunctionalKey
 from encdl.keys.grant import utc_now
 from encdl.keys.key_source import KeySource
 from encdl.keys.signing import PublicKey, SigningKey
-from encdl.utils.errors import UsageError
+from encdl.utils.errors import UsageError, WrongKeyError
 from encdl.utils.messages import say
 
 if TYPE_CHECKING:
@@ -78,11 +78,12 @@ def is_one(path: Path) -> bool:
         return False
 
 
-def describe(path: Path, issuer: Path | None) -> list[tuple[str, str]]:
-    """What `encdl keyinfo` says of one.
+def describe(path: Path, issuer: Path | None, reader: Path | None) -> list[tuple[str, str]]:
+    """What `encdl keyinfo` says of one, and of what its reader's checkpoint records of it.
 
     Raises:
         UsageError: an issuer is asked for, whose mark it does not bear.
+        WrongKeyError: it is for another reader.
     """
     if issuer is not None:
         raise UsageError("--issuer: a functional key bears a signature, which `encdl predict --server-key` checks")
@@ -98,7 +99,28 @@ def describe(path: Path, issuer: Path | None) -> list[tuple[str, str]]:
         ("noise", f"{key.noise:g} levels"),
         ("signed", f"with {key.signer}" if key.signer else "no"),
         ("ends", end),
+        ("shows", _recorded(key, reader)),
     ]
+
+
+def _recorded(key: FunctionalKey, reader: Path | None) -> str:
+    """What the checkpoint of a key's reader says of attacks on such numbers."""
+    if reader is None:
+        return "give --reader, its reader's checkpoint, for what decoders made of such numbers"
+    from encdl import readers  # noqa: PLC0415
+    from encdl.readers.functional_files import functional_stem  # noqa: PLC0415
+
+    loaded = readers.load(reader)
+    if functional_stem(loaded).map.frozen().id != key.reader:
+        raise WrongKeyError(f"{reader}: is another reader than this functional key's")
+    found = loaded.leak
+    if not found:
+        return f"nobody recorded it: `encdl experiment reader-leak --reader {reader}` attacks it"
+    return (
+        f"the best decoder ({found['decoder']}) rebuilt {found['dataset']} at {found['psnr_db']:.1f} dB, SSIM "
+        f"{found['ssim']:.2f}; the mean image has {found['mean_image_psnr_db']:.1f} dB, a thumbnail of as many numbers "
+        f"{found['thumbnail_psnr_db']:.1f} dB"
+    )
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,8 @@ class LoadedReader:
         weights_id: Id of the cipher weights that it was trained on.
         planes: Map and expansion of the keys that it was trained under.
         view: What it was trained to read, a class of `encdl.training.tasks.views`: "Ciphertext", "Plaintext", ...
+        leak: Of a functional reader, what the best decoder made of its numbers, if `encdl experiment reader-leak`
+            measured it: `decoder`, `dataset`, `psnr_db`, `ssim`, `mean_image_psnr_db`, `thumbnail_psnr_db`.
     """
 
     reader: Reader
@@ -85,6 +87,7 @@ class LoadedReader:
     weights_id: str
     planes: PlaneSpec
     view: str
+    leak: Mapping[str, Any] = field(default_factory=dict)
 
 
 def create(config: dict[str, Any], classes: int) -> Reader:
@@ -137,7 +140,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
         origin = content[READER_KEY]
         classes, planes = tuple(origin["classes"]), PlaneSpec.from_dict(origin["planes"])
         height, width = origin["size"]
-        weights_id, view = str(origin["weights_id"]), str(origin["view"])
+        weights_id, view, leak = str(origin["weights_id"]), str(origin["view"]), dict(origin.get("leak", {}))
         prefix = "reader."
         state = {
             name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
@@ -163,4 +166,4 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
             f"{path}: not a checkpoint of a reader, or a damaged one: give one that training a reader wrote"
         ) from None
     reader.eval().requires_grad_(False)
-    return LoadedReader(reader.to(device), classes, (int(height), int(width)), weights_id, planes, view)
+    return LoadedReader(reader.to(device), classes, (int(height), int(width)), weights_id, planes, view, leak)

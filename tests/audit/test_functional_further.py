@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from encdl import api, readers
 from encdl.audit.functional import decoders, inference, plan, prior
 from encdl.audit.functional.further import damaged, distance, joined_parties
 from encdl.audit.functional.resident import Resident
 from encdl.audit.functional.training import Budget
+from encdl.cli import main as encdl
+from encdl.keys import Key
 from encdl.keys.functional_map import FunctionalMap
 from encdl.readers import FunctionalStem, PlainStem, Reader
 from tests.audit.test_functional_study import slices
-from tests.reader_checkpoint import resnet
+from tests.reader_checkpoint import resnet, save_reader
 
 
 def test_linear_programming_finds_an_image_of_many_numbers() -> None:
@@ -74,6 +79,30 @@ def test_host_and_server_together_decrypt_and_equal_images_are_at_no_distance() 
     near, far = (distance(plain, images.float() + step, images) for step in (2.0, 60.0))
     assert distance(plain, images.float(), images) == pytest.approx(0, abs=1e-6)
     assert near < far
+
+
+def test_a_checkpoint_keeps_what_the_best_decoder_made_of_its_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stem = FunctionalStem(1, (32, 32), outputs=2, kernel=8, stride=8, width=4)
+    checkpoint = save_reader(tmp_path / "r.ckpt", Reader(stem, resnet(4, 3)), view="Functional", size=[32, 32])
+    np.savez(tmp_path / "s.npz", images=slices(60, 12)[:, 0].numpy(), split=np.arange(12) % 3, labels=np.arange(12) % 2)
+    (tmp_path / "functional-s.yaml").write_text(
+        "file: s.npz\nmetric: auroc\nbackbone: {name: MonaiNet}\nsettings: [{}]\nunet: [4, 4, 4, 4, 4, 4]\n"
+        "decoder_budget: {steps: 3, batch: 4}\n"
+    )
+    words = ["experiment", "reader-leak", "--config", str(tmp_path / "functional-s.yaml"), "--data-dir", str(tmp_path)]
+    before = readers.load(checkpoint)
+    assert encdl([*words, "--reader", str(checkpoint)]) == 0
+    assert "psnr_db" in capsys.readouterr().out
+    after = readers.load(checkpoint)
+    assert not before.leak
+    assert after.leak["psnr_db"] > 10
+    Key.generate().save(tmp_path / "k.key")
+    (tmp_path / "a.encdl").write_bytes(api.encrypt(slices(60, 1)[0, 0].numpy(), tmp_path / "k.key", readable=32))
+    api.grant_functional(tmp_path / "a.encdl", tmp_path / "k.key", checkpoint).save(tmp_path / "a.fkey")
+    assert encdl(["keyinfo", str(tmp_path / "a.fkey"), "--reader", str(checkpoint)]) == 0
+    assert f"the best decoder ({after.leak['decoder']}) rebuilt s.npz at" in capsys.readouterr().out
 
 
 def test_numbers_that_no_image_gives_are_read_as_lost() -> None:

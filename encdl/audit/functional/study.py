@@ -21,6 +21,7 @@ import torch
 from encdl.audit.cached_jobs import as_they_end, run_missing, share_cores
 from encdl.audit.functional import decoders
 from encdl.audit.functional.further import Further, distance
+from encdl.audit.functional.leak import guesses
 from encdl.audit.functional.plan import Plan
 from encdl.audit.functional.resident import SPLITS, resident
 from encdl.audit.functional.training import Budget, judge, train_reader
@@ -129,40 +130,19 @@ def _functional(job: Job, plan: Plan) -> dict[str, Any]:
         "bits": function.given_bits,
         "zero_weights": float((function.weights == 0).mean()),
         "algebra": decoders.algebra(function, job.device),
-        **attacks(reader.stem, plan, [data[split].images for split in SPLITS], job.seed, plain),
+        **_attacked(reader.stem, plan, [data[split].images for split in SPLITS], job.seed, plain),
     }
 
 
-def attacks(
+def _attacked(
     stem: FunctionalStem, plan: Plan, parts: Sequence[torch.Tensor], seed: int, plain: Reader
 ) -> dict[str, Any]:
-    """What each decoder makes of a frozen map: `{"rebuilt": {NAME: [PSNR in dB, SSIM]}, "perceptual": {NAME: ...}}`.
-
-    Args:
-        stem: Whose map is attacked.
-        plan: Says with what budget.
-        parts: uint8 images for training, validation and testing.
-        seed: Of the networks.
-        plain: A reader of plaintext, in whose features images are compared.
-    """
-    stem.eval().requires_grad_(False)
-    train, val, test = parts
-    test = test[: plan.judged_images]
-    linear = decoders.ridge(stem.seen, train, val, test)
-    guesses = {
-        "mean_image": train.float().mean(0, keepdim=True).expand(test.shape),
-        "thumbnail": decoders.thumbnail(stem.map.frozen().numbers, test),
-        "ridge": linear,
-    }
-    budget = Budget(**plan.decoder_budget)
-    for kind in ("residual", "unet"):
-        guesses[kind] = decoders.network(kind, stem, plan.unet_of, (train, val, test), budget, seed)
-    if stem.form == "layer":
-        guesses["box_from_ridge"] = decoders.box_least_squares(stem, test, linear)
-        guesses["box_from_unet"] = decoders.box_least_squares(stem, test, guesses["unet"])
+    """`{"rebuilt": {NAME: [PSNR in dB, SSIM]}, "perceptual": {NAME: distance}}`, in the features of `plain`."""
+    test = parts[2][: plan.judged_images]
+    found = guesses(stem, plan, parts, seed)
     return {
-        "rebuilt": {name: decoders.likeness(guess, test) for name, guess in guesses.items()},
-        "perceptual": {name: distance(plain, guess, test) for name, guess in guesses.items()},
+        "rebuilt": {name: decoders.likeness(guess, test) for name, guess in found.items()},
+        "perceptual": {name: distance(plain, guess, test) for name, guess in found.items()},
     }
 
 
