@@ -39,6 +39,9 @@ def test_the_prior_keeps_to_what_was_seen_and_beats_a_thumbnail() -> None:
     made = plan.Plan("f", "dice", {"name": "MonaiNet"}, [{}], unet=[16] * 6)
     network = prior.train_prior(1, made.unet_of, train, Budget(steps=120, batch=12, learning_rate=6e-3))
     rows = prior.averaging(1, (16, 16), 4)
+    blocks = torch.nn.functional.avg_pool2d(images.double(), 4).flatten(1)
+    assert torch.allclose(images.flatten(1).double() @ torch.from_numpy(rows).T, blocks)
+    assert prior.averaging(3, (9, 6), 4).shape == (6, 162)
     drawn = prior.draw(network, rows, images)
     seen = [each.flatten(1).double() @ torch.from_numpy(rows).T for each in (drawn, images.float())]
     assert float((seen[0] - seen[1]).abs().mean()) < 2

@@ -17,7 +17,6 @@ import torch
 from scipy import sparse
 from scipy.optimize import linprog
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from encdl.audit.functional.resident import Resident, augmented
 from encdl.audit.functional.training import Budget
@@ -111,9 +110,10 @@ def draw(network: Denoiser, rows: npt.NDArray[np.float64], test: Tensor) -> Tens
 
 def averaging(channels: int, size: tuple[int, int], block: int) -> npt.NDArray[np.float64]:
     """The map of a thumbnail: the mean of each block of pixels, (numbers, pixels)."""
-    height, width = size
-    pixels = torch.eye(channels * height * width, dtype=torch.float64).view(-1, channels, height, width)
-    means: npt.NDArray[np.float64] = F.avg_pool2d(pixels, block).flatten(1).T.contiguous().numpy()
+    rows, columns = (np.kron(np.eye(side // block), np.full((1, block), 1 / block)) for side in size)
+    below, right = ((0, side - each.shape[1]) for side, each in zip(size, (rows, columns), strict=True))
+    rows, columns = np.pad(rows, ((0, 0), below)), np.pad(columns, ((0, 0), right))
+    means: npt.NDArray[np.float64] = np.kron(np.eye(channels), np.kron(rows, columns))
     return means
 
 
