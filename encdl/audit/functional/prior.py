@@ -110,7 +110,7 @@ def draw(network: Denoiser, rows: npt.NDArray[np.float64], test: Tensor) -> Tens
 
 def averaging(channels: int, size: tuple[int, int], block: int) -> npt.NDArray[np.float64]:
     """The map of a thumbnail: the mean of each block of pixels, (numbers, pixels)."""
-    rows, columns = (np.kron(np.eye(side // block), np.full((1, block), 1 / block)) for side in size)
+    rows, columns = (np.kron(np.eye(side // block), np.full((1, block), 1 / block)).astype(float) for side in size)
     below, right = ((0, side - each.shape[1]) for side, each in zip(size, (rows, columns), strict=True))
     rows, columns = np.pad(rows, ((0, 0), below)), np.pad(columns, ((0, 0), right))
     means: npt.NDArray[np.float64] = np.kron(np.eye(channels), np.kron(rows, columns))
