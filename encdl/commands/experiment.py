@@ -160,6 +160,42 @@ def _run_leak(args: argparse.Namespace) -> int:
     return 0
 
 
+def _declare_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", metavar="DIR", default="data", help="where the data set's file is (default: data)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all trainings (default: 0)")
+    add_output(parser, "the record (default: experiments/results/trust-models.json)")
+
+
+def _run_trust(args: argparse.Namespace) -> int:
+    """Train and time a reader of each model, write the record."""
+    import time  # noqa: PLC0415
+
+    from encdl.audit.functional import plan as plans  # noqa: PLC0415
+    from encdl.audit.trust import study  # noqa: PLC0415
+    from encdl.utils import records  # noqa: PLC0415
+    from encdl.utils.atomic import check_output  # noqa: PLC0415
+
+    plan, started = plans.read(args.config, {}), time.monotonic()
+    output = check_output(args.output or RECORDS / "trust-models.json", args.force)
+    metrics = study.metrics(study.Study(plan, args.data_dir, args.seed, progress).rows(), plan.metric)
+    record = records.record(
+        output.stem,
+        "trust-models",
+        config=str(args.config),
+        dataset=plan.file,
+        seeds=[args.seed],
+        metrics=metrics,
+        wall_s=time.monotonic() - started,
+        device="cpu",
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    records.write(output, record, args.force)
+    say(study.table(metrics["rows"], plan.metric))
+    return 0
+
+
 def _rows(args: argparse.Namespace, known: Iterable[str]) -> list[str]:
     """Those asked for, all by default."""
     rows = list(dict.fromkeys(args.rows or known))
@@ -211,6 +247,11 @@ STUDIES = {
         "attack what a functional reader is given, and keep the best decoder's figure in its checkpoint",
         _declare_leak,
         _run_leak,
+    ),
+    "trust-models": (
+        "read one data set under five models of trust: accuracy, latency, bytes, who sees what",
+        _declare_trust,
+        _run_trust,
     ),
     "reader-cost": (
         "time reading ciphertext beside reading plaintext and decrypting first, in memory and from files",

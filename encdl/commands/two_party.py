@@ -20,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="setup: make the environment of SPU, about 1 GB, in ~/.cache/encdl/spu or $ENCDL_SPU; network: tell the "
         "form of a reader, for the key server's policy",
     )
+    parser.add_argument(
+        "--engine",
+        choices=["spu", "tenseal"],
+        default="spu",
+        help="with setup: spu (default), or tenseal, which `encdl experiment trust-models` compares with",
+    )
     parser.add_argument("--reader", type=file_name, metavar="CKPT", help="with network: a reader of view TwoParty")
     parser.add_argument(
         "--python",
@@ -34,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "setup":
         from encdl.readers.two_party import environment  # noqa: PLC0415
 
-        progress("fetching SPU and jax: some minutes")
-        say(f"{environment.make(args.python)}: `encdl predict --two-party` and `encdl keyserver` find SPU there")
+        progress("fetching packages: some minutes")
+        say(f"{environment.make(args.engine, args.python)}: {args.engine} is found there from now on")
         return 0
     if args.reader is None:
         raise UsageError("network: give --reader, a checkpoint of view TwoParty")

@@ -60,7 +60,7 @@ def test_forms_that_are_none(change: dict[str, Any]) -> None:
 def test_setting_up_where_it_cannot_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(environment.VARIABLE, str(tmp_path / "spu"))
+    monkeypatch.setenv("ENCDL_SPU", str(tmp_path / "spu"))
     with pytest.raises(UsageError, match="make it with `encdl two-party setup`"):
         environment.interpreter()
     assert encdl(["two-party", "setup", "--python", "/no/python"]) == 2
@@ -70,7 +70,7 @@ def test_setting_up_where_it_cannot_be(
 
 
 def test_the_server_is_asked_for_readable_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(environment.VARIABLE, str(tmp_path))
+    monkeypatch.setenv("ENCDL_SPU", str(tmp_path))
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/python").touch()
     Key.generate().save(tmp_path / "k.key")

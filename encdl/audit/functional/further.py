@@ -6,6 +6,8 @@ plaintext is re-identified, attributes are read from pixels.
 
 from __future__ import annotations
 
+import statistics
+import time
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,8 @@ LARGEST = 28 * 28
 BLOCK = 4
 """Side of a block of the thumbnail that the prior has to beat."""
 HIT = 0.01
-WORD_BYTES = 4
+TURNS = 15
+"""Of each of two readers that are timed."""
 
 
 class Further:
@@ -96,6 +99,7 @@ class Further:
         if rows.shape[1] <= LARGEST:
             found["least_variation_psnr_db"] = self._least_variation(rows)
         found["damaged"] = damaged(reader, self._data["test"], self._plan.metric)
+        found["host_to_plaintext_time"] = host_cost(reader, self._plain, self._drawn)
         return found
 
     def _least_variation(self, rows: Any) -> float:
@@ -167,6 +171,22 @@ def _hit(name: str, words: Any, draw: np.random.Generator) -> Any:
         parts[:] = np.where(draw.random(parts.shape) < HIT, draw.integers(0, 256, parts.shape), parts)
         flat = parts.view("<u4").astype(np.int64)
     return flat.reshape(words.shape)
+
+
+@torch.no_grad()
+def host_cost(reader: Reader, plain: Reader, images: Tensor) -> float:
+    """How many times as long a host takes, from the layer's words to logits, as plaintext inference, in turns."""
+    words, host = images.long(), _OfWords(reader).eval()
+    times: tuple[list[float], list[float]] = ([], [])
+    for turn in range(2 * (TURNS + 1)):
+        network, given = ((host, words), (plain, images))[turn % 2]
+        if images.is_cuda:
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        network(given).cpu()
+        times[turn % 2].append(time.perf_counter() - started)
+    one, other = (statistics.median(each[1:]) for each in times)
+    return one / other
 
 
 class _OfWords(Reader):

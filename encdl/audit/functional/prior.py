@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -110,10 +110,10 @@ def draw(network: Denoiser, rows: npt.NDArray[np.float64], test: Tensor) -> Tens
 
 def averaging(channels: int, size: tuple[int, int], block: int) -> npt.NDArray[np.float64]:
     """The map of a thumbnail: the mean of each block of pixels, (numbers, pixels)."""
-    rows, columns = (np.kron(np.eye(side // block), np.full((1, block), 1 / block)).astype(float) for side in size)
-    below, right = ((0, side - each.shape[1]) for side, each in zip(size, (rows, columns), strict=True))
-    rows, columns = np.pad(rows, ((0, 0), below)), np.pad(columns, ((0, 0), right))
-    means: npt.NDArray[np.float64] = np.kron(np.eye(channels), np.kron(rows, columns))
+    means: npt.NDArray[Any] = np.eye(channels)
+    for side in size:
+        along = np.kron(np.eye(side // block), np.full((1, block), 1 / block))
+        means = np.kron(means, np.pad(along, ((0, 0), (0, side % block))))
     return means
 
 
@@ -146,8 +146,3 @@ def least_variation(rows: npt.NDArray[np.float64], image: npt.NDArray[np.uint8])
         return np.full(image.shape, 127.5)
     solved: npt.NDArray[np.float64] = found.x[:pixels].reshape(image.shape)
     return solved
-
-
-def quick(budget: Budget, steps: int) -> Budget:
-    """The budget with that many steps at the most."""
-    return replace(budget, steps=min(budget.steps, steps))

@@ -1,4 +1,4 @@
-"""The environment of SPU: it needs an older numpy than EncDL has, and so is kept apart, for its own processes alone."""
+"""Environments of libraries that need other versions than EncDL, for processes of their own: SPU, TenSEAL."""
 
 from __future__ import annotations
 
@@ -10,42 +10,46 @@ from typing import Final
 
 from encdl.utils.errors import UsageError
 
-VARIABLE: Final = "ENCDL_SPU"
-"""Of the environment: the folder, if it is another one."""
-PACKAGES: Final = ("spu==0.9.5", "jax==0.4.34", "jaxlib==0.4.34", "numpy==1.26.4")
+PACKAGES: Final = {
+    "spu": ("spu==0.9.5", "jax==0.4.34", "jaxlib==0.4.34", "numpy==1.26.4"),
+    "tenseal": ("tenseal==0.3.18", "numpy"),
+}
+"""Of each environment, by the module that it is for."""
 
 
-def folder() -> Path:
-    """Where the environment is, or would be."""
-    return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "encdl" / "spu")
+def folder(name: str = "spu") -> Path:
+    """Where an environment is, or would be: the variable ENCDL_SPU or ENCDL_TENSEAL names another folder."""
+    return Path(os.environ.get(f"ENCDL_{name.upper()}") or Path.home() / ".cache" / "encdl" / name)
 
 
-def interpreter() -> Path:
+def interpreter(name: str = "spu") -> Path:
     """Its Python.
 
     Raises:
         UsageError: There is none.
     """
-    found = folder() / "bin" / "python"
+    found = folder(name) / "bin" / "python"
     if not found.is_file():
-        raise UsageError(f"{folder()}: holds no environment of SPU: make it with `encdl two-party setup`")
+        command = "encdl two-party setup" + ("" if name == "spu" else f" --engine {name}")
+        raise UsageError(f"{folder(name)}: holds no environment of {name}: make it with `{command}`")
     return found
 
 
-def make(python: str = sys.executable) -> Path:
-    """Make the environment, about 1 GB, from the package index that pip is set up for; its folder.
+def make(name: str = "spu", python: str = sys.executable) -> Path:
+    """Make an environment, of 1 GB for SPU, from the package index that pip is set up for; its folder.
 
     Args:
-        python: 3.10 or 3.11, for which SPU 0.9.5 has wheels.
+        name: A key of `PACKAGES`.
+        python: 3.10 or 3.11, for which there are wheels.
 
     Raises:
         UsageError: It cannot be made; pip has told why.
     """
-    target = folder()
+    target = folder(name)
     steps = (
         [python, "-m", "venv", str(target)],
-        [str(target / "bin" / "python"), "-m", "pip", "install", "--quiet", *PACKAGES],
-        [str(target / "bin" / "python"), "-I", "-c", "import spu"],
+        [str(target / "bin" / "python"), "-m", "pip", "install", "--quiet", *PACKAGES[name]],
+        [str(target / "bin" / "python"), "-I", "-c", f"import {name}"],
     )
     for step in steps:
         try:
@@ -53,5 +57,5 @@ def make(python: str = sys.executable) -> Path:
         except OSError as error:
             raise UsageError(f"{python}: cannot be run ({error.strerror}): give --python 3.11's") from None
         if done:
-            raise UsageError(f"{target}: no environment of SPU could be made: see what pip or Python said above")
+            raise UsageError(f"{target}: no environment of {name} could be made: see what pip or Python said above")
     return target
