@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from torch import Tensor, nn
@@ -224,7 +225,7 @@ class Study:
         )  # fmt: skip
 
     def _homomorphic(self) -> Row:
-        python = interpreter("tenseal")
+        interpreter("tenseal")
         spec = self._source.spec
         if spec.channels != 1 or spec.height != spec.width:
             raise UsageError("homomorphic reading takes square grey images here")
@@ -233,31 +234,35 @@ class Study:
         reader = Reader(Levels(1, 1), body)
         figure = self._trained(reader, "homomorphic encryption")
         self._tell("reading under homomorphic encryption")
-        arrays = {
-            "images": self._images[:, 0].numpy() / 255.0 - 0.5, "stride": np.array(STRIDE),
-            "kernel": body.convolution.weight[:, 0].numpy(), "bias": _bias(body.convolution),
-            "linear": body.linear.weight.T.numpy(), "offset": body.linear.bias.numpy(),
-        }  # fmt: skip
-        job = io.BytesIO()
-        np.savez(job, **arrays)
-        done = subprocess.run(
-            [python, "-I", homomorphic.__file__],
-            input=job.getvalue(),
-            capture_output=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        if done.returncode:
-            raise UsageError(f"homomorphic reading failed: {done.stderr.decode(errors='replace')[-200:]}")
-        found = json.loads(done.stdout)
+        found = homomorphically(body, self._images.numpy())
         difference = float((torch.tensor(found["logits"]) - reader(self._images)).abs().max())
         seconds, size = statistics.median(found["seconds"]), int(statistics.median(found["bytes"]))
         return Row("homomorphic", 0, figure, 1e3 * seconds, size, difference)
 
 
-def _bias(convolution: nn.Conv2d) -> Any:
+def homomorphically(body: SquareNet, images: npt.NDArray[np.uint8]) -> dict[str, Any]:
+    """What the program of TenSEAL's environment answers: `logits`, `seconds` and `bytes` of each image (N, 1, H, W).
+
+    Raises:
+        UsageError: There is no such environment, or the program failed.
+    """
+    convolution, linear, stream = body.convolution, body.linear, io.BytesIO()
     assert convolution.bias is not None
-    return convolution.bias.numpy()
+    np.savez(
+        stream,
+        images=images[:, 0] / 255.0 - 0.5,
+        stride=np.array(STRIDE),
+        kernel=convolution.weight[:, 0].numpy(),
+        bias=convolution.bias.numpy(),
+        linear=linear.weight.T.numpy(),
+        offset=linear.bias.numpy(),
+    )
+    command = [str(interpreter("tenseal")), "-I", homomorphic.__file__]
+    done = subprocess.run(command, input=stream.getvalue(), capture_output=True, timeout=PATIENCE_S, check=False)
+    if done.returncode:
+        raise UsageError(f"homomorphic reading failed: {done.stderr.decode(errors='replace')[-200:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def grant_line(grant: Grant) -> str:
