@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from encdl.ciphers import compiled_mask_network
+from encdl.ciphers import compiled_mask_network, device
 from encdl.ciphers.base import CIPHERS, KeyedMaskCipher
 from encdl.ciphers.mask_network import MaskNetwork
 
@@ -33,10 +33,14 @@ class AgileCipher(KeyedMaskCipher):
         self.encryption = MaskNetwork()
 
     def key_mask(self, key_planes: Tensor) -> Tensor:
-        """The mask under key planes, both (N, 1, H, W) uint8: by compiled code on a CPU that can."""
+        """The mask under key planes, both (N, 1, H, W) uint8: by compiled code or a GPU's kernels where possible."""
         spelled = self.spelled(key_planes)
         if spelled.device.type == "cpu" and compiled_mask_network.available():
             return compiled_mask_network.masks(spelled)
+        if device.available(spelled.device):
+            from encdl.ciphers import device_mask_network  # noqa: PLC0415
+
+            return device_mask_network.masks(spelled)
         mask: Tensor = self.encryption(spelled)
         return mask
 

@@ -98,13 +98,19 @@ def lane_seeds(unit_map: UnitMap, key: bytes, lanes: int) -> Words:
     Lane l takes the words of block l of ChaCha20's keystream (RFC 8439) under the key, low byte first; the 12 bytes of
     the nonce are "v2 " and the first 9 of the map's name, with zeros behind it.
     """
-    nonce = (_VERSION + unit_map.name.encode())[:12].ljust(12, b"\0")
     raw = np.empty(lanes * SEED_WORDS * _WORD, dtype=np.uint8)
-    Cipher(ChaCha20(key, bytes(4) + nonce), mode=None).encryptor().update_into(_ZEROS[: len(raw)], raw.data)
+    Cipher(ChaCha20(key, bytes(4) + lane_nonce(unit_map)), mode=None).encryptor().update_into(
+        _ZEROS[: len(raw)], raw.data
+    )
     words = raw.view("<u8").reshape(lanes, SEED_WORDS)
     state = words.T[: _STATE_WORDS + unit_map.parameters].astype(np.uint64, order="C")
     state[_STATE_WORDS - 1] |= ONE
     return state
+
+
+def lane_nonce(unit_map: UnitMap) -> bytes:
+    """The nonce of the ChaCha20 that seeds lanes, 12 bytes; see `lane_seeds`."""
+    return (_VERSION + unit_map.name.encode())[:12].ljust(12, b"\0")
 
 
 def _iteration(unit_map: UnitMap, state: Words) -> Callable[[Words], None]:

@@ -17,7 +17,7 @@ from typing import ClassVar, Final, NamedTuple
 import numpy as np
 
 from encdl.keys.coupled_maps import Bytes
-from encdl.keys.sequences import DEFAULT_MAP, MAPS, byte_sequence, check_map
+from encdl.keys.sequences import DEFAULT_MAP, MAPS, byte_sequence, check_map, check_seeds
 from encdl.utils.errors import UsageError
 
 KEY_BITS: Final = 256
@@ -187,9 +187,7 @@ def key_planes(subkeys: Sequence[bytes], spec: PlaneSpec, channels: int, height:
     Raises:
         UsageError: a size below 1, or a sub-key that is not 32 bytes.
     """
-    _check_sizes(channels, height, width)
-    for category, message in weakness(spec).items():
-        warnings.warn(message, category, stacklevel=2)
+    check_request(subkeys, spec, (channels, height, width))
     tiles = EXPANSIONS[spec.expansion].tiles(spec.count, spec.period, height, width)
     count = sum(tile.height * tile.width for tile in tiles)
     drawn = byte_sequence(spec.map, subkeys, channels * count).reshape(len(subkeys), channels, count)
@@ -205,6 +203,14 @@ def key_planes(subkeys: Sequence[bytes], spec: PlaneSpec, channels: int, height:
         start = stop
     assert planes is not None
     return planes
+
+
+def check_request(subkeys: Sequence[bytes], spec: PlaneSpec, shape: Sequence[int]) -> None:
+    """Refuse what `key_planes` cannot make, and warn of weak planes; arguments and errors are its own."""
+    _check_sizes(*shape)
+    check_seeds(subkeys)
+    for category, message in weakness(spec).items():
+        warnings.warn(message, category, stacklevel=3)
 
 
 def key_bits(spec: PlaneSpec, channels: int, height: int, width: int) -> int:

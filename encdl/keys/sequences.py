@@ -87,12 +87,14 @@ class MaskedSequence(ByteSource):
 
     def subkeys(self, seed: bytes) -> tuple[bytes, bytes]:
         """The keys of the chaotic map and of ChaCha20, 32 bytes each."""
-        info = b"\0".join((_INFO, self.name.encode(), b""))
         # One block of HKDF-Expand is one HMAC, which costs a small image less than an object of its own.
-        chaotic, conservative = (
-            hmac.digest(seed, info + part + b"\x01", "sha256") for part in (b"chaotic", b"chacha20")
-        )
+        chaotic, conservative = (hmac.digest(seed, info, "sha256") for info in self.infos())
         return chaotic, conservative
+
+    def infos(self) -> tuple[bytes, bytes]:
+        """What is hashed under the seed for each of the `subkeys`."""
+        info = b"\0".join((_INFO, self.name.encode(), b""))
+        return info + b"chaotic\x01", info + b"chacha20\x01"
 
 
 _UNIT_MAPS: Final[tuple[UnitMap, ...]] = (Logistic(), Chebyshev(), PiecewiseLinear(), SkewTent())
@@ -114,6 +116,12 @@ def check_map(name: str) -> None:
         raise UsageError(f"unknown map {name!r}: choose chacha20, or one of {chaotic}, with +chacha20 or alone")
 
 
+def check_seeds(seeds: Sequence[bytes]) -> None:
+    """Raise `UsageError` unless every seed has 32 bytes."""
+    if any(len(seed) != SEED_BYTES for seed in seeds):
+        raise UsageError(f"a sequence is seeded with {SEED_BYTES} bytes: pass derived sub-keys, one a row")
+
+
 def byte_sequence(name: str, seeds: Sequence[bytes], count: int) -> Bytes:
     """Pseudo-random bytes, the same on every machine.
 
@@ -131,8 +139,7 @@ def byte_sequence(name: str, seeds: Sequence[bytes], count: int) -> Bytes:
         UsageError: unknown map, a seed that is not 32 bytes, or a negative count.
     """
     check_map(name)
-    if any(len(seed) != SEED_BYTES for seed in seeds):
-        raise UsageError(f"a sequence is seeded with {SEED_BYTES} bytes: pass derived sub-keys, one a row")
+    check_seeds(seeds)
     if count < 0:
         raise UsageError(f"a sequence cannot hold {count} values: ask for 0 or more")
     out = np.empty((len(seeds), count), dtype=np.uint8)

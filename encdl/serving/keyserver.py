@@ -32,7 +32,7 @@ from encdl.keys.key import Opener
 from encdl.keys.signing import SigningKey
 from encdl.readers.functional_files import check_channels, grant_from_header
 from encdl.readers.two_party.session import BITS, KEYSERVER, Party, free_port
-from encdl.serving.app import alive, answered
+from encdl.serving.app import Intake, alive
 from encdl.serving.ledger import BudgetError, Ledger
 from encdl.serving.policy import Client, LoadedPolicy
 from encdl.serving.requests_seen import HEADER, RequestsSeen
@@ -208,6 +208,7 @@ class KeyServer:
 
 def make_app(server: KeyServer) -> Starlette:
     """The application."""
+    intake = Intake(BINARY, MAX_BODY_BYTES)
 
     async def asked(request: Request, answer: Callable[[str, bytes], Response]) -> Response:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -217,7 +218,7 @@ def make_app(server: KeyServer) -> Starlette:
             server.requests.check(request.headers.get(HEADER, ""))
             return answer(token, head)
 
-        return await answered(request, BINARY, MAX_BODY_BYTES, checked)
+        return await intake.answered(request, checked)
 
     async def key(request: Request) -> Response:
         reader = request.path_params["reader"]

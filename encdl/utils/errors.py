@@ -51,8 +51,8 @@ def without_secrets(message: str) -> str:
 def explain(error: Exception) -> str:
     """One line on what is wrong, where, and what to do."""
     match error:
-        case ModuleNotFoundError():
-            package = (error.name or str(error)).partition(".")[0]
+        case ModuleNotFoundError() if error.name:
+            package = error.name.partition(".")[0]
             return f"{package} is not installed, and this verb needs it: pip install {package}"
         case OSError():
             names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)

@@ -6,7 +6,8 @@ at 256, so black may come as 253, and a network that saw the height alone would 
 
 A damaged pixel tells either a little too much or too little (noise) or nothing (it was hit, or lost). So the network
 gives both answers, a *correction* of the level that stands there and a *replacement* for it, and mixes them by how far
-the level lies from its replacement: convolutions alone tell such a distance badly.
+the level lies from its replacement: convolutions alone tell such a distance badly. A correction starts from the level
+or from an estimate that `encdl.ciphers.nn.shrinkage` makes of it, whichever the network weights highest.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from torch.nn import functional as F
 
 from encdl.ciphers.nn.dilated import DILATIONS, DilatedBlock
 from encdl.ciphers.nn.phases import circle
+from encdl.ciphers.nn.shrinkage import ESTIMATES, REACH, Shrinkage
 
-INPUTS = 4
-"""Channels a pixel: cosine, sine, height, lost."""
-OUTPUTS = 6
-"""Channels a pixel: replacement, correction, offset and slope of the mixture's logit, offset and slope of the hit's."""
+INPUTS = 4 + ESTIMATES
+"""Channels a pixel: cosine, sine, height, lost, differences of the estimates from the level."""
+OUTPUTS = 6 + ESTIMATES
+"""Channels a pixel: replacement, correction, offset and slope of the mixture's logit, offset and slope of the hit's,
+and the logit of each estimate against that of the level."""
+UNSEEN = -3.0
+"""An untrained network's logit of each estimate."""
 CORRECTION = 8.0
 """Levels that a correction of 1 stands for."""
 OFFSET, SLOPE = -8.0, 3.0
@@ -87,8 +92,10 @@ class DecryptionNetwork(nn.Module):
         super().__init__()
         self.trains_in_bfloat16 = False
         self._trained: Callable[[Tensor, Tensor], Repaired] = self._whole
-        # Pixels that one output pixel depends on, to each side: one 3x3 convolution in, one out, and the blocks.
-        self.reach = 2 * (2 + blocks * max(dilations))
+        # Pixels that one output pixel depends on, to each side: the estimates, one 3x3 convolution in, one out,
+        # and the blocks.
+        self.reach = 2 * (2 + blocks * max(dilations)) + REACH
+        self.shrinkage = Shrinkage()
         self.enter = nn.Conv2d(4 * INPUTS, width, 3, padding=1)
         self.blocks = nn.Sequential(*(DilatedBlock(width, dilations) for _ in range(blocks)))
         self.leave = nn.Conv2d(width, 4 * OUTPUTS, 3, padding=1)
@@ -149,12 +156,14 @@ class DecryptionNetwork(nn.Module):
         height, width = levels.shape[-2:]
         padding = (0, width % 2, 0, height % 2)
         seen, gone = (F.pad(each, padding, mode="replicate") for each in (levels, lost))
-        shown = torch.cat([circle(seen), seen / 255.0], dim=1) * (1.0 - gone)
+        hints = self.shrinkage(levels)
+        differences = F.pad(((hints - levels) / CORRECTION).clamp(-2.0, 2.0), padding, mode="replicate")
+        shown = torch.cat([circle(seen), seen / 255.0, differences], dim=1) * (1.0 - gone)
         # Channels last: a fifth faster on a CPU, and what tensor cores want.
         x = F.pixel_unshuffle(torch.cat([shown, gone], dim=1), 2).contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.trains_in_bfloat16 and self.training):
             x = self.leave(self.blocks(self.enter(x)))
-        return _mixed(F.pixel_shuffle(x.float(), 2)[..., :height, :width], levels, lost)
+        return _mixed(F.pixel_shuffle(x.float(), 2)[..., :height, :width], levels, lost, hints)
 
     def _tiles(self, height: int, width: int) -> Iterator[tuple[Place, Place, Place]]:
         """Rows and columns of each tile, those of the tile with its surroundings, and its place within these."""
@@ -168,14 +177,16 @@ class DecryptionNetwork(nn.Module):
             yield slice(start, stop), slice(first, last), slice(start - first, stop - first)
 
 
-def _mixed(outputs: Tensor, levels: Tensor, lost: Tensor) -> Repaired:
+def _mixed(outputs: Tensor, levels: Tensor, lost: Tensor, hints: Tensor) -> Repaired:
     """The network's outputs (N, `OUTPUTS`, H, W) beside what they are about; see the module's text."""
-    replacement, correction, *logits = torch.split(outputs, 1, dim=1)
+    replacement, correction, *logits = torch.split(outputs[:, :6], 1, dim=1)
+    weights = torch.cat([torch.zeros_like(levels), UNSEEN + outputs[:, 6:]], dim=1).softmax(1)
+    start = (weights * torch.cat([levels, hints], dim=1)).sum(1, keepdim=True)
     value = replacement.sigmoid()
     distance = (255.0 * value - levels).abs()
     mixture = OFFSET + logits[0] + (SLOPE + logits[1]) * distance.log1p()
     share = mixture.sigmoid().masked_fill(lost > 0, 1.0)
-    corrected = ((levels + CORRECTION * correction) / 255.0).clamp(0.0, 1.0)
+    corrected = ((start + CORRECTION * correction) / 255.0).clamp(0.0, 1.0)
     level = share * value + (1.0 - share) * corrected
     # Hits are told by the distance, but must not move the replacement towards what tells them best.
     hit = OFFSET + logits[2] + (SLOPE + logits[3]) * distance.detach().log1p()

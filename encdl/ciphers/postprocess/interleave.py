@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from encdl.ciphers import device
 from encdl.ciphers.postprocess.base import PostProcess
 from encdl.keys.derivation import ImageKeys, check_nonce
 from encdl.utils import compiled
@@ -35,7 +36,8 @@ REVISION = 1
 """Of the form of the function in interleave.c."""
 
 PHASES = 4
-_DOMAIN = b"encdl interleave"
+DOMAIN = b"encdl interleave"
+"""Hashed before a nonce."""
 
 
 class Interleave(PostProcess):
@@ -86,14 +88,19 @@ def _moved(images: Tensor, nonces: Sequence[bytes], undo: bool) -> Tensor:
         raise ValueError(f"expected the nonces of {len(images)} images, got {len(nonces)}")
     if not images.numel():
         return images
-    starts = [_start(nonce, images[0].numel()) for nonce in nonces]
+    size = images[0].numel()
+    starts = [_start(nonce, size) for nonce in nonces]
+    if size < 2**31 and device.available(images.device):
+        from encdl.ciphers.device.interleave import moved  # noqa: PLC0415
+
+        return moved(images, torch.tensor(starts).to(images.device, non_blocking=True), undo)
     library = compiled.library("encdl_interleave_revision", REVISION) if images.device.type == "cpu" else None
     return _by_index(images, starts, undo) if library is None else _compiled(library, images, starts, undo)
 
 
 def _start(nonce: bytes, size: int) -> int:
     """Which byte of the order an image's file begins with."""
-    return int.from_bytes(hashlib.sha256(_DOMAIN + check_nonce(nonce)).digest()[:8], "little") % size
+    return int.from_bytes(hashlib.sha256(DOMAIN + check_nonce(nonce)).digest()[:8], "little") % size
 
 
 def _compiled(library: ctypes.CDLL, images: Tensor, starts: Sequence[int], undo: bool) -> Tensor:

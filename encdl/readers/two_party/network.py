@@ -107,7 +107,8 @@ def network_of(loaded: LoadedReader) -> tuple[Network, dict[str, npt.NDArray[np.
     linear: nn.Linear = backbone.linear
     weights["kernel"], weights["bias"] = linear.weight.T.contiguous().cpu().numpy(), linear.bias.cpu().numpy()
     widths = (stem.width, *backbone.widths)
-    return Network(stem.channels, *loaded.size, widths, len(loaded.classes)), weights
+    height, width = loaded.size
+    return Network(stem.channels, height, width, widths, len(loaded.classes)), weights
 
 
 def _whole(value: object, most: int) -> bool:

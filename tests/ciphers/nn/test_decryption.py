@@ -8,6 +8,7 @@ from torch import Tensor
 
 from encdl.ciphers.nn import decryption
 from encdl.ciphers.nn.decryption import DecryptionNetwork
+from encdl.ciphers.nn.shrinkage import ESTIMATES, REACH
 
 
 def network(width: int = 8, blocks: int = 2, **settings: object) -> DecryptionNetwork:
@@ -72,12 +73,12 @@ def test_what_stands_in_lost_pixels_is_not_seen() -> None:
 
 
 def test_levels_lie_on_a_circle_and_have_a_height() -> None:
-    """255 and 0 are neighbours by cosine and sine, and told apart by their height."""
+    """255 and 0 are neighbours by cosine and sine, and told apart by their height and by what may have wrapped."""
     x, none = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
     net = network(blocks=0)
     with torch.no_grad():
-        height = net.enter.weight.view(8, 4, 4, 3, 3)[:, 2]  # of cosine, sine, height, lost
-        height.zero_()
+        others = net.enter.weight.view(8, decryption.INPUTS, 4, 3, 3)[:, 2:-1]  # without cosine, sine, lost
+        others.zero_()
         zero, last, middle = (net(x + level, none).replacement for level in (0, 255, 128))
     assert (zero - last).abs().max() < 0.1 * (zero - middle).abs().max()
 
@@ -97,7 +98,7 @@ def test_tiles_are_seamless(monkeypatch: pytest.MonkeyPatch, size: tuple[int, in
 def test_reach() -> None:
     """A pixel beyond it changes nothing, and one as far as it does."""
     net = network(blocks=1, dilations=(1, 3))
-    assert net.reach == 2 * (1 + 3 + 1)
+    assert net.reach == 2 * (1 + 3 + 1) + REACH
     x = torch.full((1, 1, 4, 64), 100.0)
     changed = x.clone()
     changed[..., 1] += 50
@@ -135,12 +136,12 @@ def test_bfloat16_is_for_training_alone() -> None:
 def test_the_width_must_fit_the_dilations() -> None:
     with pytest.raises(ValueError, match="multiple of 4"):
         DecryptionNetwork(10, 1)
-    assert DecryptionNetwork(6, 1, (1, 2, 4)).reach == 2 * (4 + 2)
+    assert DecryptionNetwork(6, 1, (1, 2, 4)).reach == 2 * (4 + 2) + REACH
 
 
 def test_the_weights_fit_the_budget() -> None:
-    """434,000 parameters at its default size: 1.7 MB in float32."""
-    assert sum(weight.numel() for weight in DecryptionNetwork().parameters()) == pytest.approx(434e3, rel=0.01)
+    """490,000 parameters at its default size: 2 MB in float32."""
+    assert sum(weight.numel() for weight in DecryptionNetwork().parameters()) == pytest.approx(490e3, rel=0.01)
 
 
 def head(levels: float, replacement: float, lost: bool = False, **outputs: float) -> tuple[float, float]:
@@ -148,8 +149,10 @@ def head(levels: float, replacement: float, lost: bool = False, **outputs: float
     names = ("correction", "mixture_offset", "mixture_slope", "hit_offset", "hit_slope")
     logit = torch.tensor(replacement / 255).logit()
     made = torch.stack([logit, *(torch.tensor(outputs.get(name, 0.0)) for name in names)])
+    chosen = torch.full((ESTIMATES,), outputs.get("estimates", 0.0))
     pixel = torch.full((1, 1, 1, 1), levels), torch.full((1, 1, 1, 1), float(lost))
-    found = decryption._mixed(made.view(1, -1, 1, 1), *pixel)
+    hints = torch.full((1, ESTIMATES, 1, 1), levels + outputs.get("hint", 0.0))
+    found = decryption._mixed(torch.cat([made, chosen]).view(1, -1, 1, 1), *pixel, hints)
     return 255 * float(found.level.sigmoid()), float(found.hit)
 
 
@@ -157,6 +160,11 @@ def test_a_level_near_its_replacement_is_corrected() -> None:
     level, hit = head(100, 102, correction=-0.25)
     assert level == pytest.approx(100 - 0.25 * decryption.CORRECTION, abs=0.3)
     assert hit < 0
+
+
+def test_a_correction_starts_from_the_estimates_if_the_network_says_so() -> None:
+    assert head(100, 102, hint=6.0, estimates=20.0)[0] == pytest.approx(106, abs=0.3)
+    assert head(100, 102, hint=6.0, estimates=-20.0)[0] == pytest.approx(100, abs=0.3)
 
 
 def test_a_level_far_from_its_replacement_is_replaced() -> None:
@@ -178,10 +186,12 @@ def test_a_correction_ends_at_black_and_white(levels: float, correction: float, 
 def test_hits_do_not_move_the_replacement() -> None:
     """Told by its distance, they would draw it away from pixels that were not hit."""
     outputs = torch.randn(1, decryption.OUTPUTS, 4, 4, requires_grad=True)
-    decryption._mixed(outputs, levels(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)).hit.sum().backward()
+    hints = levels(1, ESTIMATES, 4, 4)
+    decryption._mixed(outputs, levels(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), hints).hit.sum().backward()
     assert outputs.grad is not None
-    assert not bool(outputs.grad[:, :4].any())
-    assert bool(outputs.grad[:, 4:].all())
+    assert bool(outputs.grad[:, 4:6].all())
+    outputs.grad[:, 4:6] = 0
+    assert not bool(outputs.grad.any())
 
 
 @pytest.mark.parametrize(("most", "mirrors"), [(154, 4), (100, 2), (38, 1)])
