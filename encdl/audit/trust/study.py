@@ -47,7 +47,7 @@ from encdl.utils.errors import UsageError
 READ = 3
 """Images that are read for real by two parties, and under homomorphic encryption."""
 TIMED = 30
-"""Readings of one image whose median is told, of the fast models."""
+"""Readings of one image whose least time is told, of the fast models: others share the machine."""
 KERNEL, STRIDE, MAPS = 7, 3, 4
 """Of the convolution under homomorphic encryption."""
 PATIENCE_S = 600.0
@@ -204,7 +204,7 @@ class Study:
             started = time.perf_counter()
             read()
             times.append(time.perf_counter() - started)
-        return Row(model, numbers, figure, 1e3 * statistics.median(times), size, difference)
+        return Row(model, numbers, figure, 1e3 * min(times), size, difference)
 
     def _two_party(self) -> Row:
         interpreter()
@@ -220,7 +220,7 @@ class Study:
         found = read_here(network, {"ciphertext": levels + mask, **weights}, mask, READ)
         known = reader(torch.from_numpy(levels.astype(np.float32) * (255 / 4095))).numpy()
         return Row(
-            "two_party", 0, figure, 1e3 * statistics.median(found.seconds[1:]), int(statistics.median(found.moved[1:])),
+            "two_party", 0, figure, 1e3 * min(found.seconds[1:]), int(statistics.median(found.moved[1:])),
             float(np.abs(found.logits - known).max()),
         )  # fmt: skip
 
@@ -236,7 +236,7 @@ class Study:
         self._tell("reading under homomorphic encryption")
         found = homomorphically(body, self._images.numpy())
         difference = float((torch.tensor(found["logits"]) - reader(self._images)).abs().max())
-        seconds, size = statistics.median(found["seconds"]), int(statistics.median(found["bytes"]))
+        seconds, size = min(found["seconds"]), int(statistics.median(found["bytes"]))
         return Row("homomorphic", 0, figure, 1e3 * seconds, size, difference)
 
 
