@@ -140,6 +140,37 @@ def _run_functional(args: argparse.Namespace) -> int:
     return 0
 
 
+def _declare_further(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", metavar="DIR", default="data", help="where the data set's file is (default: data)"
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="trainings of each setting (default: the file's)")
+    parser.add_argument("--work", type=file_name, metavar="DIR", help="of functional-keys: has the kept readers")
+    parser.add_argument("--record", type=file_name, required=True, metavar="JSON", help="of functional-keys: gets more")
+
+
+def _run_further(args: argparse.Namespace) -> int:
+    """Attack the kept readers of a study further, and add to its record."""
+    import json  # noqa: PLC0415
+
+    from encdl.audit.functional import plan as plans  # noqa: PLC0415
+    from encdl.audit.functional import study  # noqa: PLC0415
+    from encdl.utils import records  # noqa: PLC0415
+
+    plan = plans.read(args.config, {"seeds": args.seeds})
+    try:
+        record = json.loads(args.record.read_text())
+        jobs = study.jobs_of(plan, args.data_dir, args.work or Path("runs", "functional-keys", args.config.stem))
+        study.add_further(record["metrics"], jobs, plan)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"--record {args.record}: it, or the readers that --work keeps, cannot be read ({error}): run the study"
+        ) from None
+    records.write(args.record, record, force=True)
+    say(f"{args.record}: further attacks added")
+    return 0
+
+
 def _declare_leak(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reader", type=file_name, required=True, metavar="CKPT", help="of view Functional; keeps what is found"
@@ -242,6 +273,11 @@ STUDIES = {
         "train readers without a key, and decoders that attack what they are given",
         _declare_functional,
         _run_functional,
+    ),
+    "functional-further": (
+        "attack the kept readers of `functional-keys` further, and add what is found to its record",
+        _declare_further,
+        _run_further,
     ),
     "reader-leak": (
         "attack what a functional reader is given, and keep the best decoder's figure in its checkpoint",

@@ -73,8 +73,14 @@ class Further:
             found["least_variation_numbers"] = len(most)
         return found
 
-    def of(self, reader: Reader, other: FunctionalStem | None) -> dict[str, Any]:
-        """What is found of one reader, and of its numbers together with another one's."""
+    def of(self, reader: Reader, other: FunctionalStem | None, whole: bool = True) -> dict[str, Any]:
+        """What is found of one reader, and of its numbers together with another one's.
+
+        Args:
+            reader: With a functional stem.
+            other: Of another reader.
+            whole: Whether its backbone is trained: else only what is asked of the stem.
+        """
         stem = reader.eval().stem
         assert isinstance(stem, FunctionalStem)
         found: dict[str, Any] = {
@@ -98,6 +104,8 @@ class Further:
         found["perceptual"] = {name: distance(self._plain, guess, self._drawn) for name, guess in guesses.items()}
         if rows.shape[1] <= LARGEST:
             found["least_variation_psnr_db"] = self._least_variation(rows)
+        if not whole:
+            return found
         found["damaged"] = damaged(reader, self._data["test"], self._plan.metric)
         found["host_to_plaintext_time"] = host_cost(reader, self._plain, self._drawn)
         return found

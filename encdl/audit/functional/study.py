@@ -172,13 +172,7 @@ def run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     started, device = time.monotonic(), usable_device("auto")
-    devices = [f"cuda:{each}" for each in range(torch.cuda.device_count())] if device == "cuda" else ["cpu"]
-    text = json.dumps(asdict(plan))
-    numbered = [(number, seed) for number in (PLAINTEXT, *range(len(plan.settings))) for seed in range(plan.seeds)]
-    all_jobs = [
-        Job(text, data_dir, str(folder), number, seed, devices[place % len(devices)])
-        for place, (number, seed) in enumerate(numbered)
-    ]
+    all_jobs = jobs_of(plan, data_dir, folder)
     found: list[dict[str, Any]] = []
     # Teachers first.
     for part in ([job for job in all_jobs if job.number == PLAINTEXT], [job for job in all_jobs if job.number >= 0]):
@@ -204,6 +198,17 @@ def run(
     return record
 
 
+def jobs_of(plan: Plan, data_dir: str, folder: Path) -> list[Job]:
+    """All trainings of a study, those of plaintext first, then those of each setting, seed by seed, over the GPUs."""
+    devices = [f"cuda:{each}" for each in range(torch.cuda.device_count())] or ["cpu"]
+    text = json.dumps(asdict(plan))
+    numbered = [(number, seed) for number in (PLAINTEXT, *range(len(plan.settings))) for seed in range(plan.seeds)]
+    return [
+        Job(text, data_dir, str(folder), number, seed, devices[place % len(devices)])
+        for place, (number, seed) in enumerate(numbered)
+    ]
+
+
 def add_further(metrics: dict[str, Any], all_jobs: Sequence[Job], plan: Plan) -> None:
     """Add to each setting of a record's metrics what `Further` finds of its first reader, and the references.
 
@@ -220,7 +225,7 @@ def add_further(metrics: dict[str, Any], all_jobs: Sequence[Job], plan: Plan) ->
         readers = [_loaded(plan.functional(source, number, job.seed), job) for job in jobs]
         other = readers[1].stem if len(readers) > 1 else None
         assert other is None or isinstance(other, FunctionalStem)
-        row["further"] = further.of(readers[0], other)
+        row["further"] = further.of(readers[0], other, _is_whole(jobs[0]))
         row["decoder_psnr_db"] = max(row["decoder_psnr_db"], row["further"].get("rebuilt", {}).get("prior", (0,))[0])
     metrics["references"] = further.references()
 
@@ -335,9 +340,15 @@ def _kept(job: Job) -> Path:
 
 
 def _loaded(reader: Reader, job: Job) -> Reader:
-    """With the weights that a job kept, on its device and in evaluation mode."""
-    reader.load_state_dict(torch.load(_kept(job), map_location="cpu", weights_only=True))
+    """With the weights that a job kept, on its device and in evaluation mode; older studies kept the stem alone."""
+    state = torch.load(_kept(job), map_location="cpu", weights_only=True)
+    (reader if _is_whole(job) else reader.stem).load_state_dict(state)
     return reader.to(job.device).eval().requires_grad_(False)
+
+
+def _is_whole(job: Job) -> bool:
+    """Whether a job kept all of its reader."""
+    return any(name.startswith("backbone.") for name in torch.load(_kept(job), map_location="cpu", weights_only=True))
 
 
 def _compute(missing: list[Job], jobs: int) -> Iterator[tuple[Job, dict[str, Any]]]:
