@@ -81,6 +81,9 @@ VERBS = {
         "give functional keys to hosts over HTTP, by a policy: who, which reader, how much of an image",
         "encdl.commands.keyserver",
     ),
+    "two-party": Verb(
+        "make the environment in which a host and a key server read a file together", "encdl.commands.two_party"
+    ),
     "fit": Verb("train: --recipe NAME; --recipe alone lists them", "encdl.training.cli:main", whole=True),
     "validate": Verb("measure a checkpoint on the validation images", "encdl.training.cli:main", whole=True),
     "test": Verb("measure a checkpoint on the test images", "encdl.training.cli:main", whole=True),

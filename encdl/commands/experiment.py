@@ -140,6 +140,93 @@ def _run_functional(args: argparse.Namespace) -> int:
     return 0
 
 
+def _declare_further(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", metavar="DIR", default="data", help="where the data set's file is (default: data)"
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="trainings of each setting (default: the file's)")
+    parser.add_argument("--work", type=file_name, metavar="DIR", help="of functional-keys: has the kept readers")
+    parser.add_argument("--record", type=file_name, required=True, metavar="JSON", help="of functional-keys: gets more")
+
+
+def _run_further(args: argparse.Namespace) -> int:
+    """Attack the kept readers of a study further, and add to its record."""
+    import json  # noqa: PLC0415
+
+    from encdl.audit.functional import plan as plans  # noqa: PLC0415
+    from encdl.audit.functional import study  # noqa: PLC0415
+    from encdl.utils import records  # noqa: PLC0415
+
+    plan = plans.read(args.config, {"seeds": args.seeds})
+    try:
+        record = json.loads(args.record.read_text())
+        jobs = study.jobs_of(plan, args.data_dir, args.work or Path("runs", "functional-keys", args.config.stem))
+        study.add_further(record["metrics"], jobs, plan)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"--record {args.record}: it, or the readers that --work keeps, cannot be read ({error}): run the study"
+        ) from None
+    records.write(args.record, record, force=True)
+    say(f"{args.record}: further attacks added")
+    return 0
+
+
+def _declare_leak(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reader", type=file_name, required=True, metavar="CKPT", help="of view Functional; keeps what is found"
+    )
+    parser.add_argument(
+        "--data-dir", metavar="DIR", default="data", help="where the data set's file is (default: data)"
+    )
+
+
+def _run_leak(args: argparse.Namespace) -> int:
+    """Attack a reader's numbers, and write what the best decoder made of them into its checkpoint."""
+    from encdl.audit.functional import leak, plan  # noqa: PLC0415
+    from encdl.commands.common import usable_device  # noqa: PLC0415
+
+    found = leak.measure(plan.read(args.config, {}), args.data_dir, args.reader, usable_device("auto"))
+    leak.keep(found, args.reader)
+    say(f"{args.reader}: " + ", ".join(f"{name} {value}" for name, value in found.items()))
+    return 0
+
+
+def _declare_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", metavar="DIR", default="data", help="where the data set's file is (default: data)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all trainings (default: 0)")
+    add_output(parser, "the record (default: experiments/results/trust-models.json)")
+
+
+def _run_trust(args: argparse.Namespace) -> int:
+    """Train and time a reader of each model, write the record."""
+    import time  # noqa: PLC0415
+
+    from encdl.audit.functional import plan as plans  # noqa: PLC0415
+    from encdl.audit.trust import study  # noqa: PLC0415
+    from encdl.utils import records  # noqa: PLC0415
+    from encdl.utils.atomic import check_output  # noqa: PLC0415
+
+    plan, started = plans.read(args.config, {}), time.monotonic()
+    output = check_output(args.output or RECORDS / "trust-models.json", args.force)
+    metrics = study.metrics(study.Study(plan, args.data_dir, args.seed, progress).rows(), plan.metric)
+    record = records.record(
+        output.stem,
+        "trust-models",
+        config=str(args.config),
+        dataset=plan.file,
+        seeds=[args.seed],
+        metrics=metrics,
+        wall_s=time.monotonic() - started,
+        device="cpu",
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    records.write(output, record, args.force)
+    say(study.table(metrics["rows"], plan.metric))
+    return 0
+
+
 def _rows(args: argparse.Namespace, usual: Iterable[str], further: Iterable[str] = ()) -> list[str]:
     """Those asked for, the usual ones by default."""
     rows, known = list(dict.fromkeys(args.rows or usual)), [*usual, *further]
@@ -186,6 +273,21 @@ STUDIES = {
         "train readers without a key, and decoders that attack what they are given",
         _declare_functional,
         _run_functional,
+    ),
+    "functional-further": (
+        "attack the kept readers of `functional-keys` further, and add what is found to its record",
+        _declare_further,
+        _run_further,
+    ),
+    "reader-leak": (
+        "attack what a functional reader is given, and keep the best decoder's figure in its checkpoint",
+        _declare_leak,
+        _run_leak,
+    ),
+    "trust-models": (
+        "read one data set under five models of trust: accuracy, latency, bytes, who sees what",
+        _declare_trust,
+        _run_trust,
     ),
     "reader-cost": (
         "time reading ciphertext beside reading plaintext and decrypting first, in memory and from files",

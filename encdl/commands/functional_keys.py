@@ -15,12 +15,15 @@ from encdl.keys.functional import MAGIC, SUFFIX, FunctionalKey
 from encdl.keys.grant import utc_now
 from encdl.keys.key_source import KeySource
 from encdl.keys.signing import PublicKey, SigningKey
-from encdl.utils.errors import UsageError
+from encdl.utils.errors import UsageError, WrongKeyError
 from encdl.utils.messages import say
 
 if TYPE_CHECKING:
     from encdl.keys.key import Grant, Key
     from encdl.readers.functional_files import FunctionalPredictor
+    from encdl.readers.predictor import Answer
+    from encdl.readers.two_party.files import TwoPartyPredictor
+    from encdl.serving.key_client import KeyServerClient
 
 
 def add_arguments(parser: argparse.ArgumentParser, scope: Any) -> None:
@@ -75,11 +78,12 @@ def is_one(path: Path) -> bool:
         return False
 
 
-def describe(path: Path, issuer: Path | None) -> list[tuple[str, str]]:
-    """What `encdl keyinfo` says of one.
+def describe(path: Path, issuer: Path | None, reader: Path | None) -> list[tuple[str, str]]:
+    """What `encdl keyinfo` says of one, and of what its reader's checkpoint records of it.
 
     Raises:
         UsageError: an issuer is asked for, whose mark it does not bear.
+        WrongKeyError: it is for another reader.
     """
     if issuer is not None:
         raise UsageError("--issuer: a functional key bears a signature, which `encdl predict --server-key` checks")
@@ -95,7 +99,28 @@ def describe(path: Path, issuer: Path | None) -> list[tuple[str, str]]:
         ("noise", f"{key.noise:g} levels"),
         ("signed", f"with {key.signer}" if key.signer else "no"),
         ("ends", end),
+        ("shows", _recorded(key, reader)),
     ]
+
+
+def _recorded(key: FunctionalKey, reader: Path | None) -> str:
+    """What the checkpoint of a key's reader says of attacks on such numbers."""
+    if reader is None:
+        return "give --reader, its reader's checkpoint, for what decoders made of such numbers"
+    from encdl import readers  # noqa: PLC0415
+    from encdl.readers.functional_files import functional_stem  # noqa: PLC0415
+
+    loaded = readers.load(reader)
+    if functional_stem(loaded).map.frozen().id != key.reader:
+        raise WrongKeyError(f"{reader}: is another reader than this functional key's")
+    found = loaded.leak
+    if not found:
+        return f"nobody recorded it: `encdl experiment reader-leak --reader {reader}` attacks it"
+    return (
+        f"the best decoder ({found['decoder']}) rebuilt {found['dataset']} at {found['psnr_db']:.1f} dB, SSIM "
+        f"{found['ssim']:.2f}; the mean image has {found['mean_image_psnr_db']:.1f} dB, a thumbnail of as many numbers "
+        f"{found['thumbnail_psnr_db']:.1f} dB"
+    )
 
 
 @dataclass(frozen=True)
@@ -167,14 +192,37 @@ def _without(args: argparse.Namespace, names: Sequence[str], wanted: str) -> Non
 
 
 def _from_server(args: argparse.Namespace) -> Keys:
+    if args.token_file is None:
+        raise UsageError("--keyserver: give the client's token too, --token-file F")
+    client = _client(args)
+    return Keys([args.token_file], lambda _, head, reader: client.key_of(head, reader))
+
+
+def _client(args: argparse.Namespace) -> KeyServerClient:
     from encdl.serving.key_client import KeyServerClient  # noqa: PLC0415
     from encdl.serving.tokens import read_token  # noqa: PLC0415
 
-    if args.token_file is None:
-        raise UsageError("--keyserver: give the client's token too, --token-file F")
     token = read_token(args.token_file)
-    client = KeyServerClient(args.keyserver, token, authority=args.tls_authority, certificate=args.tls_certificate)
-    return Keys([args.token_file], lambda _, head, reader: client.key_of(head, reader))
+    return KeyServerClient(args.keyserver, token, authority=args.tls_authority, certificate=args.tls_certificate)
+
+
+def check_two_party(args: argparse.Namespace) -> None:
+    """Refuse options that a two-party reading does not have."""
+    if not args.two_party:
+        return
+    if args.keyserver is None or args.functional_key is not None or args.server_key is not None:
+        raise UsageError(
+            "--two-party: give --keyserver and --token-file, and neither --functional-key nor --server-key"
+        )
+
+
+def two_party_reader(args: argparse.Namespace) -> tuple[TwoPartyPredictor, Callable[[Path], Answer]]:
+    """The reader, and what reads a file by it together with the key server."""
+    from encdl.readers.two_party.files import TwoPartyPredictor  # noqa: PLC0415
+
+    client, owner = _client(args), None if args.owner_key is None else PublicKey.load(args.owner_key)
+    predictor = TwoPartyPredictor(args.reader, owner)
+    return predictor, lambda path: predictor.read(path, client.take_part)
 
 
 def load_reader(args: argparse.Namespace) -> FunctionalPredictor:

@@ -139,13 +139,21 @@ class KeyInfo:
             metavar="K",
             help="your key, or your grant for the study: fail unless it made this grant, with this scope and end",
         )
+        parser.add_argument(
+            "--reader",
+            type=file_name,
+            metavar="CKPT",
+            help="of a functional key: also quote its reader's checkpoint on attacks on such numbers",
+        )
 
     @staticmethod
     def run(args: argparse.Namespace) -> int:
         """Print it; fail afterwards if it is not the issuer's."""
         if functional_keys.is_one(args.key.files[0]):
-            _print_lines(functional_keys.describe(args.key.files[0], args.issuer))
+            _print_lines(functional_keys.describe(args.key.files[0], args.issuer, args.reader))
             return 0
+        if args.reader is not None:
+            raise UsageError(f"--reader is for functional keys, and {args.key} is none: leave it out")
         opener = args.key.load(args.key.ask)
         issuer = None if args.issuer is None else open_key(KeySource(path=args.issuer))
         _print_lines(_describe(opener))

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import ssl
-from typing import Any
+import threading
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from encdl.commands.common import file_name, open_key
 from encdl.commands.key_options import add_key
 from encdl.commands.serve import LOCAL, address_of, listening, log_requests
 from encdl.keys.key_source import KeySource
 from encdl.keys.signing import SigningKey
-from encdl.utils.errors import UsageError
+from encdl.utils.errors import EncdlError, UsageError
 from encdl.utils.messages import progress, say
+
+if TYPE_CHECKING:
+    from encdl.serving.keyserver import KeyServer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,16 +82,34 @@ def run(args: argparse.Namespace) -> int:
         count, digest = ledger.found
         log_requests()
         for reader, names in loaded.names.items():
-            given = loaded.maps[reader]
-            progress(f"reader {', '.join(sorted(names))}: {reader}, {given.given_bits:,} bits of an image")
+            given = loaded.maps.get(reader) or loaded.networks[reader]
+            often = "" if reader in loaded.maps else ", at each reading together with this server"
+            progress(f"reader {', '.join(sorted(names))}: {reader}, {given.given_bits:,} bits of an image{often}")
         progress(f"ledger {ledger.path}: {count:,} lines, the last digest is {digest}")
         progress(
             f"giving functional keys at http{'s' if tls else ''}://{address_of(bound)}, signed by {signer.public.id} "
             "(Ctrl-C stops it)"
         )
         with contextlib.closing(ledger):
-            serve(make_app(KeyServer(opener, signer, loaded, ledger)), args.host, [bound], **tls)
+            server = KeyServer(opener, signer, loaded, ledger)
+            if hasattr(signal, "SIGHUP"):
+                # In a thread: reading checkpoints takes seconds, in which others are answered.
+                again = partial(_reload, server, args.policy)
+                signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=again, daemon=True).start())
+            serve(make_app(server), args.host, [bound], **tls)
     return 0
+
+
+def _reload(server: KeyServer, path: Path) -> None:
+    """Go by the policy's file as it is now, or, if that is none, by the old one."""
+    from encdl.serving.policy import LoadedPolicy  # noqa: PLC0415
+
+    try:
+        server.use(LoadedPolicy.load(path))
+    except EncdlError as error:
+        progress(f"the policy stays as it was: {error}")
+        return
+    progress(f"policy {path}: read again")
 
 
 def _tls(args: argparse.Namespace) -> dict[str, Any]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from encdl.readers.functional_files import FunctionalPredictor
     from encdl.readers.predictor import Answer, Predictor, Segmentation
     from encdl.readers.scan_files import Unit
+    from encdl.readers.two_party.files import TwoPartyPredictor
 
 Progress = Callable[[float], object]
 """Is told what share more of a unit is done."""
@@ -57,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of a key: ask this server (encdl keyserver) for the functional key of each FILE",
     )
     functional_keys.add_keyserver(parser)
+    parser.add_argument(
+        "--two-party",
+        action="store_true",
+        help="with --keyserver: compute the answer on shares together with it, so that nobody learns the image; needs "
+        "the environment that `encdl two-party` makes, and a reader of view TwoParty",
+    )
     parser.add_argument(
         "--reader",
         type=file_name,
@@ -92,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
     left: list[Left] = []
     sources = gather(args.paths, file_names.is_encrypted, f"{container.SUFFIX} file", left)
     keys = functional_keys.keys_of(args, sources)
+    functional_keys.check_two_party(args)
     opener: Any = None if keys is not None else open_key(args.key)
     files = args.key.files if keys is None else keys.files
     inputs = [*files, args.reader, *(source.path for source in sources)]
@@ -100,7 +108,10 @@ def run(args: argparse.Namespace) -> int:
     with one_line_warnings(ignore=WeakPlanesWarning):  # too late to tell: the files are what they are
         # MONAI imports whatever it finds; that takes longer than an image does.
         with without("mlflow", "matplotlib.pyplot", "pandas"):
-            if keys is None:
+            if args.two_party:
+                shared, together = functional_keys.two_party_reader(args)
+                reading = _Reading(_singles(sources), shared, lambda unit, _: together(unit.path))
+            elif keys is None:
                 reading = _keyed(args, sources, opener)
             else:
                 keyless = functional_keys.load_reader(args)
@@ -156,7 +167,7 @@ class _Reading:
     def __init__(
         self,
         units: Sequence[Unit],
-        predictor: Predictor | FunctionalPredictor,
+        predictor: Predictor | FunctionalPredictor | TwoPartyPredictor,
         read: Callable[[Unit, Progress], Any],
         opened: Opened | None = None,
     ) -> None:

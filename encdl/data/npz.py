@@ -17,6 +17,8 @@ from encdl.utils.errors import DataError
 
 NAMED_SPLITS = "images"
 GROUPS = ("patient", "group")
+MOST_KINDS = 8
+"""Values of a column that is an attribute."""
 """Columns of what must not be in two splits."""
 MEDMNIST = "fetch https://zenodo.org/records/10519652/files/{file}?download=1"
 SOURCES = {
@@ -111,6 +113,20 @@ class NpzImages(ImageDataModule):
         if not names or NAMED_SPLITS not in arrays:
             return None
         return [str(name) for name in arrays[names[0]][arrays["split"] == number]]
+
+    def attributes(self, split: Split) -> dict[str, np.ndarray]:
+        """Further columns of a file in our layout that tell a few kinds of images apart: int64 (N,) by name."""
+        arrays, number = self._arrays, SPLITS.index(split)
+        if NAMED_SPLITS not in arrays:
+            return {}
+        known, column = {*GROUPS, "images", "labels", "masks", "split", "class_names"}, arrays["split"]
+        found = {}
+        for name in sorted(set(arrays) - known):
+            values = arrays[name]
+            kinds = np.unique(values) if values.shape == column.shape and values.dtype.kind in "iu" else ()
+            if 2 <= len(kinds) <= MOST_KINDS:
+                found[name] = np.searchsorted(kinds, values[column == number]).astype(np.int64)
+        return found
 
     @cached_property
     def parts(self) -> dict[Split, Part]:

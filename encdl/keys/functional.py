@@ -105,12 +105,7 @@ class FunctionalKey:
         Raises:
             UsageError: The mask does not fit the map, or the noise is out of its range.
         """
-        if not 0 <= noise <= MAX_NOISE:
-            raise UsageError(f"noise of a functional key is from 0 to {MAX_NOISE:g} levels, not {noise}")
-        ring = (1 << function.bits) - 1
-        words = mask.astype(np.int64)
-        if noise:
-            words = (words - pixel_noise(keys, mask.shape, noise)) & ring
+        words = noisy(mask, keys, noise, function.bits)
         signer = "" if signing_key is None else signing_key.public.id
         end = None if expires is None else expires.astimezone(UTC).replace(microsecond=0)
         bare = cls(function.id, header.hex(), keys.nonce, function.apply(words), noise, signer, end)
@@ -256,6 +251,18 @@ class FunctionalKey:
             raise WrongKeyError(
                 f"this functional key was not made by the key server {server.id}, or was changed: do not use it"
             )
+
+
+def noisy(mask: npt.NDArray[Any], keys: ImageKeys, deviation: float, bits: int) -> npt.NDArray[np.int64]:
+    """A file's mask less its draw of noise, modulo 2^bits: whoever takes it off the ciphertext has a noisy image.
+
+    Raises:
+        UsageError: The noise is out of its range.
+    """
+    if not 0 <= deviation <= MAX_NOISE:
+        raise UsageError(f"noise of a functional key is from 0 to {MAX_NOISE:g} levels, not {deviation}")
+    words: npt.NDArray[np.int64] = mask.astype(np.int64)
+    return (words - pixel_noise(keys, mask.shape, deviation)) & ((1 << bits) - 1) if deviation else words
 
 
 def pixel_noise(keys: ImageKeys, shape: tuple[int, ...], deviation: float) -> npt.NDArray[np.int64]:

@@ -6,6 +6,7 @@ from encdl.readers.keyless_stems import KeylessStem, PositionalStem
 from encdl.readers.reader import READER_KEY, LoadedReader, NoReaderError, Reader, create, keyed, load, slim
 from encdl.readers.sliding_window import read_windows
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
+from encdl.readers.strided import StridedNet, StridedStem
 
 __all__ = [
     "BACKBONES",
@@ -21,6 +22,8 @@ __all__ = [
     "PositionalStem",
     "Reader",
     "Stem",
+    "StridedNet",
+    "StridedStem",
     "create",
     "keyed",
     "load",

@@ -75,6 +75,11 @@ class IntegerMap(nn.Module):
         weights = self.integers().detach().cpu().numpy().astype(np.int8)
         return FunctionalMap(weights, self.stride, self.size, self.bits)
 
+    def bound(self) -> Tensor:
+        """Twice the largest magnitude of each output, of levels from 0 to 1: room for a key server's noise."""
+        weights = self.integers().flatten(1)
+        return 2 * torch.maximum(weights.clamp(min=0).sum(1), -weights.clamp(max=0).sum(1))
+
     def forward(self, image: Tensor) -> Tensor:
         """W of levels, float32 (B, C, *size) of whole numbers: (B, outputs, *grid), not yet reduced.
 
@@ -199,6 +204,12 @@ class FunctionalStem(Stem):
             level_bits: of a level; a reading layer may have finer ones than the 8-bit images of training.
         """
         reduced = centred(numbers.double(), float(1 << self.map.bits)).float()
+        if self.form == "layer":
+            # No image gives such numbers: the ciphertext was hit there. The mean says least.
+            mean, scale, axes = self.scale.running_mean, 2.0**level_bits - 1, [1] * len(self.size)
+            assert mean is not None
+            lost = reduced.abs() > self.map.bound().view(-1, *axes) * scale
+            reduced = torch.where(lost, mean.view(-1, *axes) * scale, reduced)
         features: Tensor = F.relu(self.norm(self.of_numbers(reduced, level_bits)))
         return features
 

@@ -18,6 +18,7 @@ import torch
 from encdl.ciphers.reading_layer import reading_mask
 from encdl.files import container
 from encdl.files.container import PublicReader
+from encdl.files.container.chunk_grid import Grid
 from encdl.files.container.sections import READING
 from encdl.files.reading import ReadingLayer
 from encdl.keys.functional import FunctionalKey
@@ -107,14 +108,19 @@ def grant_from_header(
         WrongKeyError: The key or grant is for something else.
     """
     header, keys = container.verified_header(head, opener, where)
-    slices, channels = header.grid.slices, header.grid.channels
-    if slices != 1:
-        raise _several(where, slices)
-    if channels != function.weights.shape[1]:
-        raise UsageError(f"{where}: has {channels} channels, the reader takes {function.weights.shape[1]}")
-    mask = reading_mask([keys], (slices, channels, *function.size), function.bits)[0]
+    channels = function.weights.shape[1]
+    check_channels(header.grid, channels, where)
+    mask = reading_mask([keys], (1, channels, *function.size), function.bits)[0]
     digest = hashlib.sha256(head).digest()
     return FunctionalKey.issue(function, mask, keys, digest, noise=noise, signing_key=signer, expires=expires)
+
+
+def check_channels(grid: Grid, channels: int, where: object) -> None:
+    """Refuse, by a `UsageError`, a file of several slices, or of other channels than a reader takes."""
+    if grid.slices != 1:
+        raise _several(where, grid.slices)
+    if grid.channels != channels:
+        raise UsageError(f"{where}: has {grid.channels} channels, the reader takes {channels}")
 
 
 class FunctionalPredictor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from encdl.readers.backbones import BACKBONES, Backbone
 from encdl.readers.functional import FunctionalStem
 from encdl.readers.keyless_stems import KeylessStem, PositionalStem
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
+from encdl.readers.strided import StridedStem
 from encdl.utils import torch_files
 from encdl.utils.errors import EncdlError, UsageError, WeightsError
 
-STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem | FunctionalStem]] = {
-    stem.__name__: stem for stem in (PlainStem, KeyedStem, KeylessStem, PositionalStem, FunctionalStem)
+STEMS: dict[str, type[PlainStem | KeyedStem | KeylessStem | PositionalStem | FunctionalStem | StridedStem]] = {
+    stem.__name__: stem for stem in (PlainStem, KeyedStem, KeylessStem, PositionalStem, FunctionalStem, StridedStem)
 }
 """Stems by the name that a checkpoint keeps."""
 
@@ -85,6 +86,8 @@ class LoadedReader:
         view: What it was trained to read, a class of `encdl.training.tasks.views`: "Ciphertext", "Plaintext", ...
         levels: How stored integers become the levels that it was trained on.
         geometry: How it wants scans to lie.
+        leak: Of a functional reader, what the best decoder made of its numbers, if `encdl experiment reader-leak`
+            measured it: `decoder`, `dataset`, `psnr_db`, `ssim`, `mean_image_psnr_db`, `thumbnail_psnr_db`.
     """
 
     reader: Reader
@@ -95,6 +98,7 @@ class LoadedReader:
     view: str
     levels: ModalityLevels = DEFAULT
     geometry: Geometry = AS_IT_IS
+    leak: Mapping[str, Any] = field(default_factory=dict)
 
 
 def create(config: dict[str, Any], classes: int) -> Reader:
@@ -156,7 +160,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
         origin = content[READER_KEY]
         classes, planes = tuple(origin["classes"]), PlaneSpec.from_dict(origin["planes"])
         size = tuple(int(side) for side in origin["size"])
-        weights_id, view = str(origin["weights_id"]), str(origin["view"])
+        weights_id, view, leak = str(origin["weights_id"]), str(origin["view"]), dict(origin.get("leak", {}))
         levels, geometry = ModalityLevels.from_dict(origin.get("levels")), Geometry(**origin.get("geometry") or {})
         prefix = "reader."
         state = {
@@ -183,4 +187,4 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
             f"{path}: not a checkpoint of a reader, or a damaged one: give one that training a reader wrote"
         ) from None
     reader.eval().requires_grad_(False)
-    return LoadedReader(reader.to(device), classes, size, weights_id, planes, view, levels, geometry)
+    return LoadedReader(reader.to(device), classes, size, weights_id, planes, view, levels, geometry, leak)

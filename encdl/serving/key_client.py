@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from encdl.keys.functional import MAX_BYTES, FunctionalKey
+from encdl.serving.requests_seen import HEADER, new_request
 from encdl.utils.errors import EncdlError, UsageError, without_secrets
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -53,15 +54,34 @@ class KeyServerClient:
             KeyFileError: What the server gave is no functional key.
             UsageError: The server refused, or cannot be reached.
         """
-        status, content = self._ask(f"/readers/{reader}/key", head)
-        if status != 200:
-            raise UsageError(f"the key server {self.url} refused ({status}): {_reason(content)}")
+        content = self._ask(f"/readers/{reader}/key", head)
         try:
             return FunctionalKey.from_bytes(content)
         except EncdlError as error:
             raise type(error)(f"what the key server {self.url} gave {error}") from None
 
-    def _ask(self, path: str, head: bytes) -> tuple[int, bytes]:
+    def take_part(self, head: bytes, network: str, port: int) -> int:
+        """Ask the server to take part in a two-party reading of the file with this header: the port of its end.
+
+        Args:
+            head: As `PublicReader.head` gives it.
+            network: Id of the reader's form, 64 hexadecimal characters.
+            port: Of this side's end.
+
+        Raises:
+            UsageError: The server refused, cannot be reached, or told no port.
+        """
+        content = self._ask(f"/two-party/{network}/{port}", head)
+        try:
+            found = json.loads(content)["port"]
+            if type(found) is int and 0 < found < 1 << 16:
+                return found
+        except (ValueError, LookupError, TypeError, RecursionError):
+            pass
+        raise UsageError(f"the key server {self.url} told no port of its end of the link")
+
+    def _ask(self, path: str, head: bytes) -> bytes:
+        """What the server answers; `UsageError` if it refuses."""
         # No redirects and no proxies: the token goes to this server alone.
         kind = http.client.HTTPConnection
         connection = (
@@ -70,10 +90,11 @@ class KeyServerClient:
             else http.client.HTTPSConnection(self._host, self._port, timeout=PATIENCE_S, context=self._tls)
         )
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/octet-stream"}
+        headers[HEADER] = new_request()
         try:
             connection.request("POST", path, head, headers)
             response = connection.getresponse()
-            return response.status, response.read(MAX_BYTES + 1)
+            status, content = response.status, response.read(MAX_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or error or type(error).__name__
             raise UsageError(
@@ -81,6 +102,9 @@ class KeyServerClient:
             ) from None
         finally:
             connection.close()
+        if status != 200:
+            raise UsageError(f"the key server {self.url} refused ({status}): {_reason(content)}")
+        return content
 
 
 def _context(authority: Path | None, certificate: Path | None) -> ssl.SSLContext:

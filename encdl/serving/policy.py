@@ -11,6 +11,7 @@ from encdl.keys.functional import MAX_NOISE
 from encdl.keys.functional_map import FunctionalMap
 from encdl.readers import reader
 from encdl.readers.functional_files import functional_stem
+from encdl.readers.two_party.network import Network
 from encdl.serving.tokens import HEXADECIMAL
 from encdl.utils import settings
 from encdl.utils.errors import UsageError, WeightsError
@@ -56,6 +57,7 @@ class Policy:
         bits_per_image: Bits that all functional keys of an image may give away together: numbers times their words.
         noise: Standard deviation of the noise on the pixels, in levels; see `FunctionalKey.issue`.
         hours: After which functional keys end, which is advisory; None for never.
+        two_party: Form of each reader that hosts may read with together with this server, by a name; see `Network`.
 
     Raises:
         UsageError: A value is of another type, or out of its range.
@@ -66,6 +68,7 @@ class Policy:
     bits_per_image: int
     noise: float = 0.0
     hours: int | None = None
+    two_party: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settings.check_numbers(self, {"bits_per_image": 0, "hours": 1}, ("hours",))
@@ -73,8 +76,12 @@ class Policy:
             raise UsageError(f"noise is {self.noise!r}: must be from 0 to {MAX_NOISE:g} levels")
         for name in ("readers", "clients"):
             value = getattr(self, name)
-            if not isinstance(value, dict) or not value or not all(isinstance(key, str) for key in value):
+            none = not value and not (name == "readers" and self.two_party)
+            if not isinstance(value, dict) or none or not all(isinstance(key, str) for key in value):
                 raise UsageError(f"{name} must have a line for each, such as `NAME: ...`")
+        if not isinstance(self.two_party, dict) or (both := sorted(set(self.two_party) & set(self.readers))):
+            named = f": {', '.join(both)} is in readers too" if isinstance(self.two_party, dict) else ""
+            raise UsageError(f"two_party must have a line for each reader, such as `NAME: {{...}}`{named}")
         found = self.known_clients()
         if len({each.token for each in found}) < len(found):
             raise UsageError("two clients have the same token: make one for each")
@@ -92,7 +99,7 @@ class Policy:
             ) from None
         except UsageError as error:
             raise UsageError(f"client {name}: {error}") from None
-        if unknown := sorted(set(found.readers) - set(self.readers)):
+        if unknown := sorted(set(found.readers) - {*self.readers, *self.two_party}):
             raise UsageError(f"client {name}: no reader of the policy: {', '.join(unknown)}")
         return found
 
@@ -105,11 +112,13 @@ class LoadedPolicy:
         policy: The policy.
         maps: The map of each reader by its id.
         names: Names of the readers by the map's id; readers with the same map are one.
+        networks: The form of each reader for two parties by its id, which `names` has too.
     """
 
     policy: Policy
     maps: Mapping[str, FunctionalMap] = field(default_factory=dict)
     names: Mapping[str, set[str]] = field(default_factory=dict)
+    networks: Mapping[str, Network] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> LoadedPolicy:
@@ -137,4 +146,12 @@ class LoadedPolicy:
                 raise WeightsError(f"{checkpoint}: {error}") from None
             maps[made.id] = made
             names.setdefault(made.id, set()).add(name)
-        return cls(policy, maps, names)
+        networks: dict[str, Network] = {}
+        for name, form in policy.two_party.items():
+            try:
+                network = Network.of(form)
+            except UsageError as error:
+                raise UsageError(f"{path}: two_party {name}: {error}") from None
+            networks[network.id] = network
+            names.setdefault(network.id, set()).add(name)
+        return cls(policy, maps, names, networks)

@@ -148,6 +148,21 @@ def test_a_small_study_runs_to_its_record_and_goes_on(
     assert {"ridge", "residual", "unet", "box_from_unet"} <= set(first["decoders"])
     assert "box_from_unet" not in second["decoders"]
     assert first["rank"] <= first["numbers"]
+    further = first["further"]
+    assert further["host_and_server_psnr_db"] == 60.0
+    assert {"prior", "prior_two_readers"} == set(further["rebuilt"])
+    assert set(further["damaged"]) == {"intact", "run_1pct", "bytes_1pct"}
+    assert set(further["attributes"]) == {"mirrored"}
+    assert "prior_psnr_db" in record["metrics"]["references"]
+    # From kept files alone, of an older study stems, the same is found.
+    kept = tmp_path / "work/0-0.pt"
+    state = torch.load(kept, weights_only=True)
+    torch.save({name.removeprefix("stem."): value for name, value in state.items() if name.startswith("stem.")}, kept)
+    again = ["experiment", "functional-further", *words[2:8], "--work", str(tmp_path / "work")]
+    assert encdl([*again, "--record", str(tmp_path / "r.json")]) == 0
+    found = json.loads((tmp_path / "r.json").read_text())["metrics"]["settings"][0]["further"]
+    assert found["rebuilt"] == further["rebuilt"]
+    assert "damaged" not in found
     assert first["two_readers_psnr_db"] > 0
     assert "mean image" in capsys.readouterr().out
     assert encdl([*words, "--force"]) == 0

@@ -86,6 +86,11 @@ def test_the_command_lines(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     told = capsys.readouterr().out
     assert "98 numbers of the image, 3,136 bits at most" in told
     assert f"with {SigningKey.load('server.key').public.id}" in told
+    assert "give --reader" in told
+    assert encdl(["keyinfo", "a.fkey", "--reader", "other.ckpt"]) == 2
+    assert "is another reader than this functional key's" in capsys.readouterr().err
+    assert encdl(["keyinfo", "a.fkey", "--reader", "r.ckpt"]) == 0
+    assert "nobody recorded it" in capsys.readouterr().out
     Path("k.key").unlink()  # the host has none
     host = ["predict", "--functional-key", "a.fkey", "--reader", "r.ckpt", "--device", "cpu"]
     assert encdl([*host, "a.encdl", "--server-key", "server.pub", "--owner-key", "owner.pub"]) == 0

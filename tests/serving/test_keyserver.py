@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from encdl import api
 from encdl.cli import main as encdl
+from encdl.commands.keyserver import _reload
 from encdl.files import container
 from encdl.files.container.sections import READING
 from encdl.files.reading import ReadingLayer
@@ -32,10 +33,14 @@ from encdl.keys import Key
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.signing import SigningKey
 from encdl.readers.functional_files import FunctionalPredictor
+from encdl.readers.two_party.network import Network
+from encdl.serving import keyserver
 from encdl.serving.key_client import KeyServerClient
 from encdl.serving.keyserver import KeyServer, make_app
 from encdl.serving.ledger import Ledger
 from encdl.serving.policy import LoadedPolicy
+from encdl.serving.requests_seen import HEADER, WINDOW_S, RequestsSeen, new_request
+from encdl.serving.service import RefusedError
 from encdl.serving.tokens import new_token, read_token
 from encdl.utils.errors import EncdlError, UsageError
 from tests import processes
@@ -178,6 +183,7 @@ def test_a_header_that_was_changed_is_refused(address: str, body: str) -> None:
     whole = head("a")
     content = {"edited": edited("a"), "cut": whole[:-1], "empty": b"", "whole file": Path("a.encdl").read_bytes()}[body]
     headers = {"Authorization": f"Bearer {token('ward')}", "Content-Type": "application/octet-stream"}
+    headers[HEADER] = new_request()
     answer = requests.post(f"{address}/readers/{reader_id('r')}/key", content, headers=headers, timeout=60)
     assert answer.status_code == 422
     assert len(answer.json()["error"].splitlines()) == 1
@@ -396,3 +402,94 @@ def said_after(words: str, end: str) -> str:
             return said.partition(words)[2].partition(end)[0]
         time.sleep(0.1)
     raise AssertionError(said)
+
+
+def test_requests_that_are_old_or_were_sent_before(address: str) -> None:
+    url, body = f"{address}/readers/{reader_id('r')}/key", head("a")
+    headers = {"Authorization": f"Bearer {token('ward')}", "Content-Type": "application/octet-stream"}
+    request = new_request()
+    later = request.replace(request.split("-")[0], str(int(time.time()) - 1000))
+    ahead = request.replace(request.split("-")[0], str(int(time.time()) + 1000))
+    for sent, status, said in (
+        (request, 200, ""),
+        (request, 409, "this request was answered before"),
+        (later, 400, "the request expired: it was sent 100"),
+        (ahead, 400, "s ahead: check both clocks"),
+        ("1-2", 400, "the request has no time and number"),
+    ):
+        answer = requests.post(url, body, headers=headers | {HEADER: sent}, timeout=60)
+        assert answer.status_code == status
+        assert said in (answer.text if said else "")
+        assert len(answer.content.splitlines()) == 1 or status == 200
+    assert [line["charged"] for line in log()] == [BITS]
+
+
+def test_a_restarted_server_takes_no_older_request() -> None:
+    now = [1000.0]
+    seen = RequestsSeen(lambda: now[0])
+    with pytest.raises(RefusedError, match="older than this server"):
+        seen.check(f"999-{'0' * 32}")
+    seen.check(f"1001-{'0' * 32}")
+    now[0] += WINDOW_S + 1
+    seen.check(f"1100-{'0' * 32}")
+    assert len(seen._seen) == 2  # the first is at the window's edge
+    now[0] += WINDOW_S
+    seen.check(f"1300-{'0' * 32}")
+    assert len(seen._seen) == 1
+
+
+def test_another_policy_on_a_signal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = server()
+    old = token("other")
+    asked.answer(old, reader_id("r"), head("a"))
+    given = policy()  # has new tokens
+    _reload(asked, given)
+    with pytest.raises(EncdlError, match="no client has this token"):
+        asked.answer(old, reader_id("r"), head("a"))
+    asked.answer(token("other"), reader_id("r"), head("a"))
+    given.write_text("readers: {}")
+    _reload(asked, given)
+    assert "the policy stays as it was: policy.yaml" in capsys.readouterr().err
+    asked.answer(token("other"), reader_id("r"), head("a"))
+
+
+def test_a_party_of_two(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server's party is given, what it is charged, and who is refused; the link itself is SPU's."""
+    parties: list[Any] = []
+
+    class Stub:
+        def __init__(self, rank: int, network: Network, ports: tuple[int, int], own: Any) -> None:
+            parties.append((rank, ports[0], own["mask"]))
+
+        def finish(self) -> None: ...
+
+    monkeypatch.setattr(keyserver, "Party", Stub)
+    form = {"channels": 1, "height": SIDE, "width": SIDE, "widths": [4, 6], "classes": 2}
+    id_ = Network.of(form).id
+    asked = server(two_party={"shares": form}, bits_per_image=300)
+    with pytest.raises(EncdlError, match="ward may not use this reader"):
+        asked.take_part(token("ward"), id_, 4000, head("a"))
+    content = yaml.safe_load(Path("policy.yaml").read_text())
+    content["clients"]["ward"]["readers"].append("shares")
+    Path("policy.yaml").write_text(yaml.safe_dump(content))
+    _reload(asked, Path("policy.yaml"))
+    with running(make_app(asked)) as address:
+        client = KeyServerClient(address, token("ward"))
+        for _ in range(2):  # each reading may be of other weights, and is charged
+            assert client.take_part(head("a"), id_, 4000) > 0
+        for file, network, said in (
+            ("a", id_, "learns 128 bits of the image, and 44 of 300 are left"),
+            ("a", "0" * 64, "this reader is not registered here"),
+            ("b", id_, "may not read files without a study"),
+            ("volume", id_, "holds 2 slices"),
+        ):
+            with pytest.raises(UsageError, match=said):
+                client.take_part(head(file), network, 4000)
+        with pytest.raises(UsageError, match="not registered"):  # a functional key's reader is another thing
+            client.take_part(head("a"), reader_id("r"), 4000)
+    assert [line["charged"] for line in log() if "charged" in line] == [128, 128]
+    rank, port, mask = parties[0]
+    assert (rank, port) == (1, 4000)
+    with container.opened("a.encdl", Key.load("k.key")) as opened:
+        layer = ReadingLayer.from_bytes(opened.section(READING) or b"")
+        assert np.array_equal((layer.words - mask) & 0xFFFFFFFF, layer.levels(opened.image_keys))

@@ -20,6 +20,8 @@ import torch
 
 from encdl.audit.cached_jobs import as_they_end, run_missing, share_cores
 from encdl.audit.functional import decoders
+from encdl.audit.functional.further import Further, distance
+from encdl.audit.functional.leak import guesses
 from encdl.audit.functional.plan import Plan
 from encdl.audit.functional.resident import SPLITS, resident
 from encdl.audit.functional.training import Budget, judge, train_reader
@@ -112,16 +114,14 @@ def _functional(job: Job, plan: Plan) -> dict[str, Any]:
     reader = plan.functional(source, job.number, job.seed).to(job.device)
     teacher: Reader | None = None
     if plan.distil:
-        teacher = plan.plaintext(source, job.seed).to(job.device).eval()
-        teacher.load_state_dict(
-            torch.load(_kept(replace(job, number=PLAINTEXT)), map_location=job.device, weights_only=True)
-        )
+        teacher = _loaded(plan.plaintext(source, job.seed), replace(job, number=PLAINTEXT))
     budget = Budget(**plan.budget)
     val = train_reader(reader, data, plan.metric, budget, job.seed, teacher, plan.distil)
     test = judge(reader, data["test"], plan.metric)
     assert isinstance(reader.stem, FunctionalStem)
     function = reader.stem.map.frozen()
-    torch.save(reader.stem.state_dict(), _kept(job))
+    torch.save(reader.state_dict(), _kept(job))
+    plain = _loaded(plan.plaintext(source, job.seed), replace(job, number=PLAINTEXT))
     return {
         "val": val,
         "test": test,
@@ -130,35 +130,20 @@ def _functional(job: Job, plan: Plan) -> dict[str, Any]:
         "bits": function.given_bits,
         "zero_weights": float((function.weights == 0).mean()),
         "algebra": decoders.algebra(function, job.device),
-        **attacks(reader.stem, plan, [data[split].images for split in SPLITS], job.seed),
+        **_attacked(reader.stem, plan, [data[split].images for split in SPLITS], job.seed, plain),
     }
 
 
-def attacks(stem: FunctionalStem, plan: Plan, parts: Sequence[torch.Tensor], seed: int) -> dict[str, Any]:
-    """What each decoder makes of a frozen map: `{"rebuilt": {NAME: [PSNR in dB, SSIM]}}`.
-
-    Args:
-        stem: Whose map is attacked.
-        plan: Says with what budget.
-        parts: uint8 images for training, validation and testing.
-        seed: Of the networks.
-    """
-    stem.eval().requires_grad_(False)
-    train, val, test = parts
-    test = test[: plan.judged_images]
-    linear = decoders.ridge(stem.seen, train, val, test)
-    guesses = {
-        "mean_image": train.float().mean(0, keepdim=True).expand(test.shape),
-        "thumbnail": decoders.thumbnail(stem.map.frozen().numbers, test),
-        "ridge": linear,
+def _attacked(
+    stem: FunctionalStem, plan: Plan, parts: Sequence[torch.Tensor], seed: int, plain: Reader
+) -> dict[str, Any]:
+    """`{"rebuilt": {NAME: [PSNR in dB, SSIM]}, "perceptual": {NAME: distance}}`, in the features of `plain`."""
+    test = parts[2][: plan.judged_images]
+    found = guesses(stem, plan, parts, seed)
+    return {
+        "rebuilt": {name: decoders.likeness(guess, test) for name, guess in found.items()},
+        "perceptual": {name: distance(plain, guess, test) for name, guess in found.items()},
     }
-    budget = Budget(**plan.decoder_budget)
-    for kind in ("residual", "unet"):
-        guesses[kind] = decoders.network(kind, stem, plan.unet_of, (train, val, test), budget, seed)
-    if stem.form == "layer":
-        guesses["box_from_ridge"] = decoders.box_least_squares(stem, test, linear)
-        guesses["box_from_unet"] = decoders.box_least_squares(stem, test, guesses["unet"])
-    return {"rebuilt": {name: decoders.likeness(guess, test) for name, guess in guesses.items()}}
 
 
 def run(
@@ -187,26 +172,23 @@ def run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     started, device = time.monotonic(), usable_device("auto")
-    devices = [f"cuda:{each}" for each in range(torch.cuda.device_count())] if device == "cuda" else ["cpu"]
-    text = json.dumps(asdict(plan))
-    numbered = [(number, seed) for number in (PLAINTEXT, *range(len(plan.settings))) for seed in range(plan.seeds)]
-    all_jobs = [
-        Job(text, data_dir, str(folder), number, seed, devices[place % len(devices)])
-        for place, (number, seed) in enumerate(numbered)
-    ]
+    all_jobs = jobs_of(plan, data_dir, folder)
     found: list[dict[str, Any]] = []
     # Teachers first.
     for part in ([job for job in all_jobs if job.number == PLAINTEXT], [job for job in all_jobs if job.number >= 0]):
         found += run_missing(
             part, Job.known, lambda missing: _compute(missing, jobs), "trainings", _told, progress
         ).values()
+    metrics = assemble(plan, found, _pixels(plan, data_dir), joined_readers(all_jobs[plan.seeds :], plan))
+    progress("further attacks, on the first reader of each setting")
+    add_further(metrics, all_jobs, plan)
     record = records.record(
         name,
         "functional-keys",
         config=str(config),
         dataset=plan.file,
         seeds=list(range(plan.seeds)),
-        metrics=assemble(plan, found, _pixels(plan, data_dir), joined_readers(all_jobs[plan.seeds :], plan)),
+        metrics=metrics,
         wall_s=time.monotonic() - started,
         device=device,
         settings=asdict(plan),
@@ -214,6 +196,38 @@ def run(
     output.parent.mkdir(parents=True, exist_ok=True)
     records.write(output, record, force)
     return record
+
+
+def jobs_of(plan: Plan, data_dir: str, folder: Path) -> list[Job]:
+    """All trainings of a study, those of plaintext first, then those of each setting, seed by seed, over the GPUs."""
+    devices = [f"cuda:{each}" for each in range(torch.cuda.device_count())] or ["cpu"]
+    text = json.dumps(asdict(plan))
+    numbered = [(number, seed) for number in (PLAINTEXT, *range(len(plan.settings))) for seed in range(plan.seeds)]
+    return [
+        Job(text, data_dir, str(folder), number, seed, devices[place % len(devices)])
+        for place, (number, seed) in enumerate(numbered)
+    ]
+
+
+def add_further(metrics: dict[str, Any], all_jobs: Sequence[Job], plan: Plan) -> None:
+    """Add to each setting of a record's metrics what `Further` finds of its first reader, and the references.
+
+    Args:
+        metrics: As `assemble` gave them, or of a record.
+        all_jobs: Those of plaintext, then those of functional readers, seed by seed; their files are kept.
+        plan: The study.
+    """
+    first = all_jobs[0]
+    source = plan.data(first.data_dir)
+    further = Further(plan, source, resident(source, first.device), _loaded(plan.plaintext(source, first.seed), first))
+    for number, row in enumerate(metrics["settings"]):
+        jobs = all_jobs[(number + 1) * plan.seeds :][: min(2, plan.seeds)]
+        readers = [_loaded(plan.functional(source, number, job.seed), job) for job in jobs]
+        other = readers[1].stem if len(readers) > 1 else None
+        assert other is None or isinstance(other, FunctionalStem)
+        row["further"] = further.of(readers[0], other, _is_whole(jobs[0]))
+        row["decoder_psnr_db"] = max(row["decoder_psnr_db"], row["further"].get("rebuilt", {}).get("prior", (0,))[0])
+    metrics["references"] = further.references()
 
 
 def joined_readers(trained: Sequence[Job], plan: Plan) -> list[float | None]:
@@ -232,10 +246,9 @@ def joined_readers(trained: Sequence[Job], plan: Plan) -> list[float | None]:
     for number in range(len(plan.settings)):
         stems = []
         for job in trained[number * plan.seeds :][:2]:
-            stem = plan.functional(source, number, job.seed).stem
+            stem = _loaded(plan.functional(source, number, job.seed), job).stem
             assert isinstance(stem, FunctionalStem)
-            stem.load_state_dict(torch.load(_kept(job), map_location="cpu", weights_only=True))
-            stems.append(stem.to(train.device).eval().requires_grad_(False))
+            stems.append(stem)
         rebuilt = decoders.ridge(partial(_seen_by, stems), train, val, test[: plan.judged_images])
         found.append(decoders.likeness(rebuilt, test[: plan.judged_images])[0])
     return found
@@ -280,6 +293,9 @@ def assemble(
                 "decoders": {name: psnr for name, (psnr, _) in rebuilt.items()},
                 **own[0]["algebra"],
                 "two_readers_psnr_db": joined[number],
+                "perceptual": {
+                    name: sum(part["perceptual"][name] for part in own) / len(own) for name in own[0]["perceptual"]
+                },
                 "zero_weights": sum(part["zero_weights"] for part in own) / len(own),
                 "setting": chosen,
             }
@@ -321,6 +337,18 @@ def _pixels(plan: Plan, data_dir: str) -> int:
 def _kept(job: Job) -> Path:
     """The file of a trained network's weights."""
     return Path(job.folder, f"{job.name}.pt")
+
+
+def _loaded(reader: Reader, job: Job) -> Reader:
+    """With the weights that a job kept, on its device and in evaluation mode; older studies kept the stem alone."""
+    state = torch.load(_kept(job), map_location="cpu", weights_only=True)
+    (reader if _is_whole(job) else reader.stem).load_state_dict(state)
+    return reader.to(job.device).eval().requires_grad_(False)
+
+
+def _is_whole(job: Job) -> bool:
+    """Whether a job kept all of its reader."""
+    return any(name.startswith("backbone.") for name in torch.load(_kept(job), map_location="cpu", weights_only=True))
 
 
 def _compute(missing: list[Job], jobs: int) -> Iterator[tuple[Job, dict[str, Any]]]:

@@ -144,6 +144,19 @@ def _findings(records: Sequence[Mapping[str, Any]], words: Sequence[str]) -> Any
     return {"unit": unit, "findings": [{name: each[name] for name in keep} for each in found if each["unit"] == unit]}
 
 
+def _trust_data(records: Sequence[Mapping[str, Any]], words: Sequence[str]) -> Any:
+    [record] = records
+    keep = ("model", "numbers", "figure", "milliseconds", "moved")
+    rows = [{name: row[name] for name in keep} for row in record["metrics"]["rows"]]
+    return {"metric": record["metrics"]["metric"], "rows": rows}
+
+
+def _draw_trust(data: Any) -> bytes:
+    from encdl.audit.trust.plot import drawn  # noqa: PLC0415
+
+    return drawn(data["rows"], data["metric"])
+
+
 PLOTS = {
     "repair-plot": View("PSNR after each damage and repair, with 95 % intervals", _repair_data, _draw_repair),
     "attacks-plot": View("score and baseline of each attack", _findings, _draw_attacks),
@@ -151,6 +164,9 @@ PLOTS = {
         "PSNR after damage by its strength, in each mode",
         lambda records, _: records[0]["metrics"]["robustness"],
         _draw_robustness,
+    ),
+    "trust-models-plot": View(
+        "accuracy of each model of trust by the time of an image; the area is the bytes moved", _trust_data, _draw_trust
     ),
     "cipher-panel": View(
         "slices of a brain: plain, encrypted, under a wrong key, damaged and repaired",

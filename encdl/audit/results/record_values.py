@@ -27,6 +27,7 @@ COMMANDS = {
     "throughput-cuda": 'make bench ARGS="--device cuda"',
     "audit-accelerator": "encdl audit --config experiments/audit-accelerator.yaml",
     "serve": "make bench-serve",
+    "trust-models": "encdl experiment trust-models --recipe functional-trust-models",
     "container": "python -m tests.files.container.across",
     "exactness": "python -m tests.ciphers.golden check",
 }

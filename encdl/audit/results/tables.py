@@ -297,6 +297,26 @@ def losses(records: Records, names: Sequence[str]) -> str:
     return f"{grid(['set', 'loss', *DAMAGE_WORDS.values()], lines)}\n\nMean over all cells, dB: {told}."
 
 
+def trust_models(records: Records, names: Sequence[str]) -> str:
+    """One task under several models of trust, a line each."""
+    metrics = records[names[0]]["metrics"]
+    lines = [
+        [
+            f"`{row['model']}`{', k = ' + str(row['numbers']) if row['numbers'] else ''}",
+            f"{row['figure']:.3f}",
+            f"{row['milliseconds']:,.1f}",
+            f"{row['moved'] / 1000:,.1f}",
+            f"{row['difference']:.0e}",
+            row["host_sees"],
+            row["key_server_sees"],
+            row["must_be_trusted"],
+        ]
+        for row in metrics["rows"]
+    ]
+    head = ["model", metrics["metric"], "ms an image", "kB moved", "logits differ by", "host sees", "key server sees"]
+    return grid([*head, "must be trusted"], lines)
+
+
 TABLES: dict[str, Callable[..., str]] = {
     "repair": repair,
     "differences": differences,
@@ -309,5 +329,6 @@ TABLES: dict[str, Callable[..., str]] = {
     "throughput": throughput,
     "steps": steps,
     "losses": losses,
+    "trust-models": trust_models,
 }
 """By the name that blocks give."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from encdl.ciphers.base import Cipher
 from encdl.data.base import DataSpec
-from encdl.readers import FunctionalStem, KeyedStem, KeylessStem, PlainStem, PositionalStem, Reader, Stem
+from encdl.readers import FunctionalStem, KeyedStem, KeylessStem, PlainStem, PositionalStem, Reader, Stem, StridedStem
 from encdl.readers.functional import Form
 from encdl.training.tasks.random_damage import RandomDamage
 from encdl.utils.errors import UsageError
@@ -327,3 +327,16 @@ class Functional(View):
         """What the adversary makes of it, or black if there is none."""
         assert isinstance(reader.stem, FunctionalStem)
         return reader.stem.rebuilt(sight.picture)
+
+
+class TwoParty(View):
+    """The image, for a reader that host and key server compute together on shares (`encdl.readers.two_party`)."""
+
+    row: ClassVar[str] = "two_party"
+
+    def __init__(self, stem: Callable[[int], Stem] = StridedStem) -> None:
+        super().__init__(stem)
+
+    def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
+        """The image."""
+        return Sight(image)

@@ -1,0 +1,1 @@
+"""One task under five models of trust: what each costs, who sees what, and whom one must trust."""
