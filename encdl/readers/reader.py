@@ -116,7 +116,7 @@ def keyed(reader: Reader) -> Reader:
         raise UsageError(
             f"a reader with a {type(reader.stem).__name__} has no keyed twin: only one with a PlainStem has"
         )
-    stem = KeyedStem(reader.stem.channels, reader.stem.width)
+    stem = KeyedStem(reader.stem.channels, reader.stem.width).to(reader.stem.convolution.weight.device)
     stem.convolution, stem.norm = reader.stem.convolution, reader.stem.norm
     return Reader(stem, reader.backbone).train(reader.training)
 
