@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "experiments" / "encryptor-weights.yaml"
-PATIENCE_S = 90.0
+PATIENCE_S = 45.0
 """For one run; whoever takes longer is stuck."""
 
 
