@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher as LibraryCipher
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from encdl.audit.studies import cost
 from encdl.audit.studies.timing import milliseconds, ratios, take_turns
@@ -38,7 +39,9 @@ from encdl.ciphers.agile import AgileCipher
 from encdl.ciphers.nn.plane_tensors import plane_tensor
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import PlainStem, Reader
+from encdl.training.tasks.encrypt import EncryptTask, LossWeights
 from encdl.training.tasks.key_planes import fresh_generator, fresh_planes
+from encdl.training.tasks.random_damage import RandomDamage
 from encdl.training.tasks.views import Ciphertext, Functional, Plaintext, View
 from encdl.utils import records
 
@@ -53,6 +56,8 @@ SIDES = (32, 64, 128, 256, 512, 1024)
 READ = {"cpu": ((128, 256), (1, 4)), "cuda": ((128, 256), (1, 32))}
 TRAIN = {"cpu": (4, 64, 1), "cuda": (64, 128, 10)}
 """Images a step, their side, and steps between two looks at the clock."""
+DECRYPTION = {"cpu": (2, 32, 1), "cuda": (160, 64, 10)}
+"""The same of the decryption network: on a GPU those of its recipe."""
 LIBRARY_BYTES = 2**26
 SECRET = bytes(range(32))
 
@@ -193,6 +198,48 @@ def training(device: str) -> Iterator[dict[str, Any]]:
     }  # fmt: skip
 
 
+class Decryption:
+    """Training steps of the shipped decryption network as `EncryptTask` takes them, not compiled."""
+
+    def __init__(self, device: str) -> None:
+        self.count, self.side, self.steps = DECRYPTION[device]
+        on_gpu = device == "cuda"
+        task = EncryptTask(
+            AgileCipher(), damage=RandomDamage(gaussian=4.0), loss_weights=LossWeights(mixture=0.1),
+            precision="bf16" if on_gpu else "32",
+        )  # fmt: skip
+        self.task, self.done = task.to(device), 0
+        self.image = noise(self.count, 1, self.side, self.side, device=device)
+        trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
+        self.trained, self.optimizer = trained, torch.optim.AdamW(trained, fused=True)
+
+    def __call__(self) -> None:
+        """Some steps."""
+        for _ in range(self.steps):
+            loss = self.task._sum(self.task._losses(self.image, self.done))
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.trained, 1.0)
+            self.optimizer.step()
+            self.done += 1
+
+
+def decryption(device: str) -> Iterator[dict[str, Any]]:
+    """A step of the decryption network's training, and how much of it a GPU idles, by the profiler."""
+    work = Decryption(device)
+    step_s = medians({"step": work}, device)["step"] / work.steps
+    told: dict[str, Any] = {"images": work.count, "side": work.side, "compiled": False, "step_ms": 1e3 * step_s}
+    yield {"decryption_training": told}
+    if device == "cuda":
+        with profile(activities=[ProfilerActivity.CUDA]) as found:
+            work()
+            torch.cuda.synchronize()
+        busy_s = 1e-6 * sum(row.self_device_time_total for row in found.key_averages()) / work.steps
+        kernels = sorted(found.key_averages(), key=lambda row: -row.self_device_time_total)[:12]
+        longest = {row.key[:80]: row.self_device_time_total / 1e3 / work.steps for row in kernels}
+        yield {"decryption_training": told | {"idle_share": 1 - busy_s / step_s, "longest_kernels_ms": longest}}
+
+
 def files(device: str) -> Iterator[dict[str, Any]]:
     """Whole files from disk to disk; see `bench_files`."""
     _, small = bench_files.slices()
@@ -244,7 +291,7 @@ def homomorphic(device: str) -> Iterator[dict[str, Any]]:
     yield {"homomorphic": {"seconds": medians(steps, "cpu"), "library": f"TenSEAL {seal.__version__}"}}
 
 
-PARTS = (encryption, reading, training, files, homomorphic, memory)
+PARTS = (encryption, reading, training, files, decryption, homomorphic, memory)
 
 
 def main() -> int:

@@ -56,6 +56,7 @@ def test_the_bench_runs_with_few_packages(tmp_path: Path) -> None:
     assert found["network"] != "ResNet"
     assert set(found["read_over_plain"]) == {"32px_1", "32px_2"}
     assert found["train_step_over_plain"] == found["training"]["ratios"]["ciphertext_to_plain"]
+    assert found["decryption_training"]["step_ms"] > 0
     assert found["homomorphic"] == "TenSEAL was not installed"
     assert found["memory"]["process_peak_bytes"] > 2**26
     assert list(found["files"]) == ["4 PNG, 233x197, 8 bit", "1 NPY, 2x24x24, 16 bit"]
