@@ -123,7 +123,7 @@ def reading(device: str) -> Iterator[dict[str, Any]]:
     stem = PlainStem(1)
     network = plaintext_network(stem.width)
     yield {"network": network.title}
-    cost.ROUNDS = 4 * ROUNDS[device]
+    cost.ROUNDS = 3 * ROUNDS[device]
     reader, cipher = Reader(stem, network), AgileCipher().to(device).eval()
     found: dict[str, Any] = {}
     for size in READ[device][0]:

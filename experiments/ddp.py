@@ -27,8 +27,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "experiments" / "encryptor-weights.yaml"
-PATIENCE_S = 45.0
-"""For one run; whoever takes longer is stuck."""
+PATIENCE_S, START_S = 45.0, 60.0
+"""For one run, and for the processes' start: whoever takes longer is stuck."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ def work(rank: int, args: argparse.Namespace, runs: Any, results: Any) -> None:
     """A process: train whatever comes, until nothing does."""
     warnings.simplefilter("ignore")
     os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
+    results.put(("start", rank, _load()))
     while (given := runs.get()) is not None:
         run, port = given
         try:
@@ -61,6 +62,17 @@ def work(rank: int, args: argparse.Namespace, runs: Any, results: Any) -> None:
         except Exception as error:
             traceback.print_exc()
             results.put((run.name, rank, f"{type(error).__name__}: {error}"))
+
+
+def _load() -> dict[str, float]:
+    """Everything that runs import, which takes longer than they do."""
+    import lightning.pytorch  # noqa: F401, PLC0415
+    import yaml  # noqa: F401, PLC0415
+
+    from encdl.data import mixture  # noqa: F401, PLC0415
+    from encdl.training.tasks import encrypt  # noqa: F401, PLC0415
+
+    return {}
 
 
 def _train(run: Run, rank: int, port: int, args: argparse.Namespace) -> dict[str, float]:
@@ -161,6 +173,9 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, dict[str, float]], dict
     try:
         for worker in workers:
             worker.start()
+        if len(_gathered(results, args.gpus, START_S)) < args.gpus:
+            return found, {"start": f"not all processes answered in {START_S:.0f} s"}
+        print(f"{args.gpus} processes ({time.monotonic() - begun:.1f} s)", flush=True)
         for runs in rounds(args.gpus, args.batch):
             if time.monotonic() - begun > args.seconds:
                 failed |= {run.name: f"left out after {args.seconds:.0f} s" for run in runs}
@@ -169,7 +184,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, dict[str, float]], dict
                 port = _free_port()
                 for rank in run.ranks:
                     queues[rank].put((run, port))
-            given = _gathered(results, sum(len(run.ranks) for run in runs))
+            given = _gathered(results, sum(len(run.ranks) for run in runs), PATIENCE_S)
             for run in runs:
                 mine = [value for name, _, value in given if name == run.name]
                 if wrong := [value for value in mine if isinstance(value, str)]:
@@ -193,8 +208,8 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, dict[str, float]], dict
     return found, failed
 
 
-def _gathered(results: Any, count: int) -> list[Any]:
-    found, until = [], time.monotonic() + PATIENCE_S
+def _gathered(results: Any, count: int, patience_s: float) -> list[Any]:
+    found, until = [], time.monotonic() + patience_s
     while len(found) < count:
         try:
             found.append(results.get(timeout=max(0.01, until - time.monotonic())))
