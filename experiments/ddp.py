@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "experiments" / "encryptor-weights.yaml"
-PATIENCE_S, START_S = 45.0, 60.0
+PATIENCE_S, START_S = 45.0, 120.0
 """For one run, and for the processes' start: whoever takes longer is stuck."""
 
 
@@ -186,18 +186,14 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, dict[str, float]], dict
                     queues[rank].put((run, port))
             given = _gathered(results, sum(len(run.ranks) for run in runs), PATIENCE_S)
             for run in runs:
-                mine = [value for name, _, value in given if name == run.name]
-                if wrong := [value for value in mine if isinstance(value, str)]:
-                    failed[run.name] = wrong[0]
-                elif len(mine) == len(run.ranks):
-                    rate = statistics.fmean(value["images_per_s"] for value in mine)
-                    found[run.name] = {
-                        "images_per_s": rate,
-                        "final_loss": statistics.fmean(value["loss"] for value in mine),
-                    }
-                    print(f"{run.name}: {rate:,.0f} images/s ({time.monotonic() - begun:.1f} s)", flush=True)
+                if isinstance(told := _of_ranks(run, given), str):
+                    failed[run.name] = told
                 else:
-                    failed[run.name] = f"no answer in {PATIENCE_S:.0f} s"
+                    found[run.name] = told
+                    print(
+                        f"{run.name}: {told['images_per_s']:,.0f} images/s ({time.monotonic() - begun:.1f} s)",
+                        flush=True,
+                    )
             if len(given) < sum(len(run.ranks) for run in runs):
                 break  # whoever waits for a process that is gone waits on
     finally:
@@ -206,6 +202,17 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, dict[str, float]], dict
             worker.join(5)
             worker.kill()
     return found, failed
+
+
+def _of_ranks(run: Run, given: list[Any]) -> dict[str, float] | str:
+    """What the processes of a run say together, or why they say nothing."""
+    mine = [value for name, _, value in given if name == run.name]
+    if wrong := [value for value in mine if isinstance(value, str)]:
+        return wrong[0]
+    if len(mine) < len(run.ranks):
+        return f"no answer in {PATIENCE_S:.0f} s"
+    means = {name: statistics.fmean(value[name] for value in mine) for name in ("images_per_s", "loss")}
+    return {"images_per_s": means["images_per_s"], "final_loss": means["loss"]}
 
 
 def _gathered(results: Any, count: int, patience_s: float) -> list[Any]:
