@@ -31,7 +31,7 @@ from encdl.keys.planes import PlaneSpec
 from encdl.utils import atomic, compiled
 from encdl.utils.errors import DataError
 
-REPEATS = {"cpu": 9, "cuda": 5}
+REPEATS = {"cpu": 12, "cuda": 5}
 SLICES = {"cpu": 2, "cuda": 16}
 """Of the volume: enough to fill a call of the network."""
 SIDE = 512
