@@ -22,7 +22,7 @@ CLASSIFIER_DATA = embedded, brain_tumor, pneumoniamnist or another name of MedMN
 the path of a folder of images by class, or that of an .npz file
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter ciphertext-readers functional-keys evaluate audit mlflow-ui bench bench-serve test test-slow lint docs lock dist format clean
+.PHONY: help setup train-encryptor train-thesis train-cipher-classifier train-cipher-segmenter ciphertext-readers functional-keys evaluate audit mlflow-ui bench bench-serve test test-slow lint docs lock sbom dist format clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -118,6 +118,9 @@ lock: $(READY)  ## write requirements.lock anew: every package with its hashes (
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) uv
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11.5 -c constraints.txt \
 	  --generate-hashes --no-annotate --no-emit-index-url --quiet --custom-compile-command "make lock" -o requirements.lock
+
+sbom: $(READY)  ## write dist/encdl.cdx.json, the bill of materials (CycloneDX) of requirements.lock
+	@$(BIN)/python experiments/sbom.py dist/encdl.cdx.json
 
 dist: $(READY)  ## build a wheel and a source distribution into dist/
 	@$(BIN)/python -m pip wheel --disable-pip-version-check $(PIP_ARGS) --no-deps --wheel-dir dist .

@@ -25,14 +25,16 @@ from encdl.files.decrypting import Damaged, Decryption
 from encdl.files.documents import array_of
 from encdl.files.encrypting import Encryption, EncryptionSettings
 from encdl.files.folders import convert_folder
+from encdl.files.levels import Levels
 from encdl.files.reading import Readable
 from encdl.files.rekeying import Rekeying
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.grant import Grant, study_for
-from encdl.keys.key import Key, parse_opener
+from encdl.keys.key import AnyOpener, RecipientKey, RecipientsAlone, parse_opener
 from encdl.keys.key_source import KeySource
 from encdl.keys.passphrases import Passphrase
 from encdl.keys.planes import PlaneSpec
+from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import PublicKey, SigningKey
 from encdl.utils import atomic
 from encdl.utils.devices import usable_device
@@ -69,9 +71,9 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
-Opened = Key | Grant
-AnyKey = Key | Grant | str | os.PathLike[str]
-"""A key or grant, or the path of its file."""
+Opened = AnyOpener
+AnyKey = AnyOpener | str | os.PathLike[str]
+"""A key, grant or recipient's key, or the path of its file."""
 
 AnyPath = str | os.PathLike[str]
 
@@ -96,14 +98,18 @@ def open_key(
     *,
     env: str | None = None,
     content: bytes | None = None,
+    command: str | None = None,
+    token: str | None = None,
     passphrase: str | Callable[[], str] | None = None,
 ) -> Opened:
-    """Load a key or a grant from one of three places.
+    """Load a key, a grant or a recipient's key from one of these places.
 
     Args:
         path: its file.
         env: name of an environment variable that holds what the file would hold.
         content: what the file would hold.
+        command: a program that gives it (docs/keys.md).
+        token: URI of a PKCS#11 token and its key (docs/keys.md); its PIN is the passphrase.
         passphrase: the passphrase, or a function that asks for it, in case the key is locked with one.
 
     Raises:
@@ -112,10 +118,10 @@ def open_key(
         ExpiredGrantError: it is a grant whose time is over.
     """
     asked = None if passphrase is None else lambda: _passphrase(passphrase)
-    if sum(place is not None for place in (path, env, content)) != 1:
-        raise UsageError("open_key takes exactly one of path, env and content")
+    if sum(place is not None for place in (path, env, content, command, token)) != 1:
+        raise UsageError("open_key takes exactly one of path, env, content, command and token")
     if content is None:
-        return KeySource(path, env).open(asked)
+        return KeySource(path, env, command=command, token=token).open(asked)
     opener = parse_opener("content", content, asked)
     if isinstance(opener, Grant):
         opener.check_expiry()
@@ -141,6 +147,8 @@ def grant(
     if (study is None) == (file is None):
         raise UsageError("grant takes exactly one of study and file")
     opener = _opened(key)
+    if isinstance(opener, RecipientKey):
+        raise UsageError("a recipient's key grants nothing: add the other as a recipient, or ask the owner")
     if file is not None:
         header = container.verify(file, opener)
         return opener.grant_file(header.nonce_bytes, header.study, expires)
@@ -150,13 +158,17 @@ def grant(
 
 
 def encrypt(
-    array: npt.ArrayLike, key: AnyKey, *, layout: str | None = None, **settings: Unpack[EncryptionSettings]
+    array: npt.ArrayLike,
+    key: AnyKey | None = None,
+    *,
+    layout: str | None = None,
+    **settings: Unpack[EncryptionSettings],
 ) -> bytes:
     """Encrypt an array into a container.
 
     Args:
         array: 1 to 8 axes of integers or floats; a CPU tensor serves too. Any bit pattern comes back.
-        key: the key, or a grant for the study, or the path of its file.
+        key: the key, or a grant for the study, or the path of its file; None if recipients alone shall open it.
         layout: one letter an axis, such as "SHW"; by default up to four values in the last of three or more axes are
             colour, and the two axes before are an image's.
         settings: see `EncryptionSettings`.
@@ -170,9 +182,8 @@ def encrypt(
         WrongKeyError: a grant for another study.
         WeightsError: no such weights.
     """
-    opener = _opened(key)
-    how = encryption(opener, **settings)
-    return how.codec.encrypt_array(np.asarray(array), opener, how.settings, layout=layout)
+    how = encryption(key, **settings)
+    return how.codec.encrypt_array(np.asarray(array), how.opener, how.settings, layout=layout)
 
 
 def decrypt(data: bytes, key: AnyKey, *, weights: WeightsName | None = None, device: str = "auto") -> Array:
@@ -219,7 +230,7 @@ def salvage(
 
 def encrypt_file(
     source: AnyPath,
-    key: AnyKey,
+    key: AnyKey | None = None,
     target: AnyPath | None = None,
     *,
     force: bool = False,
@@ -244,10 +255,10 @@ def encrypt_file(
     """
     path = Path(source)
     output = file_names.check_container_name(file_names.container_name(path) if target is None else Path(target))
-    opener = _opened(key)
     atomic.check_output(output, force)
+    how = encryption(key, **settings)
     document = formats.load(path)
-    encryption(opener, **settings).write(document, path, output, force=force)
+    how.write(document, path, output, force=force)
     return output
 
 
@@ -322,7 +333,7 @@ def rekey_file(
     return output
 
 
-def encryption(key: AnyKey, keep: Sequence[Path] = (), **settings: Unpack[EncryptionSettings]) -> Encryption:
+def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack[EncryptionSettings]) -> Encryption:
     """What encrypts files alike, for `convert_folder`; arguments and errors as `encrypt`.
 
     Args:
@@ -330,7 +341,10 @@ def encryption(key: AnyKey, keep: Sequence[Path] = (), **settings: Unpack[Encryp
         keep: files that are never replaced; a key's that is given by its path is among them.
         settings: see `EncryptionSettings`.
     """
-    opener = _opened(key)
+    recipients = tuple(settings.get("recipients", ()))
+    if key is None and not recipients:
+        raise UsageError("nobody could open the files: give a key, or recipients")
+    opener = RecipientsAlone.generate() if key is None else _opened(key)
     codec = load_codec(settings.get("weights", "default"), settings.get("device", "auto"))
     cipher: Any = codec.cipher
     planes = settings.get("planes")
@@ -340,8 +354,10 @@ def encryption(key: AnyKey, keep: Sequence[Path] = (), **settings: Unpack[Encryp
     readable = settings.get("readable")
     readable = Readable(readable) if isinstance(readable, int) else readable
     wrap, signer = settings.get("wrap", "none"), settings.get("signer")
-    how = Settings(spec, postprocess, nonce, study, wrap, readable, signer)
-    return Encryption(codec, opener, how, (*keep, *_files(key)))
+    recipients, identity = tuple(settings.get("recipients", ())), settings.get("identity", "")
+    series = settings.get("series", True)
+    how = Settings(spec, postprocess, nonce, study, wrap, readable, signer, series, recipients, identity)
+    return Encryption(codec, opener, how, (*keep, *(() if key is None else _files(key))))
 
 
 def decryption(
@@ -359,15 +375,26 @@ def decryption(
 
 
 def rekeying(
-    key: AnyKey, new_key: AnyKey, *, weights: WeightsName | None = None, device: str = "auto", same_key: bool = False
+    key: AnyKey,
+    new_key: AnyKey,
+    *,
+    weights: WeightsName | None = None,
+    device: str = "auto",
+    same_key: bool = False,
+    recipients: Sequence[RecipientPublicKey] = (),
 ) -> Rekeying:
     """What rekeys files alike, for `convert_folder`; arguments as `rekey_file`."""
     keep = _files(key) + _files(new_key)
-    return Rekeying(_opened(key), _opened(new_key), weights, device, keep, same_key)
+    return Rekeying(_opened(key), _opened(new_key), weights, device, keep, same_key, recipients)
 
 
 def load_reader(
-    checkpoint: AnyPath, *, weights: str | None = None, device: str = "auto", any_size: bool = False
+    checkpoint: AnyPath,
+    *,
+    weights: str | None = None,
+    device: str = "auto",
+    any_size: bool = False,
+    levels: Levels | None = None,
 ) -> Predictor:
     """A network that reads ciphertext: `read(path, key)` gives its `Answer` about a file.
 
@@ -376,13 +403,16 @@ def load_reader(
         weights: name or file of the cipher weights that the files were made with, if others.
         device: where to compute.
         any_size: let a classifier read images of another size than it was trained on, less reliably.
+        levels: how stored integers become levels, such as `Levels(window="lung")`; by default as it was trained.
 
     Raises:
         WeightsError: a file is missing, damaged or of another kind, or the two do not go together.
     """
     from encdl.readers.predictor import Predictor  # noqa: PLC0415 - MONAI takes seconds
 
-    return Predictor.load(checkpoint, weights_of_files=weights, device=usable_device(device), any_size=any_size)
+    return Predictor.load(
+        checkpoint, weights_of_files=weights, device=usable_device(device), any_size=any_size, levels=levels
+    )
 
 
 def predict(source: AnyPath, key: AnyKey, reader: Predictor | AnyPath) -> Answer:
@@ -496,11 +526,11 @@ def read_header(path: AnyPath) -> Header:
 
 
 def _files(key: AnyKey) -> tuple[Path, ...]:
-    return () if isinstance(key, Key | Grant) else (Path(key),)
+    return () if isinstance(key, AnyOpener) else (Path(key),)
 
 
 def _opened(key: AnyKey) -> Opened:
-    return key if isinstance(key, Key | Grant) else open_key(key)
+    return key if isinstance(key, AnyOpener) else open_key(key)
 
 
 def _passphrase(given: str | Callable[[], str]) -> Passphrase:

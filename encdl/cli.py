@@ -61,6 +61,11 @@ VERBS = {
     "encrypt": Verb("encrypt images, or folders of them, into .encdl files", "encdl.commands.encrypt", secret=True),
     "decrypt": Verb("decrypt .encdl files back into what they were made from", "encdl.commands.decrypt", secret=True),
     "rekey": Verb("encrypt .encdl files anew under another key", "encdl.commands.rekey", secret=True),
+    "recipients": Verb(
+        "say who opens .encdl files with a key of their own: add, remove, list",
+        "encdl.commands.recipients",
+        secret=True,
+    ),
     "inspect": Verb("show what .encdl files say about themselves (no key needed)", "encdl.commands.inspect"),
     "predict": Verb(
         "read .encdl files with a trained network: classes or masks, without decrypting them",

@@ -109,11 +109,15 @@ def test_every_target_is_there(verb: str) -> None:
     [
         ([], "required: VERB", "encdl"),
         (["nothing"], "invalid choice: 'nothing'", "encdl"),
-        (["keygen"], "required: FILE", "encdl keygen"),
-        (["keygen", "-o", "x"], "unrecognized arguments: -o", "encdl keygen"),
+        (["passwd"], "required: FILE", "encdl passwd"),
+        (["passwd", "-o", "x"], "unrecognized arguments: -o", "encdl passwd"),
         (["inspect", "a", "--b"], "unrecognized arguments: --b", "encdl inspect"),
         (["encrypt", "a", "--key", "k", "--period", "x"], "invalid int value: 'x'", "encdl encrypt"),
-        (["encrypt", "a", "--ke", "k"], "one of the arguments --key --key-env is required", "encdl encrypt"),
+        (
+            ["decrypt", "a", "--ke", "k"],
+            "one of the arguments --key --key-env --key-command --key-pkcs11 is required",
+            "encdl decrypt",
+        ),
     ],
 )
 def test_usage_errors_are_one_line(

@@ -24,7 +24,9 @@ from tests.stores import make_store
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 RECIPES = sorted(
-    path for path in EXPERIMENTS.rglob("*.yaml") if not path.name.startswith(("evaluate-", "audit", "functional-"))
+    path
+    for path in EXPERIMENTS.rglob("*.yaml")
+    if not path.name.startswith(("evaluate-", "audit", "functional-", "readers-"))
 )
 """Of trainings."""
 

@@ -27,8 +27,9 @@ class Cipher(nn.Module, ABC):
     """A keyed map between images and ciphertexts of the same size and depth.
 
     Images and ciphertexts are uint8 of shape (B, C, H, W). So are key planes, packed: bit p of a byte is plane p of
-    its pixel. Any height, width and channel count; every channel is enciphered by itself, so that neither the batch nor
-    the other channels change its ciphertext.
+    its pixel. Volumes (B, C, D, H, W) are taken as images whose slices lie below one another, (B, C, D * H, W).
+    Any height, width and channel count; every channel is enciphered by itself, so that neither the batch nor the other
+    channels change its ciphertext.
     """
 
     name: ClassVar[str]
@@ -138,6 +139,7 @@ class Cipher(nn.Module, ABC):
         Raises:
             UsageError: A shape or dtype does not fit.
         """
+        self._check(ciphertext, key_planes)
         known = torch.zeros_like(ciphertext, dtype=torch.bool) if lost is None else lost
         if known.dtype != torch.bool:
             raise UsageError(f"lost must be bool, got {known.dtype}")
@@ -145,7 +147,7 @@ class Cipher(nn.Module, ABC):
             raise UsageError(
                 f"lost must have the ciphertext's shape {tuple(ciphertext.shape)}, got {tuple(known.shape)}"
             )
-        flat = fold_channels(known).unsqueeze(1)
+        flat = fold_channels(known.flatten(2, -2)).unsqueeze(1)
 
         return self._run(lambda c, k: self._restored(c, k, flat), ciphertext, key_planes)
 
@@ -159,14 +161,17 @@ class Cipher(nn.Module, ABC):
     def _run(self, function: Any, image: Tensor, key_planes: Tensor) -> Tensor:
         self._check(image, key_planes)
         with torch.autocast(image.device.type, enabled=False):
-            result: Tensor = function(*(fold_channels(each).unsqueeze(1) for each in (image, key_planes)))
+            flat = (fold_channels(each.flatten(2, -2)).unsqueeze(1) for each in (image, key_planes))
+            result: Tensor = function(*flat)
         return result.view(image.shape).to(torch.uint8)
 
     def _check(self, image: Tensor, key_planes: Tensor) -> None:
         if image.dtype != torch.uint8 or key_planes.dtype != torch.uint8:
             raise UsageError(f"images and key planes must be uint8, got {image.dtype} and {key_planes.dtype}")
-        if image.ndim != 4 or 0 in image.shape:
-            raise UsageError(f"an image batch must be (B, C, H, W) and not empty, got {tuple(image.shape)}")
+        if image.ndim not in {4, 5} or 0 in image.shape:
+            raise UsageError(
+                f"an image batch must be (B, C, H, W) or (B, C, D, H, W) and not empty, got {tuple(image.shape)}"
+            )
         if key_planes.shape != image.shape:
             raise UsageError(
                 f"key planes, packed, must be {tuple(image.shape)} as the image is, got {tuple(key_planes.shape)}"

@@ -36,7 +36,7 @@ def stored(
 
     Args:
         damage: What happens to the bytes in the file's order.
-        ciphertext: uint8 (B, C, H, W); not changed.
+        ciphertext: uint8 (B, C, H, W), or (B, C, D, H, W) of volumes; not changed.
         generator: On the CPU; draws the damage, and the nonces where no keys are given. The same on every device.
         order: Post-processing by name, `encdl.ciphers.postprocess.NAMES`.
         keys: Of each file.
@@ -47,5 +47,6 @@ def stored(
     """
     process = postprocess.create(order)
     keys = file_keys(len(ciphertext), generator) if keys is None else keys
-    damaged, lost = damage(process.apply(ciphertext, keys), generator)
-    return process.undo(damaged, keys), process.undo_lost(lost, keys)
+    damaged, lost = damage(process.apply(ciphertext.flatten(2, -2), keys), generator)
+    shape = ciphertext.shape
+    return process.undo(damaged, keys).view(shape), process.undo_lost(lost, keys).view(shape)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.keys.key import Grant, Key
+from encdl.files.levels import WINDOWS, Levels
+from encdl.keys.key import AnyOpener, Key
 from encdl.keys.key_source import KeySource
 from encdl.keys.planes import KEY_BITS
 from encdl.keys.sequences import DEFAULT_MAP, MAPS
@@ -49,11 +50,18 @@ def add_cipher(
 
 
 def add_reader(parser: argparse.ArgumentParser) -> None:
-    """Add how a reader reads: `--any-size`, `--weights` and `--device`."""
+    """Add how a reader reads: `--any-size`, `--window`, `--weights` and `--device`."""
     parser.add_argument(
         "--any-size",
         action="store_true",
         help="let a classifier read images of another size than it was trained on, less reliably",
+    )
+    parser.add_argument(
+        "--window",
+        nargs="+",
+        metavar=("C", "W"),
+        help="levels from centre and width in Hounsfield units, or by name "
+        f"({', '.join(WINDOWS)}); default: as the reader was trained, which is best",
     )
     add_cipher(
         parser,
@@ -66,8 +74,21 @@ def load_reader(args: argparse.Namespace, checkpoint: Path) -> Predictor:
     """The reader in a checkpoint, to read as the arguments say; imports torch."""
     from encdl import api  # noqa: PLC0415
 
-    device = usable_device(args.device)
-    return api.load_reader(checkpoint, weights=args.weights, device=device, any_size=args.any_size)
+    device, levels = usable_device(args.device), _window(args.window)
+    return api.load_reader(checkpoint, weights=args.weights, device=device, any_size=args.any_size, levels=levels)
+
+
+def _window(words: Sequence[str] | None) -> Levels | None:
+    """The levels that `--window` asks for."""
+    if words is None:
+        return None
+    if len(words) == 1:
+        return Levels(window=words[0])
+    try:
+        centre, width = map(float, words)
+    except ValueError:
+        raise UsageError(f"--window takes a centre and a width, or a name, not {' '.join(words)}") from None
+    return Levels(window=(centre, width))
 
 
 def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) -> None:
@@ -94,8 +115,8 @@ def one_line_warnings(ignore: type[Warning] | None = None) -> Iterator[None]:
         warn(message)
 
 
-def open_key(source: KeySource) -> Key | Grant:
-    """Load a key or grant; warn if other users of the machine can read its file."""
+def open_key(source: KeySource) -> AnyOpener:
+    """Load a key, grant or recipient's key; warn if other users of the machine can read its file."""
     opener = source.open(source.ask)
     for path in source.files:
         if not Key.is_private(path):

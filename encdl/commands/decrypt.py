@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "to write to, where a file keeps its place",
     )
     add_cipher(parser, "default: those that the file names, if they come with EncDL")
+    parser.add_argument(
+        "--identity", metavar="TEXT", help="refuse files that their owner called otherwise (`encdl encrypt --identity`)"
+    )
     damaged = parser.add_mutually_exclusive_group()
     damaged.add_argument(
         "--salvage",
@@ -86,4 +89,5 @@ def _decryption(args: argparse.Namespace) -> Decryption:
     from encdl.files.decrypting import Decryption  # noqa: PLC0415
 
     damaged: Damaged = "restore" if args.salvage else "blank" if args.skip_damaged else "refuse"
-    return Decryption(opener, args.weights, usable_device(args.device), damaged, args.key.files)
+    device = usable_device(args.device)
+    return Decryption(opener, args.weights, device, damaged, args.key.files, args.identity)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl.commands.common import add_cipher, add_map, add_output, file_name, one_line_warnings, open_key, usable_device
-from encdl.commands.key_options import add_key
+from encdl.commands.key_options import add_key, add_recipients
 from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
 from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.keys.grant import study_for
-from encdl.keys.key import Grant, Key
+from encdl.keys.key import AnyOpener
 from encdl.keys.key_source import KeySource
 from encdl.keys.planes import EXPANSIONS, PlaneSpec
+from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError
@@ -33,7 +34,8 @@ FOREIGN = "no images that EncDL reads (--carry-others seals them as they are)"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     add_paths(parser, "image files, or folders: every image file in them and below")
-    add_key(parser)
+    add_key(parser, "key or grant file; may be left out where recipients alone shall open the files", required=False)
+    add_recipients(parser, "of one who shall open the files with a key of their own (several times for several)")
     add_output(
         parser,
         "of one file: file to write (default: PATH with the ending .encdl); of several or a folder: folder to "
@@ -86,6 +88,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sign with this key of `encdl keygen --signing` (asks for its passphrase, if any): then `encdl inspect "
         "--verify-key` tells without any secret whether a file was changed",
     )
+    parser.add_argument(
+        "--identity",
+        metavar="TEXT",
+        default="",
+        help="what you call the file, sealed and bound to it; {name} stands for its name. `encdl decrypt --identity` "
+        "then refuses any other",
+    )
+    parser.add_argument(
+        "--hide-series",
+        action="store_true",
+        help="of DICOM files: do not show those without the key which files are of one series, and their order",
+    )
     parser.add_argument("--study", metavar="S", help="study that the file belongs to; anyone can read its name")
     parser.add_argument(
         "--carry-others",
@@ -96,6 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Encrypt one file, or all that there are."""
+    args.key = args.key or KeySource()
     return _many(args) if is_batch(args.paths) else _one(args)
 
 
@@ -106,7 +121,7 @@ def _one(args: argparse.Namespace) -> int:
     with one_line_warnings():
         document = formats.load(path, carry=args.carry_others)
     output = file_names.check_container_name(args.output or file_names.container_name(path))
-    opener = open_key(args.key)
+    opener = _opener(args)
     atomic.different_files(output, path, *args.key.files)
     atomic.check_output(output, args.force)
     encryption = _encryption(args, opener)
@@ -132,7 +147,7 @@ def _many(args: argparse.Namespace) -> int:
     sources = find(args.paths, wanted, "image file", left)
     folder = check_folder(args.output)
     left = [explained(one) for one in left]
-    encryption = _encryption(args, open_key(args.key))
+    encryption = _encryption(args, _opener(args))
 
     def work(source: Source, progress: Progress) -> Done:
         return encryption.into(source, folder, force=args.force, report=to(progress))
@@ -141,7 +156,16 @@ def _many(args: argparse.Namespace) -> int:
         return Batch(sources, args.jobs, "encrypted", left).run(work)
 
 
-def _encryption(args: argparse.Namespace, opener: Key | Grant) -> Encryption:
+def _opener(args: argparse.Namespace) -> AnyOpener | None:
+    """The key, or None if recipients alone shall open what is made."""
+    if args.recipients and not args.key.given:
+        return None
+    if not args.key.given:
+        raise UsageError("give --key, or --recipient: nobody could open the files")
+    return open_key(args.key)
+
+
+def _encryption(args: argparse.Namespace, opener: AnyOpener | None) -> Encryption:
     """The settings of a run, checked before the first file; a wrong one before the network is loaded."""
     study_for(args.study, opener)
     given = {"map": args.map, "expansion": args.expansion, "period": args.period}
@@ -163,6 +187,9 @@ def _encryption(args: argparse.Namespace, opener: Key | Grant) -> Encryption:
         planes=planes,
         readable=args.readable and Readable(args.readable, window=args.window and tuple(args.window)),
         signer=signer,
+        identity=args.identity,
+        recipients=[RecipientPublicKey.load(path) for path in args.recipients],
+        series=not args.hide_series,
         weights=args.weights or "default",
         device=usable_device(args.device),
     )

@@ -47,7 +47,7 @@ def _declare_readers(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="ROW",
         help="train these alone: plaintext, which must be there, and any of ciphertext, keyless, fixed_key, hardened, "
-        "hardened_plaintext (default: all)",
+        "hardened_plaintext (default: all these), and functional, whose map the recipe's view describes",
     )
     _declare_trainings(parser, "experiments/results/readers-DATA.json")
 
@@ -82,9 +82,9 @@ def _run_readers(args: argparse.Namespace) -> int:
     """Train what is missing, measure costs, write the record."""
     from encdl.audit.studies import run as studies  # noqa: PLC0415
     from encdl.audit.studies.parts import ReaderPart  # noqa: PLC0415
-    from encdl.audit.studies.rows import VIEWS  # noqa: PLC0415
+    from encdl.audit.studies.rows import FURTHER_VIEWS, VIEWS  # noqa: PLC0415
 
-    rows = _rows(args, VIEWS)
+    rows = _rows(args, VIEWS, FURTHER_VIEWS)
     if "plaintext" not in rows:
         raise UsageError("--rows: plaintext must be there: it is what the others are compared with")
     data = args.config.stem.partition("-")[2] or args.config.stem
@@ -140,9 +140,9 @@ def _run_functional(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(args: argparse.Namespace, known: Iterable[str]) -> list[str]:
-    """Those asked for, all by default."""
-    rows = list(dict.fromkeys(args.rows or known))
+def _rows(args: argparse.Namespace, usual: Iterable[str], further: Iterable[str] = ()) -> list[str]:
+    """Those asked for, the usual ones by default."""
+    rows, known = list(dict.fromkeys(args.rows or usual)), [*usual, *further]
     if unknown := [row for row in rows if row not in known]:
         raise UsageError(f"--rows: no row {', '.join(unknown)}: there are {', '.join(known)}")
     return rows

@@ -181,5 +181,7 @@ def load_reader(args: argparse.Namespace) -> FunctionalPredictor:
     """The reader, with the public keys that the arguments pin."""
     from encdl import api  # noqa: PLC0415
 
+    if args.window:
+        raise UsageError("--window is of readers with a key: a reading layer got its own when the file was encrypted")
     server, owner = (None if path is None else PublicKey.load(path) for path in (args.server_key, args.owner_key))
     return api.load_functional_reader(args.reader, device=usable_device(args.device), server=server, owner=owner)

@@ -7,16 +7,22 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from encdl.commands import scan_listing
 from encdl.commands.common import file_name
+from encdl.commands.key_options import add_key
 from encdl.commands.many_files import counted, exit_code, is_batch, line, tell_of
 from encdl.files import container
 from encdl.files.container import VERSION, Header, aes_wrap
-from encdl.files.container.sections import Section
+from encdl.files.container.sections import SERIES, Section
 from encdl.files.folders import Left, gather
+from encdl.files.series_tags import SeriesTag
+from encdl.keys.key import NO_KEY
 from encdl.keys.planes import key_bits, weakness
 from encdl.keys.signing import PublicKey
 from encdl.utils.errors import ContainerError, EncdlError
 from encdl.utils.messages import complain, say
+
+NOTE = ("note", "read without a key: not verified")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=file_name,
         metavar="P",
         help="fail unless the owner of this public key (`encdl keygen --signing`) signed each file as it is",
+    )
+    add_key(
+        parser,
+        "tell also what is sealed in DICOM files and volumes: size, spacing, and defects of series",
+        required=False,
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a file, each on one line")
 
@@ -39,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
     _, problem = _show(args.paths[0], args.json, public)
     if problem is not None:
         raise problem
+    if args.key is not None and not args.json:
+        for told in scan_listing.with_key(args.paths, args.key):
+            say(told)
     return 0
 
 
@@ -63,6 +77,9 @@ def _many(args: argparse.Namespace, public: PublicKey | None) -> int:
     if not args.json:
         for kind, count in kinds.items():
             say(f"{counted(count)}: {kind}")
+        paths = [source.path for source in sources]
+        for told in scan_listing.without_key(paths) if args.key is None else scan_listing.with_key(paths, args.key):
+            say(told)
     return exit_code(failed, len(sources), undone)
 
 
@@ -77,28 +94,35 @@ def _show(path: Path, as_json: bool, public: PublicKey | None) -> tuple[str, Enc
     header = container.read_header(path)
     problem: EncdlError | None = None
     sections: tuple[Section, ...] = ()
+    series: SeriesTag | None = None
     try:
         with container.opened_without_key(path) as reader:
-            sections = reader.sections
+            sections, shown = reader.sections, reader.section(SERIES)
+            series = None if shown is None else SeriesTag.from_bytes(shown)
             if public is not None:
                 reader.check_signature(public)
     except ContainerError as error:
         problem = error
-    size = path.stat().st_size
+    size, ids = path.stat().st_size, container.recipients_of(path)
     if as_json:
         extra = {
             "file": str(path),
+            "recipients": ids,
             "version": VERSION,
             "file_bytes": size,
             "chunks": header.grid.count,
             "complete": bool(sections),
             "verified": public is not None and problem is None,
             "sections": [vars(section) for section in sections],
+            "series": series and vars(series),
             "key_bits": key_bits(header.plane_spec(), header.grid.planes, *header.grid.tile),
         }
         say(json.dumps({**header.fields(), **extra}, sort_keys=True))
     else:
         rows = _describe(path, header, size, sections)
+        if series is not None:
+            rows.append(("series", f"tag {series.tag}, number {series.number}"))
+        rows += [("recipients", ", ".join(ids) or "none"), NOTE]
         if public is not None and problem is None:
             rows[-1] = ("note", f"as the owner of key {public.id} signed it")
         say("\n".join(f"{name:<14}{value}" for name, value in rows))
@@ -115,24 +139,29 @@ def _image(header: Header) -> str:
     return f"{'x'.join(str(length) for length in header.shape)} {header.dtype} ({header.layout})"
 
 
+def _key(key_id: str) -> str:
+    return "none: it was made for its recipients alone" if key_id == NO_KEY else key_id
+
+
 def _study(name: str) -> str:
     return f"study {name!r}" if name else "no study"
 
 
 def _show_wrapping(path: Path, wrapping: aes_wrap.Header, as_json: bool) -> None:
-    size = path.stat().st_size
+    size, ids = path.stat().st_size, container.recipients_of(path)
     if as_json:
         public = {"key_id": wrapping.key_id, "nonce": wrapping.nonce.hex(), "study": wrapping.study}
-        extra = {"file": str(path), "file_bytes": size, "wrap": "aes"}
+        extra = {"file": str(path), "file_bytes": size, "wrap": "aes", "recipients": ids}
         say(json.dumps(public | extra, sort_keys=True))
         return
     rows = [
         ("file", str(path)),
         ("container", f"wrapped in AES-256-GCM, {size:,} bytes: all else is secret"),
-        ("key", wrapping.key_id),
+        ("key", _key(wrapping.key_id)),
         ("study", repr(wrapping.study) if wrapping.study else "none"),
         ("nonce", wrapping.nonce.hex()),
-        ("note", "read without a key: not verified"),
+        ("recipients", ", ".join(ids) or "none"),
+        NOTE,
     ]
     say("\n".join(f"{name:<14}{value}" for name, value in rows))
 
@@ -150,11 +179,10 @@ def _describe(path: Path, header: Header, size: int, sections: tuple[Section, ..
         ),
         ("sections", ", ".join(f"{section.name} {section.length:,} bytes" for section in sections)),
         ("cipher", f"{header.cipher}, weights {header.weights}"),
-        ("key", header.key_id),
+        ("key", _key(header.key_id)),
         ("study", repr(header.study) if header.study else "none"),
         ("nonce", header.nonce),
         ("key planes", planes),
         ("key bits", _key_bits(header)),
         ("postprocess", header.postprocess),
-        ("note", "read without a key: not verified"),
     ]

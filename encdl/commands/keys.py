@@ -9,13 +9,15 @@ from pathlib import Path
 
 from encdl.commands import functional_keys
 from encdl.commands.common import add_output, file_name, open_key
-from encdl.commands.key_options import Part, add_key, add_key_file, add_passphrase
+from encdl.commands.key_options import Part, add_key, add_key_file, add_passphrase, add_recipient_key
 from encdl.files import container
 from encdl.keys import grant as grants
-from encdl.keys.key import Grant, Key
+from encdl.keys.key import AnyOpener, Grant, Key, RecipientKey
+from encdl.keys.key_pairs import PUBLIC_SUFFIX
 from encdl.keys.key_source import KeySource, PassphraseSource
 from encdl.keys.passphrases import Passphrase
-from encdl.keys.signing import PUBLIC_SUFFIX, SigningKey
+from encdl.keys.recipients import RecipientPublicKey
+from encdl.keys.signing import SigningKey
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError, WrongKeyError
 from encdl.utils.messages import say
@@ -30,13 +32,23 @@ class KeyGen:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Add the verb's arguments."""
-        add_key_file(parser, "key file to write")
-        parser.add_argument("--force", action="store_true", help="replace the file: its old key is lost")
+        add_key_file(parser, "key file to write", "?")
         parser.add_argument(
+            "-o", "--output", dest="key", action=Part, part="path", type=file_name, metavar="OUT", help="the same"
+        )
+        parser.add_argument("--force", action="store_true", help="replace the file: its old key is lost")
+        pair = parser.add_mutually_exclusive_group()
+        pair.add_argument(
             "--signing",
             action="store_true",
             help="make a key that signs (`encdl encrypt --sign`), and beside it, with the ending "
             f"{PUBLIC_SUFFIX}, the public key that verifies, for everyone",
+        )
+        pair.add_argument(
+            "--recipient",
+            action="store_true",
+            help="make a key that opens what is sealed to it, and beside it, with the ending "
+            f"{PUBLIC_SUFFIX}, the public key to seal with (`encdl encrypt --recipient`), for everyone",
         )
         group = add_passphrase(parser, "a passphrase to lock the file with")
         group.add_argument(
@@ -52,12 +64,14 @@ class KeyGen:
     @staticmethod
     def run(args: argparse.Namespace) -> int:
         """Make the key."""
-        source: KeySource = args.key
+        source: KeySource | None = args.key
+        if source is None or source.path is None:
+            raise UsageError("give the name of the key file to write")
         [path] = source.files
         atomic.check_output(path, args.force)
         passphrase = None if source.passphrase is None else source.passphrase.get_new(str(path))
-        if args.signing:
-            return _new_signing_key(path, passphrase, args.force)
+        if args.signing or args.recipient:
+            return _new_pair(SigningKey if args.signing else RecipientKey, path, passphrase, args.force)
         key = Key.generate()
         key.save(path, force=args.force, passphrase=passphrase)
         without = "without it" if passphrase is None else "without it and its passphrase"
@@ -65,17 +79,22 @@ class KeyGen:
         return 0
 
 
-def _new_signing_key(path: Path, passphrase: Passphrase | None, force: bool) -> int:
+def _new_pair(
+    kind: type[SigningKey] | type[RecipientKey], path: Path, passphrase: Passphrase | None, force: bool
+) -> int:
     public = path.with_suffix(PUBLIC_SUFFIX)
     if public == path:
-        raise UsageError(f"{path}: is the public key's name: give the signing key another ending")
+        raise UsageError(f"{path}: is the public key's name: give the secret key another ending")
     atomic.check_output(public, force)
-    signing = SigningKey.generate()
-    signing.save(path, force=force, passphrase=passphrase)
-    signing.public.save(public, force=force)
+    pair = kind.generate()
+    pair.save(path, force=force, passphrase=passphrase)
+    pair.public.save(public, force=force)
+    does, others = (
+        ("signs in your name", "verify") if kind is SigningKey else ("opens what is sealed to you", "encrypt for you")
+    )
     say(
-        f"{path}: new signing key {signing.public.id}. Keep it secret: whoever has it signs in your name.\n"
-        f"{public}: its public key. Give it to all who shall verify, on a way on which nobody can exchange it."
+        f"{path}: new {pair.kind} key {pair.public.id}. Keep it secret: whoever has it {does}.\n"
+        f"{public}: its public key. Give it to all who shall {others}, on a way on which nobody can exchange it."
     )
     return 0
 
@@ -113,6 +132,7 @@ class KeyInfo:
         """Add the verb's arguments."""
         add_key_file(parser, "key, grant or functional key file")
         add_passphrase(parser, "the passphrase, if it is locked with one (default: ask)")
+        add_recipient_key(parser)
         parser.add_argument(
             "--issuer",
             type=file_name,
@@ -131,7 +151,7 @@ class KeyInfo:
         _print_lines(_describe(opener))
         if issuer is None:
             return 0
-        if not isinstance(opener, Grant) or not issuer.has_issued(opener):
+        if not isinstance(opener, Grant) or isinstance(issuer, RecipientKey) or not issuer.has_issued(opener):
             raise WrongKeyError(
                 f"{args.key}: {args.issuer} did not make this {_kind(opener)}, or it was changed since, or it is of "
                 "an older version, which bears no mark"
@@ -159,6 +179,12 @@ class MakeGrant:
             "holder can change the file or the clock. To take a grant back for good, rekey the files",
         )
         end.add_argument("--days", metavar="N", help="the same, as so many days from now")
+        parser.add_argument(
+            "--to",
+            type=file_name,
+            metavar="P",
+            help="seal the grant to this recipient's public key: only with the key behind it can it be used",
+        )
         add_output(parser, "")
 
     @staticmethod
@@ -166,10 +192,13 @@ class MakeGrant:
         """Derive the grant and save it."""
         end = _end(args.expires, args.days)
         functional_keys.check_arguments(args)
+        to = None if args.to is None else RecipientPublicKey.load(args.to)
         opener = open_key(args.key)
+        if isinstance(opener, RecipientKey):
+            raise UsageError(f"{args.key}: a recipient's key grants nothing: `encdl recipients add` lets others in")
         atomic.check_output(args.output, args.force)
         atomic.different_files(
-            args.output, *args.key.files, *filter(None, (args.file, args.scan, args.reader, args.sign))
+            args.output, *args.key.files, *filter(None, (args.file, args.scan, args.reader, args.sign, args.to))
         )
         if args.reader is not None:
             return functional_keys.make(args, opener, end)
@@ -181,9 +210,10 @@ class MakeGrant:
             header = container.verify(args.file, opener)
             grant = opener.grant_file(header.nonce_bytes, header.study, end)
             what = f"{args.file}"
-        grant.save(args.output, force=args.force)
+        grant.save(args.output, force=args.force, to=to)
         until = "" if grant.expires is None else f", until {_told(grant.expires)} (advisory)"
-        say(f"{args.output}: grant for {what} under key {grant.key_id}{until}. Whoever holds it can open that.")
+        holder = "Whoever holds it" if to is None else f"Recipient {to.id} alone"
+        say(f"{args.output}: grant for {what} under key {grant.key_id}{until}. {holder} can open that.")
         return 0
 
 
@@ -216,17 +246,20 @@ def _end(date: str | None, days: str | None) -> datetime | None:
     return end
 
 
-def _kind(opener: Key | Grant) -> str:
-    return "key" if isinstance(opener, Key) else "grant from key"
+def _kind(opener: AnyOpener) -> str:
+    kinds = {Key: "key", RecipientKey: "recipient key"}
+    return kinds.get(type(opener), "grant from key")
 
 
 def _told(end: datetime) -> str:
     return f"{end:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _describe(opener: Key | Grant) -> list[tuple[str, str]]:
+def _describe(opener: AnyOpener) -> list[tuple[str, str]]:
     if isinstance(opener, Key):
         return [("kind", "master key: opens every file of its owner"), ("key", opener.id)]
+    if isinstance(opener, RecipientKey):
+        return [("kind", "recipient's key: opens what was sealed to it"), ("id", opener.key_id)]
     study = repr(opener.study) if opener.study else "none"
     scope = "one file" if opener.nonce else "every file of its study"
     nonce = [("nonce", opener.nonce.hex())] if opener.nonce else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,19 @@ from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
 from encdl.utils.errors import EncdlError, UsageError
 from encdl.utils.lazy import without
-from encdl.utils.messages import plain, progress, say
+from encdl.utils.messages import plain, progress, say, warn
 
 if TYPE_CHECKING:
+    from encdl.files.scans import Opened
     from encdl.readers.functional_files import FunctionalPredictor
-    from encdl.readers.predictor import Answer, Predictor
+    from encdl.readers.predictor import Answer, Predictor, Segmentation
+    from encdl.readers.scan_files import Unit
 
-FORMATS = ("png", "nii")
+Progress = Callable[[float], object]
+"""Is told what share more of a unit is done."""
+
+MASKS = ("png", "nifti", "dicom")
+OVERLAYS = ("ciphertext", "image")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,12 +69,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, "classifier: CSV file with a row for each FILE (default: print it); segmenter: folder for the masks"
     )
     parser.add_argument(
-        "--format", choices=FORMATS, help="of masks: png (default; grey level = class index) or nii (.nii.gz)"
+        "--masks",
+        choices=MASKS,
+        help="png (default for single images; grey level = class index), nifti (default for scans; on the scan's own "
+        "grid) or dicom (a segmentation object that refers to the series' instances)",
     )
     parser.add_argument(
         "--overlay",
-        action="store_true",
-        help="also draw each mask over the encrypted image, as NAME.overlay.png; it shows no decrypted pixel",
+        nargs="?",
+        choices=OVERLAYS,
+        const=OVERLAYS[0],
+        help="also draw each mask over the encrypted image, as NAME.overlay.png, which shows no decrypted pixel; "
+        "image: over the decrypted image; of scans the slices with most of a class",
     )
     add_reader(parser)
 
@@ -88,15 +101,16 @@ def run(args: argparse.Namespace) -> int:
         # MONAI imports whatever it finds; that takes longer than an image does.
         with without("mlflow", "matplotlib.pyplot", "pandas"):
             if keys is None:
-                keyed = load_reader(args, args.reader)
-                reading = _Reading(sources, keyed, lambda path: keyed.read(path, opener))
+                reading = _keyed(args, sources, opener)
             else:
                 keyless = functional_keys.load_reader(args)
-                reading = _Reading(
-                    sources,
-                    keyless,
-                    lambda path: keyless.read(path, lambda head: keys.of(path, head, keyless.function.id)),
-                )
+                function = keyless.function.id
+
+                def read(unit: Unit, _: Progress) -> Answer:
+                    path = unit.path
+                    return keyless.read(path, lambda head: keys.of(path, head, function))
+
+                reading = _Reading(_singles(sources), keyless, read)
         if reading.predictor.per_pixel:
             _write_masks(args, reading, inputs)
         else:
@@ -104,43 +118,92 @@ def run(args: argparse.Namespace) -> int:
     return reading.end(tell_of(left, "NOT read"))
 
 
-class _Reading:
-    """Goes through the files with a progress bar, tells of each that cannot be read, and counts them."""
+def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> _Reading:
+    """Reading with a key: of a segmenter, files that make a scan at once."""
+    from encdl.files import series_tags  # noqa: PLC0415
+    from encdl.readers import scan_files  # noqa: PLC0415
 
-    def __init__(
-        self, sources: Sequence[Source], predictor: Predictor | FunctionalPredictor, read: Callable[[Path], Answer]
-    ) -> None:
-        self.sources, self.predictor, self._answer = sources, predictor, read
-        self._failures, self.read = Failures(), 0
+    predictor = load_reader(args, args.reader)
+    opened = partial(predictor.opened, opener=opener)
 
-    def __iter__(self) -> Iterator[tuple[Source, Answer]]:
+    def read(unit: Unit, progress: Progress) -> Answer | Segmentation:
+        on_grid = unit.scan is not None and args.masks in ("nifti", "dicom")
+        if unit.single and not on_grid and args.overlay != "image":
+            return predictor.read(unit.path, opener)
+        volume = unit.load(opened)
+        for problem in volume.problems:
+            warn(f"{unit.path}: {problem}")
+        return predictor.segment(volume, progress)
+
+    units = _singles(sources)
+    if predictor.per_pixel:
         from tqdm import tqdm  # noqa: PLC0415
 
+        looked = tqdm(sources, "headers", unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr)
+        units = list(scan_files.find_units(looked, opened, series_tags.name_of(opener)))
+    return _Reading(units, predictor, read, opened)
+
+
+def _singles(sources: Sequence[Source]) -> list[Unit]:
+    from encdl.readers import scan_files  # noqa: PLC0415
+
+    return [scan_files.single(source) for source in sources]
+
+
+class _Reading:
+    """Goes through the units with a progress bar, tells of each that cannot be read, and counts them."""
+
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        predictor: Predictor | FunctionalPredictor,
+        read: Callable[[Unit, Progress], Any],
+        opened: Opened | None = None,
+    ) -> None:
+        self.units, self.predictor, self._answer, self.opened = units, predictor, read, opened
+        self._failures, self.read = Failures(), 0
+
+    def __iter__(self) -> Iterator[tuple[Unit, Any]]:
+        from tqdm import tqdm  # noqa: PLC0415
+
+        total = sum(len(unit.sources) for unit in self.units)
         # No bar where nobody watches; `disable=None` asks whether stderr is a terminal.
-        for source in tqdm(self.sources, unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr):
-            try:
-                answer = self._answer(source.path)
-            except EncdlError as error:
-                self._failures.tell(source.path, error)
-                continue
-            self.read += 1
-            yield source, answer
+        with tqdm(total=total, unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr) as bar:
+            bar.bar_format = "{l_bar}{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}]"
+            for done, unit in enumerate(self.units):
+                files = len(unit.sources)
+                step = partial(_advance, bar, files)
+                try:
+                    answer = self._answer(unit, step)
+                except EncdlError as error:
+                    self._failures.tell(unit.path, error)
+                    continue
+                finally:
+                    bar.n = sum(len(each.sources) for each in self.units[: done + 1])
+                    bar.refresh()
+                self.read += files
+                yield unit, answer
 
     def end(self, undone: int) -> int:
         """Sum up on stderr; the exit code, of a run that left so many files alone."""
         self._failures.tell_rest()
         failed = self._failures.count
-        if failed and len(self.sources) > 1:
-            progress(f"encdl: {failed} of {len(self.sources)} files could not be read")
-        return exit_code(failed, len(self.sources), undone)
+        if failed and len(self.units) > 1:
+            what = "files" if all(len(unit.sources) == 1 for unit in self.units) else "scans and images"
+            progress(f"encdl: {failed} of {len(self.units)} {what} could not be read")
+        return exit_code(failed, len(self.units), undone)
+
+
+def _advance(bar: Any, files: int, share: float) -> None:
+    bar.update(share * files)
 
 
 def _write_table(args: argparse.Namespace, reading: _Reading) -> None:
     """A classifier's answers as one CSV."""
     from encdl.readers import answer_files  # noqa: PLC0415
 
-    if args.format or args.overlay:
-        raise UsageError(f"{args.reader}: is a classifier: --format and --overlay are for segmenters")
+    if args.masks or args.overlay:
+        raise UsageError(f"{args.reader}: is a classifier: --masks and --overlay are for segmenters")
     if args.output is not None:
         atomic.check_output(args.output, args.force)
     table = answer_files.table(reading.predictor.classes, reading)
@@ -158,10 +221,14 @@ def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[P
 
     if args.output is None:
         raise UsageError(f"{args.reader}: is a segmenter: give a folder for its masks with --output")
-    masks = MaskFolder(args.output, args.format or "png", args.overlay, args.force)
-    masks.check(reading.sources, inputs)
-    for source, answer in reading:
-        masks.write(source, answer)
+    classes = reading.predictor.classes
+    if args.overlay == "image" and reading.opened is None:
+        raise UsageError("--overlay image needs a key that opens the files")
+    masks = MaskFolder(args.output, classes, args.masks, args.overlay, args.force, reading.opened)
+    masks.check(reading.units, inputs)
+    for unit, answer in reading:
+        masks.write(unit, answer)
+    masks.finish()
     if reading.read:
-        levels = ", ".join(f"{index} {name}" for index, name in enumerate(reading.predictor.classes))
+        levels = ", ".join(f"{index} {name}" for index, name in enumerate(classes))
         say(f"{args.output}: masks of {counted(reading.read)}, with the levels {levels}")

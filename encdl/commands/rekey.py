@@ -6,10 +6,11 @@ import argparse
 from typing import TYPE_CHECKING
 
 from encdl.commands.common import add_cipher, add_output, one_line_warnings, open_key, usable_device
-from encdl.commands.key_options import add_key
+from encdl.commands.key_options import add_key, add_recipients
 from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
 from encdl.files import container
 from encdl.files.folders import Done, Left, Progress, Source, to
+from encdl.keys.recipients import RecipientPublicKey
 from encdl.utils import atomic
 from encdl.utils.messages import say, warn
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_paths(parser, ".encdl files, or folders: every .encdl file in them and below")
     add_key(parser, "key or grant that opens the files now")
     add_key(parser, "key or study grant that shall open them", prefix="new-")
+    add_recipients(parser, "of one who shall open the new files too; recipients of the old ones do not")
     add_output(
         parser,
         "file to write; of several or a folder: folder to write to (default: replace each file, in one step, "
@@ -80,4 +82,5 @@ def _rekeying(args: argparse.Namespace) -> Rekeying:
     from encdl.files.rekeying import Rekeying  # noqa: PLC0415
 
     keep = args.key.files + args.new_key.files
-    return Rekeying(old, new, args.weights, usable_device(args.device), keep, args.same_key)
+    publics = [RecipientPublicKey.load(path) for path in args.recipients]
+    return Rekeying(old, new, args.weights, usable_device(args.device), keep, args.same_key, publics)

@@ -23,7 +23,10 @@ from encdl.utils.registry import Registry
 
 Split: TypeAlias = Literal["train", "val", "test"]
 Sample: TypeAlias = dict[str, Any]
-"""One image: `image` uint8 (C, H, W), and `label` int or `mask` uint8 (1, H, W) where there are any."""
+"""One image: `image` uint8 (C, H, W), and `label` int or `mask` uint8 (1, H, W) where there are any.
+
+Of a volume the images are (C, D, H, W), and masks alike: D slices of H rows and W columns.
+"""
 
 Loader = TypeVar("Loader", bound=DataLoader[Any])
 
@@ -37,16 +40,23 @@ class DataSpec:
         height: Height in pixels of a validation or test image.
         width: Its width in pixels.
         classes: Names of the classes, by label; empty where there are none.
-        spacing_mm: Size of a pixel (height, width) in millimetres, where the data set knows it.
+        spacing_mm: Size of a pixel along each side of `shape` in millimetres, where the data set knows it.
         note: What must stand beside images and figures of it, such as that something is synthetic; mostly empty.
+        depth: Slices of every image that is a volume; 0 of flat ones.
     """
 
     channels: int
     height: int
     width: int
     classes: tuple[str, ...] = ()
-    spacing_mm: tuple[float, float] | None = None
+    spacing_mm: tuple[float, ...] | None = None
     note: str = ""
+    depth: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height and width of an image, or depth, height and width of a volume."""
+        return (self.depth,) * bool(self.depth) + (self.height, self.width)
 
 
 class DrawDataset(Dataset[Sample]):
@@ -139,7 +149,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return torch.bincount(torch.tensor(labels, dtype=torch.int64), minlength=classes)
 
     def mask_frequencies(self) -> Tensor:
-        """How often each pixel of a training image has each class: float32 (classes, H, W), each from 0 to 1.
+        """How often each pixel of a training image has each class: float32 (classes, H, W) or (classes, D, H, W).
 
         Masks of another size than that of `spec` are stretched to it.
 
@@ -149,7 +159,8 @@ class ImageDataModule(LightningDataModule, ABC):
         spec, name = self.spec, type(self).__name__
         # What a data set has yet to decode is taken from its finished images, before augmentation.
         samples = self._ready("train").pictures if self.reading("train") else self.samples("train")
-        counts = torch.zeros(len(spec.classes), spec.height, spec.width)
+        counts = torch.zeros(len(spec.classes), *spec.shape)
+        numbers = torch.arange(len(spec.classes)).view(-1, *(1 for _ in spec.shape))
         for index in range(len(samples)):
             mask = samples[index].get("mask")
             if mask is None:
@@ -157,8 +168,7 @@ class ImageDataModule(LightningDataModule, ABC):
             known = torch.as_tensor(mask)
             if int(known.max()) >= len(spec.classes):
                 raise DataError(f"{name} has a mask with class {int(known.max())}, and {len(spec.classes)} classes")
-            stretched = functional.interpolate(known[None].float(), (spec.height, spec.width))[0]
-            counts += stretched == torch.arange(len(spec.classes)).view(-1, 1, 1)
+            counts += functional.interpolate(known[None].float(), spec.shape)[0] == numbers
         return counts / len(samples)
 
     def raw(self, split: Split) -> Sequence[Sample]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class ImageBatch(TypedDict):
-    """One batch of images of equal size.
+    """One batch of images of equal size; those of volumes have a further axis, the slices: (B, C, D, H, W).
 
     Attributes:
         image: uint8 (B, C, H, W), 0 to 255.

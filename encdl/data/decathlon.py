@@ -1,4 +1,4 @@
-"""The Medical Segmentation Decathlon: volumes of ten organs with masks, as flat slices.
+"""The Medical Segmentation Decathlon: volumes of ten organs with masks, as flat slices or as volumes.
 
 Source: medicaldecathlon.com (Antonelli et al. 2022, Nature Communications 13, 4128), CC BY-SA 4.0.
 """
@@ -6,11 +6,12 @@ Source: medicaldecathlon.com (Antonelli et al. 2022, Nature Communications 13, 4
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.data.download import fetch
 from encdl.data.resize import FitImage
 from encdl.data.splits import deal
-from encdl.data.volumes import Axis, flat, read_volume, to_bytes, with_label
+from encdl.data.volumes import Axis, Volume, flat, read_volume, to_bytes, with_label
 from encdl.utils.errors import DataError, UsageError
 
 Pair: TypeAlias = tuple[Path, Path]
@@ -26,25 +27,22 @@ Pair: TypeAlias = tuple[Path, Path]
 
 
 @dataclass(eq=False, repr=False)
-class Decathlon(ImageDataModule):
-    """Slices of one task of the Decathlon, split by volume, so that no patient's slices are in two splits.
+class DecathlonTask(ImageDataModule):
+    """One task of the Decathlon, split by volume, so that no patient's slices are in two splits.
 
-    The challenge keeps the masks of its test volumes, so all three splits come from its training volumes, in an
-    order that depends only on a hash of their names. Brightness becomes 8 bits volume by volume. Validation and test
-    hold every slice.
+    Where `dataset.json` names volumes with masks for `training`, `validation` and `test`, those are the splits. The
+    challenge keeps the masks of its own test volumes: then all three splits come from its training volumes, in an order
+    that depends only on a hash of their names. Brightness becomes 8 bits volume by volume.
 
     Args:
         task: Name of the task and its folder, such as `Task09_Spleen`.
         data_dir: The folder that holds the task's folder.
         download: Fetch the task from MONAI's server if it is not there; up to tens of gigabytes.
-        axis: Direction that the slices are across.
         channels: Which channels to take, for tasks with several, by their numbers in `dataset.json`.
         window: Levels that become black and white, in the file's units (Hounsfield units in CT); null for
             `percentiles`.
         percentiles: Percentiles of a volume that become black and white.
-        size: Height and width of a slice: it is resized by its size in millimetres until it fits, and padded.
-        empty: Share of the training slices without any label that are kept, evenly spread.
-        val_share: Share of the volumes for validation; at least one.
+        val_share: Share of the volumes for validation, at least one, where `dataset.json` names none.
         test_share: The same for testing.
 
     Raises:
@@ -55,12 +53,9 @@ class Decathlon(ImageDataModule):
     data_dir: str = "data"
     _: KW_ONLY
     download: bool = False
-    axis: Axis = "axial"
     channels: list[int] = field(default_factory=lambda: [0])
     window: tuple[float, float] | None = None
     percentiles: tuple[float, float] = (0.5, 99.5)
-    size: int = 128
-    empty: float = 0.1
     val_share: float = 0.1
     test_share: float = 0.2
 
@@ -72,31 +67,35 @@ class Decathlon(ImageDataModule):
             "channels one or more numbers from 0": bool(self.channels) and min(self.channels) >= 0,
             "window two rising levels": self.window is None or self.window[0] < self.window[1],
             "percentiles two rising numbers from 0 to 100": 0 <= low < high <= 100,
-            "size 1 or more": self.size >= 1,
-            "empty from 0 to 1": 0 <= self.empty <= 1,
             "val_share and test_share above 0, their sum below 1": min(shares) > 0 and sum(shares) < 1,
+            **self._ranges(),
         }
         if wrong := [wanted for wanted, given in right.items() if not given]:
             raise UsageError(f"data setting out of range: give {wrong[0]}")
         self._read_splits: dict[Split, list[Sample]] = {}
 
+    def _ranges(self) -> dict[str, bool]:
+        """What further settings must be, and whether they are."""
+        return {}
+
+    @abstractmethod
+    def _samples(self, number: int, pair: Pair, split: Split) -> list[Sample]:
+        """What a volume gives; its number is its place in the split."""
+
+    def samples(self, split: Split) -> Sequence[Sample]:
+        """The images of one split with `mask`; reads its volumes once."""
+        if split not in self._read_splits:
+            self._read_splits[split] = [
+                sample
+                for number, pair in enumerate(self.volumes[split])
+                for sample in self._samples(number, pair, split)
+            ]
+        return self._read_splits[split]
+
     @property
     def root(self) -> Path:
         """The task's folder."""
         return Path(self.data_dir, self.task)
-
-    @property
-    def spec(self) -> DataSpec:
-        """The configured size and the classes that `dataset.json` names; reads that."""
-        return DataSpec(len(self.channels), self.size, self.size, classes=self.classes)
-
-    def samples(self, split: Split) -> Sequence[Sample]:
-        """The slices of one split with `mask` uint8 (1, size, size); reads its volumes once."""
-        if split not in self._read_splits:
-            self._read_splits[split] = [
-                sample for volume in self.volumes[split] for sample in self._slices(volume, split == "train")
-            ]
-        return self._read_splits[split]
 
     def prepare_data(self) -> None:
         """Fetch the task if that is asked for; Lightning calls it in one process."""
@@ -114,8 +113,8 @@ class Decathlon(ImageDataModule):
         return self._described[1]
 
     @cached_property
-    def _described(self) -> tuple[list[Pair], tuple[str, ...]]:
-        """The volumes with masks, and the classes, as `dataset.json` says.
+    def _described(self) -> tuple[dict[Split, list[Pair]], tuple[str, ...]]:
+        """The volumes with masks by split, and the classes, as `dataset.json` says.
 
         Raises:
             DataError: The task is not there, or its description is damaged.
@@ -134,7 +133,9 @@ class Decathlon(ImageDataModule):
             )
         try:
             described = json.loads(file.read_text())
-            pairs = [(self.root / pair["image"], self.root / pair["label"]) for pair in described["training"]]
+            named: dict[Split, str] = {"train": "training", "val": "validation", "test": "test"}
+            pairs = {split: self._pairs(described.get(part, [])) for split, part in named.items()}
+            pairs["train"] = self._pairs(described["training"])
             names = [str(described["labels"][str(label)]) for label in range(len(described["labels"]))]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
@@ -143,6 +144,11 @@ class Decathlon(ImageDataModule):
             ) from error
         return pairs, tuple(names)
 
+    def _pairs(self, entries: list[Any]) -> list[Pair]:
+        """Those with a mask."""
+        with_mask = [pair for pair in entries if not isinstance(pair, str)]
+        return [(self.root / pair["image"], self.root / pair["label"]) for pair in with_mask]
+
     @cached_property
     def volumes(self) -> dict[Split, list[Pair]]:
         """The volumes of each split, in a fixed order.
@@ -150,14 +156,21 @@ class Decathlon(ImageDataModule):
         Raises:
             DataError: There are fewer than three.
         """
-        found = {pair[0].name: pair for pair in self._described[0]}
+        named = self._described[0]
+        if all(named.values()):
+            return named
+        found = {pair[0].name: pair for pair in named["train"]}
         if len(found) < 3:
             raise DataError(f"{self.root}: has {len(found)} volumes with masks: training needs 3 or more")
         shares: dict[Split, float] = {"test": self.test_share, "val": self.val_share}
         return {split: [found[name] for name in sorted(names)] for split, names in deal(found, shares).items()}
 
-    def _slices(self, pair: Pair, sparse: bool) -> list[Sample]:
-        """The slices of one volume; of those without a label only a share if `sparse`."""
+    def _read_pair(self, pair: Pair) -> tuple[Volume, np.ndarray, np.ndarray]:
+        """A volume as it was read, its levels uint8 (C, X, Y, Z), and its mask uint8 (1, X, Y, Z).
+
+        Raises:
+            DataError: A file is damaged, or the two do not go together.
+        """
         image, mask = map(read_volume, pair)
         if max(self.channels) >= len(image.voxels):
             raise DataError(
@@ -169,11 +182,40 @@ class Decathlon(ImageDataModule):
         if not np.isin(labels, range(len(self.classes))).all():
             raise DataError(f"{pair[1]}: holds labels other than 0 to {len(self.classes) - 1}: fetch the task again")
         levels = to_bytes(image.voxels[self.channels], self.window, self.percentiles)
-        labels, fit, pixel = labels.astype(np.uint8), FitImage(self.size), image.plane(self.axis)
+        return image, levels, labels.astype(np.uint8)
+
+
+@dataclass(eq=False, repr=False)
+class Decathlon(DecathlonTask):
+    """Slices of one task; validation and test hold every slice.
+
+    Args:
+        axis: Direction that the slices are across.
+        size: Height and width of a slice: it is resized by its size in millimetres until it fits, and padded.
+        empty: Share of the training slices without any label that are kept, evenly spread.
+    """
+
+    axis: Axis = "axial"
+    size: int = 128
+    empty: float = 0.1
+
+    def _ranges(self) -> dict[str, bool]:
+        return {"size 1 or more": self.size >= 1, "empty from 0 to 1": 0 <= self.empty <= 1}
+
+    @property
+    def spec(self) -> DataSpec:
+        """The configured size and the classes that `dataset.json` names; reads that."""
+        return DataSpec(len(self.channels), self.size, self.size, classes=self.classes)
+
+    def _samples(self, number: int, pair: Pair, split: Split) -> list[Sample]:
+        """The slices of one volume; in training, of those without a label only a share."""
+        image, levels, labels = self._read_pair(pair)
+        fit, pixel = FitImage(self.size), image.plane(self.axis)
         return [
             {
                 "image": fit(flat(levels, self.axis, index), pixel),
                 "mask": fit.mask(flat(labels, self.axis, index), pixel),
+                "volume": number,
             }
-            for index in with_label(labels, self.axis, self.empty if sparse else 1.0)
+            for index in with_label(labels, self.axis, self.empty if split == "train" else 1.0)
         ]

@@ -47,6 +47,8 @@ def read_volume(path: Path) -> Volume:
         raise DataError(f"{path}: no such file: fetch the data set again")
     try:
         image = nibabel.load(path)
+        if image.get_data_dtype().kind not in "iuf":
+            raise ValueError(f"its voxels are {image.get_data_dtype()}: real numbers are read")
         turned = nibabel.as_closest_canonical(image)
         voxels = np.asarray(turned.dataobj, dtype=np.float32)
         spacing = tuple(float(size) for size in turned.header.get_zooms()[:3])

@@ -15,18 +15,21 @@ from torch import Tensor
 
 from encdl.ciphers import postprocess as post
 from encdl.ciphers.weights import how_to_get
-from encdl.files import container, formats
+from encdl.files import container, formats, series_tags
 from encdl.files.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid, Header, Metadata, aes_wrap
 from encdl.files.container.chunk_grid import Array, Planes, paste
-from encdl.files.container.sections import READING
+from encdl.files.container.metadata import MAX_IDENTITY_BYTES, is_identity
+from encdl.files.container.recipients import Recipients
+from encdl.files.container.sections import READING, SERIES
 from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
 from encdl.files.formats.array_digest import ArrayDigest
 from encdl.files.formats.base import Document, slice_shape
 from encdl.files.reading import Readable, ReadingLayer, Resampled, Words
-from encdl.keys.derivation import check_study
+from encdl.keys.derivation import ImageKeys, check_study
 from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
 from encdl.keys.planes import PlaneSpec
+from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WeightsError
 from encdl.utils.worker_thread import Background, cores
@@ -72,6 +75,10 @@ class Settings:
             it.
         readable: how to make a reading layer, for hosts without a key (`encdl.files.reading`); None for no layer.
         signer: what signs the file, so that those without its key can tell whether it was changed.
+        series: let those without the key see which files are of one DICOM series, and their order
+            (`encdl.files.series_tags`).
+        recipients: to whose keys the file's secret is sealed, so that they open it too.
+        identity: what the owner calls the file; sealed, and bound to it.
     """
 
     planes: PlaneSpec = field(default_factory=PlaneSpec)
@@ -81,11 +88,18 @@ class Settings:
     wrap: Wrapping = "none"
     readable: Readable | None = None
     signer: SigningKey | None = None
+    series: bool = True
+    recipients: tuple[RecipientPublicKey, ...] = ()
+    identity: str = ""
 
     def __post_init__(self) -> None:
         """Raise `UsageError` on settings that are not known, or do not go together."""
         post.create(self.postprocess)
         check_study(self.study)
+        if not is_identity(self.identity):
+            raise UsageError(
+                f"an identity is up to {MAX_IDENTITY_BYTES:,} bytes, without control characters: change it"
+            )
         if self.nonce not in NONCE_MODES:
             raise UsageError(f"nonce {self.nonce!r} is not known: use {' or '.join(NONCE_MODES)}")
         if self.wrap not in ("none", "aes"):
@@ -165,32 +179,33 @@ class Codec:
         """
         settings = settings or Settings()
         check_document(document)
-        small = math.prod(document.shape) * document.dtype.itemsize <= HELD_BYTES
-        random = settings.nonce == "random"
+        small, random = math.prod(document.shape) * document.dtype.itemsize <= HELD_BYTES, settings.nonce == "random"
         if not random:  # it comes from the pixels themselves: two images under one nonce would show each other
             document, content = replace(document, content=b""), None
         if kept := small and not (content or document.content):
             document = held(document)
-        # A random nonce leaves time for the digest: its length is all that the file's beginning tells of it.
-        later = kept and random
+        later = kept and random  # a random nonce leaves time for the digest: the beginning tells its length alone
         content = content or (bytes(CONTENT_BYTES) if later else content_of(document))
         suffix = formats.suffix_of(document.format) if suffix is None else suffix
-        metadata = Metadata(document.format, suffix, content.hex(), document.rest)
+        metadata = Metadata(document.format, suffix, content.hex(), document.rest, settings.identity)
         header = self._header(document, opener, settings, metadata)
         keys = opener.image_keys(header.nonce_bytes, header.study)
         work = self._chunk_cipher(header)
         check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
         resampled = Resampled(settings.readable, header.grid, header.dtype) if settings.readable else None
-        reading = b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes()
-        length = resampled.length if resampled else len(reading)
-        behind = {READING: length} if length else {}
+        known = {
+            SERIES: series_tags.section_of(document, opener, header.study) if settings.series else b"",
+            READING: b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes(),
+        }
+        behind = {name: len(content) for name, content in known.items() if content}
+        behind |= {READING: resampled.length} if resampled else {}
 
         def begun() -> tuple[ContainerWriter, aes_wrap.Writer | None]:
-            known = replace(metadata, content=content_of(document).hex()) if later else metadata
-            wrapped = settings.wrap == "aes"
-            wrapping = aes_wrap.Writer(stream, keys, header.key_id, header.study) if wrapped else None
-            inner = stream if wrapping is None else cast(BinaryIO, wrapping)
-            return ContainerWriter(inner, header, known, keys, behind, settings.signer), wrapping
+            sealed = replace(metadata, content=content_of(document).hex()) if later else metadata
+            sealed = sealed.marked(opener.owner_secret(header.study) or b"", keys.nonce)
+            wrapping = _wrapping(stream, keys, header) if settings.wrap == "aes" else None
+            inner = cast(BinaryIO, wrapping or stream)
+            return ContainerWriter(inner, header, sealed, keys, behind, settings.signer), wrapping
 
         with Background(_threaded(header)) as background:
             output = background.call(begun)
@@ -215,11 +230,14 @@ class Codec:
         if check is not None and check.digest() != content:
             raise ImageFileError("the pixels changed while they were read: try again")
         writer, wrapping = output.result()
-        if behind:
-            writer.section(READING, resampled.layer(keys).to_bytes() if resampled else reading)
+        for name in behind:
+            writer.section(name, resampled.layer(keys).to_bytes() if resampled and name == READING else known[name])
         writer.close()
         if wrapping is not None:
             wrapping.finish()
+        if to := settings.recipients:
+            head = (header if wrapping is None else wrapping.header).to_bytes()
+            stream.write(Recipients.of(opener.image_secret(keys.nonce, header.study), to, keys, head).to_bytes())
         return header
 
     def decrypt(
@@ -415,6 +433,10 @@ class Codec:
         except UsageError as error:
             raise ContainerError(f"the file needs a newer EncDL ({error})") from None
         return ChunkCipher(self.cipher, self.device, header.plane_spec(), process)
+
+
+def _wrapping(stream: BinaryIO, keys: ImageKeys, header: Header) -> aes_wrap.Writer:
+    return aes_wrap.Writer(stream, keys, header.key_id, header.study)
 
 
 def _threaded(header: Header) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.formats.verbatim import CARRIED
 from encdl.keys.key import Opener
 from encdl.utils import atomic
-from encdl.utils.errors import ContainerError, EncdlError, OutputExistsError
+from encdl.utils.errors import ContainerError, EncdlError, OutputExistsError, WrongKeyError
 
 Damaged = Literal["refuse", "restore", "blank"]
 """What becomes of a damaged file, and of its damaged slices."""
@@ -40,6 +41,7 @@ class Decryption:
         device: where to compute.
         damaged: what to do with damaged files.
         keep: files that `into` must not replace, such as the key.
+        identity: what the files have to be called by their owner; None for whatever.
     """
 
     what = f"{container.SUFFIX} file"
@@ -51,7 +53,9 @@ class Decryption:
         device: str = "auto",
         damaged: Damaged = "refuse",
         keep: Sequence[Path] = (),
+        identity: str | None = None,
     ) -> None:
+        self._identity = identity
         self._opener, self._weights, self._device = opener, weights, device
         self._damaged, self._keep = damaged, keep
 
@@ -71,7 +75,7 @@ class Decryption:
     def _intact(self, path: Path) -> bool:
         try:
             container.verify(path, self._opener)
-        except ContainerError:
+        except (ContainerError, WrongKeyError):  # the key's id, or the study, may be what is damaged
             return False
         return True
 
@@ -83,6 +87,7 @@ class Decryption:
         force: bool = False,
         resume: bool = False,
         report: Report = silent,
+        name: str | None = None,
     ) -> Done:
         """Write one file, and beside a damaged one's a report.
 
@@ -92,12 +97,13 @@ class Decryption:
             force: replace it if it exists.
             resume: take one that exists for this run's own, if it holds what this container decrypts to.
             report: of the progress.
+            name: what `{name}` in the identity stands for; the original's by default.
 
         Raises:
             OutputExistsError: the output exists.
             ContainerError, WeightsError: as `Codec.decrypt`; nothing is written then.
         """
-        header = reader.header
+        header, called = reader.header, self._called(reader, name)
         if resume and output.exists() and not force:
             self._check_finished(reader, output)
             atomic.remove_leftover(output)
@@ -109,6 +115,7 @@ class Decryption:
             whole, carried = formats.is_whole(document), document.format == CARRIED
             suffix = reader.metadata.suffix if reader.metadata else None
             told, note = "no image" if carried else file_names.picture(header), ""
+            told += f", called {called!r} by its owner" if called else ""
             if salvage is None:
                 if whole:  # the slices will not be asked for
                     reader.verify()
@@ -142,11 +149,22 @@ class Decryption:
             ContainerError, WeightsError, OutputExistsError: as `write`.
         """
         with self.opened(source.path) as reader:
-            output = source.claimed(below(folder, file_names.original_name(source.relative, reader)))
+            name = file_names.original_name(source.relative, reader)
+            output = source.claimed(below(folder, name))
             if reader.tolerant:
                 source.claimed(_beside(output))
             atomic.different_files(output, source.path, *self._keep)
-            return self.write(reader, output, force=force, resume=True, report=report)
+            return self.write(reader, output, force=force, resume=True, report=report, name=name.as_posix())
+
+    def _called(self, reader: ContainerReader, name: str | None) -> str:
+        """What the owner calls a file; `ContainerError` if it has to be called otherwise."""
+        called = reader.metadata.identity if reader.metadata else ""
+        if self._identity is not None:
+            name = name or file_names.original_name(Path(reader.where), reader).name
+            wanted = self._identity.replace("{name}", unicodedata.normalize("NFC", name))
+            if called != wanted:
+                raise ContainerError(f"{reader.where}: its owner does not call it {wanted!r}: it is another file")
+        return called
 
     def _check_finished(self, reader: ContainerReader, output: Path) -> None:
         """Raise `OutputExistsError` unless a file holds what this container decrypts to."""

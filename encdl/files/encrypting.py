@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from encdl.files import container, file_names, formats
 from encdl.files.codec import Codec, NonceMode, Settings, Wrapping
 from encdl.files.codecs import WeightsName
 from encdl.files.container import Metadata
-from encdl.files.container.sections import READING, SIGNATURE
+from encdl.files.container.sections import READING, SERIES, SIGNATURE
 from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.formats.base import Document
@@ -20,6 +21,7 @@ from encdl.files.formats.verbatim import CARRIED
 from encdl.files.reading import Readable
 from encdl.keys.key import Opener
 from encdl.keys.planes import PlaneSpec
+from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey, signer_id
 from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, OutputExistsError, WrongKeyError
@@ -37,6 +39,9 @@ class EncryptionSettings(TypedDict, total=False):
         readable: how to make a reading layer, which hosts without a key may read; no layer by default. A number is the
             length of its larger side.
         signer: what signs the files; by default they are not signed.
+        recipients: whose keys shall open the files too.
+        identity: what the owner calls the file, sealed and bound to it; `{name}` in it stands for the file's name.
+        series: let those without the key see which DICOM files are of one series; by default they do.
         weights: name or file of the cipher's weights.
         device: where to compute: "auto", "cpu", "cuda", …; the result is the same.
     """
@@ -48,6 +53,9 @@ class EncryptionSettings(TypedDict, total=False):
     planes: PlaneSpec | Mapping[str, Any] | None
     readable: Readable | int | None
     signer: SigningKey | None
+    recipients: Sequence[RecipientPublicKey]
+    identity: str
+    series: bool
     weights: WeightsName
     device: str
 
@@ -68,7 +76,7 @@ class Encryption:
     def __init__(
         self, codec: Codec, opener: Opener, settings: Settings, keep: Sequence[Path] = (), carry: bool = False
     ) -> None:
-        self.codec, self._opener, self.settings, self._keep = codec, opener, settings, keep
+        self.codec, self.opener, self.settings, self._keep = codec, opener, settings, keep
         self.carry = carry
 
     def wants(self, path: Path) -> bool:
@@ -86,6 +94,7 @@ class Encryption:
         force: bool = False,
         resume: bool = False,
         report: Report = silent,
+        name: str | None = None,
     ) -> Done:
         """Write the container of one document.
 
@@ -96,19 +105,22 @@ class Encryption:
             force: replace it if it exists.
             resume: take one that exists for this run's own, if it is what this run would write, whole and unchanged.
             report: of the progress.
+            name: what `{name}` in the identity stands for; that of the source by default.
 
         Raises:
             OutputExistsError: the output exists.
             ImageFileError, UsageError, WrongKeyError: as `Codec.encrypt`.
         """
         size, carried = math.prod(document.shape) * document.dtype.itemsize, document.format == CARRIED
+        called = self.settings.identity.replace("{name}", unicodedata.normalize("NFC", name or source.name))
+        settings = replace(self.settings, identity=called)
         if resume and output.exists() and not force:
-            self._check_finished(document, source, output)
+            self._check_finished(document, source, output, called)
             atomic.remove_leftover(output)
             return Done(size, there=True, carried=carried)
         suffix = file_names.kept_suffix(source)
         with report(size) as progress, atomic.writing(output, force=force) as stream:
-            header = self.codec.encrypt(document, self._opener, stream, self.settings, suffix=suffix, progress=progress)
+            header = self.codec.encrypt(document, self.opener, stream, settings, suffix=suffix, progress=progress)
         what = "no image, sealed as it is" if carried else f"{file_names.picture(header)}, cipher {header.cipher}"
         return Done(size, told=f"{what}, key {header.key_id}", carried=carried)
 
@@ -130,15 +142,19 @@ class Encryption:
         output = below(folder, source.relative.with_name(source.relative.name + container.SUFFIX))
         source.claimed(output)
         atomic.different_files(output, source.path, *self._keep)
-        return self.write(document, source.path, output, force=force, resume=True, report=report)
+        return self.write(
+            document, source.path, output, force=force, resume=True, report=report, name=source.relative.as_posix()
+        )
 
-    def _check_finished(self, document: Document, source: Path, output: Path) -> None:
+    def _check_finished(self, document: Document, source: Path, output: Path, identity: str) -> None:
         """Raise `OutputExistsError` unless a file is what `write` would write."""
         try:
-            with container.opened(output, self._opener) as reader:
+            with container.opened(output, self.opener) as reader:
                 reader.verify()
                 header, metadata, wrapped = reader.header, reader.metadata, reader.wrapped
                 reading, signature = reader.section(READING), reader.section(SIGNATURE)
+                recipients = set(reader.recipients.ids if reader.recipients else ())
+                series = reader.section(SERIES)
         except (ContainerError, WrongKeyError) as error:
             raise OutputExistsError(f"{error}; --force replaces it") from None
         settings = self.settings
@@ -146,14 +162,16 @@ class Encryption:
         same = made_with == (self.codec.weights_id, settings.planes, settings.postprocess, settings.study)
         length = settings.readable and settings.readable.length(header.grid)
         same = same and length == (reading and len(reading))
+        same = same and settings.series >= (series is not None)
         signer = settings.signer and settings.signer.public.id
         same = same and signer == (signature and signer_id(signature))
+        same = same and recipients == {public.id for public in settings.recipients}
         if not same or wrapped != (settings.wrap == "aes"):
             raise OutputExistsError(f"{output}: exists already, made with other settings: --force replaces it")
         suffix, content = file_names.kept_suffix(source), content_of(document).hex()
         if (
             metadata is None
-            or replace(metadata, rest=b"") != Metadata(document.format, suffix, content)
+            or replace(metadata, rest=b"") != Metadata(document.format, suffix, content, identity=identity)
             or not formats.same_rest(metadata.rest, document.rest)
         ):
             raise OutputExistsError(f"{output}: exists already, made from another file: --force replaces it")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from encdl.files import container, formats
 from encdl.files.container import ContainerReader, Header
+from encdl.files.formats import dicom
 from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.utils.errors import UsageError
 
@@ -19,7 +20,7 @@ def is_container(path: Path) -> bool:
 
 def is_encrypted(path: Path) -> bool:
     """Whether a file of a folder is a container, by its content or, if that is damaged, its name."""
-    return is_container(path) or _head(path).startswith(CONTAINER_MARK)
+    return is_container(path) or _is_sealed(_head(path))
 
 
 def is_image(path: Path) -> bool:
@@ -38,7 +39,7 @@ def is_image(path: Path) -> bool:
 def is_to_carry(path: Path) -> bool:
     """Whether a file of a folder is one to encrypt where all are that are not encrypted already."""
     unfinished = path.name.startswith(".") and path.name.endswith(".part")
-    return not unfinished and not _head(path).startswith(CONTAINER_MARK)
+    return not unfinished and not _is_sealed(_head(path))
 
 
 def container_name(path: Path) -> Path:
@@ -89,6 +90,11 @@ def _head(path: Path) -> bytes:
             return stream.read(_HEAD)
     except OSError:
         return _UNREADABLE
+
+
+def _is_sealed(head: bytes) -> bool:
+    """Whether a file is a container; a DICOM file's preamble may look like one's beginning."""
+    return head.startswith(CONTAINER_MARK) and not dicom.is_marked(head)
 
 
 def picture(header: Header) -> str:

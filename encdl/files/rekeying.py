@@ -10,12 +10,13 @@ from encdl.files import container, file_names
 from encdl.files.codec import Codec, Progress, Settings, Wrapping
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader, Header
-from encdl.files.container.sections import READING, SIGNATURE
+from encdl.files.container.sections import READING, SERIES, SIGNATURE
 from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.reading import ReadingLayer
 from encdl.keys.grant import study_for
 from encdl.keys.key import Opener
+from encdl.keys.recipients import RecipientPublicKey
 from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, OutputExistsError, UsageError
 
@@ -30,6 +31,7 @@ class Rekeying:
         device: where to compute.
         keep: files that `into` must not replace, such as the keys.
         same_key: let `new` belong to the same master key as `old`: a fresh nonce then, and study grants stay good.
+        recipients: whose keys shall open the new files too; those of the old ones do not.
 
     Raises:
         UsageError: both belong to one master key, and `same_key` is not set.
@@ -45,7 +47,9 @@ class Rekeying:
         device: str = "auto",
         keep: Sequence[Path] = (),
         same_key: bool = False,
+        recipients: Sequence[RecipientPublicKey] = (),
     ) -> None:
+        self._recipients = tuple(recipients)
         if old.key_id == new.key_id and not same_key:
             raise UsageError(
                 f"the old key and the new one are the same ({new.key_id}), so grants for a study would go on opening "
@@ -83,10 +87,13 @@ class Rekeying:
             study_for(header.study, self._new)
             codec = codec_of(header, self._weights, self._device, source)
             signed = any(section.name == SIGNATURE for section in reader.sections)
+            gone = set(reader.recipients.ids if reader.recipients else ()) - {one.id for one in self._recipients}
             with report(header.body_bytes) as progress, atomic.writing(output, force=in_place or force) as stream:
-                fresh = rekey(codec, reader, self._new, stream, progress)
+                fresh = rekey(codec, reader, self._new, stream, progress, self._recipients)
         told = f"from key {header.key_id} to key {fresh.key_id}"
-        note = f"{output}: its signature was of the old file: it has none now" if signed else ""
+        notes = ["its signature was of the old file: it has none now"] * signed
+        notes += [f"recipient{'s' * (len(gone) != 1)} {', '.join(sorted(gone))} cannot open the new file"] * bool(gone)
+        note = f"{output}: {'; '.join(notes)}" if notes else ""
         return Done(header.body_bytes, note=note, told=told)
 
     def into(self, source: Source, folder: Path | None, *, force: bool = False, report: Report = silent) -> Done:
@@ -126,7 +133,12 @@ class Rekeying:
 
 
 def rekey(
-    codec: Codec, reader: ContainerReader, new: Opener, stream: BinaryIO, progress: Progress | None = None
+    codec: Codec,
+    reader: ContainerReader,
+    new: Opener,
+    stream: BinaryIO,
+    progress: Progress | None = None,
+    recipients: tuple[RecipientPublicKey, ...] = (),
 ) -> Header:
     """Write a container's content under another key, and read it back to compare.
 
@@ -139,6 +151,7 @@ def rekey(
         new: the key, or a grant for the container's study, that shall open it.
         stream: where to write; it can seek and be read back.
         progress: is told how many more bytes of the array are done.
+        recipients: whose keys shall open it too.
 
     Returns:
         The new header.
@@ -157,7 +170,17 @@ def rekey(
     document = codec.decrypt(reader)
     content = bytes.fromhex(metadata.content if metadata else "") or content_of(document)
     wrapping: Wrapping = "aes" if reader.wrapped else "none"
-    settings = Settings(header.plane_spec(), header.postprocess, "random", header.study, wrapping)
+    shown = reader.wrapped or any(section.name == SERIES for section in reader.sections)
+    settings = Settings(
+        header.plane_spec(),
+        header.postprocess,
+        "random",
+        header.study,
+        wrapping,
+        series=shown,
+        recipients=recipients,
+        identity=metadata.identity if metadata else "",
+    )
     section = reader.section(READING)
     layer = None if section is None else ReadingLayer.from_bytes(section)
     fresh = codec.encrypt(

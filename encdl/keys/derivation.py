@@ -7,6 +7,7 @@ The hierarchy (HKDF-SHA256, RFC 5869; every secret is 32 bytes):
         image secret = HKDF(study secret, salt nonce, info "encdl image")
           planes, permutation, diffusion, authentication, wrap, reading = HKDF-Expand(image secret, info that word)
         nonce secret = HKDF(study secret, info "encdl nonce")
+        owner secret = HKDF(study secret, info "encdl owner")
 """
 
 from __future__ import annotations
@@ -117,6 +118,11 @@ def image_secret(study: bytes, nonce: bytes) -> bytes:
 def nonce_secret(study: bytes) -> bytes:
     """The secret that makes synthetic nonces in a study."""
     return hkdf(study, b"encdl nonce")
+
+
+def owner_secret(study: bytes) -> bytes:
+    """The secret that marks a study's files as its owner's; who has but one file's secret cannot make it."""
+    return hkdf(study, b"encdl owner")
 
 
 def image_keys(secret: bytes, nonce: bytes) -> ImageKeys:

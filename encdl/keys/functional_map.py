@@ -9,6 +9,7 @@ weights of 1, 2^8, 2^16 and 2^24 one word of 32 bits would give four of them awa
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -30,12 +31,13 @@ MAX_TAPS: Final = 1 << 18
 class FunctionalMap:
     """W: `outputs` numbers at each place of a grid, each a sum of weighted pixels of a square window.
 
-    Windows that hang over the lower or right edge see zeros there.
+    Windows that hang over the lower or right edge see zeros there. Of volumes windows are cubes, and there is one more
+    axis everywhere, the slices: (D, H, W).
 
     Attributes:
-        weights: int8 (outputs, C, kernel, kernel), -7 to 7.
+        weights: int8 (outputs, C, kernel, kernel), or (outputs, C, kernel, kernel, kernel), -7 to 7.
         stride: Pixels from window to window.
-        size: Height and width of the images.
+        size: Height and width of the images; of volumes depth, height and width.
         bits: Of a word: 8, 16 or 32.
 
     Raises:
@@ -44,34 +46,37 @@ class FunctionalMap:
 
     weights: npt.NDArray[np.int8]
     stride: int
-    size: tuple[int, int]
+    size: tuple[int, ...]
     bits: int = 32
 
     def __post_init__(self) -> None:
-        shape, height, width = self.weights.shape, *self.size
-        if self.weights.dtype != np.int8 or len(shape) != 4 or shape[2] != shape[3] or 0 in shape:
-            raise UsageError(f"weights of a functional map are int8 (outputs, C, K, K), not {shape}")
+        shape, axes = self.weights.shape, len(self.size)
+        cube = axes in {2, 3} and len(shape) == axes + 2 and len(set(shape[2:])) == 1
+        if self.weights.dtype != np.int8 or not cube or 0 in shape:
+            raise UsageError(
+                f"weights of a functional map are int8 (outputs, C, K, K) or (outputs, C, K, K, K), not {shape}"
+            )
         if np.abs(self.weights.astype(int)).max() > WEIGHT_LIMIT:
             raise UsageError(
                 f"weights of a functional map lie in -{WEIGHT_LIMIT}..{WEIGHT_LIMIT}: larger ones pack pixels"
             )
-        if self.bits not in WORDS or min(height, width) < 1 or not 1 <= self.stride <= shape[3]:
+        if self.bits not in WORDS or min(self.size) < 1 or not 1 <= self.stride <= shape[3]:
             raise UsageError(
                 f"no functional map has {self.bits}-bit words, stride {self.stride}, kernel {shape[3]} and images of "
-                f"{height}x{width}: words have 8, 16 or 32 bits, and windows leave no gaps"
+                f"{'x'.join(map(str, self.size))}: words have 8, 16 or 32 bits, and windows leave no gaps"
             )
         if self.weights[0].size > MAX_TAPS:
             raise UsageError(f"a functional map has at most {MAX_TAPS} weights for a number: use a smaller kernel")
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of windows."""
+    def grid(self) -> tuple[int, ...]:
+        """Windows along each side of `size`."""
         return grid(self.size, self.weights.shape[3], self.stride)
 
     @property
     def numbers(self) -> int:
         """How many numbers the map makes of an image."""
-        return len(self.weights) * self.grid[0] * self.grid[1]
+        return len(self.weights) * math.prod(self.grid)
 
     @property
     def given_bits(self) -> int:
@@ -82,44 +87,47 @@ class FunctionalMap:
     def id(self) -> str:
         """SHA-256 over everything that the map is: 64 hexadecimal characters."""
         shape = (*self.weights.shape, self.stride, *self.size, self.bits)
-        head = b"encdl functional map v1\0" + b"".join(int(each).to_bytes(4, "little") for each in shape)
+        title = b"encdl functional map v1\0" if len(self.size) == 2 else b"encdl functional map of volumes v1\0"
+        head = title + b"".join(int(each).to_bytes(4, "little") for each in shape)
         return hashlib.sha256(head + np.ascontiguousarray(self.weights).tobytes()).hexdigest()
 
     def apply(self, words: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """W of images, masks or ciphertexts, modulo 2^bits.
 
         Args:
-            words: whole numbers from 0 to 2^bits - 1, (B, C, height, width), of any integer type.
+            words: whole numbers from 0 to 2^bits - 1, (B, C, *size), of any integer type.
 
         Returns:
-            Unsigned, `bits` wide, (B, outputs, rows, columns).
+            Unsigned, `bits` wide, (B, outputs, *grid).
 
         Raises:
             UsageError: images of another shape.
         """
-        outputs, channels, kernel, _ = self.weights.shape
-        if words.ndim != 4 or words.shape[1:] != (channels, *self.size):
+        outputs, channels, kernel, *_ = self.weights.shape
+        if words.shape[1:] != (channels, *self.size):
             raise UsageError(
-                f"this functional map takes images of {channels} x {self.size[0]} x {self.size[1]} (C x H x W), "
-                f"not {tuple(words.shape[1:])}"
+                f"this functional map takes images of {' x '.join(map(str, (channels, *self.size)))} "
+                f"({' x '.join('CDHW' if len(self.size) == 3 else 'CHW')}), not {tuple(words.shape[1:])}"
             )
-        rows, columns = self.grid
-        below, right = (
-            (count - 1) * self.stride + kernel - side for count, side in zip(self.grid, self.size, strict=True)
-        )
-        padded = np.pad(words.astype(np.float64), ((0, 0), (0, 0), (0, max(0, below)), (0, max(0, right))))
-        windows = sliding_window_view(padded, (kernel, kernel), axis=(2, 3))[:, :, :: self.stride, :: self.stride]
-        taps = windows[:, :, :rows, :columns].transpose(0, 2, 3, 1, 4, 5).reshape(len(words), rows * columns, -1)
+        axes = tuple(range(2, 2 + len(self.size)))
+        beyond = [
+            (0, max(0, (count - 1) * self.stride + kernel - side))
+            for count, side in zip(self.grid, self.size, strict=True)
+        ]
+        padded = np.pad(words.astype(np.float64), [(0, 0), (0, 0), *beyond])
+        windows = sliding_window_view(padded, (kernel,) * len(axes), axis=axes)
+        steps: tuple[Any, ...] = tuple(slice(0, count * self.stride, self.stride) for count in self.grid)
+        kept = windows[(slice(None), slice(None), *steps)]
+        taps = np.moveaxis(kept, 1, 1 + len(axes)).reshape(len(words), math.prod(self.grid), -1)
         # Sums below 2^53 are exact in float64, in whatever order they are taken.
         sums = (taps @ self.weights.reshape(outputs, -1).T.astype(np.float64)).astype(np.int64)
         residues = (sums & ((1 << self.bits) - 1)).astype(f"u{self.bits // 8}")
-        return residues.transpose(0, 2, 1).reshape(len(words), outputs, rows, columns)
+        return residues.transpose(0, 2, 1).reshape(len(words), outputs, *self.grid)
 
 
-def grid(size: tuple[int, int], kernel: int, stride: int) -> tuple[int, int]:
-    """Rows and columns of windows that cover an image of this height and width."""
-    rows, columns = (-(-max(side - kernel, 0) // stride) + 1 for side in size)
-    return rows, columns
+def grid(size: tuple[int, ...], kernel: int, stride: int) -> tuple[int, ...]:
+    """Windows along each side that cover an image of this size."""
+    return tuple(-(-max(side - kernel, 0) // stride) + 1 for side in size)
 
 
 def centred(residues: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

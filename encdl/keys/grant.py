@@ -10,6 +10,7 @@ from encdl.keys import derivation, grant_claims, passphrases, secret_files
 from encdl.keys.derivation import ImageKeys, Unpicklable
 from encdl.keys.grant_claims import Scope, Terms
 from encdl.keys.passphrases import Asked, Passphrase
+from encdl.keys.recipients import RecipientPublicKey, seal_line
 from encdl.utils import canonical_json
 from encdl.utils.errors import ExpiredGrantError, KeyFileError, UsageError, WrongKeyError
 
@@ -114,8 +115,8 @@ class Grant(Unpicklable):
                 "owner for a new one"
             )
 
-    def image_keys(self, nonce: bytes, study: str = "") -> ImageKeys:
-        """The sub-keys of the image with this nonce.
+    def image_secret(self, nonce: bytes, study: str = "") -> bytes:
+        """The secret of the image with this nonce, 32 bytes.
 
         Raises:
             WrongKeyError: the grant is for another study or another file, or it has expired.
@@ -124,13 +125,17 @@ class Grant(Unpicklable):
         self._check_study(study)
         nonce = derivation.check_nonce(nonce)
         if self.nonce is None:
-            return derivation.image_keys(derivation.image_secret(self._secret, nonce), nonce)
+            return derivation.image_secret(self._secret, nonce)
         if nonce != self.nonce:
             raise WrongKeyError(
                 f"this grant opens {self._what()} alone, and this is another file, with nonce {nonce.hex()}:"
                 " ask the key's owner for a grant for it"
             )
-        return derivation.image_keys(self._secret, nonce)
+        return self._secret
+
+    def image_keys(self, nonce: bytes, study: str = "") -> ImageKeys:
+        """The sub-keys of the image with this nonce; errors as `image_secret`."""
+        return derivation.image_keys(self.image_secret(nonce, study), derivation.check_nonce(nonce))
 
     def nonce_secret(self, study: str = "") -> bytes:
         """The secret behind synthetic nonces (see `encdl.keys.key`).
@@ -142,6 +147,11 @@ class Grant(Unpicklable):
         if self.scope == "file":
             raise WrongKeyError("a grant for one file cannot encrypt others: use the key or a grant for a study")
         return derivation.nonce_secret(self._secret)
+
+    def owner_secret(self, study: str = "") -> bytes | None:
+        """The secret that marks files of the study as its owner's; None for a grant for one file."""
+        self._check_study(study)
+        return None if self.scope == "file" else derivation.owner_secret(self._secret)
 
     def grant_file(self, nonce: bytes, study: str | None = None, expires: datetime | None = None) -> Grant:
         """Grant one file of this grant's study.
@@ -173,13 +183,20 @@ class Grant(Unpicklable):
             return False
         return grant.is_issued_by(self._secret, derivation.image_secret(self._secret, grant.nonce))
 
-    def save(self, path: str | os.PathLike[str], force: bool = False, passphrase: Passphrase | None = None) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        force: bool = False,
+        passphrase: Passphrase | None = None,
+        to: RecipientPublicKey | None = None,
+    ) -> None:
         """Write the grant to a file that only its owner can read.
 
         Args:
             path: where to.
             force: replace a file that is there already.
             passphrase: lock the file with it.
+            to: seal it to this recipient instead.
 
         Raises:
             OutputExistsError: the file is there and `force` is False.
@@ -194,6 +211,8 @@ class Grant(Unpicklable):
         line = secret_files.make_line(fields, self._secret)
         if passphrase is not None:
             line = passphrases.lock(line, "grant", self.key_id, passphrase)
+        elif to is not None:
+            line = seal_line(line, self.key_id, to)
         secret_files.write(path, line, force=force)
 
     @classmethod

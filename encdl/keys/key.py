@@ -12,25 +12,50 @@ from encdl.keys import derivation, passphrases, secret_files
 from encdl.keys.derivation import ImageKeys, Unpicklable
 from encdl.keys.grant import Grant
 from encdl.keys.passphrases import Asked, Passphrase
+from encdl.keys.recipients import RecipientKey, unseal_line
 from encdl.utils.errors import UsageError, WrongKeyError
 
-__all__ = ["Grant", "ImageKeys", "Key", "Opener", "load_opener", "parse_opener", "random_nonce", "synthetic_nonce"]
+__all__ = [
+    "NO_KEY",
+    "AnyOpener",
+    "Grant",
+    "ImageKeys",
+    "Key",
+    "Opener",
+    "RecipientKey",
+    "RecipientsAlone",
+    "load_opener",
+    "parse_opener",
+    "random_nonce",
+    "synthetic_nonce",
+]
+
+NO_KEY = "0" * 16
+"""Stands for the key's id in files that no master key opens."""
 
 
 class Opener(Protocol):
-    """What a `Key` and a `Grant` have in common: they open files."""
+    """What a `Key`, a `Grant` and a `RecipientKey` have in common: they open files."""
 
     @property
     def key_id(self) -> str:
         """The id of the master key behind it: 16 hexadecimal characters."""
         ...
 
+    def image_secret(self, nonce: bytes, study: str = "") -> bytes:
+        """The secret of the image with this nonce in this study, 32 bytes, or `WrongKeyError`."""
+        ...
+
     def image_keys(self, nonce: bytes, study: str = "") -> ImageKeys:
-        """The sub-keys of the image with this nonce in this study, or `WrongKeyError`."""
+        """The sub-keys that come from `image_secret`."""
         ...
 
     def nonce_secret(self, study: str = "") -> bytes:
         """The secret behind synthetic nonces in this study, or `WrongKeyError`."""
+        ...
+
+    def owner_secret(self, study: str = "") -> bytes | None:
+        """The secret that marks files of this study as its owner's; None for what opens one file alone."""
         ...
 
 
@@ -100,18 +125,25 @@ class Key(Unpicklable):
 
     id = key_id
 
-    def image_keys(self, nonce: bytes, study: str = "") -> ImageKeys:
-        """The sub-keys of the image with this nonce in this study.
+    def image_secret(self, nonce: bytes, study: str = "") -> bytes:
+        """The secret of the image with this nonce in this study, 32 bytes.
 
         Raises:
             UsageError: the nonce is not 16 bytes, or the study's name cannot be one.
         """
-        secret = derivation.image_secret(derivation.study_secret(self._secret, study), nonce)
-        return derivation.image_keys(secret, derivation.check_nonce(nonce))
+        return derivation.image_secret(derivation.study_secret(self._secret, study), nonce)
+
+    def image_keys(self, nonce: bytes, study: str = "") -> ImageKeys:
+        """The sub-keys of the image with this nonce in this study; errors as `image_secret`."""
+        return derivation.image_keys(self.image_secret(nonce, study), derivation.check_nonce(nonce))
 
     def nonce_secret(self, study: str = "") -> bytes:
         """The secret behind synthetic nonces (see `encdl.keys.key`)."""
         return derivation.nonce_secret(derivation.study_secret(self._secret, study))
+
+    def owner_secret(self, study: str = "") -> bytes:
+        """The secret that marks files of a study as its owner's."""
+        return derivation.owner_secret(derivation.study_secret(self._secret, study))
 
     def grant_study(self, name: str, expires: datetime | None = None) -> Grant:
         """A grant for every file of a study, those to come included.
@@ -164,39 +196,66 @@ class Key(Unpicklable):
         return hash(self.id)
 
 
-def load_opener(path: str | os.PathLike[str], passphrase: Asked = None) -> Key | Grant:
-    """Read a key or a grant, whichever the file holds.
+class RecipientsAlone(Key):
+    """A key that is thrown away: what it encrypts opens for recipients, and for no master key."""
+
+    __slots__ = ()
+
+    @property
+    def key_id(self) -> str:
+        """Sixteen zeros."""
+        return NO_KEY
+
+    id = key_id
+
+
+AnyOpener = Key | Grant | RecipientKey
+
+
+def load_opener(
+    path: str | os.PathLike[str], passphrase: Asked = None, recipient: RecipientKey | None = None
+) -> AnyOpener:
+    """Read a key, a grant or a recipient's key, whichever the file holds.
 
     Args:
         path: the file.
         passphrase: the passphrase, or what asks for it, in case the file is locked with one.
+        recipient: opens it, in case it is a grant that was sealed.
 
     Raises:
         KeyFileError: missing, unreadable, of another kind, damaged, or locked with another passphrase.
     """
-    return _opener(path, secret_files.read(path), passphrase)
+    return opener_in_line(path, secret_files.read(path), passphrase, recipient)
 
 
-def parse_opener(where: str, content: bytes, passphrase: Asked = None) -> Key | Grant:
-    """Read a key or a grant from what its file holds, for example out of the environment.
+def parse_opener(
+    where: str, content: bytes, passphrase: Asked = None, recipient: RecipientKey | None = None
+) -> AnyOpener:
+    """Read a key, a grant or a recipient's key from what its file holds, for example out of the environment.
 
     Args:
         where: names the place in messages.
         content: what a key or grant file holds: one line.
         passphrase: the passphrase, or what asks for it, in case it is locked with one.
+        recipient: opens it, in case it is a grant that was sealed.
 
     Raises:
         KeyFileError: of another kind, damaged, or locked with another passphrase.
     """
-    return _opener(where, secret_files.only_line(where, content), passphrase)
+    return opener_in_line(where, secret_files.only_line(where, content), passphrase, recipient)
 
 
-def _opener(where: str | os.PathLike[str], line: str, passphrase: Asked) -> Key | Grant:
-    line = passphrases.unlock(where, line, passphrase)
-    prefixes = (secret_files.KEY_PREFIX, *secret_files.GRANT_PREFIXES)
+def opener_in_line(
+    where: str | os.PathLike[str], line: str, passphrase: Asked, recipient: RecipientKey | None = None
+) -> AnyOpener:
+    """As `parse_opener`, from the line that the content is."""
+    line = passphrases.unlock(where, unseal_line(where, line, recipient), passphrase)
+    prefixes = (secret_files.KEY_PREFIX, *secret_files.GRANT_PREFIXES, secret_files.RECIPIENT_PREFIX)
     fields, secret = secret_files.parse(where, line, prefixes)
     if fields[0] == secret_files.KEY_PREFIX:
         return Key(secret)
+    if fields[0] == secret_files.RECIPIENT_PREFIX:
+        return RecipientKey(secret)
     return Grant.from_fields(where, fields, secret)
 
 
@@ -214,6 +273,8 @@ def keys_for(where: object, done: str, opener: Opener, key_id: str, nonce: bytes
     Raises:
         WrongKeyError: Another key, or a grant for something else.
     """
+    if key_id == NO_KEY != opener.key_id:
+        raise WrongKeyError(f"{where}: was {done} for its recipients alone: give the key of one of them")
     if opener.key_id != key_id:
         raise WrongKeyError(f"{where}: was {done} with key {key_id}, yours is {opener.key_id}: give the right key")
     try:

@@ -1,4 +1,4 @@
-"""Where a key comes from: a file, the environment or memory, and the passphrase if it is locked with one."""
+"""Where a key comes from: one of the providers, and the passphrase if it is locked with one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from encdl.keys.key import Grant, Key, load_opener, parse_opener
+from encdl.keys.key import AnyOpener, Grant, opener_in_line
 from encdl.keys.passphrases import MAX_BYTES, Asked, Passphrase
+from encdl.keys.providers import Command, Environment, File, Provider, Token, variable
+from encdl.keys.recipients import RecipientKey
 from encdl.utils.errors import UsageError
 
 
@@ -32,7 +34,7 @@ class PassphraseSource:
             UsageError: there is none, or nobody to ask.
         """
         if self.env is not None:
-            return Passphrase(_variable(self.env))
+            return Passphrase(variable(self.env))
         if self.fd is not None:
             return Passphrase(_line_of(self.fd))
         return _asked(f"Passphrase for {what}: ")
@@ -53,29 +55,45 @@ class PassphraseSource:
 
 @dataclass(frozen=True)
 class KeySource:
-    """Where a key or grant comes from: either `path` or `env`.
+    """Where a key or grant comes from: one of `path`, `env`, `command` and `token`.
 
     Attributes:
         path: its file.
         env: name of an environment variable that holds what its file would hold.
         passphrase: where the passphrase comes from; None if it was not said.
+        recipient: file of the recipient's key that a grant is sealed to.
+        command: a program that gives it (`encdl.keys.providers.Command`).
+        token: URI of a PKCS#11 token and its key (`encdl.keys.providers.Token`); its PIN is the passphrase.
     """
 
     path: str | os.PathLike[str] | None = None
     env: str | None = None
     passphrase: PassphraseSource | None = None
+    recipient: str | os.PathLike[str] | None = None
+    command: str | None = None
+    token: str | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file that it is read from, if it is one."""
-        return () if self.path is None else (Path(self.path),)
+        """The files that it is read from, if there are any."""
+        return tuple(Path(path) for path in (self.path, self.recipient) if path is not None)
+
+    @property
+    def given(self) -> bool:
+        """Whether any place was given."""
+        return bool(self._providers)
+
+    @property
+    def _providers(self) -> list[Provider]:
+        found: list[Provider] = [] if self.path is None else [File(self.path)]
+        found += [] if self.env is None else [Environment(self.env)]
+        found += [] if self.command is None else [Command(self.command)]
+        return found + ([] if self.token is None else [Token(self.token)])
 
     def __str__(self) -> str:
-        if self.path is not None:
-            return os.fspath(self.path)
-        return f"environment variable {self.env}"
+        return str(*self._providers)
 
-    def load(self, asked: Asked = None) -> Key | Grant:
+    def load(self, asked: Asked = None) -> AnyOpener:
         """Load the key or grant, also a grant whose time is over.
 
         Args:
@@ -85,14 +103,14 @@ class KeySource:
             UsageError: none or several places are given, the variable is not set, or the passphrase cannot be had.
             KeyFileError: it is none, or damaged, or the passphrase is wrong.
         """
-        if (self.path is None) == (self.env is None):
-            raise UsageError("a key comes from a file or the environment: give exactly one of path and env")
+        if len(self._providers) != 1:
+            raise UsageError("a key comes from one place: give exactly one of path, env, command and token")
+        [provider] = self._providers
         asked = asked if self.passphrase is None else self.ask
-        if self.path is not None:
-            return load_opener(self.path, asked)
-        return parse_opener(str(self), os.fsencode(_variable(self.env or "")), asked)
+        theirs = None if self.recipient is None else RecipientKey.load(self.recipient, asked)
+        return opener_in_line(str(provider), provider.read(asked), asked, theirs)
 
-    def open(self, asked: Asked = None) -> Key | Grant:
+    def open(self, asked: Asked = None) -> AnyOpener:
         """Load what opens files; as `load`.
 
         Raises:
@@ -106,13 +124,6 @@ class KeySource:
     def ask(self) -> Passphrase:
         """The passphrase that it is locked with, from a terminal if nothing else was said."""
         return (self.passphrase or PassphraseSource()).get(str(self))
-
-
-def _variable(name: str) -> str:
-    value = os.environ.get(name)
-    if not value:
-        raise UsageError(f"there is no environment variable {name}, or it is empty: set it, and export it")
-    return value
 
 
 def _line_of(descriptor: int) -> str:

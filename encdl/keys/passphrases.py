@@ -39,7 +39,7 @@ _SALT_BYTES: Final = 16
 # A key of its own from a fresh salt encrypts this one message: GCM needs no nonce beside it.
 _NONCE: Final = bytes(12)
 
-Kind = Literal["key", "grant", "signing"]
+Kind = Literal["key", "grant", "signing", "recipient"]
 
 
 class Passphrase(Unpicklable):
@@ -88,6 +88,10 @@ class Passphrase(Unpicklable):
             )
         return self
 
+    def reveal(self) -> str:
+        """The text itself, for a token that takes it as its PIN."""
+        return self._bytes.decode()
+
     def derive(self, salt: bytes, cost: int) -> bytes:
         """The 32 bytes that scrypt makes of it, with N = 2^cost, r = 8 and p = 1."""
         return Scrypt(salt, SECRET_BYTES, 2**cost, _BLOCK, 1).derive(self._bytes)
@@ -102,7 +106,7 @@ class Header:
     """What a locked file says without its passphrase.
 
     Attributes:
-        kind: "key", "grant" or "signing".
+        kind: "key", "grant", "signing" or "recipient".
         key_id: id of the master key that it is or comes from.
         cost: log2 of scrypt's N.
         salt: of scrypt, 16 bytes in hexadecimal.

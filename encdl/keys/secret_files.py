@@ -24,11 +24,17 @@ KEY_PREFIX: Final = "encdl-key-1"
 GRANT_PREFIXES: Final = ("encdl-grant-1", "encdl-grant-2")
 SIGNING_PREFIX: Final = "encdl-signing-1"
 PUBLIC_PREFIX: Final = "encdl-public-1"
+RECIPIENT_PREFIX: Final = "encdl-recipient-1"
+RECIPIENT_PUBLIC_PREFIX: Final = "encdl-recipient-public-1"
+SEALED_PREFIX: Final = "encdl-sealed-1"
 _KINDS: Final = {
     KEY_PREFIX: "a master key",
     **dict.fromkeys(GRANT_PREFIXES, "a grant"),
     SIGNING_PREFIX: "a signing key",
     PUBLIC_PREFIX: "a public key",
+    RECIPIENT_PREFIX: "a recipient's secret key",
+    RECIPIENT_PUBLIC_PREFIX: "a recipient's public key",
+    SEALED_PREFIX: "a sealed grant",
 }
 
 _CHECK_BYTES: Final = 4
@@ -209,7 +215,9 @@ def _wrong_kind(where: object, prefix: str, prefixes: tuple[str, ...]) -> str:
         return f"{where} is {_KINDS[prefix]}, and {_KINDS[prefixes[0]]} is asked for: give that"
     kinds = {"encdl-locked", *(known.rpartition("-")[0] for known in prefixes)}
     if (
-        re.fullmatch(r"encdl-(key|grant|locked|signing|public)-(?!1$)[0-9]{1,4}", prefix)
+        re.fullmatch(
+            r"encdl-(key|grant|locked|signing|public|recipient|recipient-public|sealed)-(?!1$)[0-9]{1,4}", prefix
+        )
         and prefix.rpartition("-")[0] in kinds
     ):
         return f"{where} was written by a newer EncDL: update this one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Literal
 
@@ -20,7 +21,10 @@ class VolumeDice(Metric):
 
     Intersection and sizes are summed over all slices of a volume, as volumes are judged in the field; an image without
     a volume counts by itself. A class is judged where the truth has it: a class's Dice is the mean over those volumes,
-    NaN if there is none. Class 0 is the background, which is not judged.
+    NaN if there is none. Class 0 is the background, which is not judged. Where images are volumes, (B, 1, D, H, W),
+    they are taken as they are.
+
+    Once computed, `by_volume` has the Dice of each: float32 (volumes, classes - 1), in the order of their indices.
 
     Args:
         classes: How many there are, the background included.
@@ -36,6 +40,7 @@ class VolumeDice(Metric):
         self.classes, self.average = classes, average
         self.volumes: list[Tensor]
         self.sizes: list[Tensor]
+        self.by_volume = torch.empty(0)
         self.add_state("volumes", [], dist_reduce_fx="cat")
         self.add_state("sizes", [], dist_reduce_fx="cat")
 
@@ -48,7 +53,7 @@ class VolumeDice(Metric):
             volume: Index of the volume that each image is a slice of, int64 (B,); below 0, or None: of none.
         """
         found, true = foreground(prediction, self.classes), foreground(truth, self.classes)
-        sizes = torch.stack([(found & true).sum((2, 3)), found.sum((2, 3)), true.sum((2, 3))], dim=2)
+        sizes = torch.stack([each.flatten(2).sum(2) for each in (found & true, found, true)], dim=2)
         self.sizes.append(sizes)
         self.volumes.append(torch.full_like(sizes[:, 0, 0], ALONE) if volume is None else volume)
 
@@ -60,18 +65,19 @@ class VolumeDice(Metric):
         _, group = torch.unique(whole, return_inverse=True)
         sums = torch.zeros_like(sizes).index_add_(0, group, sizes).float()
         common, found, true = sums.unbind(2)
-        dice = torch.where(true > 0, 2 * common / (found + true), torch.nan).nanmean(0)
+        self.by_volume = torch.where(true > 0, 2 * common / (found + true), torch.nan)
+        dice = self.by_volume.nanmean(0)
         return dice.nanmean() if self.average == "macro" else dice
 
 
-def hausdorff_95(prediction: Tensor, truth: Tensor, classes: int, spacing: tuple[float, float] = (1.0, 1.0)) -> Tensor:
+def hausdorff_95(prediction: Tensor, truth: Tensor, classes: int, spacing: tuple[float, ...] = ()) -> Tensor:
     """The 95th percentile of the distances between the outlines of truth and prediction, image by image.
 
     Args:
-        prediction: Class of each pixel, (B, 1, H, W), any integer type.
+        prediction: Class of each pixel, (B, 1, H, W), or (B, 1, D, H, W) of volumes, any integer type.
         truth: The same.
         classes: How many there are, with the background, which is not judged.
-        spacing: Height and width of a pixel, the unit of the result.
+        spacing: Size of a pixel along each axis, the unit of the result; 1 by default.
 
     Returns:
         float32 (B, classes - 1) on the CPU: the image's diagonal where a class of the truth was not found at all, NaN
@@ -79,8 +85,8 @@ def hausdorff_95(prediction: Tensor, truth: Tensor, classes: int, spacing: tuple
     """
     found, true = foreground(prediction.cpu(), classes), foreground(truth.cpu(), classes)
     in_found, in_true = found.flatten(2).any(2), true.flatten(2).any(2)
-    height, width = truth.shape[-2:]
-    diagonal = ((height * spacing[0]) ** 2 + (width * spacing[1]) ** 2) ** 0.5
+    spacing = spacing or (1.0,) * len(truth.shape[2:])
+    diagonal = math.hypot(*(side * size for side, size in zip(truth.shape[2:], spacing, strict=True)))
     distances = torch.where(in_true, diagonal, torch.nan)
     both = in_found & in_true
     if both.any():
@@ -96,5 +102,5 @@ def hausdorff_95(prediction: Tensor, truth: Tensor, classes: int, spacing: tuple
 
 
 def foreground(mask: Tensor, classes: int) -> Tensor:
-    """A binary mask for each class but 0: (B, 1, H, W) to bool (B, classes - 1, H, W)."""
+    """A binary mask for each class but 0: (B, 1, ...) to bool (B, classes - 1, ...)."""
     return F.one_hot(mask[:, 0].long(), classes).movedim(-1, 1)[:, 1:].bool()

@@ -3,7 +3,7 @@
 from encdl.readers.backbones import BACKBONES, Backbone, MonaiNet
 from encdl.readers.functional import FunctionalStem
 from encdl.readers.keyless_stems import KeylessStem, PositionalStem
-from encdl.readers.reader import READER_KEY, LoadedReader, NoReaderError, Reader, create, keyed, load
+from encdl.readers.reader import READER_KEY, LoadedReader, NoReaderError, Reader, create, keyed, load, slim
 from encdl.readers.sliding_window import read_windows
 from encdl.readers.stems import KeyedStem, PlainStem, Stem
 
@@ -25,4 +25,5 @@ __all__ = [
     "keyed",
     "load",
     "read_windows",
+    "slim",
 ]

@@ -1,73 +1,89 @@
-"""Answers of readers as files: a CSV table of classes, or a mask for each file."""
+"""Answers of readers as files: a CSV table of classes, or masks and their measures."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from encdl.files import container, folders, images, label_masks
-from encdl.files.folders import Source
-from encdl.readers.predictor import Answer
+import numpy as np
+
+from encdl.files import dicom_seg, folders, images, label_masks, scans
+from encdl.files.scans import Opened, Volume
+from encdl.readers.predictor import Answer, Segmentation
+from encdl.readers.scan_files import Unit
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError
 
-FORMATS = {"png": ".mask.png", "nii": ".mask.nii.gz"}
+ENDINGS = {"png": ".mask.png", "nifti": ".mask.nii.gz", "dicom": ".seg.dcm"}
 OVERLAY = ".overlay.png"
+MEASURES = "measures.csv"
 
 
-def table(classes: Sequence[str], answers: Iterable[tuple[Source, Answer]]) -> str:
+def table(classes: Sequence[str], answers: Iterable[tuple[Unit, Answer]]) -> str:
     """A classifier's answers as CSV with a row a file; "" if there are none."""
     rows = [
-        [str(source.path), classes[int(answer.best)], *(f"{value:.6f}" for value in answer.probabilities)]
-        for source, answer in answers
+        [str(unit.path), classes[int(answer.best)], *(f"{value:.6f}" for value in answer.probabilities)]
+        for unit, answer in answers
     ]
+    return _csv(["file", "predicted", *(f"probability of {name}" for name in classes)], rows)
+
+
+def _csv(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     stream = io.StringIO()
     lines = csv.writer(stream, lineterminator="\n")
-    if rows:
-        lines.writerow(["file", "predicted", *(f"probability of {name}" for name in classes)])
-    lines.writerows(rows)
+    lines.writerows([names, *rows] if rows else [])
     return stream.getvalue()
 
 
-@dataclass(frozen=True)
+@dataclass
 class MaskFolder:
     """The folder of a segmenter's masks; it is made with the first of them.
 
     Attributes:
         folder: the folder, in which a file keeps its place.
-        file_format: "png" (grey level = class index) or "nii".
-        overlay: also draw each mask over the ciphertext.
+        classes: names of the classes.
+        masks: "png" (grey level = class index), "nifti" or "dicom"; by default PNG of single images, NIfTI of scans.
+        overlay: also draw each mask over the "ciphertext" (of a scan over nothing), or over the "image" itself; of a
+            scan on the slices with most of a class.
         force: replace files that exist.
+        opened: opens a file, for the geometry of single DICOM slices and for DICOM masks.
     """
 
     folder: Path
-    file_format: str = "png"
-    overlay: bool = False
+    classes: Sequence[str]
+    masks: str | None = None
+    overlay: str | None = None
     force: bool = False
+    opened: Opened | None = None
+    _measures: list[list[object]] = field(default_factory=list, repr=False)
 
-    def check(self, sources: Sequence[Source], inputs: Iterable[Path]) -> None:
+    def check(self, units: Sequence[Unit], inputs: Iterable[Path]) -> None:
         """Say early what could not be written.
 
         Args:
-            sources: the files that are read.
+            units: what is read.
             inputs: none of these may be replaced.
 
         Raises:
-            UsageError: the folder cannot be one, or two masks would get one name, or one that of an input.
+            UsageError: the folder cannot be one, or two masks would get one name, or one that of an input; or a mask
+                cannot be of this kind.
             OutputExistsError: a mask exists already.
         """
         folders.check_folder(self.folder, "masks go")
-        taken: dict[Path, Path] = {}
+        if self.masks == "dicom":
+            dicom_seg.check_installed()
+        taken: dict[Path, Unit] = {}
         read = {path.resolve() for path in inputs}
-        for source in sources:
-            mask, *more = self._targets(source)
-            other = taken.setdefault(mask, source.path)
-            if other is not source.path:
+        for unit in units:
+            mask, *more = self._targets(unit)
+            other = taken.setdefault(mask, unit)
+            if other is not unit:
                 raise UsageError(
-                    f"{other} and {source.path}: would both become {mask}: read them into two folders, or give the "
+                    f"{other.path} and {unit.path}: would both become {mask}: read them into two folders, or give the "
                     "folder above them"
                 )
             for target in (mask, *more):
@@ -76,19 +92,78 @@ class MaskFolder:
                 if target.parent.is_dir():
                     atomic.check_output(target, self.force)
 
-    def write(self, source: Source, answer: Answer) -> None:
-        """Write the mask of one file, and its overlay, each whole or not at all."""
-        (mask, *more), best = self._targets(source), answer.best
-        mask.parent.mkdir(parents=True, exist_ok=True)
-        if self.file_format == "nii":
-            atomic.write_bytes(mask, label_masks.nifti_bytes(best), force=self.force)
-        else:
-            images.write(mask, best, force=self.force)
-        for target in more:
-            images.write(target, label_masks.overlay(best, answer.ciphertext), force=self.force)
+    def write(self, unit: Unit, answer: Answer | Segmentation) -> None:
+        """Write the mask of one unit, and its overlays, each whole or not at all; keep its measures for `finish`."""
+        target = next(self._targets(unit))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(answer, Segmentation):
+            self._write_scan(unit, answer, target)
+            return
+        self._write(target, unit, answer.best[None])
+        for path in [*self._targets(unit)][1:]:
+            drawn = label_masks.overlay(answer.best, label_masks.faint(answer.ciphertext))
+            images.write(path, drawn, force=self.force)
 
-    def _targets(self, source: Source) -> Iterator[Path]:
-        path = source.relative
-        bare = self.folder / (path.with_suffix("") if path.suffix.lower() == container.SUFFIX else path)
-        for ending in (FORMATS[self.file_format], *([OVERLAY] if self.overlay else [])):
+    def finish(self) -> None:
+        """Write the measures of all scans as CSV, if there are any."""
+        names = ["scan", "class", "voxels", "millilitres", "surface mm2", "slices", "largest slice", "file"]
+        if self._measures:
+            content = _csv(names, self._measures).encode("utf-8", "backslashreplace")
+            atomic.write_bytes(self.folder / MEASURES, content, force=self.force)
+
+    def _write_scan(self, unit: Unit, answer: Segmentation, target: Path) -> None:
+        mask, volume = answer.mask, answer.volume
+        self._write(target, unit, mask, volume)
+        largest = label_masks.largest_slices(mask)
+        drawn = {0: OVERLAY} if unit.single else {number: f".{number + 1:04}{OVERLAY}" for number in largest.values()}
+        for number, ending in drawn.items() if self.overlay else ():
+            below = answer.levels[number] if self.overlay == "image" else np.full_like(mask[number], 255)
+            path = self.folder / unit.name.with_name(unit.name.name + ending)
+            images.write(path, label_masks.overlay(mask[number], below), force=self.force)
+        if volume.known and not unit.single:
+            self._measures += [self._measured(unit, mask, volume, index, best) for index, best in largest.items()]
+
+    def _measured(self, unit: Unit, mask: Any, volume: Volume, index: int, largest: int) -> list[object]:
+        inside = mask == index
+        voxels, surface = int(inside.sum()), label_masks.surface_mm2(inside, volume.spacing)
+        name = self.classes[index] if index < len(self.classes) else str(index)
+        size = f"{voxels * volume.voxel_mm3 / 1000:.3f}"
+        slices = int(inside.any(axis=(1, 2)).sum())
+        path = volume.files[largest]
+        return [unit.name, name, voxels, size, f"{surface:.1f}", slices, largest + 1, "" if path is None else path.name]
+
+    def _write(self, target: Path, unit: Unit, mask: Any, volume: Volume | None = None) -> None:
+        kind = self._kind(unit)
+        if kind == "png":
+            images.write(target, mask[0], force=self.force)
+            return
+        if kind == "nifti":
+            content = label_masks.nifti_bytes(mask, scans.UNKNOWN_GRID if volume is None else volume.affine)
+        else:
+            assert volume is not None
+            content = dicom_seg.seg_bytes(mask[volume.present], self._datasets(unit), self.classes)
+        atomic.write_bytes(target, content, force=self.force)
+
+    def _datasets(self, unit: Unit) -> list[Any]:
+        assert self.opened is not None
+        found = []
+        for source in unit.sources:
+            with self.opened(source.path) as document:
+                found.append(scans.dataset_of(document))
+        return found
+
+    def _kind(self, unit: Unit) -> str:
+        kind = self.masks or ("png" if unit.single else "nifti")
+        if kind == "png" and not unit.single:
+            raise UsageError(
+                f"{unit.path}: is a scan of several slices: its mask is no PNG, use --masks nifti or dicom"
+            )
+        if kind == "dicom" and unit.scan is None:
+            raise UsageError(f"{unit.path}: is no DICOM: its mask cannot refer to instances, use --masks nifti")
+        return kind
+
+    def _targets(self, unit: Unit) -> Iterator[Path]:
+        bare = self.folder / unit.name
+        endings = [ENDINGS[self._kind(unit)], *([OVERLAY] if self.overlay and unit.single else [])]
+        for ending in endings:
             yield bare.with_name(bare.name + ending)

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from encdl.readers.stems import cropped, padded
 from encdl.utils.errors import UsageError
 from encdl.utils.registry import Registry
 
@@ -20,14 +20,16 @@ SIDE = 64
 
 
 class Backbone(nn.Module, ABC):
-    """A network behind a stem: (B, channels, H, W) to logits.
+    """A network behind a stem: (B, channels, H, W), or (B, channels, D, H, W) of volumes, to logits.
 
-    Classifiers give (B, classes), segmenters (B, classes, H, W). In evaluation mode the result of an image does not
-    depend on the others in its batch.
+    Classifiers give (B, classes), segmenters (B, classes, H, W) or (B, classes, D, H, W). In evaluation
+    mode the result of an image does not depend on the others in its batch.
     """
 
     per_pixel: bool = False
     """Whether it gives logits for each pixel."""
+    dimensions: int = 2
+    """2 for images, 3 for volumes."""
 
     @property
     def title(self) -> str:
@@ -73,7 +75,7 @@ BACKBONES: Registry[type[Backbone]] = Registry("backbone", "encdl.backbones", Ba
 
 @BACKBONES.register("MonaiNet")
 class MonaiNet(Backbone):
-    """Any two-dimensional network of `monai.networks.nets`, classifier or segmenter.
+    """Any network of `monai.networks.nets` for images or volumes, classifier or segmenter.
 
     Of a `ResNet` the first convolution's stride decides the cost: `conv1_t_stride` 1 at 28 pixels; 2 at 128 and up is
     four times cheaper, and without pooling stride 1 costs ten times as much on a CPU.
@@ -85,20 +87,29 @@ class MonaiNet(Backbone):
         arguments: Its arguments but dimensions and channels, which follow from the data set.
         multiple: A segmenter is given images padded to a multiple of this, at least twice: as much as it divides
             height and width by.
+        dimensions: 2 for images, 3 for volumes.
 
     Raises:
         UsageError: There is no such network, or it does not take these arguments.
     """
 
     def __init__(
-        self, channels: int, classes: int, network: str, arguments: Mapping[str, Any] | None = None, multiple: int = 32
+        self,
+        channels: int,
+        classes: int,
+        network: str,
+        arguments: Mapping[str, Any] | None = None,
+        multiple: int = 32,
+        dimensions: int = 2,
     ) -> None:
         super().__init__()
         self.network, self.arguments, self.multiple = network, dict(arguments or {}), multiple
         if multiple < 1:
             raise UsageError(f"{network}: multiple is {multiple}: give 1 or more")
-        self.net = _made(network, channels, classes, self.arguments)
-        self.per_pixel = _gives(self.net, channels, self.arguments.get("img_size", SIDE)) == 4
+        self.dimensions = dimensions
+        self.net = _made(network, channels, classes, self.arguments, dimensions)
+        side = self.arguments.get("img_size", max(SIDE, 2 * multiple) if dimensions == 2 else max(32, 2 * multiple))
+        self.per_pixel = _gives(self.net, channels, (side,) * dimensions if isinstance(side, int) else side) > 2
 
     @property
     def title(self) -> str:
@@ -107,26 +118,27 @@ class MonaiNet(Backbone):
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments but `channels` and `classes`."""
-        return {"network": self.network, "arguments": self.arguments, "multiple": self.multiple}
+        plain = {"network": self.network, "arguments": self.arguments, "multiple": self.multiple}
+        return plain | ({"dimensions": self.dimensions} if self.dimensions != 2 else {})
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, channels, H, W) to (B, classes) or (B, classes, H, W)."""
+        """See `Backbone`."""
         if not self.per_pixel:
             return _logits(self.net, features)
-        height, width = features.shape[-2:]
+        sides = features.shape[2:]
         # Two rows at the coarsest level: normalising a single value over itself would fail in training.
-        below, right = (max(-side % self.multiple, 2 * self.multiple - side) for side in (height, width))
-        return _logits(self.net, F.pad(features, (0, right, 0, below)))[..., :height, :width]
+        more = [max(-side % self.multiple, 2 * self.multiple - side) for side in sides]
+        return cropped(_logits(self.net, padded(features, more)), sides)
 
 
-def _made(network: str, channels: int, classes: int, arguments: Mapping[str, Any]) -> nn.Module:
+def _made(network: str, channels: int, classes: int, arguments: Mapping[str, Any], dimensions: int) -> nn.Module:
     """A network of MONAI; see `MonaiNet`."""
     from monai.networks import nets  # noqa: PLC0415
 
     kind: Any = getattr(nets, network, None)
     known = isinstance(kind, type) and issubclass(kind, nn.Module)
     taken = inspect.signature(kind).parameters if known else {}
-    given = {"spatial_dims": 2, "in_channels": channels, "n_input_channels": channels}
+    given = {"spatial_dims": dimensions, "in_channels": channels, "n_input_channels": channels}
     given |= {"out_channels": classes, "num_classes": classes, "pretrained": False}
     given = {name: value for name, value in given.items() if name in taken}
     if len(given.keys() - {"pretrained"}) != 3:
@@ -143,10 +155,9 @@ def _made(network: str, channels: int, classes: int, arguments: Mapping[str, Any
 
 
 @torch.no_grad()
-def _gives(net: nn.Module, channels: int, size: int | Sequence[int]) -> int:
-    """Number of axes of the result: 2 of a classifier, 4 of a segmenter."""
-    height, width = (size, size) if isinstance(size, int) else size
-    axes = _logits(net.eval(), torch.zeros(1, channels, height, width)).ndim
+def _gives(net: nn.Module, channels: int, size: Sequence[int]) -> int:
+    """Number of axes of the result: 2 of a classifier, 4 or 5 of a segmenter."""
+    axes = _logits(net.eval(), torch.zeros(1, channels, *size)).ndim
     net.train()
     return axes
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from encdl.keys.functional_map import WEIGHT_LIMIT, FunctionalMap, grid
 from encdl.readers.functional_decoder import FeatureDecoder, reversed_gradient
-from encdl.readers.stems import Stem
+from encdl.readers.stems import Stem, cropped, padded
 from encdl.utils.errors import UsageError
 
 Form = Literal["layer", "ciphertext"]
@@ -37,9 +37,9 @@ class IntegerMap(nn.Module):
 
     Args:
         channels: C of the images.
-        size: Their height and width.
+        size: Their height and width; of volumes depth, height and width.
         outputs: Numbers at each place of the grid.
-        kernel: Side of a window in pixels.
+        kernel: Side of a window in pixels, a cube of volumes.
         stride: Pixels from window to window.
         bits: Of a word.
         spread: Standard deviation of the first weights.
@@ -48,7 +48,7 @@ class IntegerMap(nn.Module):
     def __init__(
         self,
         channels: int,
-        size: tuple[int, int],
+        size: tuple[int, ...],
         outputs: int,
         kernel: int,
         stride: int,
@@ -58,7 +58,7 @@ class IntegerMap(nn.Module):
         super().__init__()
         self.size, self.stride, self.bits = size, stride, bits
         self.grid = grid(size, kernel, stride)
-        self.latent = nn.Parameter(torch.randn(outputs, channels, kernel, kernel) * (spread / WEIGHT_LIMIT))
+        self.latent = nn.Parameter(torch.randn(outputs, channels, *(kernel for _ in size)) * (spread / WEIGHT_LIMIT))
 
     @property
     def kernel(self) -> int:
@@ -76,7 +76,7 @@ class IntegerMap(nn.Module):
         return FunctionalMap(weights, self.stride, self.size, self.bits)
 
     def forward(self, image: Tensor) -> Tensor:
-        """W of levels, float32 (B, C, H, W) of whole numbers: (B, outputs, rows, columns), not yet reduced.
+        """W of levels, float32 (B, C, *size) of whole numbers: (B, outputs, *grid), not yet reduced.
 
         Sums stay below 2^24, so that float32 holds them exactly whatever the order or the precision of the inputs
         (8 bits of a level and 4 of a weight fit bfloat16).
@@ -86,31 +86,32 @@ class IntegerMap(nn.Module):
 
     @torch.no_grad()
     def exact(self, words: Tensor) -> Tensor:
-        """W of any words, modulo 2^bits: float64 (B, outputs, rows, columns), the numbers nearest to 0.
+        """W of any words, modulo 2^bits: float64 (B, outputs, *grid), the numbers nearest to 0.
 
         Args:
-            words: (B, C, H, W) of any type, whole numbers from 0 to 2^bits - 1.
+            words: (B, C, *size) of any type, whole numbers from 0 to 2^bits - 1.
         """
         ring = float(1 << self.bits)
         with torch.autocast(words.device.type, enabled=False):
             return centred(self._sums(words.double(), self.integers().double()), ring)
 
     def _sums(self, image: Tensor, weights: Tensor) -> Tensor:
-        if image.ndim != 4 or image.shape[1:] != (weights.shape[1], *self.size):
+        if image.shape[1:] != (weights.shape[1], *self.size):
             raise UsageError(
-                f"this reader takes images of {weights.shape[1]} x {self.size[0]} x {self.size[1]} (C x H x W), not "
-                f"{tuple(image.shape[1:])}"
+                f"this reader takes images of {' x '.join(map(str, (weights.shape[1], *self.size)))} "
+                f"({' x '.join('CDHW' if len(self.size) == 3 else 'CHW')}), not {tuple(image.shape[1:])}"
             )
-        below, right = (
+        beyond = [
             max(0, (count - 1) * self.stride + self.kernel - side)
             for count, side in zip(self.grid, self.size, strict=True)
-        )
-        padded = F.pad(image, (0, right, 0, below))
+        ]
+        windows = padded(image, beyond)
+        for axis, count in enumerate(self.grid, start=2):
+            windows = windows.unfold(axis, self.kernel, self.stride).narrow(axis, 0, count)
         # A product of matrices, not a convolution: no library takes a transform for it that rounds.
-        taps = F.unfold(padded, self.kernel, stride=self.stride)
-        sums = torch.matmul(weights.flatten(1), taps)
-        rows = (padded.shape[2] - self.kernel) // self.stride + 1
-        return sums.view(*sums.shape[:2], rows, -1)[:, :, : self.grid[0], : self.grid[1]]
+        taps = windows.movedim(1, 1 + len(self.size)).flatten(1 + len(self.size)).flatten(1, len(self.size))
+        sums = torch.matmul(taps, weights.flatten(1).T)
+        return sums.movedim(2, 1).reshape(*sums.shape[::2], *self.grid)
 
 
 def centred(numbers: Tensor, ring: float) -> Tensor:
@@ -123,7 +124,7 @@ class FunctionalStem(Stem):
 
     Args:
         channels: C of the images.
-        size: Their height and width.
+        size: Their height and width; of volumes depth, height and width, and W is taken of the whole volume.
         outputs: Numbers that W gives at each place of its grid.
         kernel: Side of its windows in pixels; the longer side of the image by 0.
         stride: From window to window.
@@ -132,12 +133,13 @@ class FunctionalStem(Stem):
         expand: How many times as high and wide as the grid the result is; the stride by 0, so that it is as large as
             the image, and backbones keep their settings.
         adversary: Weight of the decoder that W is trained against; 0 trains none.
+        dimensions: 2 for images, 3 for volumes.
     """
 
     def __init__(
         self,
         channels: int,
-        size: tuple[int, int],
+        size: tuple[int, ...],
         outputs: int = 4,
         kernel: int = 8,
         stride: int = 8,
@@ -145,6 +147,7 @@ class FunctionalStem(Stem):
         width: int = 16,
         expand: int = 0,
         adversary: float = 0.0,
+        dimensions: int = 2,
     ) -> None:
         if form not in FORM_BITS:
             raise UsageError(f"form of a functional reader is layer or ciphertext, not {form!r}")
@@ -154,28 +157,28 @@ class FunctionalStem(Stem):
             )
         kernel, expand = kernel or max(size), expand or stride
         inputs = outputs * (2 if form == "ciphertext" else 1)
-        super().__init__(channels, inputs if expand == 1 else width, width)
-        self.size, self.form, self.expand, self.adversary = ((int(size[0]), int(size[1])), form, expand, adversary)
+        super().__init__(channels, inputs if expand == 1 else width, width, dimensions)
+        self.size, self.form, self.expand, self.adversary = (tuple(map(int, size)), form, expand, adversary)
         self.map = IntegerMap(channels, self.size, outputs, kernel, stride, FORM_BITS[form])
         self.map.frozen()  # refuses what no map can be
-        self.scale = nn.BatchNorm2d(inputs, affine=False)
+        self.scale = type(self.norm)(inputs, affine=False)
         self.spread = self._spreading(inputs) if expand > 1 else nn.Identity()
         self.decoder = FeatureDecoder(inputs, channels, self.size, kernel, stride) if adversary else None
 
-    def _spreading(self, inputs: int) -> nn.ConvTranspose2d:
+    def _spreading(self, inputs: int) -> nn.Module:
         """To the size of the image each number goes where W took it from; to another, to a square of its own."""
         whole = self.expand == self.map.stride
-        return nn.ConvTranspose2d(inputs, self.width, self.map.kernel if whole else self.expand, self.expand)
+        transposed = nn.ConvTranspose2d if len(self.size) == 2 else nn.ConvTranspose3d
+        return transposed(inputs, self.width, self.map.kernel if whole else self.expand, self.expand)
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments but `channels`."""
-        return {
+        return super().settings() | {
             "size": list(self.size),
             "outputs": self.map.latent.shape[0],
             "kernel": self.map.kernel,
             "stride": self.map.stride,
             "form": self.form,
-            "width": self.width,
             "expand": self.expand,
             "adversary": self.adversary,
         }
@@ -185,7 +188,7 @@ class FunctionalStem(Stem):
         return self._convolved(self.seen(image))
 
     def seen(self, image: Tensor) -> Tensor:
-        """All that a host learns of images, as the network takes it: float32 (B, inputs, rows, columns)."""
+        """All that a host learns of images, as the network takes it: float32 (B, inputs, *grid)."""
         return self._points(self.map(image))
 
     def read(self, numbers: Tensor, level_bits: int = 8) -> Tensor:
@@ -196,8 +199,12 @@ class FunctionalStem(Stem):
             level_bits: of a level; a reading layer may have finer ones than the 8-bit images of training.
         """
         reduced = centred(numbers.double(), float(1 << self.map.bits)).float()
-        features: Tensor = F.relu(self.norm(self._convolved(self._points(reduced, level_bits))))
+        features: Tensor = F.relu(self.norm(self.of_numbers(reduced, level_bits)))
         return features
+
+    def of_numbers(self, numbers: Tensor, level_bits: int = 8) -> Tensor:
+        """The convolution of W's numbers, whole ones nearest to 0 in float32: (B, width, *size)."""
+        return self._convolved(self._points(numbers, level_bits))
 
     @torch.no_grad()
     def rebuilt(self, image: Tensor) -> Tensor:
@@ -224,6 +231,6 @@ class FunctionalStem(Stem):
     def _convolved(self, points: Tensor) -> Tensor:
         spread = self.spread(self.scale(points))
         if self.expand > 1:
-            spread = F.relu(spread[..., : self.size[0], : self.size[1]])
+            spread = F.relu(cropped(spread, self.size))
         result: Tensor = self.convolution(spread)
         return result

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encdl.readers.stems import KINDS, cropped, padded
+
 SHRINK = 4
 """The body works at this part of the resolution, on stacks of neighbouring pixels."""
 
@@ -16,7 +18,7 @@ class FeatureDecoder(nn.Module):
     Args:
         inputs: Numbers at each place of the grid.
         channels: C of the image.
-        size: Height and width of the image.
+        size: Height and width of the image; of volumes depth, height and width.
         kernel: Of W.
         stride: Of W.
         planes: Planes of the image's size that the numbers are projected onto.
@@ -28,7 +30,7 @@ class FeatureDecoder(nn.Module):
         self,
         inputs: int,
         channels: int,
-        size: tuple[int, int],
+        size: tuple[int, ...],
         kernel: int,
         stride: int,
         planes: int = 4,
@@ -37,36 +39,42 @@ class FeatureDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.size = size
-        self.norm = nn.BatchNorm2d(inputs, affine=False)
-        self.back = nn.ConvTranspose2d(inputs, channels + planes, kernel, stride)
-        self.first = nn.Conv2d((channels + planes) * SHRINK**2, width, 3, padding=1)
-        self.blocks = nn.ModuleList(_Block(width, (1, 2, 4)[number % 3]) for number in range(blocks))
-        self.last = nn.Conv2d(width, channels * SHRINK**2, 3, padding=1)
+        axes = len(size)
+        convolution, norm = KINDS[axes]
+        transposed = nn.ConvTranspose2d if axes == 2 else nn.ConvTranspose3d
+        self.norm = norm(inputs, affine=False)
+        self.back = transposed(inputs, channels + planes, kernel, stride)
+        self.first = convolution((channels + planes) * SHRINK**axes, width, 3, padding=1)
+        self.blocks = nn.ModuleList(_Block(width, (1, 2, 4)[number % 3], axes) for number in range(blocks))
+        self.last = convolution(width, channels * SHRINK**axes, 3, padding=1)
         self.channels = channels
 
     def forward(self, numbers: Tensor) -> Tensor:
-        """float32 (B, inputs, rows, columns) to an image of levels -1/2 to 1/2, (B, C, H, W)."""
-        height, width = self.size
+        """float32 (B, inputs, *grid) to an image of levels -1/2 to 1/2, (B, C, *size)."""
+        from monai.networks.utils import pixelshuffle, pixelunshuffle  # noqa: PLC0415
+
+        axes = len(self.size)
         back = self.back(self.norm(numbers))
-        below, right = (-(-side // SHRINK) * SHRINK - own for side, own in zip(self.size, back.shape[2:], strict=True))
-        back = F.pad(back, (0, right, 0, below))
-        hidden = self.first(F.pixel_unshuffle(back, SHRINK))
+        more = [-(-side // SHRINK) * SHRINK - own for side, own in zip(self.size, back.shape[2:], strict=True)]
+        back = padded(back, more)
+        hidden = self.first(pixelunshuffle(back, axes, SHRINK))
         for block in self.blocks:
             hidden = block(hidden)
-        image: Tensor = back[:, : self.channels] + F.pixel_shuffle(self.last(F.relu(hidden)), SHRINK)
-        return image[..., :height, :width]
+        image: Tensor = back[:, : self.channels] + pixelshuffle(self.last(F.relu(hidden)), axes, SHRINK)
+        return cropped(image, self.size)
 
 
 class _Block(nn.Module):
-    def __init__(self, width: int, dilation: int) -> None:
+    def __init__(self, width: int, dilation: int, axes: int) -> None:
         super().__init__()
+        convolution, norm = KINDS[axes]
         self.body = nn.Sequential(
-            nn.BatchNorm2d(width),
+            norm(width),
             nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation),
-            nn.BatchNorm2d(width),
+            convolution(width, width, 3, padding=dilation, dilation=dilation),
+            norm(width),
             nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            convolution(width, width, 3, padding=1),
         )
 
     def forward(self, hidden: Tensor) -> Tensor:

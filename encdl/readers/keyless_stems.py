@@ -16,11 +16,11 @@ def harmonics_of(levels: Tensor, count: int) -> Tensor:
     """Cosine and sine of 1..count times the angle of levels 0..255.
 
     Args:
-        levels: (B, C, H, W), any type.
+        levels: (B, C, H, W), or (B, C, D, H, W) of volumes, any type.
         count: How many multiples.
 
     Returns:
-        (B, 2 * count * C, H, W) float32: for each channel and multiple the cosine, then the sine.
+        (B, 2 * count * C, ...) float32: for each channel and multiple the cosine, then the sine.
     """
     angle = levels.float() * (2.0 * math.pi / 256.0)
     cosine, sine = angle.cos(), angle.sin()
@@ -40,16 +40,17 @@ class KeylessStem(Stem):
         channels: C of the images.
         width: Channels of the result.
         harmonics: Multiples of the angle.
+        dimensions: 2 for images, 3 for volumes.
     """
 
-    def __init__(self, channels: int, width: int = 16, harmonics: int = 4) -> None:
+    def __init__(self, channels: int, width: int = 16, harmonics: int = 4, dimensions: int = 2) -> None:
         _check_harmonics(harmonics)
-        super().__init__(channels, 2 * harmonics * channels, width)
+        super().__init__(channels, 2 * harmonics * channels, width, dimensions)
         self.harmonics = harmonics
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments but `channels`."""
-        return {"width": self.width, "harmonics": self.harmonics}
+        return {**super().settings(), "harmonics": self.harmonics}
 
     def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
         """The convolution of cosines and sines of the multiples."""
@@ -66,16 +67,18 @@ class PositionalStem(KeylessStem):
 
     Args:
         channels: C of the images.
-        size: Height and width in pixels of every image.
+        size: Height and width in pixels of every image; of volumes depth, height and width.
         width: Channels of the result.
         harmonics: Multiples of the angle.
     """
 
     MOMENTUM = 0.02
 
-    def __init__(self, channels: int, size: tuple[int, int], width: int = 16, harmonics: int = 4) -> None:
-        super().__init__(channels, width, harmonics)
-        self.size = (int(size[0]), int(size[1]))
+    def __init__(
+        self, channels: int, size: tuple[int, ...], width: int = 16, harmonics: int = 4, dimensions: int = 2
+    ) -> None:
+        super().__init__(channels, width, harmonics, dimensions)
+        self.size = tuple(map(int, size))
         self.mean: Tensor
         self.batches: Tensor
         self.register_buffer("mean", torch.zeros(2 * harmonics * channels, *self.size))
@@ -91,7 +94,7 @@ class PositionalStem(KeylessStem):
         Raises:
             UsageError: The image has another size.
         """
-        if image.shape[2:] != self.size:
+        if tuple(image.shape[2:]) != self.size:
             raise UsageError(f"this stem was made for {self.size} pixels, got {tuple(image.shape[2:])}")
         points = harmonics_of(image, self.harmonics)
         if self.training:

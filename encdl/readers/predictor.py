@@ -3,11 +3,17 @@
 A file is verified, its post-processing undone, and the mask of each pixel computed from ciphertext and key
 (`Cipher.field`). Both go into the reader, whose first tensor that depends on the image alone holds features, not
 pixels (`encdl.readers.stems`). Decryption is never called, and nothing that it would give is written.
+
+Images of other types than bytes, or with levels of their own (`encdl.files.levels`), take one step more: their levels
+are no sum of ciphertext and mask, so they are formed in memory, and the reader gets them with a mask of zeros. So do
+scans, which are turned and resampled as the reader wants them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +27,14 @@ from encdl import readers
 from encdl.ciphers import weights
 from encdl.files import container
 from encdl.files.chunk_cipher import device_errors
-from encdl.files.codec import Codec
+from encdl.files.codec import CipherSlice, Codec
 from encdl.files.container import Header
+from encdl.files.container.chunk_grid import Place, paste
+from encdl.files.formats.base import Document
 from encdl.files.formats.verbatim import CARRIED
+from encdl.files.levels import Levels, ModalityLevels, Stored
+from encdl.files.scans import Volume, is_volume, load_volume, stored_of
+from encdl.files.scans.geometry import resized, sampled
 from encdl.keys.key import Opener
 from encdl.readers import LoadedReader, NoReaderError, PlainStem, Reader
 from encdl.utils.errors import ContainerError, UsageError, WeightsError
@@ -56,6 +67,21 @@ class Answer:
         return indices
 
 
+@dataclass(frozen=True)
+class Segmentation:
+    """The mask of a scan.
+
+    Attributes:
+        mask: Class index of each voxel, uint8 (slices, rows, columns); 0 in slices that are missing.
+        levels: The scan as the reader takes it, uint8 of the same shape.
+        volume: The scan.
+    """
+
+    mask: npt.NDArray[np.uint8]
+    levels: npt.NDArray[np.uint8]
+    volume: Volume
+
+
 class Predictor:
     """Reads encrypted files with one reader.
 
@@ -64,6 +90,7 @@ class Predictor:
         trained_on: The cipher in the reader's checkpoint.
         cipher: The cipher that the files were made with; the same one by default.
         any_size: Let a classifier read images of another size than it was trained on.
+        levels: How stored integers become levels, whatever the file's modality; the reader's own rules by default.
 
     Raises:
         WeightsError: The reader cannot read this cipher's files.
@@ -75,10 +102,13 @@ class Predictor:
         trained_on: weights.LoadedCipher,
         cipher: weights.LoadedCipher | None = None,
         any_size: bool = False,
+        levels: Levels | None = None,
     ) -> None:
         cipher = cipher or trained_on
         device = next(cipher.cipher.parameters()).device
         self.classes, self.size, self.any_size = loaded.classes, loaded.size, any_size
+        self.levels = loaded.levels if levels is None else ModalityLevels.from_dict(levels)
+        self.geometry = loaded.geometry
         self.reader = _for_ciphertext(loaded, trained_on, cipher)
         self.per_pixel = self.reader.backbone.per_pixel
         self.codec = Codec(cipher.cipher, cipher.id, device)
@@ -95,6 +125,7 @@ class Predictor:
         weights_of_files: str | None = None,
         device: str = "cpu",
         any_size: bool = False,
+        levels: Levels | None = None,
     ) -> Predictor:
         """Load a checkpoint of a reader, with the cipher that it was trained on.
 
@@ -103,6 +134,7 @@ class Predictor:
             weights_of_files: Name or file of the cipher weights that the files were made with, if others.
             device: Where to compute.
             any_size: See the class.
+            levels: See the class.
 
         Raises:
             WeightsError: A file is missing, damaged or of another kind, or the two do not go together.
@@ -112,7 +144,7 @@ class Predictor:
         trained_on = weights.load(path, device)
         cipher = None if weights_of_files is None else weights.load(weights_of_files, device)
         try:
-            return cls(loaded, trained_on, cipher, any_size)
+            return cls(loaded, trained_on, cipher, any_size, levels)
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from None
 
@@ -135,9 +167,11 @@ class Predictor:
                 if reader.metadata is not None and reader.metadata.format == CARRIED:
                     raise UsageError(f"{where}: holds no image: another file was sealed there as it is")
                 self._check(where, reader.header)
+                stored = stored_of(where, self.codec.decrypt(reader))
                 (image,) = self.codec.cipher_slices(reader)
+            ciphertext, mask = self._levels(reader.header, image, stored)
             with device_errors(self.codec.device):
-                logits = self._logits(where, image.ciphertext, image.mask)
+                logits = self._logits(where, ciphertext, mask)
         except MemoryError:
             raise UsageError(f"{where}: out of memory: use a smaller image, or a machine with more") from None
         except OSError as error:  # the disk or the network failed while the file was read
@@ -145,6 +179,76 @@ class Predictor:
         if not bool(logits.isfinite().all()):
             raise WeightsError(f"{where}: the reader's answer is no number: its training diverged")
         return Answer(logits, image.body)
+
+    def answer(self, path: Path, opener: Opener) -> Answer | Segmentation:
+        """As `read`; of a segmenter also a file that is a volume by itself, as `segment`."""
+        if self.per_pixel:
+            with self.opened(path, opener) as document:
+                if is_volume(document):
+                    return self.segment(load_volume(path, document))
+        return self.read(path, opener)
+
+    @contextlib.contextmanager
+    def opened(self, path: Path, opener: Opener) -> Iterator[Document]:
+        """What a file holds, for `encdl.files.scans`; its slices are decrypted as they are asked for."""
+        with container.opened(path, opener) as reader:
+            yield self.codec.decrypt(reader)
+
+    def segment(self, volume: Volume, progress: Callable[[float], object] = lambda share: None) -> Segmentation:
+        """Read a scan on its own grid: a network for images slice by slice, one for volumes as a whole.
+
+        Args:
+            volume: The scan.
+            progress: Is told what share more of it is done.
+
+        Raises:
+            UsageError: The reader is no segmenter, or takes several channels.
+        """
+        if not self.per_pixel or self.reader.stem.channels != 1:
+            raise UsageError("scans of several slices are read by segmenters of one channel alone")
+        levels = volume.to_bytes(self.levels.choose(volume.stored[volume.present[0]]))
+        mask = np.zeros(levels.shape, np.uint8)
+        source, affine = self.geometry.turned(levels, volume.affine)
+        target, _ = self.geometry.turned(mask, volume.affine)
+        scales = self.geometry.scales(affine)
+        with device_errors(self.codec.device):
+            if getattr(self.reader.backbone, "dimensions", 2) == 3:
+                target[:] = self._best(source, scales)
+                progress(1)
+            else:
+                for image, answer in zip(source, target, strict=True):
+                    answer[:] = self._best(image, scales[1:])
+                    progress(1 / len(source))
+        for number, path in enumerate(volume.files):
+            if path is None:
+                mask[number] = 0
+        return Segmentation(mask, levels, volume)
+
+    def _best(self, levels: npt.NDArray[np.uint8], scales: Sequence[float]) -> npt.NDArray[np.uint8]:
+        """The likeliest class of each voxel of an image or volume, read at another scale."""
+        small = torch.from_numpy(np.ascontiguousarray(resized(levels, scales)))[None, None].to(self.codec.device)
+        logits = self._logits(Path("scan"), small, torch.zeros_like(small)).numpy()
+        if all(scale == 1 for scale in scales):
+            return logits.argmax(0).astype(np.uint8)  # type: ignore[no-any-return]
+        back = [1 / scale for scale in scales]
+        likeliest, best = sampled(logits[0], back, levels.shape), np.zeros(levels.shape, np.uint8)
+        for index, each in enumerate(logits[1:], start=1):  # of a volume two classes at a time are in memory
+            logit = sampled(each, back, levels.shape)
+            best[logit > likeliest] = index
+            np.maximum(likeliest, logit, out=likeliest)
+        return best
+
+    def _levels(self, header: Header, image: CipherSlice, stored: Stored) -> tuple[Tensor, Tensor]:
+        """What the reader takes: ciphertext and mask, or levels and zeros."""
+        rule = self.levels.choose(stored)
+        as_stored = not rule.of_image and not (rule.invert and stored.inverted)
+        if header.dtype == "uint8" and as_stored and rule.bounds(None, stored) == (0, 255):
+            return image.ciphertext, image.mask
+        grid = header.grid
+        values = np.empty((grid.height, grid.width, grid.channels), np.dtype(header.dtype).newbyteorder("<"))
+        paste(values, Place(0, 0, 0, grid.height, grid.width), (image.ciphertext - image.mask)[0].cpu().numpy())
+        levels = torch.from_numpy(rule.to_bytes(values, stored)).permute(2, 0, 1)[None].to(self.codec.device)
+        return levels, torch.zeros_like(levels)
 
     @torch.no_grad()
     def _logits(self, where: Path, ciphertext: Tensor, mask: Tensor) -> Tensor:
@@ -170,15 +274,12 @@ class Predictor:
                 f"{where}: was made by cipher {header.cipher!r} with weights {header.weights}, this reader is for "
                 f"{self.codec.cipher.name!r} with {self.codec.weights_id}: give the file's weights with --weights"
             )
-        if header.dtype != "uint8":
-            raise UsageError(
-                f"{where}: holds {header.dtype} levels, which are encrypted byte by byte, and readers take 8-bit "
-                "images: convert it to 8 bit before encrypting"
-            )
+        if header.dtype != "uint8" and not self.codec.cipher.exact:
+            raise UsageError(f"{where}: holds {header.dtype} levels, and cipher {header.cipher!r} is not exact")
         grid = header.grid
         if grid.slices > 1:
             raise UsageError(
-                f"{where}: holds {grid.slices} slices, and readers take one image a file: encrypt each slice"
+                f"{where}: holds {grid.slices} slices, and this reader takes one image a file: encrypt each slice"
             )
         channels = grid.channels
         if channels != self.reader.stem.channels:

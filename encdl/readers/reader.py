@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -12,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from encdl.ciphers.weights import CHECKPOINT_KEY
+from encdl.files.levels import DEFAULT, ModalityLevels
+from encdl.files.scans import AS_IT_IS, Geometry
 from encdl.keys.planes import PlaneSpec
 from encdl.readers.backbones import BACKBONES, Backbone
 from encdl.readers.functional import FunctionalStem
@@ -46,7 +50,10 @@ class Reader(nn.Module):
         self.stem, self.backbone = stem, backbone
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits of uint8 (B, C, H, W) images; see `Stem.forward` for the mask, `Backbone` for the logits."""
+        """Logits of uint8 (B, C, H, W) images, or (B, C, D, H, W) volumes.
+
+        See `Stem.forward` for the mask, `Backbone` for the logits.
+        """
         logits: Tensor = self.backbone(self.stem(image, mask))
         return logits
 
@@ -72,18 +79,22 @@ class LoadedReader:
     Attributes:
         reader: In evaluation mode, on the device asked for.
         classes: Names of the classes, by index of the logit.
-        size: Height and width in pixels of the images that it was trained on.
+        size: Height and width in pixels of the images that it was trained on; of volumes depth, height and width.
         weights_id: Id of the cipher weights that it was trained on.
         planes: Map and expansion of the keys that it was trained under.
         view: What it was trained to read, a class of `encdl.training.tasks.views`: "Ciphertext", "Plaintext", ...
+        levels: How stored integers become the levels that it was trained on.
+        geometry: How it wants scans to lie.
     """
 
     reader: Reader
     classes: tuple[str, ...]
-    size: tuple[int, int]
+    size: tuple[int, ...]
     weights_id: str
     planes: PlaneSpec
     view: str
+    levels: ModalityLevels = DEFAULT
+    geometry: Geometry = AS_IT_IS
 
 
 def create(config: dict[str, Any], classes: int) -> Reader:
@@ -116,9 +127,19 @@ def keyed(reader: Reader) -> Reader:
         raise UsageError(
             f"a reader with a {type(reader.stem).__name__} has no keyed twin: only one with a PlainStem has"
         )
-    stem = KeyedStem(reader.stem.channels, reader.stem.width).to(reader.stem.convolution.weight.device)
+    stem = KeyedStem(reader.stem.channels, reader.stem.width, reader.stem.dimensions)
+    stem.to(reader.stem.convolution.weight.device)
     stem.convolution, stem.norm = reader.stem.convolution, reader.stem.norm
     return Reader(stem, reader.backbone).train(reader.training)
+
+
+def slim(path: str | Path) -> bytes:
+    """A checkpoint of a reader without its optimiser and what else training needs; `load` opens it alike."""
+    content = torch_files.read(path)
+    kept = {"state_dict", READER_KEY, CHECKPOINT_KEY}
+    small = io.BytesIO()
+    torch.save({name: value for name, value in content.items() if name in kept}, small)
+    return small.getvalue()
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
@@ -135,8 +156,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
         content = torch_files.read(path)
         origin = content[READER_KEY]
         classes, planes = tuple(origin["classes"]), PlaneSpec.from_dict(origin["planes"])
-        height, width = origin["size"]
+        size = tuple(int(side) for side in origin["size"])
         weights_id, view = str(origin["weights_id"]), str(origin["view"])
+        levels, geometry = ModalityLevels.from_dict(origin.get("levels")), Geometry(**origin.get("geometry") or {})
         prefix = "reader."
         state = {
             name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
@@ -162,4 +184,4 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
             f"{path}: not a checkpoint of a reader, or a damaged one: give one that training a reader wrote"
         ) from None
     reader.eval().requires_grad_(False)
-    return LoadedReader(reader.to(device), classes, (int(height), int(width)), weights_id, planes, view)
+    return LoadedReader(reader.to(device), classes, size, weights_id, planes, view, levels, geometry)

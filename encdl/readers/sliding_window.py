@@ -8,12 +8,12 @@ from torch import Tensor
 from encdl.readers.reader import Reader
 from encdl.utils.errors import UsageError
 
-WINDOWS_AT_ONCE = 16
-"""Windows that make one batch: a matter of memory alone."""
+WINDOWS_AT_ONCE = {2: 16, 3: 2}
+"""Windows that make one batch, by the dimensions of an image: a matter of memory alone."""
 
 
 def read_windows(
-    reader: Reader, image: Tensor, mask: Tensor | None, window: tuple[int, int], overlap: float = 0.25
+    reader: Reader, image: Tensor, mask: Tensor | None, window: tuple[int, ...], overlap: float = 0.25
 ) -> Tensor:
     """Logits of a segmenter over images of any size; overlapping windows are blended with Gaussian weights.
 
@@ -22,13 +22,14 @@ def read_windows(
 
     Args:
         reader: A reader with a backbone of logits for each pixel, in evaluation mode.
-        image: uint8 (B, C, H, W): the ciphertext, or whatever the stem is made for.
+        image: uint8 (B, C, H, W), or (B, C, D, H, W): the ciphertext, or whatever the stem is made for.
         mask: `Cipher.field` of it, of the same shape; None for readers without a key.
-        window: Height and width in pixels that the reader was trained on. An image that is not larger is read whole.
+        window: Height and width in pixels (of volumes: depth, height, width) that the reader was trained on. An
+            image that is not larger is read whole.
         overlap: Share of a window that lies over the next one, 0 to below 1.
 
     Returns:
-        (B, classes, H, W).
+        (B, classes, H, W) or (B, classes, D, H, W).
 
     Raises:
         UsageError: The reader gives one row of logits an image, or window or overlap are out of range.
@@ -40,7 +41,7 @@ def read_windows(
     if min(window) < 1 or not 0 <= overlap < 1:
         raise UsageError(f"a window needs a positive size and an overlap in [0, 1), not {window} and {overlap}")
     size = image.shape[2:]
-    if size[0] <= window[0] and size[1] <= window[1]:
+    if all(side <= most for side, most in zip(size, window, strict=True)):
         whole: Tensor = reader(image, mask)
         return whole
 
@@ -56,8 +57,8 @@ def read_windows(
     blended: Tensor = sliding_window_inference(
         both.float(),  # levels are exact in it, and MONAI blends in the type of what it cuts
         # Never larger than the image: MONAI would pad, and what lies outside would be read as grey.
-        roi_size=(min(window[0], size[0]), min(window[1], size[1])),
-        sw_batch_size=WINDOWS_AT_ONCE,
+        roi_size=tuple(min(side, most) for side, most in zip(size, window, strict=True)),
+        sw_batch_size=WINDOWS_AT_ONCE[len(size)],
         predictor=read,
         overlap=overlap,
         mode="gaussian",

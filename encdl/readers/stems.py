@@ -18,6 +18,7 @@ holds the key could decrypt anyway. With another mask they add up to noise, and 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -26,30 +27,51 @@ from torch.nn import functional as F
 
 from encdl.utils.errors import UsageError
 
+KINDS: dict[int, tuple[Any, Any]] = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}
+"""Convolution and normalisation by the dimensions of an image."""
+
+
+def cropped(image: Tensor, sides: Sequence[int]) -> Tensor:
+    """The first `sides` of the axes behind (B, C): rows and columns, and slices before them in volumes."""
+    for axis, side in enumerate(sides, start=2):
+        image = image.narrow(axis, 0, min(side, image.shape[axis]))
+    return image
+
+
+def padded(image: Tensor, beyond: Sequence[int]) -> Tensor:
+    """With as many zeros behind each of those axes."""
+    return F.pad(image, [each for more in reversed(beyond) for each in (0, more)])
+
 
 class Stem(nn.Module, ABC):
     """Images to features of the same height and width: (B, C, H, W) uint8 to (B, width, H, W).
+
+    Volumes have a further axis, the slices: (B, C, D, H, W).
 
     Args:
         channels: C of the images.
         inputs: Channels that the convolution takes.
         width: Channels of the result.
+        dimensions: 2 for images, 3 for volumes.
     """
 
     keyed: ClassVar[bool] = False
     """Whether it takes a mask."""
 
-    def __init__(self, channels: int, inputs: int, width: int) -> None:
+    def __init__(self, channels: int, inputs: int, width: int, dimensions: int = 2) -> None:
         super().__init__()
+        if dimensions not in KINDS:
+            raise UsageError(f"a stem reads images of 2 or 3 dimensions, not {dimensions}")
         if min(channels, width) < 1:
             raise UsageError(f"a stem needs one channel and one feature or more, not {channels} and width {width}")
-        self.channels, self.width = channels, width
-        self.convolution = nn.Conv2d(inputs, width, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
+        self.channels, self.width, self.dimensions = channels, width, dimensions
+        convolution, norm = KINDS[dimensions]
+        self.convolution = convolution(inputs, width, 3, padding=1, bias=False)
+        self.norm = norm(width)
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments but `channels`, as plain values."""
-        return {"width": self.width}
+        return {"width": self.width} | ({"dimensions": self.dimensions} if self.dimensions != 2 else {})
 
     @abstractmethod
     def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
@@ -65,8 +87,9 @@ class Stem(nn.Module, ABC):
         Raises:
             UsageError: The channels do not fit, or a mask is missing or unexpected.
         """
-        if image.ndim != 4 or image.shape[1] != self.channels:
-            raise UsageError(f"this stem was made for images (B, {self.channels}, H, W), got {tuple(image.shape)}")
+        if image.ndim != self.dimensions + 2 or image.shape[1] != self.channels:
+            sides = "H, W" if self.dimensions == 2 else "D, H, W"
+            raise UsageError(f"this stem was made for images (B, {self.channels}, {sides}), got {tuple(image.shape)}")
         if self.keyed and (mask is None or mask.shape != image.shape):
             raise UsageError("a keyed stem needs the mask of each pixel: give `cipher.field(ciphertext, key_planes)`")
         if not self.keyed and mask is not None:
@@ -80,10 +103,11 @@ class PlainStem(Stem):
     Args:
         channels: C of the images.
         width: Channels of the result.
+        dimensions: 2 for images, 3 for volumes.
     """
 
-    def __init__(self, channels: int, width: int = 16) -> None:
-        super().__init__(channels, channels, width)
+    def __init__(self, channels: int, width: int = 16, dimensions: int = 2) -> None:
+        super().__init__(channels, channels, width, dimensions)
 
     def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
         """The convolution of the levels, -1/2 to 1/2."""
@@ -99,28 +123,29 @@ class KeyedStem(Stem):
     Args:
         channels: C of the images.
         width: Channels of the result.
+        dimensions: 2 for images, 3 for volumes.
     """
 
     keyed: ClassVar[bool] = True
 
-    def __init__(self, channels: int, width: int = 16) -> None:
-        super().__init__(channels, channels, width)
+    def __init__(self, channels: int, width: int = 16, dimensions: int = 2) -> None:
+        super().__init__(channels, channels, width, dimensions)
         self.factors: Tensor
-        factors = torch.tensor([1.0, -1.0, 256.0]) / 255.0
-        self.register_buffer("factors", factors.view(1, 3, 1, 1, 1), persistent=False)
+        self.register_buffer("factors", torch.tensor([1.0, -1.0, 256.0]) / 255.0, persistent=False)
 
     def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
         """The convolutions of ciphertext, mask and carry, summed."""
         assert mask is not None
         kernel = self.convolution.weight
-        scaled = (kernel.unsqueeze(1) * self.factors).flatten(1, 2)
+        convolve = F.conv2d if self.dimensions == 2 else F.conv3d
+        factors = self.factors.view(1, 3, *[1] * (kernel.ndim - 1))
         # In half precision the terms, each larger than the level they add up to, would round it away.
         with torch.autocast(image.device.type, enabled=False):
-            return F.conv2d(_terms(image, mask), scaled, padding=1)
+            return convolve(_terms(image, mask), (kernel.unsqueeze(1) * factors).flatten(1, 2), padding=1)
 
 
 def _terms(image: Tensor, mask: Tensor) -> Tensor:
-    """Ciphertext, mask and carry, float32 (B, 3 C, H, W): bytes are written where the convolution reads them."""
+    """Ciphertext, mask and carry, float32 (B, 3 C, …): bytes are written at once where the convolution reads them."""
     if image.dtype != torch.uint8 or mask.dtype != torch.uint8:  # levels that may have a gradient
         return torch.cat([image - 127.5, mask, image < mask], dim=1)
     terms = torch.empty((len(image), 3, *image.shape[1:]), device=image.device)

@@ -1,4 +1,4 @@
-"""A small HTTP server around a reader: MLflow's protocol, with limits and reasons in one line (`answered`).
+"""A small HTTP server around a reader: MLflow's protocol, with limits and reasons in one line (`Intake`).
 
 `POST /invocations` takes what `encdl.serving.service.parse` reads and answers `{"predictions": [...]}`, or a status
 from 400 to 499 with `{"error": "one line"}`. `GET /ping` and `/health` answer when the reader is loaded, `/version`
@@ -23,13 +23,16 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from encdl import __version__
+from encdl.serving.connections import configured
 from encdl.serving.service import RefusedError, Service, parse
 
 LOG = logging.getLogger("encdl.serving")
 MAX_WAITING = 64
-"""Connections at a time; more are told to come back (503)."""
+"""Requests that wait to be computed; more are told to come back (503)."""
 BODY_S = 120.0
 """Seconds that a client may take to send a request's body."""
+BODIES = 8
+"""Bodies of the greatest length that are in memory at a time, or as many bytes of shorter ones."""
 LINGER_S, LINGER_BYTES = 10.0, 1 << 27
 """Seconds and bytes that a client may go on sending after a refusal for length."""
 
@@ -63,15 +66,14 @@ def make_app(service: Service, max_body_bytes: int, at_once: int = 1) -> Starlet
         max_body_bytes: Longest body of a request; longer ones are refused, and not kept.
         at_once: Requests that are computed at a time; the others wait.
     """
-    turn = threading.Semaphore(at_once)
+    turn, intake = threading.Semaphore(at_once), Intake("application/json", max_body_bytes)
 
     def answer(body: bytes) -> dict[str, object]:
-        records = parse(body)
-        with turn:
-            return {"predictions": service.answer(records)}
+        with turn:  # JSON may become much larger than its text
+            return {"predictions": service.answer(parse(body))}
 
     async def invocations(request: Request) -> Response:
-        return await answered(request, "application/json", max_body_bytes, lambda body: JSONResponse(answer(body)))
+        return await intake.answered(request, lambda body: JSONResponse(answer(body)))
 
     return Starlette(routes=[Route("/invocations", invocations, methods=["POST"]), *alive()])
 
@@ -88,40 +90,90 @@ def alive() -> list[Route]:
     return [Route("/ping", ping), Route("/health", ping), Route("/version", version)]
 
 
-async def answered(
-    request: Request, content_type: str, max_body_bytes: int, compute: Callable[[bytes], Response]
-) -> Response:
-    """What `compute` makes of a request's body in a thread, or why not: a status and `{"error": "one line"}`.
+class Intake:
+    """Takes the bodies of requests, within limits of time and memory.
 
     Args:
-        request: The request.
         content_type: Bodies of another one are refused.
-        max_body_bytes: As `make_app`'s.
-        compute: Answers a body, or raises `RefusedError`.
+        max_body_bytes: Longest body; longer ones are refused, and not kept.
     """
-    started = time.monotonic()
-    told = ""
-    try:
-        _check_type(request, content_type)
-        body = await _body(request, max_body_bytes)
-        response = await asyncio.to_thread(compute, body)
-    except RefusedError as error:
-        told, response = f": {error}", _refusal(error)
-    except ClientDisconnect:
-        return Response(status_code=400)
-    except Exception as error:
-        # Its text may quote anything; its kind and place cannot.
-        response = JSONResponse({"error": "the server failed: see its log"}, 500)
-        told = f": {type(error).__name__} at {_place(error)}"
-    LOG.info("%d in %.0f ms%s", response.status_code, 1e3 * (time.monotonic() - started), told)
-    return response
+
+    def __init__(self, content_type: str, max_body_bytes: int) -> None:
+        self.content_type, self.max_body_bytes = content_type, max_body_bytes
+        self._coming: dict[asyncio.Timeout, int] = {}  # bytes, the oldest first
+        self._waiting: list[int] = []
+
+    async def answered(self, request: Request, compute: Callable[[bytes], Response]) -> Response:
+        """What `compute` makes of a body in a thread, or why not: a status and `{"error": "one line"}`.
+
+        Args:
+            request: The request.
+            compute: Answers a body, or raises `RefusedError`.
+        """
+        started = time.monotonic()
+        told = ""
+        try:
+            self._check_type(request)
+            body = await self._body(request)
+            if len(self._waiting) >= MAX_WAITING or sum(self._waiting) + len(body) > self._most:
+                raise RefusedError("too many requests wait for their turn: ask again later", 503)
+            self._waiting.append(len(body))
+            try:
+                response = await asyncio.to_thread(compute, body)
+            finally:
+                self._waiting.remove(len(body))
+        except RefusedError as error:
+            told, response = f": {error}", _refusal(error)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception as error:
+            # Its text may quote anything; its kind and place cannot.
+            response = JSONResponse({"error": "the server failed: see its log"}, 500)
+            told = f": {type(error).__name__} at {_place(error)}"
+        LOG.info("%d in %.0f ms%s", response.status_code, 1e3 * (time.monotonic() - started), told)
+        return response
+
+    @property
+    def _most(self) -> int:
+        return BODIES * self.max_body_bytes
+
+    def _check_type(self, request: Request) -> None:
+        given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if given != self.content_type:
+            raise RefusedError(f"the content type must be {self.content_type}", 415)
+
+    async def _body(self, request: Request) -> bytes:
+        """The body, unless it is too long, or too slow while others need the memory."""
+        limit = self.max_body_bytes
+        too_long = RefusedError(f"the body is longer than {limit:,} bytes", 413)
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > limit:
+            raise too_long
+        found = bytearray()
+        timer = asyncio.timeout(BODY_S)
+        try:
+            async with timer:
+                async for part in request.stream():
+                    found += part
+                    if len(found) > limit:
+                        raise too_long
+                    self._coming[timer] = len(found)
+                    if sum(self._coming.values()) + sum(self._waiting) > self._most:
+                        oldest = next(iter(self._coming))
+                        if not oldest.expired():
+                            oldest.reschedule(0)
+        except TimeoutError:
+            raise RefusedError(
+                f"the body took longer than {BODY_S:.0f} s to come, or than others could wait", 408
+            ) from None
+        finally:
+            self._coming.pop(timer, None)
+        return bytes(found)
 
 
 def serve(app: Starlette, host: str, sockets: list[object], **tls: Any) -> None:
     """Answer requests on bound sockets until a signal ends the process; `tls` are settings of `uvicorn.Config`."""
-    # No access log: it writes addresses in full, and someone may have put a grant into one.
-    config = uvicorn.Config(app, host=host, access_log=False, log_level="warning", limit_concurrency=MAX_WAITING, **tls)
-    uvicorn.Server(config).run(sockets=sockets)  # type: ignore[arg-type]
+    uvicorn.Server(configured(app, host=host, **tls)).run(sockets=sockets)  # type: ignore[arg-type]
 
 
 def _refusal(error: RefusedError) -> Response:
@@ -129,30 +181,6 @@ def _refusal(error: RefusedError) -> Response:
     if error.status == 413:
         return Lingering(content, error.status, headers={"Connection": "close"})
     return JSONResponse(content, error.status, headers={"WWW-Authenticate": "Bearer"} if error.status == 401 else None)
-
-
-def _check_type(request: Request, wanted: str) -> None:
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != wanted:
-        raise RefusedError(f"the content type must be {wanted}", 415)
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """The body, as long as it is no longer than `limit`."""
-    too_long = RefusedError(f"the body is longer than {limit:,} bytes", 413)
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise too_long
-    found = bytearray()
-    try:
-        async with asyncio.timeout(BODY_S):
-            async for part in request.stream():
-                found += part
-                if len(found) > limit:
-                    raise too_long
-    except TimeoutError:
-        raise RefusedError(f"the body took longer than {BODY_S:.0f} s to come", 408) from None
-    return bytes(found)
 
 
 def _place(error: BaseException) -> str:

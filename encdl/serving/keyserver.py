@@ -24,7 +24,7 @@ from encdl.keys.grant import utc_now
 from encdl.keys.key import Opener
 from encdl.keys.signing import SigningKey
 from encdl.readers.functional_files import grant_from_header
-from encdl.serving.app import alive, answered
+from encdl.serving.app import Intake, alive
 from encdl.serving.ledger import BudgetError, Ledger
 from encdl.serving.policy import Client, LoadedPolicy
 from encdl.serving.service import STATUS, RefusedError
@@ -121,16 +121,14 @@ class KeyServer:
 
 def make_app(server: KeyServer) -> Starlette:
     """The application."""
+    intake = Intake(BINARY, MAX_BODY_BYTES)
 
     async def key(request: Request) -> Response:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
         reader = request.path_params["reader"]
-        return await answered(
-            request,
-            BINARY,
-            MAX_BODY_BYTES,
-            lambda head: Response(server.answer(token, reader, head).to_bytes(), media_type=BINARY),
+        return await intake.answered(
+            request, lambda head: Response(server.answer(token, reader, head).to_bytes(), media_type=BINARY)
         )
 
     return Starlette(routes=[Route("/readers/{reader}/key", key, methods=["POST"]), *alive()])

@@ -18,11 +18,11 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
-from encdl.files import container
+from encdl.files import container, label_masks
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.key import Grant
 from encdl.readers.functional_files import FunctionalPredictor
-from encdl.readers.predictor import Answer, Predictor
+from encdl.readers.predictor import Answer, Predictor, Segmentation
 from encdl.utils.errors import (
     ContainerError,
     EncdlError,
@@ -35,6 +35,8 @@ from encdl.utils.errors import (
 
 CONTAINER, GRANT = FIELDS = ("container", "grant")
 MAX_RECORDS = 256
+MAX_VALUES = 8 * MAX_RECORDS
+"""Brackets and commas of a body; each may cost a hundred times its length once it is parsed."""
 STATUS: dict[type[EncdlError], int] = {
     KeyFileError: 400,
     WrongKeyError: 403,
@@ -67,6 +69,8 @@ def parse(body: bytes) -> list[Mapping[str, Any]]:
     Raises:
         RefusedError: It is something else.
     """
+    if sum(map(body.count, (b"[", b"{", b","))) > MAX_VALUES:
+        raise RefusedError(f"the body holds too many values: send {MAX_RECORDS} records at a time", 413)
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
@@ -100,7 +104,8 @@ class Service:
 
         Returns:
             For each, of a classifier `predicted` (name of a class) and `probability of CLASS` for each class; of a
-            segmenter `mask`: a PNG file in base64, 8-bit grey, whose levels are the indices of the classes.
+            segmenter `mask`: a PNG file in base64, 8-bit grey, whose levels are the indices of the classes; for a
+            volume `nifti`, a .nii.gz file in base64.
 
         Raises:
             RefusedError: One of them cannot be read; nothing is answered.
@@ -121,13 +126,16 @@ class Service:
                 raise RefusedError(f"{name}: {said}", status) from None
         return self._told(answer)
 
-    def reading(self, name: str, record: Mapping[str, Any]) -> Callable[[Path], Answer]:
+    def reading(self, name: str, record: Mapping[str, Any]) -> Callable[[Path], Answer | Segmentation]:
         """What reads the file of a record, whose fields are texts; raises `RefusedError`."""
         predictor, grant = self.predictor, _grant(name, record[GRANT])
         assert isinstance(predictor, Predictor)
-        return lambda path: predictor.read(path, grant)
+        return lambda path: predictor.answer(path, grant)
 
-    def _told(self, answer: Answer) -> dict[str, Any]:
+    def _told(self, answer: Answer | Segmentation) -> dict[str, Any]:
+        if isinstance(answer, Segmentation):
+            content = label_masks.nifti_bytes(answer.mask, answer.volume.affine)
+            return {"nifti": base64.b64encode(content).decode()}
         if self.predictor.per_pixel:
             stream = io.BytesIO()
             Image.fromarray(answer.best).save(stream, "PNG")

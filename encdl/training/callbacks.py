@@ -32,9 +32,13 @@ LABELS = {
     "val/entropy_bits": ("ciphertext entropy", "{:.4f} of 8 bits"),
     "val/content_activity": ("content activity", "{:.3f} (0: pure keystream)"),
     "val/accuracy/": ("accuracy, {}", "{:.1%} of validation images"),
+    "val/balanced_accuracy/": ("balanced accuracy, {}", "{:.1%} (mean over classes)"),
+    "val/ece/": ("calibration error, {}", "{:.3f}"),
     "val/auroc/": ("AUROC, {}", "{:.3f} (0.5: chance)"),
     "val/dice/": ("Dice, {}", "{:.3f}"),
     "val/dice_class/": ("Dice of {}", "{:.3f}"),
+    "val/hd95_mm_class/": ("Hausdorff distance (95 %) of {}", "{:.1f} mm"),
+    "val/hd95_px_class/": ("Hausdorff distance (95 %) of {}", "{:.1f} pixels"),
     "val/hd95_mm/": ("Hausdorff distance (95 %), {}", "{:.1f} mm"),
     "val/hd95_px/": ("Hausdorff distance (95 %), {}", "{:.1f} pixels"),
 }
@@ -53,7 +57,8 @@ class HasPanel(Protocol):
 class ImagePanel(Callback):
     """Draws the first batch of each validation as the task shows it, PLAINTEXT images of patients included.
 
-    The image goes to the MLflow run as `panels/step-00001200.png`; without MLflow, to the same place
+    Of a test it draws a classifier's confusion matrix and reliability. The image goes to the MLflow run as
+    `panels/step-00001200.png` (of a test `panels/test-answers.png`); without MLflow, to the same place
     below the other logger's folder, or else below `default_root_dir`.
 
     Args:
@@ -93,6 +98,12 @@ class ImagePanel(Callback):
             title = f"{_subject(trainer, pl_module)}, step {trainer.global_step}"
             png = panel_png(columns, title, self.images, captions)
             self._store(trainer, png, f"panels/step-{trainer.global_step:08d}.png")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw what a classifier told in a test: a confusion matrix and a reliability plot."""
+        draw = getattr(pl_module, "test_panel", None)
+        if draw is not None and trainer.is_global_zero:
+            self._store(trainer, draw(), "panels/test-answers.png")
 
     def _store(self, trainer: Trainer, png: bytes, path: str) -> None:
         logger = run_logger(trainer)

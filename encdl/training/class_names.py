@@ -18,10 +18,19 @@ MODE = "encdl"
 """jsonargparse's name of YAML in which earlier names are read too."""
 
 OFFERED = (
-    *(f"encdl.data.{name}" for name in ("class_folder", "decathlon", "embedded", "image_folder", "lesions")),
+    *(
+        f"encdl.data.{name}"
+        for name in ("class_folder", "decathlon", "decathlon_volumes", "embedded", "image_folder", "lesions")
+    ),
     *(f"encdl.data.{name}" for name in ("mednist", "medmnist", "mixture", "npz")),
     *(f"encdl.training.tasks.{name}" for name in ("classify", "encrypt", "segment", "views")),
-    *("encdl.ciphers", "encdl.readers", "encdl.training.callbacks", "encdl.training.tracking"),
+    *(
+        "encdl.ciphers",
+        "encdl.readers",
+        "encdl.training.best_checkpoint",
+        "encdl.training.callbacks",
+        "encdl.training.tracking",
+    ),
 )
 """Modules of tasks, data sets, ciphers, parts of readers, callbacks and loggers."""
 

@@ -275,6 +275,22 @@ class TrainingCLI(LightningCLI):
                 logger.resume(run_id)
                 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Tell of a checkpoint whose parts are not what they should be."""
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception as error:
+            checkpoint = self.config_init[subcommand].get("ckpt_path")
+            if not checkpoint or not mistakes.restoring(error) or mistakes.known_cause(error):
+                raise
+            option = "--resume" if self._get(self.config, "resume") else "--ckpt_path"
+            if isinstance(error, FileNotFoundError):
+                raise UsageError(f"{checkpoint}: no such checkpoint: check the name ({option})") from None
+            why = f"{type(error).__name__}: {mistakes.shorten(str(error))[:200]}"
+            raise UsageError(
+                f"{checkpoint}: cannot be restored ({why}): it is damaged, or of another kind of run ({option})"
+            ) from error
+
     def before_validate(self) -> None:
         """Say what is measured; refuse a checkpoint of another network."""
         verb = self.config["subcommand"]

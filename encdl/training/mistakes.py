@@ -81,6 +81,17 @@ def known_cause(error: BaseException | None) -> EncdlError | None:
     return error
 
 
+def restoring(error: BaseException) -> bool:
+    """Whether it came while Lightning put back what a checkpoint holds."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    named = [(frame.f_globals.get("__name__", ""), frame.f_code.co_name) for frame in frames]
+    return any(
+        module.startswith("lightning.pytorch.utilities.migration")
+        or (module == "lightning.pytorch.trainer.connectors.checkpoint_connector" and "dump" not in name)
+        for module, name in named
+    )
+
+
 def raised_by_lightning(error: BaseException) -> bool:
     """Whether it is a check of settings or of a checkpoint by Lightning or torch; all else is a fault, shown whole."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -89,4 +100,6 @@ def raised_by_lightning(error: BaseException) -> bool:
     module = frames[-1].f_globals.get("__name__", "")
     if isinstance(error, RuntimeError):
         return frames[-1].f_code.co_name == "load_state_dict"  # of a checkpoint that does not fit
+    if isinstance(error, TypeError):
+        return module.startswith("lightning.fabric.accelerators.")  # of a number of devices
     return isinstance(error, ValueError) and module.startswith(("lightning.", "torch.optim."))

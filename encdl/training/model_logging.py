@@ -9,17 +9,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 import encdl
-from encdl.ciphers.weights import CHECKPOINT_KEY
+from encdl import readers
 from encdl.files import container
 from encdl.files.codec import Settings
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import READER_KEY
 from encdl.readers.predictor import Predictor
 from encdl.training.tasks.read import ReadTask
 from encdl.training.tracking import RunLogger, run_logger
@@ -80,9 +78,7 @@ def log_reader_model(logger: RunLogger, checkpoint: Path, planes: PlaneSpec = Pl
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     with TemporaryDirectory() as folder:
         slim = Path(folder, "reader.ckpt")
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        kept = {"state_dict", READER_KEY, CHECKPOINT_KEY}
-        torch.save({name: value for name, value in content.items() if name in kept}, slim)
+        slim.write_bytes(readers.slim(checkpoint))
         predictor = Predictor.load(slim)
         with held(), mlflow.start_run(run_id=run_id, nested=True):
             logged = mlflow.pyfunc.log_model(

@@ -69,6 +69,36 @@ def panel_png(columns: Mapping[str, Tensor], title: str = "", rows: int = 3, cap
     return file.getvalue()
 
 
+def answers_png(confusion: np.ndarray, bins: np.ndarray, classes: Sequence[str]) -> bytes:
+    """Draw what a classifier answers: how often each class is told as each, and how often it is right when how sure.
+
+    Args:
+        confusion: Whole numbers (classes, classes): images of each class (row) by what is told (column).
+        bins: `encdl.metrics.calibration.Calibration.bins`.
+        classes: Their names.
+
+    Returns:
+        A PNG file.
+    """
+    figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.imshow(confusion / np.maximum(confusion.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(confusion):
+        dark = count > confusion[row].sum() / 2
+        left.text(column, row, str(int(count)), ha="center", va="center", color="white" if dark else "black")
+    left.set_xticks(range(len(classes)), classes, rotation=30, ha="right", fontsize=8)
+    left.set_yticks(range(len(classes)), classes, fontsize=8)
+    left.set(xlabel="told", ylabel="is", title=f"{int(confusion.sum())} test images")
+    known = bins[bins[:, 0] > 0]
+    right.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+    right.scatter(known[:, 1], known[:, 2], s=4 + 200 * known[:, 0] / max(known[:, 0].sum(), 1))
+    right.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right", title="reliability")
+    right.set_aspect("equal")
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
 def cipher_columns(
     cipher: Cipher, image: Tensor, planes: Tensor, wrong: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:

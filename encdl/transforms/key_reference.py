@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from encdl.keys.key import Grant, Key
+from encdl.keys.key import AnyOpener
 from encdl.keys.key_source import KeySource, PassphraseSource
 from encdl.utils.errors import UsageError
 
@@ -24,13 +24,13 @@ class KeyRef:
     env: str | None = None
     passphrase_env: str | None = None
 
-    def open(self) -> Key | Grant:
+    def open(self) -> AnyOpener:
         """Load it; errors as `encdl.open_key`."""
         words = None if self.passphrase_env is None else PassphraseSource(env=self.passphrase_env)
         return KeySource(self.path, self.env, passphrase=words).open()
 
 
-PipelineKey = Key | Grant | KeyRef | str | os.PathLike[str]
+PipelineKey = AnyOpener | KeyRef | str | os.PathLike[str]
 """A key or grant, where one is, or the path of its file."""
 
 
@@ -42,11 +42,11 @@ class KeyHolder:
     """
 
     def __init__(self, key: PipelineKey) -> None:
-        self._ref = None if isinstance(key, Key | Grant) else _ref(key)
-        self._opener: Key | Grant | None = key if isinstance(key, Key | Grant) else None
+        self._ref = None if isinstance(key, AnyOpener) else _ref(key)
+        self._opener: AnyOpener | None = key if isinstance(key, AnyOpener) else None
         self.get()  # a wrong path shows at once, not in a worker
 
-    def get(self) -> Key | Grant:
+    def get(self) -> AnyOpener:
         """The key or grant."""
         if self._opener is None:
             if self._ref is None:

@@ -23,11 +23,12 @@ from encdl.files.documents import array_of
 from encdl.files.formats.base import Document
 from encdl.transforms.encryption import FORMAT, told_of
 from encdl.transforms.key_reference import KeyHolder, PipelineKey
-from encdl.utils.errors import ImageFileError, UsageError
+from encdl.utils.errors import EncdlError, ImageFileError, UsageError
 
 Meta = dict[Any, Any]
 _IMAGES = ("png", "jpeg", "bmp")
 _NIFTI = ("nifti", "nifti-gz")
+_FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Loaded:
 
     Attributes:
         kind: the format's name.
-        image: a nibabel or PIL image, a pydicom dataset, a list of those of a folder, an array, or (array, metadata).
+        image: a nibabel or PIL image, a pydicom dataset, a list of those of a folder, an array, or (array, metadata);
+            the error of the kind "failed".
         name: of the `.encdl` file or folder; of a folder's files.
     """
 
@@ -88,21 +90,35 @@ class EncdlReader(ImageReader):  # type: ignore[misc]
     def read(self, data: Sequence[str | PathLike[str]] | str | PathLike[str], **kwargs: Any) -> list[Loaded]:
         """Verify and decrypt one file or folder, or several that are to be stacked.
 
+        Of what is encrypted, `get_data` raises what went wrong: `LoadImage` takes an error here for a sign that another
+        reader should try, and tells what all of them said in the end.
+
         Raises:
-            ContainerError, WrongKeyError, WeightsError: as `encdl.decrypt`.
-            UsageError: a folder without encrypted DICOM files, or files of several formats.
+            EncdlError: what is not encrypted, or settings.
         """
         if kwargs:
             raise UsageError(f"EncdlReader.read takes no {', '.join(kwargs)}: set them on the reader of the format")
         paths = [data] if isinstance(data, str | PathLike) else list(data)
-        loaded = [self._folder(path) if path.is_dir() else self._file(path) for path in map(Path, paths)]
-        kinds = {item.kind for item in loaded}
-        if len(kinds) > 1:
-            raise UsageError(f"files of {' and '.join(sorted(kinds))} do not go into one image")
+        try:
+            loaded = [self._folder(path) if path.is_dir() else self._file(path) for path in map(Path, paths)]
+            kinds = {item.kind for item in loaded}
+            if len(kinds) > 1:
+                raise UsageError(f"files of {' and '.join(sorted(kinds))} do not go into one image")
+        except EncdlError as error:
+            if not all(map(_is_encrypted, map(Path, paths))):
+                raise
+            return [Loaded(_FAILED, error, str(paths[0]))]
         return loaded
 
     def get_data(self, img: Sequence[Loaded]) -> tuple[npt.NDArray[Any], Meta]:
-        """Pixels and metadata of what `read` gave, as MONAI's reader of the format has them."""
+        """Pixels and metadata of what `read` gave, as MONAI's reader of the format has them.
+
+        Raises:
+            ContainerError, WrongKeyError, WeightsError: as `encdl.decrypt`.
+            UsageError: a folder without encrypted DICOM files, or files of several formats.
+        """
+        if img[0].kind == _FAILED:
+            raise img[0].image
         kind, images, names = img[0].kind, [item.image for item in img], [item.name for item in img]
         if kind in _NIFTI:
             nifti = copy.copy(self.nifti)  # it remembers names, and threads share this reader
@@ -136,6 +152,10 @@ class EncdlReader(ImageReader):  # type: ignore[misc]
         if len(slices) == 1:
             return slices[0]
         return Loaded("dicom", [item.image for item in slices], [item.name for item in slices])
+
+
+def _is_encrypted(path: Path) -> bool:
+    return path.suffix == container.SUFFIX or any(path.glob(f"*{container.SUFFIX}"))
 
 
 def _image(document: Document) -> Any:

@@ -20,7 +20,7 @@ TRAINING = frozenset({"fit", "validate", "test", "submit", "sweep", "experiment"
 """Verbs that take a recipe of a training."""
 OTHERS = ("audit", "evaluate")
 """Verbs that take recipes of their own, named after them."""
-STUDIES = ("functional-",)
+STUDIES = ("functional-", "readers-")
 """Beginnings of names of recipes that `experiment` alone takes."""
 VERBS = TRAINING.union(OTHERS)
 MERGING = frozenset({"fit", "validate", "test"})

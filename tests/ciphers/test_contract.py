@@ -269,7 +269,7 @@ class TestCipher:
             "signed image": (image.to(torch.int8), bits),
             "dtype of the planes": (image, bits.bool()),
             "no batch": (image[0], bits[0]),
-            "five dimensions": (image[None], bits[None]),
+            "six dimensions": (image[None, None], bits[None, None]),
             "planes that are not packed": (image, bits[:, :, None]),
             "nothing": (image[:0], bits[:0]),
             "no rows": (image[:, :, :0], bits[..., :0, :]),
@@ -290,6 +290,14 @@ class TestCipher:
             with pytest.raises(UsageError, match="lost must") as raised:
                 one.restore(image, bits, wrong)
             assert "\n" not in str(raised.value)
+
+    def test_a_volume_is_its_slices_below_one_another(self, name: str) -> None:
+        one, volume = cipher(name), noise(2, 1, 12, 5).view(2, 1, 3, 4, 5)
+        bits = planes(one, volume.flatten(2, 3), image_keys(2)).view(volume.shape)
+        stacked = one.encrypt(volume.flatten(2, 3), bits.flatten(2, 3))
+        assert torch.equal(one.encrypt(volume, bits), stacked.view(volume.shape))
+        restored = one.restore(stacked, bits.flatten(2, 3))
+        assert torch.equal(one.restore(stacked.view(volume.shape), bits), restored.view(volume.shape))
 
     def test_bits_beyond_the_planes_are_refused(self, name: str) -> None:
         one, image = cipher(name), noise(1, 1, 4, 4)

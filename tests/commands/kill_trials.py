@@ -1,6 +1,6 @@
 """Kills runs over a folder at random moments.
 
-`python -m tests.commands.kill_trials FOLDER TRIALS encrypt|decrypt|rekey [OPTION...]`, with options for that verb.
+`python -m tests.commands.kill_trials FOLDER TRIALS encrypt|decrypt|rekey|recipients [OPTION...]`, with its options.
 Each run is a process of its own, forked from one that has imported everything already, so that a kill falls into the
 work and not into the imports. After every kill it checks what lies there; at the end a last run completes. Prints one
 JSON object.
@@ -26,6 +26,7 @@ from encdl.ciphers import weights
 from encdl.cli import main
 from encdl.files import container, images
 from encdl.keys.key import Key
+from encdl.keys.recipients import RecipientKey
 from encdl.utils.errors import WrongKeyError
 
 WEIGHTS = str(Path(__file__).parents[1] / "golden" / "containers" / "tiny.pt")
@@ -87,21 +88,34 @@ class Trials:
         common = ["--weights", WEIGHTS, "--device", "cpu"]
         self.encrypt = ["encrypt", "in", "--key", "old.key", "--output", "enc", *common]
         self.decrypt = ["decrypt", "enc", "--key", "old.key", "--output", "dec", *common]
+        main(["keygen", "--recipient", "one.key"])
+        self.recipients = ["recipients", "add", "enc", "--key", "old.key", "--recipient", "one.pub"]
         self.rekey = ["rekey", "enc", "--key", "old.key", "--new-key", "new.key", *common]
 
-    def check_encrypted(self) -> int:
+    def check_encrypt(self) -> int:
         """Every file there is whole; how many there are."""
         found = seen(Path("enc")) if Path("enc").exists() else []
         for path in found:
             container.verify(path, self.keys[0])
         return len(found)
 
-    def check_decrypted(self) -> int:
+    def check_decrypt(self) -> int:
         found = digests(Path("dec")) if Path("dec").exists() else {}
         assert found.items() <= self.originals.items()
         return len(found)
 
-    def check_rekeyed(self) -> int:
+    def check_recipients(self) -> int:
+        """Every file is there, whole and under the owner's key; how many the recipient opens."""
+        found, theirs = seen(Path("enc")), RecipientKey.load("one.key")
+        assert len(found) == FILES
+        for path in found:
+            container.verify(path, self.keys[0])
+        mine = [path for path in found if theirs.key_id in container.recipients_of(path)]
+        for path in mine:
+            container.verify(path, theirs)
+        return len(mine)
+
+    def check_rekey(self) -> int:
         """Every file is there, whole, and under one of the two keys; how many are under the new one."""
         found, new = seen(Path("enc")), 0
         assert len(found) == FILES
@@ -115,8 +129,8 @@ class Trials:
 
     def run(self, verb: str, trials: int, options: list[str]) -> dict[str, object]:
         words: list[str] = [*getattr(self, verb), *options]
-        check: Callable[[], int] = getattr(self, f"check_{verb}ed")
-        made = {"encrypt": "enc", "decrypt": "dec", "rekey": "enc"}[verb]
+        check: Callable[[], int] = getattr(self, f"check_{verb}")
+        made = {"encrypt": "enc", "decrypt": "dec", "rekey": "enc", "recipients": "enc"}[verb]
         if verb != "encrypt":
             complete(self.encrypt)
             shutil.copytree("enc", "kept")
@@ -126,7 +140,7 @@ class Trials:
         while kills < trials:
             if fresh:
                 shutil.rmtree(made)
-                if verb == "rekey":
+                if verb in ("rekey", "recipients"):
                     shutil.copytree("kept", "enc")
                 rounds += 1
             kills += killed(words, rng.uniform(0, whole))

@@ -1,16 +1,20 @@
-"""`encdl export`: a checkpoint becomes a small weights file that encrypts as the checkpoint does."""
+"""`encdl export`: a checkpoint becomes a small file that encrypts or reads as the checkpoint does."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from encdl import readers
 from encdl.ciphers import weights
 from encdl.ciphers.weights import without_places
 from encdl.files import images
 from tests.commands.conftest import Run
+from tests.reader_checkpoint import CLASSES, SIZE, resnet, save_reader, tiny_reader, unet
 from tests.training.tasks.support import FewSlices, tiny_task, trainer
 
 
@@ -108,3 +112,47 @@ def test_a_disk_that_is_full(run: Run, trained: Path, monkeypatch: pytest.Monkey
     code, _, err = run("export", trained, "-o", "w.pt")
     assert code == 2
     assert "w.pt: No space left on device: nothing was written" in err
+
+
+@pytest.mark.parametrize("ending", [".pt2", ".onnx"])
+@pytest.mark.parametrize("backbone", [resnet, unet])
+def test_a_reader_is_exported_for_other_programs(run: Run, backbone: Any, ending: str) -> None:
+    if ending == ".onnx":
+        onnxruntime = pytest.importorskip("onnxruntime")
+    reader = tiny_reader(backbone)
+    save_reader("reader.ckpt", reader)
+    code, out, _ = run("export", "reader.ckpt", "-o", f"reader{ending}")
+    assert code == 0
+    assert out.startswith(f"reader{ending}: reader {reader.backbone.title}, view Ciphertext, of agile")
+    image, mask = torch.randint(0, 256, (2, 3, 1, *SIZE), dtype=torch.uint8)
+    if ending == ".onnx":
+        session = onnxruntime.InferenceSession("reader.onnx")
+        about = json.loads(session.get_modelmeta().custom_metadata_map["encdl"])
+        assert about["classes"] == [*CLASSES[backbone]]
+        [logits] = session.run(["logits"], {"ciphertext": image.numpy(), "mask": mask.numpy()})
+    else:
+        logits = torch.export.load("reader.pt2").module()(image, mask).detach().numpy()
+    assert logits == pytest.approx(reader(image, mask).detach().numpy(), abs=1e-4)
+
+
+def test_a_reader_keeps_its_cipher(run: Run) -> None:
+    reader = tiny_reader(unet)
+    path = save_reader("reader.ckpt", reader)
+    content = torch.load(path, weights_only=True) | {"optimizer_states": [torch.zeros(99999)]}
+    torch.save(content, path)
+    assert run("export", path, "-o", "small.pt")[0] == 0
+    assert Path("small.pt").stat().st_size < path.stat().st_size - 99999
+    assert readers.load("small.pt").reader.config() == reader.config()
+    assert weights.load("small.pt").id == weights.load(path).id
+
+
+def test_what_is_not_exported(run: Run, trained: Path) -> None:
+    for output, told in {
+        "c.onnx": "holds a cipher",
+        "c.pt2": "no reader: export it as .pt",
+        "c.ts": "give .pt",
+    }.items():
+        code, out, err = run("export", trained, "-o", output)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert told in err
+        assert not Path(output).exists()

@@ -78,8 +78,8 @@ def test_wrong_variables(run: Run, scan: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("BAD", content)
         failed(run("decrypt", scan, "--key-env", "BAD"), message)
     failed(run("decrypt", scan, "--key", "k.key", "--key-env", "BAD"), "not allowed with argument")
-    failed(run("decrypt", scan), "one of the arguments --key --key-env is required")
-    failed(run("rekey", scan, "--key", "k.key"), "one of the arguments --new-key --new-key-env is required")
+    failed(run("decrypt", scan), "one of the arguments --key --key-env --key-command --key-pkcs11 is required")
+    failed(run("rekey", scan, "--key", "k.key"), "one of the arguments --new-key --new-key-env --new-key-command")
 
 
 def test_keygen_asks_twice(run: Run, typed: Type) -> None:

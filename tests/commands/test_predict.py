@@ -68,7 +68,7 @@ def test_a_segmenter_writes_masks(run: Run, files: list[Path]) -> None:
         drawn = images.read(f"out/{name}.overlay.png")
         assert drawn.shape == (*SIZE, 3)
     assert len(list(Path("out").iterdir())) == 6
-    assert run("predict", *files, *options[:-1], "nifti", "--format", "nii")[0] == 0
+    assert run("predict", *files, *options[:-1], "nifti", "--masks", "nifti")[0] == 0
     assert sorted(os.listdir("nifti")) == [f"{name}.mask.nii.gz" for name in "abc"]
     volume = np.asarray(nibabel.load("nifti/a.mask.nii.gz").dataobj)  # type: ignore[attr-defined]
     np.testing.assert_array_equal(volume[..., 0].T, images.read("out/a.mask.png"), strict=True)

@@ -38,7 +38,7 @@ def test_a_few_kills(tmp_path: Path) -> None:
     ("verb", "trials", "options"),
     [
         ("encrypt", 50, ""), ("encrypt", 20, "--jobs 2 --wrap aes"),
-        ("decrypt", 20, ""), ("decrypt", 20, "--jobs 2"), ("rekey", 50, ""),
+        ("decrypt", 20, ""), ("decrypt", 20, "--jobs 2"), ("rekey", 50, ""), ("recipients", 50, ""),
     ],
 )  # fmt: skip
 def test_kills_at_random_moments_lose_nothing(tmp_path: Path, verb: str, trials: int, options: str) -> None:

@@ -25,7 +25,7 @@ def test_a_host_without_any_key_verifies_what_the_owner_signed(run: Run, agile: 
     assert "signed it" in out
     told = json.loads(run("inspect", "scan.encdl", "--json", "--verify-key", "s.pub")[1])
     assert told["verified"]
-    assert [section["name"] for section in told["sections"]] == ["metadata", "pixels", "reading", "signature"]
+    assert [section["name"] for section in told["sections"]] == ["metadata", "parity", "pixels", "reading", "signature"]
     assert not json.loads(run("inspect", "scan.encdl", "--json")[1])["verified"]
     run("keygen", "--signing", "s2.key")
     failed(run("inspect", "scan.encdl", "--verify-key", "s2.pub"), "scan.encdl: says it was signed with")
@@ -71,6 +71,6 @@ def test_options_that_do_not_go_together(run: Run, agile: Path) -> None:
     failed(run("encrypt", *options, "--readable", "9", "--window", "80", "0"), "a window begins below its end")
     failed(run("encrypt", *options, "--readable", "9", "--wrap", "aes"), "inside --wrap aes")
     failed(run("encrypt", *options, "--sign", "k.key"), "a signing key is asked for")
-    failed(run("keygen", "--signing", "s.pub"), "give the signing key another ending")
+    failed(run("keygen", "--signing", "s.pub"), "give the secret key another ending")
     assert run("encrypt", *options, "--wrap", "aes")[0] == 0
     failed(run("inspect", "n.encdl", "--verify-key", "k.key"), "a public key is asked for")

@@ -74,7 +74,7 @@ def test_batches(place: Path) -> None:
     train, val = next(iter(data.train_dataloader())), next(iter(data.val_dataloader()))
     assert train["image"].shape == train["mask"].shape == (4, 1, 12, 12)
     assert val["image"].shape == val["mask"].shape == (5, 1, 16, 16)
-    assert {each.dtype for batch in (train, val) for each in batch.values()} == {torch.uint8}
+    assert {batch[name].dtype for batch in (train, val) for name in ("image", "mask")} == {torch.uint8}
     assert set(val["mask"].unique().tolist()) in ({0, 1}, {0, 2})
 
 
@@ -105,7 +105,7 @@ def test_a_slice_is_the_right_one_the_right_way_up(place: Path) -> None:
     for number in range(2):
         voxels, mask = volume(number)
         pair = tuple(place / TASK / f"{kind}Tr" / f"spleen_{number}.nii.gz" for kind in ("images", "labels"))
-        sample = data._slices(pair, sparse=False)[3]
+        sample = data._samples(0, pair, "test")[3]
         expected = np.rot90(mask[:, :, 3])
         assert np.array_equal(sample["mask"][0, :, 1:-1], expected)
         levels = np.rot90((voxels[:, :, 3] + 1000.0) * 255 / 1400).round()

@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from encdl.files.label_masks import COLOURS, nifti_bytes, overlay
+from encdl.files.label_masks import COLOURS, faint, largest_slices, nifti_bytes, overlay, surface_mm2
 
 
 def example() -> np.ndarray[Any, Any]:
@@ -37,7 +37,7 @@ def test_nifti() -> None:
 
 def test_the_overlay_tints_and_outlines_classes() -> None:
     mask = example()
-    drawn, plain = overlay(mask, cipher(1, 20, 31)), overlay(np.zeros_like(mask), cipher(1, 20, 31))
+    drawn, plain = overlay(mask, faint(cipher(1, 20, 31))), overlay(np.zeros_like(mask), faint(cipher(1, 20, 31)))
     np.testing.assert_array_equal(drawn[mask == 0], plain[mask == 0])
     for rim, colour in [((2, 8), 1), ((13, 14), 1), ((6, 7), 0), ((9, 10), 0), ((17, 29), 0), ((5, 8), 1)]:
         np.testing.assert_array_equal(drawn[rim], COLOURS[colour])
@@ -49,7 +49,7 @@ def test_the_overlay_tints_and_outlines_classes() -> None:
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_background_is_the_ciphertext(channels: int) -> None:
     noise = cipher(channels, 9, 5)
-    drawn = overlay(np.zeros((9, 5), np.uint8), noise)
+    drawn = overlay(np.zeros((9, 5), np.uint8), faint(noise))
     assert (drawn.dtype, drawn.shape) == (np.uint8, (9, 5, 3))
     np.testing.assert_allclose(drawn[..., 0], 255 - 0.3 * noise.mean(0), atol=0.51)
     assert (drawn == drawn[..., :1]).all()
@@ -57,5 +57,15 @@ def test_the_background_is_the_ciphertext(channels: int) -> None:
 
 def test_one_pixel() -> None:
     one = np.full((1, 1), 255, np.uint8)
-    assert overlay(one, cipher(1, 1, 1)).shape == (1, 1, 3)
+    assert overlay(one, faint(cipher(1, 1, 1))).shape == (1, 1, 3)
     assert nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(one))).shape == (1, 1, 1)
+
+
+def test_measures_of_a_ball() -> None:
+    """In voxels of 1 x 2 x 2 mm; the slice through the middle is the largest."""
+    z, y, x = np.mgrid[:41, :21, :21]
+    ball = (z - 20) ** 2 + (2 * (y - 10)) ** 2 + (2 * (x - 10)) ** 2 <= 18**2
+    assert surface_mm2(ball, (1.0, 2.0, 2.0)) == pytest.approx(4 * np.pi * 18**2, rel=0.13)
+    assert largest_slices(3 * ball.astype(np.uint8)) == {3: 20}
+    box = np.ones((2, 3, 4), bool)  # closed at the rim, its edges cut
+    assert 0.75 * 52 < surface_mm2(box, (1.0, 1.0, 1.0)) < 52

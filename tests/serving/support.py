@@ -22,6 +22,7 @@ from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
 from encdl.readers.predictor import Predictor
 from encdl.serving.app import make_app
+from encdl.serving.connections import configured
 from encdl.serving.service import Service
 from tests.reader_checkpoint import SIZE, save_reader, tiny_reader
 
@@ -55,7 +56,7 @@ def running(app: Service | Starlette, max_body_bytes: int = 100_000, **tls: Any)
     """A server in this process; gives its address."""
     made = make_app(app, max_body_bytes) if isinstance(app, Service) else app
     with socket.create_server(("127.0.0.1", 0)) as bound:
-        config = uvicorn.Config(made, access_log=False, log_level="warning", **tls)
+        config = configured(made, **tls)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()

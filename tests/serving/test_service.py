@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -41,9 +43,10 @@ def expected(predictor: Predictor, one: Record, folder: Path) -> Any:
 
 def test_a_classifier_tells_what_predict_tells(classifier: Service, good: Record, tmp_path: Path, key: Key) -> None:
     other = record(tmp_path, key, noise(1), study="S1")
-    told = classifier.answer([good, other])
+    deep = record(tmp_path, key, (noise(2).astype(np.int16) - 40) * 9)
+    told = classifier.answer([good, other, deep])
     assert told[0] != told[1]
-    for one, answer in zip((good, other), told, strict=True):
+    for one, answer in zip((good, other, deep), told, strict=True):
         known = expected(classifier.predictor, one, tmp_path)
         assert answer["predicted"] == CLASSES[resnet][int(known.best)]
         given = [answer[f"probability of {name}"] for name in CLASSES[resnet]]
@@ -58,6 +61,9 @@ def test_a_segmenter_gives_a_mask(tmp_path: Path, good: Record) -> None:
     np.testing.assert_array_equal(mask, expected(segmenter.predictor, good, tmp_path).best)
     assert mask.shape == SIZE
     assert len(np.unique(mask)) > 1
+    [answer] = segmenter.answer([record(tmp_path, Key.generate(), np.stack([noise(seed) for seed in range(5)]))])
+    volume = nibabel.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(answer["nifti"])))
+    assert volume.shape == (*SIZE[::-1], 5)
 
 
 def content(good: Record, change: Callable[[bytes], bytes]) -> Record:
@@ -92,7 +98,6 @@ BAD: dict[str, tuple[int, str, Callable[[Record, Path, Key], Any]]] = {
     "nothing": (422, "is empty", lambda good, *_: content(good, lambda _: b"")),
     "an image": (422, "is not an EncDL file", lambda good, *_: content(good, lambda _: b"\x89PNG" + bytes(104))),
     "another size": (422, "is 8x9 pixels, the reader was trained", lambda _, *of: record(*of, noise(0, (8, 9)))),
-    "16 bit": (422, "holds uint16 levels", lambda _, *of: record(*of, noise().astype(np.uint16))),
     "colour": (422, "has 3 channels, the reader takes 1 channel", lambda _, *of: record(*of, noise(0, (*SIZE, 3)))),
     "not base64": (422, "is not base64", lambda good, *_: good | {"container": "!!"}),
     "a number": (422, "must be texts", lambda good, *_: good | {"container": 5}),
@@ -130,7 +135,7 @@ def test_bad_records_are_refused_with_a_reason(
         (b"", "is not JSON"),
         (b"{nope", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
-        (b"[" * 100_000, "is not JSON"),
+        (b"[" * 2_000, "is not JSON"),
         (b"[]", "must have one key"),
         (b"{}", "must have one key"),
         (b'{"records": []}', "must have one key"),

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from encdl.cli import main as encdl
 from encdl.training.cli import main
 from encdl.utils.errors import UsageError
+from tests.stores import make_store
 from tests.training.test_cli import CONFIG
 
 PLAIN = ["--trainer.logger", "false", "--no-panels"]
@@ -56,3 +63,124 @@ def test_places_of_other_runs_are_refused(config: list[str], capfd: pytest.Captu
     assert (
         "validate without --ckpt_path measures the network as its settings make it: UNTRAINED" in capfd.readouterr().err
     )
+
+
+# ---- generated: every combination ends in one line, exit code 2
+
+Told = Callable[..., tuple[int, str]]
+QUICK = ["--no-panels", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+LAYOUT = ("pytorch-lightning_version", "state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers")
+WRONG: list[Any] = [..., None, "x", 5, [], {}, [{}]]
+PLACES = ["/sys/nope", "/proc/nope", "tiny.yaml/below", "tiny.yaml", "/dev/null", "/dev/full/x"]
+OPTIONS = ["--trainer.default_root_dir", "--resume", "--config", "--ckpt_path", "--recipe", "--model", "--data"]
+VERBS = ["fit", "validate", "test", "predict", "submit", "sweep"]
+SETTINGS = [
+    "trainer.max_epochs",
+    "trainer.devices",
+    "trainer.accelerator",
+    "trainer.precision",
+    "data.init_args.batch_size",
+]
+VALUES = ["", "x", "-7", "1e99", "{", "null]", "\udcff"]
+NAMES = ["a b", "50%20", "what?", "x#y", "ä中", "new\nline", "$HOME", "-dash", "it's", 'a"b', "{a,b}", "[x]", "a=b"]
+REFUSED_NAMES = [":colon", "b;:c", "\udcff", "q'u\"x"]
+
+
+@pytest.fixture
+def told(config: list[str], capfd: pytest.CaptureFixture[str]) -> Told:
+    """Runs `encdl ...`; gives its exit code and its one line."""
+
+    def run(*words: str) -> tuple[int, str]:
+        capfd.readouterr()
+        try:
+            code = encdl(list(words))
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        err = capfd.readouterr().err
+        lines = [line for line in err.splitlines() if line.startswith("encdl: error: ")]
+        assert "Traceback" not in err, (words, err)
+        assert len(lines) == (code != 0), (words, err)
+        assert code in (0, 2), words
+        return code, "".join(lines)
+
+    return run
+
+
+def sampled(cases: list[Any], count: int) -> list[Any]:
+    """Some for `make test`; the others are slow."""
+    picked = set(np.random.default_rng(1).permutation(len(cases))[:count].tolist())
+    return [
+        case if index in picked else pytest.param(*case, marks=pytest.mark.slow) for index, case in enumerate(cases)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+@pytest.mark.parametrize(("verb", "name"), sampled(list(itertools.product(("fit", "validate"), LAYOUT)), 2))
+def test_parts_of_a_checkpoint(config: list[str], told: Told, verb: str, name: str) -> None:
+    assert main(["fit", *config, "--resume", "place"]) == 0
+    whole = torch.load("place/last.ckpt", weights_only=True)
+    for wrong in WRONG:
+        torch.save({each: value for each, value in {**whole, name: wrong}.items() if value is not ...}, "b.ckpt")
+        code, line = told(verb, *config, "--ckpt_path", "b.ckpt", "--trainer.max_epochs", "2")
+        assert code == 0 or "b.ckpt: " in line
+        assert code == 2 or name not in LAYOUT[:2]
+
+
+@pytest.mark.parametrize(("option", "place"), sampled(list(itertools.product(OPTIONS, PLACES)), 6))
+def test_places_that_cannot_be(told: Told, option: str, place: str) -> None:
+    for verb in VERBS:
+        words = ["--config", "tiny.yaml", *QUICK] if option not in ("--config", "--recipe") else QUICK
+        code, line = told(verb, *words, option, place)
+        assert code == 2 or place == "tiny.yaml"
+        if verb in ("fit", "validate") and code and option not in ("--model", "--data"):
+            assert Path(place).name in line
+
+
+@pytest.mark.parametrize(("name", "value"), sampled(list(itertools.product(SETTINGS, VALUES)), 4))
+def test_settings_that_cannot_be(told: Told, name: str, value: str) -> None:
+    for verb in VERBS:
+        told(verb, "--config", "tiny.yaml", "--no-panels", "--trainer.logger", "false", f"--{name}={value}")
+    for words in ([], ["--config"], [f"--{name}"], ["--config", "gone.yaml"], [value]):
+        for verb in VERBS:
+            assert told(verb, *words)[0] == 2
+
+
+@pytest.mark.parametrize("name", [NAMES[0], *[pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:]]])
+def test_folders_of_any_name(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(CONFIG)
+    make_store(folder / "runs")
+    monkeypatch.chdir(folder)
+    assert told("fit", "--config", "tiny.yaml", *QUICK) == (0, "")
+    [last] = folder.rglob("last.ckpt")
+    assert told("validate", "--config", "tiny.yaml", "--no-panels", "--ckpt_path", str(last)) == (0, "")
+    for _ in range(2):
+        assert told("fit", "--config", str(folder / "tiny.yaml"), *QUICK, "--resume", str(folder / "place")) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "name", [REFUSED_NAMES[0], *[pytest.param(name, marks=pytest.mark.slow) for name in REFUSED_NAMES[1:]]]
+)
+def test_folders_that_mlflow_cannot_take(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(CONFIG)
+    monkeypatch.chdir(folder)
+    code, line = told("fit", "--config", "tiny.yaml", *QUICK)
+    assert code == 2
+    assert "under such a name" in line
+    assert told("fit", "--config", "tiny.yaml", *QUICK, "--trainer.logger", "false") == (0, "")
+
+
+def test_a_folder_that_was_removed(told: Told, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for verb in VERBS:
+        assert told(verb, "--config", str(tmp_path / "tiny.yaml")) == (
+            2, "encdl: error: the working directory was removed: go to another one first"
+        )  # fmt: skip
+    os.chdir(tmp_path)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from lightning.pytorch import Trainer
 
 from encdl.audit.studies.leakage import leakage
-from encdl.audit.studies.rows import VIEWS, by_row, with_main
+from encdl.audit.studies.rows import FURTHER_VIEWS, VIEWS, by_row, with_main
 from encdl.ciphers.damage import DAMAGES
 from encdl.ciphers.weights import weights_id
 from encdl.data.base import ImageDataModule
@@ -134,7 +134,7 @@ class ReaderPart(Part):
 
     def words(self) -> list[str]:
         """The command line of `encdl` that trains it."""
-        return self.fitting("--model.init_args.view", VIEWS[self.row])
+        return self.fitting("--model.init_args.view", (VIEWS | FURTHER_VIEWS)[self.row])
 
     def run(self, fit: Callable[[list[str]], Trained]) -> dict[str, Any]:
         """Train, judge and keep.
@@ -142,16 +142,19 @@ class ReaderPart(Part):
         Args:
             fit: Runs a command line of `encdl fit`.
 
+        Of volumes, damage and leakage are left out: they are those of the slices.
+
         Returns:
-            `row`, `seed`, `figures` (by row), `damaged` (by damage and row), `leakage_psnr_db` (by row and stage), and
-            how it came about.
+            `row`, `seed`, `figures` (by row), `damaged` (by damage and row), `leakage_psnr_db` (by row and stage),
+            `patients` (the main figure of each test volume or image) where they are known, and how it came about.
         """
         started = time.monotonic()
         trained = fit(self.words())
         task, data, trainer = trained.model, trained.datamodule, trained.trainer
         steps, fit_s = trainer.global_step, time.monotonic() - started
         best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
-        task.damages = DAMAGES
+        flat = getattr(task, "dimensions", 2) == 2
+        task.damages = DAMAGES if flat else {}
         [logged] = trainer.test(task, data, ckpt_path=best, verbose=False, weights_only=True)
         device = trainer.strategy.root_device
         task.to(device)  # a test ends with Lightning moving the task to the CPU
@@ -160,13 +163,29 @@ class ReaderPart(Part):
         content = {
             "figures": figures,
             "damaged": damaged,
-            "leakage_psnr_db": _leakage(task, data),
+            "leakage_psnr_db": _leakage(task, data) if flat else {},
+            **_by_patient(task, data),
             "reader": task.reader.config(),
             "classes": list(task.classes),
             **origin(task, steps, fit_s, str(device)),
             "dataset": type(data).__name__,
         }
         return self.keep(content, started)
+
+
+def _by_patient(task: Any, data: Any) -> dict[str, Any]:
+    """The main figure of the last test for each volume or image, and the patient or cluster of each; {} if unknown."""
+    groups = data.groups("test") if hasattr(data, "groups") else None
+    if not groups:
+        return {}
+    figure, values = "accuracy", getattr(task, "right", None)
+    if hasattr(task, "dice_by_volume"):
+        figure, values = "dice", task.dice_by_volume.nanmean(1)
+        volumes = [sample.get("volume", number) for number, sample in enumerate(data.samples("test"))]
+        groups = [name for _, name in sorted(dict(zip(volumes, groups, strict=True)).items())]
+    if values is None or len(values) != len(groups):
+        return {}
+    return {"patients": {"figure": figure, "names": groups, "values": values.tolist()}}
 
 
 def origin(task: CipherTask, steps: int, fit_s: float, device: str) -> dict[str, Any]:

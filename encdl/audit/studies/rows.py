@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from encdl.ciphers.damage import DAMAGES
+from encdl.metrics.bootstrap import interval
 from encdl.utils.records import summary
 
 VIEWS = {
@@ -17,6 +18,12 @@ VIEWS = {
     "hardened_plaintext": "encdl.training.tasks.views.HardenedPlaintext",
 }
 """Trainings of each seed. `decrypt_then_infer` and `wrong_key` are further figures of the first two."""
+FURTHER_VIEWS = {"functional": "encdl.training.tasks.views.Functional"}
+"""Trainings for those who ask for them. The recipe's own `view` says what W is."""
+
+PLAINTEXT = "plaintext"
+NO_ROWS = {"robustness", "leakage_psnr_db", "cost", "patients"}
+"""What else the metrics of a record have."""
 
 Figures = dict[str, dict[str, Any]]
 
@@ -42,8 +49,8 @@ def by_row(logged: Mapping[str, float], main: str) -> tuple[Figures, dict[str, F
         _, figure, *path = name.split("/")
         if not path:
             continue  # the main row's once more, or the loss
-        if figure == "dice_class":  # named by class, of the main row
-            figure, path = f"dice_{path[0]}", [main]
+        if figure.endswith("_class"):  # named by class, of the main row
+            figure, path = f"{figure.removesuffix('_class')}_{path[0]}", [main]
         row = path[0] if main == "ciphertext" else with_main(path[0], main)
         place = damaged.setdefault(path[1], {}) if path[1:] and path[1] in DAMAGES else plain
         place.setdefault(row, {})[figure] = value
@@ -79,17 +86,55 @@ def assemble(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for damage, rows in over_seeds([part["damaged"] for part in of_row]).items():
             robustness.setdefault(damage, {}).update(rows)
         leakage.update(over_seeds([part["leakage_psnr_db"] for part in of_row]))
-    return {**metrics, "robustness": robustness, "leakage_psnr_db": leakage}
+    found = {**metrics, "robustness": robustness, "leakage_psnr_db": leakage}
+    if patients := over_patients(parts):
+        found["patients"] = patients
+    return found
+
+
+def over_patients(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The main figure of each row with its interval over patients, and its difference from plaintext, of the same ones.
+
+    Args:
+        parts: As of `assemble`. `patients` has the `figure`, and `names` and `values` of each volume or image.
+
+    Returns:
+        `{"figure": name, "count": patients, "rows": {ROW: interval}, "less_plaintext": {ROW: interval}}`; {} where
+        patients are unknown.
+    """
+    known = sorted((part for part in parts if part.get("patients")), key=lambda part: int(part["seed"]))
+    found = {
+        row: [(name, value) for part in known if part["row"] == row for name, value in _named(part["patients"])]
+        for row in dict.fromkeys(part["row"] for part in known)
+    }
+    if not found.get(PLAINTEXT):
+        return {}
+    names, plain = zip(*found[PLAINTEXT], strict=True)
+    values = {row: [value for _, value in each] for row, each in found.items() if len(each) == len(plain)}
+    gaps = {row: [one - other for one, other in zip(each, plain, strict=True)] for row, each in values.items()}
+    return {
+        "figure": known[0]["patients"]["figure"],
+        "count": len(set(names)),
+        "rows": {row: interval(each, names).to_dict() for row, each in values.items()},
+        "less_plaintext": {row: interval(gap, names).to_dict() for row, gap in gaps.items() if row != PLAINTEXT},
+    }
+
+
+def _named(patients: Mapping[str, Any]) -> zip[tuple[str, float]]:
+    return zip(patients["names"], patients["values"], strict=True)
 
 
 def table(metrics: Mapping[str, Any]) -> str:
     """The rows' figures as aligned text: mean and standard deviation over seeds."""
-    rows = {name: row for name, row in metrics.items() if name not in {"robustness", "leakage_psnr_db", "cost"}}
+    rows = {name: row for name, row in metrics.items() if name not in NO_ROWS}
     width = max(len(name) for name in rows)
     lines = []
     for name, figures in rows.items():
         told = [f"{figure} {_told(value)}" for figure, value in figures.items()]
         lines.append(f"  {name:<{width}}  " + "   ".join(told))
+    for row, gap in metrics.get("patients", {}).get("less_plaintext", {}).items():
+        ends = "" if gap["low"] is None else f" ({gap['low']:+.4f}, {gap['high']:+.4f})"
+        lines.append(f"  {row} less plaintext, over {metrics['patients']['count']} patients: {gap['mean']:+.4f}{ends}")
     return "\n".join(lines)
 
 

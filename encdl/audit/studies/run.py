@@ -122,12 +122,13 @@ def readers_summary(study: Study, contents: Contents, progress: Tell, tell: Tell
     metrics, first = rows.assemble(contents), contents[0]
     tell(f"{study.data}, {study.seeds} seeds\n{rows.table(metrics)}")
     device = usable_device("auto")
-    progress("costs")
     reader = readers.create(first["reader"], len(first["classes"]))
     spec = PlaneSpec.from_dict(first["planes"])
-    # Random weights cost what trained ones do.
-    cipher = ciphers.create(first["cipher"]["name"], first["cipher"]["config"]).to(device).eval()
-    metrics["cost"] = cost.cost(reader, cipher, spec, device, cost.SIZES, cost.batches(device))
+    if reader.stem.dimensions == 2:
+        progress("costs")
+        # Random weights cost what trained ones do.
+        cipher = ciphers.create(first["cipher"]["name"], first["cipher"]["config"]).to(device).eval()
+        metrics["cost"] = cost.cost(reader, cipher, spec, device, cost.SIZES, cost.batches(device))
     more = {"cipher": first["cipher"]["name"], "weights": first["cipher"]["id"], "planes": spec.to_dict()}
     return metrics, f"{study.data} ({first['dataset']})", device, more
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,15 +18,20 @@ def plane_tensor(
 ) -> Tensor:
     """`encdl.keys.planes.key_planes` of images of the shape (C, H, W): packed, uint8 (B, C, H, W).
 
+    Those of volumes (C, D, H, W) fill (C, D * H, W), so that none repeats.
+
     Raises:
         UsageError: as `key_planes`.
     """
+    channels, *rows, width = shape
+    flat = channels, math.prod(rows), width
     if subkeys and spec.expansion == "full" and kernels.available(device):
         from encdl.ciphers.device import derivation  # noqa: PLC0415
 
-        check_request(subkeys, spec, shape)
-        return derivation.key_planes(subkeys, spec, shape, device)
-    return torch.from_numpy(key_planes(subkeys, spec, *shape)).to(device)
+        check_request(subkeys, spec, flat)
+        return derivation.key_planes(subkeys, spec, flat, device).view(len(subkeys), *shape)
+    planes = torch.from_numpy(key_planes(subkeys, spec, *flat))
+    return planes.view(len(subkeys), *shape).to(device)
 
 
 def unpack(key_planes: Tensor, planes: int) -> Tensor:

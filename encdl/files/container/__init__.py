@@ -18,6 +18,7 @@ from encdl.files.container.on_disk import (
     opened_without_key,
     read_header,
     read_wrapping,
+    recipients_of,
     verify,
 )
 from encdl.files.container.read import Chunk, ContainerReader, PublicReader, verified_header
@@ -43,6 +44,7 @@ __all__ = [
     "opened_without_key",
     "read_header",
     "read_wrapping",
+    "recipients_of",
     "verified_header",
     "verify",
 ]

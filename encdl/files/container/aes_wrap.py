@@ -20,6 +20,7 @@ from typing import BinaryIO, Final, cast
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from encdl.files.container import recipients
 from encdl.keys.derivation import NONCE_BYTES, ImageKeys, check_study, hkdf
 from encdl.keys.key import Opener, keys_for
 from encdl.keys.secret_files import CONTAINER_MARK
@@ -111,7 +112,7 @@ class Writer(io.RawIOBase):
 
     def __init__(self, stream: BinaryIO, keys: ImageKeys, key_id: str, study: str) -> None:
         super().__init__()
-        header = Header(key_id, keys.nonce, secrets.token_bytes(SALT_BYTES), study)
+        self.header = header = Header(key_id, keys.nonce, secrets.token_bytes(SALT_BYTES), study)
         self._stream, self._waiting, self._count, self._finished = stream, bytearray(), 0, False
         self._seal = _Seal(keys, header)
         stream.write(header.to_bytes())
@@ -154,9 +155,12 @@ class _Reading(io.RawIOBase):
         self._stream, self._where, self._tolerant = stream, where, tolerant
         stream.seek(0)
         header = read_header(stream, where)
-        self._seal = _Seal(keys_for(where, "wrapped", opener, header.key_id, header.nonce, header.study), header)
         self._start = stream.tell()
-        sealed = stream.seek(0, os.SEEK_END) - self._start
+        found, end = recipients.at_end(stream, repair=tolerant)
+        facts = header.key_id, header.nonce, header.study
+        opener = recipients.resolved(where, opener, found, header.to_bytes(), *facts)
+        self._seal = _Seal(keys_for(where, "wrapped", opener, *facts), header)
+        self._end, sealed = end, end - self._start
         self._chunks = max(1, -(-sealed // (CHUNK + TAG_BYTES)))
         self._size = max(0, sealed - self._chunks * TAG_BYTES)
         self._place, self._held, self._plain = 0, -1, b""
@@ -198,8 +202,8 @@ class _Reading(io.RawIOBase):
     def _load(self, number: int) -> None:
         if number == self._held:
             return
-        self._stream.seek(self._start + number * (CHUNK + TAG_BYTES))
-        sealed = self._stream.read(CHUNK + TAG_BYTES)
+        place = self._stream.seek(self._start + number * (CHUNK + TAG_BYTES))
+        sealed = self._stream.read(min(CHUNK + TAG_BYTES, self._end - place))
         try:
             plain = self._seal.unlock(number, number == self._chunks - 1, sealed)
         except InvalidTag:
@@ -243,14 +247,15 @@ def open_wrapped(stream: BinaryIO, opener: Opener, where: object = "data", *, to
 
 def unwrapped(
     stream: BinaryIO, opener: Opener, where: object = "data", *, tolerant: bool = False
-) -> tuple[BinaryIO, bool]:
-    """The container in a stream, whether it is wrapped or not, and which of both; else as `open_wrapped`."""
+) -> tuple[BinaryIO, Header | None]:
+    """The container in a stream, wrapped or not, and the wrapping's header if it is; else as `open_wrapped`."""
     stream.seek(0)
     start = stream.read(len(MAGIC))
     stream.seek(0)
     if not is_wrapped(start):
-        return stream, False
-    return open_wrapped(stream, opener, where, tolerant=tolerant), True
+        return stream, None
+    header = read_header(stream, where)
+    return open_wrapped(stream, opener, where, tolerant=tolerant), header
 
 
 class _Seal:

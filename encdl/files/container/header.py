@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+from encdl.files.container import parity
 from encdl.files.container.chunk_grid import (
     DTYPES,
     MAX_BODY_BYTES,
@@ -28,6 +29,10 @@ MAGIC = CONTAINER_MARK + b"\r\n"
 VERSION = 3
 """Versions 1 and 2 were those of EncDL 0.1, whose cipher this version does not have."""
 PREFIX = struct.Struct("<8sHI")
+"""Magic, version and length of the header: what tags and signature cover before it."""
+FRONT = struct.Struct("<I")
+LOCATOR = struct.Struct("<I18s")
+"""Between the prefix and the header: how far the parity reaches, and parity of prefix and that number."""
 MAX_HEADER_BYTES = 64 * 1024
 TAG_BYTES = 32
 
@@ -131,7 +136,7 @@ class Header:
         return {field.name: getattr(self, field.name) for field in fields(self)} | plain
 
     def to_bytes(self) -> bytes:
-        """The file's first bytes: magic, version, and the header as canonical JSON after its length.
+        """Magic, version, and the header as canonical JSON; in a file a locator stands before the JSON.
 
         Raises:
             ContainerError: the header would be longer than 64 KiB.
@@ -151,6 +156,17 @@ class Header:
         names = [field.name for field in fields(cls)]
         values = exact_fields(parse_canonical(encoded), names)
         return cls(**{**values, "shape": tupled(values["shape"]), "tile": tupled(values["tile"])})
+
+
+def located(prefix: bytes, front: int) -> bytes:
+    """The locator behind a file's prefix.
+
+    Args:
+        prefix: the 14 bytes before.
+        front: bytes from behind the locator up to the end of the metadata.
+    """
+    content = prefix + FRONT.pack(front)
+    return content[PREFIX.size :] + parity.encoded(content, len(content), len(content))
 
 
 def parse_canonical(encoded: bytes, what: str = "header") -> dict[str, Any]:

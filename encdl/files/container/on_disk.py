@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from encdl.files.container import aes_wrap
+from encdl.files.container import aes_wrap, recipients
 from encdl.files.container.header import Header
 from encdl.files.container.read import ContainerReader, PublicReader, read_head
 from encdl.keys.key import Opener
@@ -64,6 +64,17 @@ def key_id_of(path: str | os.PathLike[str]) -> str:
     """Id of the key that a file says it is under, wrapped or not; errors as `read_header`."""
     wrapping = read_wrapping(path)
     return read_header(path).key_id if wrapping is None else wrapping.key_id
+
+
+def recipients_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Ids of the public keys that a file says it is sealed to, wrapped or not; errors as `read_header`."""
+    key_id_of(path)
+    with _stream(path) as stream:
+        try:
+            found, _ = recipients.at_end(stream)
+        except ContainerError as error:
+            raise ContainerError(f"{path}: {error}: get an intact copy") from None
+    return found.ids if found else ()
 
 
 @contextlib.contextmanager

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hmac
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from encdl.files.container import aes_wrap, sections
-from encdl.files.container.header import MAGIC, MAX_HEADER_BYTES, PREFIX, TAG_BYTES, VERSION, Header
+from encdl.files.container import aes_wrap, parity, recipients, repair, sections
+from encdl.files.container.header import LOCATOR, MAGIC, MAX_HEADER_BYTES, PREFIX, TAG_BYTES, VERSION, Header, located
 from encdl.files.container.metadata import Metadata, unseal
-from encdl.files.container.sections import BLOCK_BYTES, METADATA, PIXELS, SIGNATURE, HashTree, Section
+from encdl.files.container.recipients import Recipients
+from encdl.files.container.sections import BLOCK_BYTES, METADATA, PARITY, PIXELS, SIGNATURE, HashTree, Section
 from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags, chunk_keys
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Opener, keys_for
+from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.keys.signing import PublicKey, signer_id
 from encdl.utils.errors import ContainerError, EncdlError
@@ -67,7 +69,7 @@ class PublicReader:
         self._stream = stream
         stream.seek(0)
         self.header: Header
-        self.header, self._head = read_head(stream, self.where)
+        self.header, self._head, locator = read_head(stream, self.where)
         self._header_tag = stream.read(TAG_BYTES)
         start = stream.read(sections.COUNT.size)
         try:
@@ -90,12 +92,17 @@ class PublicReader:
         for section in self.sections:
             self._starts[section.name] = self._end
             self._end += section.length
+        self.recipients: Recipients | None = None
+        """Whom the file's secret was sealed to, if anyone; without the key a claim."""
+        self._check_recipients(stream, any_length)
+        self._length = self.end
         if not any_length:
             self._check_length()
+            self._check_locator(locator)
 
     @property
     def head(self) -> bytes:
-        """The file's first bytes: magic, version, header and header tag, as `verified_header` takes them."""
+        """Magic, version, header and header tag, as `verified_header` takes them; no locator."""
         return self._head + self._header_tag
 
     def section(self, name: str) -> bytes | None:
@@ -143,9 +150,29 @@ class PublicReader:
             raise ContainerError(f"{self.where}: is cut in its section {name!r}: {COPY}")
         return raw
 
+    def _check_locator(self, locator: bytes) -> None:
+        """Raise `ContainerError` unless the parity is where the locator says, and as long as it has to be."""
+        front = self._starts[METADATA] + self.sections[0].length - PREFIX.size - LOCATOR.size
+        lengths = {section.name: section.length for section in self.sections}
+        wrong = self.sections[0].name != METADATA or locator != located(self._head[: PREFIX.size], front)
+        if PARITY in lengths:
+            wrong = wrong or self.sections[1].name != PARITY
+            wrong = wrong or lengths[PARITY] != parity.parity_length(front) + TAG_BYTES
+        if wrong:
+            raise ContainerError(f"{self.where}: its beginning is damaged (parity of {front:,} bytes): {COPY}")
+
+    def _check_recipients(self, stream: BinaryIO, any_length: bool) -> None:
+        """Find the block of recipients behind a container, or behind its wrapping."""
+        try:
+            self.recipients, self.end = recipients.at_end(stream, repair=any_length)
+        except ContainerError as error:
+            self.end = size_of(stream)
+            if not any_length:
+                raise ContainerError(f"{self.where}: {error}: {COPY}") from None
+
     def _check_length(self) -> None:
         """Raise `ContainerError` unless the file is as long as it says."""
-        actual, expected = size_of(self._stream), self._end
+        actual, expected = self._length, self._end
         if actual < expected:
             raise ContainerError(f"{self.where}: is cut ({actual:,} of {expected:,} bytes): {COPY}, or try --salvage")
         if actual > expected:
@@ -174,7 +201,11 @@ class ContainerReader(PublicReader):
         self.tolerant = tolerant
         self.problems: list[str] = []
         """What was found wrong with the file as a whole; damaged chunks are not among it."""
-        inner, self.wrapped = aes_wrap.unwrapped(stream, opener, where, tolerant=tolerant)
+        inner, wrapping = aes_wrap.unwrapped(stream, opener, where, tolerant=tolerant)
+        self.wrapped = wrapping is not None
+        hit = False
+        if tolerant:
+            inner, hit = repair.repaired(inner)
         try:
             super().__init__(inner, where, any_length=tolerant)
         except ContainerError:
@@ -184,10 +215,14 @@ class ContainerReader(PublicReader):
                 f"{where}: the beginning of its wrapping is damaged, and the header with it: nothing is left to "
                 f"salvage; {COPY}"
             ) from None
-        header = self.header
-        self.image_keys: ImageKeys = keys_for(
-            self.where, "encrypted", opener, header.key_id, header.nonce_bytes, header.study
-        )
+        if hit:
+            self._problem("its beginning was hit, and repaired from the parity there")
+        if wrapping is not None:
+            self._check_recipients(stream, tolerant)
+        self._addressed = self._head if wrapping is None else wrapping.to_bytes()
+        facts = self.header.key_id, self.header.nonce_bytes, self.header.study
+        self._opener = recipients.resolved(self.where, opener, self.recipients, self._addressed, *facts)
+        self.image_keys: ImageKeys = keys_for(self.where, "encrypted", self._opener, *facts)
         """The sub-keys of the file; those of its chunks come from them."""
         self._tags = tags = Tags(self.image_keys, self._head)
         for what, found, right in (
@@ -197,8 +232,13 @@ class ContainerReader(PublicReader):
             if not hmac.compare_digest(found, right):
                 self._problem(f"its {what} was changed after it was written")
                 self._check_length()  # else a few bytes could ask for a terabyte
+        if self.recipients and not self.recipients.is_authentic(self.image_keys, self._addressed):
+            self._problem("its list of recipients was changed after it was written")
         self.metadata: Metadata | None = self._unsealed()
         """What the file holds beside its pixels; `None` if that is damaged, in a tolerant reader."""
+        owner = self._opener.owner_secret(self.header.study)
+        if owner and self.metadata and not self.metadata.is_marked(owner, self.header.nonce_bytes):
+            self._problem("it was not made with the key, but by one who can open this file alone")
 
     def keys(self, index: int) -> ImageKeys:
         """The sub-keys of chunk `index`."""
@@ -217,6 +257,20 @@ class ContainerReader(PublicReader):
         if name == METADATA or not hmac.compare_digest(tag, self._tags.section(name, content)):
             raise ContainerError(f"{self.where}: its section {name!r} was changed after it was written: {COPY}")
         return content
+
+    def readdressed(self, add: Sequence[RecipientPublicKey], remove: Sequence[str]) -> Recipients | None:
+        """The block of recipients with some more, and without those of these ids; None if none is left.
+
+        Raises:
+            UsageError: nobody could open the file any more, or there are too many.
+        """
+        header, old = self.header, self.recipients
+        there = {} if old is None else dict(zip(old.ids, old.entries, strict=True))
+        secret = self._opener.image_secret(header.nonce_bytes, header.study)
+        more = {public.id: recipients.sealed(secret, public, self._addressed) for public in add}
+        entries = [entry for name, entry in (there | more | there).items() if name not in remove]
+        recipients.check_some_left(self.where, header.key_id, entries)
+        return Recipients.made(entries, self.image_keys, self._addressed) if entries else None
 
     def chunks(self) -> Iterator[Chunk]:
         """Every chunk in order, from the first one each time this is called.
@@ -310,7 +364,7 @@ def verified_header(head: bytes, opener: Opener, where: object = "header") -> tu
         WrongKeyError: made with another key, or the grant is for something else.
     """
     stream = io.BytesIO(head)
-    header, raw = read_head(stream, str(where))
+    header, raw, _ = read_head(stream, str(where), locator=False)
     keys = keys_for(where, "encrypted", opener, header.key_id, header.nonce_bytes, header.study)
     if not hmac.compare_digest(stream.read(), Tags(keys, raw).header()):
         raise ContainerError(f"{where}: was changed after it was written: {COPY}")
@@ -334,8 +388,16 @@ def size_of(stream: BinaryIO) -> int:
     return end
 
 
-def read_head(stream: BinaryIO, where: str) -> tuple[Header, bytes]:
-    """Read and check magic, version and header, which are given raw too; leave the stream behind them.
+def read_head(stream: BinaryIO, where: str, *, locator: bool = True) -> tuple[Header, bytes, bytes]:
+    """Read and check magic, version and header, and leave the stream behind them.
+
+    Args:
+        stream: stands at their beginning.
+        where: what errors call the file.
+        locator: whether there is a locator before the header, as in files.
+
+    Returns:
+        The header; magic, version and header as they were read; and the locator, unchecked.
 
     Raises:
         ContainerError: not an EncDL file, of a newer version, cut within the header, or a damaged header.
@@ -356,11 +418,12 @@ def read_head(stream: BinaryIO, where: str) -> tuple[Header, bytes]:
         )
     if version < VERSION or not 1 <= length <= MAX_HEADER_BYTES:
         raise ContainerError(f"{where}: the header is damaged (version {version}, {length:,} bytes): {COPY}")
+    between = stream.read(LOCATOR.size) if locator else b""
     encoded = stream.read(length)
     if len(encoded) < length:
         raise ContainerError(f"{where}: is cut in its header ({len(encoded)} of {length:,} bytes): {COPY}")
     try:
-        return Header.from_bytes(encoded), prefix + encoded
+        return Header.from_bytes(encoded), prefix + encoded, between
     except EncdlError as error:
         raise ContainerError(f"{where}: {error}: it is damaged: {COPY}") from None
 

@@ -18,9 +18,11 @@ from encdl.utils.errors import ContainerError
 
 METADATA: Final = "metadata"
 PIXELS: Final = "pixels"
+PARITY: Final = "parity"
 READING: Final = "reading"
+SERIES: Final = "series"
 SIGNATURE: Final = "signature"
-KNOWN: Final = (METADATA, PIXELS, READING, SIGNATURE)
+KNOWN: Final = (METADATA, PARITY, PIXELS, SERIES, READING, SIGNATURE)
 
 COUNT: Final = struct.Struct("<H")
 MAX_SECTIONS: Final = 64
@@ -61,12 +63,17 @@ def table_bytes(sections: Sequence[Section]) -> bytes:
     return COUNT.pack(len(sections)) + b"".join(section.to_bytes() for section in sections)
 
 
+def table_size(count: int) -> int:
+    """Bytes of a table of so many sections, without its tag."""
+    return COUNT.size + count * _ENTRY.size
+
+
 def table_length(start: bytes) -> int:
     """Bytes of a table, without its tag, that begins with these two; `ContainerError` for more sections than may be."""
     count: int = COUNT.unpack(start)[0]
     if not 1 <= count <= MAX_SECTIONS:
         raise ContainerError(f"its table of sections is damaged ({count} sections)")
-    return COUNT.size + count * _ENTRY.size
+    return table_size(count)
 
 
 def parse_table(table: bytes) -> tuple[Section, ...]:

@@ -70,5 +70,10 @@ def chunk_keys(keys: ImageKeys, index: int) -> ImageKeys:
     return ImageKeys(planes, permutation, diffusion, keys.authentication, keys.wrap, keys.reading, keys.nonce)
 
 
+def recipients_key(keys: ImageKeys) -> bytes:
+    """The key of the MAC over the block of recipients."""
+    return _expand(keys.authentication, b"encdl container recipients")
+
+
 def _expand(secret: bytes, info: bytes) -> bytes:
     return HKDFExpand(SHA256(), SECRET_BYTES, info).derive(secret)

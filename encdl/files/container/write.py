@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import BinaryIO
 
-from encdl.files.container.header import TAG_BYTES, Header
+from encdl.files.container import parity
+from encdl.files.container.header import PREFIX, TAG_BYTES, Header, located
 from encdl.files.container.metadata import Metadata, seal
 from encdl.files.container.sections import (
     METADATA,
+    PARITY,
     PIXELS,
     SIGNATURE,
     Buffer,
@@ -16,6 +18,7 @@ from encdl.files.container.sections import (
     Section,
     signed_message,
     table_bytes,
+    table_size,
 )
 from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags
 from encdl.keys.derivation import ImageKeys
@@ -56,8 +59,11 @@ class ContainerWriter:
         self._tags = tags = Tags(keys, head)
         self._behind = dict(behind or {})
         sealed = seal(metadata, tags.sealing_key, head)
+        count = 3 + len(self._behind) + (signer is not None)
+        front = len(head) - PREFIX.size + TAG_BYTES + table_size(count) + TAG_BYTES + len(sealed)
         sections = [
             Section(METADATA, len(sealed), critical=True),
+            Section(PARITY, parity.parity_length(front) + TAG_BYTES),
             Section(PIXELS, grid.body_bytes + grid.blocks * BLOCK_TAG_BYTES, critical=True),
             *(Section(name, length + TAG_BYTES) for name, length in self._behind.items()),
         ]
@@ -65,11 +71,14 @@ class ContainerWriter:
         if signer:
             sections.append(_SIGNATURE)
         table = table_bytes(sections)
-        for part in (head, tags.header(), table, tags.table(table)):
-            stream.write(part)
+        start = b"".join((head[PREFIX.size :], tags.header(), table, tags.table(table)))
+        stream.write(head[: PREFIX.size] + located(head[: PREFIX.size], front) + start)
         self._section, self._index = 0, 0
         self._write(sealed)
         self._section = 1
+        over = parity.encoded(start + sealed)
+        self._write(over + tags.section(PARITY, over))
+        self._section = 2
 
     def chunk(self, body: Buffer) -> None:
         """Write the next chunk's ciphertext.

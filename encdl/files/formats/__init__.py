@@ -15,6 +15,7 @@ from encdl.files.formats import raw_pixels
 from encdl.files.formats.base import FORMATS, Array, Document, Format
 from encdl.files.formats.registry import (
     ending_of,
+    file_head,
     format_of,
     is_image,
     is_whole,
@@ -32,6 +33,7 @@ __all__ = [
     "Document",
     "Format",
     "ending_of",
+    "file_head",
     "format_of",
     "is_image",
     "is_whole",

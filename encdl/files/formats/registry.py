@@ -165,6 +165,22 @@ def is_whole(document: Document) -> bool:
     return bool(document.rest) and _recipe(document)[0]["kind"] == "whole"
 
 
+def file_head(document: Document) -> bytes:
+    """The bytes of the original before its pixels, or all of a file that is kept whole; b"" if there are none.
+
+    Of a gzipped NIfTI file they are those inside, and no more of them than its header.
+
+    Raises:
+        ImageFileError: `rest` is damaged.
+    """
+    if not document.rest:
+        return b""
+    recipe, pieces = _recipe(document)
+    places = recipe.get("places") or [[None]]
+    head = pieces[0][: places[0][0]] if pieces else b""
+    return nifti.inflated_head(head[:_HEAD]) if head.startswith(nifti.GZIP) else head
+
+
 def _loader(where: Source, head: bytes) -> Callable[[Source], Document]:
     if dicom.is_marked(head):
         return FORMATS["dicom"].load

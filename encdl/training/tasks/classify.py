@@ -9,12 +9,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
+from torchmetrics import CatMetric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassConfusionMatrix
 
 from encdl.data.batch import ImageBatch
+from encdl.metrics.calibration import Calibration
 from encdl.training.tasks.read import BatchKeys, ReadTask
 
 MAJORITY = "majority_class"
+CONFUSION, RIGHT = "confusion", "right"
+"""Of the main row, and not logged: how often each class (row) is told as each (column), and which images are right."""
 
 
 class ClassifyTask(ReadTask):
@@ -26,6 +30,9 @@ class ClassifyTask(ReadTask):
 
     per_pixel: ClassVar[bool] = False
     class_counts: Tensor
+    confusion: Tensor
+    reliability: Tensor
+    right: Tensor
     wanted: ClassVar[str] = "is for segmentation: give a classifier such as ResNet"
 
     def configure_model(self) -> None:
@@ -45,8 +52,17 @@ class ClassifyTask(ReadTask):
         return F.cross_entropy(logits, batch["label"], self._class_weights())
 
     def measure(self, stage: str, row: str, logits: Tensor, batch: ImageBatch) -> None:
-        """Collect accuracy, the share of images told right, and AUROC, the mean of each class against the rest."""
+        """Collect accuracy, the share of images told right, its mean over classes, and AUROC, of each against the rest.
+
+        Of the main row also the expected calibration error, the confusion matrix, and which images were told right.
+        """
         classes, label = len(self.classes), batch["label"]
+        balanced = partial(MulticlassAccuracy, classes, average="macro")
+        self.figure(stage, f"balanced_accuracy/{row}", balanced).update(logits, label)
+        if row == self.view.row:
+            self.figure(stage, f"ece/{row}", Calibration).update(logits.softmax(1), label)
+            self.figure(stage, CONFUSION, partial(MulticlassConfusionMatrix, classes)).update(logits, label)
+            self.figure(stage, RIGHT, CatMetric).update((logits.argmax(1) == label).float())
         accuracy = partial(MulticlassAccuracy, classes, average="micro")
         self.figure(stage, f"accuracy/{row}", accuracy).update(logits, label)
         auroc = partial(MulticlassAUROC, classes)
@@ -72,12 +88,23 @@ class ClassifyTask(ReadTask):
         return ["\n".join(line) for line in lines]
 
     def computed(self, stage: str) -> dict[str, Tensor]:
-        """The figures; see `ReadTask.computed`."""
+        """The figures; see `ReadTask.computed`. Leaves what is no number in `confusion`, `reliability` and `right`."""
+        calibration = self.figures[stage][f"ece/{self.view.row}"]
         with warnings.catch_warnings():
             # A class that a small split lacks has no AUROC, and the mean is over the others.
             warnings.filterwarnings("ignore", "No (posi|nega)tive samples in targets")
             warnings.filterwarnings("ignore", "Average precision score for one or more classes was `nan`")
-            return super().computed(stage)
+            values = super().computed(stage)
+        self.confusion, self.right = (values.pop(name).cpu() for name in (CONFUSION, RIGHT))
+        assert isinstance(calibration, Calibration)
+        self.reliability = calibration.bins.cpu()
+        return values
+
+    def test_panel(self) -> bytes:
+        """The confusion matrix and the reliability plot of the last test, a PNG file."""
+        from encdl.training.panels import answers_png  # noqa: PLC0415
+
+        return answers_png(self.confusion.numpy(), self.reliability.numpy(), self.classes)
 
     def _class_weights(self) -> Tensor:
         """Weight of each class in the loss, 1 on average over the training images."""

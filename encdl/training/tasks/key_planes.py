@@ -29,7 +29,7 @@ def fresh_planes(
 
     Args:
         spec: Map and expansion.
-        shape: (B, C, H, W) of the images.
+        shape: (B, C, H, W) of the images, or (B, C, D, H, W) of volumes.
         seed: The run's seed.
         rank: The process's rank.
         purpose: "train", "validate", …: purposes never share a key.
@@ -37,7 +37,7 @@ def fresh_planes(
         device: Where the planes are wanted.
 
     Returns:
-        uint8 (B, C, H, W), bit p of a byte is plane p.
+        uint8 of that shape, bit p of a byte is plane p.
     """
     origin = f"encdl training key/{seed}/{rank}/{purpose}/{step}".encode()
     secrets = hashlib.shake_256(origin).digest(32 * shape[0])

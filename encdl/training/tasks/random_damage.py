@@ -68,13 +68,14 @@ class RandomDamage:
         """Damage a copy of a batch.
 
         Args:
-            ciphertext: uint8 (B, C, H, W).
+            ciphertext: uint8 (B, C, H, W), or (B, C, D, H, W) of volumes.
             generator: On the CPU; what is drawn for each pixel comes from one on the batch's device, seeded by it.
 
         Returns:
             (damaged, lost): uint8 and bool (B, C, H, W); `lost` is True where a pixel is known to be lost, and the
             damaged level there is 0.
         """
+        shape, ciphertext = ciphertext.shape, ciphertext.flatten(2, -2)  # slices of a volume below one another
         kinds, strengths = self._draw(len(ciphertext), generator)
         source = generator_on(ciphertext.device, generator)
         table = torch.where(kinds == torch.arange(len(KINDS)).unsqueeze(1), strengths, 0.0)
@@ -90,7 +91,8 @@ class RandomDamage:
         runs = (kinds == KINDS.index("run")).nonzero().view(-1)
         if len(runs):
             lost[runs.to(lost.device)] = self._run(ciphertext, strengths[runs], generator)
-        return damaged.masked_fill_(lost, 0), lost
+        lost = lost.expand_as(damaged)
+        return damaged.masked_fill_(lost, 0).view(shape), lost.view(shape)
 
     def _draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Number of the kind (-1: intact) and strength of each image's damage: int64 and float32 (count,)."""

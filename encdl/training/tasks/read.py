@@ -97,7 +97,7 @@ class ReadTask(CipherTask):
         self.view, self.backbone, self.balanced = view, backbone, balanced
         self.classes: tuple[str, ...] = ()
         self.reader: Reader
-        self.size: tuple[int, int]
+        self.size: tuple[int, ...]
         self.damages: Mapping[str, Damage] = {}
 
     @abstractmethod
@@ -131,7 +131,12 @@ class ReadTask(CipherTask):
             )
         self.reader = self.new_reader(spec)
         self.classes = spec.classes
-        self.size = (data.crop, data.crop) if data.crop else (spec.height, spec.width)
+        self.size = (data.crop,) * len(spec.shape) if data.crop else spec.shape
+
+    @property
+    def dimensions(self) -> int:
+        """2 for images, 3 for volumes."""
+        return self.reader.stem.dimensions
 
     def new_reader(self, spec: DataSpec) -> Reader:
         """An untrained reader for the images and classes of a data set.
@@ -141,6 +146,11 @@ class ReadTask(CipherTask):
         """
         stem = self.view.stem_for(spec)
         backbone = self.backbone(stem.width, len(spec.classes))
+        if backbone.dimensions != len(spec.shape):
+            raise UsageError(
+                f"model.backbone {backbone.title} is for {backbone.dimensions} dimensions, the images have "
+                f"{len(spec.shape)}: set model.init_args.backbone.init_args.dimensions to that"
+            )
         if backbone.per_pixel != self.per_pixel:
             raise UsageError(f"model.backbone {backbone.title} {self.wanted}")
         reader = Reader(stem, backbone)
@@ -207,7 +217,7 @@ class ReadTask(CipherTask):
         """The image and what the reader is shown of it."""
         image = batch["image"]
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
-        return {"plain": image, self.view.row: self._shown(rows[self.view.row], image)}
+        return {"plain": middle(image), self.view.row: middle(self._shown(rows[self.view.row], image))}
 
     def _shown(self, sight: Sight, image: Tensor) -> Tensor:
         """What the panel shows of it, as large as the image."""
@@ -215,3 +225,8 @@ class ReadTask(CipherTask):
         if shown.shape == image.shape:
             return shown
         return F.interpolate(shown.float(), image.shape[2:]).to(torch.uint8)
+
+
+def middle(image: Tensor) -> Tensor:
+    """The middle slice of volumes (B, C, D, H, W), and flat images as they are: (B, C, H, W)."""
+    return image if image.ndim == 4 else image[:, :, image.shape[2] // 2]

@@ -17,7 +17,7 @@ from encdl.data.batch import ImageBatch
 from encdl.metrics.segmentation import VolumeDice, hausdorff_95
 from encdl.readers import read_windows
 from encdl.training.panels import overlaid
-from encdl.training.tasks.read import BatchKeys, ReadTask
+from encdl.training.tasks.read import BatchKeys, ReadTask, middle
 from encdl.training.tasks.views import Sight
 from encdl.utils.errors import DataError
 
@@ -39,8 +39,10 @@ class SegmentTask(ReadTask):
 
     per_pixel: ClassVar[bool] = True
     criterion: nn.Module
-    spacing: tuple[float, float] | None = None
+    spacing: tuple[float, ...] | None = None
     mean_mask: Tensor
+    dice_by_volume: Tensor
+    """Of the volumes judged last, in their order: float32 (volumes, classes - 1), NaN where a class is not there."""
     wanted: ClassVar[str] = "is for classification: give a segmenter such as BasicUNet"
 
     def configure_model(self) -> None:
@@ -87,14 +89,23 @@ class SegmentTask(ReadTask):
         prediction = logits.argmax(1, keepdim=True)
         self._collect_dice(stage, row, prediction, batch)
         if row == self.view.row:
-            self._collect_details(stage, row, prediction, batch)
+            self._collect_details(stage, prediction, batch)
 
     def measure_floor(self, stage: str, batch: ImageBatch) -> None:
         """The Dice coefficients of an empty mask, which are 0, and of the mean mask of training (`mean_mask`)."""
         truth = batch["mask"]
         self._collect_dice(stage, EMPTY, torch.zeros_like(truth), batch)
-        mean = F.interpolate(self.mean_mask[None].float(), truth.shape[-2:]).expand_as(truth)
+        mean = F.interpolate(self.mean_mask[None].float(), truth.shape[2:]).expand_as(truth)
         self._collect_dice(stage, MEAN, mean, batch)
+
+    def computed(self, stage: str) -> dict[str, Tensor]:
+        """The figures; see `ReadTask.computed`. Leaves the main row's Dice by volume in `dice_by_volume`."""
+        main = self.figures[stage]
+        values = super().computed(stage)
+        dice = main[f"dice/{self.view.row}"]
+        assert isinstance(dice, VolumeDice)
+        self.dice_by_volume = dice.by_volume.cpu()
+        return values
 
     @torch.no_grad()
     def panel(self, batch: ImageBatch) -> dict[str, Tensor]:
@@ -102,44 +113,50 @@ class SegmentTask(ReadTask):
         image = batch["image"]
         rows = self.view.rows(self.cipher, image, BatchKeys(self, image, "panel", 0))
         columns = {
-            "plain": image,
-            self.view.row: self._shown(rows[self.view.row], image),
-            "truth": overlaid(image, batch["mask"]),
+            "plain": (flat := middle(image)),
+            self.view.row: middle(self._shown(rows[self.view.row], image)),
+            "truth": overlaid(flat, middle(batch["mask"])),
         }
         for row, name in ((self.view.row, "prediction"), ("wrong_key", "prediction, wrong key")):
             if row in rows:
-                under = image if row == self.view.row else torch.zeros_like(image)  # it saw no image
-                columns[name] = overlaid(under, self.read(rows[row]).argmax(1, keepdim=True))
+                under = flat if row == self.view.row else torch.zeros_like(flat)  # it saw no image
+                columns[name] = overlaid(under, middle(self.read(rows[row]).argmax(1, keepdim=True)))
         return columns
 
     def _collect_dice(self, stage: str, row: str, prediction: Tensor, batch: ImageBatch) -> None:
         dice = self.figure(stage, f"dice/{row}", partial(VolumeDice, len(self.classes)))
         dice.update(prediction, batch["mask"], batch.get("volume"))
 
-    def _collect_details(self, stage: str, row: str, prediction: Tensor, batch: ImageBatch) -> None:
+    def _collect_details(self, stage: str, prediction: Tensor, batch: ImageBatch) -> None:
         count, truth = len(self.classes), batch["mask"]
         if count > 2:  # with one class in the foreground, its Dice coefficient is the mean
             dice = self.figure(stage, "dice_class", self._dice_by_class)
             dice.update(prediction, truth, batch.get("volume"))
         unit = "px" if self.spacing is None else "mm"
-        distances = hausdorff_95(prediction, truth, count, self.spacing or (1.0, 1.0))
-        mean = self.figure(stage, f"hd95_{unit}/{row}", partial(MeanMetric, nan_strategy="ignore"))
-        mean.update(distances.to(self.device))
+        distances = hausdorff_95(prediction, truth, count, self.spacing or ())
+        named = {f"hd95_{unit}/{self.view.row}": distances}
+        if count > 2:
+            named |= {f"hd95_{unit}_class/{name}": distances[:, [k]] for k, name in enumerate(self._labels())}
+        for name, values in named.items():
+            mean = self.figure(stage, name, partial(MeanMetric, nan_strategy="ignore"))
+            mean.update(values.to(self.device))
 
     def _dice_by_class(self) -> ClasswiseWrapper:
-        labels = [re.sub(r"[^\w.-]+", "_", name) for name in self.classes[1:]]
         dice = VolumeDice(len(self.classes), average="none")
-        return ClasswiseWrapper(dice, labels, prefix="dice_class/")
+        return ClasswiseWrapper(dice, self._labels(), prefix="dice_class/")
+
+    def _labels(self) -> list[str]:
+        return [re.sub(r"[^\w.-]+", "_", name) for name in self.classes[1:]]
 
 
 def class_weights(frequencies: Tensor) -> Tensor:
     """Weights of classes by the inverse square root of their share of the pixels: float32 (classes,), 1 on average.
 
     Args:
-        frequencies: float (classes, H, W); see `ImageDataModule.mask_frequencies`. A class that never occurs gets
-            the weight 1.
+        frequencies: float (classes, H, W) or (classes, D, H, W); see `ImageDataModule.mask_frequencies`.
+            A class that never occurs gets the weight 1.
     """
-    share = frequencies.mean((1, 2))
+    share = frequencies.flatten(1).mean(1)
     weights = torch.where(share > 0, share.clamp(min=1e-9).rsqrt(), torch.nan)
     return (weights / weights.nanmean()).nan_to_num(1.0)
 
@@ -151,16 +168,16 @@ def mean_mask(frequencies: Tensor) -> Tensor:
     otherwise; the threshold is the one with the best Dice coefficient over all training pixels.
 
     Args:
-        frequencies: float (classes, H, W); see `ImageDataModule.mask_frequencies`.
+        frequencies: float (classes, H, W) or (classes, D, H, W); see `ImageDataModule.mask_frequencies`.
 
     Returns:
-        uint8 (1, H, W).
+        uint8 (1, H, W) or (1, D, H, W).
     """
     often, winner = frequencies[1:].max(0)
     thresholds = torch.arange(THRESHOLDS) / THRESHOLDS
-    candidates = torch.where(often > thresholds.view(-1, 1, 1), winner + 1, 0)
-    shown = F.one_hot(candidates, len(frequencies)).movedim(-1, 1)[:, 1:].float()
-    common = (shown * frequencies[1:]).sum((2, 3))
-    sizes = shown.sum((2, 3)) + frequencies[1:].sum((1, 2))
+    candidates = torch.where(often > thresholds.view(-1, *(1 for _ in often.shape)), winner + 1, 0)
+    shown = F.one_hot(candidates.flatten(1), len(frequencies)).movedim(-1, 1)[:, 1:].float()
+    flat = frequencies[1:].flatten(1)
+    common, sizes = (shown * flat).sum(2), shown.sum(2) + flat.sum(1)
     best = (2 * common / sizes.clamp(min=1e-9)).mean(1).argmax()
     return candidates[best].to(torch.uint8)[None]

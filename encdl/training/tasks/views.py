@@ -20,13 +20,19 @@ from encdl.data.base import DataSpec
 from encdl.readers import FunctionalStem, KeyedStem, KeylessStem, PlainStem, PositionalStem, Reader, Stem
 from encdl.readers.functional import Form
 from encdl.training.tasks.random_damage import RandomDamage
+from encdl.utils.errors import UsageError
 
 HALF_DAMAGED = RandomDamage(intact=0.5)
 
 
+def _volumes(spec: DataSpec) -> dict[str, int]:
+    """The further argument of a stem for volumes."""
+    return {"dimensions": 3} if spec.depth else {}
+
+
 @dataclass(frozen=True)
 class Sight:
-    """What goes into a reader.
+    """What goes into a reader; of volumes with a further axis, the slices: (B, C, D, H, W).
 
     Attributes:
         image: uint8 (B, C, H, W), or the same levels as float32 where gradients are wanted.
@@ -76,7 +82,7 @@ class View(ABC):
 
     def stem_for(self, spec: DataSpec) -> Stem:
         """The stem for the images of a data set."""
-        return self.stem(spec.channels)
+        return self.stem(spec.channels, **_volumes(spec))
 
     @abstractmethod
     def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
@@ -241,7 +247,7 @@ class FixedKey(View):
 
     def stem_for(self, spec: DataSpec) -> Stem:
         """The stem for images of this size."""
-        return self.stem(spec.channels, (spec.height, spec.width))
+        return self.stem(spec.channels, spec.shape, **_volumes(spec))
 
     def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
         """The ciphertext under the one key."""
@@ -266,7 +272,8 @@ class Functional(View):
         form: What W is taken of: the container's reading layer, or the ciphertext itself.
         adversary: Weight of the decoder that W is trained against.
         noise: Standard deviation, in levels, of what the key server adds to the pixels, one draw a file.
-        size: Height and width of the reading layer; the data set's own by 0. Classifiers alone may have another.
+        size: Height and width of the reading layer; the data set's own by 0. Classifiers of flat images alone may have
+            another.
         width: Channels of the stem's features.
         expand: How many times as high and wide as the grid the features are; the stride by 0.
     """
@@ -294,8 +301,12 @@ class Functional(View):
 
     def stem_for(self, spec: DataSpec) -> Stem:
         """The stem for the reading layer of these images."""
-        size = (self.size, self.size) if self.size else (spec.height, spec.width)
-        return self.stem(spec.channels, size, **self.settings)
+        if self.size and spec.depth:
+            raise UsageError(
+                "view Functional: size is for flat images; a data set of volumes says its own (data setting size)"
+            )
+        size = (self.size, self.size) if self.size else spec.shape
+        return self.stem(spec.channels, size, **self.settings, **_volumes(spec))
 
     def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
         """The levels of the reading layer, with the key server's noise: W of them is all that the reader takes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import ssl
@@ -86,5 +87,20 @@ def _make(file: Path) -> None:
         part.touch()  # or says why it cannot, where MLflow would try again for minutes
         from mlflow import MlflowClient  # noqa: PLC0415
 
-        MlflowClient(sqlite_uri(part)).search_experiments(max_results=1)
+        told = logging.getLogger("mlflow.store.db.utils")
+        try:
+            told.addFilter(_nothing)
+            MlflowClient(sqlite_uri(part)).search_experiments(max_results=1)
+        except Exception as error:  # of SQL, into which MLflow writes the path as it is, or of its letters
+            raise UsageError(
+                f"{ascii(str(file))[1:-1]}: MLflow makes no data base under such a name ({type(error).__name__}): work "
+                "in a folder without quotes and colons in its name, or set trainer.logger to false"
+            ) from error
+        finally:
+            told.removeFilter(_nothing)
         os.replace(part, file)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    """Of pages of SQL nothing is told."""
+    return False

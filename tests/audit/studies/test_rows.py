@@ -43,3 +43,21 @@ def test_parts_become_one_record() -> None:
     assert set(metrics["robustness"]["crop"]) == {"plaintext", "ciphertext"}
     assert metrics["leakage_psnr_db"]["ciphertext"]["stem"]["mean"] == 20.5
     assert "ciphertext  accuracy 0.5500 ± 0.0707" in table(metrics)
+
+
+def test_the_figures_of_patients_are_paired() -> None:
+    values = {"plaintext": [0.8, 0.9, 0.7], "functional": [0.7, 0.8, 0.6]}
+    parts = [
+        {
+            "row": row, "seed": seed, "figures": {}, "damaged": {}, "leakage_psnr_db": {},
+            "patients": {"figure": "dice", "names": list("aab"), "values": [each + seed / 10 for each in values[row]]},
+        }
+        for seed in (0, 1)
+        for row in values
+    ]  # fmt: skip
+    found = assemble(parts)["patients"]
+    assert (found["figure"], found["count"]) == ("dice", 2)
+    assert found["rows"]["plaintext"]["mean"] == pytest.approx(0.85)
+    gap = found["less_plaintext"]["functional"]
+    assert [gap[name] for name in ("mean", "low", "high")] == pytest.approx([-0.1] * 3)
+    assert list(found["less_plaintext"]) == ["functional"]

@@ -15,7 +15,8 @@ import struct
 from collections.abc import Iterator
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from tests.ciphers.reference import deinterleaved, mask, sequence
 
@@ -40,27 +41,96 @@ def blocks(data: bytes) -> list[bytes]:
 
 
 def padded(length: int) -> int:
-    """Padmé, in the words of its paper, from 256 bytes on."""
-    length = max(length, 256)
+    """Padmé, in the words of its paper, from 384 bytes on."""
+    length = max(length, 384)
     e = math.floor(math.log2(length))
     s = math.floor(math.log2(e)) + 1
     mask = 2 ** (e - s) - 1
     return (length + mask) & ~mask
 
 
-class SlowReader:
-    """Opens a container; AssertionError or another exception if anything is not as the specification has it."""
+def times(a: int, b: int) -> int:
+    """In GF(256) of 0x11d."""
+    found = 0
+    while b:
+        found ^= a * (b & 1)
+        a, b = (a << 1) ^ (0x11D * (a >> 7)), b >> 1
+    return found
 
-    def __init__(self, data: bytes, master: bytes, public: bytes | None = None) -> None:
-        magic, version, length = struct.unpack_from("<8sHI", data)
+
+def parity(content: bytes, k: int, r: int) -> bytes:
+    """Of Reed-Solomon codewords of k bytes, byte i in codeword i mod n; r bytes of parity each, dealt out alike."""
+    generator, root = [1], 1
+    for _ in range(r):  # times (x - root)
+        shifted = [times(root, value) for value in generator]
+        generator = [a ^ b for a, b in zip([*generator, 0], [0, *shifted], strict=True)]
+        root = times(root, 2)
+    n, found = math.ceil(len(content) / k), []
+    products = [[times(value, factor) for factor in generator[1:]] for value in range(256)]
+    for word in range(n):
+        rest = [0] * r
+        for place in range(word, k * n, n):
+            lead = rest[0] ^ (content[place] if place < len(content) else 0)
+            rest = [a ^ b for a, b in zip([*rest[1:], 0], products[lead], strict=True)]
+        found.append(rest)
+    return bytes(found[word][i] for i in range(r) for word in range(n))
+
+
+def hpke_open(secret: bytes, sealed: bytes, info: bytes, aad: bytes = b"") -> bytes:
+    """RFC 9180, base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305, first message."""
+    kem, suite = b"KEM\0\x20", b"HPKE\0\x20\0\x01\0\x03"
+
+    def extract(suite: bytes, label: bytes, content: bytes, salt: bytes = b"") -> bytes:
+        return hmac.digest(salt, b"HPKE-v1" + suite + label + content, "sha256")
+
+    def derive(suite: bytes, label: bytes, key: bytes, context: bytes, size: int) -> bytes:
+        return expand(key, size.to_bytes(2, "big") + b"HPKE-v1" + suite + label + context)[:size]
+
+    own, sent = X25519PrivateKey.from_private_bytes(secret), sealed[:32]
+    agreed = own.exchange(X25519PublicKey.from_public_bytes(sent))
+    context = sent + own.public_key().public_bytes_raw()
+    shared = derive(kem, b"shared_secret", extract(kem, b"eae_prk", agreed), context, 32)
+    context = b"\0" + extract(suite, b"psk_id_hash", b"") + extract(suite, b"info_hash", info)
+    prk = extract(suite, b"secret", b"", shared)
+    key, nonce = (derive(suite, label, prk, context, size) for label, size in ((b"key", 32), (b"base_nonce", 12)))
+    return ChaCha20Poly1305(key).decrypt(nonce, sealed[32:], aad)
+
+
+class SlowReader:
+    """Opens a container; AssertionError or another exception if anything is not as the specification has it.
+
+    The key is a master key, or with `recipient` that of a recipient.
+    """
+
+    def __init__(self, data: bytes, master: bytes, public: bytes | None = None, *, recipient: bool = False) -> None:
+        entries, mac = b"", b""
+        if data[-22:-14] == b"\x89ENCDLR\n":
+            size = 88 * struct.unpack_from("<H", data, len(data) - 24)[0] + 32
+            start = len(data) - 24 - math.ceil(size / 191) * 64 - size
+            block, data = data[start:], data[:start]
+            assert block[size:-24] == parity(block[:size], 191, 64)
+            assert block[-14:] == parity(block[-24:-14], 10, 14)
+            entries, mac = block[: size - 32], block[size - 32 : size]
+        magic, version, length, front = struct.unpack_from("<8sHII", data)
         assert (magic, version) == (b"\x89ENCDL\r\n", 3)
+        assert data[18:36] == parity(data[:18], 18, 18)
+        over, data = parity(data[36 : 36 + front], 191, 64), data[:14] + data[36:]
         head = data[: 14 + length]
         self.header = header = json.loads(head[14:])
         self.nonce = bytes.fromhex(header["nonce"])
-        study = hkdf(master, b"encdl study\0" + header["study"].encode())
-        image = hkdf(study, b"encdl image", self.nonce)
+        of_head = hashlib.sha256(head).digest()
+        if recipient:
+            own = X25519PrivateKey.from_private_bytes(master).public_key().public_bytes_raw()
+            name, info = hashlib.sha256(own).digest()[:8], b"encdl recipients v1\0" + of_head
+            (sealed,) = (entries[i + 8 : i + 88] for i in range(0, len(entries), 88) if entries[i : i + 8] == name)
+            image = hpke_open(master, sealed, info)
+        else:
+            study = hkdf(master, b"encdl study\0" + header["study"].encode())
+            image = hkdf(study, b"encdl image", self.nonce)
         self.keys = {name: expand(image, name.encode()) for name in ("planes", "authentication", "reading")}
-        tags, of_head = (expand(self.keys["authentication"], b"encdl container tags"), hashlib.sha256(head).digest())
+        tags = expand(self.keys["authentication"], b"encdl container tags")
+        named = expand(self.keys["authentication"], b"encdl container recipients")
+        assert not entries or mac == hmac.digest(named, of_head + entries, "sha256")
 
         def tag(part: str, content: bytes) -> bytes:
             return hmac.digest(tags, part.encode().ljust(32, b"\0") + of_head + content, "sha256")
@@ -80,6 +150,8 @@ class SlowReader:
             self.sections[named], place = section if flags else section[:-32], place + size
             message += table[start : start + 24] + (root(blocks(section)) if named != "signature" else b"")
         assert place == len(data)
+        assert self.sections["parity"] == over
+        assert front == length + 64 + len(table) + len(self.sections["metadata"])
         if public is not None:
             Ed25519PublicKey.from_public_bytes(public).verify(self.sections["signature"][8:], message)
         sealing = expand(self.keys["authentication"], b"encdl container metadata")
@@ -90,6 +162,10 @@ class SlowReader:
         self.rest, length = plain[4 + size : end], len(plain)
         assert length == padded(end)
         assert plain[end:] == bytes(length - end)
+        if not recipient:
+            fields = json.dumps(self.metadata | {"mark": "0" * 32}, sort_keys=True, separators=(",", ":"))
+            marked = self.nonce + fields.encode() + self.rest
+            assert self.metadata["mark"] == hmac.digest(hkdf(study, b"encdl owner"), marked, "sha256")[:16].hex()
         self._gmac = AESGCM(expand(self.keys["authentication"], b"encdl container blocks" + of_head))
 
     def chunks(self) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int], bytes]]:

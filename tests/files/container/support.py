@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from encdl.files import container
 from encdl.files.container import ContainerReader, ContainerWriter, Header, Metadata, PublicReader
-from encdl.files.container.header import PREFIX
+from encdl.files.container.header import LOCATOR, PREFIX, located
 from encdl.files.container.sections import Section, table_bytes
 from encdl.files.container.tags import Tags
 from encdl.keys.key import Key, Opener
@@ -64,6 +64,7 @@ def make(
     behind = behind or {}
     lengths = {name: len(content) for name, content in behind.items()}
     keys = key.image_keys(made.nonce_bytes, made.study)
+    metadata = metadata.marked(key.owner_secret(made.study), made.nonce_bytes)
     writer = ContainerWriter(stream, made, metadata, keys, lengths, signer)
     for body in bodies(made):
         writer.chunk(body)
@@ -87,29 +88,34 @@ class Parts:
     tag: bytes
     table: bytes
     sealed: bytes
+    parity: bytes
     chunks: list[bytes]
     """Each with its tags."""
     behind: bytes
     """The sections behind the pixels."""
 
     def joined(self) -> bytes:
-        return b"".join([self.head, self.tag, self.table, self.sealed, *self.chunks, self.behind])
+        prefix, rest = self.head[: PREFIX.size], self.head[PREFIX.size :]
+        front = rest + self.tag + self.table + self.sealed
+        return b"".join([prefix, located(prefix, len(front)), front, self.parity, *self.chunks, self.behind])
 
 
 def parts(data: bytes) -> Parts:
     reader = PublicReader(io.BytesIO(data))
     head, grid = reader.header.to_bytes(), reader.header.grid
-    sealed, pixels = (section.length for section in reader.sections[:2])
+    lengths = {section.name: section.length for section in reader.sections}
+    sealed, parity, pixels = (lengths.get(name, 0) for name in ("metadata", "parity", "pixels"))
+    data = data[: PREFIX.size] + data[PREFIX.size + LOCATOR.size :]
     place = len(head) + TAG + 2 + 24 * len(reader.sections) + TAG
-    chunks, at = [], place + sealed
+    chunks, at = [], place + sealed + parity
     for index in range(grid.count):
         size = grid.chunk_bytes(index)
         size += 16 * -(-size // 4096)
         chunks.append(data[at : at + size])
         at += size
-    assert at == place + sealed + pixels
+    assert at == place + sealed + parity + pixels
     tag, table = data[len(head) :][:TAG], data[len(head) + TAG : place]
-    return Parts(head, tag, table, data[place : place + sealed], chunks, data[at:])
+    return Parts(head, tag, table, data[place : place + sealed], data[place + sealed :][:parity], chunks, data[at:])
 
 
 def canonical(values: object) -> bytes:
@@ -127,12 +133,12 @@ def resign(
     head = PREFIX.pack(container.MAGIC, container.VERSION, len(encoded)) + encoded
     keys = key.image_keys(NONCE)
     tags = Tags(keys, head)
-    plain = METADATA.to_bytes() if metadata is None else metadata
+    plain = METADATA.marked(key.owner_secret(), NONCE).to_bytes() if metadata is None else metadata
     sealed = AESGCM(tags.sealing_key).encrypt(bytes(12), plain, head)
     bodies = [body[: -16 * -(-len(body) // 4112)] for body in old.chunks]
     chunks = [body + tags.blocks(index, body) for index, body in enumerate(bodies)]
     table = table_bytes([Section("metadata", len(sealed), True), Section("pixels", sum(map(len, chunks)), True)])
-    return Parts(head, tags.header(), table + tags.table(table), sealed, chunks, b"").joined()
+    return Parts(head, tags.header(), table + tags.table(table), sealed, b"", chunks, b"").joined()
 
 
 def with_table(data: bytes, *sections: Section, behind: bytes = b"", signed: bool = True) -> bytes:
@@ -140,4 +146,4 @@ def with_table(data: bytes, *sections: Section, behind: bytes = b"", signed: boo
     old = parts(data)
     table = table_bytes(sections)
     tag = Tags(KEY.image_keys(NONCE), old.head).table(table) if signed else bytes(TAG)
-    return replace(old, table=table + tag, behind=behind).joined()
+    return replace(old, table=table + tag, parity=b"", behind=behind).joined()

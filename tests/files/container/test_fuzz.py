@@ -208,7 +208,7 @@ def fuzz(examples: int) -> Tally:
     return tally
 
 
-@pytest.mark.filterwarnings("ignore::encdl.keys.LeakyExpansionWarning")
+@pytest.mark.filterwarnings("ignore::encdl.keys.planes.WeakPlanesWarning")
 def test_a_few_thousand_mutants() -> None:
     tally = fuzz(30)
     assert tally.mutants > 2800
@@ -217,7 +217,7 @@ def test_a_few_thousand_mutants() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.filterwarnings("ignore::encdl.keys.LeakyExpansionWarning")
+@pytest.mark.filterwarnings("ignore::encdl.keys.planes.WeakPlanesWarning")
 def test_two_hundred_thousand_mutants() -> None:
     fuzz(10)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from encdl.files import container
 from encdl.files.container import ContainerReader, ContainerWriter, Header, PublicReader
+from encdl.files.container.header import LOCATOR
 from encdl.files.container.sections import Section, table_bytes
 from encdl.files.container.tags import chunk_keys
 from encdl.keys.key import Key, Opener
@@ -34,8 +35,8 @@ from tests.files.container.support import (
 DATA = make()
 MINE = parts(DATA)
 HEAD, CHUNKS = MINE.head, MINE.chunks
-TABLE = len(HEAD) + 32
-START = TABLE + len(MINE.table) + len(MINE.sealed)
+TABLE = len(HEAD) + LOCATOR.size + 32
+START = TABLE + len(MINE.table) + len(MINE.sealed) + len(MINE.parity)
 
 
 def refused(data: bytes, match: str, opener: Opener = KEY) -> None:
@@ -75,7 +76,7 @@ def test_a_file_cut_anywhere_is_refused() -> None:
         with pytest.raises(ContainerError, match=r"is cut|is empty") as caught:
             read(DATA[:kept])
         assert "\n" not in str(caught.value)
-    refused(DATA[:-1], rf"cut \({len(DATA) - 1} of {len(DATA)} bytes\).*--salvage")
+    refused(DATA[:-1], rf"cut \({len(DATA) - 1:,} of {len(DATA):,} bytes\).*--salvage")
     refused(DATA[:5], "is cut: 5 bytes")
     refused(DATA[:14], r"cut in its header \(0 of \d+ bytes\)")
     refused(b"", "is empty")
@@ -169,7 +170,7 @@ def test_blocks_of_4_kib_have_tags_of_their_own() -> None:
     assert list(ContainerReader(io.BytesIO(tag), KEY, tolerant=True).chunks())[1].damaged == (1,)
 
 
-META, PIXELS = PublicReader(io.BytesIO(DATA)).sections
+META, _, PIXELS = PublicReader(io.BytesIO(DATA)).sections
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ META, PIXELS = PublicReader(io.BytesIO(DATA)).sections
     [
         ((META,), "a section is missing"),
         ((META, PIXELS, PIXELS), "there twice"),
-        ((META, PIXELS, Section("recipients", 0, critical=True)), "'recipients' that this EncDL does not know"),
+        ((META, PIXELS, Section("later", 0, critical=True)), "'later' that this EncDL does not know"),
         ((META, Section("pixels", PIXELS.length - 16, True)), "damaged .pixels of"),
         ((Section("metadata", 2**26 + 1, True), PIXELS), "damaged .metadata of 67,108,865"),
         ((META, PIXELS, Section("Reading", 0)), "damaged .section 3"),
@@ -201,7 +202,7 @@ def test_tables_that_are_refused_though_signed(sections: Sequence[Section], matc
 def test_sections_that_are_not_known_are_skipped_and_changed_ones_noticed() -> None:
     data = make(behind={"other": b"something", "more": b""})
     reader = ContainerReader(io.BytesIO(data), KEY)
-    assert [section.name for section in reader.sections] == ["metadata", "pixels", "other", "more"]
+    assert [section.name for section in reader.sections] == ["metadata", "parity", "pixels", "other", "more"]
     chunks = reader.chunks()
     assert [next(chunks).index, reader.section("other"), next(chunks).index] == [0, b"something", 1]
     assert (reader.section("more"), reader.section("none")) == (b"", None)
@@ -239,16 +240,15 @@ def test_a_tolerant_reader_takes_what_is_left() -> None:
 
 
 def test_a_tolerant_reader_tells_of_damaged_metadata_and_headers() -> None:
-    damaged = bytearray(DATA)
-    damaged[START - 1] ^= 1
-    reader = ContainerReader(io.BytesIO(bytes(damaged)), KEY, tolerant=True)
+    """Where the parity is lost too."""
+    lost = {"parity": bytes(len(MINE.parity))}
+    damaged = replace(MINE, sealed=bytes(len(MINE.sealed)), **lost).joined()
+    reader = ContainerReader(io.BytesIO(damaged), KEY, tolerant=True)
     assert reader.metadata is None
     assert all(chunk.intact for chunk in reader.chunks())
     assert reader.problems[0] == "its metadata were changed after they were written"
-    damaged = bytearray(DATA)
-    damaged[HEAD.index(b'"study":""') + 9 : HEAD.index(b'"study":""') + 9] = b"X"
-    damaged[10:14] = struct.pack("<I", len(HEAD) - 14 + 1)
-    reader = ContainerReader(io.BytesIO(bytes(damaged)), KEY, tolerant=True)
+    damaged = replace(MINE, head=header(study="X").to_bytes(), **lost).joined()
+    reader = ContainerReader(io.BytesIO(damaged), KEY, tolerant=True)
     assert reader.problems[0] == "its header was changed after it was written"
     assert not any(chunk.intact for chunk in reader.chunks())
 
@@ -258,7 +258,7 @@ def test_a_few_bytes_cannot_ask_a_tolerant_reader_for_terabytes() -> None:
     bomb = header(shape=(2**20, 1024, 1024), tile=(1, 1), dtype="uint8")
     pixels = Section("pixels", bomb.grid.body_bytes + bomb.grid.blocks * 16, critical=True)
     for table, match in ((MINE.table, "pixels of 216 bytes"), (table_bytes((META, pixels)) + bytes(32), "is cut")):
-        unsigned = replace(MINE, head=bomb.to_bytes(), table=table).joined()
+        unsigned = replace(MINE, head=bomb.to_bytes(), table=table, parity=b"").joined()
         for tolerant in (False, True):
             with pytest.raises(ContainerError, match=match):
                 ContainerReader(io.BytesIO(unsigned), KEY, tolerant=tolerant)

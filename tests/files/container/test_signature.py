@@ -59,8 +59,8 @@ def test_a_signed_file_is_taken_as_it_is_and_under_its_own_key_alone() -> None:
 
 def test_every_changed_byte_that_is_signed_is_noticed_without_a_key() -> None:
     """Header, metadata, pixels with their tags, reading layer; tags of header and table are the key's."""
-    head = len(header().to_bytes())
-    tags = {*range(head, head + 32), *range(head + 34 + 4 * 24, head + 66 + 4 * 24)}
+    head = 22 + len(header().to_bytes())
+    tags = {*range(head, head + 32), *range(head + 34 + 5 * 24, head + 66 + 5 * 24)}
     unsigned = tags | set(range(len(SIGNED) - 32, len(SIGNED)))
     for place in range(len(SIGNED)):
         damaged = bytearray(SIGNED)

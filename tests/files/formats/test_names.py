@@ -135,6 +135,7 @@ def test_a_study_is_carried_whole(
     originals = {
         "DICOMDIR": (samples / "dicomdirtests" / "DICOMDIR").read_bytes(),
         "SR": (samples / "reportsi.dcm").read_bytes(), "scan.dcm": files(tmp_path)["dicom"],
+        ".like-a-container": files(tmp_path)[f"dicom behind {PREAMBLES[-1]!r}"],
         "report.pdf": b"%PDF-1.7 text", "empty.txt": b"", "notes.png": b"BM: a text",
         ".hidden/x": b"x", "cut.dcm": files(tmp_path)["dicom"][:300], "large.bin": bytes(2**21),
     }  # fmt: skip
@@ -144,9 +145,9 @@ def test_a_study_is_carried_whole(
     assert main(["encrypt", "in", "--key", "k.key", "--output", "some", *weights]) == 1
     capfd.readouterr()
     run("encrypt", "in", "--carry-others", "--output", "enc")
-    assert "9 files encrypted, 8 of them no image, sealed as they are" in capfd.readouterr().err
+    assert "10 files encrypted, 8 of them no image, sealed as they are" in capfd.readouterr().err
     run("encrypt", "in", "--carry-others", "--output", "enc")
-    assert "9 finished before" in capfd.readouterr().err
+    assert "10 finished before" in capfd.readouterr().err
     assert main(["rekey", "enc", "--key", "k.key", "--new-key", "new.key", *weights]) == 0
     for _ in range(2):
         assert main(["decrypt", "enc", "--key", "new.key", "--output", "dec", *weights]) == 0

@@ -103,12 +103,17 @@ def test_any_key_serves(trained: dict[str, Any]) -> None:
 
 def test_metrics(trained: dict[str, Any], tmp_path: Path) -> None:
     names = {name.removeprefix("val/") for name in trained["metrics"] if name.startswith("val/")}
-    kinds = {f"{kind}/{row}" for kind in ("accuracy", "auroc") for row in ("ciphertext", "wrong_key")}
-    assert names == {"loss", "accuracy", "auroc", "accuracy/majority_class"} | kinds
+    told = ("accuracy", "balanced_accuracy", "auroc")
+    kinds = {f"{kind}/{row}" for kind in told for row in ("ciphertext", "wrong_key")} | {"ece/ciphertext"}
+    assert names == {"loss", "ece", *told, "accuracy/majority_class"} | kinds
     assert trained["metrics"]["val/accuracy"] == trained["metrics"]["val/accuracy/ciphertext"]
     [figures] = trainer(tmp_path, 1).test(trained["task"], Bars(), verbose=False)
     assert set(figures) == {f"test/{name}" for name in names}
     assert [figures] == trainer(tmp_path, 1).test(trained["task"], Bars(eval_batch_size=40), verbose=False)
+    images, task = len(Bars().samples("test")), trained["task"]
+    assert task.confusion.sum() == len(task.right) == task.reliability[:, 0].sum() == images
+    assert task.confusion.trace() == task.right.sum() == round(figures["test/accuracy"] * images)
+    assert task.test_panel().startswith(b"\x89PNG")
 
 
 def test_the_loss_falls_and_the_cipher_stays(trained: dict[str, Any]) -> None:

@@ -129,6 +129,7 @@ def test_metrics(trained: dict[str, Any], tmp_path: Path) -> None:
     names = {name.removeprefix("val/") for name in trained["metrics"] if name.startswith("val/")}
     rows = {f"dice/{row}" for row in ("ciphertext", "wrong_key", "empty_mask", "mean_mask")}
     details = {"dice_class/bright_box", "dice_class/dim_box", "hd95_px", "hd95_px/ciphertext"}
+    details |= {"hd95_px_class/bright_box", "hd95_px_class/dim_box"}
     assert names == {"loss", "dice"} | rows | details
     metrics = trained["metrics"]
     assert metrics["val/dice"] == metrics["val/dice/ciphertext"]

@@ -1,0 +1,86 @@
+"""`encdl recipients`: who opens files with a key of their own, beside or without the owner's."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+
+from encdl.commands.common import file_name, open_key
+from encdl.commands.key_options import add_key, add_recipients
+from encdl.commands.many_files import Batch, add_paths, exit_code, find, is_batch, line
+from encdl.files import container, file_names
+from encdl.files.folders import Done, Left, Progress, Source
+from encdl.files.readdressing import Readdressing
+from encdl.keys.recipients import RecipientPublicKey
+from encdl.utils import atomic
+from encdl.utils.errors import EncdlError, UsageError
+from encdl.utils.messages import complain, say, warn
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the three verbs' arguments."""
+    verbs = parser.add_subparsers(dest="change", metavar="add|remove|list", required=True)
+    add = verbs.add_parser("add", help="let more recipients open files")
+    remove = verbs.add_parser(
+        "remove",
+        help="take recipients off files",
+        description="Take recipients off files. This revokes nothing that they opened or copied before: to shut "
+        "somebody out of what comes, `encdl rekey` every copy.",
+    )
+    for one in (add, remove):
+        add_paths(one, ".encdl files, or folders: every .encdl file in them and below; each is replaced in one step")
+        add_key(one, "key, grant or recipient's key that opens the files")
+        add_recipients(one, "of a recipient (several times for several)", required=one is add)
+    remove.add_argument(
+        "--id", dest="ids", type=_an_id, action="append", default=[], help="of a recipient whose public key is lost"
+    )
+    show = verbs.add_parser("list", help="show whom files are sealed to; without a key, so a claim")
+    show.add_argument("paths", type=file_name, nargs="+", metavar="PATH", help=".encdl files, or folders of them")
+    show.add_argument("--json", action="store_true", help="print one JSON object a file, each on one line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Change or show the recipients of every file."""
+    left: list[Left] = []
+    sources = find(args.paths, file_names.is_encrypted, f"{container.SUFFIX} file", left)
+    if args.change == "list":
+        return _list(sources, args.json)
+    publics = [RecipientPublicKey.load(path) for path in args.recipients]
+    removed = [*args.ids, *(public.id for public in publics)] if args.change == "remove" else []
+    if args.change == "remove" and not removed:
+        raise UsageError("nobody to take off: give --recipient or --id")
+    change = Readdressing(open_key(args.key), [] if removed else publics, removed)
+    if removed:
+        warn("who is taken off keeps what was opened or copied before: to shut them out, rekey every copy")
+
+    def work(source: Source, progress: Progress) -> Done:
+        atomic.different_files(source.path, *args.key.files)
+        return change.write(source.path)
+
+    if not is_batch(args.paths):
+        say(f"{args.paths[0]}: {work(sources[0], int).told}")
+        return 0
+    return Batch(sources, args.jobs, f"given {'fewer' if removed else 'more'} recipients", left).run(work)
+
+
+def _list(sources: list[Source], as_json: bool) -> int:
+    failed = 0
+    for source in sources:
+        try:
+            ids = container.recipients_of(source.path)
+        except EncdlError as error:
+            failed += 1
+            complain(line(source.path, error))
+            continue
+        if as_json:
+            say(json.dumps({"file": str(source.path), "recipients": ids}))
+        else:
+            say(f"{source.path}: {', '.join(ids) or 'none'}")
+    return exit_code(failed, len(sources))
+
+
+def _an_id(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{16}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no id of 16 hexadecimal digits")
+    return text

@@ -1,0 +1,70 @@
+"""What `encdl inspect` tells of the scans in a folder: without a key their tags, with it their geometry and defects."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from encdl.commands.common import open_key
+from encdl.commands.many_files import counted
+from encdl.files import container, scans
+from encdl.files.container import ContainerReader
+from encdl.files.container.sections import SERIES
+from encdl.files.formats.base import Document
+from encdl.files.series_tags import SeriesTag, name_of
+from encdl.keys.key_source import KeySource
+from encdl.utils.errors import ContainerError, EncdlError
+
+_NAMED = 8
+
+
+def without_key(paths: Sequence[Path]) -> Iterator[str]:
+    """A line for each series that files show."""
+    found: dict[str, list[int]] = {}
+    for path in paths:
+        with contextlib.suppress(ContainerError), container.opened_without_key(path) as reader:
+            if (content := reader.section(SERIES)) is not None:
+                series = SeriesTag.from_bytes(content)
+                found.setdefault(series.tag, []).append(series.number)
+    for tag, numbers in found.items():
+        there = set(numbers)
+        lacking = [str(number) for number in range(min(there), max(there) + 1) if number not in there]
+        more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
+        told = f", without {', '.join(lacking[:_NAMED])}{more}" if 0 < len(lacking) < 10 * len(there) else ""
+        yield f"series {tag}: {counted(len(numbers))}, slices {min(there)} to {max(there)}{told}"
+
+
+def with_key(paths: Sequence[Path], key: KeySource) -> Iterator[str]:
+    """A line for each scan and volume and each of its defects; files that the key does not open are left out."""
+    opener = open_key(key)
+    slices: list[scans.Slice] = []
+    for path in paths:
+        with contextlib.suppress(EncdlError), container.opened(path, opener) as reader:
+            document = _unread(reader)
+            found = scans.slices_of(path, document)
+            slices += found
+            if not found and scans.is_volume(document):
+                yield f"volume {path}: {'x'.join(map(str, document.shape))} {document.dtype.name}, {document.format}"
+    name = name_of(opener)
+    for scan in scans.sort_into_scans(slices):
+        first, count = scan.slices[0], len(scan.slices)
+        sizes = " x ".join(f"{length:.2f}" for length in scan.spacing)
+        part = f", part {scan.part}" if scan.part else ""
+        yield (
+            f"series {name(scan.series, first.path)}{part}: {first.stored.modality or 'no modality'}, {count} "
+            f"slice{'s' * (count != 1)} of {first.shape[0]}x{first.shape[1]}, {sizes} mm, {first.path.name} to "
+            f"{scan.slices[-1].path.name}"
+        )
+        yield from (f"  {problem}" for problem in scan.problems)
+
+
+def _unread(reader: ContainerReader) -> Document:
+    """What a file holds but its pixels."""
+    header, metadata = reader.header, reader.metadata
+    assert metadata is not None
+    return Document(
+        header.shape, np.dtype(header.dtype), header.layout, metadata.format, metadata.rest, lambda: iter(())
+    )

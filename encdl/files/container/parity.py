@@ -1,0 +1,145 @@
+"""Reed-Solomon parity over what stands before the pixels, so that hits there do not lose the whole file.
+
+Codewords of 255 bytes, 64 of them parity: any 32 of each may be hit. Codeword j of n takes the bytes j, j + n, j + 2n,
+... so that a hit stretch is shared among all. Encoding is a table in numpy, decoding that of `reedsolo`.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from typing import BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+
+DATA_BYTES: Final = 191
+PARITY_BYTES: Final = 64
+
+_AT_ONCE: Final = 512
+_POLYNOMIAL: Final = 0x11D
+Octets = npt.NDArray[np.uint8]
+
+
+@cache
+def _field() -> tuple[Octets, Octets]:
+    """Powers of 2 and products in GF(256)."""
+    import reedsolo  # noqa: PLC0415 - nobody but who encrypts or repairs needs it
+
+    reedsolo.init_tables(_POLYNOMIAL)
+    exponents, logarithms = np.array(reedsolo.gf_exp, np.uint8), np.array(reedsolo.gf_log, np.int64)
+    product = exponents[logarithms[:, None] + logarithms[None, :]]
+    product[0] = product[:, 0] = 0
+    return exponents[:255], product
+
+
+@cache
+def _table(data: int, parity: int) -> Octets:
+    """Parity of a codeword of one byte v at place r, [r, v]; the code's roots are 2^0, 2^1, ..."""
+    import reedsolo  # noqa: PLC0415 - as above
+
+    product = _field()[1]
+    generator = np.array(reedsolo.rs_generator_poly(parity), np.uint8)[1:]
+    rows = np.empty((data, parity), np.uint8)
+    row = generator
+    for place in reversed(range(data)):
+        rows[place] = row
+        row = np.append(row[1:], np.uint8(0)) ^ product[row[0], generator]
+    return product[np.arange(256)[None, :, None], rows[:, None, :]]
+
+
+@cache
+def _powers(size: int, parity: int) -> Octets:
+    """By what each byte of a codeword counts in each syndrome."""
+    return _field()[0][np.outer(np.arange(parity), np.arange(size)[::-1]) % 255]
+
+
+def encoded(content: bytes, data: int = DATA_BYTES, parity: int = PARITY_BYTES) -> bytes:
+    """The parity of bytes, `parity_length` of it; other sizes of codewords are for what stands in one alone."""
+    words = _words(content, data)
+    table, places = _table(data, parity), np.arange(data)[:, None]
+    found = np.empty((words.shape[1], parity), np.uint8)
+    for start in range(0, words.shape[1], _AT_ONCE):
+        some = words[:, start : start + _AT_ONCE]
+        found[start : start + _AT_ONCE] = np.bitwise_xor.reduce(table[places, some], axis=0)
+    return found.T.tobytes()
+
+
+def parity_length(length: int) -> int:
+    """Bytes of parity for so many."""
+    return -(-length // DATA_BYTES) * PARITY_BYTES
+
+
+def corrected(content: bytes, found: bytes, data: int = DATA_BYTES, parity: int = PARITY_BYTES) -> bytes | None:
+    """Undo hits on bytes and their parity; None where a codeword has too many.
+
+    What comes out may still be wrong, with a small probability: authenticate it.
+    """
+    words = _words(content, data)
+    theirs = np.frombuffer(found, np.uint8).reshape(parity, words.shape[1])
+    hit = np.flatnonzero((_words(encoded(content, data, parity), parity) != theirs).any(axis=0))
+    words = words.copy()
+    for column in hit:
+        word = _decoded(np.concatenate([words[:, column], theirs[:, column]]), parity)
+        if word is None:
+            return None
+        words[:, column] = word[:data]
+    return words.tobytes()[: len(content)]
+
+
+def _decoded(word: Octets, parity: int) -> Octets | None:
+    """A codeword without its hits; None if there are too many. The library does the same with slower syndromes."""
+    import reedsolo  # noqa: PLC0415 - as above
+
+    powers, product = _powers(len(word), parity), _field()[1]
+    try:
+        syndromes = [0, *np.bitwise_xor.reduce(product[powers, word], axis=1).tolist()]
+        locator = reedsolo.rs_find_error_locator(syndromes[1:], parity)
+        places = reedsolo.rs_find_errors(locator[::-1], len(word))
+        fixed = np.frombuffer(reedsolo.rs_correct_errata(bytearray(word.tobytes()), syndromes, places), np.uint8)
+    except (reedsolo.ReedSolomonError, ZeroDivisionError):
+        return None
+    return None if np.bitwise_xor.reduce(product[powers, fixed], axis=1).any() else fixed
+
+
+def _words(content: bytes, data: int) -> Octets:
+    """Codewords as columns, filled up with zeros."""
+    count = -(-len(content) // data)
+    return np.frombuffer(content.ljust(count * data, b"\0"), np.uint8).reshape(data, count)
+
+
+class Patched(io.RawIOBase):
+    """A stream that can seek, with other bytes at its beginning."""
+
+    def __init__(self, stream: BinaryIO, start: bytes) -> None:
+        super().__init__()
+        self._stream, self._start, self._place = stream, start, 0
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def tell(self) -> int:
+        """Place in the stream."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move; what lies under the other bytes is as long."""
+        self._stream.seek(self._place)
+        self._place = self._stream.seek(offset, whence)
+        return self._place
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Read on, to the end of the other bytes at most."""
+        target = memoryview(buffer).cast("B")
+        part = self._start[self._place : self._place + len(target)]
+        if not part:
+            self._stream.seek(self._place)
+            part = self._stream.read(len(target))
+        target[: len(part)] = part
+        self._place += len(part)
+        return len(part)

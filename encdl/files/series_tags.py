@@ -1,0 +1,70 @@
+"""Names of DICOM series that tell nothing but which files belong together: keyed hashes of SeriesInstanceUID.
+
+The section `series` of a container holds the tag and the InstanceNumber: tag 8 | number 4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from encdl.files import container
+from encdl.files.formats.base import Document
+from encdl.files.scans import series_of
+from encdl.keys.derivation import hkdf
+from encdl.keys.key import Opener
+from encdl.utils.errors import ContainerError, UsageError, WrongKeyError
+
+TAG_BYTES: Final = 8
+_SECTION: Final = struct.Struct(f"<{TAG_BYTES}sI")
+
+
+@dataclass(frozen=True)
+class SeriesTag:
+    """What a file shows of its series without a key.
+
+    Attributes:
+        tag: 16 hexadecimal digits, the same for all files of a series in a study under one key.
+        number: InstanceNumber; 0 if there is none.
+    """
+
+    tag: str
+    number: int
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> SeriesTag:
+        """Of the section's content; `ContainerError` if it is something else."""
+        if len(content) != _SECTION.size:
+            raise ContainerError("its series tag is damaged")
+        tag, number = _SECTION.unpack(content)
+        return cls(tag.hex(), number)
+
+
+def section_of(document: Document, opener: Opener, study: str) -> bytes:
+    """The section of a document; b"" if it is in no series."""
+    found = series_of(document)
+    return b"" if found is None else _SECTION.pack(_tag(opener, found[0], study), found[1])
+
+
+def name_of(opener: Opener) -> Callable[[str, Path], str]:
+    """What names series for output files, with a file of each: by tags, or under a grant for one file plain hashes."""
+
+    def name(series: str, path: Path) -> str:
+        wrapping = container.read_wrapping(path)
+        study = container.read_header(path).study if wrapping is None else wrapping.study
+        try:
+            return _tag(opener, series, study).hex()
+        except (WrongKeyError, UsageError):  # a grant for one file, or a recipient's key
+            return hashlib.sha256(series.encode()).hexdigest()[: 2 * TAG_BYTES]
+
+    return name
+
+
+def _tag(opener: Opener, series: str, study: str) -> bytes:
+    secret = hkdf(opener.nonce_secret(study), b"encdl series")
+    return hmac.digest(secret, series.encode(), hashlib.sha256)[:TAG_BYTES]

@@ -1,0 +1,84 @@
+"""Encrypted files put together to what a segmenter reads at once: a DICOM series, a NIfTI file, a single image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from encdl.files import container, scans
+from encdl.files.folders import Source
+from encdl.files.scans import Opened, Scan, Slice, Volume
+from encdl.utils.errors import EncdlError
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is read at once.
+
+    Attributes:
+        sources: Its files.
+        name: Of its answer below the output folder, without an ending.
+        scan: Its DICOM slices, if it is of them.
+        stack: Whether its one file is a volume by itself.
+    """
+
+    sources: tuple[Source, ...]
+    name: Path
+    scan: Scan | None = None
+    stack: bool = False
+
+    @property
+    def path(self) -> Path:
+        """What messages call it: its file, or the folder of its files."""
+        return self.sources[0].path if len(self.sources) == 1 else self.sources[0].path.parent / self.name.name
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one image of one slice."""
+        return not self.stack and (self.scan is None or len(self.scan.slices) == 1)
+
+    def load(self, opened: Opened) -> Volume:
+        """The volume; errors as those of its files."""
+        if self.scan is not None:
+            return scans.load_scan(self.scan, opened)
+        with opened(self.sources[0].path) as document:
+            return scans.load_volume(self.sources[0].path, document)
+
+
+def single(source: Source) -> Unit:
+    """A file by itself."""
+    path = source.relative
+    return Unit((source,), path.with_suffix("") if path.suffix.lower() == container.SUFFIX else path)
+
+
+def find_units(sources: Iterable[Source], opened: Opened, tag: Callable[[str, Path], str]) -> Iterator[Unit]:
+    """The units that files make, in the order of the files; one that cannot be opened is left to its reader to tell.
+
+    Args:
+        sources: The files.
+        opened: Opens one; nothing but what stands before its pixels is looked at.
+        tag: Makes a name of a SeriesInstanceUID and one of its files, which tells neither.
+    """
+    slices: list[Slice] = []
+    of: dict[Path, Source] = {}
+    for source in sources:
+        try:
+            with opened(source.path) as document:
+                found = scans.slices_of(source.path, document)
+                stack = not found and scans.is_volume(document)
+        except EncdlError:
+            found, stack = [], False
+        if found:
+            of[source.path] = source
+            slices += found
+        else:
+            alone = single(source)
+            yield Unit(alone.sources, alone.name, stack=stack)
+    for scan in scans.sort_into_scans(slices):
+        files = tuple(of[path] for path in scan.files)
+        name = single(files[0]).name
+        if len(scan.slices) > 1 and len(files) > 1:
+            part = f"-{scan.part}" if scan.part else ""
+            name = files[0].relative.parent / f"series-{tag(scan.series, files[0].path)}{part}"
+        yield Unit(files, name, scan)

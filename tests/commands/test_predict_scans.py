@@ -1,0 +1,268 @@
+"""Series and volumes: encrypted file by file, read at once, their masks on the scan's own grid."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import highdicom
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+import torch
+from pydicom.data import get_testdata_file
+
+from encdl.files import formats, images
+from encdl.files.formats.base import Document
+from encdl.files.levels import Levels
+from encdl.files.scans import load_scan, slices_of, sort_into_scans
+from encdl.keys.key import Key
+from encdl.readers import PlainStem
+from encdl.readers.predictor import Predictor
+from tests.commands.conftest import KEYED, Run, failed
+from tests.files.scans.phantom import SAGITTAL, SHAPE, write_series
+from tests.reader_checkpoint import SIZE, resnet, save_reader, smooth, tiny_reader, unet
+
+READER = ["--reader", "r.ckpt"]
+
+
+@pytest.fixture
+def ct(run: Run, folder: Path) -> list[Path]:
+    """A tilted, signed, rescaled CT without slice 30, MONOCHROME1, and two sagittal slices; encrypted in `safe`."""
+    paths = write_series(folder / "ct", tilt=0.5, missing=[30], PhotometricInterpretation="MONOCHROME1")
+    paths += write_series(folder / "ct", axes=SAGITTAL, shape=(2, *SHAPE[1:]), name="view")
+    save_reader("r.ckpt", tiny_reader(unet))
+    assert run("encrypt", "ct", *KEYED, "-o", "safe")[0] == 0
+    return paths
+
+
+@contextlib.contextmanager
+def plain(path: Path) -> Iterator[Document]:
+    yield formats.load(path)
+
+
+def expected_mask(paths: list[Path], levels: Levels) -> np.ndarray:
+    """What the plaintext network says of the slices of a series, read from the originals."""
+    [scan, *_] = sort_into_scans([each for path in paths for each in slices_of(path, formats.load(path))])
+    network, volume = tiny_reader(unet, PlainStem), load_scan(scan, plain)
+    mask = np.zeros(volume.array.shape, np.uint8)
+    for number in volume.present:
+        stored = volume.stored[number]
+        image = levels.to_bytes(volume.array[number], stored, volume.bounds(levels))
+        with torch.no_grad():
+            padded = network(torch.from_numpy(image)[None, None])
+        mask[number] = padded[0].argmax(0)
+    return mask
+
+
+def test_a_series_goes_through_encrypt_predict_and_decrypt(run: Run, ct: list[Path], folder: Path) -> None:
+    save_reader("r.ckpt", tiny_reader(unet), size=[64, 64])
+    code, out, err = run("predict", "safe", *KEYED, *READER, "-o", "masks", "--window", "brain", "--overlay", "image")
+    assert code == 0
+    assert out.startswith("masks: masks of 61 files")
+    main, views = sorted(Path("masks").glob("series-*.nii.gz"))
+    lines = [line.removeprefix("encdl: warning: ").partition(": ")[2] for line in err.splitlines()]
+    assert lines == [
+        "its slices have 2 orientations (59 + 2): they are read as 2 scans, this is 1",
+        "1 slice missing between ct-076.dcm.encdl and ct-150.dcm.encdl: left empty in the mask",
+        "slices are shifted by 11.3 degrees (gantry tilt): the grid is sheared as they are",
+        "its slices have 2 orientations (59 + 2): they are read as 2 scans, this is 2",
+    ]
+    image = nibabel.load(main)  # type: ignore[attr-defined]
+    mask = np.asarray(image.dataobj).T
+    levels = Levels(window="brain")
+    expected = expected_mask(ct, levels)
+    assert len(np.unique(expected)) == 3
+    assert (mask == expected).mean() > 0.999  # rounding decides between classes that are alike
+    assert not mask[30].any()
+    first = pydicom.dcmread(ct[0])
+    corner = image.affine @ [0, 0, 0, 1]
+    np.testing.assert_allclose(corner[:3], np.multiply(first.ImagePositionPatient, (-1, -1, 1)), atol=1e-4)
+    last = pydicom.dcmread(ct[58])
+    np.testing.assert_allclose((image.affine @ [0, 0, 59, 1])[:3] * (-1, -1, 1), last.ImagePositionPatient, atol=1e-4)
+    assert nibabel.load(views).shape == (28, 24, 2)  # type: ignore[attr-defined]
+    rows = list(csv.DictReader(Path("masks/measures.csv").read_text().splitlines()))
+    for row in rows[: len(np.unique(mask)) - 1]:
+        count = int((mask == ["background", "tumour", "oedema"].index(row["class"])).sum())
+        assert int(row["voxels"]) == count
+        assert float(row["millilitres"]) == pytest.approx(count * 2.5 * 1.5 * 1.25 / 1000, abs=1e-3)
+        assert float(row["surface mm2"]) > 0
+        drawn = Path(f"masks/{row['scan']}.{int(row['largest slice']):04}.overlay.png")
+        assert images.read(drawn).shape == (24, 28, 3)
+    assert run("decrypt", "safe", *KEYED, "-o", "again")[0] == 0
+    for path in ct:
+        assert Path("again", path.name).read_bytes() == path.read_bytes()
+
+
+def test_itk_finds_the_mask_where_the_scan_is(run: Run, folder: Path) -> None:
+    paths = write_series(folder / "ct", axes=SAGITTAL)
+    save_reader("r.ckpt", tiny_reader(unet))
+    assert run("encrypt", "ct", *KEYED, "-o", "safe")[0] == 0
+    assert run("predict", "safe", *KEYED, *READER, "-o", "masks")[:2][0] == 0
+    [path] = Path("masks").glob("*.nii.gz")
+    mask, scan = SimpleITK.ReadImage(str(path)), SimpleITK.ReadImage([str(each) for each in paths])
+    assert mask.GetSize() == scan.GetSize()
+    for name in ("GetOrigin", "GetSpacing", "GetDirection"):
+        np.testing.assert_allclose(getattr(mask, name)(), getattr(scan, name)(), atol=1e-4)
+
+
+def test_a_dicom_segmentation_refers_to_the_instances(run: Run, ct: list[Path]) -> None:
+    assert run("predict", "safe", *KEYED, *READER, "-o", "nifti")[0] == 0
+    assert run("predict", "safe", *KEYED, *READER, "-o", "seg", "--masks", "dicom")[0] == 0
+    main = min(Path("seg").glob("*.seg.dcm"))
+    seg = highdicom.seg.segread(main)
+    originals = {pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID: path for path in ct}
+    assert [segment.SegmentLabel for segment in seg.SegmentSequence] == ["tumour", "oedema"]
+    assert seg.PatientID == "7"
+    uids = [pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in ct[:59]]
+    found = seg.get_pixels_by_source_instance(uids, combine_segments=True, assert_missing_frames_are_empty=True)
+    mask = np.asarray(nibabel.load(min(Path("nifti").glob("*.nii.gz"))).dataobj).T  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(found, np.delete(mask, 30, axis=0))
+    referred = {
+        item.ReferencedSOPInstanceUID
+        for item in pydicom.dcmread(main).ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    }
+    assert referred <= set(originals)
+    assert len(referred) == 59
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int16"])
+@pytest.mark.parametrize("backbone", [unet, resnet])
+def test_reading_16_bits_is_reading_the_decrypted_image(run: Run, folder: Path, dtype: str, backbone: object) -> None:
+    """Both byte planes count, signed or not, by every rule."""
+    deep = (smooth().astype(np.int32) * 150 - 9000 * (dtype == "int16") + np.arange(SIZE[1]) % 97).astype(dtype)
+    np.save("deep.npy", deep)
+    assert run("encrypt", "deep.npy", *KEYED)[0] == 0
+    save_reader("r.ckpt", tiny_reader(backbone))  # type: ignore[arg-type]
+    plain_network = tiny_reader(backbone, PlainStem)  # type: ignore[arg-type]
+    for levels in (None, Levels(window=(3000, 500)), Levels(zscore=3)):
+        answer = Predictor.load("r.ckpt", levels=levels).read("deep.encdl", Key.load("k.key"))
+        image = (levels or Levels(percentiles=(0, 100))).to_bytes(deep)
+        with torch.no_grad():
+            expected = plain_network(torch.from_numpy(image)[None, None])[0]
+        assert torch.allclose(answer.logits, expected, atol=1e-4)
+    assert answer.ciphertext.shape == (2, *SIZE)
+
+
+def test_a_reader_keeps_its_levels(run: Run, folder: Path) -> None:
+    write_series(folder / "ct")
+    assert run("encrypt", "ct", *KEYED, "-o", "safe")[0] == 0
+    save_reader("r.ckpt", tiny_reader(unet), levels={"CT": {"window": [40, 400]}})
+    assert run("predict", "safe", *KEYED, *READER, "-o", "b")[0] == 0
+    save_reader("r.ckpt", tiny_reader(unet))
+    for name, window in (("a", [40, 400]), ("c", ["bone"])):
+        assert run("predict", "safe", *KEYED, *READER, "-o", name, "--window", *window)[0] == 0
+    a, b, c = (np.asarray(nibabel.load(next(Path(name).glob("*.nii.gz"))).dataobj) for name in "abc")  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).any()
+
+
+@pytest.mark.parametrize("spacing", [None, [0, 1.0, 1.0], [2.0, 2.0, 2.0]])
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_reader_of_turned_scans_answers_on_their_own_grid(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, spacing: list[float] | None, dimensions: int
+) -> None:
+    """The network is a threshold, which asks for no place; the scan is tilted and sagittal."""
+    paths = write_series(folder / "ct", axes=SAGITTAL, tilt=0.5)
+    geometry = {"orientation": "SAR", "spacing": spacing}
+    levels = {"CT": {"window": [0, 1000]}}
+    predictor = Predictor.load(save_reader("r.ckpt", tiny_reader(unet), geometry=geometry, levels=levels))
+    predictor.reader.backbone.dimensions = dimensions
+    shapes = set()
+
+    def threshold(_: Path, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        assert not mask.any()
+        shapes.add(image.shape[2:])
+        return torch.stack([64 - image[0, 0].float(), image[0, 0].float() - 64])
+
+    monkeypatch.setattr(predictor, "_logits", threshold)
+    [scan] = sort_into_scans([each for path in paths for each in slices_of(path, formats.load(path))])
+    volume = load_scan(scan, plain)
+    answer = predictor.segment(volume)
+    inside = volume.stored[0].real(volume.array) > -250
+    assert len(shapes) == 1
+    assert len(next(iter(shapes))) == dimensions
+    wrong = float((answer.mask.astype(bool) != inside).mean()) / float(inside.mean())
+    assert wrong < (0.15 if spacing else 1e-9)
+    assert answer.mask.shape == volume.array.shape
+
+
+def test_nifti_volumes_and_what_is_refused(run: Run, folder: Path) -> None:
+    affine = np.diag([2.0, 1.5, 3, 1])
+    nibabel.save(nibabel.Nifti1Image(np.arange(9 * 8 * 7, dtype=np.int16).reshape(9, 8, 7), affine), "v.nii.gz")
+    save_reader("r.ckpt", tiny_reader(unet))
+    assert run("encrypt", "v.nii.gz", *KEYED)[0] == 0
+    assert run("predict", "v.encdl", *KEYED, *READER, "-o", "out")[0] == 0
+    mask = nibabel.load("out/v.mask.nii.gz")  # type: ignore[attr-defined]
+    assert mask.shape == (9, 8, 7)
+    np.testing.assert_allclose(mask.affine, affine)
+    predict = ("predict", "v.encdl", *KEYED, *READER, "-o", "other")
+    failed(run(*predict, "--masks", "png"), "v.encdl: is a scan of several slices: its mask is no PNG")
+    failed(run(*predict, "--masks", "dicom"), "v.encdl: is no DICOM")
+    failed(run(*predict, "--window", "knee"), "there is no window 'knee'")
+    failed(run(*predict, "--window", "a", "b"), "--window takes a centre and a width")
+    save_reader("r.ckpt", tiny_reader(resnet))
+    failed(run(*predict[:-2]), "v.encdl: holds 7 slices, and this reader takes one image a file")
+
+
+def test_inspect_lists_series_by_tags(run: Run, ct: list[Path]) -> None:
+    """Without the key nothing that is sealed; another key or study has another tag; a rekeyed file follows its key."""
+    code, out, err = run("inspect", "safe")
+    assert (code, err) == (0, "")
+    [told] = [line for line in out.splitlines() if line.startswith("series 1") or ": 61 files, slices" in line]
+    tag = told.split()[1].rstrip(":")
+    assert told == f"series {tag}: 61 files, slices 1 to 60, without 31"
+    assert out.count(f"tag {tag}, number ") == 61
+    uid = pydicom.dcmread(ct[0], stop_before_pixels=True).SeriesInstanceUID
+    for secret in (uid, "Doe", "CT, "):
+        assert secret not in out
+    shown = json.loads(run("inspect", sorted(Path("safe").iterdir())[0], "--json")[1])
+    assert shown["series"]["tag"] == tag
+    code, out, err = run("inspect", "safe", *KEYED)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert f"series {tag}, part 1: CT, 59 slices of 24x28, 2.55 x 1.50 x 1.25 mm, " in out
+    assert "  slices are shifted by 11.3 degrees (gantry tilt): the grid is sheared as they are" in lines
+    one = ct[0].name
+    assert run("encrypt", ct[0], "--key", "other.key", "-o", "other.encdl")[0] == 0
+    assert run("encrypt", ct[0], *KEYED, "--study", "S", "-o", "study.encdl")[0] == 0
+    assert run("encrypt", ct[0], *KEYED, "--hide-series", "-o", "hidden.encdl")[0] == 0
+    tags = [json.loads(run("inspect", f"{name}.encdl", "--json")[1])["series"] for name in ("other", "study", "hidden")]
+    assert tags[2] is None
+    assert len({tag, tags[0]["tag"], tags[1]["tag"]}) == 3
+    assert run("rekey", "other.encdl", "--key", "other.key", "--new-key", "k.key")[0] == 0
+    assert run("rekey", "hidden.encdl", *KEYED, "--new-key", "other.key")[0] == 0
+    again = [json.loads(run("inspect", f"{name}.encdl", "--json")[1])["series"] for name in ("other", "hidden")]
+    assert again == [{"tag": tag, "number": 1}, None]
+    assert run("decrypt", "other.encdl", *KEYED, "-o", "one.dcm")[0] == 0
+    assert Path("one.dcm").read_bytes() == Path("ct", one).read_bytes()
+
+
+def test_a_series_of_pydicoms_samples(run: Run, folder: Path) -> None:
+    """CT_small at three positions, and MR_small compressed: masks of both, and every file as it was."""
+    Path("in").mkdir()
+    for index in range(3):
+        slice_ = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+        x, y, z = slice_.ImagePositionPatient
+        slice_.ImagePositionPatient = [x, y, z - 5 * index]
+        slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        slice_.save_as(f"in/ct-{index}.dcm")
+    Path("in/mr.dcm").write_bytes(Path(str(get_testdata_file("MR_small_RLE.dcm"))).read_bytes())
+    save_reader("r.ckpt", tiny_reader(unet), size=[128, 128])
+    assert run("encrypt", "in", *KEYED, "-o", "safe")[0] == 0
+    code, out, err = run("predict", "safe", *KEYED, *READER, "-o", "masks", "--window", "40", "400")
+    assert (code, err) == (0, "")
+    assert out.startswith("masks: masks of 4 files")
+    assert images.read("masks/mr.dcm.mask.png").shape == (64, 64)
+    [path] = Path("masks").glob("series-*.nii.gz")
+    mask, scan = SimpleITK.ReadImage(str(path)), SimpleITK.ReadImage([f"in/ct-{index}.dcm" for index in (2, 1, 0)])
+    for name in ("GetSize", "GetOrigin", "GetSpacing", "GetDirection"):
+        np.testing.assert_allclose(getattr(mask, name)(), getattr(scan, name)(), atol=1e-4)
+    assert run("decrypt", "safe", *KEYED, "-o", "again")[0] == 0
+    for original in Path("in").iterdir():
+        assert Path("again", original.name).read_bytes() == original.read_bytes()
