@@ -93,7 +93,7 @@ mlflow-ui: $(READY)  ## look at the runs in a browser (PORT=5000; MLFLOW_TRACKIN
 	     --host 127.0.0.1 --port $(PORT) --workers 1 $(ARGS) ;; \
 	esac
 
-bench: $(READY)  ## time whole files and their steps beside AES-256-GCM (ARGS="--device cuda" on a GPU)
+bench: $(READY)  ## time encryption, reading, training, files beside AES-256-GCM (ARGS="--device cuda" on a GPU)
 	@$(BIN)/python experiments/bench.py $(ARGS)
 
 bench-serve: $(READY)  ## time a served reader under 4 clients on this machine (READER=checkpoint)

@@ -1,300 +1,345 @@
-"""Times whole files, and where the time goes, beside AES-256-GCM on the same files in the same run: `make bench`.
+"""Times encryption, reading, training and whole files, beside AES-256-GCM and plaintext: `make bench`.
 
-Writes experiments/results/throughput-cpu.json (or throughput-cuda.json). Times compare only within one record. Of the
-formats it needs PNG and NumPy alone, so that it runs without pydicom, tifffile and monai; the brain slices come from
-nilearn's wheel, and where that is missing, images of the same size are drawn, as the record then says.
-
-`--beside CHECKOUT` also times the encryption of an image in memory by another version of EncDL, in turns with this one
-(`experiments/bench_image.py`); its C code has to be built there.
+Writes experiments/results/bench-cpu.json (or bench-cuda.json), in one run: times compare only within one record. Every
+part stands alone: one that breaks is named under `failed`, and the others are written all the same. It needs neither
+network nor monai (another ResNet-18 then stands in, as the record says), nor pydicom, tifffile and MLflow.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import json
-import os
+import importlib
+import resource
 import secrets
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from encdl.utils.thread_waiting import wait_briefly
 
 wait_briefly()  # as the commands do, before torch is loaded
 
-import numpy as np
+import bench_files
 import torch
+from bench_networks import plaintext_network
+from cryptography.hazmat.primitives.ciphers import Cipher as LibraryCipher
+from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
-from encdl.ciphers import postprocess, weights
+from encdl.audit.studies import cost
+from encdl.audit.studies.timing import milliseconds, ratios, take_turns
+from encdl.ciphers import batches
+from encdl.ciphers.agile import AgileCipher
 from encdl.ciphers.nn.plane_tensors import plane_tensor
-from encdl.data.embedded import axial_slice, volume
-from encdl.files import container, formats, images
-from encdl.files.chunk_cipher import PIXELS_AT_ONCE
-from encdl.files.codec import Codec
-from encdl.files.documents import chunks_of, content_of, grouped, held
-from encdl.files.settings import Settings
-from encdl.keys.derivation import ImageKeys
-from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
-from encdl.utils import atomic, compiled, records
-from encdl.utils.errors import DataError
+from encdl.readers import PlainStem, Reader
+from encdl.training.tasks.encrypt import EncryptTask, LossWeights
+from encdl.training.tasks.key_planes import fresh_generator, fresh_planes
+from encdl.training.tasks.random_damage import RandomDamage
+from encdl.training.tasks.views import Ciphertext, Functional, Plaintext, View
+from encdl.utils import records
 
 RESULTS = Path(__file__).parent / "results"
-REPEATS = {"cpu": 25, "cuda": 10}
-SLICES = {"cpu": 2, "cuda": 16}
-"""Of the volume: enough to fill a call of the network."""
-SIDE = 512
-COMPILED = ("key planes", "mask network", "interleaver", "diffusion")
-"""Steps that compiled code takes part in."""
-OPTIONS = ("diffusion",)
-"""Steps that the default leaves out."""
-TURNS = 3
-"""Of the versions that are compared in memory."""
-ROOT = Path(__file__).parents[1]
-KEY = Key.generate()
+ROUNDS = {"cpu": 5, "cuda": 15}
+MANY = {"cpu": 32, "cuda": 8192}
+"""Images of 256x256 in memory at a time, for the throughput of encryption."""
+BATCHES = {"cpu": (1, 8, 32), "cuda": (1, 8, 32, 256, 1024, 8192)}
+PIXELS = {"cpu": 2**20, "cuda": 2**26}
+"""Of the batches of one size after another; the planes are compared at a quarter of it."""
+SIDES = (32, 64, 128, 256, 512, 1024)
+READ = {"cpu": ((128, 256), (1, 4)), "cuda": ((128, 256), (1, 32))}
+TRAIN = {"cpu": (4, 64, 1), "cuda": (64, 128, 10)}
+"""Images a step, their side, and steps between two looks at the clock."""
+DECRYPTION = {"cpu": (2, 32, 1), "cuda": (160, 64, 10)}
+"""The same of the decryption network: on a GPU those of its recipe."""
+LIBRARY_BYTES = 2**26
+SECRET = bytes(range(32))
 
 
-def slices() -> tuple[str, list[Any]]:
-    """Four 8-bit images of 233x197, and what they are."""
-    try:
-        voxels = volume("t1")
-    except DataError:
-        rows, columns = np.mgrid[-1:1:233j, -1:1:197j]
-        inside = np.hypot(rows, columns) < 0.9  # black around, as a scan is
-        rng = np.random.default_rng(1)
-        tissue = [100 + 60 * np.sin(3 * rows + n) + rng.normal(0, 6, rows.shape) for n in range(4)]
-        return "drawn slices", [(inside * one).astype(np.uint8) for one in tissue]
-    return "axial slices of MNI152", [axial_slice(voxels, index)[0] for index in range(60, 124, 16)]
+def noise(*shape: int, device: str) -> Tensor:
+    """Uniform bytes: no step's time depends on what they are."""
+    return torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
 
 
-def make_files(folder: Path, small: list[Any], slices: int) -> dict[str, list[Path]]:
-    """The files, by what they are: small images, and a volume of 16-bit noise, which no format makes smaller."""
-    paths = [folder / f"slice-{number}.png" for number in range(len(small))]
-    for path, image in zip(paths, small, strict=True):
-        images.write(path, image)
-    noise = np.random.default_rng(0).integers(-1024, 3072, (slices, SIDE, SIDE), dtype=np.int16)
-    np.save(folder / "volume.npy", noise)
-    return {
-        f"{len(small)} PNG, 233x197, 8 bit": paths,
-        f"1 NPY, {slices}x{SIDE}x{SIDE}, 16 bit": [folder / "volume.npy"],
+def medians(steps: dict[str, Callable[[], Any]], device: str) -> dict[str, float]:
+    """Seconds of each step, in turns: on a CPU of this process alone, whatever else the machine does (`timing`)."""
+    found = take_turns(steps, ROUNDS[device], torch.device(device)).own
+    return {name: 1e-3 * value for name, value in milliseconds(found).items()}
+
+
+def _bytes_per_s(cipher: AgileCipher, shape: tuple[int, ...], device: str) -> dict[str, float]:
+    images, nonces = noise(*shape, device=device), noise(shape[0], 16, device=device)
+    steps: dict[str, Callable[[], Any]] = {
+        "encrypt": lambda: batches.encrypt(cipher, images, SECRET, nonces),
+        "decrypt": lambda: batches.decrypt(cipher, images, SECRET, nonces),
     }
+    return {name: images.numel() / time_s for name, time_s in medians(steps, device).items()}
 
 
-def seconds(steps: dict[str, Callable[[], object]], device: str) -> dict[str, float]:
-    """Seconds of the fastest call of each step, after one that does not count: others' work only ever adds to it.
+def encryption(device: str) -> Iterator[dict[str, Any]]:
+    """From nonces to the bytes of files in memory, by batch, by size and by key planes; libraries' ciphers beside it.
 
-    The steps take turns, so that whatever slows the machine down slows all of them.
+    Yields:
+        Metrics as they are found: those found before something breaks are kept.
     """
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(REPEATS[device] + 1):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - started)
-    return {name: min(found[1:]) for name, found in times.items()}
+    cipher = AgileCipher().to(device).eval()
+    by_batch = {count: _bytes_per_s(cipher, (count, 1, 256, 256), device) for count in BATCHES[device]}
+    yield {"encrypt_256_images_per_s": max(rates["encrypt"] for rates in by_batch.values()) / 2**16}
+    yield {"bytes_per_s_by_images_of_256px": by_batch}
+    sides = {side: (max(1, PIXELS[device] // side**2), 1, side, side) for side in SIDES}
+    yield {"bytes_per_s_by_side": {side: _bytes_per_s(cipher, shape, device) for side, shape in sides.items()}}
+    yield {"bytes_per_s_by_planes": _by_planes(PIXELS[device] // 2**18, device)}
+    data, key = secrets.token_bytes(LIBRARY_BYTES), secrets.token_bytes(32)
+    steps: dict[str, Callable[[], Any]] = {
+        "AES-256-GCM": lambda: AESGCM(key).encrypt(bytes(12), data, None),
+        "ChaCha20": lambda: LibraryCipher(algorithms.ChaCha20(key, bytes(16)), None).encryptor().update(data),
+    }
+    found = medians(steps, "cpu")
+    yield {"bytes_per_s_of_cryptography": {name: LIBRARY_BYTES / time_s for name, time_s in found.items()}}
 
 
-def encrypt(codec: Codec, files: list[Path], folder: Path, settings: Settings) -> None:
-    """What `encdl encrypt` does to files."""
-    for path in files:
-        with atomic.writing(folder / f"{path.name}.encdl", force=True) as stream:
-            codec.encrypt(formats.load(path), KEY, stream, settings)
+def _by_planes(count: int, device: str) -> dict[int, float]:
+    """Key planes, mask and addition of images of 256x256."""
+    images, found = noise(count, 1, 256, 256, device=device), {}
+    seeds = [secrets.token_bytes(32) for _ in range(count)]
+    for planes in (1, 2, 4, 8):
+        cipher, spec = AgileCipher(planes).to(device).eval(), PlaneSpec(count=planes)
 
+        def step(cipher: AgileCipher = cipher, spec: PlaneSpec = spec) -> Tensor:
+            return cipher.encrypt(images, plane_tensor(seeds, spec, images.shape[1:], device))
 
-def decrypt(codec: Codec, files: list[Path], folder: Path) -> None:
-    """What `encdl decrypt` does to them."""
-    for path in files:
-        with container.opened(folder / f"{path.name}.encdl", KEY) as reader:
-            formats.write(folder / path.name, codec.decrypt(reader), force=True)
-
-
-def aes_encrypt(files: list[Path], folder: Path, key: bytes) -> None:
-    """AES-256-GCM of the same files, read and written in the same way."""
-    for path in files:
-        nonce = secrets.token_bytes(12)
-        atomic.write_bytes(
-            folder / f"{path.name}.gcm", nonce, AESGCM(key).encrypt(nonce, path.read_bytes(), None), force=True
-        )
-
-
-def aes_decrypt(files: list[Path], folder: Path, key: bytes) -> None:
-    """And back."""
-    for path in files:
-        data = (folder / f"{path.name}.gcm").read_bytes()
-        atomic.write_bytes(folder / path.name, AESGCM(key).decrypt(data[:12], data[12:], None), force=True)
-
-
-def groups(readers: list[container.ContainerReader], at_once: int) -> list[tuple[Any, list[ImageKeys]]]:
-    """The chunks of files, as many together as one call of the network takes, and their keys."""
-    found = []
-    for reader in readers:
-        grid, start = reader.header.grid, 0
-        planes = (
-            np.frombuffer(chunk.body, np.uint8).reshape(
-                grid.planes, grid.place(chunk.index).height, grid.place(chunk.index).width
-            )
-            for chunk in reader.chunks()
-        )
-        for group in grouped(planes, at_once):
-            found.append((np.stack(group), [reader.keys(start + n) for n in range(len(group))]))
-            start += len(group)
+        found[planes] = images.numel() / medians({"encrypt": step}, device)["encrypt"]
     return found
 
 
-def image_in_memory(beside: Path | None) -> dict[str, Any]:
-    """Milliseconds for one image of 512x512 in memory, keystream included, by this version and another: in turns."""
-    checkouts = {"this": ROOT} | ({} if beside is None else {"beside": beside.resolve()})
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
-    for _ in range(TURNS):
-        for name, folder in checkouts.items():
-            done = subprocess.run(
-                [sys.executable, str(ROOT / "experiments" / "bench_image.py")],
-                capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(folder)},
-            )  # fmt: skip
-            found[name].append(json.loads(done.stdout))
-    best = {name: {each: min(turn[each] for turn in turns) for each in turns[0]} for name, turns in found.items()}
-    result: dict[str, Any] = dict(best["this"])
-    if beside is not None:
-        result["beside"] = best["beside"] | {"commit": _commit(beside)}
-        result["beside_to_this"] = best["beside"]["encrypt_ms"] / best["this"]["encrypt_ms"]
-    return result
+def reading(device: str) -> Iterator[dict[str, Any]]:
+    """A reader of ciphertext beside the plaintext network, and beside decrypting first."""
+    stem = PlainStem(1)
+    network = plaintext_network(stem.width)
+    yield {"network": network.title}
+    cost.ROUNDS = 2 * ROUNDS[device]
+    reader, cipher = Reader(stem, network), AgileCipher().to(device).eval()
+    found: dict[str, Any] = {}
+    for size in READ[device][0]:
+        for batch in READ[device][1]:
+            [times] = cost.cost(reader, cipher, PlaneSpec(), device, (size,), (batch,)).values()
+            found[f"{size}px_{batch}"] = times
+            told = {name: times["ciphertext_to_plain"] for name, times in found.items()}
+            yield {"read_over_plain": told, "reading_ms": dict(found)}
 
 
-def _commit(folder: Path) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), "rev-parse", "HEAD"],  # noqa: S607
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.stdout.strip() or "unknown"
+class StepKeys:
+    """Keys of one training step: see `encdl.training.tasks.views.Keys`."""
+
+    def __init__(self, shape: torch.Size, step: int, device: str) -> None:
+        self.shape, self.step, self.device = shape, step, device
+
+    def fresh(self, purpose: str) -> Tensor:
+        """Of another key for each image."""
+        where = {"rank": 0, "purpose": purpose, "step": self.step, "device": self.device}
+        return fresh_planes(PlaneSpec(), self.shape, seed=0, **where)  # type: ignore[arg-type]
+
+    def fixed(self, purpose: str) -> Tensor:
+        """Not asked for here."""
+        raise NotImplementedError
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Random numbers of the step."""
+        return fresh_generator(seed=0, rank=0, purpose=purpose, step=self.step)
 
 
-def parts(codec: Codec, files: list[Path], device: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds of the steps of encryption, each by itself, over all chunks of the files.
+class Training:
+    """Steps of a reader as `ReadTask` takes them, without its logging and its loader, under fresh keys in each."""
 
-    And of those among them that compiled code does, without it.
-    """
-    settings = Settings()
-    documents = [held(formats.load(path)) for path in files]
-    made = []
-    for document in documents:
-        stream = io.BytesIO()
-        codec.encrypt(document, KEY, stream, settings)
-        made.append(stream.getvalue())
-    readers = [container.ContainerReader(io.BytesIO(data), KEY) for data in made]
-    chunks = groups(readers, PIXELS_AT_ONCE[device])
-    interleave, diffusion = (postprocess.create(name) for name in (settings.postprocess, "diffusion"))
-    tensors = [(torch.from_numpy(planes).to(codec.device), keys) for planes, keys in chunks]
+    def __init__(self, view: View, stem: nn.Module, device: str) -> None:
+        count, side, self.steps = TRAIN[device]
+        self.view, self.cipher, self.device = view, AgileCipher().to(device), device
+        self.reader = Reader(stem, plaintext_network(stem.width)).to(device)  # type: ignore[arg-type]
+        self.image, self.label = noise(count, 1, side, side, device=device), torch.arange(count, device=device) % 4
+        self.optimizer = torch.optim.AdamW(self.reader.parameters(), fused=True)
+        self.done = 0
 
-    def planes_of(group: Any, keys: list[ImageKeys]) -> torch.Tensor:
-        return plane_tensor([one.planes for one in keys], settings.planes, group.shape[1:], codec.device)
+    def __call__(self) -> None:
+        """Some steps."""
+        for _ in range(self.steps):
+            sight = self.view.train(self.cipher, self.image, StepKeys(self.image.shape, self.done, self.device))
+            loss = nn.functional.cross_entropy(self.reader(sight.picture, sight.mask), self.label)
+            loss = loss + self.view.penalty(self.reader, sight)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.done += 1
 
-    cut = [(document, reader.header.grid) for document, reader in zip(documents, readers, strict=True)]
-    bits = [planes_of(group, keys) for group, keys in chunks]
-    steps: dict[str, Callable[[], object]] = {
-        "read and decode the files": lambda: [list(formats.load(path).slices()) for path in files],
-        "digest of the content": lambda: [content_of(document) for document in documents],
-        "byte planes": lambda: [list(chunks_of(document, grid, lambda part: None)) for document, grid in cut],
-        "key planes": lambda: [planes_of(group, keys) for group, keys in chunks],
-        "mask network": lambda: [
-            codec.cipher.encrypt(image, planes) for (image, _), planes in zip(tensors, bits, strict=True)
-        ],
-        "interleaver": lambda: [interleave.apply(image, keys) for image, keys in tensors],
-        "diffusion": lambda: [diffusion.apply(image, keys) for image, keys in tensors],
-        "tags (read and verify)": lambda: [reader.verify() for reader in readers],
+
+def training(device: str) -> Iterator[dict[str, Any]]:
+    """A training step of a reader on ciphertext, in the full view and by a functional key, over the plaintext step."""
+    count, side, steps = TRAIN[device]
+    size = {"size": (side, side), "width": 16, "expand": 1, "adversary": 0.0}
+    views: dict[str, Callable[[], Training]] = {
+        "plain": lambda: Training(Plaintext(), Plaintext().stem(1), device),
+        "ciphertext": lambda: Training(Ciphertext(), Ciphertext().stem(1), device),
+        "functional": lambda: Training(Functional(), Functional().stem(1, **size), device),
     }
-    found = seconds(steps, device)
-    with mock.patch.object(compiled, "library", return_value=None):
-        return found, seconds({name: steps[name] for name in COMPILED}, device)
+    each = {name: make() for name, make in views.items()}
+    found = take_turns(each, 2 * ROUNDS[device], torch.device(device)).own
+    told = ratios(found, [("ciphertext", "plain"), ("functional", "plain")])
+    yield {
+        "train_step_over_plain": told["ciphertext_to_plain"],
+        "training": {
+            "images": count, "side": side, "ratios": told,
+            "step_ms": {name: value / steps for name, value in milliseconds(found).items()},
+        },
+    }  # fmt: skip
 
 
-def measure(device: str, folder: Path, small: list[Any]) -> dict[str, Any]:
-    """Megabytes of array a second of each file set, and the seconds of the steps."""
-    loaded = weights.load("default", device)
-    codec = Codec(loaded.cipher, loaded.id, device=device)
-    out = folder / "out"
-    out.mkdir()
-    key = AESGCM.generate_key(256)
-    result: dict[str, Any] = {}
-    for name, files in make_files(folder, small, SLICES[device]).items():
-        size = sum(formats.load(path).dtype.itemsize * int(np.prod(formats.load(path).shape)) for path in files)
-        rows: dict[str, Callable[[], object]] = {
-            "encdl encrypt": lambda files=files: encrypt(codec, files, out, Settings()),  # type: ignore[misc]
-            "encdl decrypt": lambda files=files: decrypt(codec, files, out),  # type: ignore[misc]
-            "encdl encrypt, map chacha20, diffusion": lambda files=files: encrypt(  # type: ignore[misc]
-                codec, files, out, Settings(PlaneSpec(map="chacha20"), "diffusion")
-            ),
-            "encdl encrypt, wrap aes": lambda files=files: encrypt(  # type: ignore[misc]
-                codec, files, out, Settings(wrap="aes")
-            ),
-            "encdl decrypt, wrap aes": lambda files=files: decrypt(codec, files, out),  # type: ignore[misc]
-            "AES-256-GCM encrypt": lambda files=files: aes_encrypt(files, out, key),  # type: ignore[misc]
-            "AES-256-GCM decrypt": lambda files=files: aes_decrypt(files, out, key),  # type: ignore[misc]
-        }
-        rates = {row: size / 1e6 / time_s for row, time_s in seconds(rows, device).items()}
-        steps, without = parts(codec, files, device)
-        result[name] = {
-            "array_mb": size / 1e6,
-            "mb_per_s": rates,
-            "aes_encrypt_to_encdl_encrypt": rates["AES-256-GCM encrypt"] / rates["encdl encrypt"],
-            "aes_decrypt_to_encdl_decrypt": rates["AES-256-GCM decrypt"] / rates["encdl decrypt"],
-            "seconds_of_steps": steps,
-            "seconds_without_compiled_code": without,
-            "share_of_network": steps["mask network"]
-            / sum(time_s for step, time_s in steps.items() if step not in OPTIONS),
-        }
-    return result
+class Decryption:
+    """Training steps of the shipped decryption network as `EncryptTask` takes them, not compiled."""
+
+    def __init__(self, device: str) -> None:
+        self.count, self.side, self.steps = DECRYPTION[device]
+        on_gpu = device == "cuda"
+        task = EncryptTask(
+            AgileCipher(), damage=RandomDamage(gaussian=4.0), loss_weights=LossWeights(mixture=0.1),
+            precision="bf16" if on_gpu else "32",
+        )  # fmt: skip
+        self.task, self.done = task.to(device), 0
+        self.image = noise(self.count, 1, self.side, self.side, device=device)
+        trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
+        self.trained, self.optimizer = trained, torch.optim.AdamW(trained, fused=True)
+
+    def __call__(self) -> None:
+        """Some steps."""
+        for _ in range(self.steps):
+            loss = self.task._sum(self.task._losses(self.image, self.done))
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.trained, 1.0)
+            self.optimizer.step()
+            self.done += 1
 
 
-def main() -> None:
+def decryption(device: str) -> Iterator[dict[str, Any]]:
+    """A step of the decryption network's training, and how much of it a GPU idles, by the profiler."""
+    work = Decryption(device)
+    step_s = medians({"step": work}, device)["step"] / work.steps
+    told: dict[str, Any] = {"images": work.count, "side": work.side, "compiled": False, "step_ms": 1e3 * step_s}
+    yield {"decryption_training": told}
+    if device == "cuda":
+        with profile(activities=[ProfilerActivity.CUDA]) as found:
+            work()
+            torch.cuda.synchronize()
+        busy_s = 1e-6 * sum(row.self_device_time_total for row in found.key_averages()) / work.steps
+        kernels = sorted(found.key_averages(), key=lambda row: -row.self_device_time_total)[:12]
+        longest = {row.key[:80]: row.self_device_time_total / 1e3 / work.steps for row in kernels}
+        yield {"decryption_training": told | {"idle_share": 1 - busy_s / step_s, "longest_kernels_ms": longest}}
+
+
+def files(device: str) -> Iterator[dict[str, Any]]:
+    """Whole files from disk to disk; see `bench_files`."""
+    _, small = bench_files.slices()
+    with tempfile.TemporaryDirectory() as folder:
+        found = bench_files.measure(device, Path(folder), small)
+    volume = next(each for name, each in found.items() if "16 bit" in name)
+    yield {"file_over_aes_gcm": volume["aes_encrypt_to_encdl_encrypt"], "files": found}
+
+
+def memory(device: str) -> Iterator[dict[str, Any]]:
+    """Bytes beside what is given: peaks of the device; on a CPU the process's own, all parts before this included."""
+    if device == "cpu":
+        yield {"memory": {"process_peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}}
+        return
+    cipher, images = AgileCipher().to(device).eval(), noise(1024, 1, 256, 256, device=device)
+    nonces = noise(1024, 16, device=device)
+    steps: dict[str, Callable[[], Any]] = {
+        "encrypt 1024 images of 256px": lambda: batches.encrypt(cipher, images, SECRET, nonces),
+        "10 training steps, plain": Training(Plaintext(), Plaintext().stem(1), device),
+        "10 training steps, ciphertext": Training(Ciphertext(), Ciphertext().stem(1), device),
+    }
+    found = {}
+    for name, step in steps.items():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        torch.cuda.synchronize()
+        found[name] = torch.cuda.max_memory_allocated() - before
+    yield {"memory": found}
+
+
+def homomorphic(device: str) -> Iterator[dict[str, Any]]:
+    """One dense layer over an encrypted image of 28x28, by TenSEAL's CKKS, on the CPU."""
+    try:
+        seal = importlib.import_module("tenseal")
+    except ImportError:
+        yield {"homomorphic": "TenSEAL was not installed"}
+        return
+    context = seal.context(seal.SCHEME_TYPE.CKKS, 8192, coeff_mod_bit_sizes=[60, 40, 40, 60])
+    context.global_scale = 2**40
+    context.generate_galois_keys()
+    image, layer = torch.rand(784).tolist(), torch.randn(784, 10).tolist()
+    encrypted = seal.ckks_vector(context, image)
+    steps: dict[str, Callable[[], Any]] = {
+        "encrypt": lambda: seal.ckks_vector(context, image),
+        "dense layer, 784 to 10": lambda: encrypted.matmul(layer),
+    }
+    yield {"homomorphic": {"seconds": medians(steps, "cpu"), "library": f"TenSEAL {seal.__version__}"}}
+
+
+PARTS = (encryption, reading, training, files, decryption, homomorphic, memory)
+
+
+def main() -> int:
     """Measure, print, write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("-o", "--output", type=Path, help="record to write, in the place of the project's own")
-    parser.add_argument(
-        "--beside", type=Path, metavar="CHECKOUT", help="time an image in memory by this version of EncDL, too"
-    )
+    names = [part.__name__ for part in PARTS]
+    parser.add_argument("--parts", nargs="+", choices=names, default=names, help="measure these alone")
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device here, or torch was built without CUDA")
-    started = time.monotonic()
-    what, small = slices()
-    with tempfile.TemporaryDirectory() as folder:
-        metrics: dict[str, Any] = {"files": measure(args.device, Path(folder), small)}
-    metrics["image_512x512_8bit_cpu"] = in_memory = image_in_memory(args.beside)
-    for name, found in metrics["files"].items():
-        print(name)
-        for row, rate in found["mb_per_s"].items():
-            print(f"  {row:<40} {rate:10.2f} MB/s")
-        for step, time_s in found["seconds_of_steps"].items():
-            print(f"    {step:<38} {time_s * 1000:10.1f} ms")
-        for step, time_s in found["seconds_without_compiled_code"].items():
-            print(f"    {step + ', no compiled code':<38} {time_s * 1000:10.1f} ms")
-    print(f"1 image in memory, 512x512, 8 bit, CPU: {in_memory['encrypt_ms']:.2f} ms, keystream included")
-    if "beside" in in_memory:
-        print(f"  {args.beside}: {in_memory['beside']['encrypt_ms']:.2f} ms")
-    output = args.output or RESULTS / f"throughput-{args.device}.json"
+    output, started = args.output or RESULTS / f"bench-{args.device}.json", time.monotonic()
+    metrics: dict[str, Any] = {}
+    seconds, failed = {}, {}
+    for part in PARTS:
+        if part.__name__ not in args.parts:
+            continue
+        begun = time.monotonic()
+        try:
+            for found in part(args.device):
+                metrics |= found
+        except Exception as error:  # the other parts may still tell something
+            failed[part.__name__] = f"{type(error).__name__}: {error}"
+            traceback.print_exc()
+        seconds[part.__name__] = time.monotonic() - begun
+        print(f"{part.__name__}: {seconds[part.__name__]:.1f} s", flush=True)
+        _write(output, metrics | {"seconds_of_parts": seconds, "failed": failed}, args.device, started)
+    for name, value in metrics.items():
+        print(f"{name}: {value}")
+    print(f"record: {output}")
+    return len(failed)
+
+
+def _write(output: Path, metrics: dict[str, Any], device: str, started: float) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
     content = records.record(
         output.stem,
         "bench",
         config="experiments/bench.py",
-        dataset=f"{what}, and uniform noise of 16 bit",
+        dataset=f"uniform noise in memory; files: {bench_files.slices()[0]}, and uniform noise of 16 bit",
         seeds=[0],
         metrics=metrics,
         wall_s=time.monotonic() - started,
-        device=args.device,
+        device=device,
     )
     records.write(output, content, force=True)
-    print(f"record: {output}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

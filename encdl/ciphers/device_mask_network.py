@@ -18,9 +18,9 @@ from torch import Tensor
 from encdl.ciphers.device.replay import replayed
 from encdl.ciphers.mask_network import HALVES, FixedConv2d, HalfNetwork, MaskNetwork
 
-PLACES_AT_ONCE = 2**22
+PLACES_AT_ONCE = 2**23
 """Of half networks: 24 bytes of intermediate results each."""
-_BLOCK, _WARPS = 512, 4
+_BLOCK, _WARPS = 128, 4
 
 
 def masks(key_bytes: Tensor) -> Tensor:

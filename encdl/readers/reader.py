@@ -132,6 +132,7 @@ def keyed(reader: Reader) -> Reader:
             f"a reader with a {type(reader.stem).__name__} has no keyed twin: only one with a PlainStem has"
         )
     stem = KeyedStem(reader.stem.channels, reader.stem.width, reader.stem.dimensions)
+    stem.to(reader.stem.convolution.weight.device)
     stem.convolution, stem.norm = reader.stem.convolution, reader.stem.norm
     return Reader(stem, reader.backbone).train(reader.training)
 

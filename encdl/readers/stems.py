@@ -130,13 +130,26 @@ class KeyedStem(Stem):
 
     def __init__(self, channels: int, width: int = 16, dimensions: int = 2) -> None:
         super().__init__(channels, channels, width, dimensions)
+        self.factors: Tensor
+        self.register_buffer("factors", torch.tensor([1.0, -1.0, 256.0]) / 255.0, persistent=False)
 
     def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
         """The convolutions of ciphertext, mask and carry, summed."""
         assert mask is not None
         kernel = self.convolution.weight
         convolve = F.conv2d if self.dimensions == 2 else F.conv3d
-        terms = torch.cat([image - 127.5, mask, image < mask], dim=1)
+        factors = self.factors.view(1, 3, *[1] * (kernel.ndim - 1))
         # In half precision the terms, each larger than the level they add up to, would round it away.
         with torch.autocast(image.device.type, enabled=False):
-            return convolve(terms, torch.cat([kernel, -kernel, 256.0 * kernel], dim=1) / 255.0, padding=1)
+            return convolve(_terms(image, mask), (kernel.unsqueeze(1) * factors).flatten(1, 2), padding=1)
+
+
+def _terms(image: Tensor, mask: Tensor) -> Tensor:
+    """Ciphertext, mask and carry, float32 (B, 3 C, …): bytes are written at once where the convolution reads them."""
+    if image.dtype != torch.uint8 or mask.dtype != torch.uint8:  # levels that may have a gradient
+        return torch.cat([image - 127.5, mask, image < mask], dim=1)
+    terms = torch.empty((len(image), 3, *image.shape[1:]), device=image.device)
+    torch.sub(image, 127.5, out=terms[:, 0])
+    terms[:, 1] = mask
+    torch.lt(image, mask, out=terms[:, 2])
+    return terms.flatten(1, 2)

@@ -157,7 +157,44 @@ def _draw_trust(data: Any) -> bytes:
     return drawn(data["rows"], data["metric"])
 
 
+def _growth(records: Sequence[Mapping[str, Any]], words: Sequence[str]) -> Any:
+    kept = {
+        "images of 256x256 in a batch": "bytes_per_s_by_images_of_256px",
+        "side in pixels of a batch's images": "bytes_per_s_by_side",
+        "key planes": "bytes_per_s_by_planes",
+    }
+    return {
+        axis: {each["device"]: {at: _encrypted(rate) for at, rate in each["metrics"][name].items()} for each in records}
+        for axis, name in kept.items()
+    }
+
+
+def _encrypted(rate: float | Mapping[str, float]) -> float:
+    return rate if isinstance(rate, float) else rate["encrypt"]
+
+
+def _draw_growth(data: Mapping[str, Mapping[str, Mapping[str, float]]]) -> bytes:
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    panels = figure.subplots(1, len(data), sharey=True)
+    for panel, (axis, lines) in zip(panels, data.items(), strict=True):
+        for device, rates in lines.items():
+            panel.plot([int(at) for at in rates], [rate / 1e9 for rate in rates.values()], "o-", label=device)
+        panel.set(xscale="log", yscale="log", xlabel=axis)
+        places = sorted({int(at) for rates in lines.values() for at in rates})
+        panel.set_xticks(places, [str(at) for at in places], fontsize=7)
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("encrypted, GB/s")
+    panels[0].legend(fontsize=7)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    return file.getvalue()
+
+
 PLOTS = {
+    "growth-plot": View("bytes encrypted a second by batch, size and key planes", _growth, _draw_growth),
     "repair-plot": View("PSNR after each damage and repair, with 95 % intervals", _repair_data, _draw_repair),
     "attacks-plot": View("score and baseline of each attack", _findings, _draw_attacks),
     "robustness-plot": View(

@@ -279,6 +279,30 @@ def steps(records: Records, names: Sequence[str]) -> str:
     return grid(["step", *head], lines)
 
 
+def speed(records: Records, names: Sequence[str]) -> str:
+    """What the bench says of images in memory, readers and trainings, a column a record."""
+    found = [records[name]["metrics"] for name in names]
+    reads = [f"{min(read.values()):.2f} to {max(read.values()):.2f}" for read in (m["read_over_plain"] for m in found)]
+    memory = [
+        [max(rate["encrypt"] for rate in each["bytes_per_s_by_images_of_256px"].values()) for each in found],
+        *([each["bytes_per_s_of_cryptography"][name] for each in found] for name in ("AES-256-GCM", "ChaCha20")),
+    ]
+    told = ["EncDL encrypts images of 256 pixels", "AES-256-GCM, on one core of the CPU", "ChaCha20, on one core"]
+    lines = [
+        *([f"{name}, GB/s", *(f"{rate / 1e9:.2f}" for rate in row)] for name, row in zip(told, memory, strict=True)),
+        ["reading ciphertext, beside the plaintext network", *reads],
+        ["a reader's training step, beside plaintext's", *(f"{each['train_step_over_plain']:.2f}" for each in found)],
+        ["homomorphic inference", *(_homomorphic(each["homomorphic"]) for each in found)],
+    ]
+    return grid(["", *(str(records[name]["device"]) for name in names)], lines)
+
+
+def _homomorphic(found: Any) -> str:
+    if isinstance(found, str):
+        return found
+    return f"{found['seconds']['dense layer, 784 to 10'] * 1e3:.0f} ms a dense layer over 28x28 pixels"
+
+
 def losses(records: Records, names: Sequence[str]) -> str:
     """The study of losses: PSNR after each damage, mean and deviation over seeds, and the mean over all cells."""
     [name] = names
@@ -327,6 +351,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "attacks": attacks,
     "statistics": statistics,
     "throughput": throughput,
+    "speed": speed,
     "steps": steps,
     "losses": losses,
     "trust-models": trust_models,

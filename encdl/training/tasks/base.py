@@ -59,6 +59,12 @@ class CipherTask(LightningModule):
         """Number of training batches before this one: no two of them share a key."""
         return self.trainer.fit_loop.epoch_loop.total_batch_idx
 
+    @property
+    def _logs_now(self) -> bool:
+        """Whether this training step's values are logged: only then need the ranks wait for one another's."""
+        every = int(self.trainer.log_every_n_steps)  # type: ignore[attr-defined]  # it is set in its constructor
+        return every > 0 and (self.trainer.global_step + 1) % every == 0
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW under a one-cycle schedule over the whole run.
 

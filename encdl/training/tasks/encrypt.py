@@ -161,8 +161,9 @@ class EncryptTask(CipherTask):
             losses = self._losses(image, step)
         loss = self._sum(losses)
         # A value is brought to the CPU only where it is logged: waiting for it at each step would idle a GPU.
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, sync_dist=True, batch_size=len(image))
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
+        told, shared = {f"train/{name}": value for name, value in losses.items()}, self._logs_now
+        self.log_dict(told, sync_dist=shared, batch_size=len(image))
+        self.log("train/loss", loss, prog_bar=True, sync_dist=shared, batch_size=len(image))
         return loss
 
     def _losses(self, image: Tensor, step: int) -> dict[str, Tensor]:

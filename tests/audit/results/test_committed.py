@@ -119,8 +119,8 @@ def test_training_on_damage_reads_noise_as_well_as_restoring_first() -> None:
 
 
 def test_speed() -> None:
-    """One image in memory beside EncDL 0.1, and keyed readers beside plain ones on a CPU."""
-    assert record("throughput-cpu")["metrics"]["image_512x512_8bit_cpu"]["beside_to_this"] >= 8
+    """Every part of the bench, and keyed readers beside plain ones on a CPU."""
+    assert record("bench-cpu")["metrics"]["failed"] == {}
     memory = record("readers-cost")["metrics"]["memory"]
     assert max(times["ciphertext_to_plain"] for times in memory.values()) <= 1.15
 

@@ -88,7 +88,7 @@ def test_values_that_are_none(root: Path, call: str, said: str) -> None:
 
 def test_a_missing_record_names_what_makes_it(root: Path) -> None:
     with pytest.raises(MissingRecordError, match="make bench"):
-        told(Records(root), "throughput-cpu metrics")
+        told(Records(root), "bench-cpu metrics")
 
 
 def test_a_page_is_rendered_and_then_agrees(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,8 +196,9 @@ CALLS = {
     "reader-costs": ["readers-cost"],
     "attacks": ["audit-agile"],
     "statistics": ["audit-agile"],
-    "throughput": ["throughput-cpu"],
-    "steps": ["throughput-cpu"],
+    "throughput": ["bench-cpu"],
+    "steps": ["bench-cpu"],
+    "speed": ["bench-cpu"],
 }
 
 
@@ -229,6 +230,7 @@ def test_the_table_of_losses(root: Path) -> None:
         ("attacks-plot", ["audit-agile", "dB"]),
         ("robustness-plot", ["audit-agile"]),
         ("repair-plot", ["evaluate-acdc", "agile"]),
+        ("growth-plot", ["bench-cpu"]),
     ],
 )
 def test_every_plot_has_data_in_a_committed_record(view: str, words: list[str]) -> None:
