@@ -97,7 +97,7 @@ def raised_by_lightning(error: BaseException) -> bool:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if not frames:
         return False
-    module: str = frames[-1].f_globals.get("__name__", "")
+    module = str(frames[-1].f_globals.get("__name__", ""))
     if isinstance(error, RuntimeError):
         return frames[-1].f_code.co_name == "load_state_dict"  # of a checkpoint that does not fit
     if isinstance(error, TypeError):
