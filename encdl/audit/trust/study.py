@@ -31,8 +31,9 @@ from encdl.audit.trust import homomorphic
 from encdl.ciphers.weights import load
 from encdl.data.base import Split
 from encdl.files import container
-from encdl.files.codec import Codec, Settings
+from encdl.files.codec import Codec
 from encdl.files.reading import Readable
+from encdl.files.settings import Settings
 from encdl.keys.key import Grant, Key
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import Backbone, Reader, StridedNet, StridedStem
