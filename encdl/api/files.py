@@ -1,0 +1,191 @@
+"""Files and folders: encrypt, decrypt, rekey."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from encdl.api.openers import AnyKey, AnyPath, files_of, opened
+from encdl.files import container, file_names, formats
+from encdl.files.codecs import WeightsName, load_codec
+from encdl.files.container import Header
+from encdl.files.decrypting import Damaged, Decryption
+from encdl.files.encrypting import Encryption, EncryptionSettings
+from encdl.files.reading import Readable
+from encdl.files.rekeying import Rekeying
+from encdl.files.settings import Settings
+from encdl.keys.grant import study_for
+from encdl.keys.key import RecipientsAlone
+from encdl.keys.planes import PlaneSpec
+from encdl.keys.recipients import RecipientPublicKey
+from encdl.utils import atomic
+from encdl.utils.errors import UsageError
+
+if TYPE_CHECKING:
+    pass
+
+
+def encrypt_file(
+    source: AnyPath,
+    key: AnyKey | None = None,
+    target: AnyPath | None = None,
+    *,
+    force: bool = False,
+    **settings: Unpack[EncryptionSettings],
+) -> Path:
+    """Encrypt a DICOM, NIfTI, PNG, TIFF or NumPy file with all that it holds.
+
+    Args:
+        source: the file.
+        key: as `encrypt`.
+        target: the file to write, whole or not at all; `source` with the ending .encdl by default.
+        force: replace the target if it exists.
+        settings: see `EncryptionSettings`.
+
+    Returns:
+        The target.
+
+    Raises:
+        ImageFileError: the file cannot be read.
+        OutputExistsError: the target exists and `force` is not set.
+        UsageError, WrongKeyError, WeightsError: as `encrypt`.
+    """
+    path = Path(source)
+    output = file_names.check_container_name(file_names.container_name(path) if target is None else Path(target))
+    atomic.check_output(output, force)
+    how = encryption(key, **settings)
+    document = formats.load(path)
+    how.write(document, path, output, force=force)
+    return output
+
+
+def decrypt_file(
+    source: AnyPath,
+    key: AnyKey,
+    target: AnyPath | None = None,
+    *,
+    force: bool = False,
+    weights: WeightsName | None = None,
+    device: str = "auto",
+) -> Path:
+    """Decrypt a `.encdl` file back into the file that it was made from.
+
+    Args:
+        source: the container.
+        key: as `decrypt`.
+        target: the file to write, whole or not at all; `source` with the original's ending by default. With the ending
+            of another format (.npy, .png, .tiff) a new file of the pixels alone.
+        force: replace the target if it exists.
+        weights: as `decrypt`.
+        device: where to compute.
+
+    Returns:
+        The target.
+
+    Raises:
+        ContainerError, WrongKeyError, WeightsError: as `decrypt`; nothing is written then.
+        OutputExistsError: the target exists and `force` is not set.
+    """
+    path, how = Path(source), Decryption(opened(key), weights, device)
+    with how.opened(path) as reader:
+        output = file_names.original_name(path, reader) if target is None else Path(target)
+        atomic.check_output(output, force)
+        how.write(reader, output, force=force)
+    return output
+
+
+def rekey_file(
+    source: AnyPath,
+    key: AnyKey,
+    new_key: AnyKey,
+    target: AnyPath | None = None,
+    *,
+    force: bool = False,
+    weights: WeightsName | None = None,
+    device: str = "auto",
+    same_key: bool = False,
+) -> Path:
+    """Encrypt a `.encdl` file anew under another key; cipher, weights, settings and wrapping stay.
+
+    Args:
+        source: the container.
+        key: what opens it now.
+        new_key: the key, or a grant for its study, that shall open it.
+        target: the file to write; by default `source` is replaced, in one step, once the new one was compared with it.
+        force: replace a target that exists.
+        weights: as `decrypt`.
+        device: where to compute.
+        same_key: let both keys be one, for a fresh nonce; that revokes no grant for a study.
+
+    Returns:
+        The target.
+
+    Raises:
+        ContainerError, WrongKeyError, WeightsError, OutputExistsError: as `decrypt_file`.
+        UsageError: the cipher is not exact, or the new key is a grant for something else, or the old key.
+    """
+    output = Path(source if target is None else target)
+    new = opened(new_key)
+    Rekeying(opened(key), new, weights, device, same_key=same_key).write(Path(source), output, force=force)
+    return output
+
+
+def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack[EncryptionSettings]) -> Encryption:
+    """What encrypts files alike, for `convert_folder`; arguments and errors as `encrypt`.
+
+    Args:
+        key: as `encrypt`.
+        keep: files that are never replaced; a key's that is given by its path is among them.
+        settings: see `EncryptionSettings`.
+    """
+    recipients = tuple(settings.get("recipients", ()))
+    if key is None and not recipients:
+        raise UsageError("nobody could open the files: give a key, or recipients")
+    opener = RecipientsAlone.generate() if key is None else opened(key)
+    codec = load_codec(settings.get("weights", "default"), settings.get("device", "auto"))
+    cipher: Any = codec.cipher
+    planes = settings.get("planes")
+    spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(count=cipher.planes, **(planes or {}))
+    postprocess, nonce = settings.get("postprocess", Settings.postprocess), settings.get("nonce", "random")
+    study = study_for(settings.get("study"), opener)
+    readable = settings.get("readable")
+    readable = Readable(readable) if isinstance(readable, int) else readable
+    wrap, signer = settings.get("wrap", "none"), settings.get("signer")
+    recipients, identity = tuple(settings.get("recipients", ())), settings.get("identity", "")
+    series = settings.get("series", True)
+    how = Settings(spec, postprocess, nonce, study, wrap, readable, signer, series, recipients, identity)
+    return Encryption(codec, opener, how, (*keep, *(() if key is None else files_of(key))))
+
+
+def decryption(
+    key: AnyKey, *, damaged: Damaged = "refuse", weights: WeightsName | None = None, device: str = "auto"
+) -> Decryption:
+    """What decrypts files alike, for `convert_folder`.
+
+    Args:
+        key: as `decrypt`, like `weights` and `device`.
+        damaged: "refuse" damaged files; "restore" or "blank" their damaged slices, which a file beside then names.
+        weights: name or file of the cipher's weights.
+        device: where to compute.
+    """
+    return Decryption(opened(key), weights, device, damaged, files_of(key))
+
+
+def rekeying(
+    key: AnyKey,
+    new_key: AnyKey,
+    *,
+    weights: WeightsName | None = None,
+    device: str = "auto",
+    same_key: bool = False,
+    recipients: Sequence[RecipientPublicKey] = (),
+) -> Rekeying:
+    """What rekeys files alike, for `convert_folder`; arguments as `rekey_file`."""
+    keep = files_of(key) + files_of(new_key)
+    return Rekeying(opened(key), opened(new_key), weights, device, keep, same_key, recipients)
+
+
+def read_header(path: AnyPath) -> Header:
+    """What a container says about itself, without a key and therefore unverified; errors as `encdl inspect`."""
+    return container.read_header(path)

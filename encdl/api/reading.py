@@ -1,0 +1,183 @@
+"""Networks that read ciphertext, with a key or without; and the evaluation of ciphers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from encdl.api.openers import AnyKey, AnyPath, opened
+from encdl.files import container, file_names
+from encdl.files.codecs import load_cipher
+from encdl.files.folders import gather
+from encdl.files.levels import Levels
+from encdl.keys.functional import FunctionalKey
+from encdl.keys.signing import PublicKey, SigningKey
+from encdl.utils.devices import usable_device
+
+if TYPE_CHECKING:
+    from encdl.audit.evaluation import Result
+    from encdl.readers.functional_files import FunctionalPredictor
+    from encdl.readers.predictor import Answer, Predictor, Segmentation
+
+
+def load_reader(
+    checkpoint: AnyPath,
+    *,
+    weights: str | None = None,
+    device: str = "auto",
+    any_size: bool = False,
+    levels: Levels | None = None,
+) -> Predictor:
+    """A network that reads ciphertext: `read(path, key)` gives its `Answer` about a file.
+
+    Args:
+        checkpoint: what training a classifier or segmenter wrote.
+        weights: name or file of the cipher weights that the files were made with, if others.
+        device: where to compute.
+        any_size: let a classifier read images of another size than it was trained on, less reliably.
+        levels: how stored integers become levels, such as `Levels(window="lung")`; by default as it was trained.
+
+    Raises:
+        WeightsError: a file is missing, damaged or of another kind, or the two do not go together.
+    """
+    from encdl.readers.predictor import Predictor  # noqa: PLC0415 - MONAI takes seconds
+
+    return Predictor.load(
+        checkpoint, weights_of_files=weights, device=usable_device(device), any_size=any_size, levels=levels
+    )
+
+
+def predict(source: AnyPath, key: AnyKey, reader: Predictor | AnyPath) -> Answer:
+    """What a network says about a .encdl file, without decrypting it.
+
+    Args:
+        source: the container.
+        key: as `decrypt`.
+        reader: of `load_reader`, or the path of a checkpoint.
+
+    Raises:
+        ContainerError, WrongKeyError, WeightsError: as `decrypt`.
+        UsageError: the image is one that this reader cannot read.
+    """
+    loaded = load_reader(reader) if isinstance(reader, str | os.PathLike) else reader
+    return loaded.read(source, opened(key))
+
+
+def segment(source: AnyPath, key: AnyKey, reader: Predictor | AnyPath) -> Iterator[tuple[Path, Segmentation]]:
+    """The masks that a segmenter makes of every scan in a folder of .encdl files, each on the scan's own grid.
+
+    DICOM files of one series are one scan, whatever their names; so is a NIfTI file, and an image by itself.
+
+    Args:
+        source: the folder, or one file.
+        key: as `decrypt`.
+        reader: of `load_reader`, or the path of a checkpoint.
+
+    Yields:
+        A name that tells nothing sealed, and the mask, with the scan and what is wrong with it.
+
+    Raises:
+        ContainerError, WrongKeyError, WeightsError, UsageError: as `predict`.
+    """
+    from encdl.files import series_tags  # noqa: PLC0415
+    from encdl.readers import scan_files  # noqa: PLC0415
+
+    loaded = load_reader(reader) if isinstance(reader, str | os.PathLike) else reader
+    opener = opened(key)
+    open_file = partial(loaded.opened, opener=opener)
+    sources = gather([Path(source)], file_names.is_encrypted, f"{container.SUFFIX} file")
+    for unit in scan_files.find_units(sources, open_file, series_tags.name_of(opener)):
+        yield unit.name, loaded.segment(unit.load(open_file))
+
+
+def grant_functional(
+    source: AnyPath,
+    key: AnyKey,
+    reader: AnyPath,
+    *,
+    noise: float = 0.0,
+    signer: SigningKey | None = None,
+    expires: datetime | None = None,
+) -> FunctionalKey:
+    """What a host needs to read one file with one network, and to learn nothing else of it (docs/functional-keys.md).
+
+    Args:
+        source: a container with a reading layer.
+        key: as `decrypt`.
+        reader: checkpoint of a reader that was trained on view Functional.
+        noise: standard deviation of what is added to the levels of the layer's pixels.
+        signer: signs it.
+        expires: when EncDL begins to refuse it. Advisory.
+
+    Raises:
+        ContainerError, WrongKeyError, WeightsError: as `decrypt`.
+        UsageError: the file has no reading layer that this reader reads.
+    """
+    from encdl import readers  # noqa: PLC0415
+    from encdl.readers import functional_files  # noqa: PLC0415
+
+    return functional_files.grant_functional(
+        source, opened(key), readers.load(Path(reader)), noise=noise, signer=signer, expires=expires
+    )
+
+
+def load_functional_reader(
+    checkpoint: AnyPath, *, device: str = "auto", server: PublicKey | None = None, owner: PublicKey | None = None
+) -> FunctionalPredictor:
+    """A network that reads files with functional keys: `read(path, functional_key)` gives its `Answer`.
+
+    Args:
+        checkpoint: of a reader that was trained on view Functional.
+        device: where to compute.
+        server: refuse functional keys that were not signed with this key.
+        owner: refuse files that were not signed with this key.
+
+    Raises:
+        WeightsError: the checkpoint is missing, damaged or of another kind.
+    """
+    from encdl.readers.functional_files import FunctionalPredictor  # noqa: PLC0415
+
+    return FunctionalPredictor.load(checkpoint, device=usable_device(device), server=server, owner=owner)
+
+
+def predict_functional(
+    source: AnyPath, functional_key: FunctionalKey | AnyPath, reader: FunctionalPredictor | AnyPath
+) -> Answer:
+    """What a network says about a .encdl file, without any key.
+
+    Args:
+        source: the container.
+        functional_key: of this file, for this reader; or the path of its file.
+        reader: of `load_functional_reader`, or the path of a checkpoint.
+
+    Raises:
+        ContainerError, WrongKeyError, WeightsError, UsageError: as `FunctionalPredictor.read`.
+        KeyFileError: there is no such functional key, or it is damaged.
+    """
+    loaded = load_functional_reader(reader) if isinstance(reader, str | os.PathLike) else reader
+    key = functional_key if isinstance(functional_key, FunctionalKey) else FunctionalKey.load(functional_key)
+    return loaded.read(source, key)
+
+
+def evaluate(
+    config: AnyPath | None = None, *, progress: Callable[[str], None] = lambda step: None, **settings: Any
+) -> Result:
+    """Measure ciphers: repair of damage beside classical repair, exactness, statistics.
+
+    Args:
+        config: YAML file of settings.
+        progress: is told what comes next.
+        settings: fields of `encdl.audit.evaluation.Settings`; they come before those of the file.
+
+    Raises:
+        DataError, UsageError, WeightsError: as `encdl.audit.evaluation.evaluate`.
+    """
+    from encdl.audit import evaluation  # noqa: PLC0415
+
+    chosen = evaluation.read(None if config is None else Path(config), settings)
+    device = usable_device(chosen.device)
+    return evaluation.evaluate(chosen, lambda name: load_cipher(name, device), device, progress)
