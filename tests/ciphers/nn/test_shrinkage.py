@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from encdl.ciphers.nn import compiled_shrinkage
 from encdl.ciphers.nn.shrinkage import ESTIMATES, REACH, SIGMAS, Shrinkage
 
 NONE, BLACK, WHITE = (slice(first, first + len(SIGMAS)) for first in range(0, ESTIMATES, len(SIGMAS)))
@@ -63,3 +64,15 @@ def test_images_of_a_batch_do_not_mix() -> None:
 
 def test_the_basis_is_no_weight() -> None:
     assert not Shrinkage().state_dict()
+
+
+@pytest.mark.skipif(not compiled_shrinkage.available(), reason="EncDL was built here without a C compiler")
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 1, 3, 1), (1, 1, 7, 5), (5, 1, 90, 77)], ids=str)
+def test_compiled_code_says_the_same(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]) -> None:
+    """But where rounding carries a coefficient over the threshold."""
+    images = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(3)).float()
+    compiled = Shrinkage()(images)
+    monkeypatch.setattr(compiled_shrinkage, "available", lambda: False)
+    differences = (compiled - Shrinkage()(images)).abs()
+    assert float(differences.max()) < 1
+    assert float((differences > 1e-3).float().mean()) < 1e-3
