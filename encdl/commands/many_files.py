@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -94,7 +95,10 @@ class Failures:
 
         self.count += 1
         told = line(path, error)
-        alike = self._paths.setdefault(told.replace(str(path), "").replace(path.name, ""), [])
+        # The file's own name goes, alone or as part of its output's; a DICOM file may be called 1, as a word may begin.
+        name = rf"{re.escape(path.name)}(?![^\s:.])[^\s:]*"
+        reason = re.sub(rf"(?<!\S)(?:\S*/{name}:?|{name}:)\s?", "", told.removeprefix(str(path)))
+        alike = self._paths.setdefault(reason, [])
         alike.append(str(path))
         if len(alike) == 1:
             tqdm.write(plain(f"encdl: error: {told}"), file=sys.stderr)
