@@ -47,9 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser, scope: Any) -> None:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Refuse options that only a functional key has without --reader, and --reader without a file."""
+    """Refuse options that only a functional key has without --reader, --reader without a file, and with --to."""
     if args.reader is not None and args.scan is None:
         raise UsageError("--reader: give the .encdl file that it shall read, as in `encdl grant --reader R scan.encdl`")
+    if args.reader is not None and args.to is not None:
+        raise UsageError("--to seals grants, and a functional key is none: leave it out")
     given = {"SCAN": args.scan, "--noise": args.noise, "--sign": args.sign}
     if args.reader is None and (alone := [name for name, value in given.items() if value is not None]):
         raise UsageError(f"{alone[0]} is for functional keys: give --reader too, or leave it out")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl.commands.common import file_name
 from encdl.commands.key_options import add_key
-from encdl.commands.many_files import counted, exit_code, is_batch, line, tell_of
+from encdl.commands.many_files import Failures, counted, exit_code, is_batch, line, tell_of
 from encdl.files import container
 from encdl.files.container import VERSION, Header, aes_wrap
 from encdl.files.container.sections import SERIES, Section
@@ -29,7 +30,7 @@ NOTE = ("note", "read without a key: not verified")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("paths", type=file_name, nargs="+", metavar="PATH", help=".encdl files, or folders of them")
+    parser.add_argument("paths", type=file_name, nargs="+", metavar="PATH", help=".encdl files; of folders a summary")
     parser.add_argument(
         "--verify-key",
         type=file_name,
@@ -52,12 +53,7 @@ def run(args: argparse.Namespace) -> int:
     _, problem = _show(args.paths[0], args.json, public)
     if problem is not None:
         raise problem
-    if args.key is not None and not args.json:
-        from encdl.commands import scan_listing  # noqa: PLC0415
-
-        for told in scan_listing.with_key(args.paths, args.key):
-            say(told)
-    return 0
+    return exit_code(_tell_scans(args, args.paths), 1)
 
 
 def _many(args: argparse.Namespace, public: PublicKey | None) -> int:
@@ -66,36 +62,51 @@ def _many(args: argparse.Namespace, public: PublicKey | None) -> int:
     left: list[Left] = []
     sources = gather(args.paths, file_names.is_encrypted, "encrypted file", left)
     undone = tell_of(left, "NOT inspected")
-    failed, kinds = 0, Counter[str]()
+    failed, kinds, whole = 0, Counter[str](), list[Path]()
     for source in sources:
+        # Files that are named are described, those of folders counted: a series has hundreds.
+        shown = source.path in args.paths
         try:
-            kind, problem = _show(source.path, args.json, public)
+            kind, problem = _show(source.path, args.json, public, shown)
             kinds[kind] += 1
         except EncdlError as error:
             problem = error
         if problem is not None:
             failed += 1
             complain(line(source.path, problem))
-        elif not args.json:
+        else:
+            whole.append(source.path)
+        if shown and not args.json:
             say()
     if not args.json:
         for kind, count in kinds.items():
             say(f"{counted(count)}: {kind}")
-        from encdl.commands import scan_listing  # noqa: PLC0415
-
-        paths = [source.path for source in sources]
-        for told in scan_listing.without_key(paths) if args.key is None else scan_listing.with_key(paths, args.key):
-            say(told)
+        failed += _tell_scans(args, whole)
     return exit_code(failed, len(sources), undone)
 
 
-def _show(path: Path, as_json: bool, public: PublicKey | None) -> tuple[str, EncdlError | None]:
+def _tell_scans(args: argparse.Namespace, paths: Sequence[Path]) -> int:
+    """Tell of series and volumes, without a key those of several files alone; how many files the key does not open."""
+    from encdl.commands import scan_listing  # noqa: PLC0415
+
+    failures = Failures()
+    if args.json or (args.key is None and not is_batch(args.paths)):
+        return 0
+    for told in (
+        scan_listing.without_key(paths) if args.key is None else scan_listing.with_key(paths, args.key, failures)
+    ):
+        say(told)
+    return failures.count
+
+
+def _show(path: Path, as_json: bool, public: PublicKey | None, described: bool = True) -> tuple[str, EncdlError | None]:
     """Print what the header says; what files of its kind share, and what is wrong with its length or signature."""
     wrapping = container.read_wrapping(path)
     if wrapping is not None:
         if public is not None:
             raise ContainerError(f"{path}: is wrapped in AES-256-GCM: without its key there is nothing to verify")
-        _show_wrapping(path, wrapping, as_json)
+        if as_json or described:
+            _show_wrapping(path, wrapping, as_json)
         return f"wrapped in AES-256-GCM, key {wrapping.key_id}, {_study(wrapping.study)}", None
     header = container.read_header(path)
     problem: EncdlError | None = None
@@ -127,7 +138,7 @@ def _show(path: Path, as_json: bool, public: PublicKey | None) -> tuple[str, Enc
             "key_bits": key_bits(header.plane_spec(), header.grid.planes, *header.grid.tile),
         }
         say(json.dumps({**header.fields(), **extra}, sort_keys=True))
-    else:
+    elif described:
         rows = _describe(path, header, size, sections)
         if series is not None:
             rows.append(("series", f"tag {series.tag}, number {series.number}"))

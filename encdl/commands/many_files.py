@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -86,7 +87,7 @@ class Failures:
 
     def __init__(self) -> None:
         self.count = 0
-        self._paths: dict[str, list[str]] = {}
+        self._paths: dict[str, list[tuple[str, str]]] = {}
 
     def tell(self, path: Path, error: Exception) -> None:
         """Tell of one, if its reason is new."""
@@ -94,8 +95,11 @@ class Failures:
 
         self.count += 1
         told = line(path, error)
-        alike = self._paths.setdefault(told.replace(str(path), "").replace(path.name, ""), [])
-        alike.append(str(path))
+        # The file's own name goes, alone or as part of its output's; a DICOM file may be called 1, as a word may begin.
+        name = rf"{re.escape(path.name)}(?![^\s:.])[^\s:]*"
+        reason = re.sub(rf"(?<!\S)(?:\S*/{name}:?|{name}:)\s?", "", told.removeprefix(str(path)))
+        alike = self._paths.setdefault(reason, [])
+        alike.append((str(path), told))
         if len(alike) == 1:
             tqdm.write(plain(f"encdl: error: {told}"), file=sys.stderr)
 
@@ -103,10 +107,11 @@ class Failures:
         """Tell of the others."""
         for reason, (_, *rest) in self._paths.items():
             if len(rest) == 1:
-                progress(f"encdl: error: {rest[0]}{reason}")
+                progress(f"encdl: error: {rest[0][1]}")
             elif rest:
                 more = f" and {len(rest) - NAMED_FAILED:,} more" if len(rest) > NAMED_FAILED else ""
-                progress(f"encdl: error: {len(rest):,} more files{reason} ({', '.join(rest[:NAMED_FAILED])}{more})")
+                names = ", ".join(name for name, _ in rest[:NAMED_FAILED])
+                progress(f"encdl: error: {len(rest):,} more files{reason} ({names}{more})")
 
 
 class Batch:

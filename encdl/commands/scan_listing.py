@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from encdl.commands.common import open_key
-from encdl.commands.many_files import counted
+from encdl.commands.many_files import Failures, counted
 from encdl.files import container, scans
 from encdl.files.container import ContainerReader
 from encdl.files.container.sections import SERIES
@@ -34,29 +34,35 @@ def without_key(paths: Sequence[Path]) -> Iterator[str]:
         lacking = [str(number) for number in range(min(there), max(there) + 1) if number not in there]
         more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
         told = f", without {', '.join(lacking[:_NAMED])}{more}" if 0 < len(lacking) < 10 * len(there) else ""
-        yield f"series {tag}: {counted(len(numbers))}, slices {min(there)} to {max(there)}{told}"
+        span = f"slices {min(there)} to {max(there)}" if len(there) > 1 else f"slice {min(there)}"
+        yield f"series {tag}: {counted(len(numbers))}, {span}{told}"
 
 
-def with_key(paths: Sequence[Path], key: KeySource) -> Iterator[str]:
-    """A line for each scan and volume and each of its defects; files that the key does not open are left out."""
+def with_key(paths: Sequence[Path], key: KeySource, failures: Failures) -> Iterator[str]:
+    """A line for each scan and volume and each of its defects; `failures` tells of files that the key does not open."""
     opener = open_key(key)
     slices: list[scans.Slice] = []
     for path in paths:
-        with contextlib.suppress(EncdlError), container.opened(path, opener) as reader:
-            document = _unread(reader)
+        try:
+            with container.opened(path, opener) as reader:
+                document = _unread(reader)
             found = scans.slices_of(path, document)
-            slices += found
-            if not found and scans.is_volume(document):
-                yield f"volume {path}: {'x'.join(map(str, document.shape))} {document.dtype.name}, {document.format}"
+        except EncdlError as error:
+            failures.tell(path, error)
+            continue
+        slices += found
+        if not found and scans.is_volume(document):
+            yield f"volume {path}: {'x'.join(map(str, document.shape))} {document.dtype.name}, {document.format}"
+    failures.tell_rest()
     name = name_of(opener)
     for scan in scans.sort_into_scans(slices):
         first, count = scan.slices[0], len(scan.slices)
         sizes = " x ".join(f"{length:.2f}" for length in scan.spacing)
         part = f", part {scan.part}" if scan.part else ""
+        names = " to ".join(dict.fromkeys((first.path.name, scan.slices[-1].path.name)))
         yield (
             f"series {name(scan.series, first.path)}{part}: {first.stored.modality or 'no modality'}, {count} "
-            f"slice{'s' * (count != 1)} of {first.shape[0]}x{first.shape[1]}, {sizes} mm, {first.path.name} to "
-            f"{scan.slices[-1].path.name}"
+            f"slice{'s' * (count != 1)} of {first.shape[0]}x{first.shape[1]}, {sizes} mm, {names}"
         )
         yield from (f"  {problem}" for problem in scan.problems)
 

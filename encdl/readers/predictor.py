@@ -285,6 +285,9 @@ class Predictor:
         if header.dtype != "uint8" and not self.codec.cipher.exact:
             raise UsageError(f"{where}: holds {header.dtype} levels, and cipher {header.cipher!r} is not exact")
         grid = header.grid
+        if len(self.size) != 2:  # files that are scans do not come here
+            way = "give it series or NIfTI volumes" if self.per_pixel else "of files, classifiers read images alone"
+            raise UsageError(f"{where}: this reader takes volumes of {_by(self.size)}: {way}")
         if grid.slices > 1:
             raise UsageError(
                 f"{where}: holds {grid.slices} slices, and this reader takes one image a file: encrypt each slice"
@@ -348,7 +351,7 @@ def _for_ciphertext(loaded: LoadedReader, trained_on: weights.LoadedCipher, ciph
 
 
 def _by(size: Any) -> str:
-    return f"{size[0]}x{size[1]}"
+    return "x".join(map(str, size))
 
 
 def _channels(count: int) -> str:

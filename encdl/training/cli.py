@@ -46,8 +46,9 @@ HARMLESS = (
 )
 """Warnings of libraries about themselves, or about what is right at this size of data."""
 
-REMARKS = ("Tip:", "TPU available: False", "Detected KeyboardInterrupt")
-"""What Lightning says of its maker's wares, of hardware that EncDL does not use, and of signals, which EncDL tells."""
+REMARKS = ("Tip:", "TPU available: False", "Detected KeyboardInterrupt", "to estimate number of stepping")
+"""What Lightning says of its maker's wares, of hardware that EncDL does not use, of signals, which EncDL tells, and of
+itself."""
 
 USAGE = "encdl fit --recipe NAME | --config YAML [--SETTING VALUE ...]"
 OVERVIEW = """Train. What is set most often, over what the YAML says:

@@ -51,7 +51,8 @@ class LogReaderModel(Callback):
         try:
             uri = log_reader_model(logger, Path(best), pl_module.planes)
         except EncdlError as error:
-            rank_zero_info(f"No model is logged with the run: the reader {str(error).removeprefix(f'{best}: ')}")
+            why = str(error).rpartition(".ckpt: ")[2].partition(": give")[0]  # the checkpoint was a temporary one
+            rank_zero_info(f"No model is logged with the run: the reader {why}")
         except MlflowException as error:
             rank_zero_warn(f"The model could not be logged: {' '.join(str(error).split())}")
         else:

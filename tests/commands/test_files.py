@@ -233,6 +233,9 @@ def test_inspect(run: Run, scan: Path) -> None:
     assert "NOT COMPLETE" in out
     assert "is cut" in err
     assert json.loads(run("inspect", "cut.encdl", "--json")[1])["complete"] is False
+    assert run("inspect", scan, "--key", "k.key")[0] == 0
+    assert run("keygen", "strange.key")[0] == 0
+    failed(run("inspect", scan, "--key", "strange.key"), "was encrypted with key")
     failed(run("inspect", "scan.png"), "not an EncDL file")
     failed(run("inspect", "none.encdl"), "no such file")
 

@@ -237,7 +237,8 @@ def test_nothing_is_written_through_links_in_the_output_folder(verb: Verb) -> No
     for force in ([], ["--force"]):
         code, err = verb("encrypt", "in", "--output", "enc", *force)
         assert code == 2
-        assert err.count("leads out of the output folder enc") == 3
+        assert err.count("leads out of the output folder enc") == 2
+        assert "2 more files: leads out of" in err
         assert "a.png.encdl: is a symbolic link" in err
         assert names("elsewhere") == ["a.txt"]
         assert Path("elsewhere/a.txt").read_text() == "mine"
@@ -322,6 +323,16 @@ def test_equal_errors_are_told_once_with_their_count(capsys: pytest.CaptureFixtu
         assert counted == ["encdl: error: 4 more files: give the right key", "encdl: error: 44 more files: is cut"]
         assert sum(line.endswith(" and 24 more)") for line in told) == 1
         assert ", 50 failed" in summary
+
+
+def test_alike_errors_lose_names_of_files_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(source: Source, progress: Callable[[int], None]) -> Done:
+        raise WrongKeyError(f"out/{source.path.name}.encdl: 1 of 8 keys, 5bd2: give the right one")
+
+    sources = [Source(Path("in", name), Path("out", f"{name}.encdl")) for name in ("1", "2", "5")]
+    assert Batch(sources, 1, "opened").run(work) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[1] == "encdl: error: 2 more files: 1 of 8 keys, 5bd2: give the right one (in/2, in/5)"
 
 
 def test_an_interruption_ends_all_jobs() -> None:

@@ -135,6 +135,10 @@ def test_a_folder_of_functional_keys(folder: Path, capsys: pytest.CaptureFixture
         ),
         (["predict", "a.encdl", "--key", "k.key", "--server-key", "server.pub", "--reader", "r.ckpt"], "leave it out"),
         (["grant", "--reader", "r.ckpt", "--key", "k.key", "-o", "x.fkey"], "give the .encdl file"),
+        (
+            ["grant", "--reader", "r.ckpt", "--to", "s.pub", "--key", "k.key", "a.encdl", "-o", "x.fkey"],
+            "--to seals grants",
+        ),
         (["grant", "--file", "a.encdl", "--noise", "2", "--key", "k.key", "-o", "x"], "is for functional keys"),
         (["grant", "--reader", "plain.ckpt", "--key", "k.key", "a.encdl", "-o", "x.fkey"], "takes no functional key"),
         (["grant", "--reader", "r.ckpt", "--key", "l.key", "a.encdl", "-o", "x.fkey"], "l.key"),
