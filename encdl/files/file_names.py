@@ -20,7 +20,7 @@ def is_container(path: Path) -> bool:
 
 def is_encrypted(path: Path) -> bool:
     """Whether a file of a folder is a container, by its content or, if that is damaged, its name."""
-    return is_container(path) or _is_sealed(_head(path))
+    return is_container(path) or (not _is_unfinished(path) and _is_sealed(_head(path)))
 
 
 def is_image(path: Path) -> bool:
@@ -38,8 +38,7 @@ def is_image(path: Path) -> bool:
 
 def is_to_carry(path: Path) -> bool:
     """Whether a file of a folder is one to encrypt where all are that are not encrypted already."""
-    unfinished = path.name.startswith(".") and path.name.endswith(".part")
-    return not unfinished and not _is_sealed(_head(path))
+    return not _is_unfinished(path) and not _is_sealed(_head(path))
 
 
 def container_name(path: Path) -> Path:
@@ -100,6 +99,11 @@ def _is_sealed(head: bytes) -> bool:
 def picture(header: Header) -> str:
     """Size and type of a file's array, for messages."""
     return f"{'x'.join(str(size) for size in header.shape)} {header.dtype}"
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Whether a file is one that is being written, or that a killed process left (`encdl.utils.atomic`)."""
+    return path.name.startswith(".") and path.name.endswith(".part")
 
 
 def _known_ending(name: str) -> str:

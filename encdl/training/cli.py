@@ -268,23 +268,25 @@ class TrainingCLI(LightningCLI):
             if (file := Path(folder, CHECKPOINT)).is_file():
                 self._check_fits(file, "--resume")
                 self.config_init["fit"]["ckpt_path"] = str(file)
-                warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+                warnings.filterwarnings("ignore", "(?s)Checkpoint directory .* exists and is not empty")
         elif checkpoint and Path(checkpoint).is_file():
             self._check_fits(checkpoint, "--ckpt_path")
             run_id = run_id_of(checkpoint) if logger is not None else None
             if logger is not None and run_id is not None:
                 logger.resume(run_id)
-                warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+                warnings.filterwarnings("ignore", "(?s)Checkpoint directory .* exists and is not empty")
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Tell of a checkpoint whose parts are not what they should be."""
+        place = self._get(self.config, "resume")
+        mistakes.check_goes_on(subcommand, place, self._get(self.config, "ckpt_path"))
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
             checkpoint = self.config_init[subcommand].get("ckpt_path")
             if not checkpoint or not mistakes.restoring(error) or mistakes.known_cause(error):
                 raise
-            option = "--resume" if self._get(self.config, "resume") else "--ckpt_path"
+            option = "--resume" if place else "--ckpt_path"
             if isinstance(error, FileNotFoundError):
                 raise UsageError(f"{checkpoint}: no such checkpoint: check the name ({option})") from None
             why = f"{type(error).__name__}: {mistakes.shorten(str(error))[:200]}"

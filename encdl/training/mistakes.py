@@ -60,6 +60,14 @@ def content_of(checkpoint: str | Path, option: str) -> dict[str, Any]:
     return content
 
 
+def check_goes_on(verb: str, place: str | None, checkpoint: str | None) -> None:
+    """Refuse a run's place where it would not be read, and an untrained network be measured instead."""
+    if place and verb != "fit" and not checkpoint:
+        raise UsageError(
+            f"{place}: {verb} does not look there, only fit does (--resume): give the checkpoint in it with --ckpt_path"
+        )
+
+
 def shorten(message: str) -> str:
     """The part of a message of jsonargparse that helps, in one line: the key, and what is wrong with its value.
 

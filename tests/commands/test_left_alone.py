@@ -105,3 +105,23 @@ def test_a_removed_working_directory_is_told(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "x", capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "the working directory was removed" in done.stderr
+
+
+def test_what_a_killed_run_left_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    for name in "ab":
+        images.write(f"in/{name}.png", np.zeros((9, 9), np.uint8))
+    assert main(["keygen", "k.key"]) == main(["keygen", "new.key"]) == main(["keygen", "--recipient", "one.key"]) == 0
+    assert main(["encrypt", "in", "--key", "k.key", "-o", "enc", *WEIGHTS]) == 0
+    whole = Path("enc/a.png.encdl").read_bytes()
+    for verb, key, *more in [
+        ("recipients", "add", "enc", "--key", "k.key", "--recipient", "one.pub"),
+        ("rekey", "enc", "--key", "k.key", "--new-key", "new.key", *WEIGHTS),
+        ("inspect", "enc", "--key", "new.key"),
+        ("decrypt", "enc", "--key", "new.key", "-o", "dec", *WEIGHTS),
+    ]:
+        for name, left in (("a", whole[:-9]), ("b", whole)):
+            Path(f"enc/.{name}.png.encdl.part").write_bytes(left)
+        assert main([verb, key, *more]) == 0
+    assert sorted(path.name for path in Path("dec").iterdir()) == ["a.png", "b.png"]
