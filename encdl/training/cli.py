@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
 import os
 import pickle
 import sys
@@ -25,7 +24,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from encdl.ciphers.weights import SETTINGS_KEY
 from encdl.data.base import ImageDataModule
-from encdl.training import class_names, mistakes, recipe_code
+from encdl.training import class_names, mistakes, recipe_code, remarks
 from encdl.training.callbacks import EpochBar, ImagePanel, ProgressLines, ResultTable, TellHowToGoOn
 from encdl.training.model_logging import LogReaderModel
 from encdl.training.parallel import check_processes, plugins_for_jobs, synchronised
@@ -36,19 +35,6 @@ from encdl.training.tracking import RunRecord, run_id_of, run_logger
 from encdl.utils.errors import UsageError
 from encdl.utils.interrupts import Terminated, terminable
 from encdl.utils.messages import warn
-
-HARMLESS = (
-    r".*isinstance\(treespec, LeafSpec\).*",
-    r".*The `srun` command is available on your system but is not used.*",
-    r".*does not have many workers which may be a bottleneck.*",
-    r"The dirpath has changed from .*",
-    r".*The number of training batches .* is smaller than the logging interval.*",
-)
-"""Warnings of libraries about themselves, or about what is right at this size of data."""
-
-REMARKS = ("Tip:", "TPU available: False", "Detected KeyboardInterrupt", "to estimate number of stepping")
-"""What Lightning says of its maker's wares, of hardware that EncDL does not use, of signals, which EncDL tells, and of
-itself."""
 
 USAGE = "encdl fit --recipe NAME | --config YAML [--SETTING VALUE ...]"
 OVERVIEW = """Train. What is set most often, over what the YAML says:
@@ -426,11 +412,9 @@ def task_of(recipe: str) -> LightningModule:
 
 
 def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:
-    for message in HARMLESS:
-        warnings.filterwarnings("ignore", message)
+    remarks.leave_out()
     # Lightning uses what jsonargparse will change in its version 5; the dependency stays below that.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_telling)
     mistakes.refuse_secrets(argv)
     mistakes.check_recipes(argv)
     class_names.import_offered()
@@ -449,8 +433,3 @@ def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:
         if known is None or known is error:
             raise
         raise known from None
-
-
-def _worth_telling(record: logging.LogRecord) -> bool:
-    """Whether it is none of `REMARKS`."""
-    return not any(words in record.getMessage() for words in REMARKS)
