@@ -148,7 +148,7 @@ def _terms(image: Tensor, mask: Tensor) -> Tensor:
     """Ciphertext, mask and carry, float32 (B, 3 C, …): bytes are written at once where the convolution reads them."""
     if image.dtype != torch.uint8 or mask.dtype != torch.uint8:  # levels that may have a gradient
         return torch.cat([image - 127.5, mask, image < mask], dim=1)
-    terms = torch.empty((len(image), 3, *image.shape[1:]), device=image.device)
+    terms = torch.empty((image.shape[0], 3, *image.shape[1:]), dtype=torch.float32, device=image.device)
     torch.sub(image, 127.5, out=terms[:, 0])
     terms[:, 1] = mask
     torch.lt(image, mask, out=terms[:, 2])

@@ -121,8 +121,8 @@ def test_a_reader_is_exported_for_other_programs(run: Run, backbone: Any, ending
         onnxruntime = pytest.importorskip("onnxruntime")
     reader = tiny_reader(backbone)
     save_reader("reader.ckpt", reader)
-    code, out, _ = run("export", "reader.ckpt", "-o", f"reader{ending}")
-    assert code == 0
+    code, out, err = run("export", "reader.ckpt", "-o", f"reader{ending}")
+    assert code == 0, err
     assert out.startswith(f"reader{ending}: reader {reader.backbone.title}, view Ciphertext, of agile")
     image, mask = torch.randint(0, 256, (2, 3, 1, *SIZE), dtype=torch.uint8)
     if ending == ".onnx":

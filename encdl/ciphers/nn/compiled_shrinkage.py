@@ -38,11 +38,11 @@ def denoised(images: Tensor, sigmas: Sequence[float], threshold: float) -> Tenso
     assert library is not None
     images = images.contiguous()
     count, _, height, width = images.shape
-    found = torch.empty(count, len(sigmas), height, width)
+    found = torch.empty(count, len(sigmas), height, width, dtype=torch.float32)
     sizes, strengths = (ctypes.c_int64(height), ctypes.c_int64(width)), (ctypes.c_float * len(sigmas))(*sigmas)
 
     def some(first: int, many: int) -> None:
-        room = torch.empty(library.encdl_shrinkage_room(*sizes))
+        room = torch.empty(library.encdl_shrinkage_room(*sizes), dtype=torch.float32)
         library.encdl_shrink(
             *(ctypes.c_void_p(each[first:].data_ptr()) for each in (images, found)),
             *(ctypes.c_int64(many), *sizes),
