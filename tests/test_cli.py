@@ -66,7 +66,7 @@ def make_file(folder: Path) -> None:
 
     key = Key.generate()
     key.save(folder / "m.key")
-    metadata = container.Metadata("png")
+    metadata = container.Metadata("png").marked(key.owner_secret("S") or b"", bytes(16))
     header = container.Header(
         cipher="agile", weights="0" * 16, shape=(1, 1), dtype="uint8", layout="HW", nonce="0" * 32,
         postprocess="none", planes=PlaneSpec().to_dict(), study="S", key_id=key.id, tile=(1, 1),
