@@ -34,6 +34,10 @@ LIBRARIES = (
 )
 
 
+PLACES = ("data_dir",)
+"""Settings that say where something lies; data sets are told by their name and digest."""
+
+
 def summary(values: Sequence[float]) -> dict[str, Any]:
     """Mean, sample standard deviation (0 for one value) and the values themselves; infinities become None."""
     finite = all(math.isfinite(value) for value in values)
@@ -113,7 +117,7 @@ def record(
         device: "cpu", "cuda", …; the record says it in words.
         more: Further fields.
     """
-    return {
+    fields = {
         "name": name,
         "task": task,
         "config": config,
@@ -127,6 +131,17 @@ def record(
         "date": now(),
         **more,
     }
+    found: dict[str, Any] = without_places(fields)
+    return found
+
+
+def without_places(value: Any) -> Any:
+    """Fields of a record without the settings `PLACES`, however deep: where a machine has its data is no result."""
+    if isinstance(value, Mapping):
+        return {name: without_places(each) for name, each in value.items() if name not in PLACES}
+    if isinstance(value, list | tuple):
+        return [without_places(each) for each in value]
+    return value
 
 
 def rows_of_numbers(text: str) -> str:

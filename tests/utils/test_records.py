@@ -140,3 +140,13 @@ def test_lists_of_plain_values_take_one_line(tmp_path: Path) -> None:
     assert '"numbers": [1, 2.5, null]' in text
     assert "[1, 2]" in text
     assert '"a": [true, false]' in text
+
+
+def test_records_do_not_say_where_data_lie() -> None:
+    fields = {
+        "settings": {"data": "acdc", "data_dir": "/somewhere"},
+        "weights": [{"training": {"data_dir": "x", "seed": 1}}],
+    }
+    found = records.without_places(fields)
+    assert found == {"settings": {"data": "acdc"}, "weights": [{"training": {"seed": 1}}]}
+    assert fields["settings"]["data_dir"] == "/somewhere"

@@ -9,6 +9,7 @@ from typing import Any
 
 from encdl.audit.evaluation.rows import Row
 from encdl.audit.evaluation.settings import Settings
+from encdl.utils import records
 from encdl.utils.errors import UsageError
 
 MAY_DIFFER = ("weights", "data_dir", "device", "jobs")
@@ -87,6 +88,6 @@ def read(path: Path) -> Earlier:
 
 
 def _unnamed(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """As plain JSON, without the name that they were given by."""
-    plain: dict[str, Any] = json.loads(json.dumps({**weights, "name": ""}))
+    """As plain JSON, without the name that they were given by, nor where their data lay."""
+    plain: dict[str, Any] = json.loads(json.dumps(records.without_places({**weights, "name": ""})))
     return plain
