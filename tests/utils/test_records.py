@@ -148,5 +148,6 @@ def test_records_do_not_say_where_data_lie() -> None:
         "weights": [{"training": {"data_dir": "x", "seed": 1}}],
     }
     found = records.without_places(fields)
-    assert found == {"settings": {"data": "acdc"}, "weights": [{"training": {"seed": 1}}]}
+    assert found["settings"] == {"data": "acdc", "data_dir": None}
+    assert found["weights"] == [{"training": {"data_dir": None, "seed": 1}}]
     assert fields["settings"]["data_dir"] == "/somewhere"
