@@ -136,7 +136,7 @@ def record(
 
 
 def without_places(value: Any) -> Any:
-    """Fields of a record with None for the settings `PLACES`, however deep: where a machine has its data is no result."""
+    """Fields of a record, with None for the settings `PLACES`, however deep: where data lie is no result."""
     if isinstance(value, Mapping):
         return {name: None if name in PLACES else without_places(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
