@@ -85,10 +85,10 @@ def recipients_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def opened_without_key(path: str | os.PathLike[str]) -> Iterator[PublicReader]:
+def opened_without_key(path: str | os.PathLike[str], *, any_length: bool = False) -> Iterator[PublicReader]:
     """Open what a container shows without a key; `ContainerError` as `PublicReader`, and if it cannot be read."""
     with _stream(path) as stream:
-        yield PublicReader(stream, path)
+        yield PublicReader(stream, path, any_length=any_length)
 
 
 @contextlib.contextmanager

@@ -112,6 +112,18 @@ class PublicReader:
         raw = self._raw(name)
         return None if raw is None else raw[: -(BLOCK_TAG_BYTES if name == METADATA else TAG_BYTES)]
 
+    def left(self) -> tuple[int, float, list[str]]:
+        """What is there of a cut file: slices in full, the share of the pixels, and the sections in full."""
+        size, grid, starts = size_of(self._stream), self.header.grid, self._starts
+        lengths = {section.name: section.length for section in self.sections}
+        there = max(0, min(lengths[PIXELS], size - starts[PIXELS]))
+        sections = [name for name, start in starts.items() if start + lengths[name] <= size]
+        return there // (lengths[PIXELS] // grid.slices), there / lengths[PIXELS], sections
+
+    def is_hit(self) -> bool:
+        """Whether what stands before the pixels is not what its parity says; by accident: who wants to mends it."""
+        return repair.repaired(self._stream)[1]
+
     def check_signature(self, public: PublicKey) -> None:
         """Read the whole file; raise `ContainerError` unless the owner of the key signed it as it is.
 
