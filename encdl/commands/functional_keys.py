@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -161,8 +162,13 @@ def add_keyserver(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def keys_of(args: argparse.Namespace, sources: Sequence[Source]) -> Keys | None:
+def keys_of(args: argparse.Namespace, sources: Sequence[Source], again_s: float = math.inf) -> Keys | None:
     """Where the functional keys come from; None where a key is given instead.
+
+    Args:
+        args: of the command line.
+        sources: the files.
+        again_s: seconds in which a key server that cannot be reached is not asked again.
 
     Raises:
         UsageError: one functional key for several files, or options that are for something else.
@@ -176,7 +182,7 @@ def keys_of(args: argparse.Namespace, sources: Sequence[Source]) -> Keys | None:
     if args.weights is not None or args.any_size:
         raise UsageError("--weights and --any-size are for readers with a key: leave them out")
     if given is None:
-        return _from_server(args)
+        return _from_server(args, again_s)
     if not given.is_dir() and len(sources) > 1:
         raise UsageError(
             f"--functional-key {given}: is for one file, and there are {len(sources)}: give a folder of them"
@@ -193,19 +199,20 @@ def _without(args: argparse.Namespace, names: Sequence[str], wanted: str) -> Non
             raise UsageError(f"--{name.replace('_', '-')} is for {wanted}: leave it out")
 
 
-def _from_server(args: argparse.Namespace) -> Keys:
+def _from_server(args: argparse.Namespace, again_s: float) -> Keys:
     if args.token_file is None:
         raise UsageError("--keyserver: give the client's token too, --token-file F")
-    client = _client(args)
+    client = _client(args, again_s)
     return Keys([args.token_file], lambda _, head, reader: client.key_of(head, reader))
 
 
-def _client(args: argparse.Namespace) -> KeyServerClient:
+def _client(args: argparse.Namespace, again_s: float = math.inf) -> KeyServerClient:
     from encdl.serving.key_client import KeyServerClient  # noqa: PLC0415
     from encdl.serving.tokens import read_token  # noqa: PLC0415
 
     token = read_token(args.token_file)
-    return KeyServerClient(args.keyserver, token, authority=args.tls_authority, certificate=args.tls_certificate)
+    given = {"authority": args.tls_authority, "certificate": args.tls_certificate}
+    return KeyServerClient(args.keyserver, token, **given, again_s=again_s)
 
 
 def check_two_party(args: argparse.Namespace) -> None:
