@@ -126,6 +126,7 @@ def test_an_answer_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with running(large) as address, clients(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") as [client]:
         time.sleep(1.5)
         assert len(answer(client)) < 2**26
+        monkeypatch.undo()  # who shares this machine with others may take longer
         assert len(requests.get(address, timeout=60).content) == 2**26
 
 
