@@ -6,11 +6,13 @@ The packages behind an address are extras: `pip install 'encdl[stores]'` brings 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from encdl.utils.errors import EncdlError, OutputExistsError, UsageError
@@ -148,6 +150,62 @@ def room(folder: Path, name: Path, force: bool) -> Iterator[Path]:
         yield Path(place)
         if not there:
             _put_all(address, Path(place), near)
+
+
+def cached(folder: str | os.PathLike[str], name: str = "") -> Path:
+    """Where a file or folder `name` within `folder` is on this machine; of an address, a copy for this user alone.
+
+    The copy stays, in `$XDG_CACHE_HOME/encdl/stores` or `~/.cache`, and what changed in the store is fetched anew.
+
+    Raises:
+        UsageError: there is no such file or folder, or it cannot be read.
+    """
+    address = address_of(folder)
+    return Path(folder, name) if address is None else _cached(f"{address.rstrip('/')}/{name}".rstrip("/"))
+
+
+@cache  # what was current when a process began is good for it
+def _cached(address: str) -> Path:
+    from tqdm import tqdm  # noqa: PLC0415
+
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "encdl", "stores")
+    base = home / hashlib.sha256(address.rpartition("/")[0].encode()).hexdigest()[:32]
+    with _told(address):
+        base.mkdir(0o700, parents=True, exist_ok=True)
+        files, root = _found(address)
+        sizes = {name: dict(found) for name, found in files.find(root, detail=True).items() if name[-1] != "/"}
+        if not sizes:
+            raise FileNotFoundError
+        place = base / address.rpartition("/")[2]
+        with tqdm(total=sum(int(found["size"] or 0) for found in sizes.values()), desc=address, unit="B",
+                  unit_scale=True, delay=2, disable=None) as bar:  # fmt: skip
+            there = set[Path]()
+            for name, found in sizes.items():
+                below = PurePosixPath(name.removeprefix(root.rstrip("/")).lstrip("/"))
+                if ".." in below.parts:
+                    raise UsageError(f"{address}: holds a name that leads out of it ({below}): remove it")
+                mark = base / ".versions" / hashlib.sha256(name.encode()).hexdigest()
+                _fetch_changed(files, name, found, place / below, mark)
+                there.add(place / below)
+                bar.update(int(found["size"] or 0))
+    for path in place.rglob("*"):
+        if path.is_file() and path not in there:
+            path.unlink(missing_ok=True)
+    return place
+
+
+def _fetch_changed(files: Any, name: str, found: dict[str, Any], local: Path, mark: Path) -> None:
+    """Fetch a file unless the copy is of what the store has now, whole or not at all."""
+    told = "".join(str(found.get(key, "")) for key in ("size", "ETag", "LastModified", "mtime", "created"))
+    if local.is_file() and mark.is_file() and mark.read_text() == told:
+        return
+    for folder in (local.parent, mark.parent):
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+    mark.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=mark.parent) as part:
+        files.get_file(name, str(Path(part, "file")))
+        os.replace(Path(part, "file"), local)
+    mark.write_text(told)
 
 
 def _put_all(address: str, place: Path, last: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 import encdl
 from encdl.cli import main
+from encdl.data.npz import NpzImages
+from encdl.data.registry import open_data
 from encdl.files import images, stores
 from encdl.keys.key import Key
 from encdl.utils.errors import ContainerError, UsageError
@@ -203,3 +206,39 @@ def test_stores_that_cannot_be_used(
     code, lines = encdl_said(capfd, "encrypt", source, "--key", "k.key", "-o", target)
     assert (code, len(lines)) == (2, 1)
     assert said in lines[0]
+
+
+def test_training_data_is_fetched_once(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files, name = fsspec.core.url_to_fs(store)
+    fetched: list[str] = []
+    place = os.replace
+
+    def replaced(source: Path, target: Path) -> None:
+        fetched.extend([str(target)] * ("cache" in str(target)))
+        place(source, target)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    for kind in ("dark", "light"):
+        for number in range(4):
+            images.write(tmp_path / "a.png", np.full((9, 9), number, np.uint8), force=True)
+            files.put_file(str(tmp_path / "a.png"), f"{name}/set/{kind}/{number}.png")
+    np.savez(tmp_path / "s.npz", images=np.zeros((6, 8, 8), np.uint8), split=np.arange(6) % 3, labels=np.arange(6) % 2)
+    files.put_file(str(tmp_path / "s.npz"), f"{name}/s.npz")
+    for count in (9, 0):
+        folder = open_data(f"classes:{store}/set")
+        assert folder.spec.classes == ("dark", "light")
+        assert sum(len(folder.samples(split)) for split in ("train", "val", "test")) == 8
+        assert len(open_data(f"{store}/s.npz").samples("train")) == len(NpzImages("s.npz", store).samples("val")) == 2
+        assert len(fetched) == count
+        fetched.clear()
+        stores._cached.cache_clear()  # as in another process
+        files.invalidate_cache()
+    files.put_file(str(tmp_path / "a.png"), f"{name}/set/dark/9.png")
+    files.rm_file(f"{name}/set/dark/0.png")
+    files.invalidate_cache()
+    names = [path.name for path in (stores.cached(f"{store}/set") / "dark").iterdir()]
+    assert (sorted(names), len(fetched)) == (["1.png", "2.png", "3.png", "9.png"], 1)
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "cache/encdl/stores").iterdir())
+    with pytest.raises(UsageError, match=f"{store}/none: there is nothing at this address"):
+        open_data(f"classes:{store}/none").samples("train")
