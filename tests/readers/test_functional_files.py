@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -140,7 +141,16 @@ def test_a_folder_of_functional_keys(folder: Path, capsys: pytest.CaptureFixture
         api.grant_functional(f"{name}.encdl", "k.key", "r.ckpt").save(f"keys/{name}.fkey")
     words = ["predict", "a.encdl", "b.encdl", "--reader", "r.ckpt", "--device", "cpu", "--functional-key"]
     assert encdl([*words, "keys"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    table = capsys.readouterr().out
+    assert len(table.splitlines()) == 3
+    store = fsspec.filesystem("memory")
+    for name in ("a", "b"):
+        store.put_file(f"{name}.encdl", f"/scans/in/{name}.encdl")
+    assert encdl(["predict", "memory://scans/in", *words[3:], "keys"]) == 0
+    assert [line.partition(",")[2] for line in capsys.readouterr().out.splitlines()] == [
+        line.partition(",")[2] for line in table.splitlines()
+    ]
+    store.store.clear()
     assert encdl([*words, "keys/a.fkey"]) == 2
     assert "is for one file, and there are 2" in capsys.readouterr().err
 
