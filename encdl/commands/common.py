@@ -25,9 +25,11 @@ RECORDS = Path("experiments", "results")
 
 
 def file_name(text: str) -> Path:
-    """The type of arguments that name files; standard streams are refused, as a file "-" is hardly ever meant."""
+    """The type of arguments that name files, by path or address; standard streams, hardly ever meant, are refused."""
     if text == "-":
         raise argparse.ArgumentTypeError("standard input and output are not used: name a file (./- for one named so)")
+    for prefix in ("file://", "local://"):
+        text = text.removeprefix(prefix)
     return Path(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from encdl.commands.common import file_name, usable_device
 from encdl.files.folders import Source
-from encdl.keys.functional import MAGIC, SUFFIX, FunctionalKey
+from encdl.keys.functional import MAGIC, SEALED_MAGIC, SUFFIX, FunctionalKey, sealed_to
 from encdl.keys.grant import utc_now
 from encdl.keys.key_source import KeySource
 from encdl.keys.signing import PublicKey, SigningKey
@@ -20,6 +21,7 @@ from encdl.utils.messages import say
 
 if TYPE_CHECKING:
     from encdl.keys.key import Grant, Key
+    from encdl.keys.recipients import RecipientPublicKey
     from encdl.readers.functional_files import FunctionalPredictor
     from encdl.readers.predictor import Answer
     from encdl.readers.two_party.files import TwoPartyPredictor
@@ -47,26 +49,25 @@ def add_arguments(parser: argparse.ArgumentParser, scope: Any) -> None:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Refuse options that only a functional key has without --reader, --reader without a file, and with --to."""
+    """Refuse options that only a functional key has without --reader, and --reader without a file."""
     if args.reader is not None and args.scan is None:
         raise UsageError("--reader: give the .encdl file that it shall read, as in `encdl grant --reader R scan.encdl`")
-    if args.reader is not None and args.to is not None:
-        raise UsageError("--to seals grants, and a functional key is none: leave it out")
     given = {"SCAN": args.scan, "--noise": args.noise, "--sign": args.sign}
     if args.reader is None and (alone := [name for name, value in given.items() if value is not None]):
         raise UsageError(f"{alone[0]} is for functional keys: give --reader too, or leave it out")
 
 
-def make(args: argparse.Namespace, opener: Key | Grant, end: datetime | None) -> int:
-    """Make the functional key of one file and save it."""
+def make(args: argparse.Namespace, opener: Key | Grant, end: datetime | None, to: RecipientPublicKey | None) -> int:
+    """Make the functional key of one file and save it, sealed to a recipient if there is one."""
     from encdl import api  # noqa: PLC0415
 
     signer = None if args.sign is None else SigningKey.load(args.sign, KeySource(args.sign).ask)
     key = api.grant_functional(args.scan, opener, args.reader, noise=args.noise or 0.0, signer=signer, expires=end)
-    key.save(args.output, force=args.force)
+    key.save(args.output, force=args.force, to=to)
+    holder = "Whoever holds it and the file" if to is None else f"Recipient {to.id} alone, with the file,"
     say(
-        f"{args.output}: functional key for {args.scan} and reader {key.reader[:16]}. Whoever holds it and the file "
-        f"learns {key.count} numbers of the image."
+        f"{args.output}: functional key for {args.scan} and reader {key.reader[:16]}. {holder} learns {key.count} "
+        "numbers of the image."
     )
     return 0
 
@@ -75,13 +76,15 @@ def is_one(path: Path) -> bool:
     """Whether a file is a functional key; False if it cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
+            return file.read(len(MAGIC)) in (MAGIC, SEALED_MAGIC)
     except OSError:
         return False
 
 
-def describe(path: Path, issuer: Path | None, reader: Path | None) -> list[tuple[str, str]]:
+def describe(source: KeySource, issuer: Path | None, reader: Path | None) -> list[tuple[str, str]]:
     """What `encdl keyinfo` says of one, and of what its reader's checkpoint records of it.
+
+    Of a sealed one without its recipient's key it says whose it is.
 
     Raises:
         UsageError: an issuer is asked for, whose mark it does not bear.
@@ -89,7 +92,11 @@ def describe(path: Path, issuer: Path | None, reader: Path | None) -> list[tuple
     """
     if issuer is not None:
         raise UsageError("--issuer: a functional key bears a signature, which `encdl predict --server-key` checks")
-    key = FunctionalKey.load(path)
+    path, recipient = source.files[0], source.recipient_key()
+    if (to := sealed_to(path)) and recipient is None:
+        told = "functional key, sealed: --recipient-key and its recipient's key tell more"
+        return [("kind", told), ("to", f"recipient {to}")]
+    key = FunctionalKey.load(path, recipient)
     end = "never" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M:%S} UTC (advisory)"
     if key.expires is not None and key.expires <= utc_now():
         end += ", is over"
@@ -100,6 +107,7 @@ def describe(path: Path, issuer: Path | None, reader: Path | None) -> list[tuple
         ("gives", f"{key.count} numbers of the image, {key.given_bits:,} bits at most"),
         ("noise", f"{key.noise:g} levels"),
         ("signed", f"with {key.signer}" if key.signer else "no"),
+        ("sealed", f"to recipient {to}" if to else "no"),
         ("ends", end),
         ("shows", _recorded(key, reader)),
     ]
@@ -161,8 +169,13 @@ def add_keyserver(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def keys_of(args: argparse.Namespace, sources: Sequence[Source]) -> Keys | None:
+def keys_of(args: argparse.Namespace, sources: Sequence[Source], again_s: float = math.inf) -> Keys | None:
     """Where the functional keys come from; None where a key is given instead.
+
+    Args:
+        args: of the command line.
+        sources: the files.
+        again_s: seconds in which a key server that cannot be reached is not asked again.
 
     Raises:
         UsageError: one functional key for several files, or options that are for something else.
@@ -176,7 +189,7 @@ def keys_of(args: argparse.Namespace, sources: Sequence[Source]) -> Keys | None:
     if args.weights is not None or args.any_size:
         raise UsageError("--weights and --any-size are for readers with a key: leave them out")
     if given is None:
-        return _from_server(args)
+        return _from_server(args, again_s)
     if not given.is_dir() and len(sources) > 1:
         raise UsageError(
             f"--functional-key {given}: is for one file, and there are {len(sources)}: give a folder of them"
@@ -184,7 +197,8 @@ def keys_of(args: argparse.Namespace, sources: Sequence[Source]) -> Keys | None:
     files = {
         source.path: given / source.path.with_suffix(SUFFIX).name if given.is_dir() else given for source in sources
     }
-    return Keys([*files.values()], lambda path, *_: FunctionalKey.load(files[path]))
+    recipient = (args.key or KeySource()).recipient_key()
+    return Keys([*files.values()], lambda path, *_: FunctionalKey.load(files[path], recipient))
 
 
 def _without(args: argparse.Namespace, names: Sequence[str], wanted: str) -> None:
@@ -193,19 +207,20 @@ def _without(args: argparse.Namespace, names: Sequence[str], wanted: str) -> Non
             raise UsageError(f"--{name.replace('_', '-')} is for {wanted}: leave it out")
 
 
-def _from_server(args: argparse.Namespace) -> Keys:
+def _from_server(args: argparse.Namespace, again_s: float) -> Keys:
     if args.token_file is None:
         raise UsageError("--keyserver: give the client's token too, --token-file F")
-    client = _client(args)
+    client = _client(args, again_s)
     return Keys([args.token_file], lambda _, head, reader: client.key_of(head, reader))
 
 
-def _client(args: argparse.Namespace) -> KeyServerClient:
+def _client(args: argparse.Namespace, again_s: float = math.inf) -> KeyServerClient:
     from encdl.serving.key_client import KeyServerClient  # noqa: PLC0415
     from encdl.serving.tokens import read_token  # noqa: PLC0415
 
     token = read_token(args.token_file)
-    return KeyServerClient(args.keyserver, token, authority=args.tls_authority, certificate=args.tls_certificate)
+    given = {"authority": args.tls_authority, "certificate": args.tls_certificate}
+    return KeyServerClient(args.keyserver, token, **given, again_s=again_s)
 
 
 def check_two_party(args: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from encdl.commands.key_options import add_key
 from encdl.commands.many_files import Failures, counted, exit_code, is_batch, line, tell_of
 from encdl.files import container
 from encdl.files.container import VERSION, Header, aes_wrap
+from encdl.files.container.head import SALVAGE
 from encdl.files.container.sections import SERIES, Section
 from encdl.files.folders import Left, gather
 from encdl.keys.key import NO_KEY
@@ -121,6 +123,8 @@ def _show(path: Path, as_json: bool, public: PublicKey | None, described: bool =
                 series = SeriesTag.from_bytes(shown)
             if public is not None:
                 reader.check_signature(public)
+            if reader.is_hit():
+                raise ContainerError(f"{path}: its beginning was hit: {SALVAGE}")
     except ContainerError as error:
         problem = error
     size, ids = container.file_bytes(path), container.recipients_of(path)
@@ -140,6 +144,8 @@ def _show(path: Path, as_json: bool, public: PublicKey | None, described: bool =
         say(json.dumps({**header.fields(), **extra}, sort_keys=True))
     elif described:
         rows = _describe(path, header, size, sections)
+        if not sections:
+            rows.insert(2, ("left", _left(path)))
         if series is not None:
             rows.append(("series", f"tag {series.tag}, number {series.number}"))
         rows += [("recipients", ", ".join(ids) or "none"), NOTE]
@@ -147,6 +153,18 @@ def _show(path: Path, as_json: bool, public: PublicKey | None, described: bool =
             rows[-1] = ("note", f"as the owner of key {public.id} signed it")
         say("\n".join(f"{name:<14}{value}" for name, value in rows))
     return f"{_image(header)}, key {header.key_id}, {_study(header.study)}", problem
+
+
+def _left(path: Path) -> str:
+    """What is there of a cut file."""
+    try:
+        with container.opened_without_key(path, any_length=True) as reader:
+            whole, share, sections = reader.left()
+    except ContainerError:
+        return "the header alone can be read"
+    slices, share = reader.header.grid.slices, math.floor(1000 * share) / 10
+    names = ", ".join(sections) or "none"
+    return f"{whole} of {slices} slices in full, {share:.1f} % of the pixels; sections in full: {names}"
 
 
 def _key_bits(header: Header) -> str:

@@ -150,7 +150,7 @@ class KeyInfo:
     def run(args: argparse.Namespace) -> int:
         """Print it; fail afterwards if it is not the issuer's."""
         if functional_keys.is_one(args.key.files[0]):
-            _print_lines(functional_keys.describe(args.key.files[0], args.issuer, args.reader))
+            _print_lines(functional_keys.describe(args.key, args.issuer, args.reader))
             return 0
         if args.reader is not None:
             raise UsageError(f"--reader is for functional keys, and {args.key} is none: leave it out")
@@ -188,10 +188,12 @@ class MakeGrant:
         )
         end.add_argument("--days", metavar="N", help="the same, as so many days from now")
         parser.add_argument(
+            "--recipient",
             "--to",
+            dest="to",
             type=file_name,
             metavar="P",
-            help="seal the grant to this recipient's public key: only with the key behind it can it be used",
+            help="seal the grant or functional key to this recipient's public key; nobody else can use it",
         )
         add_output(parser, "")
 
@@ -209,7 +211,7 @@ class MakeGrant:
             args.output, *args.key.files, *filter(None, (args.file, args.scan, args.reader, args.sign, args.to))
         )
         if args.reader is not None:
-            return functional_keys.make(args, opener, end)
+            return functional_keys.make(args, opener, end, to)
         if args.study is not None:
             grant = _for_study(opener, args.study, end)
             what = f"study {args.study!r}"

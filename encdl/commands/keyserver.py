@@ -9,7 +9,7 @@ import ssl
 import threading
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from encdl.commands.common import file_name, open_key
 from encdl.commands.key_options import add_key
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
                 # In a thread: reading checkpoints takes seconds, in which others are answered.
                 again = partial(_reload, server, args.policy)
                 signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=again, daemon=True).start())
-            serve(make_app(server), args.host, [bound], **tls)
+            serve(make_app(server), args.host, [bound], tls)
     return 0
 
 
@@ -112,21 +112,20 @@ def _reload(server: KeyServer, path: Path) -> None:
     progress(f"policy {path}: read again")
 
 
-def _tls(args: argparse.Namespace) -> dict[str, Any]:
-    """Settings of TLS, of files that can be used; none without a certificate."""
+def _tls(args: argparse.Namespace) -> ssl.SSLContext | None:
+    """TLS with files that can be used; none without a certificate."""
     if args.certificate is None:
         if args.host not in LOCAL:
             raise UsageError(f"--host {args.host}: tokens would travel in clear: give --certificate")
         if args.certificate_key is not None or args.client_authority is not None:
             raise UsageError("--certificate-key and --client-authority are for TLS: give --certificate too")
-        return {}
-    found: dict[str, Any] = {"ssl_certfile": args.certificate, "ssl_keyfile": args.certificate_key}
+        return None
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(args.certificate, args.certificate_key)
         if args.client_authority is not None:
             context.load_verify_locations(args.client_authority)
-            found |= {"ssl_ca_certs": args.client_authority, "ssl_cert_reqs": ssl.CERT_REQUIRED}
+            context.verify_mode = ssl.CERT_REQUIRED
     except OSError as error:  # ssl.SSLError is one
         raise UsageError(f"{args.certificate}: TLS cannot use it ({error.strerror or error})") from None
-    return found
+    return context

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from encdl.commands.common import file_name
-from encdl.files import folders
+from encdl.files import folders, stores
 from encdl.files.folders import Done, Left, Progress, Source, Work
 from encdl.utils.errors import UsageError, explain, without_secrets
 from encdl.utils.messages import plain, progress, warn
@@ -40,7 +40,7 @@ def add_paths(parser: argparse.ArgumentParser, text: str) -> None:
 
 def is_batch(paths: Sequence[Path]) -> bool:
     """Whether the user asked for more than one file: then one that fails does not stop the others."""
-    return len(paths) > 1 or paths[0].is_dir()
+    return len(paths) > 1 or paths[0].is_dir() or stores.is_folder(paths[0])
 
 
 def find(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 MAX_MB = 1024
+AGAIN_S = 5.0
+"""Seconds in which a key server that is down is not asked again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +76,7 @@ def _service(args: argparse.Namespace) -> Service:
     """What answers records, with a key server's keys or the senders'."""
     from encdl.serving.service import KeylessService, Service  # noqa: PLC0415
 
-    keys = functional_keys.keys_of(args, [])
+    keys = functional_keys.keys_of(args, [], AGAIN_S)
     args.reader = _checkpoint(args.reader)
     if keys is not None:
         return KeylessService(functional_keys.load_reader(args), keys.of)

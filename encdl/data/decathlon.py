@@ -20,6 +20,7 @@ from encdl.data.download import fetch
 from encdl.data.resize import FitImage
 from encdl.data.splits import deal
 from encdl.data.volumes import TURNED, Axis, Volume, flat, read_volume, to_bytes, with_label
+from encdl.files import stores
 from encdl.files.levels import Levels
 from encdl.files.scans import Geometry
 from encdl.utils.errors import DataError, UsageError
@@ -97,7 +98,7 @@ class DecathlonTask(ImageDataModule):
     @property
     def root(self) -> Path:
         """The task's folder."""
-        return Path(self.data_dir, self.task)
+        return stores.cached(self.data_dir, self.task)
 
     def prepare_data(self) -> None:
         """Fetch the task if that is asked for; Lightning calls it in one process."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.data.splits import GROUPS, SPLITS, Group, deal, group_name, split_folders, torn
-from encdl.files import images
+from encdl.files import images, stores
 from encdl.files.folders import Left, inside
 from encdl.utils.errors import DataError, UsageError
 from encdl.utils.messages import warn
@@ -74,7 +74,7 @@ class ImageFolder(ImageDataModule):
     @property
     def root(self) -> Path:
         """The folder."""
-        return Path(self.folder)
+        return stores.cached(self.folder)
 
     @property
     def spec(self) -> DataSpec:

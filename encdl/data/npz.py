@@ -13,6 +13,7 @@ import numpy as np
 
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.data.splits import SPLITS, torn
+from encdl.files import stores
 from encdl.utils.errors import DataError
 
 NAMED_SPLITS = "images"
@@ -57,7 +58,7 @@ class NpzImages(ImageDataModule):
 
     Args:
         file: Name of the file, such as `pneumoniamnist.npz`.
-        data_dir: The folder it is in.
+        data_dir: The folder it is in, a path or an address (`s3://…`), as in other data sets.
         class_names: Names of the classes, for files without them.
         crop: As in `ImageDataModule`, like all further settings; 0, the default here, trains on whole images.
 
@@ -79,7 +80,7 @@ class NpzImages(ImageDataModule):
     @property
     def path(self) -> Path:
         """The file."""
-        return Path(self.data_dir, self.file)
+        return stores.cached(self.data_dir, self.file)
 
     @property
     def spec(self) -> DataSpec:

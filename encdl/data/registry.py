@@ -23,6 +23,7 @@ from encdl.data.npz import NpzImages
 from encdl.data.split_digest import digest
 from encdl.data.splits import Group, group_name
 from encdl.data.subset import spread
+from encdl.files import stores
 from encdl.utils.errors import DataError, UsageError
 
 FILES = ("brain_tumor", "acdc")
@@ -62,7 +63,7 @@ def open_data(name: str, data_dir: str | None = None) -> ImageDataModule:
         return ClassFolder(folder=name.removeprefix("classes:"))
     if path.suffix == ".npz":
         return NpzImages(file=path.name, data_dir=str(path.parent))
-    if name and path.is_dir():
+    if name and (path.is_dir() or stores.is_folder(path)):
         return ImageFolder(folder=str(path))
     raise DataError(f"{name}: no such data: give {', '.join(sorted(DATA_SETS))}, {KNOWN}")
 

@@ -335,7 +335,7 @@ class Codec:
         if self.cipher.exact and intact and told and told != check.digest().hex():
             raise ContainerError(
                 f"{reader.where}: is authentic, and does not decrypt to what was encrypted: this machine computes "
-                "otherwise; try another --device"
+                "otherwise (try another --device), or one who can open it put another image into it"
             )
 
     def _opened(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from encdl.files import container, file_names, formats
+from encdl.files import container, file_names, formats, stores
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader
 from encdl.files.container.sections import BLOCK_BYTES
@@ -131,7 +131,7 @@ class Decryption:
                 except BaseException:
                     beside.unlink(missing_ok=True)
                     raise
-                told += f", salvaged: see {beside}"
+                told += f", salvaged: see {beside.name}"
                 note = f"{reader.where}: failed verification: {found['note']}"
         return Done(header.body_bytes, note=note, told=told, carried=carried)
 
@@ -150,11 +150,13 @@ class Decryption:
         """
         with self.opened(source.path) as reader:
             name = file_names.original_name(source.relative, reader)
-            output = source.claimed(below(folder, name))
+            source.claimed(folder / name)
             if reader.tolerant:
-                source.claimed(_beside(output))
-            atomic.different_files(output, source.path, *self._keep)
-            return self.write(reader, output, force=force, resume=True, report=report, name=name.as_posix())
+                source.claimed(_beside(folder / name))
+            with stores.room(folder, name, force) as near:
+                output = below(near, name)
+                atomic.different_files(output, source.path, *self._keep)
+                return self.write(reader, output, force=force, resume=True, report=report, name=name.as_posix())
 
     def _called(self, reader: ContainerReader, name: str | None) -> str:
         """What the owner calls a file; `ContainerError` if it has to be called otherwise."""

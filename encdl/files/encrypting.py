@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-from encdl.files import container, file_names, formats
+from encdl.files import container, file_names, formats, stores
 from encdl.files.codec import Codec
 from encdl.files.codecs import WeightsName
 from encdl.files.container import Metadata
@@ -139,13 +139,15 @@ class Encryption:
             ImageFileError: the file cannot be read.
             OutputExistsError, WrongKeyError: as `write`.
         """
-        document = formats.load(source.path, carry=self.carry)
-        output = below(folder, source.relative.with_name(source.relative.name + container.SUFFIX))
-        source.claimed(output)
-        atomic.different_files(output, source.path, *self._keep)
-        return self.write(
-            document, source.path, output, force=force, resume=True, report=report, name=source.relative.as_posix()
-        )
+        name = source.relative.with_name(source.relative.name + container.SUFFIX)
+        with stores.fetched(source.path) as path:
+            document = formats.load(path, carry=self.carry)
+            source.claimed(folder / name)
+            with stores.room(folder, name, force) as near:
+                output = below(near, name)
+                atomic.different_files(output, path, *self._keep)
+                called = source.relative.as_posix()
+                return self.write(document, path, output, force=force, resume=True, report=report, name=called)
 
     def _check_finished(self, document: Document, source: Path, output: Path, identity: str) -> None:
         """Raise `OutputExistsError` unless a file is what `write` would write."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from encdl.files import container, formats
+from encdl.files import container, formats, stores
 from encdl.files.container import ContainerReader, Header
 from encdl.files.formats import dicom
 from encdl.keys.secret_files import CONTAINER_MARK
@@ -79,11 +79,13 @@ def original_name(path: Path, reader: ContainerReader) -> Path:
     return stem.with_name(stem.name + ending)
 
 
-_UNREADABLE = b"?"
+_UNREADABLE = stores.UNREADABLE
 
 
 def _head(path: Path) -> bytes:
     """The file's first bytes."""
+    if stores.address_of(path):
+        return stores.head(path, _HEAD)
     try:
         with path.open("rb") as stream:
             return stream.read(_HEAD)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from encdl.files import stores
 from encdl.utils.errors import EncdlError, UsageError
 
 Progress = Callable[[int], object]
@@ -120,7 +121,8 @@ def gather(
     left = [] if left is None else left
     for path in paths:
         named = [Source(path, Path(path.name))]
-        inner = list(inside(path, wanted, left)) if path.is_dir() else named
+        stored = stores.is_folder(path)
+        inner = list((_stored if stored else inside)(path, wanted, left)) if stored or path.is_dir() else named
         if not inner:
             unread = [f"; {each.path}: {each.why}" for each in left if each.undone][:1]
             raise UsageError(f"{path}: there is no {what} in this folder or below it{''.join(unread)}")
@@ -162,6 +164,17 @@ def inside(folder: Path, wanted: Callable[[Path], bool], left: list[Left]) -> It
                 left.append(Left(path, OTHER))
 
 
+def _stored(folder: Path, wanted: Callable[[Path], bool], left: list[Left]) -> Iterator[Source]:
+    """As `inside`, of a folder in a store."""
+    for name in stores.inside(folder):
+        if isinstance(name, str):
+            left.append(Left(Path(name), "names that no file can have"))
+        elif wanted(name):
+            yield Source(name, name.relative_to(folder))
+        else:
+            left.append(Left(name, OTHER))
+
+
 def _why_not(path: Path, root: Path) -> str:
     """Why a file of a folder is left out; "" if it is not."""
     try:
@@ -178,8 +191,11 @@ def check_folder(folder: Path, what: str = "the results go") -> Path:
     """A folder for the results of many files; it is made with the first of them.
 
     Raises:
-        UsageError: it is a file, or the folder that it should go into is missing.
+        UsageError: it is a file, or the folder that it should go into is missing; of a store, the bucket.
     """
+    if stores.address_of(folder):
+        stores.check_folder(folder)
+        return folder
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file: {what} into a folder, give its name with --output")
     if not folder.absolute().parent.is_dir():

@@ -5,6 +5,9 @@ numbers t are uniform by themselves. With the ciphertext they give W x away, so 
 W x is. It names the reader, by its map's id, and the file, by the SHA-256 of its header; a host that pins the key
 server's Ed25519 public key refuses one that the server did not make.
 
+Sealed to a recipient a file is: another magic; the id of its public key, 8 bytes; and HPKE's encapsulated key,
+ciphertext and tag over what the file would be (`encdl.keys.recipients`).
+
 A file is: magic, version and length of what follows; canonical JSON; the numbers, low byte first; then the signature of
 all before (`encdl.keys.signing`), or, unsigned, its SHA-256, which tells damage alone.
 """
@@ -30,6 +33,8 @@ from encdl.keys import secret_files
 from encdl.keys.derivation import SECRET_BYTES, ImageKeys, check_nonce
 from encdl.keys.functional_map import WORDS, FunctionalMap
 from encdl.keys.grant import utc_now
+from encdl.keys.key_pairs import ID_BYTES
+from encdl.keys.recipients import RecipientKey, RecipientPublicKey
 from encdl.keys.sequences import DEFAULT_MAP, integer_sequence
 from encdl.keys.signing import SIGNATURE_BYTES, PublicKey, SigningKey
 from encdl.utils import canonical_json
@@ -37,11 +42,13 @@ from encdl.utils.errors import ExpiredGrantError, KeyFileError, UsageError, Wron
 
 SUFFIX: Final = ".fkey"
 MAGIC: Final = b"\x89ENCFK\r\n"
+SEALED_MAGIC: Final = b"\x89ENCFS\r\n"
 VERSION: Final = 1
 MAX_BYTES: Final = 1 << 28
 MAX_NOISE: Final = 255.0
 
 _PREFIX: Final = struct.Struct("<8sHI")
+_SEALED_INFO: Final = b"encdl sealed functional key v1\0"
 _NOISE: Final = b"encdl functional noise v1\0"
 _DIGEST_BYTES: Final = 32
 _FIELDS: Final = {
@@ -165,16 +172,24 @@ class FunctionalKey:
         found: npt.NDArray[Any] = function.apply(words) - self.numbers
         return found
 
-    def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
-        """Write a file that only its owner can read; errors as `encdl.keys.Key.save`."""
-        secret_files.write(path, self.to_bytes(), force=force)
+    def save(self, path: str | os.PathLike[str], force: bool = False, to: RecipientPublicKey | None = None) -> None:
+        """Write a file that only its owner can read, or seal it to a recipient; errors as `encdl.keys.Key.save`."""
+        content = self.to_bytes()
+        if to is not None:
+            head = SEALED_MAGIC + bytes.fromhex(to.id)
+            content = head + to.seal(content, _SEALED_INFO + head)
+        secret_files.write(path, content, force=force)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> FunctionalKey:
+    def load(cls, path: str | os.PathLike[str], key: RecipientKey | None = None) -> FunctionalKey:
         """Read a file.
 
+        Args:
+            path: The file.
+            key: What opens it, if it is sealed.
+
         Raises:
-            KeyFileError: missing, unreadable, of another kind, or damaged.
+            KeyFileError: missing, unreadable, of another kind, or damaged; or sealed to another, or `key` is missing.
         """
         try:
             with Path(path).open("rb") as file:
@@ -182,7 +197,7 @@ class FunctionalKey:
         except OSError as error:
             raise KeyFileError(f"cannot read {path}: {error.strerror or error}: check the path") from None
         try:
-            return cls.from_bytes(data)
+            return cls.from_bytes(_unsealed(data, key))
         except KeyFileError as error:
             raise KeyFileError(f"{path}: {error}") from None
 
@@ -251,6 +266,31 @@ class FunctionalKey:
             raise WrongKeyError(
                 f"this functional key was not made by the key server {server.id}, or was changed: do not use it"
             )
+
+
+def sealed_to(path: str | os.PathLike[str]) -> str | None:
+    """Id of the public key that a file says it is sealed to; None for others, and what cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(len(SEALED_MAGIC) + ID_BYTES)
+    except OSError:
+        return None
+    return head[len(SEALED_MAGIC) :].hex() if head.startswith(SEALED_MAGIC) else None
+
+
+def _unsealed(data: bytes, key: RecipientKey | None) -> bytes:
+    """What is in a file, opened if it is sealed."""
+    if not data.startswith(SEALED_MAGIC):
+        return data
+    head, sealed = data[: len(SEALED_MAGIC) + ID_BYTES], data[len(SEALED_MAGIC) + ID_BYTES :]
+    recipient = head[len(SEALED_MAGIC) :].hex()
+    if key is None:
+        raise KeyFileError(f"is sealed to recipient {recipient}: give --recipient-key too")
+    opened = key.open(sealed, _SEALED_INFO + head) if recipient == key.key_id else None
+    if opened is None:
+        mine = "it was changed" if recipient == key.key_id else f"yours is {key.key_id}"
+        raise KeyFileError(f"is sealed to recipient {recipient}, and {mine}: ask for a new one")
+    return opened
 
 
 def noisy(mask: npt.NDArray[Any], keys: ImageKeys, deviation: float, bits: int) -> npt.NDArray[np.int64]:

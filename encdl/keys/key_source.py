@@ -91,7 +91,7 @@ class KeySource:
         return found + ([] if self.token is None else [Token(self.token)])
 
     def __str__(self) -> str:
-        return str(*self._providers)
+        return str(self._providers[0] if self._providers else self.recipient or "the key")
 
     def load(self, asked: Asked = None) -> AnyOpener:
         """Load the key or grant, also a grant whose time is over.
@@ -107,8 +107,12 @@ class KeySource:
             raise UsageError("a key comes from one place: give exactly one of path, env, command and token")
         [provider] = self._providers
         asked = asked if self.passphrase is None else self.ask
-        theirs = None if self.recipient is None else RecipientKey.load(self.recipient, asked)
-        return opener_in_line(str(provider), provider.read(asked), asked, theirs)
+        return opener_in_line(str(provider), provider.read(asked), asked, self.recipient_key(asked))
+
+    def recipient_key(self, asked: Asked = None) -> RecipientKey | None:
+        """The recipient's key, if one is given; `asked` and errors as of `load`."""
+        asked = self.ask if self.passphrase is not None or asked is None else asked
+        return None if self.recipient is None else RecipientKey.load(self.recipient, asked)
 
     def open(self, asked: Asked = None) -> AnyOpener:
         """Load what opens files; as `load`.

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -171,9 +171,9 @@ class Intake:
         return bytes(found)
 
 
-def serve(app: Starlette, host: str, sockets: list[object], **tls: Any) -> None:
-    """Answer requests on bound sockets until a signal ends the process; `tls` are settings of `uvicorn.Config`."""
-    uvicorn.Server(configured(app, host=host, **tls)).run(sockets=sockets)  # type: ignore[arg-type]
+def serve(app: Starlette, host: str, sockets: list[object], tls: ssl.SSLContext | None = None) -> None:
+    """Answer requests on bound sockets until a signal ends the process."""
+    uvicorn.Server(configured(app, tls, host=host)).run(sockets=sockets)  # type: ignore[arg-type]
 
 
 def _refusal(error: RefusedError) -> Response:

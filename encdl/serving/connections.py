@@ -8,8 +8,10 @@ the one with the most loses first: unfinished requests shut nobody out.
 from __future__ import annotations
 
 import asyncio
+import ssl
+from asyncio.sslproto import SSLProtocol
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import uvicorn
@@ -27,9 +29,25 @@ PARTING_S = 1.0
 _REFUSAL = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
-def configured(app: ASGIApp, **settings: Any) -> uvicorn.Config:
+def configured(app: ASGIApp, tls: ssl.SSLContext | None = None, **settings: Any) -> uvicorn.Config:
     """Settings of a server with these limits, which writes no addresses: someone may have put a grant into one."""
-    return uvicorn.Config(app, http=LimitedProtocol, ws="none", access_log=False, log_level="warning", **settings)
+    every = set[Secured]()
+
+    def secured(**given: Any) -> Secured:
+        return Secured(LimitedProtocol(**given), cast(ssl.SSLContext, tls), every)
+
+    http: Any = LimitedProtocol if tls is None else secured
+    return uvicorn.Config(app, http=http, ws="none", access_log=False, log_level="warning", **settings)
+
+
+def _loser(new: Limited, every: Sequence[Limited]) -> Limited | None:
+    """Which of `every` connection has to end for a new one, if any."""
+    held = Counter(each.address for each in every)
+    full = len(every) > MAX_CONNECTIONS
+    if not full and held[new.address] <= MAX_A_CLIENT:
+        return None
+    spared = [each for each in every if each.waits and each is not new and (full or each.address == new.address)]
+    return max(spared, key=lambda each: (held[each.address], -each.opened), default=new)
 
 
 class LimitedProtocol(H11Protocol):
@@ -91,18 +109,9 @@ class LimitedProtocol(H11Protocol):
         self._within(PARTING_S, self.transport.abort)
 
     def _make_room(self) -> None:
-        every = [
-            each
-            for each in cast("set[LimitedProtocol]", self.connections)
-            if not (each.ended or each.transport.is_closing())
-        ]
-        held = Counter(each.address for each in every)
-        full = len(every) > MAX_CONNECTIONS
-        if not full and held[self.address] <= MAX_A_CLIENT:
-            return
-        spared = [each for each in every if each.waits and each is not self and (full or each.address == self.address)]
-        most = max(spared, key=lambda each: (held[each.address], -each.opened), default=self)
-        most.end()
+        found = cast("set[LimitedProtocol]", self.connections)
+        if loser := _loser(self, [each for each in found if not (each.ended or each.transport.is_closing())]):
+            loser.end()
 
     def _within(self, seconds: float, then: Callable[[], None]) -> None:
         self._end_deadline()
@@ -112,3 +121,55 @@ class LimitedProtocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+class Secured(SSLProtocol):
+    """TLS under a `LimitedProtocol`, which counts a connection from its handshake's end to the server's farewell.
+
+    What comes before and after has times and numbers of its own.
+
+    Args:
+        inner: What speaks HTTP.
+        context: The server's certificate, and whose clients may come.
+        every: All connections of the server.
+    """
+
+    waits = True
+
+    def __init__(self, inner: LimitedProtocol, context: ssl.SSLContext, every: set[Secured]) -> None:
+        times = {"ssl_handshake_timeout": HEAD_S, "ssl_shutdown_timeout": PARTING_S}
+        super().__init__(inner.loop, inner, context, None, server_side=True, **times)  # type: ignore[arg-type]
+        self.inner, self.every = inner, every
+        self.address, self.opened = "", inner.loop.time()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, if need be in another's place."""
+        super().connection_made(transport)
+        self.below, (self.address, *_) = transport, transport.get_extra_info("peername") or ("",)
+        self.every.add(self)
+        if loser := _loser(self, [each for each in self.every if not each.is_counted]):
+            loser.end()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The end."""
+        self.every.discard(self)
+        super().connection_lost(exc)
+
+    def _fatal_error(self, exc: BaseException, message: str = "") -> None:
+        """Send the alert that tells a client what its certificate lacks; asyncio would drop it."""
+        self._process_outgoing()  # type: ignore[attr-defined]
+        super()._fatal_error(exc, message)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it counts among those of HTTP."""
+        above = self.inner.transport
+        return above is not None and not above.is_closing()
+
+    def end(self) -> None:
+        """End it, without a word: none could be understood."""
+        self.every.discard(self)
+        self.below.abort()
+
+
+Limited = LimitedProtocol | Secured

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
+import socket
 import ssl
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +17,7 @@ from encdl.utils.errors import EncdlError, UsageError, without_secrets
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 PATIENCE_S = 60.0
+CONNECT_S = 10.0
 SAID_CHARACTERS = 300
 
 
@@ -25,12 +29,21 @@ class KeyServerClient:
         token: The client's bearer token.
         authority: Certificates to trust, a PEM file; the system's by default.
         certificate: The client's own and its key, a PEM file, for servers that ask for one.
+        again_s: Seconds in which a server that could not be asked is not tried again.
 
     Raises:
         UsageError: The address is none, would send the token in clear, or a certificate cannot be read.
     """
 
-    def __init__(self, url: str, token: str, *, authority: Path | None = None, certificate: Path | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        authority: Path | None = None,
+        certificate: Path | None = None,
+        again_s: float = 0.0,
+    ) -> None:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port
@@ -42,6 +55,8 @@ class KeyServerClient:
             raise UsageError(f"--keyserver {url}: the token would travel in clear: use https://")
         self.url, self._token, self._host, self._port = url, token, host, port
         self._tls = _context(authority, certificate) if parts.scheme == "https" else None
+        self._known = certificate is not None
+        self._again_s, self._not_before, self._down = again_s, -math.inf, ""
 
     def key_of(self, head: bytes, reader: str) -> FunctionalKey:
         """The functional key of the file with this header, for the reader with this id.
@@ -82,24 +97,31 @@ class KeyServerClient:
 
     def _ask(self, path: str, head: bytes) -> bytes:
         """What the server answers; `UsageError` if it refuses."""
+        if time.monotonic() < self._not_before:
+            raise UsageError(self._down)
         # No redirects and no proxies: the token goes to this server alone.
-        kind = http.client.HTTPConnection
         connection = (
-            kind(self._host, self._port, timeout=PATIENCE_S)
+            http.client.HTTPConnection(self._host, self._port, timeout=CONNECT_S)
             if self._tls is None
-            else http.client.HTTPSConnection(self._host, self._port, timeout=PATIENCE_S, context=self._tls)
+            else http.client.HTTPSConnection(self._host, self._port, timeout=CONNECT_S, context=self._tls)
         )
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/octet-stream"}
         headers[HEADER] = new_request()
         try:
-            connection.request("POST", path, head, headers)
+            connection.connect()
+            connection.sock.settimeout(PATIENCE_S)
+            try:
+                connection.request("POST", path, head, headers)
+            except OSError:
+                connection.sock.recv(1)  # raises what the server said before it hung up, if anything
+                raise
             response = connection.getresponse()
             status, content = response.status, response.read(MAX_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "strerror", None) or error or type(error).__name__
-            raise UsageError(
-                f"the key server {self.url} cannot be asked ({reason}): check --keyserver and certificates"
-            ) from None
+            trouble = _trouble(error, secured=self._tls is not None, known=self._known)
+            self._down = f"the key server {self.url} cannot be asked: {trouble}"
+            self._not_before = time.monotonic() + self._again_s
+            raise UsageError(self._down) from None
         finally:
             connection.close()
         if status != 200:
@@ -116,6 +138,53 @@ def _context(authority: Path | None, certificate: Path | None) -> ssl.SSLContext
         names = ", ".join(str(each) for each in (authority, certificate) if each is not None)
         raise UsageError(f"{names}: no usable PEM file ({error.strerror or error})") from None
     return context
+
+
+_ALERTS = {
+    "EXPIRED": "this client's certificate has expired: get a new one for --tls-certificate",
+    "CERTIFICATE_REQUIRED": "it asks for a client's certificate: give --tls-certificate",
+    "CERTIFICATE": "it does not accept this client's certificate: give --tls-certificate one that it knows",
+    "UNKNOWN_CA": "it does not accept this client's certificate: give --tls-certificate one of an authority it knows",
+    "WRONG_VERSION": "it speaks no TLS at this address: check it",
+    "HTTP_REQUEST": "it speaks no TLS at this address: check it",
+}
+"""What OpenSSL's names of what a server said mean, the first that occurs."""
+_MISTRUSTED = {
+    10: "its certificate has expired: ask who runs it for a new one",
+    62: "its certificate is for another host: check the address",
+    64: "its certificate is for another host: check the address",
+}
+"""By OpenSSL's numbers of what is wrong with a certificate."""
+
+
+def _trouble(error: Exception, *, secured: bool, known: bool) -> str:
+    """Why a server gave no answer, and what to do.
+
+    Args:
+        error: Of the connection.
+        secured: Whether TLS was spoken.
+        known: Whether the client has a certificate.
+    """
+    told = f"{getattr(error, 'strerror', None) or type(error).__name__}: check the address"
+    match error:
+        case ssl.SSLCertVerificationError():
+            other = f"its certificate is not trusted ({error.verify_message}): check --tls-authority"
+            told = _MISTRUSTED.get(error.verify_code, other)
+        case ssl.SSLError(reason=str(reason)) if found := [each for name, each in _ALERTS.items() if name in reason]:
+            told = found[0]
+        case socket.gaierror():
+            told = "there is no such host: check the address"
+        case ConnectionRefusedError():
+            told = "nothing listens at this address: check it, and whether the server runs"
+        case TimeoutError():
+            told = "it does not answer in time: check the address, and whether the server runs"
+        case ssl.SSLError() | ConnectionError() if secured and not known:
+            told = "it ended the connection: if it asks for a client's certificate, give --tls-certificate"
+        case ssl.SSLError() | ConnectionError() if secured:
+            told = "it ended the connection: check that it knows the authority of --tls-certificate"
+        case ConnectionError() | http.client.HTTPException():
+            told = "what it answers is no HTTP: if it speaks TLS, give https://"
+    return told
 
 
 def _reason(content: bytes) -> str:

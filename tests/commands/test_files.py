@@ -231,7 +231,14 @@ def test_inspect(run: Run, scan: Path) -> None:
     code, out, err = run("inspect", "cut.encdl")
     assert code == 2
     assert "NOT COMPLETE" in out
+    assert "0 of 1 slices in full, 99.2 % of the pixels; sections in full: metadata, parity" in out
     assert "is cut" in err
+    data = scan.read_bytes()
+    Path("hit.encdl").write_bytes(data.replace(b'"nonce":"', b'"nonce":"0', 1)[:-1])
+    failed(run("inspect", "hit.encdl"), "or try --salvage")
+    place = data.index(b'"key_id":"') + 10
+    Path("hit.encdl").write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    failed(run("inspect", "hit.encdl"), "its beginning was hit: get an intact copy, or try --salvage")
     assert json.loads(run("inspect", "cut.encdl", "--json")[1])["complete"] is False
     assert run("inspect", scan, "--key", "k.key")[0] == 0
     assert run("keygen", "strange.key")[0] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,13 +41,13 @@ def test_files_are_what_their_owner_calls_them(run: Run, agile: Path) -> None:
         assert reader.metadata.identity == "Müller, ward 3"  # type: ignore[union-attr]
 
 
-def forged(data: bytes, opener: Opener, identity: str) -> bytes:
-    """What the holder of a file's secret can make of it: other metadata, all tags right."""
+def forged(data: bytes, opener: Opener, identity: str, other: Callable[[bytes], bytes] = bytes) -> bytes:
+    """What the holder of a file's secret can make of it: other metadata and pixels, all tags right."""
     reader, stream = ContainerReader(io.BytesIO(data), opener), io.BytesIO()
     metadata = replace(reader.metadata, identity=identity)  # type: ignore[type-var]
     writer = ContainerWriter(stream, reader.header, metadata, reader.image_keys)  # type: ignore[arg-type]
     for chunk in reader.chunks():
-        writer.chunk(chunk.body)
+        writer.chunk(other(chunk.body))
     writer.close()
     return stream.getvalue()
 
@@ -65,6 +66,12 @@ def test_the_holder_of_a_grant_makes_no_file_that_passes_for_the_owners(run: Run
             with pytest.raises(ContainerError, match="was not made with the key, but by one who can open this file"):
                 ContainerReader(io.BytesIO(forgery), opener)
     ContainerReader(io.BytesIO(forged(data, grant, "Doe")), key).verify()
+    # The owner's mark is of the pixels too.
+    Path("f.encdl").write_bytes(forged(data, grant, "Doe", lambda body: bytes(len(body))))
+    failed(
+        run("decrypt", "f.encdl", "--key", "k.key", "--weights", agile, "-o", "f.png"), "does not decrypt to what was"
+    )
+    assert not Path("f.png").exists()
 
 
 def test_inspect_shows_nothing_of_patient_format_or_length(run: Run, agile: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 import encdl
 from encdl.cli import main
+from encdl.data.npz import NpzImages
+from encdl.data.registry import open_data
 from encdl.files import images, stores
 from encdl.keys.key import Key
 from encdl.utils.errors import ContainerError, UsageError
@@ -19,13 +22,9 @@ KEY = Key(bytes(range(32)))
 VOLUME = np.random.default_rng(0).integers(0, 65536, (150, 128, 128), dtype=np.uint16)
 
 
-@pytest.fixture(params=["memory", "s3"])
-def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of an empty folder."""
-    if request.param == "memory":
-        yield "memory://bucket"
-        fsspec.filesystem("memory").store.clear()
-        return
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an empty bucket of a server of this test's own."""
     pytest.importorskip("s3fs", reason="s3fs is not installed")
     server_of = pytest.importorskip("moto.server", reason="moto is not installed").ThreadedMotoServer
     server = server_of(port=0, verbose=False)
@@ -40,6 +39,16 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     yield "s3://bucket"
     fsspec.filesystem("s3").clear_instance_cache()
     server.stop()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def store(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of an empty folder."""
+    if request.param == "s3":
+        yield request.getfixturevalue("s3")
+        return
+    yield "memory://bucket"
+    fsspec.filesystem("memory").store.clear()
 
 
 def test_names_that_are_addresses() -> None:
@@ -103,3 +112,133 @@ def test_one_slice_is_fetched_by_ranges(store: str, monkeypatch: pytest.MonkeyPa
     assert np.array_equal(encdl.decrypt_slice(f"{store}/v.encdl", KEY, 3), VOLUME[3])
     with pytest.raises(ContainerError, match="slice 150 of 150 was changed"):
         encdl.decrypt_slice(f"{store}/v.encdl", KEY, 149)
+
+
+def names(store: str) -> list[str]:
+    files, name = fsspec.core.url_to_fs(store)
+    files.invalidate_cache()
+    return sorted(found.removeprefix(f"{name}/") for found in files.find(name))
+
+
+def encdl_said(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, list[str]]:
+    capfd.readouterr()
+    code = main([*words])
+    return code, capfd.readouterr().err.splitlines()
+
+
+def test_folders_of_stores(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    KEY.save("k.key")
+    files, name = fsspec.core.url_to_fs(store)
+    for number in range(3):
+        images.write(f"{number}.png", np.random.default_rng(number).integers(0, 256, (30, 40), dtype=np.uint8))
+        files.put_file(f"{number}.png", f"{name}/in/p{number}/{number}.png")
+    encrypt = ["encrypt", f"{store}/in", "--key", "k.key", "-o", f"{store}/sealed", "--jobs", "2"]
+    sealed = [f"p{number}/{number}.png.encdl" for number in range(3)]
+    for told in ("3 files encrypted", "3 finished before"):
+        code, [*_, last] = encdl_said(capfd, *encrypt)
+        assert (code, told in last, names(f"{store}/sealed")) == (0, True, sealed)
+    assert main(["inspect", f"{store}/sealed"]) == 0
+    assert "3 files: 30x40 uint8" in capfd.readouterr().out
+    for target in (f"{store}/out", "out"):  # to the store, and down from it
+        decrypt = ["decrypt", f"{store}/sealed", "--key", "k.key", "-o", target]
+        for told in ("3 files decrypted", "3 finished before"):
+            code, [*_, last] = encdl_said(capfd, *decrypt)
+            assert (code, told in last) == (0, True)
+    for number in range(3):
+        assert files.cat_file(f"{name}/out/p{number}/{number}.png") == Path(f"{number}.png").read_bytes()
+        assert Path(f"out/p{number}/{number}.png").read_bytes() == Path(f"{number}.png").read_bytes()
+    # What is there and something else is kept; one that fails does not stop the others.
+    files.pipe_file(f"{name}/out/p0/0.png", b"mine")
+    files.pipe_file(f"{name}/sealed/p1/1.png.encdl", b"\0" * 999)
+    code, said = encdl_said(capfd, "decrypt", f"{store}/sealed", "--key", "k.key", "-o", f"{store}/out")
+    assert (code, files.cat_file(f"{name}/out/p0/0.png")) == (1, b"mine")
+    assert any(f"{store}/out/p0/0.png: " in line and "--force replaces it" in line for line in said), said
+    assert not any("/tmp" in line for line in said), said
+
+
+@pytest.mark.parametrize("name", ["../up.png", "a//b.png", "-f.png", "a b\x1b[31m.png", "ü/%2e%2e/x.png", "s3:/x.png"])
+def test_odd_names_stay_in_the_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    KEY.save("k.key")
+    images.write("a.png", np.zeros((9, 9), np.uint8))
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    for each in (name, "plain.png"):
+        key = f"/b/in/{each}"
+        with files.open("/b/in/x", "wb") as stream:
+            stream.write(Path("a.png").read_bytes())
+        files.store[key] = files.store.pop("/b/in/x")
+    sound = "/../" not in f"/{name}" and "//" not in name
+    code, said = encdl_said(capfd, "encrypt", "memory://b/in", "--key", "k.key", "-o", "memory://b/sealed")
+    assert code == (0 if sound else 1)
+    assert ("names that no file can have" in "".join(said)) != sound
+    assert "\x1b" not in "".join(said)
+    made = [key for key in files.store if key.endswith(".encdl")]
+    assert made == [key for key in made if key.startswith("/b/sealed/")]
+    assert len(made) == 1 + sound
+    files.store.clear()
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("s3://none/in", "there is nothing at this address"),
+        ("gs://bucket/in", "needs another package"),
+        ("nosuch://bucket/in", "cannot be used (ValueError)"),
+    ],
+)
+@pytest.mark.parametrize("where", ["from", "to"])
+def test_stores_that_cannot_be_used(
+    where: str, address: str, said: str, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """One line and exit code 2, before anything is computed."""
+    monkeypatch.chdir(tmp_path)
+    KEY.save("k.key")
+    Path("in").mkdir()
+    images.write("in/a.png", np.zeros((9, 9), np.uint8))
+    source, target = (address, "out") if where == "from" else ("in", address)
+    code, lines = encdl_said(capfd, "encrypt", source, "--key", "k.key", "-o", target)
+    assert (code, len(lines)) == (2, 1)
+    assert said in lines[0]
+
+
+def test_training_data_is_fetched_once(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files, name = fsspec.core.url_to_fs(store)
+    fetched: list[str] = []
+    place = os.replace
+
+    def replaced(source: Path, target: Path) -> None:
+        fetched.extend([str(target)] * ("cache" in str(target)))
+        place(source, target)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    for kind in ("dark", "light"):
+        for number in range(4):
+            images.write(tmp_path / "a.png", np.full((9, 9), number, np.uint8), force=True)
+            files.put_file(str(tmp_path / "a.png"), f"{name}/set/{kind}/{number}.png")
+    np.savez(tmp_path / "s.npz", images=np.zeros((6, 8, 8), np.uint8), split=np.arange(6) % 3, labels=np.arange(6) % 2)
+    files.put_file(str(tmp_path / "s.npz"), f"{name}/s.npz")
+    for count in (9, 0):
+        folder = open_data(f"classes:{store}/set")
+        assert folder.spec.classes == ("dark", "light")
+        assert sum(len(folder.samples(split)) for split in ("train", "val", "test")) == 8
+        assert len(open_data(f"{store}/s.npz").samples("train")) == len(NpzImages("s.npz", store).samples("val")) == 2
+        assert len(fetched) == count
+        fetched.clear()
+        stores._cached.cache_clear()  # as in another process
+        files.invalidate_cache()
+    files.put_file(str(tmp_path / "a.png"), f"{name}/set/dark/9.png")
+    files.rm_file(f"{name}/set/dark/0.png")
+    files.invalidate_cache()
+    names = [path.name for path in (stores.cached(f"{store}/set") / "dark").iterdir()]
+    assert (sorted(names), len(fetched)) == (["1.png", "2.png", "3.png", "9.png"], 1)
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "cache/encdl/stores").iterdir())
+    with pytest.raises(UsageError, match=f"{store}/none: there is nothing at this address"):
+        open_data(f"classes:{store}/none").samples("train")

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -17,9 +18,10 @@ from encdl.files.container.sections import READING
 from encdl.files.reading import ReadingLayer
 from encdl.keys import Key
 from encdl.keys.functional import FunctionalKey
+from encdl.keys.recipients import RecipientKey
 from encdl.keys.signing import SigningKey
 from encdl.readers import FunctionalStem, MonaiNet, PlainStem, Reader, functional_files
-from encdl.utils.errors import ContainerError, EncdlError, UsageError, WeightsError, WrongKeyError
+from encdl.utils.errors import ContainerError, EncdlError, KeyFileError, UsageError, WeightsError, WrongKeyError
 from tests.mni import mni_slice
 from tests.reader_checkpoint import resnet, save_reader, tiny_reader, unet
 
@@ -99,13 +101,56 @@ def test_the_command_lines(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert row["predicted"] == CLASSES[int(answer.best)]
 
 
+def test_a_functional_key_sealed_to_its_host(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("host", "another"):
+        assert encdl(["keygen", "--recipient", f"{name}.key"]) == 0
+    key = api.grant_functional("a.encdl", "k.key", "r.ckpt")
+    words = ["grant", "--reader", "r.ckpt", "--key", "k.key", "--recipient", "host.pub", "a.encdl", "-o", "s.fkey"]
+    assert encdl(words) == 0
+    host = RecipientKey.load("host.key")
+    assert f"Recipient {host.key_id} alone, with the file, learns 98 numbers" in capsys.readouterr().out
+    sealed = Path("s.fkey").read_bytes()
+    assert not any(
+        part in sealed for part in (key.numbers.tobytes()[:16], key.reader.encode(), key.nonce.hex().encode())
+    )
+    for option in ([], ["--recipient-key", "host.key"]):
+        assert encdl(["keyinfo", "s.fkey", *option]) == 0
+        told = capsys.readouterr().out
+        assert f"recipient {host.key_id}" in told
+        assert ("98 numbers of the image" in told) == bool(option)
+    predict = ["predict", "a.encdl", "--functional-key", "s.fkey", "--reader", "r.ckpt", "--device", "cpu"]
+    assert encdl([*predict, "--recipient-key", "host.key"]) == 0
+    [row] = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert row["predicted"] == CLASSES[int(api.predict_functional("a.encdl", key, "r.ckpt").best)]
+    for place in (3, 9, 20, len(sealed) - 1):
+        Path("changed.fkey").write_bytes(sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :])
+        with pytest.raises(KeyFileError):
+            FunctionalKey.load("changed.fkey", host)
+    for option, said in (
+        ([], "give --recipient-key too"),
+        (["--recipient-key", "another.key"], f"is sealed to recipient {host.key_id}, and yours is"),
+    ):
+        assert encdl([*predict, *option]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert said in line
+
+
 def test_a_folder_of_functional_keys(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("keys").mkdir()
     for name in ("a", "b"):
         api.grant_functional(f"{name}.encdl", "k.key", "r.ckpt").save(f"keys/{name}.fkey")
     words = ["predict", "a.encdl", "b.encdl", "--reader", "r.ckpt", "--device", "cpu", "--functional-key"]
     assert encdl([*words, "keys"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    table = capsys.readouterr().out
+    assert len(table.splitlines()) == 3
+    store = fsspec.filesystem("memory")
+    for name in ("a", "b"):
+        store.put_file(f"{name}.encdl", f"/scans/in/{name}.encdl")
+    assert encdl(["predict", "memory://scans/in", *words[3:], "keys"]) == 0
+    assert [line.partition(",")[2] for line in capsys.readouterr().out.splitlines()] == [
+        line.partition(",")[2] for line in table.splitlines()
+    ]
+    store.store.clear()
     assert encdl([*words, "keys/a.fkey"]) == 2
     assert "is for one file, and there are 2" in capsys.readouterr().err
 
@@ -136,8 +181,8 @@ def test_a_folder_of_functional_keys(folder: Path, capsys: pytest.CaptureFixture
         (["predict", "a.encdl", "--key", "k.key", "--server-key", "server.pub", "--reader", "r.ckpt"], "leave it out"),
         (["grant", "--reader", "r.ckpt", "--key", "k.key", "-o", "x.fkey"], "give the .encdl file"),
         (
-            ["grant", "--reader", "r.ckpt", "--to", "s.pub", "--key", "k.key", "a.encdl", "-o", "x.fkey"],
-            "--to seals grants",
+            ["grant", "--reader", "r.ckpt", "--recipient", "owner.pub", "--key", "k.key", "a.encdl", "-o", "x.fkey"],
+            "owner.pub",
         ),
         (["grant", "--file", "a.encdl", "--noise", "2", "--key", "k.key", "-o", "x"], "is for functional keys"),
         (["grant", "--reader", "plain.ckpt", "--key", "k.key", "a.encdl", "-o", "x.fkey"], "takes no functional key"),

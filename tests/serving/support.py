@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,11 +54,13 @@ def service(folder: Path, backbone: type[Any]) -> Service:
 
 
 @contextmanager
-def running(app: Service | Starlette, max_body_bytes: int = 100_000, **tls: Any) -> Iterator[str]:
+def running(
+    app: Service | Starlette, max_body_bytes: int = 100_000, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """A server in this process; gives its address."""
     made = make_app(app, max_body_bytes) if isinstance(app, Service) else app
     with socket.create_server(("127.0.0.1", 0)) as bound:
-        config = configured(made, **tls)
+        config = configured(made, tls)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
@@ -67,3 +70,17 @@ def running(app: Service | Starlette, max_body_bytes: int = 100_000, **tls: Any)
             server.should_exit = True
             thread.join(30)
     assert not thread.is_alive()
+
+
+def is_open(client: socket.socket) -> bool:
+    """Nothing was said, and it was not ended."""
+    client.settimeout(0.01)
+    try:
+        client.recv(1)
+    except TimeoutError:
+        return True
+    except OSError:
+        pass
+    finally:
+        client.settimeout(20)
+    return False

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from encdl.serving import app, connections
 from encdl.serving.app import make_app
 from encdl.serving.service import RefusedError, parse
-from tests.serving.support import running
+from tests.serving.support import is_open, running
 
 LIMIT = 100_000
 POST = "POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -57,20 +57,6 @@ def clients(address: str, sent: bytes, count: int = 1) -> Iterator[list[socket.s
         for each in found:
             each.sendall(sent)
         yield found
-
-
-def is_open(client: socket.socket) -> bool:
-    """Nothing was said, and it was not ended."""
-    client.settimeout(0.01)
-    try:
-        client.recv(1)
-    except TimeoutError:
-        return True
-    except OSError:
-        pass
-    finally:
-        client.settimeout(20)
-    return False
 
 
 def answer(client: socket.socket) -> bytes:
@@ -140,6 +126,7 @@ def test_an_answer_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with running(large) as address, clients(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") as [client]:
         time.sleep(1.5)
         assert len(answer(client)) < 2**26
+        monkeypatch.undo()  # who shares this machine with others may take longer
         assert len(requests.get(address, timeout=60).content) == 2**26
 
 

@@ -2,133 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import csv
-import ipaddress
-import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import requests
-import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from encdl import api
 from encdl.cli import main as encdl
 from encdl.commands.keyserver import _reload
-from encdl.files import container
-from encdl.files.container.sections import READING
-from encdl.files.reading import ReadingLayer
-from encdl.keys import Key
 from encdl.keys.functional import FunctionalKey
-from encdl.keys.signing import SigningKey
-from encdl.readers.functional_files import FunctionalPredictor
-from encdl.readers.two_party.network import Network
-from encdl.serving import keyserver
 from encdl.serving.key_client import KeyServerClient
-from encdl.serving.keyserver import KeyServer, make_app
 from encdl.serving.ledger import Ledger
-from encdl.serving.policy import LoadedPolicy
 from encdl.serving.requests_seen import HEADER, WINDOW_S, RequestsSeen, new_request
 from encdl.serving.service import RefusedError
-from encdl.serving.tokens import new_token, read_token
 from encdl.utils.errors import EncdlError, UsageError
 from tests import processes
-from tests.mni import mni_slice
-from tests.reader_checkpoint import save_reader
-from tests.readers.test_functional_files import CLASSES, SIDE, functional_reader
-from tests.serving.support import running
-
-BITS = 98 * 32
-"""Of one of these readers."""
-
-
-def policy(rate: int = 600, **changes: Any) -> Path:
-    """A policy of two readers, of which the first client may use one."""
-    digests = {name: new_token(Path(f"{name}.token"), force=True) for name in ("ward", "other")}
-    content = {
-        "readers": {"tumour": "r.ckpt", "second": "second.ckpt"},
-        "clients": {
-            "ward": {"token": digests["ward"], "readers": ["tumour"], "studies": ["S"], "requests_per_minute": rate},
-            "other": {"token": digests["other"], "readers": ["tumour", "second"], "studies": ["S", ""]},
-        },
-        "bits_per_image": BITS,
-    }
-    Path("policy.yaml").write_text(yaml.safe_dump(content | changes))
-    return Path("policy.yaml")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keys, readers and files, a of study S and b of none."""
-    folder = tmp_path_factory.mktemp("owner")
-    for name in ("k", "theirs"):
-        Key.generate().save(folder / f"{name}.key")
-    for name in ("owner", "server", "foreign"):
-        signing = SigningKey.generate()
-        signing.save(folder / f"{name}.key")
-        signing.public.save(folder / f"{name}.pub")
-    for seed, name in enumerate(("r", "second", "third")):
-        save_reader(
-            folder / f"{name}.ckpt", functional_reader(seed=seed), view="Functional", classes=CLASSES, size=[SIDE, SIDE]
-        )
-    owner = SigningKey.load(folder / "owner.key")
-    files = (("a", "k", "S"), ("b", "k", ""), ("foreign", "theirs", "S"), ("volume", "k", "S"))
-    for name, key, study in files:
-        image = mni_slice(85 + len(study), SIDE, SIDE)[0, 0].numpy()
-        image = np.stack([image, image]) if name == "volume" else image
-        (folder / f"{name}.encdl").write_bytes(
-            api.encrypt(image, folder / f"{key}.key", readable=SIDE, signer=owner, study=study)
-        )
-    return folder
-
-
-@pytest.fixture
-def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Links to all of it."""
-    monkeypatch.chdir(tmp_path)
-    for path in made.iterdir():
-        Path(path.name).symlink_to(path)
-    return tmp_path
-
-
-def server(clock: Any = time.monotonic, **changes: Any) -> KeyServer:
-    loaded = LoadedPolicy.load(policy(**changes))
-    return KeyServer(Key.load("k.key"), SigningKey.load("server.key"), loaded, Ledger(Path("ledger")), clock)
-
-
-def head(name: str) -> bytes:
-    with container.opened_without_key(f"{name}.encdl") as opened:
-        return opened.head
-
-
-def reader_id(name: str) -> str:
-    return FunctionalPredictor.load(f"{name}.ckpt").function.id
-
-
-def log() -> list[dict[str, Any]]:
-    with sqlite3.connect("ledger") as base:
-        return [json.loads(line) for (line,) in base.execute("SELECT line FROM log ORDER BY number")]
-
-
-def token(name: str) -> str:
-    return read_token(Path(f"{name}.token"))
-
-
-@pytest.fixture
-def address(folder: Path) -> Iterator[str]:
-    with running(make_app(server())) as address:
-        yield address
+from tests.readers.test_functional_files import CLASSES
+from tests.serving.owner import BITS, head, log, policy, reader_id, said_after, server, token
 
 
 def test_a_host_predicts_without_any_key(address: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,46 +156,6 @@ def test_kill_9_loses_nothing_that_was_answered(folder: Path) -> None:
         server().answer(token("other"), reader_id("second"), head("a"))
 
 
-def certificate(name: str, issuer: Any = None) -> Any:
-    """Write `NAME.pem`, certificate and key, of an authority or signed by one; what the next is signed with."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    signer, signing = issuer or (subject, key)
-    here = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    made = (
-        x509.CertificateBuilder(signer, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(datetime.now(UTC) - timedelta(hours=1))
-        .not_valid_after(datetime.now(UTC) + timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(issuer is None, None), critical=True)
-        .add_extension(x509.SubjectAlternativeName(here), critical=False)
-        .sign(signing, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    Path(f"{name}.pem").write_bytes(made.public_bytes(pem) + secret)
-    return subject, key
-
-
-def test_mutual_tls(folder: Path) -> None:
-    authority = certificate("authority")
-    certificate("host", authority)
-    certificate("client", authority)
-    certificate("stranger")
-    settings: dict[str, Any] = {"ssl_certfile": "host.pem", "ssl_ca_certs": "authority.pem", "ssl_cert_reqs": 2}
-    with running(make_app(server()), **settings) as address:
-        trust, secret, names = Path("authority.pem"), token("ward"), (head("a"), reader_id("r"))
-        client = KeyServerClient(address, secret, authority=trust, certificate=Path("client.pem"))
-        assert client.key_of(*names).given_bits == BITS
-        for wrong in (
-            KeyServerClient(address, secret, authority=trust),
-            KeyServerClient(address, secret, authority=trust, certificate=Path("stranger.pem")),
-            KeyServerClient(address, secret, certificate=Path("client.pem")),
-        ):
-            with pytest.raises(UsageError, match="cannot be asked") as caught:
-                wrong.key_of(*names)
-            assert "\n" not in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -346,62 +201,6 @@ def test_wrong_command_lines(folder: Path, words: list[str], said: str, capsys: 
     [line] = capsys.readouterr().err.splitlines()
     assert said in line
     assert Path("t").read_text().strip() not in line
-
-
-def test_a_served_reader_takes_ciphertext_alone_and_holds_no_key(folder: Path) -> None:
-    """Its memory is searched for the key, the file's sub-keys and rows of the plaintext."""
-    key = Key.load("k.key")
-    image = mni_slice(86, SIDE, SIDE)[0, 0].numpy()
-    with container.opened("a.encdl", key) as opened:
-        levels = ReadingLayer.from_bytes(opened.section(READING) or b"").levels(opened.image_keys)
-        sub_key = opened.image_keys.reading
-    known = api.predict_functional("a.encdl", api.grant_functional("a.encdl", key, "r.ckpt"), "r.ckpt")
-    with running(make_app(server())) as address:
-        words = ["serve", "--reader", "r.ckpt", "--port", "0", "--device", "cpu", "--keyserver", address]
-        started = processes.start([*words, "--token-file", "ward.token", "--server-key", "server.pub"], folder)
-        try:
-            at = said_after("serving a classifier of well, ill, unsure at ", " ")
-            record = {"container": base64.b64encode(Path("a.encdl").read_bytes()).decode()}
-            answer = requests.post(at, json={"inputs": [record]}, timeout=60)
-            refused = requests.post(at, json={"inputs": [record | {"grant": "x"}]}, timeout=60)
-            memory = memory_of(started.pid or 0)
-        finally:
-            started.kill()
-            started.join(30)
-    assert answer.json()["predictions"][0]["predicted"] == CLASSES[int(known.best)]
-    assert refused.json() == {"error": "record 0: must have the fields container, and no others"}
-    assert token("ward").encode() in memory  # what it has is found
-    rows = [
-        row.tobytes() for kind in (np.uint8, np.uint32, np.int64, np.float32) for row in levels[0, 0, 8:24].astype(kind)
-    ]
-    rows += [row.tobytes() for row in image[8:24]]
-    secrets = [key._secret, key._secret.hex().encode(), sub_key, *rows]
-    assert min(map(len, secrets)) >= 32
-    assert [found for found in secrets if found in memory] == []
-
-
-def memory_of(process: int) -> bytes:
-    """All that a process has written to its memory."""
-    parts = []
-    with Path(f"/proc/{process}/mem").open("rb", 0) as memory:
-        for line in Path(f"/proc/{process}/maps").read_text().splitlines():
-            place, rights, _, _, inode, *_ = line.split()
-            start, end = (int(each, 16) for each in place.split("-"))
-            if rights.startswith("rw") and inode == "0":
-                with contextlib.suppress(OSError, OverflowError):
-                    memory.seek(start)
-                    parts.append(memory.read(end - start))
-    return b"\0".join(parts)
-
-
-def said_after(words: str, end: str) -> str:
-    """What a started process says after some words."""
-    for _ in range(600):
-        said = Path("log").read_text() if Path("log").exists() else ""
-        if words in said:
-            return said.partition(words)[2].partition(end)[0]
-        time.sleep(0.1)
-    raise AssertionError(said)
 
 
 def test_requests_that_are_old_or_were_sent_before(address: str) -> None:
@@ -451,45 +250,3 @@ def test_another_policy_on_a_signal(folder: Path, capsys: pytest.CaptureFixture[
     _reload(asked, given)
     assert "the policy stays as it was: policy.yaml" in capsys.readouterr().err
     asked.answer(token("other"), reader_id("r"), head("a"))
-
-
-def test_a_party_of_two(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the server's party is given, what it is charged, and who is refused; the link itself is SPU's."""
-    parties: list[Any] = []
-
-    class Stub:
-        def __init__(self, rank: int, network: Network, ports: tuple[int, int], own: Any) -> None:
-            parties.append((rank, ports[0], own["mask"]))
-
-        def finish(self) -> None: ...
-
-    monkeypatch.setattr(keyserver, "Party", Stub)
-    form = {"channels": 1, "height": SIDE, "width": SIDE, "widths": [4, 6], "classes": 2}
-    id_ = Network.of(form).id
-    asked = server(two_party={"shares": form}, bits_per_image=300)
-    with pytest.raises(EncdlError, match="ward may not use this reader"):
-        asked.take_part(token("ward"), id_, 4000, head("a"))
-    content = yaml.safe_load(Path("policy.yaml").read_text())
-    content["clients"]["ward"]["readers"].append("shares")
-    Path("policy.yaml").write_text(yaml.safe_dump(content))
-    _reload(asked, Path("policy.yaml"))
-    with running(make_app(asked)) as address:
-        client = KeyServerClient(address, token("ward"))
-        for _ in range(2):  # each reading may be of other weights, and is charged
-            assert client.take_part(head("a"), id_, 4000) > 0
-        for file, network, said in (
-            ("a", id_, "learns 128 bits of the image, and 44 of 300 are left"),
-            ("a", "0" * 64, "this reader is not registered here"),
-            ("b", id_, "may not read files without a study"),
-            ("volume", id_, "holds 2 slices"),
-        ):
-            with pytest.raises(UsageError, match=said):
-                client.take_part(head(file), network, 4000)
-        with pytest.raises(UsageError, match="not registered"):  # a functional key's reader is another thing
-            client.take_part(head("a"), reader_id("r"), 4000)
-    assert [line["charged"] for line in log() if "charged" in line] == [128, 128]
-    rank, port, mask = parties[0]
-    assert (rank, port) == (1, 4000)
-    with container.opened("a.encdl", Key.load("k.key")) as opened:
-        layer = ReadingLayer.from_bytes(opened.section(READING) or b"")
-        assert np.array_equal((layer.words - mask) & 0xFFFFFFFF, layer.levels(opened.image_keys))

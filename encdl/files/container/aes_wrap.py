@@ -11,7 +11,6 @@ handed out. Free of torch and numpy.
 from __future__ import annotations
 
 import io
-import os
 import secrets
 import struct
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from encdl.files.container import recipients
+from encdl.files.container.place import Placed
 from encdl.keys.derivation import NONCE_BYTES, ImageKeys, check_study, hkdf
 from encdl.keys.key import Opener, keys_for
 from encdl.keys.secret_files import CONTAINER_MARK
@@ -147,7 +147,7 @@ class Writer(io.RawIOBase):
         self._waiting.clear()
 
 
-class _Reading(io.RawIOBase):
+class _Reading(Placed):
     """The plaintext of a wrapped stream, chunk by chunk, each verified before any of it is handed out."""
 
     def __init__(self, stream: BinaryIO, opener: Opener, where: object, tolerant: bool) -> None:
@@ -163,41 +163,23 @@ class _Reading(io.RawIOBase):
         self._end, sealed = end, end - self._start
         self._chunks = max(1, -(-sealed // (CHUNK + TAG_BYTES)))
         self._size = max(0, sealed - self._chunks * TAG_BYTES)
-        self._place, self._held, self._plain = 0, -1, b""
+        self._held, self._plain = -1, b""
         if sealed < TAG_BYTES or (self._chunks > 1 and self._size <= (self._chunks - 1) * CHUNK):
             self._fail("is cut")
         else:
             self._load(self._chunks - 1)  # proves that the file ends where its writer ended it
 
-    def readable(self) -> bool:
-        """Yes."""
-        return True
+    def length(self) -> int:
+        """Bytes of plaintext."""
+        return self._size
 
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def tell(self) -> int:
-        """Place in the plaintext."""
-        return self._place
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move in the plaintext."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
-        self._place = max(0, base + offset)
-        return self._place
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Read on, to the end of a chunk at most."""
-        if self._place >= self._size:
-            return 0
-        number, start = divmod(self._place, CHUNK)
+    def part(self, place: int, most: int) -> bytes:
+        """From there to the end of a chunk at most."""
+        if place >= self._size:
+            return b""
+        number, start = divmod(place, CHUNK)
         self._load(number)
-        target = memoryview(buffer).cast("B")
-        part = self._plain[start : start + len(target)]
-        target[: len(part)] = part
-        self._place += len(part)
-        return len(part)
+        return self._plain[start : start + most]
 
     def _load(self, number: int) -> None:
         if number == self._held:

@@ -10,12 +10,12 @@ from typing import BinaryIO
 
 from encdl.files import stores
 from encdl.files.container import aes_wrap, recipients
+from encdl.files.container.head import SALVAGE, SUFFIX, read_head
 from encdl.files.container.header import Header
-from encdl.files.container.read import ContainerReader, PublicReader, read_head
+from encdl.files.container.read import ContainerReader, PublicReader
 from encdl.keys.key import Opener
 from encdl.utils.errors import ContainerError
 
-SUFFIX = ".encdl"
 REPORT = ".salvage.json"
 """Ending of the file, beside a damaged one's output, that says which slices are restored or blank."""
 
@@ -80,15 +80,15 @@ def recipients_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
         try:
             found, _ = recipients.at_end(stream)
         except ContainerError as error:
-            raise ContainerError(f"{path}: {error}: get an intact copy") from None
+            raise ContainerError(f"{path}: {error}: {SALVAGE}") from None
     return found.ids if found else ()
 
 
 @contextlib.contextmanager
-def opened_without_key(path: str | os.PathLike[str]) -> Iterator[PublicReader]:
+def opened_without_key(path: str | os.PathLike[str], *, any_length: bool = False) -> Iterator[PublicReader]:
     """Open what a container shows without a key; `ContainerError` as `PublicReader`, and if it cannot be read."""
     with _stream(path) as stream:
-        yield PublicReader(stream, path)
+        yield PublicReader(stream, path, any_length=any_length)
 
 
 @contextlib.contextmanager

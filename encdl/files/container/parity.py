@@ -13,6 +13,8 @@ from typing import BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
+from encdl.files.container.place import Placed
+
 DATA_BYTES: Final = 191
 PARITY_BYTES: Final = 64
 
@@ -108,38 +110,20 @@ def _words(content: bytes, data: int) -> Octets:
     return np.frombuffer(content.ljust(count * data, b"\0"), np.uint8).reshape(data, count)
 
 
-class Patched(io.RawIOBase):
-    """A stream that can seek, with other bytes at its beginning."""
+class Patched(Placed):
+    """A stream that can seek, with other bytes at its beginning; what lies under them is as long."""
 
     def __init__(self, stream: BinaryIO, start: bytes) -> None:
         super().__init__()
-        self._stream, self._start, self._place = stream, start, 0
+        self._stream, self._start = stream, start
 
-    def readable(self) -> bool:
-        """Yes."""
-        return True
+    def length(self) -> int:
+        """That of the stream."""
+        return self._stream.seek(0, io.SEEK_END)
 
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def tell(self) -> int:
-        """Place in the stream."""
-        return self._place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move; what lies under the other bytes is as long."""
-        self._stream.seek(self._place)
-        self._place = self._stream.seek(offset, whence)
-        return self._place
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Read on, to the end of the other bytes at most."""
-        target = memoryview(buffer).cast("B")
-        part = self._start[self._place : self._place + len(target)]
-        if not part:
-            self._stream.seek(self._place)
-            part = self._stream.read(len(target))
-        target[: len(part)] = part
-        self._place += len(part)
-        return len(part)
+    def part(self, place: int, most: int) -> bytes:
+        """Of the other bytes, or behind them of the stream."""
+        if found := self._start[place : place + most]:
+            return found
+        self._stream.seek(place)
+        return self._stream.read(most)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from encdl.files.container import aes_wrap, parity, recipients, repair, sections
-from encdl.files.container.header import LOCATOR, MAGIC, MAX_HEADER_BYTES, PREFIX, TAG_BYTES, VERSION, Header, located
+from encdl.files.container.head import COPY, SALVAGE, read_head
+from encdl.files.container.header import LOCATOR, PREFIX, TAG_BYTES, Header, located
 from encdl.files.container.metadata import Metadata, unseal
 from encdl.files.container.recipients import Recipients
 from encdl.files.container.sections import BLOCK_BYTES, METADATA, PARITY, PIXELS, SIGNATURE, HashTree, Section
@@ -18,12 +19,9 @@ from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags, chunk_keys
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Opener, keys_for
 from encdl.keys.recipients import RecipientPublicKey
-from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.keys.signing import PublicKey, signer_id
-from encdl.utils.errors import ContainerError, EncdlError
+from encdl.utils.errors import ContainerError, WrongKeyError
 
-COPY = "get an intact copy"
-OLD_VERSIONS = (1, 2)
 _NAMED_SLICES = 20
 _AT_ONCE = 2**20
 
@@ -86,7 +84,7 @@ class PublicReader:
             if pixels != grid.body_bytes + grid.blocks * BLOCK_TAG_BYTES:
                 raise ContainerError(f"its table of sections is damaged (pixels of {pixels:,} bytes)")
         except ContainerError as error:
-            raise ContainerError(f"{self.where}: {error}: {COPY}") from None
+            raise ContainerError(f"{self.where}: {error}: {SALVAGE}") from None
         self._table_tag = stream.read(TAG_BYTES)
         self._starts, self._end = {}, stream.tell()
         for section in self.sections:
@@ -113,6 +111,18 @@ class PublicReader:
         """
         raw = self._raw(name)
         return None if raw is None else raw[: -(BLOCK_TAG_BYTES if name == METADATA else TAG_BYTES)]
+
+    def left(self) -> tuple[int, float, list[str]]:
+        """What is there of a cut file: slices in full, the share of the pixels, and the sections in full."""
+        size, grid, starts = size_of(self._stream), self.header.grid, self._starts
+        lengths = {section.name: section.length for section in self.sections}
+        there = max(0, min(lengths[PIXELS], size - starts[PIXELS]))
+        sections = [name for name, start in starts.items() if start + lengths[name] <= size]
+        return there // (lengths[PIXELS] // grid.slices), there / lengths[PIXELS], sections
+
+    def is_hit(self) -> bool:
+        """Whether what stands before the pixels is not what its parity says; by accident: who wants to mends it."""
+        return repair.repaired(self._stream)[1]
 
     def check_signature(self, public: PublicKey) -> None:
         """Read the whole file; raise `ContainerError` unless the owner of the key signed it as it is.
@@ -147,7 +157,7 @@ class PublicReader:
         self._stream.seek(self._starts[name])
         raw = self._stream.read(length)
         if len(raw) < length:
-            raise ContainerError(f"{self.where}: is cut in its section {name!r}: {COPY}")
+            raise ContainerError(f"{self.where}: is cut in its section {name!r}: {SALVAGE}")
         return raw
 
     def _check_locator(self, locator: bytes) -> None:
@@ -159,7 +169,7 @@ class PublicReader:
             wrong = wrong or self.sections[1].name != PARITY
             wrong = wrong or lengths[PARITY] != parity.parity_length(front) + TAG_BYTES
         if wrong:
-            raise ContainerError(f"{self.where}: its beginning is damaged (parity of {front:,} bytes): {COPY}")
+            raise ContainerError(f"{self.where}: its beginning is damaged (parity of {front:,} bytes): {SALVAGE}")
 
     def _check_recipients(self, stream: BinaryIO, any_length: bool) -> None:
         """Find the block of recipients behind a container, or behind its wrapping."""
@@ -168,17 +178,15 @@ class PublicReader:
         except ContainerError as error:
             self.end = size_of(stream)
             if not any_length:
-                raise ContainerError(f"{self.where}: {error}: {COPY}") from None
+                raise ContainerError(f"{self.where}: {error}: {SALVAGE}") from None
 
     def _check_length(self) -> None:
         """Raise `ContainerError` unless the file is as long as it says."""
         actual, expected = self._length, self._end
         if actual < expected:
-            raise ContainerError(f"{self.where}: is cut ({actual:,} of {expected:,} bytes): {COPY}, or try --salvage")
+            raise ContainerError(f"{self.where}: is cut ({actual:,} of {expected:,} bytes): {SALVAGE}")
         if actual > expected:
-            raise ContainerError(
-                f"{self.where}: has {actual - expected:,} bytes after its end: {COPY}, or try --salvage"
-            )
+            raise ContainerError(f"{self.where}: has {actual - expected:,} bytes after its end: {SALVAGE}")
 
 
 class ContainerReader(PublicReader):
@@ -208,22 +216,26 @@ class ContainerReader(PublicReader):
             inner, hit = repair.repaired(inner)
         try:
             super().__init__(inner, where, any_length=tolerant)
-        except ContainerError:
-            if not (self.wrapped and tolerant):
+        except ContainerError as error:
+            if not tolerant:
                 raise
-            raise ContainerError(
-                f"{where}: the beginning of its wrapping is damaged, and the header with it: nothing is left to "
-                f"salvage; {COPY}"
-            ) from None
+            wrapped = f"{where}: the beginning of its wrapping is damaged, and the header with it: nothing is left"
+            told = f"{wrapped} to salvage; {COPY}" if self.wrapped else str(error).replace(SALVAGE, COPY)
+            raise ContainerError(told) from None
         if hit:
             self._problem("its beginning was hit, and repaired from the parity there")
         if wrapping is not None:
             self._check_recipients(stream, tolerant)
         self._addressed = self._head if wrapping is None else wrapping.to_bytes()
         facts = self.header.key_id, self.header.nonce_bytes, self.header.study
-        self._opener = recipients.resolved(self.where, opener, self.recipients, self._addressed, *facts)
-        self.image_keys: ImageKeys = keys_for(self.where, "encrypted", self._opener, *facts)
-        """The sub-keys of the file; those of its chunks come from them."""
+        try:
+            self._opener = recipients.resolved(self.where, opener, self.recipients, self._addressed, *facts)
+            self.image_keys: ImageKeys = keys_for(self.where, "encrypted", self._opener, *facts)
+            """The sub-keys of the file; those of its chunks come from them."""
+        except WrongKeyError:
+            if tolerant or not repair.repaired(inner)[1]:
+                raise
+            raise ContainerError(f"{where}: its header is damaged, what it says of its key too: {SALVAGE}") from None
         self._tags = tags = Tags(self.image_keys, self._head)
         for what, found, right in (
             ("header", self._header_tag, tags.header()),
@@ -255,7 +267,7 @@ class ContainerReader(PublicReader):
             return None
         content, tag = raw[:-TAG_BYTES], raw[-TAG_BYTES:]
         if name == METADATA or not hmac.compare_digest(tag, self._tags.section(name, content)):
-            raise ContainerError(f"{self.where}: its section {name!r} was changed after it was written: {COPY}")
+            raise ContainerError(f"{self.where}: its section {name!r} was changed after it was written: {SALVAGE}")
         return content
 
     def readdressed(self, add: Sequence[RecipientPublicKey], remove: Sequence[str]) -> Recipients | None:
@@ -341,7 +353,7 @@ class ContainerReader(PublicReader):
                 damaged.append(number)
         return ContainerError(
             f"{self.where}: {damaged_slices(self.slices_of(damaged), grid.slices)} changed after it was written "
-            f"(the authentication tag does not fit): {COPY}, or try --salvage"
+            f"(the authentication tag does not fit): {SALVAGE}"
         )
 
     def _unsealed(self) -> Metadata | None:
@@ -354,7 +366,7 @@ class ContainerReader(PublicReader):
 
     def _problem(self, text: str) -> None:
         if not self.tolerant:
-            raise ContainerError(f"{self.where}: {text}: {COPY}, or try --salvage")
+            raise ContainerError(f"{self.where}: {text}: {SALVAGE}")
         if text not in self.problems:
             self.problems.append(text)
 
@@ -389,57 +401,3 @@ def size_of(stream: BinaryIO) -> int:
     end = stream.seek(0, os.SEEK_END)
     stream.seek(here)
     return end
-
-
-def read_head(stream: BinaryIO, where: str, *, locator: bool = True) -> tuple[Header, bytes, bytes]:
-    """Read and check magic, version and header, and leave the stream behind them.
-
-    Args:
-        stream: stands at their beginning.
-        where: what errors call the file.
-        locator: whether there is a locator before the header, as in files.
-
-    Returns:
-        The header; magic, version and header as they were read; and the locator, unchecked.
-
-    Raises:
-        ContainerError: not an EncDL file, of a newer version, cut within the header, or a damaged header.
-    """
-    prefix = stream.read(PREFIX.size)
-    _check_magic(where, prefix)
-    if len(prefix) < PREFIX.size:
-        raise ContainerError(f"{where}: is cut: {len(prefix)} bytes are no whole header: {COPY}")
-    _, version, length = PREFIX.unpack(prefix)
-    if version > VERSION:
-        raise ContainerError(
-            f"{where}: is of container version {version}, this EncDL reads up to {VERSION}: update EncDL"
-        )
-    if version in OLD_VERSIONS:
-        raise ContainerError(
-            f"{where}: was made by EncDL 0.1 (container version {version}), which this version does not open: decrypt "
-            "it with EncDL 0.1, and encrypt it again"
-        )
-    if version < VERSION or not 1 <= length <= MAX_HEADER_BYTES:
-        raise ContainerError(f"{where}: the header is damaged (version {version}, {length:,} bytes): {COPY}")
-    between = stream.read(LOCATOR.size) if locator else b""
-    encoded = stream.read(length)
-    if len(encoded) < length:
-        raise ContainerError(f"{where}: is cut in its header ({len(encoded)} of {length:,} bytes): {COPY}")
-    try:
-        return Header.from_bytes(encoded), prefix + encoded, between
-    except EncdlError as error:
-        raise ContainerError(f"{where}: {error}: it is damaged: {COPY}") from None
-
-
-def _check_magic(where: str, prefix: bytes) -> None:
-    if not prefix:
-        raise ContainerError(f"{where}: is empty (0 bytes): {COPY}")
-    if prefix[: len(MAGIC)] == MAGIC[: len(prefix)]:
-        return
-    if aes_wrap.is_wrapped(prefix):
-        raise ContainerError(
-            f"{where}: is wrapped in AES-256-GCM: only with its key can be read what it says about itself"
-        )
-    if prefix.startswith((CONTAINER_MARK + b"\n", CONTAINER_MARK + b"\r\r")):
-        raise ContainerError(f"{where}: was copied as text, which changes its bytes: copy it again as binary")
-    raise ContainerError(f"{where}: is not an EncDL file: give a file made by `encdl encrypt`")
