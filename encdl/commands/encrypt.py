@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from encdl.ciphers.names import POSTPROCESS
 from encdl.commands.common import add_cipher, add_map, add_output, file_name, one_line_warnings, open_key, usable_device
 from encdl.commands.key_options import add_key, add_recipients
 from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
@@ -24,8 +25,6 @@ from encdl.utils.messages import say, warn
 if TYPE_CHECKING:
     from encdl.files.encrypting import Encryption
 
-# Kept here too, so that help needs no torch; a test compares them with `encdl.ciphers.postprocess.NAMES`.
-POSTPROCESS = ("interleave", "none", "confusion", "diffusion", "both")
 NONCES = ("random", "synthetic")
 WRAPPINGS = ("none", "aes")
 FOREIGN = "no images that EncDL reads (--carry-others seals them as they are)"

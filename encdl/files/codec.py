@@ -7,16 +7,14 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from encdl.ciphers import postprocess as post
-from encdl.ciphers.weights import how_to_get
+from encdl.ciphers.compiled_ciphers import FixedMask
+from encdl.ciphers.names import how_to_get
 from encdl.files import container, formats, series_tags
-from encdl.files.chunk_cipher import ChunkCipher, CipherLike, device_errors
+from encdl.files.array_chunks import POSTPROCESS, ArrayChunks
 from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid, Header, Metadata, aes_wrap
 from encdl.files.container.chunk_grid import Array, Planes, paste
 from encdl.files.container.recipients import Recipients
@@ -28,8 +26,15 @@ from encdl.files.reading import ReadingLayer, Resampled, Words
 from encdl.files.settings import Salvage, Settings
 from encdl.keys.derivation import ImageKeys, check_study
 from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
+from encdl.utils.compiled import cores
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WeightsError
-from encdl.utils.worker_thread import Background, cores
+from encdl.utils.worker_thread import Background
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from encdl.files.chunk_cipher import ChunkCipher, CipherLike
 
 FILE_PLANES = 8
 """Key planes a pixel in a file: with fewer, a mask has fewer than 256 values, and the image shows through."""
@@ -61,23 +66,23 @@ class Codec:
     """Encrypts documents into containers and back with one cipher and its weights.
 
     Args:
-        cipher: the cipher, on the device where it is to run.
+        cipher: the cipher, on the device where it is to run; a `FixedMask` does without PyTorch what it can.
         weights_id: 16 or 32 hex digits that name its weights; they go into the header and must fit on the way back.
         device: where the cipher's weights are.
-        repairing: gives the cipher with what restores damaged slices, if `cipher` lacks it; loaded when it is needed.
+        whole: gives the whole cipher, if `cipher` is a `FixedMask`; loaded when it is needed.
     """
 
     def __init__(
         self,
-        cipher: CipherLike,
+        cipher: CipherLike | FixedMask,
         weights_id: str,
         device: str | torch.device = "cpu",
-        repairing: Callable[[], CipherLike] | None = None,
+        whole: Callable[[], CipherLike] | None = None,
     ) -> None:
         self.cipher = cipher
-        self._repairing = repairing
+        self._whole = whole
         self.weights_id = weights_id
-        self.device = torch.device(device)
+        self.device = device
 
     def encrypt(
         self,
@@ -261,8 +266,12 @@ class Codec:
 
     def cipher_slices(self, reader: ContainerReader) -> Iterator[CipherSlice]:
         """Every slice as a reader of ciphertext takes it; no image is formed. Errors as `decrypt`."""
+        import torch  # noqa: PLC0415 - whoever reads ciphertext has it
+
+        from encdl.files.chunk_cipher import device_errors  # noqa: PLC0415
+
         header = reader.header
-        grid, work = header.grid, self._chunk_cipher(header)
+        grid, work = header.grid, self._network(header)
         shape = (grid.planes, grid.height, grid.width)
         for chunks in _by_slice(reader):
             whole = np.empty(shape, np.uint8)
@@ -308,7 +317,11 @@ class Codec:
         return Header(**stored, nonce=nonce.hex(), study=study, key_id=opener.key_id)
 
     def _slices(
-        self, reader: ContainerReader, work: ChunkCipher, salvage: Salvage | None, progress: Progress | None
+        self,
+        reader: ContainerReader,
+        work: ArrayChunks | ChunkCipher,
+        salvage: Salvage | None,
+        progress: Progress | None,
     ) -> Iterator[Array]:
         header, grid = reader.header, reader.header.grid
         little = np.dtype(header.dtype).newbyteorder("<")
@@ -339,7 +352,7 @@ class Codec:
             )
 
     def _opened(
-        self, reader: ContainerReader, chunks: Iterator[Chunk], work: ChunkCipher, salvage: Salvage | None
+        self, reader: ContainerReader, chunks: Iterator[Chunk], work: ArrayChunks | ChunkCipher, salvage: Salvage | None
     ) -> Iterator[tuple[Chunk, Planes]]:
         """Every chunk of the reader with its byte planes, decrypted or restored."""
         grid = reader.header.grid
@@ -361,31 +374,47 @@ class Codec:
                 number = grid.place(chunk.index).slice
                 if number not in salvage.damaged[-1:]:
                     salvage.damaged.append(number)
-                yield chunk, self._guess(reader, work, salvage, chunk)
+                yield chunk, self._guess(reader, salvage, chunk)
         yield from flush()
 
-    def _guess(self, reader: ContainerReader, work: ChunkCipher, salvage: Salvage, chunk: Chunk) -> Planes:
+    def _guess(self, reader: ContainerReader, salvage: Salvage, chunk: Chunk) -> Planes:
         body = _planes(chunk, reader.header.grid)
         if not salvage.restore or not chunk.present:
             return np.zeros_like(body)
-        if repairing := self._repairing:
-            self.cipher = repairing()
-            self._repairing = None  # after: another thread may ask meanwhile
-        work.cipher = self.cipher
+        work = self._network(reader.header)
         return work.restore(body, reader.keys(chunk.index), chunk.present, chunk.damaged)
 
-    def _chunk_cipher(self, header: Header) -> ChunkCipher:
-        """What works on the chunks of a file with this header, if it is of the codec's cipher and weights."""
+    def _chunk_cipher(self, header: Header) -> ArrayChunks | ChunkCipher:
+        """What encrypts and decrypts the chunks of a file with this header."""
+        if isinstance(self.cipher, FixedMask) and header.postprocess in POSTPROCESS:
+            self._check_weights(header)
+            return ArrayChunks(self.cipher, header.plane_spec(), header.postprocess)
+        return self._network(header)
+
+    def _check_weights(self, header: Header) -> None:
+        """Raise `WeightsError` unless a file is of the codec's cipher and weights."""
         if (header.cipher, header.weights) != (self.cipher.name, self.weights_id):
             loaded = f"{self.cipher.name!r} with {self.weights_id}"
             raise WeightsError(
                 f"these are not the weights of the file ({loaded}): {how_to_get(header.cipher, header.weights)}"
             )
+
+    def _network(self, header: Header) -> ChunkCipher:
+        """As `_chunk_cipher`, with the whole cipher by PyTorch, which restores and masks too."""
+        import torch  # noqa: PLC0415 - seconds that most files do not take
+
+        from encdl.ciphers import postprocess  # noqa: PLC0415
+        from encdl.files.chunk_cipher import ChunkCipher  # noqa: PLC0415
+
+        self._check_weights(header)
+        if isinstance(self.cipher, FixedMask):
+            assert self._whole is not None
+            self.cipher = self._whole()
         try:
-            process = post.create(header.postprocess)
+            process = postprocess.create(header.postprocess)
         except UsageError as error:
             raise ContainerError(f"the file needs a newer EncDL ({error})") from None
-        return ChunkCipher(self.cipher, self.device, header.plane_spec(), process)
+        return ChunkCipher(self.cipher, torch.device(self.device), header.plane_spec(), process)
 
 
 def _wrapping(stream: BinaryIO, keys: ImageKeys, header: Header) -> aes_wrap.Writer:

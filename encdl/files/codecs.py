@@ -6,12 +6,18 @@ import functools
 import os
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from encdl.ciphers import weights
+from encdl.ciphers import compiled_ciphers
+from encdl.ciphers.compiled_ciphers import FixedMask
+from encdl.ciphers.names import FIXED, SHIPPED, SHIPPED_IDS, how_to_get
 from encdl.files.codec import Codec
 from encdl.files.container import Header
 from encdl.utils.devices import usable_device
 from encdl.utils.errors import EncdlError, WeightsError
+
+if TYPE_CHECKING:
+    from encdl.ciphers.weights import LoadedCipher
 
 WeightsName = str | os.PathLike[str]
 """Name or file of a cipher's weights."""
@@ -28,7 +34,7 @@ def load_codec(weights_of: WeightsName, device: str = "auto") -> Codec:
     """
     name = os.fspath(weights_of)
     where = Path(name)
-    status = where.stat() if name not in weights.SHIPPED and where.is_file() else None
+    status = where.stat() if name not in SHIPPED and where.is_file() else None
     stamp = status and (where.absolute(), status.st_mtime_ns, status.st_size)
     with _one_at_a_time:
         return _codec(name, usable_device(device), stamp)
@@ -42,18 +48,20 @@ def codec_of(
     Raises:
         WeightsError: they do not and none are given; says which are needed and how to get them.
     """
-    name = weights.SHIPPED_IDS.get(header.weights) if weights_of is None else weights_of
+    name = SHIPPED_IDS.get(header.weights) if weights_of is None else weights_of
     if name is None:
-        raise WeightsError(f"{where}: {weights.how_to_get(header.cipher, header.weights)}")
+        raise WeightsError(f"{where}: {how_to_get(header.cipher, header.weights)}")
     return load_codec(name, device)
 
 
-def load_cipher(name: str, device: str) -> weights.LoadedCipher:
+def load_cipher(name: str, device: str) -> LoadedCipher:
     """As `weights.load`, also of a file of another kind, over which the unpickler stumbles in many ways.
 
     Raises:
         WeightsError: unknown name, or an unreadable file.
     """
+    from encdl.ciphers import weights  # noqa: PLC0415 - loads PyTorch
+
     try:
         return weights.load(name, device=device)
     except EncdlError:
@@ -64,8 +72,8 @@ def load_cipher(name: str, device: str) -> weights.LoadedCipher:
 
 @functools.lru_cache(maxsize=4)
 def _codec(name: str, device: str, stamp: object) -> Codec:
-    if name in weights.FIXED:
-        cipher = weights.without_repair(name).to(device)
-        return Codec(cipher, weights.FIXED[name], device, lambda: load_cipher(name, device).cipher)
+    if name in FIXED and device == "cpu" and compiled_ciphers.available():
+        kind, identity = FIXED[name]
+        return Codec(FixedMask(kind), identity, device, lambda: load_cipher(name, device).cipher)
     loaded = load_cipher(name, device)
     return Codec(loaded.cipher, loaded.id, device)

@@ -35,7 +35,7 @@ class EncryptionSettings(TypedDict, total=False):
         study: name of the study; anyone can read it. A study's grant has its own.
         wrap: "aes" to seal the container in AES-256-GCM; "none" by default.
         nonce: "random" by default, or "synthetic": equal arrays then give equal containers (but for a wrapping).
-        postprocess: a name of `encdl.ciphers.postprocess.NAMES`.
+        postprocess: a name of `encdl.ciphers.names.POSTPROCESS`.
         planes: how to make the key planes; a mapping names those fields alone that differ from the default.
         readable: how to make a reading layer, which hosts without a key may read; no layer by default. A number is the
             length of its larger side.

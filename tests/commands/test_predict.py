@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from encdl import readers
 from encdl.ciphers import weights
-from encdl.commands.encrypt import POSTPROCESS
+from encdl.ciphers.names import POSTPROCESS
 from encdl.files import container, images
 from encdl.files.file_names import is_container
 from encdl.files.folders import gather
@@ -187,6 +187,7 @@ def test_nothing_that_is_written_shows_the_image(
 
     for place in (
         "encdl.files.chunk_cipher.ChunkCipher.decrypt",
+        "encdl.files.array_chunks.ArrayChunks.decrypt",
         "encdl.ciphers.base.Cipher.decrypt",
         "encdl.ciphers.agile.AgileCipher._decrypt",
     ):

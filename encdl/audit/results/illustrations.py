@@ -16,7 +16,7 @@ NONCE = bytes(range(16))
 
 def of_weights(name: str) -> dict[str, Any]:
     """What an illustration depends on: the weights by name, and a digest of their file."""
-    from encdl.ciphers.weights import SHIPPED  # noqa: PLC0415
+    from encdl.ciphers.names import SHIPPED  # noqa: PLC0415
     from encdl.ciphers.weights import __file__ as package  # noqa: PLC0415
 
     if name not in SHIPPED:
