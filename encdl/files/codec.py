@@ -69,7 +69,7 @@ class Codec:
         cipher: the cipher, on the device where it is to run; a `FixedMask` does without PyTorch what it can.
         weights_id: 16 or 32 hex digits that name its weights; they go into the header and must fit on the way back.
         device: where the cipher's weights are.
-        whole: gives the whole cipher, if `cipher` is a `FixedMask`; loaded when it is needed.
+        whole: gives the whole cipher, if `cipher` is a `FixedMask`; called when it is needed.
     """
 
     def __init__(
@@ -407,14 +407,15 @@ class Codec:
         from encdl.files.chunk_cipher import ChunkCipher  # noqa: PLC0415
 
         self._check_weights(header)
-        if isinstance(self.cipher, FixedMask):
+        cipher = self.cipher
+        if isinstance(cipher, FixedMask):
             assert self._whole is not None
-            self.cipher = self._whole()
+            cipher = self._whole()
         try:
             process = postprocess.create(header.postprocess)
         except UsageError as error:
             raise ContainerError(f"the file needs a newer EncDL ({error})") from None
-        return ChunkCipher(self.cipher, torch.device(self.device), header.plane_spec(), process)
+        return ChunkCipher(cipher, torch.device(self.device), header.plane_spec(), process)
 
 
 def _wrapping(stream: BinaryIO, keys: ImageKeys, header: Header) -> aes_wrap.Writer:

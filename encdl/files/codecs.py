@@ -74,6 +74,6 @@ def load_cipher(name: str, device: str) -> LoadedCipher:
 def _codec(name: str, device: str, stamp: object) -> Codec:
     if name in FIXED and device == "cpu" and compiled_ciphers.available():
         kind, identity = FIXED[name]
-        return Codec(FixedMask(kind), identity, device, lambda: load_cipher(name, device).cipher)
+        return Codec(FixedMask(kind), identity, device, functools.cache(lambda: load_cipher(name, device).cipher))
     loaded = load_cipher(name, device)
     return Codec(loaded.cipher, loaded.id, device)
