@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -15,8 +16,7 @@ from encdl.files.encrypting import Encryption, EncryptionSettings
 from encdl.files.reading import Readable
 from encdl.files.rekeying import Rekeying
 from encdl.files.settings import Settings
-from encdl.keys.grant import study_for
-from encdl.keys.key import RecipientsAlone
+from encdl.keys.key import RecipientsAlone, study_for
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.recipients import RecipientPublicKey
 from encdl.utils import atomic
@@ -143,12 +143,13 @@ def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack
     if key is None and not recipients:
         raise UsageError("nobody could open the files: give a key, or recipients")
     opener = RecipientsAlone.generate() if key is None else opened(key)
-    codec = load_codec(settings.get("weights", "default"), settings.get("device", "auto"))
+    study, planes = study_for(settings.get("study"), opener), settings.get("planes")
+    spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(**(planes or {}))
+    codec = load_codec(settings.get("weights", "default"), settings.get("device", "auto"))  # takes longest
     cipher: Any = codec.cipher
-    planes = settings.get("planes")
-    spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(count=cipher.planes, **(planes or {}))
+    if not isinstance(planes, PlaneSpec) and "count" not in (planes or {}):
+        spec = replace(spec, count=cipher.planes)
     postprocess, nonce = settings.get("postprocess", Settings.postprocess), settings.get("nonce", "random")
-    study = study_for(settings.get("study"), opener)
     readable = settings.get("readable")
     readable = Readable(readable) if isinstance(readable, int) else readable
     wrap, signer = settings.get("wrap", "none"), settings.get("signer")

@@ -12,10 +12,9 @@ from encdl.commands.common import add_cipher, add_map, add_output, file_name, on
 from encdl.commands.key_options import add_key, add_recipients
 from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
 from encdl.files.folders import Done, Left, Progress, Source, to
-from encdl.keys.grant import study_for
 from encdl.keys.key import AnyOpener
 from encdl.keys.key_source import KeySource
-from encdl.keys.planes import EXPANSIONS, PlaneSpec
+from encdl.keys.planes import EXPANSIONS
 from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey
 from encdl.utils import atomic
@@ -173,11 +172,9 @@ def _opener(args: argparse.Namespace) -> AnyOpener | None:
 
 
 def _encryption(args: argparse.Namespace, opener: AnyOpener | None) -> Encryption:
-    """The settings of a run, checked before the first file; a wrong one before the network is loaded."""
-    study_for(args.study, opener)
+    """The settings of a run, checked before the first file."""
     given = {"map": args.map, "expansion": args.expansion, "period": args.period}
     planes = {name: value for name, value in given.items() if value is not None}
-    PlaneSpec(**planes)
     signer = None if args.sign is None else SigningKey.load(args.sign, KeySource(args.sign).ask)
     if args.window and not args.readable:
         raise UsageError("--window is of a reading layer: give --readable too")

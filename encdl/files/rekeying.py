@@ -15,8 +15,7 @@ from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.reading import ReadingLayer
 from encdl.files.settings import Settings, Wrapping
-from encdl.keys.grant import study_for
-from encdl.keys.key import Opener
+from encdl.keys.key import Opener, study_for
 from encdl.keys.recipients import RecipientPublicKey
 from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, OutputExistsError, UsageError

@@ -198,7 +198,8 @@ def key_planes(subkeys: Sequence[bytes], spec: PlaneSpec, channels: int, height:
         part = drawn[:, :, start:stop].reshape(len(subkeys), channels, rows, columns)
         if bits != ALL_BITS:
             part = part & np.uint8(bits)
-        part = _repeat(part, height, width)
+        if (rows, columns) != (height, width):
+            part = _repeat(part, height, width)
         planes = part if planes is None else np.bitwise_or(planes, part, out=planes)
         start = stop
     assert planes is not None
@@ -261,8 +262,6 @@ def coprime_sides(planes: int, period: int) -> list[int]:
 def _repeat(tile: Bytes, height: int, width: int) -> Bytes:
     """Tile the last two axes to height x width, cut at the right and lower edge."""
     rows, columns = tile.shape[-2:]
-    if (rows, columns) == (height, width):
-        return tile
     repeats = (1,) * (tile.ndim - 2) + (-(-height // rows), -(-width // columns))
     return np.ascontiguousarray(np.tile(tile, repeats)[..., :height, :width])
 
