@@ -189,7 +189,7 @@ def _array(tensor: Tensor) -> Planes:
 
 
 @contextlib.contextmanager
-def device_errors(device: torch.device | str) -> Iterator[None]:
+def device_errors(device: torch.device) -> Iterator[None]:
     """Say in one line that memory ran out.
 
     Raises:

@@ -20,8 +20,7 @@ from encdl.files.container.chunk_grid import Array, Planes, paste
 from encdl.files.container.recipients import Recipients
 from encdl.files.container.sections import READING, SERIES
 from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
-from encdl.files.formats.array_digest import ArrayDigest
-from encdl.files.formats.base import Document, slice_shape
+from encdl.files.formats.base import ArrayDigest, Document, slice_shape
 from encdl.files.reading import ReadingLayer, Resampled, Words
 from encdl.files.settings import Salvage, Settings
 from encdl.keys.derivation import ImageKeys, check_study
@@ -82,7 +81,14 @@ class Codec:
         self.cipher = cipher
         self._whole = whole
         self.weights_id = weights_id
-        self.device = device
+        self._device = device
+
+    @property
+    def device(self) -> torch.device:
+        """Where the cipher's weights are."""
+        import torch  # noqa: PLC0415 - most files do without it
+
+        return torch.device(self._device)
 
     def encrypt(
         self,
@@ -401,8 +407,6 @@ class Codec:
 
     def _network(self, header: Header) -> ChunkCipher:
         """As `_chunk_cipher`, with the whole cipher by PyTorch, which restores and masks too."""
-        import torch  # noqa: PLC0415 - seconds that most files do not take
-
         from encdl.ciphers import postprocess  # noqa: PLC0415
         from encdl.files.chunk_cipher import ChunkCipher  # noqa: PLC0415
 
@@ -415,7 +419,7 @@ class Codec:
             process = postprocess.create(header.postprocess)
         except UsageError as error:
             raise ContainerError(f"the file needs a newer EncDL ({error})") from None
-        return ChunkCipher(cipher, torch.device(self.device), header.plane_spec(), process)
+        return ChunkCipher(cipher, self.device, header.plane_spec(), process)
 
 
 def _wrapping(stream: BinaryIO, keys: ImageKeys, header: Header) -> aes_wrap.Writer:
@@ -423,7 +427,7 @@ def _wrapping(stream: BinaryIO, keys: ImageKeys, header: Header) -> aes_wrap.Wri
 
 
 def _threaded(header: Header) -> bool:
-    return header.body_bytes >= THREADED_BYTES and cores() > 1
+    return header.grid.body_bytes >= THREADED_BYTES and cores() > 1
 
 
 def _by_slice(reader: ContainerReader) -> Iterator[list[Chunk]]:

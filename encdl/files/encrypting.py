@@ -119,7 +119,7 @@ class Encryption:
             self._check_finished(document, source, output, called)
             atomic.remove_leftover(output)
             return Done(size, there=True, carried=carried)
-        suffix = file_names.kept_suffix(source)
+        suffix = file_names.known_ending(source.name)
         with report(size) as progress, atomic.writing(output, force=force) as stream:
             header = self.codec.encrypt(document, self.opener, stream, settings, suffix=suffix, progress=progress)
         what = "no image, sealed as it is" if carried else f"{file_names.picture(header)}, cipher {header.cipher}"
@@ -169,7 +169,7 @@ class Encryption:
         same = same and recipients == {public.id for public in settings.recipients}
         if not same or wrapped != (settings.wrap == "aes"):
             raise OutputExistsError(f"{output}: exists already, made with other settings: --force replaces it")
-        suffix, content = file_names.kept_suffix(source), content_of(document).hex()
+        suffix, content = file_names.known_ending(source.name), content_of(document).hex()
         if (
             metadata is None
             or replace(metadata, rest=b"") != Metadata(document.format, suffix, content, identity=identity)

@@ -91,7 +91,7 @@ class _Routes:
             "decrypt_in_memory": self.decrypt_in_memory,
             "plain": self.plaintext,
         }
-        turns = take_turns(steps, ROUNDS, torch.device(self.codec.device))
+        turns = take_turns(steps, ROUNDS, self.codec.device)
         found: dict[str, Any] = {}
         for clock, seconds in (("own", turns.own), ("wall", turns.wall)):
             medians = {name: median / len(self.sealed) for name, median in milliseconds(seconds).items()}

@@ -133,11 +133,6 @@ def _parts(length: int, tile: int) -> tuple[tuple[int, int], tuple[int, int]]:
     return (length // tile, tile), (length % tile > 0, length % tile)
 
 
-def itemsize(dtype: str) -> int:
-    """Bytes of a value of this type."""
-    return np.dtype(dtype).itemsize
-
-
 def is_layout(layout: object, shape: Sequence[int]) -> bool:
     """Whether the letters fit the shape: each once, and in an order that a file may have."""
     return isinstance(layout, str) and len(layout) == len(shape) <= MAX_AXES and _LAYOUT.fullmatch(layout) is not None
@@ -145,7 +140,7 @@ def is_layout(layout: object, shape: Sequence[int]) -> bool:
 
 def choose_tile(shape: Sequence[int], layout: str, dtype: str) -> tuple[int, int]:
     """Rows and columns of a chunk: the whole slice, or near to the largest squares within the limits."""
-    whole = Grid(tuple(shape), layout, itemsize(dtype), (1, 1))
+    whole = Grid(tuple(shape), layout, np.dtype(dtype).itemsize, (1, 1))
     height, width = whole.height, whole.width
     pixels = max(1, min(MAX_CHUNK_PIXELS, MAX_CHUNK_BYTES // whole.planes))
     if height * width <= pixels:

@@ -9,16 +9,10 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from encdl.files.container import parity
-from encdl.files.container.chunk_grid import (
-    DTYPES,
-    MAX_BODY_BYTES,
-    MAX_CHUNK_BYTES,
-    Grid,
-    check_grid,
-    is_layout,
-    itemsize,
-)
+from encdl.files.container.chunk_grid import DTYPES, MAX_BODY_BYTES, MAX_CHUNK_BYTES, Grid, check_grid, is_layout
 from encdl.keys.derivation import check_study
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.secret_files import CONTAINER_MARK
@@ -118,12 +112,7 @@ class Header:
     @cached_property
     def grid(self) -> Grid:
         """How the array is cut into chunks."""
-        return Grid(self.shape, self.layout, itemsize(self.dtype), self.tile)
-
-    @property
-    def body_bytes(self) -> int:
-        """Bytes of all chunks together: as many as the array has."""
-        return self.grid.body_bytes
+        return Grid(self.shape, self.layout, np.dtype(self.dtype).itemsize, self.tile)
 
     @property
     def nonce_bytes(self) -> bytes:

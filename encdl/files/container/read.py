@@ -13,8 +13,18 @@ from encdl.files.container import aes_wrap, parity, recipients, repair, sections
 from encdl.files.container.header import LOCATOR, MAGIC, MAX_HEADER_BYTES, PREFIX, TAG_BYTES, VERSION, Header, located
 from encdl.files.container.metadata import Metadata, unseal
 from encdl.files.container.recipients import Recipients
-from encdl.files.container.sections import BLOCK_BYTES, METADATA, PARITY, PIXELS, SIGNATURE, HashTree, Section
-from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags, chunk_keys
+from encdl.files.container.sections import (
+    BLOCK_BYTES,
+    BLOCK_TAG_BYTES,
+    METADATA,
+    PARITY,
+    PIXELS,
+    SIGNATURE,
+    HashTree,
+    Section,
+    Tags,
+    chunk_keys,
+)
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Opener, keys_for
 from encdl.keys.recipients import RecipientPublicKey
@@ -226,8 +236,8 @@ class ContainerReader(PublicReader):
         """The sub-keys of the file; those of its chunks come from them."""
         self._tags = tags = Tags(self.image_keys, self._head)
         for what, found, right in (
-            ("header", self._header_tag, tags.header()),
-            ("table of sections", self._table_tag, tags.table(self._table)),
+            ("header", self._header_tag, tags.tag("header")),
+            ("table of sections", self._table_tag, tags.tag("sections", self._table)),
         ):
             if not hmac.compare_digest(found, right):
                 self._problem(f"its {what} was changed after it was written")
@@ -254,7 +264,7 @@ class ContainerReader(PublicReader):
         if raw is None:
             return None
         content, tag = raw[:-TAG_BYTES], raw[-TAG_BYTES:]
-        if name == METADATA or not hmac.compare_digest(tag, self._tags.section(name, content)):
+        if name == METADATA or not hmac.compare_digest(tag, self._tags.tag(f"section {name}", content)):
             raise ContainerError(f"{self.where}: its section {name!r} was changed after it was written: {COPY}")
         return content
 
@@ -369,7 +379,7 @@ def verified_header(head: bytes, opener: Opener, where: object = "header") -> tu
     stream = io.BytesIO(head)
     header, raw, _ = read_head(stream, str(where), locator=False)
     keys = keys_for(where, "encrypted", opener, header.key_id, header.nonce_bytes, header.study)
-    if not hmac.compare_digest(stream.read(), Tags(keys, raw).header()):
+    if not hmac.compare_digest(stream.read(), Tags(keys, raw).tag("header")):
         raise ContainerError(f"{where}: was changed after it was written: {COPY}")
     return header, keys
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from encdl.files.container import parity
-from encdl.files.container.tags import recipients_key
+from encdl.files.container.sections import recipients_key
 from encdl.keys.derivation import SECRET_BYTES, ImageKeys
 from encdl.keys.grant import Grant
 from encdl.keys.key import NO_KEY, Opener, RecipientKey
