@@ -13,13 +13,13 @@ from encdl.api.openers import AnyKey, AnyPath, opened
 from encdl.files import container, file_names
 from encdl.files.codecs import load_cipher
 from encdl.files.folders import gather
-from encdl.files.levels import Levels
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.signing import PublicKey, SigningKey
 from encdl.utils.devices import usable_device
 
 if TYPE_CHECKING:
     from encdl.audit.evaluation import Result
+    from encdl.files.levels import Levels
     from encdl.readers.functional_files import FunctionalPredictor
     from encdl.readers.predictor import Answer, Predictor, Segmentation
 

@@ -15,12 +15,14 @@ import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encdl.keys.derivation import check_nonce
+from encdl.keys.derivation import ImageKeys, check_nonce
+from encdl.keys.planes import PlaneSpec, key_planes
 from encdl.utils import compiled
 
 SEED: Final = b"EncDL agile 0.2, mask network"
@@ -30,6 +32,8 @@ STAGES: Final = ((16, 1), (16, 1), (16, 1), (16, 1), (4, 1), (4, 1), (4, 1), (4,
 
 REVISION = 2
 """Of the form of mask_network.c."""
+POSTPROCESS: Final = ("interleave", "none")
+"""The post-processings that need no PyTorch."""
 INTERLEAVE_REVISION = 1
 """Of the form of interleave.c."""
 INTERLEAVE_DOMAIN = b"encdl interleave"
@@ -57,21 +61,58 @@ def available() -> bool:
     return compiled.library("encdl_mask_revision", REVISION) is not None
 
 
+@dataclass(frozen=True)
 class FixedMask:
     """What encrypts under `agile` or `keystream`, which no weights decide, on arrays; see `encdl.ciphers.Cipher`."""
+
+    name: str
 
     exact: ClassVar[bool] = True
     keyed_mask: ClassVar[bool] = True
     planes: ClassVar[int] = 8
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def mask(self, key_planes: Bytes) -> Bytes:
+    def mask(self, key_bytes: Bytes) -> Bytes:
         """The mask under eight key planes, both uint8 (B, C, H, W)."""
         if self.name == "keystream":
-            return key_planes
-        return masks(key_planes.reshape(-1, 1, *key_planes.shape[2:])).reshape(key_planes.shape)
+            return key_bytes
+        return masks(key_bytes.reshape(-1, 1, *key_bytes.shape[2:])).reshape(key_bytes.shape)
+
+
+class ArrayChunks:
+    """Encrypts chunks and back. Chunks of one call have one shape, and each has its own keys.
+
+    Args:
+        cipher: the cipher.
+        planes: how to make the key planes.
+        postprocess: "interleave" or "none": what needs no PyTorch.
+    """
+
+    at_once = 2**19
+    """Bytes of chunks that one call should hold."""
+
+    def __init__(self, cipher: FixedMask, planes: PlaneSpec, postprocess: str) -> None:
+        self._cipher, self._planes, self._interleaved = cipher, planes, postprocess == "interleave"
+
+    def encrypt(self, chunks: Sequence[Bytes], keys: Sequence[ImageKeys]) -> Bytes:
+        """Byte planes uint8 (planes, h, w) of B chunks to their ciphertexts, uint8 (B, planes, h, w)."""
+        ciphertext = np.stack(chunks)
+        ciphertext += self._mask(ciphertext, keys)  # uint8 wraps at 256 by itself
+        return interleaved(ciphertext, [key.nonce for key in keys]) if self._interleaved else ciphertext
+
+    def decrypt(self, bodies: Sequence[Bytes], keys: Sequence[ImageKeys]) -> Bytes:
+        """Undo `encrypt`, once the ciphertexts were found authentic."""
+        ciphertext, mask = self.ciphertext_and_mask(bodies, keys)
+        return ciphertext - mask
+
+    def ciphertext_and_mask(self, bodies: Sequence[Bytes], keys: Sequence[ImageKeys]) -> tuple[Bytes, Bytes]:
+        """The ciphertexts without post-processing, and what lies on each pixel, both uint8 (B, planes, h, w)."""
+        ciphertext = np.stack(bodies)
+        if self._interleaved:
+            ciphertext = interleaved(ciphertext, [key.nonce for key in keys], undo=True)
+        return ciphertext, self._mask(ciphertext, keys)
+
+    def _mask(self, images: Bytes, keys: Sequence[ImageKeys]) -> Bytes:
+        return self._cipher.mask(key_planes([key.planes for key in keys], self._planes, *images.shape[1:]))
 
 
 def masks(key_bytes: Bytes) -> Bytes:

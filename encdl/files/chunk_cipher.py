@@ -105,9 +105,11 @@ class ChunkCipher:
         ciphertext = self._process.undo(self._tensor(bodies), keys)
         return ciphertext, self._key_bits(ciphertext, keys)
 
-    def mask(self, ciphertext: Tensor, key_bits: Tensor) -> Tensor:
-        """What lies on each pixel (`Cipher.field`), for results of `unprocessed`."""
-        return self._by_channels(self.cipher.field, ciphertext, key_bits)
+    def ciphertext_and_mask(self, bodies: Sequence[Planes], keys: Sequence[ImageKeys]) -> tuple[Tensor, Tensor]:
+        """The network's ciphertexts, and what lies on each of their pixels (`Cipher.field`), uint8 (B, C, h, w)."""
+        with device_errors(self._device):
+            ciphertext, key_bits = self.unprocessed(bodies, keys)
+            return ciphertext, self._by_channels(self.cipher.field, ciphertext, key_bits)
 
     def restore(self, body: Planes, keys: ImageKeys, present: int, damaged: Sequence[int]) -> Planes:
         """Guess what is behind the damaged blocks of a chunk.

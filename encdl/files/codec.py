@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
-from encdl.ciphers.compiled_ciphers import FixedMask
+from encdl.ciphers.compiled_ciphers import POSTPROCESS, ArrayChunks, FixedMask
 from encdl.ciphers.names import how_to_get
 from encdl.files import container, formats, series_tags
-from encdl.files.array_chunks import POSTPROCESS, ArrayChunks
 from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid, Header, Metadata, aes_wrap
 from encdl.files.container.chunk_grid import Array, Planes, paste
 from encdl.files.container.recipients import Recipients
@@ -274,10 +273,8 @@ class Codec:
         """Every slice as a reader of ciphertext takes it; no image is formed. Errors as `decrypt`."""
         import torch  # noqa: PLC0415 - whoever reads ciphertext has it
 
-        from encdl.files.chunk_cipher import device_errors  # noqa: PLC0415
-
         header = reader.header
-        grid, work = header.grid, self._network(header)
+        grid, work = header.grid, self._chunk_cipher(header)
         shape = (grid.planes, grid.height, grid.width)
         for chunks in _by_slice(reader):
             whole = np.empty(shape, np.uint8)
@@ -287,11 +284,9 @@ class Codec:
                 rows = slice(place.top, place.top + place.height)
                 columns = slice(place.left, place.left + place.width)
                 body = _planes(chunk, grid)
-                with device_errors(self.device):
-                    part, key_bits = work.unprocessed([body], [reader.keys(chunk.index)])
-                    whole[:, rows, columns] = body
-                    ciphertext[..., rows, columns] = part
-                    mask[..., rows, columns] = work.mask(part, key_bits)
+                parts = map(torch.as_tensor, work.ciphertext_and_mask([body], [reader.keys(chunk.index)]))
+                whole[:, rows, columns] = body
+                ciphertext[..., rows, columns], mask[..., rows, columns] = parts
             yield CipherSlice(whole, ciphertext, mask)
 
     def _header(self, document: Document, opener: Opener, settings: Settings, metadata: Metadata) -> Header:

@@ -8,8 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.ciphers import compiled_ciphers
-from encdl.ciphers.compiled_ciphers import FixedMask
+from encdl.ciphers.compiled_ciphers import FixedMask, available
 from encdl.ciphers.names import FIXED, SHIPPED, SHIPPED_IDS, how_to_get
 from encdl.files.codec import Codec
 from encdl.files.container import Header
@@ -70,10 +69,16 @@ def load_cipher(name: str, device: str) -> LoadedCipher:
         raise WeightsError(f"{name}: not a weights file ({type(error).__name__}): give one, or default") from None
 
 
+def codec_with(loaded: LoadedCipher, device: str) -> Codec:
+    """The codec of a cipher; where its weights decide no mask, compiled code does what it can without PyTorch."""
+    if device == "cpu" and available() and (loaded.cipher.name, loaded.id) in FIXED.values():
+        return Codec(FixedMask(loaded.cipher.name), loaded.id, device, lambda: loaded.cipher)
+    return Codec(loaded.cipher, loaded.id, device)
+
+
 @functools.lru_cache(maxsize=4)
 def _codec(name: str, device: str, stamp: object) -> Codec:
-    if name in FIXED and device == "cpu" and compiled_ciphers.available():
+    if name in FIXED and device == "cpu" and available():
         kind, identity = FIXED[name]
         return Codec(FixedMask(kind), identity, device, functools.cache(lambda: load_cipher(name, device).cipher))
-    loaded = load_cipher(name, device)
-    return Codec(loaded.cipher, loaded.id, device)
+    return codec_with(load_cipher(name, device), device)

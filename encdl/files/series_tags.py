@@ -15,7 +15,6 @@ from typing import Final
 
 from encdl.files import container
 from encdl.files.formats.base import Document
-from encdl.files.scans import series_of
 from encdl.keys.derivation import hkdf
 from encdl.keys.key import Opener
 from encdl.utils.errors import ContainerError, UsageError, WrongKeyError
@@ -47,6 +46,10 @@ class SeriesTag:
 
 def section_of(document: Document, opener: Opener, study: str) -> bytes:
     """The section of a document; b"" if it is in no series."""
+    if document.format != "dicom":
+        return b""
+    from encdl.files.scans import series_of  # noqa: PLC0415 - of DICOM files alone
+
     found = series_of(document)
     return b"" if found is None else _SECTION.pack(_tag(opener, found[0], study), found[1])
 

@@ -143,11 +143,15 @@ class PlaneSpec:
         check_map(self.map)
         if self.expansion not in EXPANSIONS:
             raise UsageError(f"unknown expansion {self.expansion!r}: choose one of {', '.join(EXPANSIONS)}")
-        _check_integer("planes", self.count, 1, MAX_PLANES)
         smallest = EXPANSIONS[self.expansion].smallest_period
         if not smallest and self.period != 0:
             raise UsageError(f"expansion {self.expansion!r} repeats nothing: leave the period out (it is 0)")
-        _check_integer(f"period of expansion {self.expansion!r}", self.period, smallest, MAX_PERIOD)
+        for what, value, low, high in (
+            ("planes", self.count, 1, MAX_PLANES),
+            (f"period of expansion {self.expansion!r}", self.period, smallest, MAX_PERIOD),
+        ):
+            if type(value) is not int or not low <= value <= high:
+                raise UsageError(f"{what} must be a whole number from {low} to {high}, not {value!r}")
 
     def to_dict(self) -> dict[str, str | int]:
         """The fields as plain values, for a file's header."""
@@ -269,8 +273,3 @@ def _repeat(tile: Bytes, height: int, width: int) -> Bytes:
 def _check_sizes(channels: int, height: int, width: int) -> None:
     if min(channels, height, width) < 1:
         raise UsageError(f"no key planes for {channels} x {height} x {width} (C x H x W): sizes start at 1")
-
-
-def _check_integer(what: str, value: int, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:
-        raise UsageError(f"{what} must be a whole number from {low} to {high}, not {value!r}")

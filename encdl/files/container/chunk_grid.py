@@ -105,10 +105,15 @@ class Grid:
             "tiles": tiles,
             "count": slices * math.prod(tiles),
         }
+        # How many tiles along a side are whole, and how many are smaller; each with its length.
+        down, across = (
+            ((side // tile, tile), (side % tile > 0, side % tile))
+            for side, tile in zip((height, width), self.tile, strict=True)
+        )
         known["blocks"] = slices * sum(
             rows * columns * -(-tall * wide * known["planes"] // BLOCK_BYTES)
-            for rows, tall in _parts(height, self.tile[0])
-            for columns, wide in _parts(width, self.tile[1])
+            for rows, tall in down
+            for columns, wide in across
         )
         for name, value in known.items():
             object.__setattr__(self, name, value)
@@ -126,11 +131,6 @@ class Grid:
         """Bytes of chunk `index`."""
         place = self.place(index)
         return place.height * place.width * self.planes
-
-
-def _parts(length: int, tile: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """How many tiles along a side are whole, and how many are smaller; each with its length."""
-    return (length // tile, tile), (length % tile > 0, length % tile)
 
 
 def is_layout(layout: object, shape: Sequence[int]) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from encdl.ciphers import names, weights
-from encdl.ciphers.compiled_ciphers import FixedMask
+from encdl.ciphers.compiled_ciphers import FixedMask, available
 from encdl.ciphers.postprocess import NAMES
 from encdl.files.codec import Codec
 from encdl.files.container import ContainerReader, PublicReader
@@ -108,6 +108,21 @@ def test_loss_is_known_to_blocks_and_the_rest_stays_exact(agile: Codec, postproc
         found = array_of(agile.decrypt(reader, Salvage()))
     assert told == ([4096] if content == bytes(4096) else [0, 4096])
     assert (found != array).sum() == 8192  # the two blocks; the rest is decrypted
+
+
+@pytest.mark.skipif(not available(), reason="no compiled code for this processor")
+@pytest.mark.parametrize("postprocess", NAMES)
+def test_compiled_code_gives_what_the_network_gives(postprocess: str) -> None:
+    whole = Codec(weights.load("default").cipher, names.FIXED["default"][1])
+    alone = Codec(FixedMask("agile"), whole.weights_id, whole=lambda: whole.cipher)
+    array = noise((2, 33, 20), "uint16")
+    made = [each.encrypt_array(array, KEY, Settings(postprocess=postprocess)) for each in (whole, alone)]
+    for data in made:
+        assert all(same(each.decrypt_array(data, KEY), array) for each in (whole, alone))
+        slices = [list(each.cipher_slices(ContainerReader(io.BytesIO(data), KEY))) for each in (whole, alone)]
+        for one, two in zip(*slices, strict=True):
+            assert torch.equal(one.ciphertext, two.ciphertext)
+            assert torch.equal(one.mask, two.mask)
 
 
 def test_the_decryption_network_is_loaded_when_something_is_damaged() -> None:
