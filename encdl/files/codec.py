@@ -138,7 +138,9 @@ class Codec:
         check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
         resampled = Resampled(settings.readable, header.grid, header.dtype) if settings.readable else None
         known = {
-            SERIES: series_tags.section_of(document, opener, header.study) if settings.series else b"",
+            SERIES: series_tags.section_of(document, opener, header.study)
+            if settings.series and document.format == "dicom"
+            else b"",
             READING: b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes(),
         }
         behind = {name: len(content) for name, content in known.items() if content}

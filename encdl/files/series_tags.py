@@ -45,9 +45,7 @@ class SeriesTag:
 
 
 def section_of(document: Document, opener: Opener, study: str) -> bytes:
-    """The section of a document; b"" if it is in no series."""
-    if document.format != "dicom":
-        return b""
+    """The section of a DICOM document; b"" if it is in no series."""
     from encdl.files.scans import series_of  # noqa: PLC0415 - of DICOM files alone
 
     found = series_of(document)

@@ -24,10 +24,10 @@ import torch
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from torch import Tensor, nn
 
+from encdl.audit.functional.device_dataset import Resident, resident
 from encdl.audit.functional.plan import Plan
-from encdl.audit.functional.resident import Resident, resident
 from encdl.audit.functional.training import Budget, judge, train_reader
-from encdl.audit.trust import homomorphic
+from encdl.audit.trust_models import homomorphic
 from encdl.ciphers.weights import load
 from encdl.data.base import Split
 from encdl.files import container

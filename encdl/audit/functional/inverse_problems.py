@@ -18,7 +18,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from encdl.audit.functional.resident import Resident, augmented
+from encdl.audit.functional.device_dataset import Resident, augmented
 from encdl.audit.functional.training import Budget
 from encdl.readers.backbones import Backbone
 
