@@ -219,7 +219,7 @@ def add_further(metrics: dict[str, Any], all_jobs: Sequence[Job], plan: Plan) ->
     """
     first = all_jobs[0]
     source = plan.data(first.data_dir)
-    further = AttackSuite(
+    suite = AttackSuite(
         plan, source, resident(source, first.device), _loaded(plan.plaintext(source, first.seed), first)
     )
     for number, row in enumerate(metrics["settings"]):
