@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Salvaged:
-    """What `salvage` made of a damaged container. UNVERIFIED where it was damaged, and not for diagnosis.
+    """The result of `salvage` on a damaged container. UNVERIFIED where it was damaged, and not for diagnosis.
 
     Attributes:
         array: of the original's shape and type.

@@ -132,7 +132,7 @@ def rekey_file(
 
 
 def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack[EncryptionSettings]) -> Encryption:
-    """What encrypts files alike, for `convert_folder`; arguments and errors as `encrypt`.
+    """An `Encryption` of files alike, for `convert_folder`; arguments and errors as `encrypt`.
 
     Args:
         key: as `encrypt`.
@@ -162,7 +162,7 @@ def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack
 def decryption(
     key: AnyKey, *, damaged: Damaged = "refuse", weights: WeightsName | None = None, device: str = "auto"
 ) -> Decryption:
-    """What decrypts files alike, for `convert_folder`.
+    """A `Decryption` of files alike, for `convert_folder`.
 
     Args:
         key: as `decrypt`, like `weights` and `device`.
@@ -182,11 +182,11 @@ def rekeying(
     same_key: bool = False,
     recipients: Sequence[RecipientPublicKey] = (),
 ) -> Rekeying:
-    """What rekeys files alike, for `convert_folder`; arguments as `rekey_file`."""
+    """A `Rekeying` of files alike, for `convert_folder`; arguments as `rekey_file`."""
     keep = files_of(key) + files_of(new_key)
     return Rekeying(opened(key), opened(new_key), weights, device, keep, same_key, recipients)
 
 
 def read_header(path: AnyPath) -> Header:
-    """What a container says about itself, without a key and therefore unverified; errors as `encdl inspect`."""
+    """The header of a container, read without a key and therefore unverified; errors as `encdl inspect`."""
     return container.read_header(path)

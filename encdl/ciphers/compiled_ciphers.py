@@ -26,7 +26,7 @@ from encdl.keys.planes import PlaneSpec, key_planes
 from encdl.utils import compiled
 
 SEED: Final = b"EncDL agile 0.2, mask network"
-"""What the weights of the mask network are drawn from; see `drawn_integers`."""
+"""The seed of the mask network's weights; see `drawn_integers`."""
 STAGES: Final = ((16, 1), (16, 1), (16, 1), (16, 1), (4, 1), (4, 1), (4, 1), (4, 1), (4, 2))
 """Inputs and outputs of the layers of half a network: two stages of four dilations, and the last layer."""
 
@@ -63,7 +63,7 @@ def available() -> bool:
 
 @dataclass(frozen=True)
 class FixedMask:
-    """What encrypts under `agile` or `keystream`, which no weights decide, on arrays; see `encdl.ciphers.Cipher`."""
+    """The mask of `agile` or `keystream`, which no weights decide, on arrays; see `encdl.ciphers.Cipher`."""
 
     name: str
 

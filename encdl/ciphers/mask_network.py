@@ -37,7 +37,7 @@ INPUTS = 8 * len(HALVES[0])
 SHIFTS = (0, 4)
 """Bits that are taken off the sums of the two stages."""
 LOW, HIGH = -64, 63
-"""What an activation is clamped to: seven bits."""
+"""The range of an activation: seven bits."""
 
 
 class FixedConv2d(nn.Module):

@@ -25,11 +25,11 @@ FIXED: Final = {
 """Cipher and id of those shipped weights, by name, of which all that encrypts is fixed."""
 
 POSTPROCESS: Final = ("interleave", "none", "confusion", "diffusion", "both")
-"""What `encdl.ciphers.postprocess` has; the first is what a user gets without settings."""
+"""Names of post-processings; the first is the default."""
 
 
 def how_to_get(cipher: str, needed: str) -> str:
-    """What a file's weights are, and where its reader gets them from; the second half of an error message.
+    """The weights that a file needs, and where to get them; the second half of an error message.
 
     Args:
         cipher: Name of the cipher that made the file.

@@ -236,7 +236,7 @@ def _rows(args: argparse.Namespace, usual: Iterable[str], further: Iterable[str]
 
 
 def _study(args: argparse.Namespace, rows: Sequence[str], data: str, record: Path) -> Study:
-    """What the arguments describe."""
+    """The settings that the arguments describe."""
     from encdl.audit.studies.run import Study  # noqa: PLC0415
     from encdl.utils.atomic import check_output  # noqa: PLC0415
 

@@ -196,7 +196,7 @@ def single_progress(total: int) -> Iterator[Progress]:
 
 
 def line(path: Path, error: Exception) -> str:
-    """What to print of a file that failed: its name, and what is wrong with it."""
+    """The message about a file that failed: its name, and what is wrong with it."""
     message = explain(error)
     message = message if message.startswith(str(path)) else f"{path}: {message}"
     return without_secrets(" ".join(message.split()))

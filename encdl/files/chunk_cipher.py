@@ -34,7 +34,7 @@ Lost = npt.NDArray[np.bool_]
 
 
 class CipherLike(Protocol):
-    """What is needed of a cipher; every `encdl.ciphers.Cipher` has it.
+    """The interface of a cipher for chunks; every `encdl.ciphers.Cipher` has it.
 
     Images, ciphertexts and key planes, packed, are uint8 (B, C, H, W); lost is bool (B, C, H, W).
     Each channel must be treated by itself: a large image is handed over some channels at a time.
@@ -181,7 +181,7 @@ def _overwritten(body: Bytes, guess: Bytes, known: Lost, starts: npt.NDArray[np.
 
 
 def _by_bytes(pieces: Lost, size: int) -> Lost:
-    """What holds of pieces, of each of their bytes."""
+    """Flags of pieces, repeated for each of their bytes."""
     return np.repeat(pieces, PIECE_BYTES)[:size]
 
 

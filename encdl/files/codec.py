@@ -388,7 +388,7 @@ class Codec:
         return work.restore(body, reader.keys(chunk.index), chunk.present, chunk.damaged)
 
     def _chunk_cipher(self, header: Header) -> ArrayChunks | ChunkCipher:
-        """What encrypts and decrypts the chunks of a file with this header."""
+        """A cipher for the chunks of a file with this header."""
         if isinstance(self.cipher, FixedMask) and header.postprocess in POSTPROCESS:
             self._check_weights(header)
             return ArrayChunks(self.cipher, header.plane_spec(), header.postprocess)

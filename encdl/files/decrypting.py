@@ -22,7 +22,7 @@ from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, EncdlError, OutputExistsError, WrongKeyError
 
 Damaged = Literal["refuse", "restore", "blank"]
-"""What becomes of a damaged file, and of its damaged slices."""
+"""The treatment of a damaged file, and of its damaged slices."""
 
 _FATES = {
     "exact": "damaged, and not needed: the original lies whole among the intact metadata",
@@ -157,7 +157,7 @@ class Decryption:
             return self.write(reader, output, force=force, resume=True, report=report, name=name.as_posix())
 
     def _called(self, reader: ContainerReader, name: str | None) -> str:
-        """What the owner calls a file; `ContainerError` if it has to be called otherwise."""
+        """The identity of a file; `ContainerError` if it has to be another."""
         called = reader.metadata.identity if reader.metadata else ""
         if self._identity is not None:
             name = name or file_names.original_name(Path(reader.where), reader).name
@@ -190,7 +190,7 @@ def _beside(output: Path) -> Path:
 
 
 def _report(reader: ContainerReader, output: Path, fate: str) -> dict[str, Any]:
-    """What is damaged in a file, and what becomes of it: a key of `_FATES`."""
+    """The report on a damaged file and its treatment, a key of `_FATES`."""
     damaged, missing, hit = [], 0, 0
     for chunk in reader.chunks():
         if not chunk.intact:

@@ -1,4 +1,4 @@
-"""What files are called before and after encryption, and which of a folder are meant."""
+"""Names of files before and after encryption, and which files of a folder are meant."""
 
 from __future__ import annotations
 

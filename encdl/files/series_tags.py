@@ -25,7 +25,7 @@ _SECTION: Final = struct.Struct(f"<{TAG_BYTES}sI")
 
 @dataclass(frozen=True)
 class SeriesTag:
-    """What a file shows of its series without a key.
+    """The public tag of a file's series.
 
     Attributes:
         tag: 16 hexadecimal digits, the same for all files of a series in a study under one key.
@@ -53,7 +53,7 @@ def section_of(document: Document, opener: Opener, study: str) -> bytes:
 
 
 def name_of(opener: Opener) -> Callable[[str, Path], str]:
-    """What names series for output files, with a file of each: by tags, or under a grant for one file plain hashes."""
+    """A function that names series for output files, with a file of each: tags, or under a file's grant hashes."""
 
     def name(series: str, path: Path) -> str:
         wrapping = container.read_wrapping(path)

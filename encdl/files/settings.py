@@ -21,7 +21,7 @@ NONCE_MODES: tuple[NonceMode, ...] = ("random", "synthetic")
 
 @dataclass
 class Salvage:
-    """What to do with damaged slices, and which they were.
+    """The treatment of damaged slices, and which they were.
 
     Attributes:
         restore: guess them with the cipher's decryption network; if not, what is damaged stays zero.

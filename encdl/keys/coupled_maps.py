@@ -117,7 +117,7 @@ def lane_nonce(unit_map: UnitMap) -> bytes:
 
 
 def _iteration(unit_map: UnitMap, state: Words) -> Callable[[Words], None]:
-    """What fills uint64 (steps, lanes) with the next outputs of lanes in a state, which goes on with them."""
+    """A function that fills uint64 (steps, lanes) with the next outputs of lanes in a state, and advances that."""
     library = compiled.library("encdl_maps_revision", REVISION)
     if library is None:
         return _iteration_by_numpy(unit_map, state)

@@ -80,7 +80,7 @@ class Grant(Unpicklable):
 
     @property
     def scope(self) -> Scope:
-        """What it opens: a "study", or one "file"."""
+        """The scope: a "study", or one "file"."""
         return self._terms.scope
 
     @property

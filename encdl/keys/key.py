@@ -36,7 +36,7 @@ NO_KEY = "0" * 16
 
 
 class Opener(Protocol):
-    """What a `Key`, a `Grant` and a `RecipientKey` have in common: they open files."""
+    """The common interface of `Key`, `Grant` and `RecipientKey`: they open files."""
 
     @property
     def key_id(self) -> str:

@@ -22,7 +22,7 @@ from encdl.keys.recipients import RecipientKey
 from encdl.utils.errors import KeyFileError, UsageError
 
 REQUEST: Final = b"protocol=encdl-1\nwant=key\n\n"
-"""What a key command is told on its standard input; see docs/keys.md."""
+"""The request to a key command, on its standard input; see docs/keys.md."""
 TIMEOUT: Final = "ENCDL_KEY_COMMAND_TIMEOUT"
 DEFAULT_TIMEOUT_S: Final = 60.0
 TOKEN_TEXT: Final = b"encdl master key v1"

@@ -70,7 +70,7 @@ class Expansion(ABC):
 
     @abstractmethod
     def tiles(self, planes: int, period: int, height: int, width: int) -> list[Tile]:
-        """What is drawn for each channel, in this order; no two tiles have a bit in common."""
+        """The tiles to draw for each channel, in this order; no two have a bit in common."""
 
 
 class Full(Expansion):

@@ -89,7 +89,7 @@ class MaskedSequence(ByteSource):
         return chaotic, conservative
 
     def infos(self) -> tuple[bytes, bytes]:
-        """What is hashed under the seed for each of the `subkeys`."""
+        """The texts hashed under the seed for each of the `subkeys`."""
         info = b"\0".join((_INFO, f"{self.unit_map.name}+chacha20".encode(), b""))
         return info + b"chaotic\x01", info + b"chacha20\x01"
 

@@ -192,7 +192,7 @@ class Predictor:
 
     @contextlib.contextmanager
     def opened(self, path: Path, opener: Opener) -> Iterator[Document]:
-        """What a file holds, for `encdl.files.scans`; its slices are decrypted as they are asked for."""
+        """A file's document, for `encdl.files.scans`; its slices are decrypted as they are asked for."""
         with container.opened(path, opener) as reader:
             yield self.codec.decrypt(reader)
 
@@ -248,7 +248,7 @@ class Predictor:
         return best
 
     def _levels(self, header: Header, image: CipherSlice, stored: Stored) -> tuple[Tensor, Tensor]:
-        """What the reader takes: ciphertext and mask, or levels and zeros."""
+        """The reader's input: ciphertext and mask, or levels and zeros."""
         rule = self.levels.choose(stored)
         as_stored = not rule.of_image and not (rule.invert and stored.inverted)
         if header.dtype == "uint8" and as_stored and rule.bounds(None, stored) == (0, 255):

@@ -81,7 +81,7 @@ class KeyServerClient:
         raise UsageError(f"the key server {self.url} told no port of its end of the link")
 
     def _ask(self, path: str, head: bytes) -> bytes:
-        """What the server answers; `UsageError` if it refuses."""
+        """The server's answer; `UsageError` if it refuses."""
         # No redirects and no proxies: the token goes to this server alone.
         kind = http.client.HTTPConnection
         connection = (
@@ -119,7 +119,7 @@ def _context(authority: Path | None, certificate: Path | None) -> ssl.SSLContext
 
 
 def _reason(content: bytes) -> str:
-    """What an untrusted server says, in one printable line."""
+    """An untrusted server's message, in one printable line."""
     try:
         said = str(json.loads(content)["error"])
     except (ValueError, LookupError, TypeError, RecursionError):

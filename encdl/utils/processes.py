@@ -32,12 +32,12 @@ class Terminated(KeyboardInterrupt):
 
 
 def terminate(number: int = signal.SIGTERM, *_: object) -> None:
-    """What is done on SIGTERM and SIGHUP."""
+    """The handler of SIGTERM and SIGHUP."""
     interrupt(Terminated(signal.Signals(number).name))
 
 
 def stop(*_: object) -> None:
-    """What is done on Ctrl-C."""
+    """The handler of Ctrl-C."""
     interrupt(KeyboardInterrupt())
 
 

@@ -32,7 +32,7 @@ MEMORY = 6 * 2**30
 KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 """Variables of the environment that the process gets."""
 SECONDS = 60.0
-"""What decoding an image may take, and a second more for each million of values."""
+"""The time limit of decoding an image, and a second more for each million of values."""
 _LENGTH = struct.Struct("<Q")
 _MOST_TOLD = 2**16
 
@@ -84,7 +84,7 @@ def array_from(target: str, arguments: dict[str, Any], seconds: float, limit: in
 
 
 def decoded(where: object, target: str, arguments: dict[str, Any], values: int, limit: int) -> npt.NDArray[Any]:
-    """What a function of a module makes of foreign bytes.
+    """The array that a function of a module decodes from foreign bytes.
 
     Args:
         where: the file, for messages.

@@ -1,4 +1,4 @@
-"""What is attacked: black boxes that encrypt images, ours in each mode and the references beside them."""
+"""Targets of attacks: black boxes that encrypt images, ours in each mode and the references beside them."""
 
 from __future__ import annotations
 

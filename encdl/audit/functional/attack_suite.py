@@ -56,7 +56,7 @@ class AttackSuite:
         self._known = self._reidentified(attribute_inference.pixels)
 
     def references(self) -> dict[str, Any]:
-        """What shows that the attacks work."""
+        """The same attacks on references, where they must succeed."""
         channels, height, width = self._drawn.shape[1:]
         rows = inverse_problems.averaging(channels, (height, width), BLOCK)
         small = decoders.thumbnail(len(rows), self._drawn)
@@ -74,7 +74,7 @@ class AttackSuite:
         return found
 
     def of(self, reader: Reader, other: FunctionalStem | None, whole: bool = True) -> dict[str, Any]:
-        """What is found of one reader, and of its numbers together with another one's.
+        """Results of the attacks on one reader, and on its numbers together with another one's.
 
         Args:
             reader: With a functional stem.

@@ -54,7 +54,7 @@ def measure(plan: Plan, data_dir: str, checkpoint: Path, device: str) -> dict[st
 
 
 def guesses(stem: FunctionalStem, plan: Plan, parts: Sequence[Tensor], seed: int) -> dict[str, Tensor]:
-    """What each decoder rebuilds of a frozen map's numbers, by name: float32 levels of the first test images.
+    """Reconstructions of each decoder from a frozen map's numbers, by name: float32 levels of the first test images.
 
     Args:
         stem: Whose map is attacked.

@@ -24,7 +24,7 @@ LOOKS = 6
 
 @dataclass(frozen=True)
 class Budget:
-    """What a training may spend, the same for every reader that is compared.
+    """The budget of a training, the same for every reader that is compared.
 
     Attributes:
         steps: Batches.

@@ -59,7 +59,7 @@ BUDGETS: Final[dict[str, Budget]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What is audited, on what, and how.
+    """The settings of an audit.
 
     Attributes:
         weights: Name or file of a cipher's weights.

@@ -94,7 +94,7 @@ class Levels(StridedStem):
 
 @dataclass(frozen=True)
 class Row:
-    """What is measured of one model.
+    """The measurements of one trust model.
 
     Attributes:
         model: A key of `MODELS`.
@@ -267,7 +267,7 @@ def homomorphically(body: SquareNet, images: npt.NDArray[np.uint8]) -> dict[str,
 
 
 def grant_line(grant: Grant) -> str:
-    """What a host is sent."""
+    """The bytes that a host is sent."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "g")
         grant.save(path)

@@ -1,4 +1,4 @@
-"""What every post-processing does: an exact bijection of the ciphertext's bytes after the network."""
+"""The interface of post-processings: an exact bijection of the ciphertext's bytes after the network."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from encdl.utils.errors import WeightsError
 FORMAT = 2
 """Format 1 was that of EncDL 0.1, whose ciphers this version does not have."""
 MALFORMED = (ValueError, TypeError, AttributeError)
-"""What `torch.load` raises, beside its own errors, at files of another kind."""
+"""Errors that `torch.load` raises, beside its own, at files of another kind."""
 
 CHECKPOINT_KEY = "encdl_cipher"
 """Where a training checkpoint keeps the cipher's name, its config and how it was trained."""
@@ -175,7 +175,7 @@ def _fixed(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _of_file(content: dict[str, Any]) -> Parts | None:
-    """What `save` wrote; None if something is not what it should be."""
+    """The content that `save` wrote; None if something is not what it should be."""
     name, training = content.get("cipher"), content.get("training", {})
     config, state = content.get("config"), content.get("state")
     if not isinstance(name, str) or not isinstance(training, dict):

@@ -1,4 +1,4 @@
-"""What a container says about itself in the clear: its header, read from untrusted bytes and checked."""
+"""The header of a container, in the clear: read from untrusted bytes and checked."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PATTERNS = {"cipher": _NAME, "weights": _WEIGHTS, "nonce": _NONCE, "postprocess
 
 @dataclass(frozen=True)
 class Header:
-    """What a container says about itself; readable by anyone, changeable by no one without the key.
+    """The header of a container: readable by anyone, changeable by no one without the key.
 
     Attributes:
         cipher: name of the cipher class.
@@ -120,7 +120,7 @@ class Header:
         return bytes.fromhex(self.nonce)
 
     def fields(self) -> dict[str, Any]:
-        """What is stored, as plain values."""
+        """The stored fields, as plain values."""
         plain = {"shape": list(self.shape), "tile": list(self.tile), "planes": dict(self.planes)}
         return {field.name: getattr(self, field.name) for field in fields(self)} | plain
 

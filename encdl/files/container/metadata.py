@@ -47,7 +47,7 @@ def padded_length(length: int) -> int:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file holds beside its pixels; all of it is secret.
+    """The metadata of a file: all beside its pixels, and all of it secret.
 
     Attributes:
         format: of the original file, and of what decryption writes: "png", "dicom", ...

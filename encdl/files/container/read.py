@@ -61,7 +61,7 @@ class Chunk:
 
 
 class PublicReader:
-    """What a container shows without a key: its header, the bytes of its sections, and whether a signature fits.
+    """A container without a key: its header, the bytes of its sections, and whether a signature fits.
 
     Nothing of it is proven but by `check_signature`.
 
@@ -210,7 +210,7 @@ class ContainerReader(PublicReader):
     ) -> None:
         self.tolerant = tolerant
         self.problems: list[str] = []
-        """What was found wrong with the file as a whole; damaged chunks are not among it."""
+        """Defects of the file as a whole; damaged chunks are not among them."""
         inner, wrapping = aes_wrap.unwrapped(stream, opener, where, tolerant=tolerant)
         self.wrapped = wrapping is not None
         hit = False
@@ -245,7 +245,7 @@ class ContainerReader(PublicReader):
         if self.recipients and not self.recipients.is_authentic(self.image_keys, self._addressed):
             self._problem("its list of recipients was changed after it was written")
         self.metadata: Metadata | None = self._unsealed()
-        """What the file holds beside its pixels; `None` if that is damaged, in a tolerant reader."""
+        """The file's metadata; `None` if they are damaged, in a tolerant reader."""
         owner = self._opener.owner_secret(self.header.study)
         if owner and self.metadata and not self.metadata.is_marked(owner, self.header.nonce_bytes):
             self._problem("it was not made with the key, but by one who can open this file alone")
@@ -370,7 +370,7 @@ class ContainerReader(PublicReader):
 
 
 def verified_header(head: bytes, opener: Opener, where: object = "header") -> tuple[Header, ImageKeys]:
-    """What a file's first bytes (`PublicReader.head`) say, and the file's sub-keys, for whoever lacks the rest of it.
+    """The header in a file's first bytes (`PublicReader.head`), and the file's sub-keys, without the rest of it.
 
     Raises:
         ContainerError: they are no header, or the tag is not the key's.

@@ -127,7 +127,7 @@ def at_end(stream: BinaryIO, *, repair: bool = False) -> tuple[Recipients | None
 def resolved(
     where: object, opener: Opener, found: Recipients | None, head: bytes, key_id: str, nonce: bytes, study: str
 ) -> Opener:
-    """What opens a file: of a recipient's key the grant that was sealed to it, anything else as it is.
+    """The opener of a file: of a recipient's key the grant that was sealed to it, anything else as it is.
 
     Raises:
         WrongKeyError: the file's secret was not sealed to this recipient.

@@ -210,7 +210,7 @@ def _node(left: bytes, right: bytes) -> bytes:
 
 
 def signed_message(head: Buffer, roots: Sequence[tuple[Section, bytes]], signature: Section) -> bytes:
-    """What a signature signs: the file's first bytes, entry and root of every section before it, and its own entry."""
+    """The signed message: the file's first bytes, entry and root of every section before it, and its own entry."""
     parts = [b"encdl signature v1\0", hashlib.sha256(head).digest()]
     for section, root in roots:
         parts += [section.to_bytes(), root]

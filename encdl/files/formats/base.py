@@ -1,4 +1,4 @@
-"""What every file format gives and takes: the array of a file slice by slice, and all the rest as bytes."""
+"""The interface of file formats: the array of a file slice by slice, and all the rest as bytes."""
 
 from __future__ import annotations
 

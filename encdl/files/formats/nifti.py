@@ -96,7 +96,7 @@ def _zips_alike(source: Source, named: dict[str, Any]) -> bool:
 
 
 class _DifferentError(Exception):
-    """What was written is not what the file holds."""
+    """The file does not hold what was written."""
 
 
 class _Same:

@@ -222,7 +222,7 @@ def _recipe(document: Document) -> tuple[dict[str, Any], list[bytes]]:
 
 
 def _restorer(path: Path, document: Document, kind_of_file: str) -> Callable[[BinaryIO], None]:
-    """What writes the file; it takes the pieces from `rest` and the pixels from the slices."""
+    """A function that writes the file; it takes the pieces from `rest` and the pixels from the slices."""
     recipe, pieces = _recipe(document)
     kind = recipe["kind"]
     if kind == "png" and len(pieces) == 2:
