@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,6 @@ from encdl.files.documents import array_of
 from encdl.files.encrypting import EncryptionSettings
 from encdl.files.settings import Salvage
 from encdl.utils.errors import ContainerError
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from encdl.api.openers import AnyKey, AnyPath, files_of, opened
 from encdl.files import container, file_names, formats
@@ -21,9 +21,6 @@ from encdl.keys.planes import PlaneSpec
 from encdl.keys.recipients import RecipientPublicKey
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 def encrypt_file(

@@ -78,26 +78,28 @@ class FixedMask:
         return masks(key_bytes.reshape(-1, 1, *key_bytes.shape[2:])).reshape(key_bytes.shape)
 
 
+@dataclass(frozen=True)
 class ArrayChunks:
     """Encrypts chunks and back. Chunks of one call have one shape, and each has its own keys.
 
-    Args:
+    Attributes:
         cipher: the cipher.
         planes: how to make the key planes.
         postprocess: "interleave" or "none": what needs no PyTorch.
     """
 
-    at_once = 2**19
-    """Bytes of chunks that one call should hold."""
+    cipher: FixedMask
+    planes: PlaneSpec
+    postprocess: str
 
-    def __init__(self, cipher: FixedMask, planes: PlaneSpec, postprocess: str) -> None:
-        self._cipher, self._planes, self._interleaved = cipher, planes, postprocess == "interleave"
+    at_once: ClassVar[int] = 2**19
+    """Bytes of chunks that one call should hold."""
 
     def encrypt(self, chunks: Sequence[Bytes], keys: Sequence[ImageKeys]) -> Bytes:
         """Byte planes uint8 (planes, h, w) of B chunks to their ciphertexts, uint8 (B, planes, h, w)."""
         ciphertext = np.stack(chunks)
         ciphertext += self._mask(ciphertext, keys)  # uint8 wraps at 256 by itself
-        return interleaved(ciphertext, [key.nonce for key in keys]) if self._interleaved else ciphertext
+        return interleaved(ciphertext, [key.nonce for key in keys]) if self.postprocess == "interleave" else ciphertext
 
     def decrypt(self, bodies: Sequence[Bytes], keys: Sequence[ImageKeys]) -> Bytes:
         """Undo `encrypt`, once the ciphertexts were found authentic."""
@@ -107,12 +109,12 @@ class ArrayChunks:
     def ciphertext_and_mask(self, bodies: Sequence[Bytes], keys: Sequence[ImageKeys]) -> tuple[Bytes, Bytes]:
         """The ciphertexts without post-processing, and what lies on each pixel, both uint8 (B, planes, h, w)."""
         ciphertext = np.stack(bodies)
-        if self._interleaved:
+        if self.postprocess == "interleave":
             ciphertext = interleaved(ciphertext, [key.nonce for key in keys], undo=True)
         return ciphertext, self._mask(ciphertext, keys)
 
     def _mask(self, images: Bytes, keys: Sequence[ImageKeys]) -> Bytes:
-        return self._cipher.mask(key_planes([key.planes for key in keys], self._planes, *images.shape[1:]))
+        return self.cipher.mask(key_planes([key.planes for key in keys], self.planes, *images.shape[1:]))
 
 
 def masks(key_bytes: Bytes) -> Bytes:

@@ -113,27 +113,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(args: argparse.Namespace) -> int:
-    from encdl.files import stores  # noqa: PLC0415
-
-    with stores.fetched(args.paths[0]) as path, stores.stored(args.output, args.force) as output:
-        return _from_to(args, path, output)
-
-
-def _from_to(args: argparse.Namespace, path: Path, output: Path | None) -> int:
     from encdl.files import file_names, formats, stores  # noqa: PLC0415
 
-    if output is None and stores.address_of(args.paths[0]):
-        raise UsageError(f"{stores.address_of(args.paths[0])}: give --output, the file or address to write to")
-    with one_line_warnings():
-        document = formats.load(path, carry=args.carry_others)
-    output = file_names.check_container_name(output or file_names.container_name(path))
-    opener = _opener(args)
-    atomic.different_files(output, path, *args.key.files)
-    atomic.check_output(output, args.force)
-    encryption = _encryption(args, opener)
-    with one_line_warnings():
-        done = encryption.write(document, path, output, force=args.force, report=single_progress)
-    say(f"{stores.address_of(args.output or output) or output}: {done.told}")
+    with stores.fetched(args.paths[0]) as path, stores.stored(args.output, args.force) as chosen:
+        if chosen is None and stores.address_of(args.paths[0]):
+            raise UsageError(f"{stores.address_of(args.paths[0])}: give --output, the file or address to write to")
+        with one_line_warnings():
+            document = formats.load(path, carry=args.carry_others)
+        output = file_names.check_container_name(chosen or file_names.container_name(path))
+        opener = _opener(args)
+        atomic.different_files(output, path, *args.key.files)
+        atomic.check_output(output, args.force)
+        encryption = _encryption(args, opener)
+        with one_line_warnings():
+            done = encryption.write(document, path, output, force=args.force, report=single_progress)
+        say(f"{stores.address_of(args.output or output) or output}: {done.told}")
     return 0
 
 

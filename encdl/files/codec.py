@@ -153,7 +153,7 @@ class Codec:
             inner = cast(BinaryIO, wrapping or stream)
             return ContainerWriter(inner, header, sealed, keys, behind, settings.signer), wrapping
 
-        with Background(_threaded(header)) as background:
+        with Background(header.grid.body_bytes >= THREADED_BYTES and cores() > 1) as background:
             output = background.call(begun)
 
             def write(bodies: Planes) -> None:
@@ -333,7 +333,7 @@ class Codec:
         if salvage is not None:
             salvage.damaged.clear()
         current, tiles = np.empty(0, little), 0
-        with Background(_threaded(header)) as background:
+        with Background(header.grid.body_bytes >= THREADED_BYTES and cores() > 1) as background:
             for chunk, planes in self._opened(reader, background.ahead(reader.chunks()), work, salvage):
                 place = grid.place(chunk.index)
                 if tiles == 0:
@@ -388,26 +388,21 @@ class Codec:
         return work.restore(body, reader.keys(chunk.index), chunk.present, chunk.damaged)
 
     def _chunk_cipher(self, header: Header) -> ArrayChunks | ChunkCipher:
-        """A cipher for the chunks of a file with this header."""
-        if isinstance(self.cipher, FixedMask) and header.postprocess in POSTPROCESS:
-            self._check_weights(header)
-            return ArrayChunks(self.cipher, header.plane_spec(), header.postprocess)
-        return self._network(header)
-
-    def _check_weights(self, header: Header) -> None:
-        """Raise `WeightsError` unless a file is of the codec's cipher and weights."""
+        """A cipher for the chunks of a file with this header; `WeightsError` if it is of another cipher or weights."""
         if (header.cipher, header.weights) != (self.cipher.name, self.weights_id):
             loaded = f"{self.cipher.name!r} with {self.weights_id}"
             raise WeightsError(
                 f"these are not the weights of the file ({loaded}): {how_to_get(header.cipher, header.weights)}"
             )
+        if isinstance(self.cipher, FixedMask) and header.postprocess in POSTPROCESS:
+            return ArrayChunks(self.cipher, header.plane_spec(), header.postprocess)
+        return self._network(header)
 
     def _network(self, header: Header) -> ChunkCipher:
         """As `_chunk_cipher`, with the whole cipher by PyTorch, which restores and masks too."""
         from encdl.ciphers import postprocess  # noqa: PLC0415
         from encdl.files.chunk_cipher import ChunkCipher  # noqa: PLC0415
 
-        self._check_weights(header)
         cipher = self.cipher
         if isinstance(cipher, FixedMask):
             assert self._whole is not None
@@ -421,10 +416,6 @@ class Codec:
 
 def _wrapping(stream: BinaryIO, keys: ImageKeys, header: Header) -> aes_wrap.Writer:
     return aes_wrap.Writer(stream, keys, header.key_id, header.study)
-
-
-def _threaded(header: Header) -> bool:
-    return header.grid.body_bytes >= THREADED_BYTES and cores() > 1
 
 
 def _by_slice(reader: ContainerReader) -> Iterator[list[Chunk]]:

@@ -17,7 +17,7 @@ from typing import ClassVar, Final, NamedTuple
 import numpy as np
 
 from encdl.keys.coupled_maps import Bytes
-from encdl.keys.sequences import DEFAULT_MAP, MAPS, byte_sequence, check_map, check_seeds
+from encdl.keys.sequences import DEFAULT_MAP, MAPS, byte_sequence, check_seeds, unknown_map
 from encdl.utils.errors import UsageError
 
 KEY_BITS: Final = 256
@@ -140,7 +140,8 @@ class PlaneSpec:
     period: int = 0
 
     def __post_init__(self) -> None:
-        check_map(self.map)
+        if self.map not in MAPS:
+            raise unknown_map(self.map)
         if self.expansion not in EXPANSIONS:
             raise UsageError(f"unknown expansion {self.expansion!r}: choose one of {', '.join(EXPANSIONS)}")
         smallest = EXPANSIONS[self.expansion].smallest_period

@@ -110,11 +110,10 @@ MAPS: Final[Mapping[str, ByteSource]] = MappingProxyType(
 """Every sequence by name, the default first, those worth less than their key last."""
 
 
-def check_map(name: str) -> None:
-    """Raise `UsageError` unless `name` is one of `MAPS`."""
-    if name not in MAPS:
-        chaotic = ", ".join(unit_map.name for unit_map in _UNIT_MAPS)
-        raise UsageError(f"unknown map {name!r}: choose chacha20, or one of {chaotic}, with +chacha20 or alone")
+def unknown_map(name: str) -> UsageError:
+    """The error about a name that is not one of `MAPS`."""
+    chaotic = ", ".join(unit_map.name for unit_map in _UNIT_MAPS)
+    return UsageError(f"unknown map {name!r}: choose chacha20, or one of {chaotic}, with +chacha20 or alone")
 
 
 def check_seeds(seeds: Sequence[bytes]) -> None:
@@ -139,7 +138,8 @@ def byte_sequence(name: str, seeds: Sequence[bytes], count: int) -> Bytes:
     Raises:
         UsageError: unknown map, a seed that is not 32 bytes, or a negative count.
     """
-    check_map(name)
+    if name not in MAPS:
+        raise unknown_map(name)
     check_seeds(seeds)
     if count < 0:
         raise UsageError(f"a sequence cannot hold {count} values: ask for 0 or more")

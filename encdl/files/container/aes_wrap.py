@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from encdl.files.container import recipients
+from encdl.files.container.parity import Readable
 from encdl.keys.derivation import NONCE_BYTES, ImageKeys, check_study, hkdf
 from encdl.keys.key import Opener, keys_for
 from encdl.keys.secret_files import CONTAINER_MARK
@@ -147,7 +148,7 @@ class Writer(io.RawIOBase):
         self._waiting.clear()
 
 
-class _Reading(io.RawIOBase):
+class _Reading(Readable):
     """The plaintext of a wrapped stream, chunk by chunk, each verified before any of it is handed out."""
 
     def __init__(self, stream: BinaryIO, opener: Opener, where: object, tolerant: bool) -> None:
@@ -163,23 +164,11 @@ class _Reading(io.RawIOBase):
         self._end, sealed = end, end - self._start
         self._chunks = max(1, -(-sealed // (CHUNK + TAG_BYTES)))
         self._size = max(0, sealed - self._chunks * TAG_BYTES)
-        self._place, self._held, self._plain = 0, -1, b""
+        self._held, self._plain = -1, b""
         if sealed < TAG_BYTES or (self._chunks > 1 and self._size <= (self._chunks - 1) * CHUNK):
             self._fail("is cut")
         else:
             self._load(self._chunks - 1)  # proves that the file ends where its writer ended it
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def tell(self) -> int:
-        """Place in the plaintext."""
-        return self._place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move in the plaintext."""

@@ -108,12 +108,10 @@ def _words(content: bytes, data: int) -> Octets:
     return np.frombuffer(content.ljust(count * data, b"\0"), np.uint8).reshape(data, count)
 
 
-class Patched(io.RawIOBase):
-    """A stream that can seek, with other bytes at its beginning."""
+class Readable(io.RawIOBase):
+    """A stream to read that can seek; `_place` is where it stands."""
 
-    def __init__(self, stream: BinaryIO, start: bytes) -> None:
-        super().__init__()
-        self._stream, self._start, self._place = stream, start, 0
+    _place = 0
 
     def readable(self) -> bool:
         """Yes."""
@@ -126,6 +124,14 @@ class Patched(io.RawIOBase):
     def tell(self) -> int:
         """Place in the stream."""
         return self._place
+
+
+class Patched(Readable):
+    """A stream that can seek, with other bytes at its beginning."""
+
+    def __init__(self, stream: BinaryIO, start: bytes) -> None:
+        super().__init__()
+        self._stream, self._start = stream, start
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move; what lies under the other bytes is as long."""
