@@ -3,36 +3,14 @@
 The names below are loaded when they are used, so that `import encdl` itself needs neither torch nor MONAI.
 """
 
+# ruff: noqa: F405 - names of encdl.api
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from encdl.api import (
-        Salvaged,
-        convert_folder,
-        decrypt,
-        decrypt_file,
-        decrypt_slice,
-        decryption,
-        encrypt,
-        encrypt_file,
-        encryption,
-        evaluate,
-        grant,
-        grant_functional,
-        load_functional_reader,
-        load_reader,
-        open_key,
-        predict,
-        predict_functional,
-        read_header,
-        rekey_file,
-        rekeying,
-        salvage,
-        segment,
-    )
+    from encdl.api import *  # noqa: F403 - those of its names that are in `__all__` here too
     from encdl.keys.key import Grant, Key
     from encdl.transforms import Decrypt, Decryptd, EncdlReader, Encrypt, Encryptd, KeyRef
     from encdl.utils.errors import EncdlError

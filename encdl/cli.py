@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 from encdl import __version__
-from encdl.utils import core_dumps, recipes
+from encdl.utils import recipes
 from encdl.utils.errors import EncdlError, explain, without_secrets
-from encdl.utils.interrupts import Terminated, terminable
 from encdl.utils.messages import complain, plain
-from encdl.utils.thread_waiting import wait_briefly
+from encdl.utils.processes import Terminated, forbid_core_dumps, terminable, wait_briefly
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -124,16 +123,14 @@ def _parser(verb: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"encdl {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     for name, entry in VERBS.items():
-        sub = verbs.add_parser(name, help=entry.help, description=_sentence(entry.help), allow_abbrev=False)
+        sub = verbs.add_parser(
+            name, help=entry.help, description=f"{entry.help[0].upper()}{entry.help[1:]}.", allow_abbrev=False
+        )
         if name == verb:
             command = entry.load()
             command.add_arguments(sub)
             sub.set_defaults(run=command.run)
     return parser
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] + "."
 
 
 def _dispatch(argv: Sequence[str]) -> int:
@@ -144,7 +141,7 @@ def _dispatch(argv: Sequence[str]) -> int:
             return 0
         argv = [verb, *recipes.resolved(verb, argv[1:])]
     if verb is not None and VERBS[verb].secret:
-        core_dumps.forbid()
+        forbid_core_dumps()
     if verb is not None and VERBS[verb].whole:
         whole = cast(Callable[[list[str]], int | None], VERBS[verb].load())
         return whole(list(argv)) or 0

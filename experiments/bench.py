@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from encdl.utils.thread_waiting import wait_briefly
+from encdl.utils.processes import wait_briefly
 
 wait_briefly()  # as the commands do, before torch is loaded
 

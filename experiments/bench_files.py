@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from encdl.ciphers import postprocess, weights
+from encdl.ciphers import Cipher, postprocess, weights
 from encdl.ciphers.nn.plane_tensors import plane_tensor
 from encdl.data.embedded import axial_slice, volume
 from encdl.files import container, formats, images
 from encdl.files.chunk_cipher import PIXELS_AT_ONCE
 from encdl.files.codec import Codec, Settings
+from encdl.files.codecs import codec_with
 from encdl.files.documents import chunks_of, content_of, grouped, held
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Key
@@ -131,7 +132,7 @@ def groups(readers: list[container.ContainerReader], at_once: int) -> list[tuple
     return found
 
 
-def parts(codec: Codec, files: list[Path], device: str) -> tuple[dict[str, float], dict[str, float]]:
+def parts(codec: Codec, cipher: Cipher, files: list[Path], device: str) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds of the steps of encryption, each by itself, over all chunks of the files.
 
     And, on a CPU, of those among them that compiled code does, without it.
@@ -159,7 +160,7 @@ def parts(codec: Codec, files: list[Path], device: str) -> tuple[dict[str, float
         "byte planes": lambda: [list(chunks_of(document, grid, lambda part: None)) for document, grid in cut],
         "key planes": lambda: [planes_of(group, keys) for group, keys in chunks],
         "mask network": lambda: [
-            codec.cipher.encrypt(image, planes) for (image, _), planes in zip(tensors, bits, strict=True)
+            cipher.encrypt(image, planes) for (image, _), planes in zip(tensors, bits, strict=True)
         ],
         "interleaver": lambda: [interleave.apply(image, keys) for image, keys in tensors],
         "diffusion": lambda: [diffusion.apply(image, keys) for image, keys in tensors],
@@ -175,7 +176,7 @@ def parts(codec: Codec, files: list[Path], device: str) -> tuple[dict[str, float
 def measure(device: str, folder: Path, small: list[Any]) -> dict[str, Any]:
     """Megabytes of array a second of each file set, and the seconds of the steps."""
     loaded = weights.load("default", device)
-    codec = Codec(loaded.cipher, loaded.id, device=device)
+    codec = codec_with(loaded, device)
     out = folder / "out"
     out.mkdir()
     key = AESGCM.generate_key(256)
@@ -196,7 +197,7 @@ def measure(device: str, folder: Path, small: list[Any]) -> dict[str, Any]:
             "AES-256-GCM decrypt": lambda files=files: aes_decrypt(files, out, key),  # type: ignore[misc]
         }
         rates = {row: size / 1e6 / time_s for row, time_s in seconds(rows, device).items()}
-        steps, without = parts(codec, files, device)
+        steps, without = parts(codec, loaded.cipher, files, device)
         result[name] = {
             "array_mb": size / 1e6,
             "mb_per_s": rates,

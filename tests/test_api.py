@@ -196,9 +196,7 @@ def test_weights_are_loaded_once_and_anew_after_a_change(agile: Path, tmp_path: 
     assert api.load_codec(path, "cpu") is first
     torch.manual_seed(1)
     weights.save(ciphers.create("agile", {"width": 8, "blocks": 0}), path)
-    again = api.load_codec(path, "cpu").cipher
-    assert isinstance(again, ciphers.Cipher)
-    assert again.config()["width"] == 8
+    assert api.load_codec(path, "cpu") is not first
 
 
 def test_salvage(agile: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encdl.ciphers.weights import SHIPPED
+from encdl.ciphers.names import SHIPPED
 from encdl.cli import VERBS
 from encdl.cli import main as encdl
 from encdl.data.lesions import HEIGHT, WIDTH

@@ -1,4 +1,4 @@
-"""What the command line does, for Python: keys, arrays and files. `import encdl` offers all of it by name.
+"""The Python API, which the command line calls too: keys, arrays and files. `import encdl` offers all of it by name.
 
 Arrays and containers stay in memory; files are streamed slice by slice, as by the verbs. Errors are those of
 `encdl.utils.errors`, one line each.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,10 @@ from encdl.files.encrypting import EncryptionSettings
 from encdl.files.settings import Salvage
 from encdl.utils.errors import ContainerError
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class Salvaged:
-    """What `salvage` made of a damaged container. UNVERIFIED where it was damaged, and not for diagnosis.
+    """The result of `salvage` on a damaged container. UNVERIFIED where it was damaged, and not for diagnosis.
 
     Attributes:
         array: of the original's shape and type.

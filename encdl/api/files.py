@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from encdl.api.openers import AnyKey, AnyPath, files_of, opened
 from encdl.files import container, file_names, formats
@@ -15,15 +16,11 @@ from encdl.files.encrypting import Encryption, EncryptionSettings
 from encdl.files.reading import Readable
 from encdl.files.rekeying import Rekeying
 from encdl.files.settings import Settings
-from encdl.keys.grant import study_for
-from encdl.keys.key import RecipientsAlone
+from encdl.keys.key import RecipientsAlone, study_for
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.recipients import RecipientPublicKey
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 def encrypt_file(
@@ -132,7 +129,7 @@ def rekey_file(
 
 
 def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack[EncryptionSettings]) -> Encryption:
-    """What encrypts files alike, for `convert_folder`; arguments and errors as `encrypt`.
+    """An `Encryption` of files alike, for `convert_folder`; arguments and errors as `encrypt`.
 
     Args:
         key: as `encrypt`.
@@ -143,12 +140,13 @@ def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack
     if key is None and not recipients:
         raise UsageError("nobody could open the files: give a key, or recipients")
     opener = RecipientsAlone.generate() if key is None else opened(key)
-    codec = load_codec(settings.get("weights", "default"), settings.get("device", "auto"))
+    study, planes = study_for(settings.get("study"), opener), settings.get("planes")
+    spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(**(planes or {}))
+    codec = load_codec(settings.get("weights", "default"), settings.get("device", "auto"))  # takes longest
     cipher: Any = codec.cipher
-    planes = settings.get("planes")
-    spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(count=cipher.planes, **(planes or {}))
+    if not isinstance(planes, PlaneSpec) and "count" not in (planes or {}):
+        spec = replace(spec, count=cipher.planes)
     postprocess, nonce = settings.get("postprocess", Settings.postprocess), settings.get("nonce", "random")
-    study = study_for(settings.get("study"), opener)
     readable = settings.get("readable")
     readable = Readable(readable) if isinstance(readable, int) else readable
     wrap, signer = settings.get("wrap", "none"), settings.get("signer")
@@ -161,7 +159,7 @@ def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack
 def decryption(
     key: AnyKey, *, damaged: Damaged = "refuse", weights: WeightsName | None = None, device: str = "auto"
 ) -> Decryption:
-    """What decrypts files alike, for `convert_folder`.
+    """A `Decryption` of files alike, for `convert_folder`.
 
     Args:
         key: as `decrypt`, like `weights` and `device`.
@@ -181,11 +179,11 @@ def rekeying(
     same_key: bool = False,
     recipients: Sequence[RecipientPublicKey] = (),
 ) -> Rekeying:
-    """What rekeys files alike, for `convert_folder`; arguments as `rekey_file`."""
+    """A `Rekeying` of files alike, for `convert_folder`; arguments as `rekey_file`."""
     keep = files_of(key) + files_of(new_key)
     return Rekeying(opened(key), opened(new_key), weights, device, keep, same_key, recipients)
 
 
 def read_header(path: AnyPath) -> Header:
-    """What a container says about itself, without a key and therefore unverified; errors as `encdl inspect`."""
+    """The header of a container, read without a key and therefore unverified; errors as `encdl inspect`."""
     return container.read_header(path)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy.typing as npt
 
@@ -16,9 +16,6 @@ from encdl.keys.key import AnyOpener, RecipientKey, parse_opener
 from encdl.keys.key_source import KeySource
 from encdl.keys.passphrases import Passphrase
 from encdl.utils.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 Array = npt.NDArray[Any]
 Opened = AnyOpener

@@ -13,13 +13,13 @@ from encdl.api.openers import AnyKey, AnyPath, opened
 from encdl.files import container, file_names
 from encdl.files.codecs import load_cipher
 from encdl.files.folders import gather
-from encdl.files.levels import Levels
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.signing import PublicKey, SigningKey
 from encdl.utils.devices import usable_device
 
 if TYPE_CHECKING:
     from encdl.audit.evaluation import Result
+    from encdl.files.levels import Levels
     from encdl.readers.functional_files import FunctionalPredictor
     from encdl.readers.predictor import Answer, Predictor, Segmentation
 
@@ -52,7 +52,7 @@ def load_reader(
 
 
 def predict(source: AnyPath, key: AnyKey, reader: Predictor | AnyPath) -> Answer:
-    """What a network says about a .encdl file, without decrypting it.
+    """A network's answer about a .encdl file, without decrypting it.
 
     Args:
         source: the container.
@@ -103,7 +103,7 @@ def grant_functional(
     signer: SigningKey | None = None,
     expires: datetime | None = None,
 ) -> FunctionalKey:
-    """What a host needs to read one file with one network, and to learn nothing else of it (docs/functional-keys.md).
+    """A functional key: a host reads one file with one network, and learns no more of it (docs/functional-keys.md).
 
     Args:
         source: a container with a reading layer.
@@ -147,7 +147,7 @@ def load_functional_reader(
 def predict_functional(
     source: AnyPath, functional_key: FunctionalKey | AnyPath, reader: FunctionalPredictor | AnyPath
 ) -> Answer:
-    """What a network says about a .encdl file, without any key.
+    """A network's answer about a .encdl file, without any key.
 
     Args:
         source: the container.

@@ -19,7 +19,7 @@ def run_missing(
     told: Callable[[Job, Found], str],
     progress: Callable[[str], object],
 ) -> dict[Job, Found]:
-    """What is found of every job, in their order.
+    """The results of all jobs, in their order.
 
     Args:
         jobs: all of them.

@@ -1,30 +1,30 @@
-"""The ciphers by name: `agile`, the default, and the ablations `keystream`, `coupled` and `thesis`."""
+"""The ciphers by name: `agile`, the default, and the ablations `keystream`, `coupled` and `thesis`.
+
+They are loaded when they are used: files on a processor are encrypted without PyTorch.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from encdl.ciphers.agile import AgileCipher
-from encdl.ciphers.base import CIPHERS, Cipher
-from encdl.ciphers.coupled import CoupledCipher
-from encdl.ciphers.keystream import KeystreamCipher
-from encdl.ciphers.thesis import ThesisCipher
-from encdl.utils.errors import WeightsError
-
-
-def create(name: str, config: dict[str, Any]) -> Cipher:
-    """A cipher by name, with random weights, from the plain values that its `config()` gave.
-
-    Raises:
-        WeightsError: No such cipher, or arguments that it does not take.
-        UsageError: The package that brings it cannot be loaded.
-    """
-    if name not in CIPHERS:
-        raise WeightsError(CIPHERS.unknown(name))
-    try:
-        return CIPHERS[name](**config)
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"cipher {name!r} does not take these settings: {error}") from None
-
+if TYPE_CHECKING:
+    from encdl.ciphers.catalogue import (
+        CIPHERS,
+        AgileCipher,
+        Cipher,
+        CoupledCipher,
+        KeystreamCipher,
+        ThesisCipher,
+        create,
+    )
 
 __all__ = ["CIPHERS", "AgileCipher", "Cipher", "CoupledCipher", "KeystreamCipher", "ThesisCipher", "create"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a cipher on first use (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'encdl.ciphers' has no attribute {name!r}")
+    from encdl.ciphers import catalogue  # noqa: PLC0415
+
+    return getattr(catalogue, name)

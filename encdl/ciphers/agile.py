@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from encdl.ciphers import compiled_mask_network, device
+from encdl.ciphers import compiled_ciphers, device
 from encdl.ciphers.base import CIPHERS, KeyedMaskCipher
 from encdl.ciphers.mask_network import MaskNetwork
 
@@ -35,8 +36,8 @@ class AgileCipher(KeyedMaskCipher):
     def key_mask(self, key_planes: Tensor) -> Tensor:
         """The mask under key planes, both (N, 1, H, W) uint8: by compiled code or a GPU's kernels where possible."""
         spelled = self.spelled(key_planes)
-        if spelled.device.type == "cpu" and compiled_mask_network.available():
-            return compiled_mask_network.masks(spelled)
+        if spelled.device.type == "cpu" and compiled_ciphers.available():
+            return torch.from_numpy(compiled_ciphers.masks(spelled.numpy()))
         if device.available(spelled.device):
             from encdl.ciphers import device_mask_network  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What every cipher does: the contract that the tests run over all of them."""
+"""The interface of ciphers: the contract that the tests run over all of them."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from encdl.ciphers import device
 from encdl.ciphers.base import KeyedMaskCipher
+from encdl.ciphers.compiled_ciphers import INTERLEAVE_DOMAIN
 from encdl.ciphers.nn.plane_tensors import plane_tensor
 from encdl.ciphers.postprocess import interleave
 from encdl.keys import derivation
@@ -52,7 +53,7 @@ def _coded(cipher: KeyedMaskCipher, images: Tensor, secret: bytes, nonces: Tenso
         from encdl.ciphers.device import interleave as kernels  # noqa: PLC0415
 
         planes = on_device.seeded_planes(on_device.plane_seeds(secret, nonces), PlaneSpec(), images.shape[1:])
-        starts = kernels.starts_of(nonces, interleave.DOMAIN, images[0].numel())
+        starts = kernels.starts_of(nonces, INTERLEAVE_DOMAIN, images[0].numel())
         return kernels.moved(images, starts, undo, cipher.field(planes, planes))
     told = [row.tobytes() for row in nonces.numpy()]
     keys = [derivation.image_keys(derivation.image_secret(secret, nonce), nonce) for nonce in told]

@@ -38,7 +38,7 @@ def stored(
         damage: What happens to the bytes in the file's order.
         ciphertext: uint8 (B, C, H, W), or (B, C, D, H, W) of volumes; not changed.
         generator: On the CPU; draws the damage, and the nonces where no keys are given. The same on every device.
-        order: Post-processing by name, `encdl.ciphers.postprocess.NAMES`.
+        order: Post-processing by name, `encdl.ciphers.names.POSTPROCESS`.
         keys: Of each file.
 
     Returns:

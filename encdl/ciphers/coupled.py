@@ -136,7 +136,7 @@ class ContentCoupling(nn.Module):
 
 
 def signed_features(masked: Tensor, mask: Tensor) -> Tensor:
-    """What the coupling sees of a pixel: levels (N, 1, h, w) in float32 to integers (N, 16, h, w) in -32..32."""
+    """The features of a pixel for the coupling: levels (N, 1, h, w) in float32 to integers (N, 16, h, w) in -32..32."""
     with torch.no_grad():  # bits have no gradient, and the key has none to take
         places = torch.arange(8, dtype=torch.int32, device=mask.device).view(1, 8, 1, 1)
         signs = mask.detach().int().bitwise_right_shift(places).bitwise_and_(1).float() * 2 - 1

@@ -144,4 +144,4 @@ DAMAGES: dict[str, Damage] = {
     "gaussian_8": GaussianNoise(8.0),
     "quarter_lost": LostRun(0.25),
 }
-"""What a stored ciphertext suffers in every table; `encdl.ciphers.channel` says how it is stored."""
+"""The damages of a stored ciphertext in every table; `encdl.ciphers.channel` says how it is stored."""

@@ -1,4 +1,4 @@
-"""What the ciphers are trained by: one class a loss, each a module that gives a scalar to minimise.
+"""Losses of the ciphers: one class a loss, each a module that gives a scalar to minimise.
 
 Shapes: images, ciphertexts and masks are (N, 1, H, W) float32 of levels 0..255; logits are (N, 1, H, W) float32.
 A level v is taken as the angle 2*pi*v/256 wherever a loss must not see an edge between 255 and 0.
@@ -138,7 +138,7 @@ LEVEL_LOSSES: dict[str, type[LevelLoss]] = {
     "mse": SquaredLoss,
     "charbonnier": CharbonnierLoss,
 }
-"""What a decryption network may be trained by, by the name in settings."""
+"""Losses of a decryption network, by the name in settings."""
 
 
 class UniformityLoss(nn.Module):

@@ -25,7 +25,7 @@ enum { ZERO = 64, MARGIN = 16, STEP = 32, BRANCHES = 4, TAPS = 9, NIBBLES = 4, P
 
 static const int DILATIONS[BRANCHES] = {1, 2, 4, 8};
 
-/* As the fields of `encdl.ciphers.compiled_mask_network._Half`. Biases are less what ZERO adds to a sum. */
+/* As `encdl.ciphers.compiled_ciphers` writes it, without gaps. Biases are less what ZERO adds to a sum. */
 typedef struct {
     int8_t tables[BRANCHES][TAPS][NIBBLES][16]; /* of the nibbles of both phases, the low one of each first */
     int16_t first_bias[BRANCHES];

@@ -16,7 +16,6 @@ The weights are integers from -7 to 7, drawn once from `SEED` and the same for e
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import cast
 
@@ -24,12 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encdl.ciphers.compiled_ciphers import SEED, drawn_integers, drawn_layer
 from encdl.ciphers.nn.dilated import DILATIONS
-from encdl.ciphers.nn.integer import WEIGHT_LIMIT, shift_clamp
+from encdl.ciphers.nn.integer import shift_clamp
 from encdl.ciphers.nn.phases import from_phases, to_phases
 
-SEED = b"EncDL agile 0.2, mask network"
-"""What the weights are drawn from; see `drawn_integers`."""
 HALVES = ((0, 3), (1, 2))
 """The phases of the two halves."""
 WIDTH = len(DILATIONS)
@@ -39,13 +37,7 @@ INPUTS = 8 * len(HALVES[0])
 SHIFTS = (0, 4)
 """Bits that are taken off the sums of the two stages."""
 LOW, HIGH = -64, 63
-"""What an activation is clamped to: seven bits."""
-BIAS_LIMIT = 127
-
-
-def drawn_integers(seed: bytes) -> Iterator[int]:
-    """Bytes of SHAKE256(seed) below 255, one after the other: uniform over 0..254."""
-    yield from (byte for byte in hashlib.shake_256(seed).digest(2**14) if byte < 255)
+"""The range of an activation: seven bits."""
 
 
 class FixedConv2d(nn.Module):
@@ -61,11 +53,9 @@ class FixedConv2d(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, dilation: int, numbers: Iterator[int]) -> None:
         super().__init__()
         self.dilation = dilation
-        size = (out_channels, in_channels, 3, 3)
-        weights = [next(numbers) % (2 * WEIGHT_LIMIT + 1) - WEIGHT_LIMIT for _ in range(9 * in_channels * out_channels)]
-        biases = [next(numbers) - BIAS_LIMIT for _ in range(out_channels)]
-        self.register_buffer("weight", torch.tensor(weights, dtype=torch.float32).view(size), persistent=False)
-        self.register_buffer("bias", torch.tensor(biases, dtype=torch.float32), persistent=False)
+        weights, biases = map(torch.from_numpy, drawn_layer(numbers, in_channels, out_channels))
+        self.register_buffer("weight", weights.view(out_channels, in_channels, 3, 3).float(), persistent=False)
+        self.register_buffer("bias", biases.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve; see the class."""

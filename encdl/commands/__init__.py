@@ -1,1 +1,1 @@
-"""What the verbs of the command line do, a file each group."""
+"""The verbs of the command line, a file each group."""

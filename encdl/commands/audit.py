@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from encdl.commands.common import add_map, file_name, usable_device
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress
-
-if TYPE_CHECKING:
-    pass
 
 EXIT_FAILED = 1
 """The audit was carried out, and the cipher failed it."""

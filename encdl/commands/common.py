@@ -1,4 +1,4 @@
-"""What several verbs share: key and cipher loading, checks of names, warnings."""
+"""Helpers of several verbs: key and cipher loading, checks of names, warnings."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl.commands.common import add_cipher, add_output, one_line_warnings, open_key, usable_device
@@ -54,28 +53,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(args: argparse.Namespace) -> int:
-    from encdl.files import stores  # noqa: PLC0415
-
-    with stores.stored(args.output, args.force) as output:
-        return _to(args, output)
-
-
-def _to(args: argparse.Namespace, output: Path | None) -> int:
     from encdl.files import file_names, stores  # noqa: PLC0415
 
     path = args.paths[0]
-    if output is None and stores.address_of(path):
-        raise UsageError(f"{stores.address_of(path)}: give --output, the file or address to write to")
-    decryption = _decryption(args)
-    # Too late to tell that key planes leak: the file is what it is.
-    with one_line_warnings(ignore=WeakPlanesWarning), decryption.opened(path) as reader:
-        output = output or file_names.original_name(path, reader)
-        atomic.different_files(output, path, *args.key.files)
-        atomic.check_output(output, args.force)
-        done = decryption.write(reader, output, force=args.force, report=single_progress)
-    if done.note:
-        warn(done.note)
-    say(f"{stores.address_of(args.output or output) or output}: {done.told}")
+    with stores.stored(args.output, args.force) as chosen:
+        if chosen is None and stores.address_of(path):
+            raise UsageError(f"{stores.address_of(path)}: give --output, the file or address to write to")
+        decryption = _decryption(args)
+        # Too late to tell that key planes leak: the file is what it is.
+        with one_line_warnings(ignore=WeakPlanesWarning), decryption.opened(path) as reader:
+            output = chosen or file_names.original_name(path, reader)
+            atomic.different_files(output, path, *args.key.files)
+            atomic.check_output(output, args.force)
+            done = decryption.write(reader, output, force=args.force, report=single_progress)
+        if done.note:
+            warn(done.note)
+        say(f"{stores.address_of(args.output or output) or output}: {done.told}")
     return 0
 
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from encdl.ciphers.names import POSTPROCESS
 from encdl.commands.common import add_cipher, add_map, add_output, file_name, one_line_warnings, open_key, usable_device
 from encdl.commands.key_options import add_key, add_recipients
 from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
 from encdl.files.folders import Done, Left, Progress, Source, to
-from encdl.keys.grant import study_for
 from encdl.keys.key import AnyOpener
 from encdl.keys.key_source import KeySource
-from encdl.keys.planes import EXPANSIONS, PlaneSpec
+from encdl.keys.planes import EXPANSIONS
 from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey
 from encdl.utils import atomic
@@ -24,8 +24,6 @@ from encdl.utils.messages import say, warn
 if TYPE_CHECKING:
     from encdl.files.encrypting import Encryption
 
-# Kept here too, so that help needs no torch; a test compares them with `encdl.ciphers.postprocess.NAMES`.
-POSTPROCESS = ("interleave", "none", "confusion", "diffusion", "both")
 NONCES = ("random", "synthetic")
 WRAPPINGS = ("none", "aes")
 FOREIGN = "no images that EncDL reads (--carry-others seals them as they are)"
@@ -115,27 +113,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(args: argparse.Namespace) -> int:
-    from encdl.files import stores  # noqa: PLC0415
-
-    with stores.fetched(args.paths[0]) as path, stores.stored(args.output, args.force) as output:
-        return _from_to(args, path, output)
-
-
-def _from_to(args: argparse.Namespace, path: Path, output: Path | None) -> int:
     from encdl.files import file_names, formats, stores  # noqa: PLC0415
 
-    if output is None and stores.address_of(args.paths[0]):
-        raise UsageError(f"{stores.address_of(args.paths[0])}: give --output, the file or address to write to")
-    with one_line_warnings():
-        document = formats.load(path, carry=args.carry_others)
-    output = file_names.check_container_name(output or file_names.container_name(path))
-    opener = _opener(args)
-    atomic.different_files(output, path, *args.key.files)
-    atomic.check_output(output, args.force)
-    encryption = _encryption(args, opener)
-    with one_line_warnings():
-        done = encryption.write(document, path, output, force=args.force, report=single_progress)
-    say(f"{stores.address_of(args.output or output) or output}: {done.told}")
+    with stores.fetched(args.paths[0]) as path, stores.stored(args.output, args.force) as chosen:
+        if chosen is None and stores.address_of(args.paths[0]):
+            raise UsageError(f"{stores.address_of(args.paths[0])}: give --output, the file or address to write to")
+        with one_line_warnings():
+            document = formats.load(path, carry=args.carry_others)
+        output = file_names.check_container_name(chosen or file_names.container_name(path))
+        opener = _opener(args)
+        atomic.different_files(output, path, *args.key.files)
+        atomic.check_output(output, args.force)
+        encryption = _encryption(args, opener)
+        with one_line_warnings():
+            done = encryption.write(document, path, output, force=args.force, report=single_progress)
+        say(f"{stores.address_of(args.output or output) or output}: {done.told}")
     return 0
 
 
@@ -174,11 +166,9 @@ def _opener(args: argparse.Namespace) -> AnyOpener | None:
 
 
 def _encryption(args: argparse.Namespace, opener: AnyOpener | None) -> Encryption:
-    """The settings of a run, checked before the first file; a wrong one before the network is loaded."""
-    study_for(args.study, opener)
+    """The settings of a run, checked before the first file."""
     given = {"map": args.map, "expansion": args.expansion, "period": args.period}
     planes = {name: value for name, value in given.items() if value is not None}
-    PlaneSpec(**planes)
     signer = None if args.sign is None else SigningKey.load(args.sign, KeySource(args.sign).ask)
     if args.window and not args.readable:
         raise UsageError("--window is of a reading layer: give --readable too")

@@ -182,11 +182,11 @@ def _declare_leak(parser: argparse.ArgumentParser) -> None:
 
 def _run_leak(args: argparse.Namespace) -> int:
     """Attack a reader's numbers, and write what the best decoder made of them into its checkpoint."""
-    from encdl.audit.functional import leak, plan  # noqa: PLC0415
+    from encdl.audit.functional import plan, reconstruction  # noqa: PLC0415
     from encdl.commands.common import usable_device  # noqa: PLC0415
 
-    found = leak.measure(plan.read(args.config, {}), args.data_dir, args.reader, usable_device("auto"))
-    leak.keep(found, args.reader)
+    found = reconstruction.measure(plan.read(args.config, {}), args.data_dir, args.reader, usable_device("auto"))
+    reconstruction.keep(found, args.reader)
     say(f"{args.reader}: " + ", ".join(f"{name} {value}" for name, value in found.items()))
     return 0
 
@@ -204,7 +204,7 @@ def _run_trust(args: argparse.Namespace) -> int:
     import time  # noqa: PLC0415
 
     from encdl.audit.functional import plan as plans  # noqa: PLC0415
-    from encdl.audit.trust import study  # noqa: PLC0415
+    from encdl.audit.trust_models import study  # noqa: PLC0415
     from encdl.utils import records  # noqa: PLC0415
     from encdl.utils.atomic import check_output  # noqa: PLC0415
 
@@ -236,7 +236,7 @@ def _rows(args: argparse.Namespace, usual: Iterable[str], further: Iterable[str]
 
 
 def _study(args: argparse.Namespace, rows: Sequence[str], data: str, record: Path) -> Study:
-    """What the arguments describe."""
+    """The settings that the arguments describe."""
     from encdl.audit.studies.run import Study  # noqa: PLC0415
     from encdl.utils.atomic import check_output  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What `encdl grant`, `keyinfo` and `predict` do with functional keys."""
+"""Functional keys in `encdl grant`, `keyinfo` and `predict`."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def is_one(path: Path) -> bool:
 
 
 def describe(source: KeySource, issuer: Path | None, reader: Path | None) -> list[tuple[str, str]]:
-    """What `encdl keyinfo` says of one, and of what its reader's checkpoint records of it.
+    """The text of `encdl keyinfo` on one, and on its reader's checkpoint.
 
     Of a sealed one without its recipient's key it says whose it is.
 
@@ -114,7 +114,7 @@ def describe(source: KeySource, issuer: Path | None, reader: Path | None) -> lis
 
 
 def _recorded(key: FunctionalKey, reader: Path | None) -> str:
-    """What the checkpoint of a key's reader says of attacks on such numbers."""
+    """Attacks on such numbers, as the checkpoint of the key's reader records them."""
     if reader is None:
         return "give --reader, its reader's checkpoint, for what decoders made of such numbers"
     from encdl import readers  # noqa: PLC0415

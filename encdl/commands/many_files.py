@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from encdl.commands.common import file_name
 from encdl.files import folders, stores
 from encdl.files.folders import Done, Left, Progress, Source, Work
+from encdl.utils import compiled
 from encdl.utils.errors import UsageError, explain, without_secrets
 from encdl.utils.messages import plain, progress, warn
 
@@ -178,9 +180,10 @@ class Batch:
 def _share_cores(jobs: int) -> None:
     """Threads of one network that wait for those of another make all of them slow."""
     if jobs > 1:
-        import torch  # noqa: PLC0415
-
-        torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+        threads = max(1, compiled.threads() // jobs)
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # for PyTorch, if it is loaded later
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
@@ -193,7 +196,7 @@ def single_progress(total: int) -> Iterator[Progress]:
 
 
 def line(path: Path, error: Exception) -> str:
-    """What to print of a file that failed: its name, and what is wrong with it."""
+    """The message about a file that failed: its name, and what is wrong with it."""
     message = explain(error)
     message = message if message.startswith(str(path)) else f"{path}: {message}"
     return without_secrets(" ".join(message.split()))

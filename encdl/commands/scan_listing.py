@@ -1,4 +1,4 @@
-"""What `encdl inspect` tells of the scans in a folder: without a key their tags, with it their geometry and defects."""
+"""`encdl inspect` of the scans in a folder: without a key their tags, with it their geometry and defects."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def with_key(paths: Sequence[Path], key: KeySource, failures: Failures) -> Itera
 
 
 def _unread(reader: ContainerReader) -> Document:
-    """What a file holds but its pixels."""
+    """A file's document without its pixels."""
     header, metadata = reader.header, reader.metadata
     assert metadata is not None
     return Document(

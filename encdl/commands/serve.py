@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _service(args: argparse.Namespace) -> Service:
-    """What answers records, with a key server's keys or the senders'."""
+    """The service that answers records, with a key server's keys or the senders'."""
     from encdl.serving.service import KeylessService, Service  # noqa: PLC0415
 
     keys = functional_keys.keys_of(args, [], AGAIN_S)

@@ -11,7 +11,7 @@ BOTH = ["image", "mask"]
 
 
 def training_transform(crop: int, augment: bool) -> Any:
-    """What training does to a sample of a volume, `image` uint8 (C, D, H, W) and, if there is one, `mask` alike.
+    """Augmentation of a sample of a volume, `image` uint8 (C, D, H, W) and, if there is one, `mask` alike.
 
     Args:
         crop: Side of the cubes that are cut, two of three around a labelled voxel where there is a mask; 0 cuts none.

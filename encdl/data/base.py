@@ -35,7 +35,7 @@ Loader = TypeVar("Loader", bound=DataLoader[Any])
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a task may know of a data set.
+    """The description of a data set for tasks.
 
     Attributes:
         channels: Channels of every image.
@@ -178,7 +178,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return counts / len(samples)
 
     def raw(self, split: Split) -> Sequence[Sample]:
-        """What `samples` gave for a split, without reading it again if the split is set up."""
+        """The result of `samples` for a split, without reading it again if the split is set up."""
         dataset = self._ready(split)
         found: Sequence[Sample] = getattr(dataset, "pictures", dataset).data
         return found

@@ -12,7 +12,7 @@ from urllib.error import URLError
 from encdl.utils.errors import DataError
 
 FAILURES = (URLError, OSError, RuntimeError, ValueError)
-"""What a download raises, beside its own errors."""
+"""Errors that a download raises beside its own."""
 
 
 def fetch_file(address: str, md5: str, file: Path) -> None:

@@ -84,7 +84,7 @@ class NpzImages(ImageDataModule):
 
     @property
     def spec(self) -> DataSpec:
-        """What the file says; reads it."""
+        """The file's description; reads it."""
         pictures = self.parts["train"].images
         if self.of_volumes:
             depth, height, width = pictures.shape[1:]

@@ -17,7 +17,7 @@ _NAMES: dict[str, Split] = {
     "testing": "test",
 }  # fmt: skip
 Group: TypeAlias = Literal["file", "prefix", "folder"]
-"""What a split must not tear apart: nothing but the file, files whose names start alike, or a sub-folder."""
+"""The units that a split must not tear apart: nothing but the file, files whose names start alike, or a sub-folder."""
 GROUPS: dict[Group, str] = {
     "file": "images",
     "prefix": "beginnings of file names (up to the first `_`)",

@@ -34,7 +34,7 @@ Lost = npt.NDArray[np.bool_]
 
 
 class CipherLike(Protocol):
-    """What is needed of a cipher; every `encdl.ciphers.Cipher` has it.
+    """The interface of a cipher for chunks; every `encdl.ciphers.Cipher` has it.
 
     Images, ciphertexts and key planes, packed, are uint8 (B, C, H, W); lost is bool (B, C, H, W).
     Each channel must be treated by itself: a large image is handed over some channels at a time.
@@ -105,9 +105,11 @@ class ChunkCipher:
         ciphertext = self._process.undo(self._tensor(bodies), keys)
         return ciphertext, self._key_bits(ciphertext, keys)
 
-    def mask(self, ciphertext: Tensor, key_bits: Tensor) -> Tensor:
-        """What lies on each pixel (`Cipher.field`), for results of `unprocessed`."""
-        return self._by_channels(self.cipher.field, ciphertext, key_bits)
+    def ciphertext_and_mask(self, bodies: Sequence[Planes], keys: Sequence[ImageKeys]) -> tuple[Tensor, Tensor]:
+        """The network's ciphertexts, and what lies on each of their pixels (`Cipher.field`), uint8 (B, C, h, w)."""
+        with device_errors(self._device):
+            ciphertext, key_bits = self.unprocessed(bodies, keys)
+            return ciphertext, self._by_channels(self.cipher.field, ciphertext, key_bits)
 
     def restore(self, body: Planes, keys: ImageKeys, present: int, damaged: Sequence[int]) -> Planes:
         """Guess what is behind the damaged blocks of a chunk.
@@ -179,7 +181,7 @@ def _overwritten(body: Bytes, guess: Bytes, known: Lost, starts: npt.NDArray[np.
 
 
 def _by_bytes(pieces: Lost, size: int) -> Lost:
-    """What holds of pieces, of each of their bytes."""
+    """Flags of pieces, repeated for each of their bytes."""
     return np.repeat(pieces, PIECE_BYTES)[:size]
 
 

@@ -7,29 +7,32 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from encdl.ciphers import postprocess as post
-from encdl.ciphers.weights import how_to_get
+from encdl.ciphers.compiled_ciphers import POSTPROCESS, ArrayChunks, FixedMask
+from encdl.ciphers.names import how_to_get
 from encdl.files import container, formats, series_tags
-from encdl.files.chunk_cipher import ChunkCipher, CipherLike, device_errors
 from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid, Header, Metadata, aes_wrap
 from encdl.files.container.chunk_grid import Array, Planes, paste
 from encdl.files.container.recipients import Recipients
 from encdl.files.container.sections import READING, SERIES
 from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
-from encdl.files.formats.array_digest import ArrayDigest
-from encdl.files.formats.base import Document, slice_shape
+from encdl.files.formats.base import ArrayDigest, Document, slice_shape
 from encdl.files.reading import ReadingLayer, Resampled, Words
 from encdl.files.settings import Salvage, Settings
 from encdl.keys.derivation import ImageKeys, check_study
 from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
+from encdl.utils.compiled import cores
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WeightsError
-from encdl.utils.worker_thread import Background, cores
+from encdl.utils.worker_thread import Background
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from encdl.files.chunk_cipher import ChunkCipher, CipherLike
 
 FILE_PLANES = 8
 """Key planes a pixel in a file: with fewer, a mask has fewer than 256 values, and the image shows through."""
@@ -61,23 +64,30 @@ class Codec:
     """Encrypts documents into containers and back with one cipher and its weights.
 
     Args:
-        cipher: the cipher, on the device where it is to run.
+        cipher: the cipher, on the device where it is to run; a `FixedMask` does without PyTorch what it can.
         weights_id: 16 or 32 hex digits that name its weights; they go into the header and must fit on the way back.
         device: where the cipher's weights are.
-        repairing: gives the cipher with what restores damaged slices, if `cipher` lacks it; loaded when it is needed.
+        whole: gives the whole cipher, if `cipher` is a `FixedMask`; called when it is needed.
     """
 
     def __init__(
         self,
-        cipher: CipherLike,
+        cipher: CipherLike | FixedMask,
         weights_id: str,
         device: str | torch.device = "cpu",
-        repairing: Callable[[], CipherLike] | None = None,
+        whole: Callable[[], CipherLike] | None = None,
     ) -> None:
         self.cipher = cipher
-        self._repairing = repairing
+        self._whole = whole
         self.weights_id = weights_id
-        self.device = torch.device(device)
+        self._device = device
+
+    @property
+    def device(self) -> torch.device:
+        """Where the cipher's weights are."""
+        import torch  # noqa: PLC0415 - most files do without it
+
+        return torch.device(self._device)
 
     def encrypt(
         self,
@@ -128,7 +138,9 @@ class Codec:
         check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
         resampled = Resampled(settings.readable, header.grid, header.dtype) if settings.readable else None
         known = {
-            SERIES: series_tags.section_of(document, opener, header.study) if settings.series else b"",
+            SERIES: series_tags.section_of(document, opener, header.study)
+            if settings.series and document.format == "dicom"
+            else b"",
             READING: b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes(),
         }
         behind = {name: len(content) for name, content in known.items() if content}
@@ -141,7 +153,7 @@ class Codec:
             inner = cast(BinaryIO, wrapping or stream)
             return ContainerWriter(inner, header, sealed, keys, behind, settings.signer), wrapping
 
-        with Background(_threaded(header)) as background:
+        with Background(header.grid.body_bytes >= THREADED_BYTES and cores() > 1) as background:
             output = background.call(begun)
 
             def write(bodies: Planes) -> None:
@@ -261,6 +273,8 @@ class Codec:
 
     def cipher_slices(self, reader: ContainerReader) -> Iterator[CipherSlice]:
         """Every slice as a reader of ciphertext takes it; no image is formed. Errors as `decrypt`."""
+        import torch  # noqa: PLC0415 - whoever reads ciphertext has it
+
         header = reader.header
         grid, work = header.grid, self._chunk_cipher(header)
         shape = (grid.planes, grid.height, grid.width)
@@ -272,11 +286,9 @@ class Codec:
                 rows = slice(place.top, place.top + place.height)
                 columns = slice(place.left, place.left + place.width)
                 body = _planes(chunk, grid)
-                with device_errors(self.device):
-                    part, key_bits = work.unprocessed([body], [reader.keys(chunk.index)])
-                    whole[:, rows, columns] = body
-                    ciphertext[..., rows, columns] = part
-                    mask[..., rows, columns] = work.mask(part, key_bits)
+                parts = map(torch.as_tensor, work.ciphertext_and_mask([body], [reader.keys(chunk.index)]))
+                whole[:, rows, columns] = body
+                ciphertext[..., rows, columns], mask[..., rows, columns] = parts
             yield CipherSlice(whole, ciphertext, mask)
 
     def _header(self, document: Document, opener: Opener, settings: Settings, metadata: Metadata) -> Header:
@@ -308,7 +320,11 @@ class Codec:
         return Header(**stored, nonce=nonce.hex(), study=study, key_id=opener.key_id)
 
     def _slices(
-        self, reader: ContainerReader, work: ChunkCipher, salvage: Salvage | None, progress: Progress | None
+        self,
+        reader: ContainerReader,
+        work: ArrayChunks | ChunkCipher,
+        salvage: Salvage | None,
+        progress: Progress | None,
     ) -> Iterator[Array]:
         header, grid = reader.header, reader.header.grid
         little = np.dtype(header.dtype).newbyteorder("<")
@@ -317,7 +333,7 @@ class Codec:
         if salvage is not None:
             salvage.damaged.clear()
         current, tiles = np.empty(0, little), 0
-        with Background(_threaded(header)) as background:
+        with Background(header.grid.body_bytes >= THREADED_BYTES and cores() > 1) as background:
             for chunk, planes in self._opened(reader, background.ahead(reader.chunks()), work, salvage):
                 place = grid.place(chunk.index)
                 if tiles == 0:
@@ -339,7 +355,7 @@ class Codec:
             )
 
     def _opened(
-        self, reader: ContainerReader, chunks: Iterator[Chunk], work: ChunkCipher, salvage: Salvage | None
+        self, reader: ContainerReader, chunks: Iterator[Chunk], work: ArrayChunks | ChunkCipher, salvage: Salvage | None
     ) -> Iterator[tuple[Chunk, Planes]]:
         """Every chunk of the reader with its byte planes, decrypted or restored."""
         grid = reader.header.grid
@@ -361,39 +377,45 @@ class Codec:
                 number = grid.place(chunk.index).slice
                 if number not in salvage.damaged[-1:]:
                     salvage.damaged.append(number)
-                yield chunk, self._guess(reader, work, salvage, chunk)
+                yield chunk, self._guess(reader, salvage, chunk)
         yield from flush()
 
-    def _guess(self, reader: ContainerReader, work: ChunkCipher, salvage: Salvage, chunk: Chunk) -> Planes:
+    def _guess(self, reader: ContainerReader, salvage: Salvage, chunk: Chunk) -> Planes:
         body = _planes(chunk, reader.header.grid)
         if not salvage.restore or not chunk.present:
             return np.zeros_like(body)
-        if repairing := self._repairing:
-            self.cipher = repairing()
-            self._repairing = None  # after: another thread may ask meanwhile
-        work.cipher = self.cipher
+        work = self._network(reader.header)
         return work.restore(body, reader.keys(chunk.index), chunk.present, chunk.damaged)
 
-    def _chunk_cipher(self, header: Header) -> ChunkCipher:
-        """What works on the chunks of a file with this header, if it is of the codec's cipher and weights."""
+    def _chunk_cipher(self, header: Header) -> ArrayChunks | ChunkCipher:
+        """A cipher for the chunks of a file with this header; `WeightsError` if it is of another cipher or weights."""
         if (header.cipher, header.weights) != (self.cipher.name, self.weights_id):
             loaded = f"{self.cipher.name!r} with {self.weights_id}"
             raise WeightsError(
                 f"these are not the weights of the file ({loaded}): {how_to_get(header.cipher, header.weights)}"
             )
+        if isinstance(self.cipher, FixedMask) and header.postprocess in POSTPROCESS:
+            return ArrayChunks(self.cipher, header.plane_spec(), header.postprocess)
+        return self._network(header)
+
+    def _network(self, header: Header) -> ChunkCipher:
+        """As `_chunk_cipher`, with the whole cipher by PyTorch, which restores and masks too."""
+        from encdl.ciphers import postprocess  # noqa: PLC0415
+        from encdl.files.chunk_cipher import ChunkCipher  # noqa: PLC0415
+
+        cipher = self.cipher
+        if isinstance(cipher, FixedMask):
+            assert self._whole is not None
+            cipher = self._whole()
         try:
-            process = post.create(header.postprocess)
+            process = postprocess.create(header.postprocess)
         except UsageError as error:
             raise ContainerError(f"the file needs a newer EncDL ({error})") from None
-        return ChunkCipher(self.cipher, self.device, header.plane_spec(), process)
+        return ChunkCipher(cipher, self.device, header.plane_spec(), process)
 
 
 def _wrapping(stream: BinaryIO, keys: ImageKeys, header: Header) -> aes_wrap.Writer:
     return aes_wrap.Writer(stream, keys, header.key_id, header.study)
-
-
-def _threaded(header: Header) -> bool:
-    return header.body_bytes >= THREADED_BYTES and cores() > 1
 
 
 def _by_slice(reader: ContainerReader) -> Iterator[list[Chunk]]:

@@ -22,7 +22,7 @@ from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, EncdlError, OutputExistsError, WrongKeyError
 
 Damaged = Literal["refuse", "restore", "blank"]
-"""What becomes of a damaged file, and of its damaged slices."""
+"""The treatment of a damaged file, and of its damaged slices."""
 
 _FATES = {
     "exact": "damaged, and not needed: the original lies whole among the intact metadata",
@@ -107,10 +107,10 @@ class Decryption:
         if resume and output.exists() and not force:
             self._check_finished(reader, output)
             atomic.remove_leftover(output)
-            return Done(header.body_bytes, there=True)
+            return Done(header.grid.body_bytes, there=True)
         codec = codec_of(header, self._weights, self._device, reader.where)
         salvage = Salvage(restore=self._damaged == "restore") if reader.tolerant else None
-        with report(header.body_bytes) as progress:
+        with report(header.grid.body_bytes) as progress:
             document = codec.decrypt(reader, salvage, progress)
             whole, carried = formats.is_whole(document), document.format == CARRIED
             suffix = reader.metadata.suffix if reader.metadata else None
@@ -133,7 +133,7 @@ class Decryption:
                     raise
                 told += f", salvaged: see {beside.name}"
                 note = f"{reader.where}: failed verification: {found['note']}"
-        return Done(header.body_bytes, note=note, told=told, carried=carried)
+        return Done(header.grid.body_bytes, note=note, told=told, carried=carried)
 
     def into(self, source: Source, folder: Path, *, force: bool = False, report: Report = silent) -> Done:
         """Write one container of many below an output folder, under the original's ending; resumed if it exists.
@@ -159,7 +159,7 @@ class Decryption:
                 return self.write(reader, output, force=force, resume=True, report=report, name=name.as_posix())
 
     def _called(self, reader: ContainerReader, name: str | None) -> str:
-        """What the owner calls a file; `ContainerError` if it has to be called otherwise."""
+        """The identity of a file; `ContainerError` if it has to be another."""
         called = reader.metadata.identity if reader.metadata else ""
         if self._identity is not None:
             name = name or file_names.original_name(Path(reader.where), reader).name
@@ -192,7 +192,7 @@ def _beside(output: Path) -> Path:
 
 
 def _report(reader: ContainerReader, output: Path, fate: str) -> dict[str, Any]:
-    """What is damaged in a file, and what becomes of it: a key of `_FATES`."""
+    """The report on a damaged file and its treatment, a key of `_FATES`."""
     damaged, missing, hit = [], 0, 0
     for chunk in reader.chunks():
         if not chunk.intact:
@@ -204,9 +204,9 @@ def _report(reader: ContainerReader, output: Path, fate: str) -> dict[str, Any]:
     parts = [*reader.problems]
     if slices:
         parts.append(f"{len(slices)} of {header.grid.slices} slices {_FATES[fate]}")
-        parts.append(f"{100 * hit / header.body_bytes:.1f} % of the pixels lie in damaged blocks")
+        parts.append(f"{100 * hit / header.grid.body_bytes:.1f} % of the pixels lie in damaged blocks")
     if missing:
-        parts.append(f"{100 * missing / header.body_bytes:.1f} % of the pixels are missing")
+        parts.append(f"{100 * missing / header.grid.body_bytes:.1f} % of the pixels are missing")
     return {
         "file": reader.where,
         "output": str(output),

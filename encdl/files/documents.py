@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from encdl.files.container.chunk_grid import DTYPES, Array, Grid, Planes, as_slice, check_grid, cut, is_layout, itemsize
-from encdl.files.formats.array_digest import ArrayDigest
-from encdl.files.formats.base import Document, layout_of
+from encdl.files.container.chunk_grid import DTYPES, Array, Grid, Planes, as_slice, check_grid, cut, is_layout
+from encdl.files.formats.base import ArrayDigest, Document, layout_of
 from encdl.utils.errors import ContainerError, ImageFileError
 
 
@@ -61,7 +60,7 @@ def check_document(document: Document) -> None:
     if not is_layout(document.layout, document.shape):
         raise ImageFileError(f"array: layout {document.layout!r} does not fit its shape {document.shape}")
     try:
-        check_grid(Grid(document.shape, document.layout, itemsize(document.dtype.name), (1, 1)))
+        check_grid(Grid(document.shape, document.layout, document.dtype.itemsize, (1, 1)))
     except ContainerError as error:
         raise ImageFileError(f"array: {error}") from None
 

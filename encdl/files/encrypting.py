@@ -35,7 +35,7 @@ class EncryptionSettings(TypedDict, total=False):
         study: name of the study; anyone can read it. A study's grant has its own.
         wrap: "aes" to seal the container in AES-256-GCM; "none" by default.
         nonce: "random" by default, or "synthetic": equal arrays then give equal containers (but for a wrapping).
-        postprocess: a name of `encdl.ciphers.postprocess.NAMES`.
+        postprocess: a name of `encdl.ciphers.names.POSTPROCESS`.
         planes: how to make the key planes; a mapping names those fields alone that differ from the default.
         readable: how to make a reading layer, which hosts without a key may read; no layer by default. A number is the
             length of its larger side.
@@ -119,7 +119,7 @@ class Encryption:
             self._check_finished(document, source, output, called)
             atomic.remove_leftover(output)
             return Done(size, there=True, carried=carried)
-        suffix = file_names.kept_suffix(source)
+        suffix = file_names.known_ending(source.name)
         with report(size) as progress, atomic.writing(output, force=force) as stream:
             header = self.codec.encrypt(document, self.opener, stream, settings, suffix=suffix, progress=progress)
         what = "no image, sealed as it is" if carried else f"{file_names.picture(header)}, cipher {header.cipher}"
@@ -171,7 +171,7 @@ class Encryption:
         same = same and recipients == {public.id for public in settings.recipients}
         if not same or wrapped != (settings.wrap == "aes"):
             raise OutputExistsError(f"{output}: exists already, made with other settings: --force replaces it")
-        suffix, content = file_names.kept_suffix(source), content_of(document).hex()
+        suffix, content = file_names.known_ending(source.name), content_of(document).hex()
         if (
             metadata is None
             or replace(metadata, rest=b"") != Metadata(document.format, suffix, content, identity=identity)

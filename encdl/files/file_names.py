@@ -1,4 +1,4 @@
-"""What files are called before and after encryption, and which of a folder are meant."""
+"""Names of files before and after encryption, and which files of a folder are meant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 from encdl.files import container, formats, stores
 from encdl.files.container import ContainerReader, Header
-from encdl.files.formats import dicom
 from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.utils.errors import UsageError
 
@@ -30,7 +29,7 @@ def is_image(path: Path) -> bool:
     """
     if path.name.startswith("."):
         return False
-    if _known_ending(path.name):
+    if known_ending(path.name):
         return True
     head = _head(path)
     return head == _UNREADABLE or formats.is_image(head)
@@ -46,14 +45,14 @@ def container_name(path: Path) -> Path:
 
     The ending stays where what is left would seem to have it: `a.png.png` becomes `a.png.png.encdl`.
     """
-    ending = _known_ending(path.name)
+    ending = known_ending(path.name)
     stem = path.name.removesuffix(ending)
-    return path.with_name((path.name if _known_ending(stem) == ending else stem) + container.SUFFIX)
+    return path.with_name((path.name if known_ending(stem) == ending else stem) + container.SUFFIX)
 
 
 def check_container_name(path: Path) -> Path:
     """Return a name for an encrypted file; raise `UsageError` if it looks like an image's."""
-    ending = _known_ending(path.name)
+    ending = "" if path.name.endswith(container.SUFFIX) else known_ending(path.name)
     if ending:
         raise UsageError(
             f"{path}: an encrypted file is no {ending} image: give a name that ends with {container.SUFFIX}"
@@ -61,9 +60,10 @@ def check_container_name(path: Path) -> Path:
     return path
 
 
-def kept_suffix(source: Path) -> str:
-    """The ending that the decrypted file gets: that of the original, whatever it holds."""
-    return _known_ending(source.name)
+def known_ending(name: str) -> str:
+    """The longest known ending that a name has, as it is spelt there; "" for none."""
+    ending, _ = formats.ending_of(name)
+    return name[len(name) - len(ending) :] if len(name) > len(ending) else ""
 
 
 def original_name(path: Path, reader: ContainerReader) -> Path:
@@ -95,7 +95,7 @@ def _head(path: Path) -> bytes:
 
 def _is_sealed(head: bytes) -> bool:
     """Whether a file is a container; a DICOM file's preamble may look like one's beginning."""
-    return head.startswith(CONTAINER_MARK) and not dicom.is_marked(head)
+    return head.startswith(CONTAINER_MARK) and not formats.has_dicom_mark(head)
 
 
 def picture(header: Header) -> str:
@@ -106,9 +106,3 @@ def picture(header: Header) -> str:
 def _is_unfinished(path: Path) -> bool:
     """Whether a file is one that is being written, or that a killed process left (`encdl.utils.atomic`)."""
     return path.name.startswith(".") and path.name.endswith(".part")
-
-
-def _known_ending(name: str) -> str:
-    """The longest known ending that a name has, as it is spelt there; "" for none."""
-    ending = formats.ending_of(name)
-    return name[len(name) - len(ending) :] if len(name) > len(ending) else ""

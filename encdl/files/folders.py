@@ -76,7 +76,7 @@ OTHER = "of another kind"
 
 @dataclass(frozen=True)
 class Left:
-    """What lies in a folder and is left out, and why."""
+    """A file of a folder that is left out, and why."""
 
     path: Path
     why: str
@@ -220,7 +220,7 @@ def below(folder: Path, relative: Path) -> Path:
 
 
 class Conversion(Protocol):
-    """What is done to each file of a folder: `Encryption`, `Decryption` or `Rekeying`."""
+    """A conversion of each file of a folder: `Encryption`, `Decryption` or `Rekeying`."""
 
     @property
     def what(self) -> str:

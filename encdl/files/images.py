@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from encdl.files import formats
 from encdl.files.container.chunk_grid import MAX_SLICE_BYTES
-from encdl.files.formats import dicom, npy, png_jpeg_bmp, tiff
+from encdl.files.formats import npy, png_jpeg_bmp, tiff
 from encdl.files.formats.base import Array, check_array, decoding, source
 from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.utils import atomic
@@ -115,7 +116,7 @@ def check_suffix(path: str | os.PathLike[str]) -> Path:
 
 def _kind(where: Path, data: bytes) -> str:
     """Tell the file's kind by its first bytes."""
-    if dicom.is_marked(data):
+    if formats.has_dicom_mark(data):
         raise ImageFileError(f"{where}: {_other_kind(where, data)}")
     kind = png_jpeg_bmp.kind_of(data)
     if kind is None and data.startswith(npy.MAGIC):

@@ -40,7 +40,7 @@ ANY: Final = ""
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file says of the integers that it stores.
+    """The meaning of the integers that a file stores.
 
     Attributes:
         low: The smallest value that their type can hold, in the bits that are used.
@@ -149,7 +149,7 @@ class Levels:
     def unit(
         self, values: Array, stored: Stored | None = None, bounds: tuple[float, float] | None = None
     ) -> npt.NDArray[np.float32]:
-        """What a network takes: float32 of the same shape, 0 to 1.
+        """The input of a network: float32 of the same shape, 0 to 1.
 
         Args:
             values: Stored values, of any shape.

@@ -42,7 +42,7 @@ class Readdressing:
         """
         with container.opened(path, self._opener) as reader:
             old, fresh = reader.recipients, reader.readdressed(self._add, self._remove)
-            ids, size = (fresh.ids if fresh else ()), reader.header.body_bytes
+            ids, size = (fresh.ids if fresh else ()), reader.header.grid.body_bytes
             told = f"{len(ids)} recipient{'s' * (len(ids) != 1)}: {', '.join(ids) or 'none'}"
             if ids == (old.ids if old else ()):
                 atomic.remove_leftover(path)

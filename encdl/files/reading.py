@@ -15,9 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from encdl.ciphers.reading_layer import BITS, add_mask, reading_mask, remove_mask
 from encdl.files.container.chunk_grid import Grid
 from encdl.files.container.header import TAG_BYTES
 from encdl.files.container.sections import MAX_SECTION_BYTES
@@ -52,7 +50,7 @@ class Readable:
         """Raise `UsageError` on a setting that cannot be."""
         if not 1 <= self.side <= MAX_SIDE:
             raise UsageError(f"a reading layer has sides of 1 to {MAX_SIDE} pixels, not {self.side}")
-        if self.bits not in BITS:
+        if self.bits not in _MOST_LEVEL_BITS:
             raise UsageError(f"a reading layer has words of 16 or 32 bits, not {self.bits}")
         if self.window is not None and not self.window[0] < self.window[1]:
             raise UsageError(f"a window begins below its end, {self.window[0]:g} {self.window[1]:g} does not")
@@ -105,7 +103,7 @@ class ReadingLayer:
         if len(content) >= _HEAD.size:
             bits, level_bits, *shape = _HEAD.unpack_from(content)
             size = len(content) - _HEAD.size
-            right = bits in BITS and 1 <= level_bits <= _MOST_LEVEL_BITS[bits] and min(shape) >= 1
+            right = bits in _MOST_LEVEL_BITS and 1 <= level_bits <= _MOST_LEVEL_BITS[bits] and min(shape) >= 1
             if right and size * 8 == bits * math.prod(shape):
                 words = np.frombuffer(content, f"<u{bits // 8}", offset=_HEAD.size).reshape(shape)
                 return cls(level_bits, words.astype(f"u{bits // 8}", copy=False))
@@ -113,11 +111,15 @@ class ReadingLayer:
 
     def levels(self, keys: ImageKeys) -> Words:
         """The image itself, of the words' shape and type: for whoever has the key."""
+        from encdl.ciphers.reading_layer import reading_mask, remove_mask  # noqa: PLC0415 - loads PyTorch
+
         return remove_mask(self.words, reading_mask([keys], self.words.shape, self.bits)[0])
 
     @classmethod
     def of(cls, levels: Words, level_bits: int, keys: ImageKeys) -> ReadingLayer:
         """The layer of levels that are uint16 or uint32 (S, C, H, W)."""
+        from encdl.ciphers.reading_layer import add_mask, reading_mask  # noqa: PLC0415 - loads PyTorch
+
         mask = reading_mask([keys], levels.shape, 8 * levels.itemsize)[0]
         return cls(level_bits, add_mask(levels, mask))
 
@@ -151,6 +153,8 @@ class Resampled:
         for row, mean in enumerate(rows):
             top, end = row * grid.height // height, -(-(row + 1) * grid.height // height)
             np.mean(values[top:end], axis=0, dtype=np.float64, out=mean)
+        import torch  # noqa: PLC0415 - hardly any file has a layer
+
         image = torch.from_numpy(rows).permute(2, 0, 1)[None]
         self._means[self._next] = torch.nn.functional.interpolate(image, (height, width), mode="area")[0].numpy()
         self._next += 1

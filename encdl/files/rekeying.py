@@ -15,8 +15,7 @@ from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.reading import ReadingLayer
 from encdl.files.settings import Settings, Wrapping
-from encdl.keys.grant import study_for
-from encdl.keys.key import Opener
+from encdl.keys.key import Opener, study_for
 from encdl.keys.recipients import RecipientPublicKey
 from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, OutputExistsError, UsageError
@@ -89,13 +88,13 @@ class Rekeying:
             codec = codec_of(header, self._weights, self._device, source)
             signed = any(section.name == SIGNATURE for section in reader.sections)
             gone = set(reader.recipients.ids if reader.recipients else ()) - {one.id for one in self._recipients}
-            with report(header.body_bytes) as progress, atomic.writing(output, force=in_place or force) as stream:
+            with report(header.grid.body_bytes) as progress, atomic.writing(output, force=in_place or force) as stream:
                 fresh = rekey(codec, reader, self._new, stream, progress, self._recipients)
         told = f"from key {header.key_id} to key {fresh.key_id}"
         notes = ["its signature was of the old file: it has none now"] * signed
         notes += [f"recipient{'s' * (len(gone) != 1)} {', '.join(sorted(gone))} cannot open the new file"] * bool(gone)
         note = f"{output}: {'; '.join(notes)}" if notes else ""
-        return Done(header.body_bytes, note=note, told=told)
+        return Done(header.grid.body_bytes, note=note, told=told)
 
     def into(self, source: Source, folder: Path | None, *, force: bool = False, report: Report = silent) -> Done:
         """Write one container of many; resumed if it exists.

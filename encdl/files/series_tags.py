@@ -15,7 +15,6 @@ from typing import Final
 
 from encdl.files import container
 from encdl.files.formats.base import Document
-from encdl.files.scans import series_of
 from encdl.keys.derivation import hkdf
 from encdl.keys.key import Opener
 from encdl.utils.errors import ContainerError, UsageError, WrongKeyError
@@ -26,7 +25,7 @@ _SECTION: Final = struct.Struct(f"<{TAG_BYTES}sI")
 
 @dataclass(frozen=True)
 class SeriesTag:
-    """What a file shows of its series without a key.
+    """The public tag of a file's series.
 
     Attributes:
         tag: 16 hexadecimal digits, the same for all files of a series in a study under one key.
@@ -46,13 +45,15 @@ class SeriesTag:
 
 
 def section_of(document: Document, opener: Opener, study: str) -> bytes:
-    """The section of a document; b"" if it is in no series."""
+    """The section of a DICOM document; b"" if it is in no series."""
+    from encdl.files.scans import series_of  # noqa: PLC0415 - of DICOM files alone
+
     found = series_of(document)
     return b"" if found is None else _SECTION.pack(_tag(opener, found[0], study), found[1])
 
 
 def name_of(opener: Opener) -> Callable[[str, Path], str]:
-    """What names series for output files, with a file of each: by tags, or under a grant for one file plain hashes."""
+    """A function that names series for output files, with a file of each: tags, or under a file's grant hashes."""
 
     def name(series: str, path: Path) -> str:
         wrapping = container.read_wrapping(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from encdl.ciphers import postprocess as post
+from encdl.ciphers.names import POSTPROCESS
 from encdl.files.container.metadata import MAX_IDENTITY_BYTES, is_identity
 from encdl.files.reading import Readable
 from encdl.keys.derivation import check_study
@@ -21,7 +21,7 @@ NONCE_MODES: tuple[NonceMode, ...] = ("random", "synthetic")
 
 @dataclass
 class Salvage:
-    """What to do with damaged slices, and which they were.
+    """The treatment of damaged slices, and which they were.
 
     Attributes:
         restore: guess them with the cipher's decryption network; if not, what is damaged stays zero.
@@ -38,7 +38,7 @@ class Settings:
 
     Attributes:
         planes: how to make the key planes; as many as the cipher takes.
-        postprocess: a name of `encdl.ciphers.postprocess.NAMES`.
+        postprocess: a name of `encdl.ciphers.names.POSTPROCESS`.
         nonce: "random", or "synthetic": from a keyed hash of the content and of all settings, so that one changed
             pixel changes every key plane. Equal content then gives equal files, which shows that it is equal.
         study: name of the study that the file belongs to.
@@ -53,7 +53,7 @@ class Settings:
     """
 
     planes: PlaneSpec = field(default_factory=PlaneSpec)
-    postprocess: str = post.DEFAULT
+    postprocess: str = POSTPROCESS[0]
     nonce: NonceMode = "random"
     study: str = ""
     wrap: Wrapping = "none"
@@ -65,7 +65,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raise `UsageError` on settings that are not known, or do not go together."""
-        post.create(self.postprocess)
+        if self.postprocess not in POSTPROCESS:
+            raise UsageError(
+                f"post-processing {self.postprocess!r} does not exist: use one of {', '.join(POSTPROCESS)}"
+            )
         check_study(self.study)
         if not is_identity(self.identity):
             raise UsageError(

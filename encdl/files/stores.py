@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 from encdl.utils.errors import EncdlError, OutputExistsError, UsageError
 
 RANGE_BYTES = 2**18
-"""What one request for a part of a container asks for."""
+"""The size of a request for a part of a container."""
 
 UNREADABLE = b"?"
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar, Final
 
 import numpy as np
@@ -20,9 +21,8 @@ from numpy.typing import NDArray
 Words = NDArray[np.uint64]
 
 
-def constant(value: int) -> Words:
-    """A 0-d uint64 array that holds `value` (0 <= value < 2**64)."""
-    return np.array(value, dtype=np.uint64)
+constant = partial(np.array, dtype=np.uint64)
+"""A 0-d array that holds a number of 64 bits."""
 
 
 LOW_HALF: Final = constant(0xFFFFFFFF)
@@ -114,8 +114,8 @@ class UnitMap(ABC):
         """Bind control parameters, (self.parameters, ...), and two work arrays (...): any shape, a map a number."""
 
     def constants(self, parameters: Words) -> Sequence[Words]:
-        """What coupled_maps.c makes of the parameters: arrays (1, ...), none unless a map says so."""
-        return ()
+        """What coupled_maps.c makes of the parameters of a map that has any: arrays (1, ...)."""
+        raise NotImplementedError
 
 
 class Logistic(UnitMap):

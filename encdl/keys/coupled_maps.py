@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
@@ -99,13 +99,16 @@ def lane_seeds(unit_map: UnitMap, key: bytes, lanes: int) -> Words:
     the nonce are "v2 " and the first 9 of the map's name, with zeros behind it.
     """
     raw = np.empty(lanes * SEED_WORDS * _WORD, dtype=np.uint8)
-    Cipher(ChaCha20(key, bytes(4) + lane_nonce(unit_map)), mode=None).encryptor().update_into(
-        _ZEROS[: len(raw)], raw.data
-    )
+    chacha20(key, bytes(4) + lane_nonce(unit_map)).update_into(_ZEROS[: len(raw)], raw.data)
     words = raw.view("<u8").reshape(lanes, SEED_WORDS)
     state = words.T[: _STATE_WORDS + unit_map.parameters].astype(np.uint64, order="C")
     state[_STATE_WORDS - 1] |= ONE
     return state
+
+
+def chacha20(key: bytes, nonce: bytes = bytes(16)) -> CipherContext:
+    """ChaCha20's keystream (RFC 8439), added to what it is given; `nonce` is 4 bytes of counter, and 12."""
+    return Cipher(ChaCha20(key, nonce), mode=None).encryptor()
 
 
 def lane_nonce(unit_map: UnitMap) -> bytes:
@@ -114,11 +117,12 @@ def lane_nonce(unit_map: UnitMap) -> bytes:
 
 
 def _iteration(unit_map: UnitMap, state: Words) -> Callable[[Words], None]:
-    """What fills uint64 (steps, lanes) with the next outputs of lanes in a state, which goes on with them."""
+    """A function that fills uint64 (steps, lanes) with the next outputs of lanes in a state, and advances that."""
     library = compiled.library("encdl_maps_revision", REVISION)
     if library is None:
         return _iteration_by_numpy(unit_map, state)
-    rows = np.concatenate([state[:_STATE_WORDS], *unit_map.constants(state[_STATE_WORDS:])])
+    constants = unit_map.constants(state[_STATE_WORDS:]) if unit_map.parameters else ()
+    rows = np.concatenate([state[:_STATE_WORDS], *constants])
 
     call, state_at = library.encdl_iterate, ctypes.c_void_p(rows.ctypes.data)
 

@@ -100,11 +100,6 @@ def hkdf(secret: bytes, info: bytes, salt: bytes | None = None, length: int = SE
     return HKDF(SHA256(), length, salt, info).derive(secret)
 
 
-def key_fingerprint(master: bytes) -> str:
-    """The public name of a master key: 16 hexadecimal characters that do not lead back to it."""
-    return hkdf(master, b"encdl key id", length=8).hex()
-
-
 def study_secret(master: bytes, study: str) -> bytes:
     """The secret that opens every file of a study; "" stands for files without a study."""
     return hkdf(master, b"encdl study\0" + check_study(study).encode())

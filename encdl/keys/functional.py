@@ -202,7 +202,7 @@ class FunctionalKey:
             raise KeyFileError(f"{path}: {error}") from None
 
     def to_bytes(self) -> bytes:
-        """What `save` writes."""
+        """The content of its file."""
         signed = self._signed_bytes()
         return signed + (self.signature or hashlib.sha256(signed).digest())
 

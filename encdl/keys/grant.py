@@ -14,7 +14,7 @@ from encdl.keys.recipients import RecipientPublicKey, seal_line
 from encdl.utils import canonical_json
 from encdl.utils.errors import ExpiredGrantError, KeyFileError, UsageError, WrongKeyError
 
-__all__ = ["Grant", "Scope", "study_for", "utc_now"]
+__all__ = ["Grant", "Scope", "utc_now"]
 
 
 def utc_now() -> datetime:
@@ -80,7 +80,7 @@ class Grant(Unpicklable):
 
     @property
     def scope(self) -> Scope:
-        """What it opens: a "study", or one "file"."""
+        """The scope: a "study", or one "file"."""
         return self._terms.scope
 
     @property
@@ -287,25 +287,6 @@ class Grant(Unpicklable):
 
     def __hash__(self) -> int:
         return hash(self._terms)
-
-
-def study_for(study: str | None, opener: object) -> str:
-    """The study to encrypt for: a study's grant serves its own study alone.
-
-    Args:
-        study: what is asked for; None for the grant's own, or none with a key.
-        opener: a `Key` or `Grant`.
-
-    Raises:
-        UsageError: a grant for one file, or for another study.
-    """
-    if not isinstance(opener, Grant):
-        return study or ""
-    if opener.scope != "study":
-        raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
-    if study is not None and study != opener.study:
-        raise UsageError(f"the grant is for study {opener.study!r}, not {study!r}: use the key, or that study")
-    return opener.study
 
 
 def _describe(study: str) -> str:

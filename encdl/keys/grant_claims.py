@@ -1,4 +1,4 @@
-"""What a grant says about itself, and the mark by which its issuer knows it again."""
+"""The claims of a grant, and the mark by which its issuer knows it again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NEWER_FIELDS = _FIELDS | {"expires", "mark"}
 
 @dataclass(frozen=True)
 class Terms:
-    """What a grant says about itself: public, and covered by the mark of whoever issued it.
+    """The claims of a grant: public, and covered by the mark of whoever issued it.
 
     Attributes:
         scope: what it opens, a "study" or one "file".

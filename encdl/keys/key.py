@@ -27,6 +27,7 @@ __all__ = [
     "load_opener",
     "parse_opener",
     "random_nonce",
+    "study_for",
     "synthetic_nonce",
 ]
 
@@ -35,7 +36,7 @@ NO_KEY = "0" * 16
 
 
 class Opener(Protocol):
-    """What a `Key`, a `Grant` and a `RecipientKey` have in common: they open files."""
+    """The common interface of `Key`, `Grant` and `RecipientKey`: they open files."""
 
     @property
     def key_id(self) -> str:
@@ -109,19 +110,12 @@ class Key(Unpicklable):
             line = passphrases.lock(line, "key", self.id, passphrase)
         secret_files.write(path, line, force=force)
 
-    @staticmethod
-    def is_private(path: str | os.PathLike[str]) -> bool:
-        """Whether only its owner may open the file.
-
-        Raises:
-            KeyFileError: the file is missing or cannot be looked at.
-        """
-        return secret_files.is_private(path)
+    is_private = staticmethod(secret_files.is_private)
 
     @property
     def key_id(self) -> str:
         """The key's public name: 16 hexadecimal characters, which do not lead back to it."""
-        return derivation.key_fingerprint(self._secret)
+        return derivation.hkdf(self._secret, b"encdl key id", length=8).hex()
 
     id = key_id
 
@@ -249,7 +243,10 @@ def opener_in_line(
     where: str | os.PathLike[str], line: str, passphrase: Asked, recipient: RecipientKey | None = None
 ) -> AnyOpener:
     """As `parse_opener`, from the line that the content is."""
-    line = passphrases.unlock(where, unseal_line(where, line, recipient), passphrase)
+    if line.startswith(secret_files.SEALED_PREFIX):
+        line = unseal_line(where, line, recipient)
+    if line.startswith(passphrases.PREFIX):
+        line = passphrases.unlock(where, line, passphrase)
     prefixes = (secret_files.KEY_PREFIX, *secret_files.GRANT_PREFIXES, secret_files.RECIPIENT_PREFIX)
     fields, secret = secret_files.parse(where, line, prefixes)
     if fields[0] == secret_files.KEY_PREFIX:
@@ -281,6 +278,25 @@ def keys_for(where: object, done: str, opener: Opener, key_id: str, nonce: bytes
         return opener.image_keys(nonce, study)
     except WrongKeyError as error:
         raise type(error)(f"{where}: {error}") from None
+
+
+def study_for(study: str | None, opener: object) -> str:
+    """The study to encrypt for: a study's grant serves its own study alone.
+
+    Args:
+        study: what is asked for; None for the grant's own, or none with a key.
+        opener: a `Key` or `Grant`.
+
+    Raises:
+        UsageError: a grant for one file, or for another study.
+    """
+    if not isinstance(opener, Grant):
+        return study or ""
+    if opener.scope != "study":
+        raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
+    if study is not None and study != opener.study:
+        raise UsageError(f"the grant is for study {opener.study!r}, not {study!r}: use the key, or that study")
+    return opener.study
 
 
 def random_nonce() -> bytes:

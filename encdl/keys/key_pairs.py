@@ -74,7 +74,7 @@ class SecretHalf(Unpicklable):
 
     @property
     def public(self) -> PublicHalf:
-        """What others may have."""
+        """The public half."""
         raise NotImplementedError
 
     @classmethod

@@ -1,18 +1,34 @@
-"""Where a key comes from: one of the providers, and the passphrase if it is locked with one."""
+"""Where a key comes from: a file, the environment, a program or a PKCS#11 token; and the passphrase that locks it.
+
+Each gives the line of a key file.
+"""
 
 from __future__ import annotations
 
 import getpass
 import os
+import shlex
+import subprocess
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import unquote
 
+from encdl.keys import secret_files
 from encdl.keys.key import AnyOpener, Grant, opener_in_line
 from encdl.keys.passphrases import MAX_BYTES, Asked, Passphrase
-from encdl.keys.providers import Command, Environment, File, Provider, Token, variable
 from encdl.keys.recipients import RecipientKey
-from encdl.utils.errors import UsageError
+from encdl.utils.errors import KeyFileError, UsageError
+
+REQUEST: Final = b"protocol=encdl-1\nwant=key\n\n"
+"""The request to a key command, on its standard input; see docs/keys.md."""
+TIMEOUT: Final = "ENCDL_KEY_COMMAND_TIMEOUT"
+DEFAULT_TIMEOUT_S: Final = 60.0
+TOKEN_TEXT: Final = b"encdl master key v1"
+"""A token's HMAC-SHA256 of it is the master key."""
+
+_LARGEST: Final = 65_536
 
 
 @dataclass(frozen=True)
@@ -62,8 +78,8 @@ class KeySource:
         env: name of an environment variable that holds what its file would hold.
         passphrase: where the passphrase comes from; None if it was not said.
         recipient: file of the recipient's key that a grant is sealed to.
-        command: a program that gives it (`encdl.keys.providers.Command`).
-        token: URI of a PKCS#11 token and its key (`encdl.keys.providers.Token`); its PIN is the passphrase.
+        command: a program that gives it (`Command`).
+        token: URI of a PKCS#11 token and its key (`Token`); its PIN is the passphrase.
     """
 
     path: str | os.PathLike[str] | None = None
@@ -150,3 +166,151 @@ def _asked(prompt: str) -> Passphrase:
             "the key is locked with a passphrase and there is no terminal to ask for it: give --passphrase-env "
             "or --passphrase-fd"
         ) from None
+
+
+class Provider(Protocol):
+    """Gives one key, grant or recipient's key; what it is called in messages is its `str`."""
+
+    def read(self, asked: Asked) -> str:
+        """The line of a key file.
+
+        Args:
+            asked: the passphrase or PIN, or what asks for it, in case that the provider needs one.
+
+        Raises:
+            KeyFileError: there is no key.
+            UsageError: it cannot be asked.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class File:
+    """A key file."""
+
+    path: str | os.PathLike[str]
+
+    def __str__(self) -> str:
+        return os.fspath(self.path)
+
+    def read(self, asked: Asked) -> str:
+        """Read the file; as `Provider.read`."""
+        return secret_files.read(self.path)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A variable of the environment that holds what the file would hold."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"environment variable {self.name}"
+
+    def read(self, asked: Asked) -> str:
+        """Read the variable; as `Provider.read`."""
+        return secret_files.only_line(str(self), os.fsencode(variable(self.name)))
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program that is asked as git asks its credential helpers; any vault or KMS serves through one.
+
+    Attributes:
+        line: the program and its arguments, split as a shell does, and run without one.
+    """
+
+    line: str
+
+    def __str__(self) -> str:
+        return f"key command {Path((self._words() or ['']).pop(0)).name}"  # its arguments stay out of messages
+
+    def read(self, asked: Asked) -> str:
+        """Run the program with `get`; as `Provider.read`."""
+        words, seconds = self._words(), _timeout()
+        try:
+            process = subprocess.Popen([*words, "get"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        except (OSError, ValueError, IndexError) as error:
+            reason = getattr(error, "strerror", None) or "not a command line"
+            raise UsageError(f"{self}: cannot be run ({reason}): check --key-command") from None
+        try:
+            told, _ = process.communicate(REQUEST, seconds)
+        except subprocess.TimeoutExpired:
+            raise UsageError(f"{self}: gave no answer within {seconds:g} s: see {TIMEOUT}") from None
+        finally:
+            process.kill()
+            for pipe in (process.stdin, process.stdout):  # a child of it may hold them open: wait for none
+                if pipe is not None:
+                    pipe.close()
+            process.wait()
+        if process.returncode:
+            raise KeyFileError(f"{self}: gave no key (exit code {process.returncode}): what it printed says more")
+        keys = [line.removeprefix(b"key=") for line in told[:_LARGEST].split(b"\n") if line.startswith(b"key=")]
+        if len(keys) != 1:
+            raise KeyFileError(f"{self}: its answer has {len(keys)} lines key=..., not one: see the docs on keys")
+        return secret_files.only_line(str(self), keys[0])
+
+    def _words(self) -> list[str]:
+        try:
+            return shlex.split(self.line)
+        except ValueError:
+            return []
+
+
+@dataclass(frozen=True)
+class Token:
+    """A PKCS#11 token, which keeps a secret of its own: what it computes from that is the master key.
+
+    Attributes:
+        uri: RFC 7512's, `pkcs11:token=NAME;object=LABEL?module-path=LIBRARY`; the PIN is asked for as a passphrase is.
+    """
+
+    uri: str
+
+    def __str__(self) -> str:
+        return f"PKCS#11 token {self._parts().get('token', '?')!r}"
+
+    def read(self, asked: Asked) -> str:
+        """Have the token compute the master key; as `Provider.read`."""
+        parts = self._parts()
+        if set(parts) != {"token", "object", "module-path"}:
+            raise UsageError(f"{self}: give pkcs11:token=NAME;object=LABEL?module-path=LIBRARY, and nothing else")
+        try:
+            import pkcs11  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise UsageError(f"{self}: needs python-pkcs11: pip install 'encdl[pkcs11]'") from None
+        if asked is None:
+            raise UsageError(f"{self}: needs its PIN: give it where a passphrase is given")
+        pin = asked() if callable(asked) else asked
+        try:
+            token = pkcs11.lib(parts["module-path"]).get_token(token_label=parts["token"])
+            with token.open(user_pin=pin.reveal()) as session:
+                key: Any = session.get_key(object_class=pkcs11.ObjectClass.SECRET_KEY, label=parts["object"])
+                secret = key.sign(TOKEN_TEXT, mechanism=pkcs11.Mechanism.SHA256_HMAC)
+        except (pkcs11.PKCS11Error, RuntimeError) as error:
+            raise KeyFileError(f"{self}: gives no key ({type(error).__name__}): check token, object and PIN") from None
+        return secret_files.make_line([secret_files.KEY_PREFIX], bytes(secret)).decode("ascii").strip()
+
+    def _parts(self) -> dict[str, str]:
+        scheme, _, rest = self.uri.partition(":")
+        pairs = [pair.partition("=") for pair in rest.replace("?", ";").replace("&", ";").split(";")]
+        return {name: unquote(value) for name, _, value in pairs} if scheme == "pkcs11" else {}
+
+
+def variable(name: str) -> str:
+    """The value of a variable of the environment; `UsageError` if there is none."""
+    value = os.environ.get(name)
+    if not value:
+        raise UsageError(f"there is no environment variable {name}, or it is empty: set it, and export it")
+    return value
+
+
+def _timeout() -> float:
+    text = os.environ.get(TIMEOUT, "")
+    try:
+        seconds = float(text) if text else DEFAULT_TIMEOUT_S
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 86_400:
+        raise UsageError(f"{TIMEOUT}: give seconds, above 0 and below a day")
+    return seconds

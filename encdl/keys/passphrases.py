@@ -103,7 +103,7 @@ Asked = Passphrase | Callable[[], Passphrase] | None
 
 @dataclass(frozen=True)
 class Header:
-    """What a locked file says without its passphrase.
+    """The header of a locked file, readable without its passphrase.
 
     Attributes:
         kind: "key", "grant", "signing" or "recipient".
@@ -181,7 +181,7 @@ def unlock(where: object, line: str, passphrase: Asked) -> str:
 
 
 def read_header(where: object, line: str) -> Header:
-    """What a locked line says without its passphrase (untrusted).
+    """The header of a locked line, without its passphrase (untrusted).
 
     Raises:
         KeyFileError: it is damaged, or asks for more memory than any file that EncDL writes.

@@ -17,7 +17,7 @@ from typing import ClassVar, Final, NamedTuple
 import numpy as np
 
 from encdl.keys.coupled_maps import Bytes
-from encdl.keys.sequences import DEFAULT_MAP, MAPS, byte_sequence, check_map, check_seeds
+from encdl.keys.sequences import DEFAULT_MAP, MAPS, byte_sequence, check_seeds, unknown_map
 from encdl.utils.errors import UsageError
 
 KEY_BITS: Final = 256
@@ -70,7 +70,7 @@ class Expansion(ABC):
 
     @abstractmethod
     def tiles(self, planes: int, period: int, height: int, width: int) -> list[Tile]:
-        """What is drawn for each channel, in this order; no two tiles have a bit in common."""
+        """The tiles to draw for each channel, in this order; no two have a bit in common."""
 
 
 class Full(Expansion):
@@ -140,14 +140,19 @@ class PlaneSpec:
     period: int = 0
 
     def __post_init__(self) -> None:
-        check_map(self.map)
+        if self.map not in MAPS:
+            raise unknown_map(self.map)
         if self.expansion not in EXPANSIONS:
             raise UsageError(f"unknown expansion {self.expansion!r}: choose one of {', '.join(EXPANSIONS)}")
-        _check_integer("planes", self.count, 1, MAX_PLANES)
         smallest = EXPANSIONS[self.expansion].smallest_period
         if not smallest and self.period != 0:
             raise UsageError(f"expansion {self.expansion!r} repeats nothing: leave the period out (it is 0)")
-        _check_integer(f"period of expansion {self.expansion!r}", self.period, smallest, MAX_PERIOD)
+        for what, value, low, high in (
+            ("planes", self.count, 1, MAX_PLANES),
+            (f"period of expansion {self.expansion!r}", self.period, smallest, MAX_PERIOD),
+        ):
+            if type(value) is not int or not low <= value <= high:
+                raise UsageError(f"{what} must be a whole number from {low} to {high}, not {value!r}")
 
     def to_dict(self) -> dict[str, str | int]:
         """The fields as plain values, for a file's header."""
@@ -198,7 +203,8 @@ def key_planes(subkeys: Sequence[bytes], spec: PlaneSpec, channels: int, height:
         part = drawn[:, :, start:stop].reshape(len(subkeys), channels, rows, columns)
         if bits != ALL_BITS:
             part = part & np.uint8(bits)
-        part = _repeat(part, height, width)
+        if (rows, columns) != (height, width):
+            part = _repeat(part, height, width)
         planes = part if planes is None else np.bitwise_or(planes, part, out=planes)
         start = stop
     assert planes is not None
@@ -261,8 +267,6 @@ def coprime_sides(planes: int, period: int) -> list[int]:
 def _repeat(tile: Bytes, height: int, width: int) -> Bytes:
     """Tile the last two axes to height x width, cut at the right and lower edge."""
     rows, columns = tile.shape[-2:]
-    if (rows, columns) == (height, width):
-        return tile
     repeats = (1,) * (tile.ndim - 2) + (-(-height // rows), -(-width // columns))
     return np.ascontiguousarray(np.tile(tile, repeats)[..., :height, :width])
 
@@ -270,8 +274,3 @@ def _repeat(tile: Bytes, height: int, width: int) -> Bytes:
 def _check_sizes(channels: int, height: int, width: int) -> None:
     if min(channels, height, width) < 1:
         raise UsageError(f"no key planes for {channels} x {height} x {width} (C x H x W): sizes start at 1")
-
-
-def _check_integer(what: str, value: int, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:
-        raise UsageError(f"{what} must be a whole number from {low} to {high}, not {value!r}")

@@ -61,7 +61,7 @@ class RecipientKey(SecretHalf):
 
     @property
     def public(self) -> RecipientPublicKey:
-        """What others seal with."""
+        """The public half, with which others seal."""
         key = X25519PrivateKey.from_private_bytes(self._secret)
         return RecipientPublicKey(key.public_key().public_bytes_raw())
 
@@ -111,7 +111,7 @@ def seal_line(line: bytes, key_id: str, to: RecipientPublicKey) -> bytes:
 
 
 def sealed_to(where: str | os.PathLike[str], line: str) -> dict[str, str] | None:
-    """What the line of a sealed grant says in the clear, `key_id` and `to`; None if it is no sealed grant.
+    """The header of a sealed grant's line, `key_id` and `to`; None if it is no sealed grant.
 
     Raises:
         KeyFileError: it is one, and damaged.

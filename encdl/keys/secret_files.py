@@ -202,7 +202,7 @@ def _replace(target: Path, line: bytes) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without the path; a ValueError stands for a null character in the path."""
+    """The reason of an error, without the path; a ValueError stands for a null character in the path."""
     return getattr(error, "strerror", None) or str(error)
 
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 import hmac
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
-from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
 from encdl.keys.chaotic_maps import Chebyshev, Logistic, PiecewiseLinear, SkewTent, UnitMap
-from encdl.keys.coupled_maps import Bytes, chunks
+from encdl.keys.coupled_maps import Bytes, chacha20, chunks
 from encdl.utils.errors import UsageError
 
 SEED_BYTES: Final = 32
@@ -27,6 +26,7 @@ DEFAULT_MAP: Final = "logistic+chacha20"
 _INFO: Final = b"encdl sequence v2"
 
 
+@dataclass(frozen=True, kw_only=True)
 class ByteSource(ABC):
     """A named generator of pseudo-random bytes from 32-byte seeds.
 
@@ -43,13 +43,11 @@ class ByteSource(ABC):
         """Fill `out`, contiguous uint8 (n,), with the first n bytes under a seed."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class ChaoticSequence(ByteSource):
     """A chaotic map alone: the thesis's sequence, keyed by the seed itself."""
 
-    def __init__(self, unit_map: UnitMap) -> None:
-        self.unit_map = unit_map
-        self.attack_bits = unit_map.attack_bits
-        self.attack = "guess-and-determine of a lane's state"
+    unit_map: UnitMap
 
     def write(self, seed: bytes, out: Bytes) -> None:
         """See `ByteSource.write`."""
@@ -64,23 +62,22 @@ class ChaCha20Sequence(ByteSource):
 
     def write(self, seed: bytes, out: Bytes) -> None:
         """See `ByteSource.write`."""
-        _chacha20(seed).update_into(bytes(len(out)), out.data)
+        chacha20(seed).update_into(bytes(len(out)), out.data)
 
 
+@dataclass(frozen=True, kw_only=True)
 class MaskedSequence(ByteSource):
     """A chaotic map XOR ChaCha20, each keyed by a sub-key of its own: it falls only if both fall.
 
     The sub-keys are HKDF-Expand-SHA256 (RFC 5869) of the seed; see `subkeys`.
     """
 
-    def __init__(self, unit_map: UnitMap) -> None:
-        self.unit_map = unit_map
-        self.name = f"{unit_map.name}+chacha20"
+    unit_map: UnitMap
 
     def write(self, seed: bytes, out: Bytes) -> None:
         """See `ByteSource.write`."""
         chaotic, conservative = self.subkeys(seed)
-        stream, start = _chacha20(conservative), 0
+        stream, start = chacha20(conservative), 0
         for chunk in chunks(self.unit_map, chaotic, len(out)):
             stream.update_into(chunk.data, out[start : start + len(chunk)].data)
             start += len(chunk)
@@ -92,28 +89,31 @@ class MaskedSequence(ByteSource):
         return chaotic, conservative
 
     def infos(self) -> tuple[bytes, bytes]:
-        """What is hashed under the seed for each of the `subkeys`."""
-        info = b"\0".join((_INFO, self.name.encode(), b""))
+        """The texts hashed under the seed for each of the `subkeys`."""
+        info = b"\0".join((_INFO, f"{self.unit_map.name}+chacha20".encode(), b""))
         return info + b"chaotic\x01", info + b"chacha20\x01"
 
 
+_GUESSING: Final = "guess-and-determine of a lane's state"
 _UNIT_MAPS: Final[tuple[UnitMap, ...]] = (Logistic(), Chebyshev(), PiecewiseLinear(), SkewTent())
 
 MAPS: Final[Mapping[str, ByteSource]] = MappingProxyType(
     {
-        **{f"{unit_map.name}+chacha20": MaskedSequence(unit_map) for unit_map in _UNIT_MAPS},
+        **{f"{unit_map.name}+chacha20": MaskedSequence(unit_map=unit_map) for unit_map in _UNIT_MAPS},
         "chacha20": ChaCha20Sequence(),
-        **{unit_map.name: ChaoticSequence(unit_map) for unit_map in _UNIT_MAPS},
+        **{
+            unit_map.name: ChaoticSequence(unit_map=unit_map, attack_bits=unit_map.attack_bits, attack=_GUESSING)
+            for unit_map in _UNIT_MAPS
+        },
     }
 )
 """Every sequence by name, the default first, those worth less than their key last."""
 
 
-def check_map(name: str) -> None:
-    """Raise `UsageError` unless `name` is one of `MAPS`."""
-    if name not in MAPS:
-        chaotic = ", ".join(unit_map.name for unit_map in _UNIT_MAPS)
-        raise UsageError(f"unknown map {name!r}: choose chacha20, or one of {chaotic}, with +chacha20 or alone")
+def unknown_map(name: str) -> UsageError:
+    """The error about a name that is not one of `MAPS`."""
+    chaotic = ", ".join(unit_map.name for unit_map in _UNIT_MAPS)
+    return UsageError(f"unknown map {name!r}: choose chacha20, or one of {chaotic}, with +chacha20 or alone")
 
 
 def check_seeds(seeds: Sequence[bytes]) -> None:
@@ -138,7 +138,8 @@ def byte_sequence(name: str, seeds: Sequence[bytes], count: int) -> Bytes:
     Raises:
         UsageError: unknown map, a seed that is not 32 bytes, or a negative count.
     """
-    check_map(name)
+    if name not in MAPS:
+        raise unknown_map(name)
     check_seeds(seeds)
     if count < 0:
         raise UsageError(f"a sequence cannot hold {count} values: ask for 0 or more")
@@ -156,7 +157,3 @@ def integer_sequence(name: str, seeds: Sequence[bytes], count: int) -> NDArray[n
         UsageError: as `byte_sequence`.
     """
     return byte_sequence(name, seeds, 4 * count).view("<u4").astype(np.uint32, copy=False)
-
-
-def _chacha20(key: bytes) -> CipherContext:
-    return Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()

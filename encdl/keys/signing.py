@@ -36,7 +36,7 @@ class SigningKey(SecretHalf):
 
     @property
     def public(self) -> PublicKey:
-        """What verifies."""
+        """The public half, which verifies."""
         return PublicKey(self._key.public_key().public_bytes_raw())
 
     @property

@@ -100,7 +100,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _module(loaded: LoadedReader) -> tuple[nn.Module, dict[str, Tensor]]:
-    """What is exported, and an example of its inputs: two images, for an exporter takes one image for a constant."""
+    """The module to export, and an example of its inputs: two images, as exporters take one for a constant."""
     reader = loaded.reader.eval()
     stem, generator = reader.stem, torch.Generator().manual_seed(0)
     if isinstance(stem, FunctionalStem):

@@ -236,7 +236,7 @@ class FunctionalStem(Stem):
 
     @torch.no_grad()
     def rebuilt(self, image: Tensor) -> Tensor:
-        """What the adversary makes of images that it sees W of: uint8 (B, C, H, W); black without one."""
+        """The adversary's reconstruction of images that it sees W of: uint8 (B, C, H, W); black without one."""
         if self.decoder is None:
             return torch.zeros_like(image, dtype=torch.uint8)
         levels: Tensor = (self.decoder(self.seen(image)).float() + 0.5) * 255.0

@@ -28,7 +28,8 @@ from encdl import readers
 from encdl.ciphers import weights
 from encdl.files import container
 from encdl.files.chunk_cipher import device_errors
-from encdl.files.codec import CipherSlice, Codec
+from encdl.files.codec import CipherSlice
+from encdl.files.codecs import codec_with
 from encdl.files.container import Header
 from encdl.files.container.chunk_grid import Place, paste
 from encdl.files.formats.base import Document
@@ -112,7 +113,7 @@ class Predictor:
         self.geometry = loaded.geometry
         self.reader = _for_ciphertext(loaded, trained_on, cipher)
         self.per_pixel = self.reader.backbone.per_pixel
-        self.codec = Codec(cipher.cipher, cipher.id, device)
+        self.codec = codec_with(cipher, str(device))
         if len(self.classes) > MAX_MASK_CLASSES:
             raise WeightsError(
                 f"the reader tells {len(self.classes)} classes, more than {MAX_MASK_CLASSES}: its answers fit no byte"
@@ -191,7 +192,7 @@ class Predictor:
 
     @contextlib.contextmanager
     def opened(self, path: Path, opener: Opener) -> Iterator[Document]:
-        """What a file holds, for `encdl.files.scans`; its slices are decrypted as they are asked for."""
+        """A file's document, for `encdl.files.scans`; its slices are decrypted as they are asked for."""
         with container.opened(path, opener) as reader:
             yield self.codec.decrypt(reader)
 
@@ -247,7 +248,7 @@ class Predictor:
         return best
 
     def _levels(self, header: Header, image: CipherSlice, stored: Stored) -> tuple[Tensor, Tensor]:
-        """What the reader takes: ciphertext and mask, or levels and zeros."""
+        """The reader's input: ciphertext and mask, or levels and zeros."""
         rule = self.levels.choose(stored)
         as_stored = not rule.of_image and not (rule.invert and stored.inverted)
         if header.dtype == "uint8" and as_stored and rule.bounds(None, stored) == (0, 255):

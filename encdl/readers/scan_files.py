@@ -14,7 +14,7 @@ from encdl.utils.errors import EncdlError
 
 @dataclass(frozen=True)
 class Unit:
-    """What is read at once.
+    """Files that are read at once.
 
     Attributes:
         sources: Its files.
@@ -30,7 +30,7 @@ class Unit:
 
     @property
     def path(self) -> Path:
-        """What messages call it: its file, or the folder of its files."""
+        """Its file, or the folder of its files, for messages."""
         return self.sources[0].path if len(self.sources) == 1 else self.sources[0].path.parent / self.name.name
 
     @property

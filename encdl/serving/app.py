@@ -104,7 +104,7 @@ class Intake:
         self._waiting: list[int] = []
 
     async def answered(self, request: Request, compute: Callable[[bytes], Response]) -> Response:
-        """What `compute` makes of a body in a thread, or why not: a status and `{"error": "one line"}`.
+        """The result of `compute` on a body, in a thread, or why there is none: a status and `{"error": "one line"}`.
 
         Args:
             request: The request.

@@ -96,7 +96,7 @@ class KeyServerClient:
         raise UsageError(f"the key server {self.url} told no port of its end of the link")
 
     def _ask(self, path: str, head: bytes) -> bytes:
-        """What the server answers; `UsageError` if it refuses."""
+        """The server's answer; `UsageError` if it refuses."""
         if time.monotonic() < self._not_before:
             raise UsageError(self._down)
         # No redirects and no proxies: the token goes to this server alone.
@@ -188,7 +188,7 @@ def _trouble(error: Exception, *, secured: bool, known: bool) -> str:
 
 
 def _reason(content: bytes) -> str:
-    """What an untrusted server says, in one printable line."""
+    """An untrusted server's message, in one printable line."""
     try:
         said = str(json.loads(content)["error"])
     except (ValueError, LookupError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""What a key server has given away, in SQLite: functional keys, and a log whose lines are chained by hashes.
+"""The ledger of a key server, in SQLite: functional keys given, and a log whose lines are chained by hashes.
 
 An entry and its line are one transaction, which is on the disk before the key is answered: write-ahead log, synchronous
 FULL. A line's digest is the SHA-256 of the line before and itself, so that no line but the last ones can be changed,

@@ -128,7 +128,7 @@ class Service:
         return self._told(answer)
 
     def reading(self, name: str, record: Mapping[str, Any]) -> Callable[[Path], Answer | Segmentation]:
-        """What reads the file of a record, whose fields are texts; raises `RefusedError`."""
+        """The opener of a record's file, whose fields are texts; raises `RefusedError`."""
         predictor, grant = self.predictor, _grant(name, record[GRANT])
         assert isinstance(predictor, Predictor)
         return lambda path: predictor.answer(path, grant)

@@ -33,8 +33,8 @@ from encdl.training.run_folder import CHECKPOINT, hold, run_key
 from encdl.training.signals import TakeSignals
 from encdl.training.tracking import RunRecord, run_id_of, run_logger
 from encdl.utils.errors import UsageError
-from encdl.utils.interrupts import Terminated, terminable
 from encdl.utils.messages import warn
+from encdl.utils.processes import Terminated, terminable
 
 USAGE = "encdl fit --recipe NAME | --config YAML [--SETTING VALUE ...]"
 OVERVIEW = """Train. What is set most often, over what the YAML says:

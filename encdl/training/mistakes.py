@@ -1,4 +1,4 @@
-"""What users may do wrong as a training starts, told in one line."""
+"""Mistakes of users at the start of a training, told in one line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_recipes(argv: Sequence[str]) -> None:
 
 
 def content_of(checkpoint: str | Path, option: str) -> dict[str, Any]:
-    """What a checkpoint holds; raise `UsageError` if it is none."""
+    """The content of a checkpoint; raise `UsageError` if it is none."""
     try:
         content: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
         known = all(isinstance(name, str) for name in content["state_dict"])

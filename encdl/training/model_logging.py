@@ -22,7 +22,7 @@ from encdl.readers.predictor import Predictor
 from encdl.training.tasks.read import ReadTask
 from encdl.training.tracking import RunLogger, run_logger
 from encdl.utils.errors import EncdlError
-from encdl.utils.interrupts import held
+from encdl.utils.processes import held
 
 NAME = "reader"
 """What the model is called within its run: `runs:/RUN/reader`."""

@@ -1,4 +1,4 @@
-"""What libraries say in a training that its users need not read."""
+"""Warnings and messages of libraries that users of a training need not read."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from encdl.utils.interrupts import terminate
+from encdl.utils.processes import terminate
 
 
 class TakeSignals(Callback):

@@ -26,7 +26,7 @@ from encdl.files.documents import array_of, document_of
 from encdl.files.formats import non_pixel_data
 from encdl.files.formats.base import Document
 from encdl.files.settings import Settings, Wrapping
-from encdl.keys.grant import study_for
+from encdl.keys.key import study_for
 from encdl.keys.planes import PlaneSpec
 from encdl.transforms import monai_metadata
 from encdl.transforms.key_reference import KeyHolder, PipelineKey

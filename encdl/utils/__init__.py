@@ -1,1 +1,1 @@
-"""What all of EncDL may use: errors, atomic files, records, settings, late imports, threads, the compiled library."""
+"""Helpers of all of EncDL: errors, atomic files, records, settings, late imports, threads, the compiled library."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from encdl.utils.errors import OutputExistsError, UsageError
-from encdl.utils.interrupts import held
+from encdl.utils.processes import held
 
 try:
     import fcntl
@@ -146,7 +146,7 @@ def _create(target: Path, mode: int) -> tuple[Path, int]:
             if not _remove_leftover(temporary):  # another process writes the same file: let the faster one win
                 temporary = _hidden(target, f".{secrets.token_hex(6)}")
             continue
-        if _lock(descriptor) and _is(temporary, descriptor):
+        if _is_ours(temporary, descriptor):
             return temporary, descriptor
         os.close(descriptor)  # another process took it for a leftover in the moment before it was locked
 
@@ -168,7 +168,7 @@ def _remove_leftover(path: Path) -> bool:
     except OSError:
         return False
     try:
-        if _lock(descriptor) and _is(path, descriptor):
+        if _is_ours(path, descriptor):
             os.unlink(path)
             return True
         return False
@@ -176,18 +176,14 @@ def _remove_leftover(path: Path) -> bool:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
-    """Whether the file is ours now; true as well where files cannot be locked."""
-    if fcntl is None:
-        return True
+def _is_ours(path: Path, descriptor: int) -> bool:
+    """Lock an open file; whether nobody else has, and it is still the one of this name. Not every system can lock."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-    return True
-
-
-def _is(path: Path, descriptor: int) -> bool:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
     try:
         return os.path.samestat(os.lstat(path), os.fstat(descriptor))
     except FileNotFoundError:
@@ -195,18 +191,15 @@ def _is(path: Path, descriptor: int) -> bool:
 
 
 def _take_name(temporary: Path, target: Path, force: bool, keep_mode: bool) -> None:
-    if not force:
-        _rename_without_replacing(temporary, target)
+    """Give the whole file its name; without `force` only if nobody else has taken it."""
+    if force:
+        if keep_mode:
+            with contextlib.suppress(OSError):
+                os.chmod(temporary, target.stat().st_mode & 0o7777)
+        os.replace(temporary, target)
         return
-    if keep_mode:
-        with contextlib.suppress(OSError):
-            os.chmod(temporary, target.stat().st_mode & 0o7777)
-    os.replace(temporary, target)
-
-
-def _rename_without_replacing(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)
+        os.link(temporary, target)
     except FileExistsError:
         check_output(target)
         raise
@@ -214,7 +207,7 @@ def _rename_without_replacing(source: Path, target: Path) -> None:
         if error.errno not in _NO_LINKS:
             raise
         check_output(target)  # the closest that such a file system can do
-        os.replace(source, target)
+        os.replace(temporary, target)
 
 
 def _sync_folder(folder: Path) -> None:

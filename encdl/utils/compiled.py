@@ -10,6 +10,8 @@ import ctypes
 import functools
 import importlib.util
 import multiprocessing
+import os
+import sys
 import warnings
 
 
@@ -40,6 +42,20 @@ def library(revision_of: str, revision: int) -> ctypes.CDLL | None:
         return found if getattr(found, revision_of)() == revision else None
     except (OSError, AttributeError):  # built for another machine, or without that function
         return None
+
+
+def threads() -> int:
+    """How many threads may work: as many as PyTorch takes, or, before it is loaded, as many as it would."""
+    if torch := sys.modules.get("torch"):
+        return int(torch.get_num_threads())
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdecimal() and int(told) else cores()
+
+
+def cores() -> int:
+    """Processor cores that this process may use: on one alone a thread beside another saves no time."""
+    mine = getattr(os, "sched_getaffinity", None)
+    return len(mine(0)) if mine else os.cpu_count() or 1
 
 
 @functools.cache

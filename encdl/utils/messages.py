@@ -6,7 +6,7 @@ import re
 import sys
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""What moves a cursor, rings, colours, or turns the order of letters round; all but tab and line feed."""
+"""Characters that move a cursor, ring, colour, or turn the order of letters round; all but tab and line feed."""
 
 
 def plain(text: str) -> str:

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
@@ -49,12 +49,7 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             UsageError: The name is taken, or it is of another kind.
         """
-
-        def add(entry: K) -> K:
-            self._add(name, entry)
-            return entry
-
-        return add
+        return partial(self._add, name)
 
     def __getitem__(self, name: str) -> T:
         """Find a name.
@@ -103,7 +98,7 @@ class Registry(Mapping[str, T], Generic[T]):
             f"{PLUGINS}={module}"
         )
 
-    def _add(self, name: str, entry: Any) -> None:
+    def _add(self, name: str, entry: Any) -> Any:
         of_kind = isinstance(entry, self._base) or (isinstance(entry, type) and issubclass(entry, self._base))
         if not of_kind:
             raise UsageError(f"{self.kind} {name!r}: {entry!r} is no {self._base.__name__}")
@@ -117,6 +112,7 @@ class Registry(Mapping[str, T], Generic[T]):
                 raise UsageError(f"{self.kind} {name!r}: {_place(entry)} has the name {entry.name!r} already")
             entry.name = name
         self.registered[name] = entry
+        return entry
 
     def _points(self) -> tuple[EntryPoint, ...]:
         return _entry_points(self.group, tuple(sys.path))

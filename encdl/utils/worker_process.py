@@ -25,10 +25,14 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from encdl.utils.errors import ImageFileError
+
 MEMORY = 6 * 2**30
 """Bytes of address space of the process."""
 KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 """Variables of the environment that the process gets."""
+SECONDS = 60.0
+"""The time limit of decoding an image, and a second more for each million of values."""
 _LENGTH = struct.Struct("<Q")
 _MOST_TOLD = 2**16
 
@@ -77,6 +81,36 @@ def array_from(target: str, arguments: dict[str, Any], seconds: float, limit: in
     with _lock:
         _idle.append(worker)
     return array
+
+
+def decoded(where: object, target: str, arguments: dict[str, Any], values: int, limit: int) -> npt.NDArray[Any]:
+    """The array that a function of a module decodes from foreign bytes.
+
+    Args:
+        where: the file, for messages.
+        target: "module:function".
+        arguments: of the function, by name.
+        values: how many it decodes, at a guess.
+        limit: of the array's bytes.
+
+    Raises:
+        ImageFileError: the function raised one, crashed or hung.
+        MemoryError: it had too little memory.
+        RaisedError: it raised another error.
+    """
+    try:
+        return array_from(target, arguments, SECONDS + values / 1e6, limit)
+    except CrashedError as error:
+        raise ImageFileError(
+            f"{where}: the decoder of its pixels came to no end ({error}): it is damaged, or made to do harm; export "
+            "it again"
+        ) from None
+    except RaisedError as error:
+        if error.kind == ImageFileError.__name__:
+            raise ImageFileError(str(error)) from None
+        if "MemoryError" in error.kind:
+            raise MemoryError from None
+        raise
 
 
 class _Worker:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,12 +13,6 @@ Item = TypeVar("Item")
 
 BACKLOG = 4
 """Calls that may wait: what they hold stays in memory so long."""
-
-
-def cores() -> int:
-    """Processor cores that this process may use: on one alone a thread beside another saves no time."""
-    mine = getattr(os, "sched_getaffinity", None)
-    return len(mine(0)) if mine else os.cpu_count() or 1
 
 
 class Background:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from encdl.audit.results.record_values import Records
 from encdl.audit.results.tables import trust_models
-from encdl.audit.trust import plot, study
+from encdl.audit.trust_models import plot, study
 from encdl.cli import main as encdl
 from encdl.readers.two_party.environment import interpreter
 from encdl.utils.errors import UsageError

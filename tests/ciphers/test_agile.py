@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,9 +15,10 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 from torch import Tensor, nn
 
-from encdl.ciphers import AgileCipher, compiled_mask_network
+from encdl.ciphers import AgileCipher, compiled_ciphers
+from encdl.ciphers.compiled_ciphers import SEED, drawn_integers
 from encdl.ciphers.damage import DAMAGES
-from encdl.ciphers.mask_network import HALVES, HIGH, LOW, SEED, FixedConv2d, MaskNetwork, drawn_integers
+from encdl.ciphers.mask_network import HALVES, HIGH, LOW, FixedConv2d, MaskNetwork
 from encdl.ciphers.nn.integer import EXACT_LIMIT, INPUT_LIMIT, WEIGHT_LIMIT
 from encdl.ciphers.nn.phases import to_phases
 from encdl.metrics.statistics import chi_square, entropy_bits
@@ -106,18 +109,21 @@ def test_no_input_of_a_run_passes_its_bound() -> None:
 def masks(vectors: int, key_bytes: Tensor) -> Tensor:
     """By the vectors asked for, however narrow the image is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled_mask_network, "_WIDEST", vectors)
-        patch.setattr(compiled_mask_network, "_WIDE_FROM", 1)
-        return compiled_mask_network.masks(key_bytes)
+        patch.setattr(compiled_ciphers, "_WIDEST", vectors)
+        patch.setattr(compiled_ciphers, "_WIDE_FROM", 1)
+        return compiled(key_bytes)
 
 
-VECTORS = pytest.mark.parametrize(
-    "vectors", [compiled_mask_network.AVX2, compiled_mask_network.AVX512], ids=["AVX2", "AVX-512"]
-)
+def compiled(key_bytes: Tensor) -> Tensor:
+    """By compiled code."""
+    return torch.from_numpy(compiled_ciphers.masks(key_bytes.numpy()))
+
+
+VECTORS = pytest.mark.parametrize("vectors", [compiled_ciphers.AVX2, compiled_ciphers.AVX512], ids=["AVX2", "AVX-512"])
 """A processor without AVX-512 takes AVX2 for both."""
 
 
-@pytest.mark.skipif(not compiled_mask_network.available(), reason="no compiled code for this processor")
+@pytest.mark.skipif(not compiled_ciphers.available(), reason="no compiled code for this processor")
 @VECTORS
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 80), st.integers(1, 80))
@@ -126,19 +132,19 @@ def test_bytes_give_what_floats_give(vectors: int, seed: int, batch: int, height
     assert torch.equal(masks(vectors, key_bytes), NETWORK(key_bytes))
 
 
-@pytest.mark.skipif(not compiled_mask_network.available(), reason="no compiled code for this processor")
+@pytest.mark.skipif(not compiled_ciphers.available(), reason="no compiled code for this processor")
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(65, 700))
 def test_all_vectors_give_the_same(seed: int, height: int, width: int) -> None:
     key_bytes = noise(2, 1, height, width, seed=seed)
-    assert torch.equal(masks(compiled_mask_network.AVX512, key_bytes), masks(compiled_mask_network.AVX2, key_bytes))
-    assert torch.equal(compiled_mask_network.masks(key_bytes), masks(compiled_mask_network.AVX2, key_bytes))
+    assert torch.equal(masks(compiled_ciphers.AVX512, key_bytes), masks(compiled_ciphers.AVX2, key_bytes))
+    assert torch.equal(compiled(key_bytes), masks(compiled_ciphers.AVX2, key_bytes))
 
 
 EDGES = [*SHAPES, (1, 1, 512, 512), (2, 1, 301, 1), (1, 1, 2, 127), (1, 1, 31, 129), (1, 1, 19, 1023)]
 
 
-@pytest.mark.skipif(not compiled_mask_network.available(), reason="no compiled code for this processor")
+@pytest.mark.skipif(not compiled_ciphers.available(), reason="no compiled code for this processor")
 @VECTORS
 @pytest.mark.parametrize("shape", EDGES, ids=str)
 def test_bytes_give_what_floats_give_at_the_edges(vectors: int, shape: tuple[int, ...]) -> None:
@@ -146,20 +152,20 @@ def test_bytes_give_what_floats_give_at_the_edges(vectors: int, shape: tuple[int
         assert torch.equal(masks(vectors, key_bytes), NETWORK(key_bytes))
 
 
-@pytest.mark.skipif(not compiled_mask_network.available(), reason="no compiled code for this processor")
+@pytest.mark.skipif(not compiled_ciphers.available(), reason="no compiled code for this processor")
 def test_no_path_reads_what_its_memory_held_before(monkeypatch: pytest.MonkeyPatch) -> None:
     key_bytes = noise(1, 1, 37, 150)
-    rooms = compiled_mask_network._Rooms()
-    monkeypatch.setattr(compiled_mask_network, "_rooms", rooms)
-    for vectors in (compiled_mask_network.AVX2, compiled_mask_network.AVX512):
+    kept = SimpleNamespace(room=np.empty(2**20, np.uint8))
+    monkeypatch.setattr(compiled_ciphers, "_kept", kept)
+    for vectors in (compiled_ciphers.AVX2, compiled_ciphers.AVX512):
         found = []
         for held in (0, 0xA5):
-            rooms.take(2**20)[:] = held
+            kept.room[:] = held
             found.append(masks(vectors, key_bytes))
         assert torch.equal(*found)
 
 
-@pytest.mark.skipif(not compiled_mask_network.available(), reason="no compiled code for this processor")
+@pytest.mark.skipif(not compiled_ciphers.available(), reason="no compiled code for this processor")
 def test_threads_change_nothing() -> None:
     key_bytes = noise(9, 1, 50, 41)
     before = torch.get_num_threads()
@@ -167,7 +173,7 @@ def test_threads_change_nothing() -> None:
         found = []
         for threads in (1, 2, 4, 16):
             torch.set_num_threads(threads)
-            found.append(compiled_mask_network.masks(key_bytes))
+            found.append(compiled(key_bytes))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(masks, found[0]) for masks in found)

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from encdl.ciphers import postprocess, weights
+from encdl.ciphers.names import POSTPROCESS, SHIPPED_IDS
 from encdl.commands import decrypt, encrypt, inspect, rekey
-from encdl.commands.encrypt import NONCES, POSTPROCESS
+from encdl.commands.encrypt import NONCES
 from encdl.files import container, images
 from encdl.files.settings import NONCE_MODES
 from encdl.keys.key import Key
@@ -186,7 +187,7 @@ def test_wrong_weights(run: Run, folder: Path, coupled: Path) -> None:
     assert run("encrypt", "scan.png", "--key", "k.key", "--weights", coupled)[0] == 0
     scan = Path("scan.encdl")
     made_with = container.read_header(scan).weights
-    assert made_with not in weights.SHIPPED_IDS
+    assert made_with not in SHIPPED_IDS
     options = ["--key", "k.key", "-o", "b.png"]
     failed(run("decrypt", scan, *options), made_with, "which do not come with EncDL", "give it with --weights")
     failed(run("decrypt", scan, *options, "--weights", "default"), made_with, "give it with --weights")

@@ -11,9 +11,8 @@ import pytest
 
 from encdl.cli import main
 from encdl.keys.key import Grant, Key
-from encdl.keys.key_source import KeySource
+from encdl.keys.key_source import REQUEST, TOKEN_TEXT, KeySource
 from encdl.keys.passphrases import Passphrase
-from encdl.keys.providers import REQUEST, TOKEN_TEXT
 from encdl.utils.errors import EncdlError
 
 KEY = Key(bytes(range(32)))

@@ -47,9 +47,9 @@ DEEP = [
     "encdl.keys.coupled_maps.Cipher",
     "encdl.ciphers.postprocess.diffusion.byte_sequence",
     "encdl.ciphers.postprocess.confusion.integer_sequence",
-    "encdl.files.container.tags.hmac.new",
-    "encdl.files.container.tags.HKDFExpand",
-    "encdl.files.container.tags.AESGCM",
+    "encdl.files.container.sections.hmac.new",
+    "encdl.files.container.sections.HKDFExpand",
+    "encdl.files.container.sections.AESGCM",
     "encdl.files.container.metadata.AESGCM",
 ]
 

@@ -75,7 +75,7 @@ WRONG: list[list[str]] = [
 ]
 
 BROKEN: list[tuple[list[str], str]] = [
-    (["encrypt", "scan.png", *KEYED, "-o", "b.encdl"], "encdl.ciphers.agile:AgileCipher._encrypt"),
+    (["encrypt", "scan.png", *KEYED, "-o", "b.encdl"], "encdl.ciphers.compiled_ciphers:FixedMask.mask"),
     (["encrypt", "scan.png", *KEYED, "-o", "b.encdl", "--nonce", "synthetic"], "encdl.utils.atomic:os.fsync"),
     (["decrypt", "scan.encdl", *KEYED, "-o", "b.png"], "encdl.ciphers.agile:AgileCipher._decrypt"),
     (["decrypt", "bad.encdl", *KEYED, "-o", "b.png", "--salvage"], "encdl.ciphers.agile:AgileCipher._restored"),

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from encdl.utils.interrupts import Held, Terminated, held, terminable
+from encdl.utils.processes import Held, Terminated, held, terminable
 from tests.processes import log, start, start_ranks
 from tests.runs import DRAWING, runs
 from tests.stores import make_store

@@ -149,7 +149,7 @@ def test_own_names_look_for_no_package() -> None:
     code = (
         "import encdl.utils.registry as r; r.entry_points = None\n"
         "from encdl.ciphers import CIPHERS; from encdl.files import formats; from pathlib import Path\n"
-        "CIPHERS['agile']; formats.format_of(Path('a.png'))\n"
+        "CIPHERS['agile']; formats.ending_of('a.png')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

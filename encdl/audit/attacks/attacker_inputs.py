@@ -1,4 +1,4 @@
-"""What learned attackers look at: a ciphertext in several readings, with keystreams estimated from known pairs."""
+"""Inputs of learned attackers: a ciphertext in several readings, with keystreams estimated from known pairs."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ MOST_KEPT: Final = 2**30
 
 @dataclass(frozen=True)
 class Scene:
-    """What an attack works with.
+    """The inputs of an attack.
 
     Attributes:
         train: Images of the kind that the attacker knows to expect, uint8 (N, C, S, S).
@@ -93,7 +93,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one attack achieved against one target.
+    """The result of one attack against one target.
 
     Attributes:
         name: Of the attack.

@@ -59,7 +59,7 @@ class Decoder(nn.Module):
 
 
 class LearnedDecoder(Attack):
-    """What both decoders share: half of the pairs give keystream estimates, the others train the network."""
+    """The base of both decoders: half of the pairs give keystream estimates, the others train the network."""
 
     @abstractmethod
     def pairs(self, target: Target, scene: Scene) -> Tensor:

@@ -49,7 +49,7 @@ class Distinguisher(nn.Module):
 
 
 class TwoImages(Attack):
-    """What both games share; an image that was seen before under the same ciphertext is recognised first."""
+    """The base of both games; an image that was seen before under the same ciphertext is recognised first."""
 
     @abstractmethod
     def drawn(self, images: Tensor, which: Tensor, generator: torch.Generator) -> Tensor:

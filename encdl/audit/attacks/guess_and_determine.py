@@ -142,7 +142,7 @@ class LaneRecovery(Attack):
 
 
 def _cost(target: Target, rate: float) -> dict[str, float]:
-    """What the whole attack on words of 64 bits takes; nothing of targets without lanes."""
+    """The cost of the whole attack on words of 64 bits; nothing for targets without lanes."""
     if not isinstance(target, ReducedLanes | CipherTarget):
         return {}
     bits = MAPS[_sequence(target)].attack_bits

@@ -53,14 +53,14 @@ class SmallReader(nn.Module):
 
 @dataclass(frozen=True)
 class Sighted:
-    """What a reader is shown: ciphertext and mask, uint8 of one shape."""
+    """The input of a reader: ciphertext and mask, uint8 of one shape."""
 
     ciphertext: Tensor
     mask: Tensor
 
 
 class OnReader(Attack):
-    """What these attacks share."""
+    """The base of attacks on readers."""
 
     modes: ClassVar[tuple[str, ...]] = ("default", "reused_nonce")
 

@@ -1,4 +1,4 @@
-"""What is attacked: black boxes that encrypt images, ours in each mode and the references beside them."""
+"""Targets of attacks: black boxes that encrypt images, ours in each mode and the references beside them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class CipherTarget(Target):
         cipher: In evaluation mode, on its device.
         mode: See `MODES`.
         spec: Map and expansion of the key planes.
-        process: A name of `encdl.ciphers.postprocess.NAMES`. What is undone without a key (`PostProcess.keyed`) is not
+        process: A name of `encdl.ciphers.names.POSTPROCESS`. What is undone without a key (`PostProcess.keyed`) is not
             left on the ciphertexts that `encrypt` gives: the attacker has undone it.
         nonce: "random" (another for each number), "synthetic" (from the image), or "reused" (one for all).
         owner: Whose master key.

@@ -1,4 +1,4 @@
-"""What ciphers do to images, in figures: exactness, statistics, and repair beside classical repair, with intervals."""
+"""Evaluation of ciphers: exactness, statistics, and repair beside classical repair, with intervals."""
 
 from encdl.audit.evaluation.cipher import REFERENCES, ROWS, SIZES, Evaluation, per_seed, resized
 from encdl.audit.evaluation.earlier import read as read_earlier

@@ -1,4 +1,4 @@
-"""What becomes of images whose stored ciphertext is damaged: decrypted as they are, and repaired by the cipher."""
+"""Images from damaged ciphertexts: decrypted as they are, and repaired by the cipher."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ Scores: TypeAlias = dict[str, dict[str, list[list[float]]]]
 
 @dataclass
 class Row:
-    """What was measured on one cipher.
+    """The measurements of one cipher.
 
     Attributes:
         scores: PSNR of each image.
@@ -188,7 +188,7 @@ def _chunks(outcomes: Iterator[Outcome]) -> Iterator[list[Outcome]]:
 
 
 def _name(cases: Sequence[Case], damage: str) -> bytes:
-    """What decides how classical repairs do on damaged images."""
+    """All settings that the figures of classical repair depend on."""
     content = hashlib.sha256(damage.encode())
     for case in cases:
         content.update(repr(case.damaged.shape).encode())

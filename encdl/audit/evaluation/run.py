@@ -31,7 +31,7 @@ Load = Callable[[str], LoadedCipher]
 
 @dataclass(frozen=True)
 class Result:
-    """What an evaluation found.
+    """The results of an evaluation.
 
     Attributes:
         images: What it was measured on.

@@ -75,7 +75,7 @@ def _verdict(paired: Mapping[str, Any]) -> str:
 
 
 def _further(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What stands below a table."""
+    """The notes below a table."""
     wrong, mean = row["wrong_key_psnr_db"], row["mean_image_psnr_db"]
     found = [("decrypted exactly", f"{row['exact_fraction']:.1%} of images")]
     if "unhit_unchanged_fraction" in row:

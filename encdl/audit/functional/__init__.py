@@ -1,1 +1,1 @@
-"""What a host without a key can read, and what it learns of the images: readers of functional keys, and decoders."""
+"""The study of functional keys: accuracy of readers without a key, and attacks on what they see."""

@@ -87,7 +87,7 @@ def network(
     budget: Budget,
     seed: int,
 ) -> Tensor:
-    """What a network rebuilds that was trained on the training images: "unet" or "residual"; as `ridge`."""
+    """Reconstructions by a network trained on the training images, "unet" or "residual"; as `ridge`."""
     train, val, test = parts
     torch.manual_seed(seed)
     if kind == "unet":
@@ -138,7 +138,7 @@ def thumbnail(numbers: int, images: Tensor) -> Tensor:
 
 
 def algebra(function: FunctionalMap, device: str | torch.device = "cpu") -> dict[str, int]:
-    """What W gives away for certain: its rank, and how many pixels follow from W x alone, whatever the others are.
+    """The exact leakage of W: its rank, and how many pixels follow from W x alone, whatever the others are.
 
     A pixel follows if its unit vector lies in the span of W's rows: if its leverage is 1.
     """

@@ -1,4 +1,4 @@
-"""What the study of functional keys trains: settings from a YAML file."""
+"""Settings of the study of functional keys, from a YAML file."""
 
 from __future__ import annotations
 

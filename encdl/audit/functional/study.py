@@ -21,10 +21,10 @@ import torch
 
 from encdl.audit.cached_jobs import as_they_end, run_missing, share_cores
 from encdl.audit.functional import decoders
-from encdl.audit.functional.further import Further, distance
-from encdl.audit.functional.leak import guesses
+from encdl.audit.functional.attack_suite import AttackSuite, distance
+from encdl.audit.functional.device_dataset import SPLITS, resident
 from encdl.audit.functional.plan import Plan
-from encdl.audit.functional.resident import SPLITS, resident
+from encdl.audit.functional.reconstruction import guesses
 from encdl.audit.functional.training import Budget, judge, train_reader
 from encdl.metrics.bootstrap import interval
 from encdl.readers import FunctionalStem, Reader
@@ -217,7 +217,7 @@ def jobs_of(plan: Plan, data_dir: str, folder: Path) -> list[Job]:
 
 
 def add_further(metrics: dict[str, Any], all_jobs: Sequence[Job], plan: Plan) -> None:
-    """Add to each setting of a record's metrics what `Further` finds of its first reader, and the references.
+    """Add to each setting of a record's metrics what `AttackSuite` finds of its first reader, and the references.
 
     Args:
         metrics: As `assemble` gave them, or of a record.
@@ -226,15 +226,17 @@ def add_further(metrics: dict[str, Any], all_jobs: Sequence[Job], plan: Plan) ->
     """
     first = all_jobs[0]
     source = plan.data(first.data_dir)
-    further = Further(plan, source, resident(source, first.device), _loaded(plan.plaintext(source, first.seed), first))
+    suite = AttackSuite(
+        plan, source, resident(source, first.device), _loaded(plan.plaintext(source, first.seed), first)
+    )
     for number, row in enumerate(metrics["settings"]):
         jobs = all_jobs[(number + 1) * plan.seeds :][: min(2, plan.seeds)]
         readers = [_loaded(plan.functional(source, number, job.seed), job) for job in jobs]
         other = readers[1].stem if len(readers) > 1 else None
         assert other is None or isinstance(other, FunctionalStem)
-        row["further"] = further.of(readers[0], other, _is_whole(jobs[0]))
+        row["further"] = suite.of(readers[0], other, _is_whole(jobs[0]))
         row["decoder_psnr_db"] = max(row["decoder_psnr_db"], row["further"].get("rebuilt", {}).get("prior", (0,))[0])
-    metrics["references"] = further.references()
+    metrics["references"] = suite.references()
 
 
 def joined_readers(trained: Sequence[Job], plan: Plan) -> list[float | None]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_auroc
 
-from encdl.audit.functional.resident import Resident, augmented
+from encdl.audit.functional.device_dataset import Resident, augmented
 from encdl.data.base import Split
 from encdl.metrics.segmentation import VolumeDice
 from encdl.readers import Reader
@@ -24,14 +24,14 @@ LOOKS = 6
 
 @dataclass(frozen=True)
 class Budget:
-    """What a training may spend, the same for every reader that is compared.
+    """The budget of a training, the same for every reader that is compared.
 
     Attributes:
         steps: Batches.
         batch: Images a batch.
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
-        strength: Of augmentation; see `encdl.audit.functional.resident.augmented`.
+        strength: Of augmentation; see `encdl.audit.functional.device_dataset.augmented`.
         flip: Whether to mirror images.
         smoothing: Of the labels of classifiers.
     """

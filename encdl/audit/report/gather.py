@@ -1,4 +1,4 @@
-"""What a report needs of a run, read from the MLflow store."""
+"""The data of a run for a report, read from the MLflow store."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ NONCE = bytes(range(16))
 
 
 def of_weights(name: str) -> dict[str, Any]:
-    """What an illustration depends on: the weights by name, and a digest of their file."""
-    from encdl.ciphers.weights import SHIPPED  # noqa: PLC0415
+    """The sources of an illustration: the weights by name, and a digest of their file."""
+    from encdl.ciphers.names import SHIPPED  # noqa: PLC0415
     from encdl.ciphers.weights import __file__ as package  # noqa: PLC0415
 
     if name not in SHIPPED:
@@ -47,7 +47,7 @@ def _planes(images: Any, secret: int) -> Any:
 
 
 def draw_cipher(data: Any) -> bytes:
-    """What a cipher makes of the slices: ciphertext, wrong key, damage and repair."""
+    """Slices under a cipher: ciphertext, wrong key, damage and repair."""
     import torch  # noqa: PLC0415
 
     from encdl.ciphers.weights import load  # noqa: PLC0415

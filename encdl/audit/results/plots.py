@@ -152,7 +152,7 @@ def _trust_data(records: Sequence[Mapping[str, Any]], words: Sequence[str]) -> A
 
 
 def _draw_trust(data: Any) -> bytes:
-    from encdl.audit.trust.plot import drawn  # noqa: PLC0415
+    from encdl.audit.trust_models.plot import drawn  # noqa: PLC0415
 
     return drawn(data["rows"], data["metric"])
 

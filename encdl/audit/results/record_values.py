@@ -96,7 +96,7 @@ class Records:
 
 
 def leaves(content: Any, path: str) -> Iterator[Any]:
-    """What lies at a path: names of fields with `/` between; `*` and `?` in them stand for any text or character."""
+    """The values at a path: names of fields with `/` between; `*` and `?` in them stand for any text or character."""
     name, _, rest = path.partition("/")
     if isinstance(content, Mapping):
         found = [value for key, value in content.items() if fnmatchcase(key, name)]

@@ -10,7 +10,7 @@ from encdl.audit.evaluation.table import DAMAGE_WORDS, REPAIR_WORDS
 from encdl.audit.results.record_values import MissingRecordError, Records, span
 
 SETS = {"brain_tumor": "tumours", "acdc": "ACDC", "pneumoniamnist": "pneumonia", "embedded": "MNI152"}
-"""What the tables call the data sets at the end of a record's name."""
+"""Titles of data sets in tables, by the end of a record's name."""
 
 UNMEASURED = "not measured"
 
@@ -59,7 +59,7 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def set_words(name: str) -> str:
-    """What the tables call the data set of a record."""
+    """The title of a record's data set in tables."""
     return next((words for end, words in SETS.items() if name.endswith(f"-{end}")), name)
 
 

@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Cuts:
-    """What all parts of an audit attack.
+    """The images that all parts of an audit attack.
 
     Attributes:
         scene: The attacks' images.

@@ -71,7 +71,7 @@ def cuts(order: Order) -> image_sets.Cuts:
 
 @lru_cache(maxsize=1)
 def _prepared(order: Order) -> tuple[Subject, Target | None, Scene]:
-    """What all parts of one process share."""
+    """The inputs that all parts of one process share."""
     return order.subject(), order.thesis(), cuts(order).scene
 
 

@@ -45,7 +45,7 @@ class Bout:
 
     @property
     def name(self) -> str:
-        """What it is called among all bouts of an audit."""
+        """Its name among all bouts of an audit."""
         return f"{self.attack}/{self.target}/{self.mode}"
 
 

@@ -23,7 +23,7 @@ BASELINE = "thesis"
 
 @dataclass(frozen=True)
 class Order:
-    """What is audited, and how.
+    """A request for an audit.
 
     Attributes:
         weights: Name or file of a cipher's weights; or, with `reference`, a name of
@@ -48,7 +48,7 @@ class Order:
 
     @classmethod
     def of(cls, settings: Settings, device: str) -> Order:
-        """What settings ask for, on a device that is there."""
+        """The order of these settings, on a device that is there."""
         return cls(
             settings.reference or settings.weights,
             bool(settings.reference),
@@ -61,7 +61,7 @@ class Order:
         )
 
     def subject(self) -> Subject:
-        """What is audited."""
+        """The subject of the audit."""
         if self.reference:
             return of_reference(self.weights)
         return of_weights(self.weights, self.device, self.sequence)

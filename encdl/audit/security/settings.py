@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from encdl.keys.sequences import DEFAULT_MAP, check_map
+from encdl.keys.sequences import DEFAULT_MAP, MAPS, unknown_map
 from encdl.utils import settings
 from encdl.utils.errors import UsageError
 
@@ -59,7 +59,7 @@ BUDGETS: Final[dict[str, Budget]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What is audited, on what, and how.
+    """The settings of an audit.
 
     Attributes:
         weights: Name or file of a cipher's weights.
@@ -102,7 +102,8 @@ class Settings:
         for name in ("weights", "data", "map", "reference"):
             if not isinstance(getattr(self, name), str):
                 raise UsageError(f"{settings.option(name)} must be a name, got {getattr(self, name)!r}")
-        check_map(self.map)
+        if self.map not in MAPS:
+            raise unknown_map(self.map)
 
     def chosen_budget(self, device: str) -> Budget:
         """The budget, with what was set beside it."""

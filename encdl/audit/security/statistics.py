@@ -68,7 +68,7 @@ class Noise(Target):
 
 
 def rows(own: Mapping[str, Target], thesis: Target | None) -> dict[str, Target]:
-    """What the statistics are taken of, by the name of the row.
+    """The ciphertexts that statistics are taken of, by the name of the row.
 
     Args:
         own: The audited cipher by mode; rows whose mode is missing are left out.

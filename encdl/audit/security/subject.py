@@ -1,4 +1,4 @@
-"""What an audit is about: one cipher, in every mode that a user can choose."""
+"""The subject of an audit: one cipher, in every mode that a user can choose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an audit's figures amount to: checks that are met or not, one line each."""
+"""The verdict of an audit: checks that are met or not, one line each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reading ciphertext costs beside reading plaintext, and beside decrypting first: one machine, one run."""
+"""Cost of reading ciphertext, beside plaintext and beside decrypting first: one machine, one run."""
 
 from __future__ import annotations
 

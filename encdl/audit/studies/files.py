@@ -1,4 +1,4 @@
-"""What reading encrypted files costs beside decrypting them to image files and reading those."""
+"""Cost of reading encrypted files, beside decrypting them to image files and reading those."""
 
 from __future__ import annotations
 

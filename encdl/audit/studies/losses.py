@@ -57,7 +57,7 @@ def _sets(data: ImageDataModule) -> dict[str, ImageDataModule]:
 
 
 def _figures(logged: Mapping[str, float]) -> dict[str, Any]:
-    """What a test logged under `test/FIGURE/DAMAGE`, by figure and damage."""
+    """The values that a test logged under `test/FIGURE/DAMAGE`, by figure and damage."""
     found: dict[str, Any] = {
         figure: {damage: logged[f"test/{figure}/{damage}"] for damage in DAMAGES}
         for figure in ("restored_psnr_db", "unrestored_psnr_db")

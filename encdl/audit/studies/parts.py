@@ -56,7 +56,7 @@ class Part(ABC):
 
     @property
     def name(self) -> str:
-        """What files and runs of this part are called."""
+        """The name of this part's files and runs."""
         return f"{self.row}-{self.seed}"
 
     @property
@@ -189,7 +189,7 @@ def _by_patient(task: Any, data: Any) -> dict[str, Any]:
 
 
 def origin(task: CipherTask, steps: int, fit_s: float, device: str) -> dict[str, Any]:
-    """What trained a part: cipher, key planes, steps, seconds and device."""
+    """The training of a part: cipher, key planes, steps, seconds and device."""
     return {
         "cipher": {"name": task.cipher.name, "config": task.cipher.config(), "id": weights_id(task.cipher)},
         "planes": task.planes.to_dict(),

@@ -1,4 +1,4 @@
-"""What the study of ciphertext readers trains, and how its figures are put together."""
+"""The trainings of the study of ciphertext readers, and how its figures are put together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FURTHER_VIEWS = {"functional": "encdl.training.tasks.views.Functional"}
 
 PLAINTEXT = "plaintext"
 NO_ROWS = {"robustness", "leakage_psnr_db", "cost", "patients"}
-"""What else the metrics of a record have."""
+"""Further metrics of a record."""
 
 Figures = dict[str, dict[str, Any]]
 

@@ -134,7 +134,7 @@ def readers_summary(study: Study, contents: Contents, progress: Tell, tell: Tell
 
 
 def losses_summary(study: Study, contents: Contents, progress: Tell, tell: Tell) -> Summary:
-    """What each loss came to."""
+    """The values of each loss."""
     metrics, first = losses.assemble(contents), contents[0]
     tell(f"{first['dataset']}, {study.seeds} seeds\n{losses.table(metrics)}")
     cipher = first["cipher"]
@@ -167,7 +167,7 @@ def is_tracked(config: Path, settings: Sequence[str]) -> bool:
 
 
 def means(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """What a study found, under the names that its trainings log: means, and their deviation as `NAME/std`."""
+    """The results of a study, under the names that its trainings log: means, and their deviation as `NAME/std`."""
     for row, figures in metrics.items():
         for figure, found in figures.items() if isinstance(figures, dict) else ():
             if isinstance(found, dict) and found.get("mean") is not None and "std" in found:

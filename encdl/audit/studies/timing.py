@@ -26,7 +26,7 @@ Seconds = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Turns:
-    """What `take_turns` measured; see the module's text."""
+    """The times that `take_turns` measured; see the module's text."""
 
     own: Seconds
     wall: Seconds

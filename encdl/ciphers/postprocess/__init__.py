@@ -58,7 +58,7 @@ _CLASSES: dict[str, type[PostProcess]] = {
 NAMES: tuple[str, ...] = tuple(_CLASSES)
 
 DEFAULT = Interleave.name
-"""What a user gets without settings."""
+"""The default."""
 
 
 def create(name: str) -> PostProcess:

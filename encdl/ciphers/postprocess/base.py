@@ -1,4 +1,4 @@
-"""What every post-processing does: an exact bijection of the ciphertext's bytes after the network."""
+"""The interface of post-processings: an exact bijection of the ciphertext's bytes after the network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PostProcess(ABC):
     """A bijection of a batch of ciphertexts, the same on every device and for every batch size.
 
     Attributes:
-        name: as in `encdl.ciphers.postprocess.NAMES`.
+        name: as in `encdl.ciphers.names.POSTPROCESS`.
         keyed: whether undoing it takes a secret. If not, it hides nothing: whoever has the file undoes it.
         spreads: whether undoing it carries one damaged byte to others. If not, it moves bytes and does no more.
     """

@@ -151,7 +151,7 @@ def _image(lines: Tensor, step: _Pass, like: Tensor) -> Tensor:
 
 
 def _previous(lines: Tensor) -> Tensor:
-    """What the recurrence looks back to at each step; zero at the first."""
+    """The previous line of each step of the recurrence; zero at the first."""
     return torch.cat([torch.zeros_like(lines[:1]), lines[:-1]])
 
 

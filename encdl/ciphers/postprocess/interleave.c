@@ -3,7 +3,7 @@
 
 #include "../../utils/compiled.h"
 
-enum { REVISION = 1, PHASES = 4 }; /* the revision as in `encdl.ciphers.postprocess.interleave` */
+enum { REVISION = 1, PHASES = 4 }; /* the revision as in `encdl.ciphers.compiled_ciphers` */
 
 typedef uint8_t byte;
 

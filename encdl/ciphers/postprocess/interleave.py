@@ -18,9 +18,7 @@ There is no secret in it: it hides nothing, and whoever has the file can undo it
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,16 +26,12 @@ import torch
 from torch import Tensor
 
 from encdl.ciphers import device
+from encdl.ciphers.compiled_ciphers import INTERLEAVE_REVISION, interleave_start, interleaved
 from encdl.ciphers.postprocess.base import PostProcess
-from encdl.keys.derivation import ImageKeys, check_nonce
+from encdl.keys.derivation import ImageKeys
 from encdl.utils import compiled
 
-REVISION = 1
-"""Of the form of the function in interleave.c."""
-
 PHASES = 4
-DOMAIN = b"encdl interleave"
-"""Hashed before a nonce."""
 
 
 class Interleave(PostProcess):
@@ -89,30 +83,14 @@ def _moved(images: Tensor, nonces: Sequence[bytes], undo: bool) -> Tensor:
     if not images.numel():
         return images
     size = images[0].numel()
-    starts = [_start(nonce, size) for nonce in nonces]
+    if images.device.type == "cpu" and compiled.library("encdl_interleave_revision", INTERLEAVE_REVISION) is not None:
+        return torch.from_numpy(interleaved(images.numpy().view(np.uint8), nonces, undo)).view(images.dtype)
+    starts = [interleave_start(nonce, size) for nonce in nonces]
     if size < 2**31 and device.available(images.device):
         from encdl.ciphers.device.interleave import moved  # noqa: PLC0415
 
         return moved(images, torch.tensor(starts).to(images.device, non_blocking=True), undo)
-    library = compiled.library("encdl_interleave_revision", REVISION) if images.device.type == "cpu" else None
-    return _by_index(images, starts, undo) if library is None else _compiled(library, images, starts, undo)
-
-
-def _start(nonce: bytes, size: int) -> int:
-    """Which byte of the order an image's file begins with."""
-    return int.from_bytes(hashlib.sha256(DOMAIN + check_nonce(nonce)).digest()[:8], "little") % size
-
-
-def _compiled(library: ctypes.CDLL, images: Tensor, starts: Sequence[int], undo: bool) -> Tensor:
-    source, begin = images.contiguous(), np.array(starts, np.int64)
-    moved = torch.empty_like(source)
-    image, file = (moved, source) if undo else (source, moved)
-    library.encdl_interleave(
-        *(ctypes.c_void_p(place) for place in (image.data_ptr(), file.data_ptr(), begin.ctypes.data)),
-        *(ctypes.c_int64(size) for size in images.shape),
-        undo,
-    )
-    return moved
+    return _by_index(images, starts, undo)
 
 
 def _by_index(images: Tensor, starts: Sequence[int], undo: bool) -> Tensor:

@@ -21,30 +21,15 @@ from torch import Tensor, nn
 from encdl import ciphers
 from encdl.ciphers import AgileCipher, Cipher, KeystreamCipher
 from encdl.ciphers.mask_network import FixedConv2d
+from encdl.ciphers.names import SHIPPED
 from encdl.ciphers.nn.integer import IntegerConv2d
 from encdl.utils import torch_files
 from encdl.utils.errors import WeightsError
 
 FORMAT = 2
 """Format 1 was that of EncDL 0.1, whose ciphers this version does not have."""
-SHIPPED = {"default": "agile.pt", "agile": "agile.pt", "keystream": "agile.pt", "thesis": "thesis.pt"}
-"""Names that `load` takes instead of a path. Damage is the same under `agile` and `keystream`: so is its repair."""
-
-SHIPPED_IDS = {
-    "fddc91651b4ad8c6": "default",
-    "85cba7871dc63a69": "keystream",
-    "b0ec59c805815e26a3517f9a0ecd85b3": "thesis",
-}
-"""Ids of what the shipped weights encrypt with, and the names to load them by.
-
-The first two are those of all weights of these ciphers: what encrypts there is fixed; training changes repair alone.
-"""
-
-FIXED = {"default": "fddc91651b4ad8c6", "agile": "fddc91651b4ad8c6", "keystream": "85cba7871dc63a69"}
-"""Ids of those shipped weights, by name, of which all that encrypts is fixed."""
-
 MALFORMED = (ValueError, TypeError, AttributeError)
-"""What `torch.load` raises, beside its own errors, at files of another kind."""
+"""Errors that `torch.load` raises, beside its own, at files of another kind."""
 
 CHECKPOINT_KEY = "encdl_cipher"
 """Where a training checkpoint keeps the cipher's name, its config and how it was trained."""
@@ -88,22 +73,6 @@ def weights_id(cipher: Cipher) -> str:
     return digest.hexdigest()[: 32 if trained else 16]
 
 
-def how_to_get(cipher: str, needed: str) -> str:
-    """What a file's weights are, and where its reader gets them from; the second half of an error message.
-
-    Args:
-        cipher: Name of the cipher that made the file.
-        needed: Id of its weights.
-    """
-    wanted = f"it needs cipher {cipher!r} with weights {needed}"
-    if needed in SHIPPED_IDS:
-        return f"{wanted}, which come with EncDL: give --weights {SHIPPED_IDS[needed]}"
-    return (
-        f"{wanted}, which do not come with EncDL: ask who encrypted it for the weights file (`encdl export` makes it "
-        "and prints this id), and give it with --weights"
-    )
-
-
 def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu") -> LoadedCipher:
     """Load shipped weights by name, a file that `save` wrote, or a training checkpoint.
 
@@ -140,12 +109,6 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     cipher.eval().requires_grad_(False)
     loaded = LoadedCipher(cipher.to(device), weights_id(cipher), name, training)
     return as_keystream(loaded) if name == KeystreamCipher.name else loaded
-
-
-def without_repair(name: str) -> Cipher:
-    """A cipher of `FIXED` with a tiny, untrained decryption network: it encrypts and decrypts, and reads no file."""
-    kind = AgileCipher.name if name == "default" else name
-    return ciphers.create(kind, {"width": 4, "blocks": 0}).eval().requires_grad_(False)
 
 
 def as_keystream(loaded: LoadedCipher) -> LoadedCipher:
@@ -212,7 +175,7 @@ def _fixed(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _of_file(content: dict[str, Any]) -> Parts | None:
-    """What `save` wrote; None if something is not what it should be."""
+    """The content that `save` wrote; None if something is not what it should be."""
     name, training = content.get("cipher"), content.get("training", {})
     config, state = content.get("config"), content.get("state")
     if not isinstance(name, str) or not isinstance(training, dict):

@@ -23,7 +23,7 @@ from encdl.files.container.on_disk import (
     verify,
 )
 from encdl.files.container.read import Chunk, ContainerReader, PublicReader, verified_header
-from encdl.files.container.tags import chunk_keys
+from encdl.files.container.sections import chunk_keys
 from encdl.files.container.write import ContainerWriter
 
 __all__ = [

@@ -41,7 +41,7 @@ _COPY: Final = "get an intact copy"
 
 @dataclass(frozen=True)
 class Header:
-    """What a wrapped file shows without a key.
+    """The header of a wrapped file, readable without a key.
 
     Attributes:
         key_id: id of the master key, 16 hexadecimal digits.

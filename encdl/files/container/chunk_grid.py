@@ -105,10 +105,15 @@ class Grid:
             "tiles": tiles,
             "count": slices * math.prod(tiles),
         }
+        # How many tiles along a side are whole, and how many are smaller; each with its length.
+        down, across = (
+            ((side // tile, tile), (side % tile > 0, side % tile))
+            for side, tile in zip((height, width), self.tile, strict=True)
+        )
         known["blocks"] = slices * sum(
             rows * columns * -(-tall * wide * known["planes"] // BLOCK_BYTES)
-            for rows, tall in _parts(height, self.tile[0])
-            for columns, wide in _parts(width, self.tile[1])
+            for rows, tall in down
+            for columns, wide in across
         )
         for name, value in known.items():
             object.__setattr__(self, name, value)
@@ -128,16 +133,6 @@ class Grid:
         return place.height * place.width * self.planes
 
 
-def _parts(length: int, tile: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """How many tiles along a side are whole, and how many are smaller; each with its length."""
-    return (length // tile, tile), (length % tile > 0, length % tile)
-
-
-def itemsize(dtype: str) -> int:
-    """Bytes of a value of this type."""
-    return np.dtype(dtype).itemsize
-
-
 def is_layout(layout: object, shape: Sequence[int]) -> bool:
     """Whether the letters fit the shape: each once, and in an order that a file may have."""
     return isinstance(layout, str) and len(layout) == len(shape) <= MAX_AXES and _LAYOUT.fullmatch(layout) is not None
@@ -145,7 +140,7 @@ def is_layout(layout: object, shape: Sequence[int]) -> bool:
 
 def choose_tile(shape: Sequence[int], layout: str, dtype: str) -> tuple[int, int]:
     """Rows and columns of a chunk: the whole slice, or near to the largest squares within the limits."""
-    whole = Grid(tuple(shape), layout, itemsize(dtype), (1, 1))
+    whole = Grid(tuple(shape), layout, np.dtype(dtype).itemsize, (1, 1))
     height, width = whole.height, whole.width
     pixels = max(1, min(MAX_CHUNK_PIXELS, MAX_CHUNK_BYTES // whole.planes))
     if height * width <= pixels:

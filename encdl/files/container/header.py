@@ -1,4 +1,4 @@
-"""What a container says about itself in the clear: its header, read from untrusted bytes and checked."""
+"""The header of a container, in the clear: read from untrusted bytes and checked."""
 
 from __future__ import annotations
 
@@ -9,16 +9,10 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from encdl.files.container import parity
-from encdl.files.container.chunk_grid import (
-    DTYPES,
-    MAX_BODY_BYTES,
-    MAX_CHUNK_BYTES,
-    Grid,
-    check_grid,
-    is_layout,
-    itemsize,
-)
+from encdl.files.container.chunk_grid import DTYPES, MAX_BODY_BYTES, MAX_CHUNK_BYTES, Grid, check_grid, is_layout
 from encdl.keys.derivation import check_study
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.secret_files import CONTAINER_MARK
@@ -45,7 +39,7 @@ _PATTERNS = {"cipher": _NAME, "weights": _WEIGHTS, "nonce": _NONCE, "postprocess
 
 @dataclass(frozen=True)
 class Header:
-    """What a container says about itself; readable by anyone, changeable by no one without the key.
+    """The header of a container: readable by anyone, changeable by no one without the key.
 
     Attributes:
         cipher: name of the cipher class.
@@ -118,12 +112,7 @@ class Header:
     @cached_property
     def grid(self) -> Grid:
         """How the array is cut into chunks."""
-        return Grid(self.shape, self.layout, itemsize(self.dtype), self.tile)
-
-    @property
-    def body_bytes(self) -> int:
-        """Bytes of all chunks together: as many as the array has."""
-        return self.grid.body_bytes
+        return Grid(self.shape, self.layout, np.dtype(self.dtype).itemsize, self.tile)
 
     @property
     def nonce_bytes(self) -> bytes:
@@ -131,7 +120,7 @@ class Header:
         return bytes.fromhex(self.nonce)
 
     def fields(self) -> dict[str, Any]:
-        """What is stored, as plain values."""
+        """The stored fields, as plain values."""
         plain = {"shape": list(self.shape), "tile": list(self.tile), "planes": dict(self.planes)}
         return {field.name: getattr(self, field.name) for field in fields(self)} | plain
 

@@ -47,12 +47,12 @@ def padded_length(length: int) -> int:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file holds beside its pixels; all of it is secret.
+    """The metadata of a file: all beside its pixels, and all of it secret.
 
     Attributes:
         format: of the original file, and of what decryption writes: "png", "dicom", ...
         suffix: the ending of the original file's name, such as ".nii.gz"; "" for none.
-        content: SHA-256 of the array in hexadecimal, see `encdl.files.formats.array_digest`; "" if not known.
+        content: SHA-256 of the array in hexadecimal, see `encdl.files.formats.base.ArrayDigest`; "" if not known.
         rest: everything else that the original file held, in a form that its format knows.
         identity: what the owner calls the file, "" for nothing; up to 1,024 bytes without control characters.
         mark: by which the owner knows that all of this was written with the key of the study, and for this file.

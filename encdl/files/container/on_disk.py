@@ -50,7 +50,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 
 
 def read_wrapping(path: str | os.PathLike[str]) -> aes_wrap.Header | None:
-    """What the wrapping of a file says without a key; None if the container is not wrapped.
+    """The header of a file's wrapping, without a key; None if the container is not wrapped.
 
     Raises:
         ContainerError: the file cannot be read, or the wrapping's header is damaged.

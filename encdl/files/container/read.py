@@ -14,8 +14,18 @@ from encdl.files.container.head import COPY, SALVAGE, read_head
 from encdl.files.container.header import LOCATOR, PREFIX, TAG_BYTES, Header, located
 from encdl.files.container.metadata import Metadata, unseal
 from encdl.files.container.recipients import Recipients
-from encdl.files.container.sections import BLOCK_BYTES, METADATA, PARITY, PIXELS, SIGNATURE, HashTree, Section
-from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags, chunk_keys
+from encdl.files.container.sections import (
+    BLOCK_BYTES,
+    BLOCK_TAG_BYTES,
+    METADATA,
+    PARITY,
+    PIXELS,
+    SIGNATURE,
+    HashTree,
+    Section,
+    Tags,
+    chunk_keys,
+)
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Opener, keys_for
 from encdl.keys.recipients import RecipientPublicKey
@@ -49,7 +59,7 @@ class Chunk:
 
 
 class PublicReader:
-    """What a container shows without a key: its header, the bytes of its sections, and whether a signature fits.
+    """A container without a key: its header, the bytes of its sections, and whether a signature fits.
 
     Nothing of it is proven but by `check_signature`.
 
@@ -208,7 +218,7 @@ class ContainerReader(PublicReader):
     ) -> None:
         self.tolerant = tolerant
         self.problems: list[str] = []
-        """What was found wrong with the file as a whole; damaged chunks are not among it."""
+        """Defects of the file as a whole; damaged chunks are not among them."""
         inner, wrapping = aes_wrap.unwrapped(stream, opener, where, tolerant=tolerant)
         self.wrapped = wrapping is not None
         hit = False
@@ -238,8 +248,8 @@ class ContainerReader(PublicReader):
             raise ContainerError(f"{where}: its header is damaged, what it says of its key too: {SALVAGE}") from None
         self._tags = tags = Tags(self.image_keys, self._head)
         for what, found, right in (
-            ("header", self._header_tag, tags.header()),
-            ("table of sections", self._table_tag, tags.table(self._table)),
+            ("header", self._header_tag, tags.tag("header")),
+            ("table of sections", self._table_tag, tags.tag("sections", self._table)),
         ):
             if not hmac.compare_digest(found, right):
                 self._problem(f"its {what} was changed after it was written")
@@ -247,7 +257,7 @@ class ContainerReader(PublicReader):
         if self.recipients and not self.recipients.is_authentic(self.image_keys, self._addressed):
             self._problem("its list of recipients was changed after it was written")
         self.metadata: Metadata | None = self._unsealed()
-        """What the file holds beside its pixels; `None` if that is damaged, in a tolerant reader."""
+        """The file's metadata; `None` if they are damaged, in a tolerant reader."""
         owner = self._opener.owner_secret(self.header.study)
         if owner and self.metadata and not self.metadata.is_marked(owner, self.header.nonce_bytes):
             self._problem("it was not made with the key, but by one who can open this file alone")
@@ -266,7 +276,7 @@ class ContainerReader(PublicReader):
         if raw is None:
             return None
         content, tag = raw[:-TAG_BYTES], raw[-TAG_BYTES:]
-        if name == METADATA or not hmac.compare_digest(tag, self._tags.section(name, content)):
+        if name == METADATA or not hmac.compare_digest(tag, self._tags.tag(f"section {name}", content)):
             raise ContainerError(f"{self.where}: its section {name!r} was changed after it was written: {SALVAGE}")
         return content
 
@@ -372,7 +382,7 @@ class ContainerReader(PublicReader):
 
 
 def verified_header(head: bytes, opener: Opener, where: object = "header") -> tuple[Header, ImageKeys]:
-    """What a file's first bytes (`PublicReader.head`) say, and the file's sub-keys, for whoever lacks the rest of it.
+    """The header in a file's first bytes (`PublicReader.head`), and the file's sub-keys, without the rest of it.
 
     Raises:
         ContainerError: they are no header, or the tag is not the key's.
@@ -381,7 +391,7 @@ def verified_header(head: bytes, opener: Opener, where: object = "header") -> tu
     stream = io.BytesIO(head)
     header, raw, _ = read_head(stream, str(where), locator=False)
     keys = keys_for(where, "encrypted", opener, header.key_id, header.nonce_bytes, header.study)
-    if not hmac.compare_digest(stream.read(), Tags(keys, raw).header()):
+    if not hmac.compare_digest(stream.read(), Tags(keys, raw).tag("header")):
         raise ContainerError(f"{where}: was changed after it was written: {COPY}")
     return header, keys
 

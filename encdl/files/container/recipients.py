@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from encdl.files.container import parity
-from encdl.files.container.tags import recipients_key
+from encdl.files.container.sections import recipients_key
 from encdl.keys.derivation import SECRET_BYTES, ImageKeys
 from encdl.keys.grant import Grant
 from encdl.keys.key import NO_KEY, Opener, RecipientKey
@@ -127,7 +127,7 @@ def at_end(stream: BinaryIO, *, repair: bool = False) -> tuple[Recipients | None
 def resolved(
     where: object, opener: Opener, found: Recipients | None, head: bytes, key_id: str, nonce: bytes, study: str
 ) -> Opener:
-    """What opens a file: of a recipient's key the grant that was sealed to it, anything else as it is.
+    """The opener of a file: of a recipient's key the grant that was sealed to it, anything else as it is.
 
     Raises:
         WrongKeyError: the file's secret was not sealed to this recipient.

@@ -9,6 +9,7 @@ from encdl.files.container import parity
 from encdl.files.container.header import PREFIX, TAG_BYTES, Header, located
 from encdl.files.container.metadata import Metadata, seal
 from encdl.files.container.sections import (
+    BLOCK_TAG_BYTES,
     METADATA,
     PARITY,
     PIXELS,
@@ -16,11 +17,11 @@ from encdl.files.container.sections import (
     Buffer,
     HashTree,
     Section,
+    Tags,
     signed_message,
     table_bytes,
     table_size,
 )
-from encdl.files.container.tags import BLOCK_TAG_BYTES, Tags
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.signing import SIGNATURE_BYTES, SigningKey
 from encdl.utils.errors import ContainerError
@@ -71,13 +72,13 @@ class ContainerWriter:
         if signer:
             sections.append(_SIGNATURE)
         table = table_bytes(sections)
-        start = b"".join((head[PREFIX.size :], tags.header(), table, tags.table(table)))
+        start = b"".join((head[PREFIX.size :], tags.tag("header"), table, tags.tag("sections", table)))
         stream.write(head[: PREFIX.size] + located(head[: PREFIX.size], front) + start)
         self._section, self._index = 0, 0
         self._write(sealed)
         self._section = 1
         over = parity.encoded(start + sealed)
-        self._write(over + tags.section(PARITY, over))
+        self._write(over + tags.tag(f"section {PARITY}", over))
         self._section = 2
 
     def chunk(self, body: Buffer) -> None:
@@ -105,7 +106,7 @@ class ContainerWriter:
         del self._behind[name]
         self._section += 1
         self._write(content)
-        self._write(self._tags.section(name, content))
+        self._write(self._tags.tag(f"section {name}", content))
 
     def close(self) -> None:
         """Write the signature, if there is one; the stream stays open.
@@ -119,7 +120,7 @@ class ContainerWriter:
         if self._signer is not None:
             roots = [(section, tree.root()) for section, tree in self._roots]
             signature = self._signer.sign(signed_message(self._head, roots, _SIGNATURE))
-            self._stream.write(signature + self._tags.section(SIGNATURE, signature))
+            self._stream.write(signature + self._tags.tag(f"section {SIGNATURE}", signature))
 
     def _check_chunks(self) -> None:
         if self._index != self._grid.count:

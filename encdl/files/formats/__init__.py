@@ -16,7 +16,7 @@ from encdl.files.formats.base import FORMATS, Array, Document, Format
 from encdl.files.formats.registry import (
     ending_of,
     file_head,
-    format_of,
+    has_dicom_mark,
     is_image,
     is_whole,
     load,
@@ -34,7 +34,7 @@ __all__ = [
     "Format",
     "ending_of",
     "file_head",
-    "format_of",
+    "has_dicom_mark",
     "is_image",
     "is_whole",
     "load",

@@ -1,8 +1,10 @@
-"""What every file format gives and takes: the array of a file slice by slice, and all the rest as bytes."""
+"""The interface of file formats: the array of a file slice by slice, and all the rest as bytes."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import logging
 import math
 import os
@@ -29,6 +31,8 @@ MAX_BYTES = 2**36
 """Of all slices together, uncompressed."""
 MAX_REST_BYTES = 2**26 - 2**16
 """Of all that a file holds beside its pixels: it is kept in memory, and a container has room for 64 MiB of it."""
+_MAX_DEFLATED_BYTES = 2**29
+"""Of a file that may become small enough by deflating it."""
 _ONE_THREAD = threading.RLock()
 
 
@@ -46,7 +50,7 @@ class Document:
             b"" if there is no file to restore: `write` then makes a new one.
         slices: yields the array slice by slice, (H, W) or (H, W, C), little-endian, anew with each call. Only the
             slice at hand is in memory, unless docs/formats.md says otherwise of the format.
-        content: the array's digest (`encdl.files.formats.array_digest`), if reading the file gave it anyway; else b"".
+        content: the array's digest (`ArrayDigest`), if reading the file gave it anyway; else b"".
     """
 
     shape: tuple[int, ...]
@@ -81,6 +85,37 @@ class Format:
 
 FORMATS: Registry[Format] = Registry("format", "encdl.formats", Format)
 """In the order in which they are asked whether a file is theirs."""
+
+
+class ArrayDigest:
+    """SHA-256 of an array that comes slice by slice.
+
+    It covers the shape, layout and type as canonical JSON after its length (8 bytes, the low one first), then all
+    values in C order, little-endian.
+
+    Args:
+        shape: of the whole array.
+        layout: one letter an axis.
+        dtype: name of its type.
+    """
+
+    def __init__(self, shape: Sequence[int], layout: str, dtype: str) -> None:
+        values = {"dtype": dtype, "layout": layout, "shape": [int(size) for size in shape]}
+        kind = json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
+        self._hash = hashlib.sha256(len(kind).to_bytes(8, "little") + kind)
+
+    def update(self, array: Array) -> None:
+        """Take the next slice in."""
+        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        self._hash.update(little.reshape(-1).view(np.uint8).data)
+
+    def update_bytes(self, values: bytes) -> None:
+        """Take in some of the values as they are, if they lie in C order, little-endian; pieces may be cut anywhere."""
+        self._hash.update(values)
+
+    def digest(self) -> bytes:
+        """The digest so far, 32 bytes."""
+        return self._hash.digest()
 
 
 def slice_shape(shape: Sequence[int], layout: str) -> tuple[int, ...]:
@@ -151,6 +186,23 @@ class Source:
         """The file's first bytes, `limit` at most."""
         with self.open() as stream:
             return stream.read(limit)
+
+    def whole(self, *, deflate: bool = False) -> bytes:
+        """The whole file, for a container to keep.
+
+        Args:
+            deflate: whether it may become smaller by deflating.
+
+        Raises:
+            ImageFileError: it is larger than a container takes.
+        """
+        limit = _MAX_DEFLATED_BYTES if deflate else MAX_REST_BYTES
+        if self.size > limit:
+            raise ImageFileError(
+                f"{self.path}: is {self.size:,} bytes long and not stored plainly, and of such files a container "
+                f"takes {limit:,}: save it uncompressed"
+            )
+        return self.read(limit)
 
 
 def source(path: str | os.PathLike[str], *, empty: bool = False) -> Source:

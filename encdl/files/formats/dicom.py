@@ -43,11 +43,6 @@ class _Pixels:
     syntax: Any
 
 
-def is_marked(head: bytes) -> bool:
-    """Whether the mark of DICOM and a first element stand behind a preamble, which may hold anything (PS3.10, 7.1)."""
-    return head[128:132] == b"DICM" and head[132:134] in (*_FIRST_GROUPS, b"\0\x08")
-
-
 def recognises(head: bytes) -> bool:
     """Whether the first bytes are those of a DICOM file, with its preamble or without."""
     if head[128:132] == b"DICM":
@@ -181,7 +176,7 @@ def _decoded(pydicom: Any, source: Source, syntax: Any) -> Document:
     """The file as a whole, and its pixels through pydicom's decoders."""
     _check_decoder(source, pydicom.pixels, syntax)
     packed = not syntax.is_encapsulated and not syntax.is_deflated
-    data = verbatim.read(source, deflate=packed)
+    data = source.whole(deflate=packed)
     dataset = pydicom.dcmread(io.BytesIO(data), force=True)
     if not any(tag in dataset for tag in (0x7FE00010, 0x7FE00008, 0x7FE00009)):
         _read(pydicom, source)  # says that there are none
@@ -193,7 +188,7 @@ def _decoded(pydicom: Any, source: Source, syntax: Any) -> Document:
 
     def slices() -> Iterator[Array]:
         with decoding(source.path, "DICOM"):
-            again = pydicom.dcmread(io.BytesIO(verbatim.read(source, deflate=packed)), force=True)
+            again = pydicom.dcmread(io.BytesIO(source.whole(deflate=packed)), force=True)
         with one_line(source.path, "DICOM"):
             for frame in _frames(pydicom, source, again, syntax):
                 if frame.shape != expected or frame.dtype != first.dtype:
@@ -261,7 +256,7 @@ def _shown(name: object) -> str:
 
 def _check_deflated(pydicom: Any, source: Source) -> None:
     """Refuse a data set that inflates beyond all measure; what follows the meta group is one raw deflate stream."""
-    stream = io.BytesIO(verbatim.read(source))
+    stream = io.BytesIO(source.whole())
     _transfer_syntax(pydicom, stream)
     inflater, left, total = zlib.decompressobj(-zlib.MAX_WBITS), stream.read(), 0
     while left and not inflater.eof:

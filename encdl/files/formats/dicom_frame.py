@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from encdl.files.formats import isolated, raw_pixels
+from encdl.files.formats import raw_pixels
 from encdl.files.formats.base import Array
+from encdl.utils import worker_process
 from encdl.utils.errors import ImageFileError
-from encdl.utils.worker_process import RaisedError
 
 _WHERE = f"{__name__}:decode"
 
@@ -24,14 +24,14 @@ def decoded(where: object, pydicom: Any, frame: bytes, syntax: Any, options: dic
 
     Raises:
         ImageFileError: the decoder crashed or hung; or another one that is not installed may succeed.
-        RaisedError: the frame is damaged.
+        worker_process.RaisedError: the frame is damaged.
     """
     values = options["rows"] * options["columns"] * options["samples_per_pixel"]
     arguments = {"frame": frame, "syntax": str(syntax), "options": options}
     try:
         # Decoders give 16 bits, or 32, where fewer are stored.
-        return isolated.decoded(where, _WHERE, arguments, values, 8 * values)
-    except RaisedError as error:
+        return worker_process.decoded(where, _WHERE, arguments, values, 8 * values)
+    except worker_process.RaisedError as error:
         missing = "; ".join(pydicom.pixels.get_decoder(syntax).missing_dependencies)
         if error.kind != "RuntimeError" or not missing:  # which means that every decoder at hand failed
             raise

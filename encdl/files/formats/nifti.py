@@ -73,7 +73,7 @@ def load(source: Source) -> Document:
     extra = {"gzip": _gzip_header(source.read(512))} if zipped else {}
     found = raw_pixels.document(source, where, shape, layout, name, opener=opener, extra=extra)
     if zipped and source.size <= MAX_REST_BYTES - 2**10 and not _zips_alike(source, extra["gzip"]):
-        whole = verbatim.document(source, verbatim.read(source), name, shape, layout, found.dtype, found.slices)
+        whole = verbatim.document(source, source.whole(), name, shape, layout, found.dtype, found.slices)
         return dataclasses.replace(whole, content=found.content)
     return found
 
@@ -96,7 +96,7 @@ def _zips_alike(source: Source, named: dict[str, Any]) -> bool:
 
 
 class _DifferentError(Exception):
-    """What was written is not what the file holds."""
+    """The file does not hold what was written."""
 
 
 class _Same:

@@ -16,8 +16,9 @@ from typing import BinaryIO
 import numpy as np
 
 from encdl.files.container.chunk_grid import MAX_SLICE_BYTES
-from encdl.files.formats import isolated, non_pixel_data, verbatim
+from encdl.files.formats import non_pixel_data, verbatim
 from encdl.files.formats.base import FORMATS, Array, Document, Format, Source, check_array, one_line
+from encdl.utils import worker_process
 from encdl.utils.errors import ImageFileError
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -43,11 +44,11 @@ def load(source: Source) -> Document:
     Raises:
         ImageFileError: it is damaged, too large, animated, or in a colour space that is not read.
     """
-    data = verbatim.read(source, deflate=True)
+    data = source.whole(deflate=True)
     kind = kind_of(data) or "png"
     with one_line(source.path, kind.upper()):
         arguments = {"where": str(source.path), "data": data}
-        array = isolated.decoded(source.path, f"{__name__}:decode", arguments, len(data), MAX_SLICE_BYTES)
+        array = worker_process.decoded(source.path, f"{__name__}:decode", arguments, len(data), MAX_SLICE_BYTES)
         around = _around(data, array) if kind == "png" else None
     layout = "HWC"[: array.ndim]
     if around is not None and _png(array, *around) != data:

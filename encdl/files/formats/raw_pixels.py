@@ -16,8 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from encdl.files.formats import non_pixel_data
-from encdl.files.formats.array_digest import ArrayDigest
-from encdl.files.formats.base import Array, Document, Source, check_array, one_line
+from encdl.files.formats.base import Array, ArrayDigest, Document, Source, check_array, one_line
 
 _PIECE = 2**20
 _MAX_SKELETON = 2**28

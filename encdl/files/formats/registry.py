@@ -40,18 +40,11 @@ def suffix_of(name: str) -> str:
     return FORMATS[name].suffixes[0]
 
 
-def ending_of(name: str) -> str:
-    """The longest known ending of a file's name, lower-case and with its dot; "" for none."""
-    return _ending(name)[0]
+def ending_of(name: str) -> tuple[str, str | None]:
+    """The longest known ending of a file's name, lower-case and with its dot, and its format; "" and None for none.
 
-
-def format_of(path: Path) -> str | None:
-    """The format that a name's ending stands for; None if it is unknown."""
-    return _ending(path.name)[1]
-
-
-def _ending(name: str) -> tuple[str, str | None]:
-    """An ending and its format. Those of other packages are asked for, and loaded, if it is none of EncDL's own."""
+    Formats of other packages are asked for, and loaded, if it is none of EncDL's own.
+    """
     for formats in (FORMATS.registered, FORMATS):
         found = {end: kind for kind, each in formats.items() for end in each.suffixes if name.lower().endswith(end)}
         if found:
@@ -60,9 +53,14 @@ def _ending(name: str) -> tuple[str, str | None]:
     return "", None
 
 
+def has_dicom_mark(head: bytes) -> bool:
+    """Whether the mark of DICOM and a first element stand behind a preamble, which may hold anything (PS3.10, 7.1)."""
+    return head[128:132] == b"DICM" and head[132:134] in (b"\x02\0", b"\x08\0", b"\0\x08")
+
+
 def is_image(head: bytes) -> bool:
     """Whether a file's first 64 KiB are those of one of `FORMATS`."""
-    return dicom.is_marked(head) or any(kind.recognises(head, None) for kind in FORMATS.values())
+    return has_dicom_mark(head) or any(kind.recognises(head, None) for kind in FORMATS.values())
 
 
 def load(path: Path, *, carry: bool = False) -> Document:
@@ -107,7 +105,7 @@ def write(path: Path, document: Document, *, force: bool = False, suffix: str | 
         UsageError: `path` is a folder or device, or its folder is missing.
     """
     path = Path(path)
-    kind = format_of(path) or document.format
+    kind = ending_of(path.name)[1] or document.format
     named = path.name.lower()
     same = suffix is not None and (named.endswith(suffix.lower()) if suffix else kind == document.format)
     if (same and document.format in FORMATS) or document.format == verbatim.CARRIED:
@@ -182,12 +180,12 @@ def file_head(document: Document) -> bytes:
 
 
 def _loader(where: Source, head: bytes) -> Callable[[Source], Document]:
-    if dicom.is_marked(head):
+    if has_dicom_mark(head):
         return FORMATS["dicom"].load
     for problem, (suffix, magic) in _OTHERS.items():
         if head.startswith(magic) and (magic != b"PK\x03\x04" or where.path.suffix.lower() == suffix):
             raise ImageFileError(f"{where.path}: {problem}")
-    named = format_of(where.path)
+    named = ending_of(where.path.name)[1]
     for formats in (FORMATS.registered, FORMATS):  # other packages are not looked through if a format is our own
         for each in formats.values():
             if each.recognises(head, named):
@@ -224,7 +222,7 @@ def _recipe(document: Document) -> tuple[dict[str, Any], list[bytes]]:
 
 
 def _restorer(path: Path, document: Document, kind_of_file: str) -> Callable[[BinaryIO], None]:
-    """What writes the file; it takes the pieces from `rest` and the pixels from the slices."""
+    """A function that writes the file; it takes the pieces from `rest` and the pixels from the slices."""
     recipe, pieces = _recipe(document)
     kind = recipe["kind"]
     if kind == "png" and len(pieces) == 2:

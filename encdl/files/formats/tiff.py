@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from encdl.files.container.chunk_grid import MAX_SLICE_BYTES
-from encdl.files.formats import isolated, raw_pixels, verbatim
+from encdl.files.formats import raw_pixels, verbatim
 from encdl.files.formats.base import (
     FORMATS,
     MAX_PIXELS,
@@ -31,6 +31,7 @@ from encdl.files.formats.base import (
     one_line,
 )
 from encdl.files.formats.codestream import rows_and_columns
+from encdl.utils import worker_process
 from encdl.utils.errors import ImageFileError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -150,7 +151,7 @@ def _decoded(source: Source) -> Document:
     """The file as a whole, and its pages decoded."""
     import tifffile  # noqa: PLC0415
 
-    data = verbatim.read(source, deflate=True)
+    data = source.whole(deflate=True)
     with decoding(source.path, "TIFF"), tifffile.TiffFile(io.BytesIO(data)) as file:
         pages = _alike(file)
         count, compressed = len(pages), pages[0].compression != 1
@@ -160,7 +161,7 @@ def _decoded(source: Source) -> Document:
         with one_line(source.path, "TIFF"):
             anywhere = replace(source, path=source.path.absolute())  # the process has a folder of its own
             arguments = {"source": anywhere, "where": str(source.path), "index": index}
-            return isolated.decoded(source.path, f"{__name__}:decoded_page", arguments, values, MAX_SLICE_BYTES)
+            return worker_process.decoded(source.path, f"{__name__}:decoded_page", arguments, values, MAX_SLICE_BYTES)
 
     first = page(0)
 

@@ -12,29 +12,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from encdl.files.formats import non_pixel_data
-from encdl.files.formats.base import MAX_REST_BYTES, Array, Document, Source, check_array
+from encdl.files.formats.base import Array, Document, Source, check_array
 from encdl.files.formats.raw_pixels import little
-from encdl.utils.errors import ImageFileError
 
 CARRIED = "file"
 """The format of a document that is no image: `carried` makes it."""
-_LARGEST = 2**29
-"""Bytes of a file that may become small enough by deflating it."""
-
-
-def read(source: Source, *, deflate: bool = False) -> bytes:
-    """The whole file.
-
-    Raises:
-        ImageFileError: it is larger than a container takes.
-    """
-    limit = _LARGEST if deflate else MAX_REST_BYTES
-    if source.size > limit:
-        raise ImageFileError(
-            f"{source.path}: is {source.size:,} bytes long and not stored plainly, and of such files a container "
-            f"takes {limit:,}: save it uncompressed"
-        )
-    return source.read(limit)
 
 
 def document(
@@ -76,7 +58,7 @@ def carried(source: Source) -> Document:
     """
     pixel = np.zeros((1, 1), np.uint8)
     return document(
-        source, read(source, deflate=True), CARRIED, (1, 1), "HW", pixel.dtype, lambda: iter([pixel]), deflate=True
+        source, source.whole(deflate=True), CARRIED, (1, 1), "HW", pixel.dtype, lambda: iter([pixel]), deflate=True
     )
 
 

@@ -1,4 +1,4 @@
-"""What the headers of DICOM slices and of volumes say: where a slice lies, and what its stored integers mean."""
+"""Headers of DICOM slices and of volumes: where a slice lies, and what its stored integers mean."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def _stored(document: Document, groups: list[Any]) -> Stored:
 
 
 def stored_of(path: Path, document: Document) -> Stored:
-    """What the integers of any document mean; of a DICOM file with frames, those of the first."""
+    """The meaning of the integers of any document; of a DICOM file with frames, those of the first."""
     if found := slices_of(path, document):
         return found[0].stored
     if document.format in NIFTI:

@@ -1,4 +1,4 @@
-"""What both parties know of a reader: its form, without the weights, which are the host's alone."""
+"""The form of a reader, which both parties know, without the weights, which are the host's alone."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Reading:
-    """What the host gets.
+    """The host's result.
 
     Attributes:
         logits: float32 (B, classes).
@@ -111,7 +111,7 @@ class Party:
         return answer
 
     def reading(self) -> Reading:
-        """What the host's process answers; as `finish`."""
+        """The answer of the host's process; as `finish`."""
         with np.load(io.BytesIO(self.finish()), allow_pickle=False) as archive:
             told = json.loads(bytes(archive["told"]))
             return Reading(archive["logits"].astype(np.float32), told["seconds"], told["bytes"])

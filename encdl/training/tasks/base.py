@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
-from encdl.ciphers.base import CIPHERS, Cipher
+from encdl.ciphers import CIPHERS, Cipher
 from encdl.ciphers.weights import CHECKPOINT_KEY
 from encdl.data.batch import ImageBatch
 from encdl.data.samplers import EvalSampler

@@ -1,4 +1,4 @@
-"""What a reader is shown of an image, and what it is compared with: one class a mode of training.
+"""The views of an image that a reader is trained and compared on: one class a mode of training.
 
 A view gives the main row, on which the reader is trained and judged, and further rows for which the same reader is only
 judged. Row names are those of the result tables.
@@ -32,7 +32,7 @@ def _volumes(spec: DataSpec) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Sight:
-    """What goes into a reader; of volumes with a further axis, the slices: (B, C, D, H, W).
+    """The input of a reader; of volumes with a further axis, the slices: (B, C, D, H, W).
 
     Attributes:
         image: uint8 (B, C, H, W), or the same levels as float32 where gradients are wanted.
@@ -86,22 +86,22 @@ class View(ABC):
 
     @abstractmethod
     def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
-        """What the reader is trained on."""
+        """The view that the reader is trained on."""
 
     def rows(self, cipher: Cipher, image: Tensor, keys: Keys) -> dict[str, Sight]:
-        """What it is judged on, by name of the row; the main row first."""
+        """The views of its evaluation, by name of the row; the main row first."""
         return {self.row: self.train(cipher, image, keys)}
 
     def damaged(self, cipher: Cipher, image: Tensor, keys: Keys, harm: Harm) -> dict[str, Sight]:
-        """What it is judged on after damage, by name of the row; none by default."""
+        """The views of its evaluation after damage, by name of the row; none by default."""
         return {}
 
     def penalty(self, reader: Reader, sight: Sight) -> Tensor:
-        """What training adds to the task's loss; nothing by default."""
+        """A term that training adds to the task's loss; none by default."""
         return sight.picture.new_zeros((), dtype=torch.float32)
 
     def shown(self, reader: Reader, sight: Sight) -> Tensor:
-        """What a panel shows of it: uint8 (B, C, H, W)."""
+        """The image for panels: uint8 (B, C, H, W)."""
         return sight.picture
 
 
@@ -260,7 +260,7 @@ class FixedKey(View):
 
 
 class Functional(View):
-    """What a host without a key sees of a file by a functional key: W of the image, and nothing else.
+    """The view of a host with a functional key and without the key: W of the image, and nothing else.
 
     Nothing is encrypted: the difference of ciphertext and mask, each convolved, is W of the image exactly
     (`encdl.readers.functional`).
@@ -321,7 +321,7 @@ class Functional(View):
         return reader.stem.penalty(sight.picture)
 
     def shown(self, reader: Reader, sight: Sight) -> Tensor:
-        """What the adversary makes of it, or black if there is none."""
+        """The adversary's reconstruction, or black without an adversary."""
         assert isinstance(reader.stem, FunctionalStem)
         return reader.stem.rebuilt(sight.picture)
 

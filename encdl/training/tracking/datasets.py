@@ -18,7 +18,7 @@ CONTEXTS: dict[str, dict[Split, str]] = {
 
 
 def inputs(data: ImageDataModule, stage: str) -> list[Any]:
-    """What a stage reads, as MLflow's `DatasetInput`s.
+    """The data of a stage, as MLflow's `DatasetInput`s.
 
     Args:
         data: Set up for the stage.

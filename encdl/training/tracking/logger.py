@@ -23,7 +23,7 @@ from encdl.training.tracking.names import CONFIG_TAG, PARENT_TAG, SEED_TAG, conf
 from encdl.training.tracking.processes import process_tags
 from encdl.training.tracking.store_check import check_store, sqlite_uri
 from encdl.utils.errors import UsageError
-from encdl.utils.interrupts import Held, held
+from encdl.utils.processes import Held, held
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -1,4 +1,4 @@
-"""What experiments, runs and tags in MLflow are called; docs/comparing-runs.md tells users the same."""
+"""Names of experiments, runs and tags in MLflow; docs/comparing-runs.md tells users the same."""
 
 from __future__ import annotations
 
@@ -98,5 +98,5 @@ def cipher_tags(task: LightningModule) -> dict[str, str]:
 
 
 def _seed() -> str:
-    """What Lightning's `seed_everything` was given, which says so in the environment."""
+    """The seed of Lightning's `seed_everything`, as the environment has it."""
     return os.environ.get("PL_GLOBAL_SEED", "")

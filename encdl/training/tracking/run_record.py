@@ -13,7 +13,7 @@ from encdl.data.base import ImageDataModule
 from encdl.training.tracking import datasets, names, processes
 from encdl.training.tracking.logger import run_logger
 from encdl.utils.errors import UsageError
-from encdl.utils.interrupts import held
+from encdl.utils.processes import held
 
 SYSTEM_METRICS_EVERY_S = 5
 

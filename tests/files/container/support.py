@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from encdl.files import container
 from encdl.files.container import ContainerReader, ContainerWriter, Header, Metadata, PublicReader
 from encdl.files.container.header import LOCATOR, PREFIX, located
-from encdl.files.container.sections import Section, table_bytes
-from encdl.files.container.tags import Tags
+from encdl.files.container.sections import Section, Tags, table_bytes
 from encdl.keys.key import Key, Opener
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.signing import SigningKey
@@ -138,12 +137,12 @@ def resign(
     bodies = [body[: -16 * -(-len(body) // 4112)] for body in old.chunks]
     chunks = [body + tags.blocks(index, body) for index, body in enumerate(bodies)]
     table = table_bytes([Section("metadata", len(sealed), True), Section("pixels", sum(map(len, chunks)), True)])
-    return Parts(head, tags.header(), table + tags.table(table), sealed, b"", chunks, b"").joined()
+    return Parts(head, tags.tag("header"), table + tags.tag("sections", table), sealed, b"", chunks, b"").joined()
 
 
 def with_table(data: bytes, *sections: Section, behind: bytes = b"", signed: bool = True) -> bytes:
     """The container with another table of sections, which the owner of the key signed, and other bytes behind it."""
     old = parts(data)
     table = table_bytes(sections)
-    tag = Tags(KEY.image_keys(NONCE), old.head).table(table) if signed else bytes(TAG)
+    tag = Tags(KEY.image_keys(NONCE), old.head).tag("sections", table) if signed else bytes(TAG)
     return replace(old, table=table + tag, parity=b"", behind=behind).joined()

@@ -16,11 +16,10 @@ from encdl.files.container.chunk_grid import (
     choose_tile,
     cut,
     is_layout,
-    itemsize,
     paste,
 )
 from encdl.files.formats import base
-from encdl.files.formats.array_digest import ArrayDigest
+from encdl.files.formats.base import ArrayDigest
 
 
 @settings(max_examples=100, deadline=None)
@@ -30,7 +29,7 @@ def test_chunks_cover_a_slice_bit_by_bit(
 ) -> None:
     """Whatever the bits are: floats that are not numbers, negative zeros, the largest integers."""
     tile = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
-    grid = Grid((2, height, width, channels), "SHWC", itemsize(dtype), tile)
+    grid = Grid((2, height, width, channels), "SHWC", np.dtype(dtype).itemsize, tile)
     raw = data.draw(st.binary(min_size=grid.body_bytes // 2, max_size=grid.body_bytes // 2))
     array = as_slice(np.frombuffer(raw, dtype).reshape(height, width, channels), grid)
     back = np.empty_like(array)
@@ -59,7 +58,7 @@ def test_tiles_keep_within_the_limits_and_are_not_needlessly_small(
     height: int, width: int, channels: int, dtype: str
 ) -> None:
     rows, columns = choose_tile((height, width, channels), "HWC", dtype)
-    planes = channels * itemsize(dtype)
+    planes = channels * np.dtype(dtype).itemsize
     limit = min(MAX_CHUNK_PIXELS, MAX_CHUNK_BYTES // planes)
     assert 1 <= rows <= height
     assert 1 <= columns <= width

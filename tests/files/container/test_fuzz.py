@@ -229,7 +229,7 @@ def decrypt(reader: ContainerReader) -> None:
     except AssertionError:  # the stub takes eight planes alone
         assert reader.header.planes["planes"] != 8
         return
-    assert sum(part.nbytes for part in slices) == reader.header.body_bytes
+    assert sum(part.nbytes for part in slices) == reader.header.grid.body_bytes
 
 
 def fuzz(examples: int) -> Tally:
@@ -289,4 +289,4 @@ def test_headers_that_the_owner_signed(number: int) -> None:
     except (ContainerError, WrongKeyError):
         return
     assert isinstance(reader.header, Header)
-    assert total == reader.header.body_bytes
+    assert total == reader.header.grid.body_bytes

@@ -48,7 +48,7 @@ def test_every_valid_header_survives(dtype: str, shape: list[int], colour: bool,
             raise
         return
     assert Header.from_bytes(made.to_bytes()[PREFIX.size :]) == made
-    assert made.body_bytes == int(np.prod(shape)) * np.dtype(dtype).itemsize
+    assert made.grid.body_bytes == int(np.prod(shape)) * np.dtype(dtype).itemsize
 
 
 @settings(max_examples=200, deadline=None)

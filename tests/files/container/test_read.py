@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from encdl.files import container
 from encdl.files.container import ContainerReader, ContainerWriter, Header, PublicReader
 from encdl.files.container.header import LOCATOR
-from encdl.files.container.sections import Section, table_bytes
-from encdl.files.container.tags import chunk_keys
+from encdl.files.container.sections import Section, chunk_keys, table_bytes
 from encdl.keys.key import Key, Opener
 from encdl.utils.errors import ContainerError, WrongKeyError
 from tests.files.container.support import (

@@ -24,7 +24,7 @@ from pydicom.uid import (
 
 import encdl
 from encdl.files import formats
-from encdl.files.formats import isolated
+from encdl.utils import worker_process
 from encdl.utils.errors import ImageFileError
 from tests.files.formats.support import array_of, noise, refusal, there_and_back
 
@@ -178,7 +178,7 @@ def harmful(name: str) -> bytes:
 def test_frames_that_crash_or_hang_a_decoder_do_not_end_a_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(isolated, "SECONDS", 2.0)
+    monkeypatch.setattr(worker_process, "SECONDS", 2.0)
     (tmp_path / "in").mkdir()
     for name in HARMFUL:
         (tmp_path / "in" / f"{name}.dcm").write_bytes(harmful(name))

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 import encdl
-from encdl.files.formats import isolated
+from encdl.utils import worker_process
 from encdl.utils.errors import EncdlError
 from tests.files.container import test_fuzz
 from tests.files.formats.test_dicom import HARMFUL, harmful
@@ -63,7 +63,7 @@ def fuzz(folder: Path, mutants: int) -> collections.Counter[str]:
 
 @pytest.mark.filterwarnings("ignore")  # libraries', about what they read
 def test_some_mutated_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolated, "SECONDS", 2.0)
+    monkeypatch.setattr(worker_process, "SECONDS", 2.0)
     assert fuzz(tmp_path, BATCH)["refused"] > BATCH / 10
 
 
@@ -71,7 +71,7 @@ def test_some_mutated_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.timeout(1700)
 @pytest.mark.filterwarnings("ignore")
 def test_twenty_thousand_mutated_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolated, "SECONDS", 2.0)
+    monkeypatch.setattr(worker_process, "SECONDS", 2.0)
     tally = fuzz(tmp_path, 20_000)
     print(tally)
     assert tally["mutants"] == 20_000

@@ -1,4 +1,4 @@
-"""What else is asked of each setting's first reader, from its kept file: further attacks, and damage of the ciphertext.
+"""The attacks on each setting's first reader, from its kept file, beside the decoders; and damage of the ciphertext.
 
 Every attack has a reference that it breaks, in the same record: the prior beats the interpolation of a thumbnail, the
 plaintext is re-identified, attributes are read from pixels.
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from encdl.audit.functional import decoders, inference, prior
+from encdl.audit.functional import attribute_inference, decoders, inverse_problems
+from encdl.audit.functional.device_dataset import SPLITS, Resident
 from encdl.audit.functional.plan import Plan
-from encdl.audit.functional.resident import SPLITS, Resident
 from encdl.audit.functional.training import Budget, judge
 from encdl.ciphers.reading_layer import add_mask, reading_mask, remove_mask
 from encdl.data.base import Split
@@ -37,7 +37,7 @@ TURNS = 15
 """Of each of two readers that are timed."""
 
 
-class Further:
+class AttackSuite:
     """Attacks on the readers of one data set; those that need training are trained once.
 
     Args:
@@ -51,18 +51,18 @@ class Further:
         self._plan, self._source, self._data, self._plain = plan, source, data, plain.eval()
         train, _, test = (data[split].images for split in SPLITS)
         self._drawn = test[: min(DRAWN, plan.judged_images)]
-        self._prior = prior.train_prior(test.shape[1], plan.unet_of, train, Budget(**plan.decoder_budget))
-        self._attributes = self._of_attributes(inference.pixels)
-        self._known = self._reidentified(inference.pixels)
+        self._prior = inverse_problems.train_prior(test.shape[1], plan.unet_of, train, Budget(**plan.decoder_budget))
+        self._attributes = self._of_attributes(attribute_inference.pixels)
+        self._known = self._reidentified(attribute_inference.pixels)
 
     def references(self) -> dict[str, Any]:
-        """What shows that the attacks work."""
+        """The same attacks on references, where they must succeed."""
         channels, height, width = self._drawn.shape[1:]
-        rows = prior.averaging(channels, (height, width), BLOCK)
+        rows = inverse_problems.averaging(channels, (height, width), BLOCK)
         small = decoders.thumbnail(len(rows), self._drawn)
         found: dict[str, Any] = {
             "numbers": len(rows),
-            "prior_psnr_db": decoders.likeness(prior.draw(self._prior, rows, self._drawn), self._drawn)[0],
+            "prior_psnr_db": decoders.likeness(inverse_problems.draw(self._prior, rows, self._drawn), self._drawn)[0],
             "thumbnail_psnr_db": decoders.likeness(small, self._drawn)[0],
         }
         pixels = channels * height * width
@@ -74,7 +74,7 @@ class Further:
         return found
 
     def of(self, reader: Reader, other: FunctionalStem | None, whole: bool = True) -> dict[str, Any]:
-        """What is found of one reader, and of its numbers together with another one's.
+        """Results of the attacks on one reader, and on its numbers together with another one's.
 
         Args:
             reader: With a functional stem.
@@ -96,10 +96,10 @@ class Further:
         if stem.form != "layer":
             return found
         rows, given = decoders.matrix(stem.map.frozen()), stem.noisy(self._drawn)
-        guesses = {"prior": prior.draw(self._prior, rows, given)}
+        guesses = {"prior": inverse_problems.draw(self._prior, rows, given)}
         if other is not None:
             both = np.concatenate([rows, decoders.matrix(other.map.frozen())])
-            guesses["prior_two_readers"] = prior.draw(self._prior, both, given)
+            guesses["prior_two_readers"] = inverse_problems.draw(self._prior, both, given)
         found["rebuilt"] = {name: decoders.likeness(guess, self._drawn) for name, guess in guesses.items()}
         found["perceptual"] = {name: distance(self._plain, guess, self._drawn) for name, guess in guesses.items()}
         if rows.shape[1] <= LARGEST and not stem.noise:  # with noise no image in the box has these numbers
@@ -112,22 +112,22 @@ class Further:
 
     def _least_variation(self, rows: Any) -> float:
         images = self._drawn[:SOLVED].cpu()
-        solved = np.stack([prior.least_variation(rows, image.numpy()) for image in images])
+        solved = np.stack([inverse_problems.least_variation(rows, image.numpy()) for image in images])
         return decoders.likeness(torch.from_numpy(solved).float(), images)[0]
 
-    def _reidentified(self, seen: inference.Seen) -> tuple[float, float]:
+    def _reidentified(self, seen: attribute_inference.Seen) -> tuple[float, float]:
         train, test = self._data["train"].images, self._data["test"].images
-        return inference.reidentified(seen, train, test, self._source.groups("test"))
+        return attribute_inference.reidentified(seen, train, test, self._source.groups("test"))
 
-    def _of_attributes(self, seen: inference.Seen) -> dict[str, tuple[float, float]]:
+    def _of_attributes(self, seen: attribute_inference.Seen) -> dict[str, tuple[float, float]]:
         """Balanced accuracy and chance of each attribute."""
         images = [self._data[split].images for split in SPLITS]
-        columns = {"mirrored": [inference.mirrored(part) for part in images]}
+        columns = {"mirrored": [attribute_inference.mirrored(part) for part in images]}
         for name in self._source.attributes("train"):
             values = [torch.from_numpy(self._source.attributes(split)[name]) for split in SPLITS]
             columns[name] = list(zip(images, values, strict=True))
         return {
-            name: (inference.attribute(seen, parts), 1 / len(set(parts[2][1].tolist())))
+            name: (attribute_inference.attribute(seen, parts), 1 / len(set(parts[2][1].tolist())))
             for name, parts in columns.items()
         }
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from encdl import api, readers
-from encdl.audit.functional import decoders, inference, plan, prior
-from encdl.audit.functional.further import damaged, distance, joined_parties
-from encdl.audit.functional.resident import Resident
+from encdl.audit.functional import attribute_inference, decoders, inverse_problems, plan
+from encdl.audit.functional.attack_suite import damaged, distance, joined_parties
+from encdl.audit.functional.device_dataset import Resident
 from encdl.audit.functional.training import Budget
 from encdl.cli import main as encdl
 from encdl.keys import Key
@@ -26,7 +26,7 @@ def test_linear_programming_finds_an_image_of_many_numbers() -> None:
     images = slices(70, 2, 16)
     weights = np.random.default_rng(0).integers(-7, 8, (3, 1, 2, 2)).astype(np.int8)
     rows = decoders.matrix(FunctionalMap(weights, 2, (16, 16)))
-    solved = torch.from_numpy(np.stack([prior.least_variation(rows, image.numpy()) for image in images]))
+    solved = torch.from_numpy(np.stack([inverse_problems.least_variation(rows, image.numpy()) for image in images]))
     assert 0 <= float(solved.min()) <= float(solved.max()) <= 255
     assert torch.allclose(
         solved.flatten(1) @ torch.from_numpy(rows).T, images.flatten(1).double() @ torch.from_numpy(rows).T, atol=1e-2
@@ -37,12 +37,12 @@ def test_linear_programming_finds_an_image_of_many_numbers() -> None:
 def test_the_prior_keeps_to_what_was_seen_and_beats_a_thumbnail() -> None:
     images, train = slices(61, 4, 16), slices(40, 36, 16)
     made = plan.Plan("f", "dice", {"name": "MonaiNet"}, [{}], unet=[16] * 6)
-    network = prior.train_prior(1, made.unet_of, train, Budget(steps=120, batch=12, learning_rate=6e-3))
-    rows = prior.averaging(1, (16, 16), 4)
+    network = inverse_problems.train_prior(1, made.unet_of, train, Budget(steps=120, batch=12, learning_rate=6e-3))
+    rows = inverse_problems.averaging(1, (16, 16), 4)
     blocks = torch.nn.functional.avg_pool2d(images.double(), 4).flatten(1)
     assert torch.allclose(images.flatten(1).double() @ torch.from_numpy(rows).T, blocks)
-    assert prior.averaging(3, (9, 6), 4).shape == (6, 162)
-    drawn = prior.draw(network, rows, images)
+    assert inverse_problems.averaging(3, (9, 6), 4).shape == (6, 162)
+    drawn = inverse_problems.draw(network, rows, images)
     seen = [each.flatten(1).double() @ torch.from_numpy(rows).T for each in (drawn, images.float())]
     assert float((seen[0] - seen[1]).abs().mean()) < 2
     thumbnail = decoders.likeness(decoders.thumbnail(len(rows), images), images)[0]
@@ -55,24 +55,26 @@ def nothing(images: Tensor) -> Tensor:
 
 def test_reidentification_of_pixels_and_of_nothing() -> None:
     train, test = slices(40, 12), slices(60, 12)
-    share, chance = inference.reidentified(inference.pixels, train, test, None)
+    share, chance = attribute_inference.reidentified(attribute_inference.pixels, train, test, None)
     assert share >= 0.75 > chance == pytest.approx(1 / 12)
-    assert inference.reidentified(nothing, train, test, None)[0] <= 0.25
+    assert attribute_inference.reidentified(nothing, train, test, None)[0] <= 0.25
     # Neighbours are of one patient.
     groups = [str(number // 2) for number in range(12)]
-    share, chance = inference.reidentified(inference.pixels, train, test, groups)
+    share, chance = attribute_inference.reidentified(attribute_inference.pixels, train, test, groups)
     assert share > 2 * chance
     assert chance == pytest.approx(1 / 11)
-    alone = inference.reidentified(inference.pixels, train, test, [str(number) for number in range(12)])
+    alone = attribute_inference.reidentified(
+        attribute_inference.pixels, train, test, [str(number) for number in range(12)]
+    )
     assert alone[1] == pytest.approx(1 / 12)  # of which none is another's
 
 
 def test_attributes_of_pixels_and_of_nothing() -> None:
-    parts = [inference.mirrored(slices(start, 16)) for start in (40, 42, 44)]
+    parts = [attribute_inference.mirrored(slices(start, 16)) for start in (40, 42, 44)]
     darker = [torch.where(values == 1, 0.5, 1.0).view(-1, 1, 1, 1) for _, values in parts]
     shaded = [((images * shade).byte(), values) for (images, values), shade in zip(parts, darker, strict=True)]
-    assert inference.attribute(inference.pixels, shaded) > 0.9
-    assert inference.attribute(nothing, shaded) == 0.5
+    assert attribute_inference.attribute(attribute_inference.pixels, shaded) > 0.9
+    assert attribute_inference.attribute(nothing, shaded) == 0.5
 
 
 def test_host_and_server_together_decrypt_and_equal_images_are_at_no_distance() -> None:

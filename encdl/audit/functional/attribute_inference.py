@@ -1,4 +1,4 @@
-"""What follows from W x about an image without rebuilding it: whose it is, and what kind it is of.
+"""Re-identification and attribute inference from W x: whose an image is, and of what kind, without rebuilding it.
 
 Each attack is also run on the pixels themselves, where it must succeed: else it would say nothing about W x.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.audit.functional.resident import augmented
+from encdl.audit.functional.device_dataset import augmented
 
 Seen = Callable[[Tensor], Tensor]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from encdl import cli
-from encdl.utils.thread_waiting import DEFAULTS, SPINS, wait_briefly
+from encdl.utils.processes import DEFAULTS, wait_briefly
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("OMP_WAIT_POLICY", "KMP_LIBRARY", *DEFAULTS)
@@ -59,4 +59,4 @@ def test_the_runtime_that_pytorch_loads_hears_of_it(said: dict[str, str]) -> Non
     told = child("-c", code, OMP_DISPLAY_ENV="VERBOSE", **said).stderr
     if "GOMP_SPINCOUNT" not in told:
         pytest.skip("PyTorch's runtime is not GCC's here")
-    assert f"GOMP_SPINCOUNT = '{said.get('GOMP_SPINCOUNT', SPINS)}'" in told
+    assert f"GOMP_SPINCOUNT = '{(DEFAULTS | said)['GOMP_SPINCOUNT']}'" in told

@@ -18,7 +18,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from encdl.audit.functional.resident import Resident, augmented
+from encdl.audit.functional.device_dataset import Resident, augmented
 from encdl.audit.functional.training import Budget
 from encdl.readers.backbones import Backbone
 
@@ -77,7 +77,7 @@ def train_prior(channels: int, unet: Callable[[int, int], Backbone], images: Ten
 
 @torch.no_grad()
 def draw(network: Denoiser, rows: npt.NDArray[np.float64], test: Tensor) -> Tensor:
-    """What the prior makes of W x: the mean of several drawings, float32 levels like `test`.
+    """The prior's reconstruction from W x: the mean of several drawings, float32 levels like `test`.
 
     Args:
         network: Of `train_prior`.

@@ -1,4 +1,4 @@
-"""What the best decoder makes of a reader's numbers, measured on its data set and kept in its checkpoint."""
+"""How well the best decoder reconstructs images from a reader's numbers, kept in the reader's checkpoint."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from encdl import readers
-from encdl.audit.functional import decoders, prior
+from encdl.audit.functional import decoders, inverse_problems
+from encdl.audit.functional.device_dataset import SPLITS, resident
 from encdl.audit.functional.plan import Plan
-from encdl.audit.functional.resident import SPLITS, resident
 from encdl.audit.functional.training import Budget
 from encdl.readers.functional import FunctionalStem
 from encdl.readers.functional_files import functional_stem
@@ -43,8 +43,8 @@ def measure(plan: Plan, data_dir: str, checkpoint: Path, device: str) -> dict[st
     parts = [data[split].images for split in SPLITS]
     test = parts[2][: plan.judged_images]
     drawn = guesses(stem, plan, parts, seed=0)
-    network = prior.train_prior(stem.channels, plan.unet_of, parts[0], Budget(**plan.decoder_budget))
-    drawn["prior"] = prior.draw(network, decoders.matrix(stem.map.frozen()), stem.noisy(test))
+    network = inverse_problems.train_prior(stem.channels, plan.unet_of, parts[0], Budget(**plan.decoder_budget))
+    drawn["prior"] = inverse_problems.draw(network, decoders.matrix(stem.map.frozen()), stem.noisy(test))
     found = {name: decoders.likeness(guess, test) for name, guess in drawn.items()}
     mean, thumbnail = found.pop("mean_image"), found.pop("thumbnail")
     best = max(found, key=lambda name: found[name][0])
@@ -54,7 +54,7 @@ def measure(plan: Plan, data_dir: str, checkpoint: Path, device: str) -> dict[st
 
 
 def guesses(stem: FunctionalStem, plan: Plan, parts: Sequence[Tensor], seed: int) -> dict[str, Tensor]:
-    """What each decoder rebuilds of a frozen map's numbers, by name: float32 levels of the first test images.
+    """Reconstructions of each decoder from a frozen map's numbers, by name: float32 levels of the first test images.
 
     Args:
         stem: Whose map is attacked.

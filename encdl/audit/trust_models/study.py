@@ -24,10 +24,10 @@ import torch
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from torch import Tensor, nn
 
+from encdl.audit.functional.device_dataset import Resident, resident
 from encdl.audit.functional.plan import Plan
-from encdl.audit.functional.resident import Resident, resident
 from encdl.audit.functional.training import Budget, judge, train_reader
-from encdl.audit.trust import homomorphic
+from encdl.audit.trust_models import homomorphic
 from encdl.ciphers.weights import load
 from encdl.data.base import Split
 from encdl.files import container
@@ -94,7 +94,7 @@ class Levels(StridedStem):
 
 @dataclass(frozen=True)
 class Row:
-    """What is measured of one model.
+    """The measurements of one trust model.
 
     Attributes:
         model: A key of `MODELS`.
@@ -267,7 +267,7 @@ def homomorphically(body: SquareNet, images: npt.NDArray[np.uint8]) -> dict[str,
 
 
 def grant_line(grant: Grant) -> str:
-    """What a host is sent."""
+    """The bytes that a host is sent."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "g")
         grant.save(path)
