@@ -64,7 +64,7 @@ class FolderFiles:
             yield formats.load(path)
             return
         if self.key is None:
-            raise UsageError(f"{path}: is encrypted: give its key or grant, as --data.init_args.key.path K")
+            raise UsageError(f"{path}: is encrypted: give its key or grant, as --data.key.path K")
         if self._opener is None:
             self._opener = self.key.open()
         with container.opened(path, self._opener) as reader:
@@ -100,7 +100,7 @@ class FolderFiles:
                 raise DataError(f"{one.path}: {one.why}: check its permissions, or move it out of {folder}")
         others = [one.path for one in left if not hidden(one.path)]
         sealed = any(file_names.is_encrypted(path) for path in others)
-        hint = "; give --data.init_args.key.path K for its .encdl files" if sealed and self.key is None else ""
+        hint = "; give --data.key.path K for its .encdl files" if sealed and self.key is None else ""
         if not found:
             raise DataError(f"{folder}: holds no images ({KINDS}){hint}")
         if others:

@@ -117,11 +117,7 @@ class ImageFolder(ImageDataModule):
         if scan.beside and len(scan) == 1:
             raise DataError(f"{unit.path}: has one slice: with data.init_args.beside give scans of several")
         return [
-            {
-                "image": read.checked(path, self._image(scan, index)),
-                "volume": str(unit.name),
-                **self._told_of(scan.file(index, volume)),
-            }
+            {"image": read.checked(path, self._image(scan, index)), **self._told_of(scan.file(index, volume))}
             for index in range(len(scan))
         ]
 

@@ -56,6 +56,7 @@ class MaskFolder(ImageFolder):
     spacing_mm: tuple[float, float, float] | None = None
     crop: int = 0
     _masks: dict[Path, Path] = field(default_factory=dict, init=False, repr=False)
+    _numbers: dict[Path, int] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,6 +107,10 @@ class MaskFolder(ImageFolder):
         return units
 
     def _of_unit(self, unit: Unit, crop: int) -> list[Sample]:
+        number = self._numbers.setdefault(unit.sources[0].path, len(self._numbers))
+        return [{**sample, "volume": number} for sample in self._finished(unit)]
+
+    def _finished(self, unit: Unit) -> list[Sample]:
         path = unit.sources[0].path
         if unit.scan is None and not unit.stack:
             array, stored = self.reader_of_files.read(path)
@@ -133,7 +138,7 @@ class MaskFolder(ImageFolder):
                     f"{unit.path}: has {_by(found['image'].shape)} voxels, more than depth and size, {_by(shape)}: "
                     "set them to as many"
                 )
-            samples.append({name: _padded(each, shape)[None] for name, each in found.items()} | {"volume": str(path)})
+            samples.append({name: _padded(each, shape)[None] for name, each in found.items()})
         return samples
 
     def _of_scan(self, unit: Unit, volume: Volume) -> Labels:

@@ -265,7 +265,7 @@ def test_masks_that_are_refused(tmp_path: Path, how: str, said: str) -> None:
 
 def test_keys_and_files_that_open_nothing(tmp_path: Path, key: Key, capfd: pytest.CaptureFixture[str]) -> None:
     folder = sealed(classes(tmp_path / "plain", deep_png), tmp_path / "sealed", key)
-    with pytest.raises(DataError, match=r"holds no images .*give --data\.init_args\.key\.path K for its \.encdl"):
+    with pytest.raises(DataError, match=r"holds no images .*give --data\.key\.path K for its \.encdl"):
         _ = ClassFolder(str(folder)).classes
     Key.generate().save(tmp_path / "other.key")
     with pytest.raises(WrongKeyError, match=r"\(2 of 2 files cannot be read\)$") as caught:
