@@ -20,9 +20,10 @@ from encdl.data.splits import SPLITS
 from encdl.files import images
 from encdl.files.folders import Source
 from encdl.files.levels import ModalityLevels
-from encdl.files.scan_files import find_units
+from encdl.files.scan_files import Unit, find_units
 from encdl.keys.key import Key, Opener
 from encdl.keys.key_source import KeySource
+from encdl.readers.answer_files import table
 from encdl.readers.predictor import Answer, Classification, Predictor
 from encdl.utils.errors import DataError, EncdlError, UsageError, WrongKeyError
 from tests.files.scans.phantom import hounsfield, write_series
@@ -296,4 +297,9 @@ def test_an_answer_about_a_scan_is_the_mean_over_its_slices() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
     answer = Classification(logits, (Path("a"), Path("b")), (0, 1))
     assert np.allclose(answer.probabilities, logits.softmax(1).mean(0))
-    assert int(answer.best) == int(Answer(torch.from_numpy(answer.probabilities), np.zeros(0, np.uint8)).best)
+    assert int(answer.best) == 1
+    single = Answer(torch.tensor([1.0, 0.0]), np.zeros(0, np.uint8))
+    units = [Unit((Source(Path(name), Path(name)),), Path(name)) for name in ("scan", "x")]
+    lines = [line.split(",")[:3] for line in table(["no", "yes"], zip(units, [answer, single], strict=True)).split()]
+    assert lines[1:] == [["scan", "all", "yes"], ["a", "1", "no"], ["b", "2", "yes"], ["x", "", "no"]]
+    assert "slice" not in table(["no", "yes"], [(units[1], single)])
