@@ -65,12 +65,15 @@ class FolderFiles:
             return
         if self.key is None:
             raise UsageError(f"{path}: is encrypted: give its key or grant, as --data.key.path K")
-        if self._opener is None:
-            self._opener = self.key.open()
-        with container.opened(path, self._opener) as reader:
+        with container.opened(path, self._opened_key(self.key)) as reader:
             if reader.metadata is not None and reader.metadata.format == CARRIED:
                 raise DataError(f"{path}: holds no image: another file was sealed there as it is")
             yield codec_of(reader.header, None, "cpu", path).decrypt(reader)
+
+    def _opened_key(self, key: KeySource) -> Any:
+        if self._opener is None:
+            self._opener = key.open(key.ask)
+        return self._opener
 
     def wanted(self, path: Path) -> bool:
         """Whether a file of a folder is one that training reads, by its name or DICOM's mark."""
@@ -118,6 +121,8 @@ class FolderFiles:
         Raises:
             EncdlError: There are none, or a header cannot be read: the first is named, and the others are counted.
         """
+        if self.key is not None:
+            self._opened_key(self.key)  # what is wrong with it is wrong with no file
         paths = self.below(folder)
         failed: list[tuple[Path, EncdlError]] = []
 

@@ -169,6 +169,11 @@ class ImageFolder(ImageDataModule):
         missing = {split: share for split, share in shares.items() if split not in parts}
         if missing:
             parts |= self._split(parts["train"], missing)
+        scans = {split: [unit.scan for unit in parts[split] if unit.scan is not None] for split in SPLITS}
+        series = {split: [scan.series for scan in scans[split] if scan.series] for split in SPLITS}
+        if name := torn(series):
+            first = next(unit for unit in parts["train"] + parts["val"] if unit.scan and unit.scan.series == name)
+            raise DataError(f"{first.path}: this series is in two of train, val and test: keep it in one of them")
         groups = {split: [self._group(unit) for unit in parts[split]] for split in SPLITS}
         if self.group != "file" and (name := torn(groups)):
             raise DataError(
@@ -190,7 +195,9 @@ class ImageFolder(ImageDataModule):
         return path.relative_to(path.parts[0]) if self._given else path
 
     def _group(self, unit: Unit) -> str:
-        """Name of what must stay together with an image or scan."""
+        """Name of what must stay together with an image or scan; parts of a series do."""
+        if self.group == "file" and unit.scan is not None and unit.scan.series:
+            return unit.scan.series
         return group_name(self._inside(unit.sources[0].path), self.group)
 
     def _kind(self, file: Path) -> str:

@@ -170,6 +170,21 @@ def test_a_class_may_hold_part_of_a_series(tmp_path: Path) -> None:
     assert data.class_counts().tolist() == [3, 2]
 
 
+def test_a_series_is_in_one_split(tmp_path: Path) -> None:
+    for number in range(3):
+        series(tmp_path / "free", number, ImagePositionPatient=lambda index: [0.0, 0.0, 2.5 * index])
+        axes = {"ImageOrientationPatient": lambda index: [1.0, 0, 0, 0, 1, 0] if index < 3 else [0.0, 1, 0, 0, 0, -1]}
+        series(tmp_path / "parts", number, **axes)
+    assert all(len(units) == 1 for units in ImageFolder(str(tmp_path / "free")).units.values())
+    assert [len(units) for units in ImageFolder(str(tmp_path / "parts")).units.values()] == [2, 2, 2]
+    for split in SPLITS:
+        (tmp_path / "given" / split).mkdir(parents=True)
+    for number, path in enumerate(sorted((tmp_path / "free" / "ct0").iterdir())):
+        path.rename(tmp_path / "given" / SPLITS[number % 3] / path.name)
+    with pytest.raises(DataError, match=r"ct.*: this series is in two of train, val and test"):
+        _ = ImageFolder(str(tmp_path / "given")).units
+
+
 @pytest.mark.parametrize("depth", [0, 8])
 @pytest.mark.parametrize("flipped", [False, True])
 def test_masks_of_scans(tmp_path: Path, depth: int, flipped: bool) -> None:
@@ -300,6 +315,8 @@ def test_an_answer_about_a_scan_is_the_mean_over_its_slices() -> None:
     assert int(answer.best) == 1
     single = Answer(torch.tensor([1.0, 0.0]), np.zeros(0, np.uint8))
     units = [Unit((Source(Path(name), Path(name)),), Path(name)) for name in ("scan", "x")]
-    lines = [line.split(",")[:3] for line in table(["no", "yes"], zip(units, [answer, single], strict=True)).split()]
+    lines = [
+        line.split(",")[:3] for line in table(["no", "yes"], zip(units, [answer, single], strict=True)).splitlines()
+    ]
     assert lines[1:] == [["scan", "all", "yes"], ["a", "1", "no"], ["b", "2", "yes"], ["x", "", "no"]]
     assert "slice" not in table(["no", "yes"], [(units[1], single)])
