@@ -83,8 +83,7 @@ def segment(source: AnyPath, key: AnyKey, reader: Predictor | AnyPath) -> Iterat
     Raises:
         ContainerError, WrongKeyError, WeightsError, UsageError: as `predict`.
     """
-    from encdl.files import series_tags  # noqa: PLC0415
-    from encdl.readers import scan_files  # noqa: PLC0415
+    from encdl.files import scan_files, series_tags  # noqa: PLC0415
 
     loaded = load_reader(reader) if isinstance(reader, str | os.PathLike) else reader
     opener = opened(key)

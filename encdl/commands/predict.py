@@ -22,10 +22,10 @@ from encdl.utils.lazy import without
 from encdl.utils.messages import plain, progress, say, warn
 
 if TYPE_CHECKING:
+    from encdl.files.scan_files import Unit
     from encdl.files.scans import Opened
     from encdl.readers.functional_files import FunctionalPredictor
-    from encdl.readers.predictor import Answer, Predictor, Segmentation
-    from encdl.readers.scan_files import Unit
+    from encdl.readers.predictor import Answer, Classification, Predictor, Segmentation
     from encdl.readers.two_party.files import TwoPartyPredictor
 
 Progress = Callable[[float], object]
@@ -130,24 +130,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> _Reading:
-    """Reading with a key: of a segmenter, files that make a scan at once."""
-    from encdl.files import series_tags  # noqa: PLC0415
-    from encdl.readers import scan_files  # noqa: PLC0415
+    """Reading with a key: of a reader of scans, files that make one at once."""
+    from encdl.files import scan_files, series_tags  # noqa: PLC0415
 
     predictor = load_reader(args, args.reader)
     opened = partial(predictor.opened, opener=opener)
 
-    def read(unit: Unit, progress: Progress) -> Answer | Segmentation:
+    def read(unit: Unit, progress: Progress) -> Answer | Segmentation | Classification:
         on_grid = unit.scan is not None and args.masks in ("nifti", "dicom")
-        if unit.single and not on_grid and args.overlay != "image":
+        if unit.single and not (predictor.per_pixel and on_grid) and args.overlay != "image":
             return predictor.read(unit.path, opener)
         volume = unit.load(opened)
         for problem in volume.problems:
             warn(f"{unit.path}: {problem}")
-        return predictor.segment(volume, progress)
+        return predictor.read_volume(volume, progress)
 
     units = _singles(sources)
-    if predictor.per_pixel:
+    if predictor.reads_scans:
         from tqdm import tqdm  # noqa: PLC0415
 
         looked = tqdm(sources, "headers", unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr)
@@ -156,7 +155,7 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
 
 
 def _singles(sources: Sequence[Source]) -> list[Unit]:
-    from encdl.readers import scan_files  # noqa: PLC0415
+    from encdl.files import scan_files  # noqa: PLC0415
 
     return [scan_files.single(source) for source in sources]
 

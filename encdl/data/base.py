@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from encdl.data.samplers import Draw, DrawLoader, DrawSampler, EvalSampler
-from encdl.files.levels import Levels
+from encdl.files.levels import Levels, ModalityLevels
 from encdl.files.scans import AS_IT_IS, Geometry
 from encdl.utils.errors import DataError, EncdlError, UsageError
 from encdl.utils.registry import Registry
@@ -56,7 +56,7 @@ class DataSpec:
     spacing_mm: tuple[float, ...] | None = None
     note: str = ""
     depth: int = 0
-    levels: Levels | None = None
+    levels: Levels | ModalityLevels | None = None
     geometry: Geometry = AS_IT_IS
 
     @property
@@ -115,6 +115,11 @@ class ImageDataModule(LightningDataModule, ABC):
     seed: int = 0
     augment: bool = True
     cache: bool = field(default=True, init=False)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether its images come from encrypted files: then no panel shows them in the clear."""
+        return False
 
     def __post_init__(self) -> None:
         super().__init__()

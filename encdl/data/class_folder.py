@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
+
 from encdl.data.base import DataSpec, Sample, Split
-from encdl.data.image_folder import ImageFolder, ReadImage
-from encdl.data.resize import FitImage
+from encdl.data.folder_files import ReadImage
+from encdl.data.image_folder import ImageFolder
 from encdl.data.splits import GROUPS, SPLITS, split_of
-from encdl.utils.errors import DataError
+from encdl.files.resize import FitImage
+from encdl.files.scan_files import Unit
+from encdl.files.scans import FlatScan, Geometry
+from encdl.utils.errors import DataError, UsageError
 
 
 @dataclass(eq=False, repr=False)
@@ -23,11 +27,14 @@ class ClassFolder(ImageFolder):
     Splits may also be called `Training`, `Testing` and the like. The sub-folders' names are the classes, in the order
     of the alphabet. Images are read as by `ImageFolder`; but as a label is about the whole image, none is cut: each is
     resized until it fits `size`, and padded with black. Where the splits are not given as folders, each class is split
-    by itself, so that every split has all of them; `group` works across classes, as one patient may be in two.
+    by itself, so that every split has all of them; `group` works across classes, as one patient may be in two. The
+    class of a scan's slice is the folder of its file, so that a series may be in one class, or its slices in several.
 
     Args:
         folder: Where the classes' folders are.
         size: Height and width of every image.
+        beside: Of scans, how many slices before each, and as many behind, are further channels (2.5-D); needs
+            `channels` 1.
         crop: As in `ImageDataModule`; 0, the default here, trains on whole images.
 
     Raises:
@@ -37,22 +44,40 @@ class ClassFolder(ImageFolder):
     _: KW_ONLY
     size: int = 128
     crop: int = 0
+    beside: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.beside < 0 or (self.beside and self.channels != 1):
+            raise UsageError(f"beside is {self.beside}: give 0 or more, and channels 1")
 
     @property
     def spec(self) -> DataSpec:
         """The configured channels and size, and the classes that the folder has; lists its files."""
-        return DataSpec(self.channels, self.size, self.size, classes=self.classes)
+        channels, levels = self.channels + 2 * self.beside, self.reader_of_files.levels if self.levels else None
+        return DataSpec(channels, self.size, self.size, classes=self.classes, levels=levels, geometry=self.geometry)
 
-    def samples(self, split: Split) -> Sequence[Sample]:
-        """The files of one split with their labels."""
-        labels = {name: label for label, name in enumerate(self.classes)}
-        return [{"image": path, "label": labels[self._kind(path)]} for path in self.files[split]]
+    @property
+    def geometry(self) -> Geometry:
+        """How scans, and deep images, are turned and fitted: in prediction, too."""
+        return Geometry(self.orientation, fit=self.size, beside=self.beside)
+
+    def _image(self, scan: FlatScan, index: int) -> np.ndarray:
+        return FitImage(self.size)(super()._image(scan, index), scan.spacing)
+
+    def _told_of(self, path: Path) -> Sample:
+        return {"label": self.classes.index(self._kind(path))}
+
+    def _of_unit(self, unit: Unit, crop: int) -> list[Sample]:
+        if self.beside and unit.scan is None and not unit.stack:
+            raise DataError(f"{unit.path}: is one image: with data.init_args.beside give scans of several slices")
+        return super()._of_unit(unit, 0)
 
     def reading(self, split: Split) -> list[Any]:
         """Read, convert and fit into `size`."""
         from monai.transforms import Lambdad  # noqa: PLC0415
 
-        steps = [ReadImage(self.channels), FitImage(self.size)]
+        steps = [ReadImage(self.channels, files=self.reader_of_files), FitImage(self.size)]
         return [Lambdad(keys="image", func=step) for step in steps]
 
     @cached_property

@@ -17,11 +17,11 @@ import numpy as np
 
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
 from encdl.data.download import fetch
-from encdl.data.resize import FitImage
 from encdl.data.splits import deal
 from encdl.data.volumes import TURNED, Axis, Volume, flat, read_volume, to_bytes, with_label
 from encdl.files import stores
 from encdl.files.levels import Levels
+from encdl.files.resize import FitImage
 from encdl.files.scans import Geometry
 from encdl.utils.errors import DataError, UsageError
 

@@ -1,4 +1,4 @@
-"""A folder of image files of any size and kind."""
+"""A folder of images and scans of any size and kind, encrypted or not."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from typing import Any, Literal
 import numpy as np
 
 from encdl.data.base import DataSpec, ImageDataModule, Sample, Split
+from encdl.data.folder_files import FolderFiles, ReadImage
 from encdl.data.splits import GROUPS, SPLITS, Group, deal, group_name, split_folders, torn
-from encdl.files import images, stores
-from encdl.files.folders import Left, inside
+from encdl.files import stores
+from encdl.files.levels import ModalityLevels
+from encdl.files.scan_files import Unit
+from encdl.files.scans import FlatScan, Geometry, Volume, flat_scan
+from encdl.keys.key_source import KeySource
 from encdl.utils.errors import DataError, UsageError
-from encdl.utils.messages import warn
-
-NAMED = 5
-"""Files that are left out are named up to this number."""
-LUMINANCE = (0.299, 0.587, 0.114)
-"""Share of red, green and blue in grey (ITU-R BT.601)."""
 
 
 @dataclass(eq=False, repr=False)
 class ImageFolder(ImageDataModule):
-    """Every PNG, TIFF, NPY, JPEG and BMP file below a folder, whatever its size, depth or colour.
+    """Every PNG, TIFF, NPY, JPEG, BMP, DICOM and NIfTI file below a folder, whatever its size, depth or colour.
+
+    DICOM files of one series, and a NIfTI file, are a scan: each slice is an image, and all of them are in one split.
+    With a `key`, `.encdl` files of all these kinds are read, too: decrypted in memory, and never written.
 
     If the folder has the sub-folders `train`, `val` and `test` (or `Training`, `valid`, `Testing` and the like), they
     are the splits; if `val` or `test` is not there,
@@ -34,7 +35,8 @@ class ImageFolder(ImageDataModule):
     `group: prefix` if their names start alike, up to the first underscore (`patient012_3.png`).
 
     Images become uint8 with `channels` channels: transparency is dropped, colour becomes luminance or grey is
-    repeated, and 16-bit images are stretched from their own darkest to their brightest level.
+    repeated, and deeper levels follow `levels`, as in prediction (docs/scans.md): by default CT has the window of the
+    abdomen, MR and PET percentiles of the scan, and others go from their own darkest to their brightest level.
 
     Args:
         folder: Where the files are.
@@ -44,7 +46,10 @@ class ImageFolder(ImageDataModule):
             alike up to the first `_`, or each sub-folder.
         val_share: Share of the groups for validation; at least one.
         test_share: The same for testing.
-        cache: Keep all images in memory instead of reading them again in every epoch.
+        cache: Keep all images in memory instead of reading them again in every epoch; slices of scans always are.
+        levels: A rule for all images, as `{window: [40, 400]}`, or one for each modality, as `{CT: {window: lung}}`.
+        orientation: Where slices, rows and columns of scans lead (`encdl.files.scans.Geometry`); null leaves them.
+        key: Where the key or grant of `.encdl` files is, as `{path: k.key}`, `{env: NAME}` or `{command: CMD}`.
 
     Raises:
         UsageError: A number is out of its range.
@@ -58,6 +63,9 @@ class ImageFolder(ImageDataModule):
     val_share: float = 0.1
     test_share: float = 0.1
     cache: bool = True
+    levels: dict[str, Any] | None = None
+    orientation: str | None = None
+    key: KeySource | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +78,14 @@ class ImageFolder(ImageDataModule):
                 f"val_share is {self.val_share} and test_share {self.test_share}: both must be above 0, their "
                 "sum below 1"
             )
+        self.reader_of_files = FolderFiles(self.key, ModalityLevels.from_dict(self.levels))
+        self._samples: dict[Split, list[Sample]] = {}
+        Geometry(self.orientation)  # refuses what is none
+
+    @property
+    def sealed(self) -> bool:
+        """Whether its images come from encrypted files: then nothing shows them in the clear."""
+        return self.key is not None
 
     @property
     def root(self) -> Path:
@@ -81,16 +97,49 @@ class ImageFolder(ImageDataModule):
         """The configured channels and size."""
         return DataSpec(channels=self.channels, height=self.size, width=self.size)
 
+    @property
+    def geometry(self) -> Geometry:
+        """How scans are turned and fitted."""
+        return Geometry(self.orientation)
+
     def samples(self, split: Split) -> Sequence[Sample]:
-        """The files of one split."""
-        return [{"image": path} for path in self.files[split]]
+        """The files of one split, and the slices of its scans, finished."""
+        if split not in self._samples:
+            crop = self.crop if split == "train" else 0
+            self._samples[split] = [sample for unit in self.units[split] for sample in self._of_unit(unit, crop)]
+        return self._samples[split]
+
+    def _of_unit(self, unit: Unit, crop: int) -> list[Sample]:
+        path = unit.sources[0].path
+        if unit.scan is None and not unit.stack:
+            return [{"image": path, **self._told_of(path)}]
+        volume = self.reader_of_files.volume(unit)
+        scan, read = self._flat(volume), ReadImage(self.channels, crop)
+        if scan.beside and len(scan) == 1:
+            raise DataError(f"{unit.path}: has one slice: with data.init_args.beside give scans of several")
+        return [
+            {"image": read.checked(path, self._image(scan, index)), **self._told_of(scan.file(index, volume))}
+            for index in range(len(scan))
+        ]
+
+    def _flat(self, volume: Volume) -> FlatScan:
+        return flat_scan(volume, self.reader_of_files.levels, self.geometry)
+
+    def _image(self, scan: FlatScan, index: int) -> np.ndarray:
+        """A slice of a scan as an image of as many channels as the others."""
+        image = scan.image(index)
+        return np.repeat(image, self.channels, axis=0) if not scan.beside else image
+
+    def _told_of(self, path: Path) -> Sample:
+        """What a sample holds besides the image; here nothing."""
+        return {}
 
     def reading(self, split: Split) -> list[Any]:
         """Read and convert; cut or pad to `size` unless random crops follow."""
         from monai import transforms  # noqa: PLC0415
 
         crop = self.crop if split == "train" else 0
-        steps = [transforms.Lambdad(keys="image", func=ReadImage(self.channels, crop))]
+        steps = [transforms.Lambdad(keys="image", func=ReadImage(self.channels, crop, self.reader_of_files))]
         if crop == 0:
             steps.append(transforms.ResizeWithPadOrCropd(keys="image", spatial_size=(self.size, self.size)))
             steps.append(transforms.ToNumpyd(keys="image", dtype=np.uint8))
@@ -98,26 +147,43 @@ class ImageFolder(ImageDataModule):
 
     @cached_property
     def files(self) -> dict[Split, list[Path]]:
-        """The files of each split, in a fixed order.
+        """The files of each split, in a fixed order; errors as `units`."""
+        return {
+            split: sorted(source.path for unit in units for source in unit.sources)
+            for split, units in self.units.items()
+        }
+
+    @cached_property
+    def units(self) -> dict[Split, list[Unit]]:
+        """The images and scans of each split, in a fixed order.
 
         Raises:
             DataError: The folder is missing, has too few images, or a group of them in two splits.
+            EncdlError: A file cannot be opened.
         """
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder: set data.init_args.folder to your folder of images")
         shares: dict[Split, float] = {"test": self.test_share, "val": self.val_share}
         if not self._given:
-            return self._split(images_below(self.root), shares)
-        parts = {split: images_below(folder) for split, folder in self._given.items()}
+            return self._split(self._units_below(self.root), shares)
+        parts = {split: self._units_below(folder) for split, folder in self._given.items()}
         missing = {split: share for split, share in shares.items() if split not in parts}
         if missing:
             parts |= self._split(parts["train"], missing)
-        groups = {split: [self._group(file) for file in parts[split]] for split in SPLITS}
+        scans = {split: [unit.scan for unit in parts[split] if unit.scan is not None] for split in SPLITS}
+        series = {split: [scan.series for scan in scans[split] if scan.series] for split in SPLITS}
+        if name := torn(series):
+            first = next(unit for unit in parts["train"] + parts["val"] if unit.scan and unit.scan.series == name)
+            raise DataError(f"{first.path}: this series is in two of train, val and test: keep it in one of them")
+        groups = {split: [self._group(unit) for unit in parts[split]] for split in SPLITS}
         if self.group != "file" and (name := torn(groups)):
             raise DataError(
                 f"{self.root}: `{name}` is in two of train, val and test: keep each {self.group} in one of them"
             )
         return {split: parts[split] for split in SPLITS}
+
+    def _units_below(self, folder: Path) -> list[Unit]:
+        return self.reader_of_files.units(folder)
 
     @cached_property
     def _given(self) -> dict[Split, Path]:
@@ -129,121 +195,33 @@ class ImageFolder(ImageDataModule):
         path = file.relative_to(self.root)
         return path.relative_to(path.parts[0]) if self._given else path
 
-    def _group(self, file: Path) -> str:
-        """Name of what must stay together with `file`."""
-        return group_name(self._inside(file), self.group)
+    def _group(self, unit: Unit) -> str:
+        """Name of what must stay together with an image or scan; parts of a series do."""
+        if self.group == "file" and unit.scan is not None and unit.scan.series:
+            return unit.scan.series
+        return group_name(self._inside(unit.sources[0].path), self.group)
 
     def _kind(self, file: Path) -> str:
         """Files of each kind are split among themselves; here all are of one kind."""
         return ""
 
-    def _split(self, files: list[Path], shares: dict[Split, float]) -> dict[Split, list[Path]]:
-        """Deal the groups of files out, kind by kind."""
-        groups: dict[str, list[Path]] = {}
-        for file in files:
-            groups.setdefault(self._group(file), []).append(file)
+    def _split(self, units: list[Unit], shares: dict[Split, float]) -> dict[Split, list[Unit]]:
+        """Deal the groups of images and scans out, kind by kind."""
+        groups: dict[str, list[Unit]] = {}
+        for unit in units:
+            groups.setdefault(self._group(unit), []).append(unit)
         if len(groups) <= len(shares):
             raise DataError(
                 f"{self.root}: holds {len(groups)} {GROUPS[self.group]}: training needs {len(shares) + 1} or more"
             )
         kinds: dict[str, list[str]] = {}
         for name, members in groups.items():
-            kinds.setdefault(self._kind(members[0]), []).append(name)
+            kinds.setdefault(self._kind(members[0].sources[0].path), []).append(name)
         dealt = [deal(names, shares) for names in kinds.values()]
         return {
-            split: sorted(file for parts in dealt for name in parts[split] for file in groups[name])
+            split: sorted(
+                (unit for parts in dealt for name in parts[split] for unit in groups[name]),
+                key=lambda unit: unit.sources[0].path,
+            )
             for split in ("train", *shares)
         }
-
-
-@dataclass(frozen=True)
-class ReadImage:
-    """Reads a file as uint8 (channels, H, W).
-
-    Attributes:
-        channels: 1 or 3.
-        least: An image with fewer rows or columns is refused.
-    """
-
-    channels: int
-    least: int = 0
-
-    def __call__(self, path: Path) -> np.ndarray:
-        """Read `path`.
-
-        Raises:
-            ImageFileError: It is no readable image.
-            DataError: It is too small, or has neither grey nor colour.
-        """
-        array: np.ndarray = images.read(path)
-        height, width = array.shape[:2]
-        if min(height, width) < self.least:
-            raise DataError(
-                f"{path}: is {height} x {width} pixels, smaller than the training crop of {self.least}: "
-                "remove it, or set data.init_args.crop lower"
-            )
-        return _converted(path, array, self.channels)
-
-
-def read_as_it_is(path: Path) -> np.ndarray:
-    """Read a file as uint8 (1, H, W) if it is grey, (3, H, W) if it has colour.
-
-    Raises:
-        ImageFileError: It is no readable image.
-        DataError: It has neither grey nor colour.
-    """
-    array: np.ndarray = images.read(path)
-    return _converted(path, array, 3 if array.ndim == 3 and array.shape[2] >= 3 else 1)
-
-
-def _converted(path: Path, array: np.ndarray, channels: int) -> np.ndarray:
-    """An array (H, W) or (H, W, C) as uint8 (channels, H, W)."""
-    planes = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-    if len(planes) > 4:
-        raise DataError(f"{path}: has {len(planes)} channels: training takes grey, RGB and RGBA")
-    planes = _to_bytes(planes[: 1 if len(planes) < 3 else 3])
-    if len(planes) == channels:
-        return np.array(planes, order="C")  # what was read may be read-only
-    if channels == 3:
-        return np.repeat(planes, 3, axis=0)
-    grey: np.ndarray = np.tensordot(np.asarray(LUMINANCE), planes.astype(np.float64), axes=1)
-    return grey.round().astype(np.uint8)[None]
-
-
-def _to_bytes(planes: np.ndarray) -> np.ndarray:
-    """uint8 as it is; deeper levels stretched from the image's own darkest to its brightest."""
-    if planes.dtype == np.uint8:
-        return planes
-    low, high = float(planes.min()), float(planes.max())
-    stretched: np.ndarray = (planes.astype(np.float64) - low) * (255 / max(high - low, 1))
-    return stretched.round().astype(np.uint8)
-
-
-def images_below(folder: Path) -> list[Path]:
-    """All image files below `folder`, hidden ones left out; tells of others.
-
-    Raises:
-        DataError: There is none, or a part of the folder cannot be read.
-    """
-    left: list[Left] = []
-
-    def hidden(path: Path) -> bool:
-        return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-    def wanted(path: Path) -> bool:
-        return path.suffix.lower() in images.READABLE_SUFFIXES and not hidden(path)
-
-    found = sorted(source.path for source in inside(folder, wanted, left))
-    for one in left:
-        if one.why.startswith("cannot"):
-            raise DataError(f"{one.path}: {one.why}: check its permissions, or move it out of {folder}")
-    others = [str(one.path) for one in left if not hidden(one.path)]
-    if not found:
-        raise DataError(f"{folder}: holds no images ({', '.join(images.READABLE_SUFFIXES)})")
-    if others:
-        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-        warn(
-            f"{folder}: {len(others)} of {len(others) + len(found)} files are left out, for training reads "
-            f"{', '.join(images.READABLE_SUFFIXES)} alone: {', '.join(others[:NAMED])}{more}"
-        )
-    return found

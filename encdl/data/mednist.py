@@ -16,6 +16,7 @@ from pathlib import Path
 from encdl.data.base import DATA_SETS, Split
 from encdl.data.class_folder import ClassFolder
 from encdl.data.download import fetch
+from encdl.files.scan_files import Unit
 from encdl.utils.errors import DataError
 
 NAME = "MedNIST"
@@ -53,8 +54,8 @@ class MedNIST(ClassFolder):
             fetch(MedNISTDataset.resource, MedNISTDataset.md5, self.root)
 
     @cached_property
-    def files(self) -> dict[Split, list[Path]]:
-        """The files of each split, in a fixed order.
+    def units(self) -> dict[Split, list[Unit]]:
+        """The images of each split, in a fixed order.
 
         Raises:
             DataError: They are not there, and cannot or should not be fetched.
@@ -69,4 +70,4 @@ class MedNIST(ClassFolder):
                 f"true' with make), or fetch {address} and unpack "
                 f"it into {self.data_dir}/, or set data.init_args.data_dir (DATA_DIR=... with make)"
             )
-        return super().files
+        return super().units

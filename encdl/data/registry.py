@@ -16,7 +16,8 @@ import encdl.data.mednist  # noqa: F401  # each registers what it has
 from encdl.data.base import DATA_SETS, ImageDataModule, Split
 from encdl.data.class_folder import ClassFolder
 from encdl.data.decathlon import Decathlon
-from encdl.data.image_folder import ImageFolder, images_below, read_as_it_is
+from encdl.data.folder_files import PLAIN, read_as_it_is
+from encdl.data.image_folder import ImageFolder
 from encdl.data.medmnist import NAMES as MEDMNIST
 from encdl.data.medmnist import MedMNIST
 from encdl.data.npz import NpzImages
@@ -24,6 +25,8 @@ from encdl.data.split_digest import digest
 from encdl.data.splits import Group, group_name
 from encdl.data.subset import spread
 from encdl.files import stores
+from encdl.files.levels import DEFAULT
+from encdl.files.scans import AS_IT_IS, FlatScan, flat_scan
 from encdl.utils.errors import DataError, UsageError
 
 FILES = ("brain_tumor", "acdc")
@@ -159,11 +162,9 @@ def images_to_judge(
         UsageError: As in `open_data`.
     """
     data = open_data(name, data_dir)
+    found: Sequence[Tensor]
     if type(data) is ImageFolder:
-        files = images_below(data.root)
-        groups = [group_name(file.relative_to(data.root), group) for file in files]
-        chosen = spread(groups, most)
-        found: Sequence[Tensor] = [torch.from_numpy(read_as_it_is(files[index])) for index in chosen]
+        chosen, groups, found = _of_folder(data.root, group, most)
         words = name
     else:
         if not data.reading(split):
@@ -180,3 +181,21 @@ def images_to_judge(
         found = [torch.as_tensor(dataset[index]["image"]) for index in chosen]
         words = f"{name}, {split} split"
     return Images(tuple(found), tuple(groups[index] for index in chosen), words, len(groups))
+
+
+def _of_folder(root: Path, group: Group, most: int | None) -> tuple[list[int], list[str], list[Tensor]]:
+    """The numbers of the chosen images below a folder, the group of every image, and the chosen ones.
+
+    A slice of a scan is an image, and a scan a group where there is no larger one.
+    """
+    of: list[tuple[Path, FlatScan | None, int]] = []
+    groups: list[str] = []
+    for unit in PLAIN.units(root):
+        scan = None if unit.scan is None and not unit.stack else flat_scan(PLAIN.volume(unit), DEFAULT, AS_IT_IS)
+        path, count = unit.sources[0].path, 1 if scan is None else len(scan)
+        of += [(path, scan, index) for index in range(count)]
+        groups += [group_name(path.relative_to(root), group)] * count
+    chosen = spread(groups, most)
+    picked = [of[index] for index in chosen]
+    found = [read_as_it_is(path) if scan is None else scan.image(index) for path, scan, index in picked]
+    return chosen, groups, [torch.from_numpy(image) for image in found]

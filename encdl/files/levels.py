@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -200,8 +200,8 @@ class ModalityLevels:
     of: tuple[tuple[str, Levels], ...] = ()
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any] | Levels | None) -> ModalityLevels:
-        """Of what a recipe or checkpoint says: one rule for all, or one for each modality.
+    def from_dict(cls, given: Mapping[str, Any] | Levels | ModalityLevels | None) -> ModalityLevels:
+        """Of what a recipe or checkpoint says: one rule for all, as {window: lung}, or one for each modality.
 
         Raises:
             UsageError: It is something else.
@@ -210,7 +210,11 @@ class ModalityLevels:
             return DEFAULT
         if isinstance(given, Levels):
             return cls(((ANY, given),))
+        if isinstance(given, ModalityLevels):
+            return given
         try:
+            if given and set(given) <= {each.name for each in fields(Levels)}:
+                return cls(((ANY, Levels(**given)),))
             table = [(str(name), each if isinstance(each, Levels) else Levels(**each)) for name, each in given.items()]
         except (TypeError, ValueError):
             raise UsageError(f"levels are rules by modality, as {{CT: {{window: [40, 400]}}}}, not {given}") from None

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from encdl.files import dicom_seg, folders, images, label_masks, scans
+from encdl.files.scan_files import Unit
 from encdl.files.scans import Opened, Volume
-from encdl.readers.predictor import Answer, Segmentation
-from encdl.readers.scan_files import Unit
+from encdl.readers.predictor import Answer, Classification, Segmentation
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError
 
@@ -23,13 +23,27 @@ OVERLAY = ".overlay.png"
 MEASURES = "measures.csv"
 
 
-def table(classes: Sequence[str], answers: Iterable[tuple[Unit, Answer]]) -> str:
-    """A classifier's answers as CSV with a row a file; "" if there are none."""
-    rows = [
-        [str(unit.path), classes[int(answer.best)], *(f"{value:.6f}" for value in answer.probabilities)]
-        for unit, answer in answers
-    ]
-    return _csv(["file", "predicted", *(f"probability of {name}" for name in classes)], rows)
+def table(classes: Sequence[str], answers: Iterable[tuple[Unit, Answer | Classification]]) -> str:
+    """A classifier's answers as CSV with a row a file; "" if there are none.
+
+    A scan has a row a slice, with the slice's number, and before them one of the mean of their probabilities.
+    """
+    rows: list[list[object]] = []
+    scans_too = False
+    for unit, answer in answers:
+        of_slices = isinstance(answer, Classification)
+        scans_too = scans_too or of_slices
+        rows.append(_row(str(unit.path), "all" if of_slices else "", classes, answer.probabilities))
+        if isinstance(answer, Classification):
+            parts = zip(answer.files, answer.numbers, answer.logits.softmax(1).numpy(), strict=True)
+            for index, (path, number, likely) in enumerate(parts):
+                rows.append(_row(str(path), str((index if number < 0 else number) + 1), classes, likely))
+    head = ["file", "slice", "predicted", *(f"probability of {name}" for name in classes)]
+    return _csv(head, rows) if scans_too else _csv(head[:1] + head[2:], [row[:1] + row[2:] for row in rows])
+
+
+def _row(path: str, number: str, classes: Sequence[str], probabilities: Any) -> list[object]:
+    return [path, number, classes[int(probabilities.argmax())], *(f"{value:.6f}" for value in probabilities)]
 
 
 def _csv(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -35,7 +35,8 @@ from encdl.files.container.chunk_grid import Place, paste
 from encdl.files.formats.base import Document
 from encdl.files.formats.verbatim import CARRIED
 from encdl.files.levels import Levels, ModalityLevels, Stored
-from encdl.files.scans import Volume, is_volume, load_volume, stored_of
+from encdl.files.resize import FitImage
+from encdl.files.scans import Volume, flat_scan, image_of, is_volume, load_volume
 from encdl.files.scans.geometry import resized, sampled
 from encdl.keys.key import Opener
 from encdl.readers import LoadedReader, NoReaderError, PlainStem, Reader
@@ -82,6 +83,32 @@ class Segmentation:
     mask: npt.NDArray[np.uint8]
     levels: npt.NDArray[np.uint8]
     volume: Volume
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a classifier says of a scan.
+
+    Attributes:
+        logits: float32 (slices, classes), of the slices that are there.
+        files: The file of each of them.
+        numbers: Which slice of the scan each is, from 0; -1 where the reader turned the scan.
+    """
+
+    logits: Tensor
+    files: tuple[Path, ...]
+    numbers: tuple[int, ...]
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """The mean over the slices of the softmax over the classes: (classes,)."""
+        values: npt.NDArray[np.float32] = self.logits.softmax(1).mean(0).numpy()
+        return values
+
+    @property
+    def best(self) -> npt.NDArray[np.uint8]:
+        """Index of the likeliest class by that mean: uint8 ()."""
+        return np.asarray(self.probabilities.argmax(), np.uint8)
 
 
 class Predictor:
@@ -169,9 +196,10 @@ class Predictor:
                 if reader.metadata is not None and reader.metadata.format == CARRIED:
                     raise UsageError(f"{where}: holds no image: another file was sealed there as it is")
                 self._check(where, reader.header)
-                stored = stored_of(where, self.codec.decrypt(reader))
+                meaning = image_of(where, self.codec.decrypt(reader))
                 (image,) = self.codec.cipher_slices(reader)
-            ciphertext, mask = self._levels(reader.header, image, stored)
+            ciphertext, mask = self._levels(reader.header, image, *meaning)
+            self._check_size(where, (ciphertext.shape[2], ciphertext.shape[3]))
             with device_errors(self.codec.device):
                 logits = self._logits(where, ciphertext, mask)
         except MemoryError:
@@ -182,13 +210,51 @@ class Predictor:
             raise WeightsError(f"{where}: the reader's answer is no number: its training diverged")
         return Answer(logits, image.body)
 
-    def answer(self, path: Path, opener: Opener) -> Answer | Segmentation:
-        """As `read`; of a segmenter also a file that is a volume by itself, as `segment`."""
-        if self.per_pixel:
+    @property
+    def reads_scans(self) -> bool:
+        """Whether it was trained on scans, or slices of them, so that their files are put together."""
+        return self.per_pixel or bool(self.geometry.fit or self.geometry.beside)
+
+    def answer(self, path: Path, opener: Opener) -> Answer | Segmentation | Classification:
+        """As `read`; also a file that is a volume by itself, as `read_volume`."""
+        if self.reads_scans:
             with self.opened(path, opener) as document:
                 if is_volume(document):
-                    return self.segment(load_volume(path, document))
+                    return self.read_volume(load_volume(path, document))
         return self.read(path, opener)
+
+    def read_volume(
+        self, volume: Volume, progress: Callable[[float], object] = lambda share: None
+    ) -> Segmentation | Classification:
+        """Read a scan: `segment`, or of a classifier `classify`."""
+        return self.segment(volume, progress) if self.per_pixel else self.classify(volume, progress)
+
+    def classify(self, volume: Volume, progress: Callable[[float], object] = lambda share: None) -> Classification:
+        """Read each slice of a scan, with those beside it if the reader was trained so (2.5-D).
+
+        Args:
+            volume: The scan.
+            progress: Is told what share more of it is done.
+
+        Raises:
+            UsageError: The reader takes colour, or was not trained on folders of images and scans; or the scan has one
+                slice, and the reader wants several.
+        """
+        scan, where = flat_scan(volume, self.levels, self.geometry), Path("scan")
+        if not self.geometry.fit or self.reader.stem.channels != 1 + 2 * scan.beside:
+            raise UsageError("this classifier reads images alone: train one on scans, with ClassFolder")
+        if scan.beside and len(scan) == 1:
+            raise UsageError(f"this classifier reads {1 + 2 * scan.beside} slices of a scan at once: give all of it")
+        fit, logits = FitImage(self.geometry.fit), []
+        with device_errors(self.codec.device):
+            for index in range(len(scan)):
+                levels = torch.from_numpy(fit(scan.image(index), scan.spacing)[None]).to(self.codec.device)
+                logits.append(self._logits(where, levels, torch.zeros_like(levels)))
+                progress(1 / len(scan))
+        found = torch.stack(logits)
+        if not bool(found.isfinite().all()):
+            raise WeightsError("the reader's answer is no number: its training diverged")
+        return Classification(found, tuple(scan.file(index, volume) for index in range(len(scan))), scan.numbers)
 
     @contextlib.contextmanager
     def opened(self, path: Path, opener: Opener) -> Iterator[Document]:
@@ -247,16 +313,27 @@ class Predictor:
             np.maximum(likeliest, logit, out=likeliest)
         return best
 
-    def _levels(self, header: Header, image: CipherSlice, stored: Stored) -> tuple[Tensor, Tensor]:
-        """The reader's input: ciphertext and mask, or levels and zeros."""
+    def _levels(
+        self,
+        header: Header,
+        image: CipherSlice,
+        stored: Stored,
+        own_bits: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+        sides: tuple[float, float],
+    ) -> tuple[Tensor, Tensor]:
+        """The reader's input: ciphertext and mask, or levels and zeros; these at the size of training."""
         rule = self.levels.choose(stored)
         as_stored = not rule.of_image and not (rule.invert and stored.inverted)
+        fit = 0 if self.per_pixel else self.geometry.fit
+        as_stored = as_stored and not (fit and sides[0] != sides[1])
         if header.dtype == "uint8" and as_stored and rule.bounds(None, stored) == (0, 255):
             return image.ciphertext, image.mask
         grid = header.grid
         values = np.empty((grid.height, grid.width, grid.channels), np.dtype(header.dtype).newbyteorder("<"))
         paste(values, Place(0, 0, 0, grid.height, grid.width), (image.ciphertext - image.mask)[0].cpu().numpy())
-        levels = torch.from_numpy(rule.to_bytes(values, stored)).permute(2, 0, 1)[None].to(self.codec.device)
+        planes = np.moveaxis(rule.to_bytes(own_bits(values), stored), -1, 0)
+        planes = FitImage(fit)(planes, sides) if fit else np.ascontiguousarray(planes)
+        levels = torch.from_numpy(planes)[None].to(self.codec.device)
         return levels, torch.zeros_like(levels)
 
     @torch.no_grad()
@@ -293,15 +370,19 @@ class Predictor:
             raise UsageError(
                 f"{where}: holds {grid.slices} slices, and this reader takes one image a file: encrypt each slice"
             )
+        if self.geometry.beside:
+            raise UsageError(f"{where}: is one image, and this reader takes slices of scans with those beside them")
         channels = grid.channels
         if channels != self.reader.stem.channels:
             raise UsageError(
                 f"{where}: has {_channels(channels)}, the reader takes {_channels(self.reader.stem.channels)}: "
                 "encrypt the image in that form (of a stack, each slice)"
             )
-        if not self.per_pixel and not self.any_size and (grid.height, grid.width) != self.size:
+
+    def _check_size(self, where: Path, size: tuple[int, int]) -> None:
+        if not self.per_pixel and not self.any_size and size != self.size:
             raise UsageError(
-                f"{where}: is {_by((grid.height, grid.width))} pixels, the reader was trained on {_by(self.size)}: "
+                f"{where}: is {_by(size)} pixels, the reader was trained on {_by(self.size)}: "
                 "encrypt it at that size, or --any-size reads it as it is, less reliably"
             )
 

@@ -22,7 +22,7 @@ from encdl.files import container, label_masks
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.key import Grant
 from encdl.readers.functional_files import FunctionalPredictor
-from encdl.readers.predictor import Answer, Predictor, Segmentation
+from encdl.readers.predictor import Answer, Classification, Predictor, Segmentation
 from encdl.utils.errors import (
     ContainerError,
     EncdlError,
@@ -127,13 +127,13 @@ class Service:
                 raise RefusedError(f"{name}: {said}", status) from None
         return self._told(answer)
 
-    def reading(self, name: str, record: Mapping[str, Any]) -> Callable[[Path], Answer | Segmentation]:
+    def reading(self, name: str, record: Mapping[str, Any]) -> Callable[[Path], Answer | Segmentation | Classification]:
         """The opener of a record's file, whose fields are texts; raises `RefusedError`."""
         predictor, grant = self.predictor, _grant(name, record[GRANT])
         assert isinstance(predictor, Predictor)
         return lambda path: predictor.answer(path, grant)
 
-    def _told(self, answer: Answer | Segmentation) -> dict[str, Any]:
+    def _told(self, answer: Answer | Segmentation | Classification) -> dict[str, Any]:
         if isinstance(answer, Segmentation):
             content = label_masks.nifti_bytes(answer.mask, answer.volume.affine)
             return {"nifti": base64.b64encode(content).decode()}

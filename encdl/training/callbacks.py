@@ -57,9 +57,9 @@ class HasPanel(Protocol):
 class ImagePanel(Callback):
     """Draws the first batch of each validation as the task shows it, PLAINTEXT images of patients included.
 
-    Of a test it draws a classifier's confusion matrix and reliability. The image goes to the MLflow run as
-    `panels/step-00001200.png` (of a test `panels/test-answers.png`); without MLflow, to the same place
-    below the other logger's folder, or else below `default_root_dir`.
+    Where they come from encrypted files, it does not. Of a test it draws a classifier's confusion matrix and
+    reliability. The image goes to the MLflow run as `panels/step-00001200.png` (of a test `panels/test-answers.png`);
+    without MLflow, to the same place below the other logger's folder, or else below `default_root_dir`.
 
     Args:
         images: How many images of the batch are drawn.
@@ -72,6 +72,8 @@ class ImagePanel(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Say where the panels go."""
+        if getattr(getattr(trainer, "datamodule", None), "sealed", False):
+            return
         if stage == "fit" and isinstance(pl_module, HasPanel):
             place = "the MLflow run" if run_logger(trainer) is not None else "the run's folder"
             rank_zero_info(f"panels with plaintext images go into {place}: --no-panels leaves them out")
@@ -90,7 +92,8 @@ class ImagePanel(Callback):
             return
         self._validations += 1
         due = (self._validations - 1) % self.every_n_validations == 0
-        if due and trainer.is_global_zero and isinstance(pl_module, HasPanel):
+        sealed = getattr(getattr(trainer, "datamodule", None), "sealed", False)
+        if due and trainer.is_global_zero and isinstance(pl_module, HasPanel) and not sealed:
             few = {name: values[: self.images] for name, values in batch.items()}
             with torch.no_grad():
                 columns = pl_module.panel(few)  # type: ignore[arg-type]  # a part of an ImageBatch is one

@@ -22,7 +22,7 @@ OFFERED = (
         f"encdl.data.{name}"
         for name in ("class_folder", "decathlon", "decathlon_volumes", "embedded", "image_folder", "lesions")
     ),
-    *(f"encdl.data.{name}" for name in ("mednist", "medmnist", "mixture", "npz")),
+    *(f"encdl.data.{name}" for name in ("mask_folder", "mednist", "medmnist", "mixture", "npz")),
     *(f"encdl.training.tasks.{name}" for name in ("classify", "encrypt", "segment", "views")),
     *(
         "encdl.ciphers",

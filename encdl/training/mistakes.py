@@ -15,20 +15,30 @@ from encdl.utils import recipes
 from encdl.utils.errors import EncdlError, UsageError
 
 RECIPE_PARTS = frozenset({"base", "model", "data", "trainer", "seed_everything"})
+KEY_PLACES = (".key.path", ".key.recipient")
+"""Ends of the settings that say where a key of the data is."""
 SEE_HELP = " (see `encdl fit --help`)"
 
 
 def refuse_secrets(argv: Sequence[str]) -> None:
-    """Refuse a key or grant file in the place of a setting, before a library reads and perhaps quotes it."""
-    for word in argv:
-        path = Path(word.rpartition("=")[2])
+    """Refuse a key or grant file in the place of a setting, before a library reads and perhaps quotes it.
+
+    Settings that name one, such as `--data.key.path`, take it.
+    """
+    for option, word in zip(["", *argv], argv, strict=False):
+        named, _, value = word.rpartition("=")
+        if (named or option).startswith("--") and (named or option).endswith(KEY_PLACES):
+            continue
+        path = Path(value)
         try:
             with path.open("rb") as stream:
                 secret = stream.read(len("encdl-")).startswith(b"encdl-")
         except (OSError, ValueError):
             continue
         if secret:
-            raise UsageError(f"{path}: is a key or grant file: training takes none, its keys are drawn anew")
+            raise UsageError(
+                f"{path}: is a key or grant file: no setting but that of encrypted images takes one (--data.key.path)"
+            )
 
 
 def check_recipes(argv: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from encdl.cli import main
 from encdl.data.class_folder import ClassFolder
-from encdl.data.image_folder import images_below
+from encdl.data.folder_files import PLAIN
 from encdl.files import folders, images
 from encdl.files.folders import Left
 from encdl.utils.errors import DataError
@@ -55,7 +55,7 @@ def test_folders_that_cannot_be_listed_are_named(closed: Path, capfd: pytest.Cap
     assert main(["encrypt", "in/closed", "--key", "k.key", "-o", "none", *WEIGHTS]) == 2
     assert "cannot be listed (Permission denied)" in capfd.readouterr().err
     with pytest.raises(DataError, match="closed: cannot be listed"):
-        images_below(Path("in"))
+        PLAIN.below(Path("in"))
 
 
 def test_thousands_of_files_are_found_at_once(tmp_path: Path) -> None:
@@ -68,11 +68,11 @@ def test_thousands_of_files_are_found_at_once(tmp_path: Path) -> None:
 
 def test_training_tells_of_what_it_does_not_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     images.write(tmp_path / "a.png", np.zeros((9, 9), np.uint8))
-    for name in ("b.dcm", "c.nii.gz", ".hidden"):
+    for name in ("b.mha", "c.txt", ".hidden"):
         (tmp_path / name).touch()
-    assert images_below(tmp_path) == [tmp_path / "a.png"]
+    assert PLAIN.below(tmp_path) == [tmp_path / "a.png"]
     assert "2 of 3 files are left out" in (err := capfd.readouterr().err)
-    assert f"{tmp_path}/b.dcm, {tmp_path}/c.nii.gz\n" in err
+    assert f"{tmp_path}/b.mha, {tmp_path}/c.txt\n" in err
 
 
 @pytest.mark.parametrize("names", [("Train", "Val", "Test"), ("Training", "Testing"), ("TRAIN", "Validation")])

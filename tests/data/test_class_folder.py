@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from encdl.data.class_folder import ClassFolder
-from encdl.data.resize import FitImage
 from encdl.data.splits import SPLITS
 from encdl.files import images
+from encdl.files.resize import FitImage
 from encdl.utils.errors import DataError, ImageFileError
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from encdl.data.image_folder import SPLITS, ImageFolder, ReadImage
+from encdl.data.folder_files import ReadImage
+from encdl.data.image_folder import SPLITS, ImageFolder
 from encdl.files import images
 from encdl.utils.errors import DataError, ImageFileError, UsageError
 

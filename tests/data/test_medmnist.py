@@ -141,3 +141,19 @@ def test_volumes(tmp_path: Path) -> None:
     assert next(iter(data.test_dataloader()))["image"].shape == (6, 1, 28, 28, 28)
     with pytest.raises(UsageError, match="no volumes of size 128: give 28 or 64"):
         MedMNIST(name="organmnist3d", size=128)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("bloodmnist", 64), ("pneumoniamnist", 128), ("pathmnist", 224), ("nodulemnist3d", 64)]
+)
+def test_larger_sizes(tmp_path: Path, name: str, size: int) -> None:
+    shape = (
+        (size,) * 3 if name.endswith("3d") else (size, size, 3) if name in ("bloodmnist", "pathmnist") else (size, size)
+    )
+    arrays = {f"{split}_images": np.full((4, *shape), 7, np.uint8) for split in SPLITS}
+    labels = {f"{split}_labels": np.arange(4)[:, None] % 2 for split in SPLITS}
+    np.savez(tmp_path / f"{name}_{size}.npz", **arrays, **labels)
+    data = MedMNIST(name=name, data_dir=str(tmp_path), size=size, crop=0, batch_size=2)  # type: ignore[arg-type]
+    data.setup()
+    assert data.spec.shape == shape[: len(data.spec.shape)] == next(iter(data.train_dataloader()))["image"].shape[2:]
+    assert data.class_counts().tolist() == [2, 2]

@@ -13,9 +13,9 @@ import torch
 from encdl.audit.studies.timing import milliseconds, ratios, take_turns
 from encdl.ciphers.weights import LoadedCipher
 from encdl.data.embedded import EmbeddedMRI
-from encdl.data.resize import FitImage
 from encdl.files import container, formats, images
 from encdl.files.documents import array_of
+from encdl.files.resize import FitImage
 from encdl.files.settings import Settings
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec

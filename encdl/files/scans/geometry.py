@@ -29,6 +29,7 @@ class Geometry:
             from the feet up, with the front of the body above and the patient's left on the right. None leaves it.
         spacing: Millimetres between slices, rows and columns; 0 leaves an axis as it is. None leaves all.
         fit: Pixels that the longer side of each slice gets, in the place of a spacing of rows and columns; 0 for none.
+        beside: Of classifiers, how many slices before, and as many behind, are further channels of each (2.5-D).
 
     Raises:
         UsageError: It is no orientation, or no spacing.
@@ -37,6 +38,7 @@ class Geometry:
     orientation: str | None = None
     spacing: tuple[float, float, float] | None = None
     fit: int = 0
+    beside: int = 0
 
     def __post_init__(self) -> None:
         axes = None if self.orientation is None else {_LETTERS.find(letter) // 2 for letter in self.orientation}
@@ -49,7 +51,8 @@ class Geometry:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and checkpoints; `Geometry(**values)` undoes it."""
-        return {"orientation": self.orientation, "spacing": self.spacing and list(self.spacing), "fit": self.fit}
+        spacing = self.spacing and list(self.spacing)
+        return {"orientation": self.orientation, "spacing": spacing, "fit": self.fit, "beside": self.beside}
 
     def turned(self, array: Array, affine: Vector) -> tuple[Array, Vector]:
         """A view of (slices, rows, columns) in the wanted orientation, and its affine.
@@ -79,21 +82,22 @@ class Geometry:
 AS_IT_IS: Final = Geometry()
 
 
-def resized(array: Array, scales: Sequence[float]) -> Array:
+def resized(array: Array, scales: Sequence[float], nearest: bool = False) -> Array:
     """An array at new voxels, linear between the old ones; as large as MONAI's Spacing makes it.
 
     Args:
         array: Any type, of as many axes as there are scales.
         scales: Old voxels in a new one.
+        nearest: Take the value of the nearest voxel, as of masks.
 
     Returns:
         The same type; of integers the nearest one.
     """
     shape = [round((size - 1) / scale) + 1 for size, scale in zip(array.shape, scales, strict=True)]
-    return sampled(array, scales, shape)
+    return sampled(array, scales, shape, nearest)
 
 
-def sampled(array: Array, scales: Sequence[float], shape: Sequence[int]) -> Array:
+def sampled(array: Array, scales: Sequence[float], shape: Sequence[int], nearest: bool = False) -> Array:
     """`resized` to a shape; beyond the last voxel its value goes on."""
     if all(scale == 1 for scale in scales):
         return array
@@ -101,6 +105,11 @@ def sampled(array: Array, scales: Sequence[float], shape: Sequence[int]) -> Arra
 
     kind = array.dtype if array.dtype.kind == "f" else np.dtype(np.float32)
     result: Array = ndimage.affine_transform(
-        array, np.asarray(scales, np.float64), output_shape=tuple(shape), output=kind, order=1, mode="nearest"
+        array,
+        np.asarray(scales, np.float64),
+        output_shape=tuple(shape),
+        output=kind,
+        order=0 if nearest else 1,
+        mode="nearest",
     )
     return result if kind == array.dtype else np.rint(result).astype(array.dtype)

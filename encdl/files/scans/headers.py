@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,27 @@ def stored_of(path: Path, document: Document) -> Stored:
     if document.format in NIFTI:
         return nifti(document)[1]
     return Stored.of(document.dtype)
+
+
+def image_of(path: Path, document: Document) -> tuple[Stored, Callable[[Any], Any], tuple[float, float]]:
+    """Of a single image: what its integers mean, what takes off bits that are not its own, and a pixel's sides.
+
+    The sides are those of rows and columns, in millimetres or any other unit.
+    """
+    if found := slices_of(path, document):
+        first = found[0]
+        sides = first.spacing if all(first.spacing) else (1.0, 1.0)
+        return first.stored, lambda array: without_high_bits(array, first.bits), sides
+    return stored_of(path, document), lambda array: array, (1.0, 1.0)
+
+
+def without_high_bits(array: Any, bits: int) -> Any:
+    """Stored values without what lies above BitsStored, such as an overlay; of signed ones the sign goes up there."""
+    above = 8 * array.dtype.itemsize - bits
+    if array.dtype.kind not in "iu" or not 0 < above < 8 * array.dtype.itemsize:
+        return array
+    shift = array.dtype.type(above)
+    return (array << shift) >> shift
 
 
 def nifti(document: Document) -> tuple[Vector, Stored]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from encdl.files.documents import array_of
 from encdl.files.formats.base import Array, Document
 from encdl.files.levels import Levels, Stored
-from encdl.files.scans.headers import NIFTI, Vector, nifti
+from encdl.files.scans.headers import NIFTI, Vector, nifti, without_high_bits
 from encdl.files.scans.series import Scan
 from encdl.utils.errors import ImageFileError
 
@@ -115,16 +115,6 @@ def load_scan(scan: Scan, opened: Opened, progress: Callable[[int], object] | No
     for each, place in zip(scan.slices, scan.places, strict=True):
         files[place], stored[place] = each.path, each.stored
     return Volume(array, scan.affine, tuple(stored), tuple(files), scan.known, scan.problems)
-
-
-def without_high_bits(array: Array, bits: int) -> Array:
-    """Stored values without what lies above BitsStored, such as an overlay; of signed ones the sign goes up there."""
-    above = 8 * array.dtype.itemsize - bits
-    if array.dtype.kind not in "iu" or not 0 < above < 8 * array.dtype.itemsize:
-        return array
-    shift = array.dtype.type(above)
-    shifted: Array = (array << shift) >> shift
-    return shifted
 
 
 def is_volume(document: Document) -> bool:
