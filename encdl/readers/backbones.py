@@ -109,7 +109,14 @@ class MonaiNet(Backbone):
         self.dimensions = dimensions
         self.net = _made(network, channels, classes, self.arguments, dimensions)
         side = self.arguments.get("img_size", max(SIDE, 2 * multiple) if dimensions == 2 else max(32, 2 * multiple))
-        self.per_pixel = _gives(self.net, channels, (side,) * dimensions if isinstance(side, int) else side) > 2
+        try:
+            self.per_pixel = _gives(self.net, channels, (side,) * dimensions if isinstance(side, int) else side) > 2
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise UsageError(
+                f"{network} takes no images of {side} pixels a side, with multiple {multiple} ({reason}): give what it "
+                "divides by in all, 32 for SwinUNETR"
+            ) from None
 
     @property
     def title(self) -> str:

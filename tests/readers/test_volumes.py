@@ -17,6 +17,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "UNet": {"channels": [4, 8], "strides": [2]},
     "BasicUNet": {"features": [4] * 6},
     "SegResNet": {"init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]},
+    "SwinUNETR": {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]},
 }
 
 
@@ -26,7 +27,7 @@ def noise(count: int = 2) -> torch.Tensor:
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_full_view_is_the_plaintext_reader(network: str) -> None:
-    backbone = MonaiNet(4, 3, network, NETWORKS[network], multiple=16, dimensions=3)
+    backbone = MonaiNet(4, 3, network, NETWORKS[network], multiple=32 if network == "SwinUNETR" else 16, dimensions=3)
     plain = Reader(PlainStem(1, 4, dimensions=3), backbone).eval()
     reader, image, mask = keyed(plain), noise(), noise(3)[:2]
     logits = plain(image)
@@ -62,6 +63,8 @@ def test_host_and_key_server_share_a_volume() -> None:
 
 
 def test_other_dimensions_are_refused() -> None:
+    with pytest.raises(UsageError, match="takes no images of 32 pixels a side, with multiple 16 .* 32 for SwinUNETR"):
+        MonaiNet(4, 3, "SwinUNETR", NETWORKS["SwinUNETR"], multiple=16, dimensions=3)
     with pytest.raises(UsageError, match="D, H, W"):
         KeylessStem(1, dimensions=3)(noise()[:, :, 0])
     with pytest.raises(UsageError, match="2 or 3 dimensions"):
