@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,20 @@ import pytest
 import torch
 
 from encdl.keys.functional_map import FunctionalMap
-from encdl.readers import FunctionalStem, KeylessStem, MonaiNet, PlainStem, Reader, create, keyed, read_windows
+from encdl.readers import (
+    FunctionalStem,
+    KeyedStem,
+    KeylessStem,
+    MonaiNet,
+    PlainStem,
+    Reader,
+    create,
+    keyed,
+    load,
+    read_windows,
+)
 from encdl.utils.errors import UsageError
+from tests.reader_checkpoint import save_reader
 
 SIZE = (8, 9, 12)
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -36,6 +49,15 @@ def test_the_full_view_is_the_plaintext_reader(network: str) -> None:
     again = create(reader.config(), 3).eval()
     again.load_state_dict(reader.state_dict())
     assert torch.equal(again(image, mask), reader(image, mask))
+
+
+@pytest.mark.parametrize("network", ["SwinUNETR", "SegResNet"])
+def test_a_network_is_checked_without_memory_and_loaded(tmp_path: Path, network: str) -> None:
+    backbone = MonaiNet(4, 3, network, NETWORKS[network], multiple=32, dimensions=3)
+    reader = Reader(KeyedStem(1, 4, 3), backbone).eval()
+    path = save_reader(tmp_path / "r.ckpt", reader, classes=["a", "b", "c"], size=list(SIZE))
+    again = load(path).reader
+    assert all(torch.equal(one, other) for one, other in zip(reader.parameters(), again.parameters(), strict=True))
 
 
 def test_windows_cover_a_volume() -> None:
