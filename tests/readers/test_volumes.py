@@ -85,7 +85,7 @@ def test_host_and_key_server_share_a_volume() -> None:
 
 
 def test_other_dimensions_are_refused() -> None:
-    with pytest.raises(UsageError, match="takes no images of 32 pixels a side, with multiple 16 .* 32 for SwinUNETR"):
+    with pytest.raises(UsageError, match="takes no images of 32 pixels a side, with multiple 16"):
         MonaiNet(4, 3, "SwinUNETR", NETWORKS["SwinUNETR"], multiple=16, dimensions=3)
     with pytest.raises(UsageError, match="D, H, W"):
         KeylessStem(1, dimensions=3)(noise()[:, :, 0])
