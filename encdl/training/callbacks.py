@@ -20,6 +20,7 @@ from torch import Tensor
 from encdl.data.base import ImageDataModule
 from encdl.data.batch import ImageBatch
 from encdl.training.panels import panel_png
+from encdl.training.patients import told_interval
 from encdl.training.tracking import run_logger
 from encdl.utils.errors import UsageError
 
@@ -257,6 +258,13 @@ class ResultTable(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._started = time.monotonic()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the interval of the main figure, over patients where they are known."""
+        if trainer.is_global_zero and trainer.world_size == 1 and getattr(trainer.test_loop, "verbose", False):
+            told = told_interval(pl_module, getattr(trainer, "datamodule", None))
+            if told is not None:
+                print(f"{told[0]}: {told[1]}", flush=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Print the table, if what ends is training."""
