@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -123,6 +124,9 @@ def _told(folder: Path, error: Exception) -> EncdlError:
         if isinstance(each, EncdlError):
             return each
     reason = " ".join(str(chain[-1]).split())
+    if missing := re.search(r"No module named '([\w.]+)'", " ".join(map(str, chain))):
+        package = {"ignite": "pytorch-ignite"}.get(missing[1].partition(".")[0], missing[1])
+        return UsageError(f"{folder}: its workflow needs {missing[1]}, which is not installed: pip install {package}")
     if any("state_dict" in str(each) for each in chain):
         return UsageError(f"{folder}: the weights do not fit the network of its configs: {reason[:200]}")
     return UsageError(f"{folder}: its workflow failed: {type(chain[-1]).__name__}: {reason[:300]}")

@@ -204,6 +204,10 @@ def wider(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def importing(content: dict[str, Any]) -> dict[str, Any]:
+    return {**content, "run": ["$__import__('no_such_package')"]}
+
+
 @pytest.mark.parametrize(
     ("change", "remove", "words"),
     [
@@ -212,6 +216,7 @@ def wider(content: dict[str, Any]) -> dict[str, Any]:
         (wider, None, "the weights do not fit the network"),
         (partial(without, "dataset"), None, "no `dataset` with `data`"),
         (partial(without, "run"), None, "its workflow failed"),
+        (importing, None, "needs no_such_package, which is not installed"),
     ],
 )
 def test_mistakes_are_told_in_a_line(run: Run, safe: Path, change: Any, remove: Path | None, words: str) -> None:
