@@ -114,7 +114,7 @@ def test_the_quick_audit_as_users_run_it(tmp_path: Path, jobs: str) -> None:
 
 def test_the_record(default: Audited) -> None:
     content = default.record
-    assert (content["name"], content["task"], content["cipher"]) == ("audit-agile", "audit", "agile")
+    assert (content["name"], content["task"], content["cipher"]) == ("audit-agile-quick", "audit", "agile")
     assert {"config", "dataset", "seeds", "wall_s", "device", "versions", "commit", "date"} <= set(content)
     assert content["passed"] is all(check["met"] for check in content["checks"])
     assert default.code == (0 if content["passed"] else 1)

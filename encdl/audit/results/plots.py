@@ -157,6 +157,27 @@ def _draw_trust(data: Any) -> bytes:
     return drawn(data["rows"], data["metric"])
 
 
+def _functional_data(records: Sequence[Mapping[str, Any]], words: Sequence[str]) -> Any:
+    kept = ("numbers", "plaintext", "decoder_psnr_db", "mean_image_psnr_db")
+    return {
+        record["dataset"].removesuffix(".npz"): {
+            "metric": record["metrics"]["settings"][0]["metric"],
+            "settings": [
+                {name: row[name] for name in kept}
+                | {"figure": row["functional"], "noise": row["setting"].get("noise", 0)}
+                for row in record["metrics"]["settings"]
+            ],
+        }
+        for record in records
+    }
+
+
+def _draw_functional(data: Any) -> bytes:
+    from encdl.audit.functional.plot import drawn  # noqa: PLC0415
+
+    return drawn(data)
+
+
 def _growth(records: Sequence[Mapping[str, Any]], words: Sequence[str]) -> Any:
     kept = {
         "images of 256x256 in a batch": "bytes_per_s_by_images_of_256px",
@@ -201,6 +222,9 @@ PLOTS = {
         "PSNR after damage by its strength, in each mode",
         lambda records, _: records[0]["metrics"]["robustness"],
         _draw_robustness,
+    ),
+    "functional-plot": View(
+        "what readers by functional keys reach, by the PSNR of the best decoder", _functional_data, _draw_functional
     ),
     "trust-models-plot": View(
         "accuracy of each model of trust by the time of an image; the area is the bytes moved", _trust_data, _draw_trust

@@ -26,9 +26,10 @@ COMMANDS = {
     "bench": "make bench",
     "bench-cuda": 'make bench ARGS="--device cuda"',
     "ddp": "python experiments/ddp.py",
-    "audit-accelerator": "encdl audit --config experiments/audit-accelerator.yaml",
+    "audit-agile-accelerator": "encdl audit --config experiments/audit-accelerator.yaml",
     "serve": "make bench-serve",
     "trust-models": "encdl experiment trust-models --recipe functional-trust-models",
+    "functional": "make functional-keys",
     "container": "python -m tests.files.container.across",
     "exactness": "python -m tests.ciphers.golden check",
 }

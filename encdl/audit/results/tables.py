@@ -15,7 +15,7 @@ SETS = {"brain_tumor": "tumours", "acdc": "ACDC", "pneumoniamnist": "pneumonia",
 UNMEASURED = "not measured"
 
 READERS = (
-    "plaintext", "decrypt_then_infer", "ciphertext", "wrong_key", "functional", "keyless", "fixed_key", "hardened",
+    "plaintext", "decrypt_then_infer", "ciphertext", "functional", "wrong_key", "keyless", "fixed_key", "hardened",
     "hardened_plaintext", "mean_mask", "majority_class",
 )  # fmt: skip
 """Rows of the tables of readers, where a record has them."""
@@ -337,6 +337,79 @@ def trust_models(records: Records, names: Sequence[str]) -> str:
     return grid([*head, "must be trusted"], lines)
 
 
+def functional(records: Records, names: Sequence[str]) -> str:
+    """Readers by functional keys: what they reach, and what the best decoder rebuilds; a line a setting."""
+    lines = []
+    for name, record in present(records, names).items():
+        for row in record["metrics"]["settings"]:
+            gap, setting = row["difference"], row["setting"]
+            best = max((psnr, decoder) for decoder, psnr in row["decoders"].items())[1]
+            lines.append(
+                [
+                    f"{set_words(name)}, {row['metric']}",
+                    f"{row['numbers']:,}{', noise ' + str(setting['noise']) if setting.get('noise') else ''}",
+                    f"{row['functional']['mean']:.3f}",
+                    f"{row['plaintext']['mean']:.3f}",
+                    f"{gap['mean']:+.3f} ({gap['low']:+.3f}, {gap['high']:+.3f})",
+                    f"{row['decoder_psnr_db']:.1f} dB / {row['decoder_ssim']:.2f} ({best})",
+                    f"{row['thumbnail_psnr_db']:.1f}",
+                    f"{row['mean_image_psnr_db']:.1f}",
+                ]
+            )
+    head = ["set, figure", "numbers", "functional key", "plaintext", "difference", "best decoder, PSNR / SSIM"]
+    return grid([*head, "thumbnail of as many numbers, dB", "mean image, dB"], lines)
+
+
+def functional_further(records: Records, names: Sequence[str]) -> str:
+    """What else follows from W x, of each setting's first reader, and what damage does to it."""
+    lines = []
+    for name, record in present(records, names).items():
+        for row in record["metrics"]["settings"]:
+            found, setting = row["further"], row["setting"]
+            hit = found["damaged"]
+            lines.append(
+                [
+                    set_words(name),
+                    f"{row['numbers']:,}{', noise ' + str(setting['noise']) if setting.get('noise') else ''}",
+                    *(f"{found['rebuilt'][each][0]:.1f}" for each in ("prior", "prior_two_readers")),
+                    *_beside(found["reidentified"]),
+                    *_beside(found["attributes"]["mirrored"]),
+                    f"{hit['intact']:.3f}, {hit['run_1pct']:.3f}, {hit['bytes_1pct']:.3f}",
+                    f"{found['host_to_plaintext_time']:.2f}",
+                ]
+            )
+    head = [
+        "set",
+        "numbers",
+        "prior, dB",
+        "of two readers",
+        "re-identified",
+        "by pixels",
+        "mirrored is told",
+        "by pixels",
+    ]
+    return grid([*head, "figure: intact, 1 % of words in a row, 1 % of bytes", "host's time / plaintext's"], lines)
+
+
+def _beside(found: Mapping[str, float]) -> list[str]:
+    return [f"{found['functional']:.2f}", f"{found['plaintext']:.2f}"]
+
+
+def scaling(records: Records, names: Sequence[str]) -> str:
+    """How a training scales over the GPUs of one host."""
+    [name] = names
+    record = records[name]
+    runs, failed = record["metrics"]["runs"], record["metrics"]["failed"]
+    weak = record["metrics"]["weak_scaling"]
+    lines = [
+        [run, f"{found['images_per_s']:,.0f}", f"{weak[run.removeprefix('weak_')]:.2f}" if "weak" in run else ""]
+        for run, found in runs.items()
+    ]
+    told = f"\n\nOn {record['config']['gpus']} {record['device'].removeprefix('NVIDIA ')}"
+    told += f"; not measured: {', '.join(failed)} (time ran out)." if failed else "."
+    return grid(["run", "images/s", "times one GPU's"], lines) + told
+
+
 TABLES: dict[str, Callable[..., str]] = {
     "repair": repair,
     "differences": differences,
@@ -351,5 +424,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "steps": steps,
     "losses": losses,
     "trust-models": trust_models,
+    "functional": functional,
+    "functional-further": functional_further,
+    "scaling": scaling,
 }
 """By the name that blocks give."""

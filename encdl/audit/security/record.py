@@ -61,9 +61,10 @@ def record(
         wall_s: Seconds that this call took; parts that were there already cost none.
     """
     subject, scene = order.subject(), cuts.scene
+    size = f"-{settings.budget}" if settings.budget not in {"", "cpu"} else ""
     measured = [*figures["attacks"], *figures["rows"].values()]
     content = records.record(
-        f"audit-{subject.name}",
+        f"audit-{subject.name}{size}",
         "audit",
         config=str(config) if config else None,
         dataset=order.data,

@@ -200,6 +200,9 @@ CALLS = {
     "steps": ["bench-cpu"],
     "speed": ["bench-cpu"],
     "trust-models": ["trust-models"],
+    "functional": ["functional-pneumoniamnist,functional-brain_tumor,functional-acdc"],
+    "functional-further": ["functional-brain_tumor"],
+    "scaling": ["ddp"],
 }
 
 
@@ -234,6 +237,7 @@ def test_the_table_of_losses(root: Path) -> None:
         ("robustness-plot", ["audit-agile"]),
         ("repair-plot", ["evaluate-acdc", "agile"]),
         ("growth-plot", ["bench-cpu"]),
+        ("functional-plot", ["functional-pneumoniamnist,functional-brain_tumor,functional-acdc"]),
     ],
 )
 def test_every_plot_has_data_in_a_committed_record(view: str, words: list[str]) -> None:
