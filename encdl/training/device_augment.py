@@ -50,6 +50,10 @@ class DeviceAugmentation:
         """
         if images.ndim != 4:
             raise UsageError("model.augmentation is for flat images: leave it out, and set data setting augment")
+        with torch.autocast(images.device.type, enabled=False):  # half precision would shift pixels by up to one
+            return self._changed(images, targets, generator)
+
+    def _changed(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         levels, targets = augmented(images, targets, generator, self.strength, self.flip)
         draw = torch.rand(len(images), 7, generator=generator).to(images.device)
         powers = torch.exp((draw[:, 0] * 2 - 1) * self.gamma).view(-1, 1, 1, 1)
