@@ -35,6 +35,14 @@ def test_masks_go_with_their_images() -> None:
     assert not torch.equal(other, moved)
 
 
+def test_training_in_half_precision_moves_images_alike() -> None:
+    image, mask = squares()
+    whole = drawn(DeviceAugmentation(2.0), image, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = drawn(DeviceAugmentation(2.0), image, mask)
+    assert all(torch.equal(one, other) for one, other in zip(whole, half, strict=True))
+
+
 @pytest.mark.parametrize(("noise", "erase", "least", "most"), [(0, 0, 0, 0), (8.0, 0, 0.1, 0.9), (0, 0.5, 0.003, 0.3)])
 def test_what_is_asked_for_happens(noise: float, erase: float, least: float, most: float) -> None:
     image, labels = torch.full((64, 1, 32, 32), 128, dtype=torch.uint8), torch.arange(64)
