@@ -154,6 +154,17 @@ def test_a_recipe_says_how_to_run_it(recipe: Path) -> None:
     assert read(recipe)["seed_everything"] == 0
 
 
+@pytest.mark.parametrize("recipe", sorted(EXPERIMENTS.glob("readers-*.yaml")), ids=lambda path: path.stem)
+def test_recipes_of_studies_are_parsed(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the first view of the study, whose settings replace those of the row `functional`."""
+    with pytest.raises(SystemExit) as stop:
+        encdl(["fit", "--config", str(recipe), "--model.init_args.view", "Plaintext", "--print_config"])
+    assert not stop.value.code
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["view"]["class_path"].endswith(".Plaintext")
+    assert printed["trainer"]["precision"] == "bf16-mixed"
+
+
 @pytest.mark.parametrize("recipe", RUNNABLE)
 def test_parsed_as_it_is(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without any overriding: the whole configuration is printed, and nothing runs."""

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encdl.commands import functional_keys
+from encdl.commands import functional_keys, predict_bundle
 from encdl.commands.common import add_output, add_reader, file_name, load_reader, one_line_warnings, open_key
 from encdl.commands.key_options import add_key
 from encdl.commands.many_files import QUIET_S, Failures, counted, exit_code, tell_of
@@ -64,14 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --keyserver: compute the answer on shares together with it, so that nobody learns the image; needs "
         "the environment that `encdl two-party` makes, and a reader of view TwoParty",
     )
-    parser.add_argument(
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument(
         "--reader",
         type=file_name,
-        required=True,
         metavar="CKPT",
         help="checkpoint of a classifier or segmenter, trained on ciphertext with the key, or on plaintext; for a "
         "functional key, on view Functional",
     )
+    predict_bundle.add_arguments(parser, network)
     add_output(
         parser, "classifier: CSV file with a row for each FILE (default: print it); segmenter: folder for the masks"
     )
@@ -96,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
     """Read every file; tell of those that cannot be read, and go on."""
     from encdl.files import file_names  # noqa: PLC0415
 
+    if args.bundle is not None:
+        return predict_bundle.run(args)
     left: list[Left] = []
     sources = gather(args.paths, file_names.is_encrypted, f"{container.SUFFIX} file", left)
     keys = functional_keys.keys_of(args, sources)

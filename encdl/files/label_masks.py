@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ Bytes = npt.NDArray[np.uint8]
 
 COLOURS = np.array([[*bytes.fromhex(code[1:])] for code in OKABE_ITO.values()], np.uint8)
 """Of the classes 1 to 7 ; then they repeat."""
+LEAST_SIDE, MOST_SIDE = 256, 2048
+"""Pixels of the shorter side of an overlay at least, and of the longer one at most because of that."""
+LINE, MARGIN = 16, 4
+"""Pixels of a line of the legend, and around it."""
 
 
 def nifti_bytes(mask: Bytes, affine: npt.NDArray[np.float64] = UNKNOWN_GRID) -> bytes:
@@ -61,25 +66,55 @@ def surface_mm2(inside: npt.NDArray[np.bool_], spacing: tuple[float, float, floa
     return float(counts @ areas)
 
 
-def overlay(mask: Bytes, image: npt.NDArray[Any], strength: float = 0.45) -> Bytes:
-    """A mask over an image: every class but the first tinted and outlined.
+def overlay(
+    mask: Bytes, image: npt.NDArray[Any], names: Sequence[str] = (), strength: float = 0.45, least: int = LEAST_SIDE
+) -> Bytes:
+    """A mask over an image, large enough to look at: every class but the first tinted and outlined, and a legend.
 
     Args:
         mask: uint8 (H, W), the class index of each pixel; class 0 is background.
         image: Levels 0 to 255 (H, W).
+        names: Of the classes; without them there is no legend.
         strength: Of the tint, 0 to 1.
+        least: Pixels that the shorter side has at least: smaller images are enlarged by a whole number.
 
     Returns:
-        uint8 (H, W, 3).
+        uint8 (k H + legend, k W, 3).
     """
     import cv2  # noqa: PLC0415
 
-    drawn = tinted(image.astype(np.float64), mask, strength)
+    times = min(-(-least // min(mask.shape)), max(1, MOST_SIDE // max(mask.shape)))
+    drawn = _enlarged(tinted(image.astype(np.float64), mask, strength), times)
+    large = _enlarged(mask, times)
     # A pixel of a class beside one of another: of two classes that meet, both are outlined.
     around = np.ones((3, 3), np.uint8)
-    outline = (mask > 0) & (cv2.erode(mask, around) != cv2.dilate(mask, around))
-    drawn[outline] = _colours(mask)[outline]
-    return drawn
+    outline = (large > 0) & (cv2.erode(large, around) != cv2.dilate(large, around))
+    drawn[outline] = _colours(large)[outline]
+    return np.concatenate([drawn, _legend(names, drawn.shape[1])]) if len(names) > 1 else drawn
+
+
+def _enlarged(image: Bytes, times: int) -> Bytes:
+    return image.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _legend(names: Sequence[str], width: int) -> Bytes:
+    """The colour and the name of each class but the first, on black, in as many lines as it takes: uint8 (h, W, 3)."""
+    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415
+
+    font, places, left, top = ImageFont.load_default(12), [], MARGIN, MARGIN
+    for name in names[1:]:
+        wide = LINE + round(font.getlength(name)) + 2 * MARGIN
+        if left + wide > width and left > MARGIN:
+            left, top = MARGIN, top + LINE
+        places.append((left, top))
+        left += wide
+    strip = Image.new("RGB", (width, top + LINE + MARGIN))
+    draw = ImageDraw.Draw(strip)
+    for index, (name, (x, y)) in enumerate(zip(names[1:], places, strict=True)):
+        colour = tuple(int(level) for level in COLOURS[index % len(COLOURS)])
+        draw.rectangle((x, y + 2, x + 10, y + 12), fill=colour)
+        draw.text((x + LINE, y), name, font=font, fill="white")
+    return np.asarray(strip)
 
 
 def faint(ciphertext: Bytes) -> npt.NDArray[np.float64]:

@@ -115,7 +115,7 @@ class MaskFolder:
             return
         self._write(target, unit, answer.best[None])
         for path in [*self._targets(unit)][1:]:
-            drawn = label_masks.overlay(answer.best, label_masks.faint(answer.ciphertext))
+            drawn = label_masks.overlay(answer.best, label_masks.faint(answer.ciphertext), self.classes)
             images.write(path, drawn, force=self.force)
 
     def finish(self) -> None:
@@ -133,7 +133,7 @@ class MaskFolder:
         for number, ending in drawn.items() if self.overlay else ():
             below = answer.levels[number] if self.overlay == "image" else np.full_like(mask[number], 255)
             path = self.folder / unit.name.with_name(unit.name.name + ending)
-            images.write(path, label_masks.overlay(mask[number], below), force=self.force)
+            images.write(path, label_masks.overlay(mask[number], below, self.classes), force=self.force)
         if volume.known and not unit.single:
             self._measures += [self._measured(unit, mask, volume, index, best) for index, best in largest.items()]
 

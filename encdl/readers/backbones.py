@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from encdl.readers.stems import cropped, padded
 from encdl.utils.errors import UsageError
@@ -109,7 +110,14 @@ class MonaiNet(Backbone):
         self.dimensions = dimensions
         self.net = _made(network, channels, classes, self.arguments, dimensions)
         side = self.arguments.get("img_size", max(SIDE, 2 * multiple) if dimensions == 2 else max(32, 2 * multiple))
-        self.per_pixel = _gives(self.net, channels, (side,) * dimensions if isinstance(side, int) else side) > 2
+        try:
+            self.per_pixel = _gives(self.net, channels, (side,) * dimensions if isinstance(side, int) else side) > 2
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise UsageError(
+                f"{network} takes no images of {side} pixels a side, with multiple {multiple} ({reason}): give what it "
+                "divides by in all, 32 for SwinUNETR"
+            ) from None
 
     @property
     def title(self) -> str:
@@ -131,6 +139,14 @@ class MonaiNet(Backbone):
         return cropped(_logits(self.net, padded(features, more)), sides)
 
 
+class _OnCpu(TorchFunctionMode):
+    """Lets transformers compute their numbers where a network is made without memory, on PyTorch's meta device."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {"device": "cpu"} if func is torch.linspace else {}
+        return func(*args, **{**given, **(kwargs or {})})
+
+
 def _made(network: str, channels: int, classes: int, arguments: Mapping[str, Any], dimensions: int) -> nn.Module:
     """A network of MONAI; see `MonaiNet`."""
     from monai.networks import nets  # noqa: PLC0415
@@ -147,7 +163,8 @@ def _made(network: str, channels: int, classes: int, arguments: Mapping[str, Any
         names = ", ".join(sorted(clash))
         raise UsageError(f"{network}: leave out {names}: the data set says it, and weights are not downloaded")
     try:
-        made: nn.Module = kind(**given, **arguments)
+        with _OnCpu():
+            made: nn.Module = kind(**given, **arguments)
     except Exception as error:  # whatever a network of MONAI says of its arguments
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(f"{network} of MONAI does not take {dict(arguments)}: {reason}") from None

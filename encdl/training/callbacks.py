@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -12,12 +13,14 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar, WeightAveraging
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from encdl.data.base import ImageDataModule
 from encdl.data.batch import ImageBatch
 from encdl.training.panels import panel_png
+from encdl.training.patients import told_interval
 from encdl.training.tracking import run_logger
 from encdl.utils.errors import UsageError
 
@@ -140,6 +143,17 @@ class AveragedWeights(WeightAveraging):
         self._kept = 0.0
         super().__init__(multi_avg_fn=self._average)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the average; without Lightning's advice on models that are spread over devices."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You're using the WeightAveraging callback with a model that overrides")
+            super().setup(trainer, pl_module, stage)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on from the last weights; where a checkpoint is only judged, it is the average that counts."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """After each step, and never at the end of an epoch."""
         if step_idx is None:
@@ -247,6 +261,13 @@ class ResultTable(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._started = time.monotonic()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the interval of the main figure, over patients where they are known."""
+        if trainer.is_global_zero and trainer.world_size == 1 and getattr(trainer.test_loop, "verbose", False):
+            told = told_interval(pl_module, getattr(trainer, "datamodule", None))
+            if told is not None:
+                print(f"{told[0]}: {told[1]}", flush=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Print the table, if what ends is training."""

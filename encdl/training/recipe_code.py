@@ -23,11 +23,23 @@ class LocalCodeError(UsageError, ImportError):
 
 
 class _InstalledOnly(MetaPathFinder):
-    """Finds nothing; refuses what others would find in the working directory."""
+    """Finds nothing; refuses what others would find in the working directory, or in that of a bundle."""
+
+    def __init__(self, bundle: Path | None = None) -> None:
+        self.bundle = bundle
+        self.refused: list[LocalCodeError] = []
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if path is None and self.bundle is not None and PathFinder.find_spec(name, [str(self.bundle)]) is not None:
+            self.refused.append(
+                LocalCodeError(
+                    f"module {name} lies in the folder of the bundle and is of no installed package: its configs would "
+                    f"run it; if you trust it as you trust a program, give {OPTION}"
+                )
+            )
+            raise self.refused[-1]
         if path is None and _lies_here(name):
             raise LocalCodeError(
                 f"module {name} lies in the working directory and is of no installed package: a recipe is code, and "
@@ -37,16 +49,19 @@ class _InstalledOnly(MetaPathFinder):
 
 
 @contextlib.contextmanager
-def installed_only(allowed: bool = False) -> Iterator[None]:
-    """Refuse to import modules from the working directory, where `python -m` looks first.
+def installed_only(allowed: bool = False, bundle: Path | None = None) -> Iterator[list[LocalCodeError]]:
+    """Refuse to import modules from the working directory, where `python -m` looks first, or from a bundle's folder.
 
     What is on PYTHONPATH by its full path counts as installed: somebody put it there.
+
+    Yields:
+        What was refused of a bundle: MONAI goes on without what it cannot import, and fails where that is used.
     """
-    refusal = _InstalledOnly()
+    refusal = _InstalledOnly(None if bundle is None else bundle.resolve())
     if not allowed:
         sys.meta_path.insert(0, refusal)
     try:
-        yield
+        yield refusal.refused
     finally:
         if not allowed:
             sys.meta_path.remove(refusal)

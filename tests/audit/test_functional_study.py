@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from encdl.audit.functional import decoders, plan
-from encdl.audit.functional.device_dataset import augmented
 from encdl.audit.functional.training import Budget, divergence, task_loss
 from encdl.cli import main as encdl
 from encdl.keys.functional_map import centred
 from encdl.readers import FunctionalStem
+from encdl.training.device_augment import augmented
 from encdl.utils.errors import UsageError
 from tests.mni import mni_slice
 

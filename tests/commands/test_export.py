@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from encdl import readers
 from encdl.ciphers import weights
 from encdl.ciphers.weights import without_places
 from encdl.files import images
-from tests.commands.conftest import Run
+from encdl.readers import KeyedStem, MonaiNet, Reader
+from tests.commands.conftest import Run, failed
 from tests.reader_checkpoint import CLASSES, SIZE, resnet, save_reader, tiny_reader, unet
 from tests.training.tasks.support import FewSlices, tiny_task, trainer
 
@@ -114,25 +116,61 @@ def test_a_disk_that_is_full(run: Run, trained: Path, monkeypatch: pytest.Monkey
     assert "w.pt: No space left on device: nothing was written" in err
 
 
+def volumes(kind: str) -> tuple[Reader, dict[str, Any]]:
+    """A 3-D reader, and what its checkpoint says of it."""
+    arguments: dict[str, Any] = {
+        "UNet": {"channels": [4, 8], "strides": [2], "num_res_units": 1},
+        "ResNet": {"block": "basic", "layers": [1] * 4, "block_inplanes": [4] * 4, "conv1_t_size": 3},
+    }
+    body = MonaiNet(4, 3, kind, arguments[kind], multiple=2, dimensions=3)
+    return Reader(KeyedStem(1, 4, 3), body).eval(), {"size": [9, 10, 12], "classes": ["a", "b", "c"]}
+
+
+READERS: dict[str, Callable[[], tuple[Reader, dict[str, Any]]]] = {
+    "classifier": lambda: (tiny_reader(resnet), {}),
+    "segmenter": lambda: (tiny_reader(unet), {}),
+    "segmenter of volumes": lambda: volumes("UNet"),
+    "classifier of volumes": lambda: volumes("ResNet"),
+}
+
+
 @pytest.mark.parametrize("ending", [".pt2", ".onnx"])
-@pytest.mark.parametrize("backbone", [resnet, unet])
-def test_a_reader_is_exported_for_other_programs(run: Run, backbone: Any, ending: str) -> None:
+@pytest.mark.parametrize("kind", READERS)
+def test_a_reader_is_exported_for_other_programs(run: Run, kind: str, ending: str) -> None:
+    """For one image and for three, though the example of the export has two."""
     if ending == ".onnx":
         onnxruntime = pytest.importorskip("onnxruntime")
-    reader = tiny_reader(backbone)
-    save_reader("reader.ckpt", reader)
+    reader, about = READERS[kind]()
+    save_reader("reader.ckpt", reader, **about)
     code, out, err = run("export", "reader.ckpt", "-o", f"reader{ending}")
     assert code == 0, err
     assert out.startswith(f"reader{ending}: reader {reader.backbone.title}, view Ciphertext, of agile")
-    image, mask = torch.randint(0, 256, (2, 3, 1, *SIZE), dtype=torch.uint8)
     if ending == ".onnx":
         session = onnxruntime.InferenceSession("reader.onnx")
-        about = json.loads(session.get_modelmeta().custom_metadata_map["encdl"])
-        assert about["classes"] == [*CLASSES[backbone]]
-        [logits] = session.run(["logits"], {"ciphertext": image.numpy(), "mask": mask.numpy()})
-    else:
-        logits = torch.export.load("reader.pt2").module()(image, mask).detach().numpy()
-    assert logits == pytest.approx(reader(image, mask).detach().numpy(), abs=1e-4)
+        kept = json.loads(session.get_modelmeta().custom_metadata_map["encdl"])
+        assert kept["classes"] == about.get("classes", [*CLASSES[unet if reader.backbone.per_pixel else resnet]])
+    for count in (1, 3):
+        image, mask = torch.randint(0, 256, (2, count, 1, *about.get("size", SIZE)), dtype=torch.uint8)
+        if ending == ".onnx":
+            [logits] = session.run(["logits"], {"ciphertext": image.numpy(), "mask": mask.numpy()})
+        else:
+            logits = torch.export.load("reader.pt2").module()(image, mask).detach().numpy()
+        assert logits == pytest.approx(reader(image, mask).detach().numpy(), abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.filterwarnings("ignore")  # PyTorch about TorchScript
+def test_the_torchscript_of_a_bundle_takes_any_number_of_images(run: Run, kind: str) -> None:
+    reader, about = READERS[kind]()
+    save_reader("reader.ckpt", reader, **about)
+    code, _, err = run("export", "reader.ckpt", "-o", "r.bundle")
+    assert (code, err) == (0, "")
+    network = torch.jit.load("r.bundle/models/model.ts")
+    for count in (1, 3):
+        image = torch.randint(0, 256, (count, 1, *about.get("size", SIZE)), dtype=torch.uint8)
+        expected = reader(image, torch.zeros_like(image)).detach().numpy()
+        assert network(image.float()).detach().numpy() == pytest.approx(expected, abs=1e-4)
+    failed(run("export", "reader.ckpt", "-o", "r.bundle"), "folder")
 
 
 def test_a_reader_keeps_its_cipher(run: Run) -> None:

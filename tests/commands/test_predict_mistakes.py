@@ -92,7 +92,7 @@ def test_colour(run: Run, folder: Path) -> None:
     image = torch.from_numpy(images.read("c.png").copy()).movedim(2, 0)[None]
     assert torch.allclose(answer.logits, plain(image)[0], atol=1e-4)
     assert run("predict", "c.encdl", *KEYED, "--reader", "r.ckpt", "-o", "out", "--overlay")[0] == 0
-    assert images.read("out/c.overlay.png").shape == (*SIZE, 3)
+    assert images.read("out/c.overlay.png").shape[1:] == (13 * SIZE[1], 3)
 
 
 def test_readers_that_cannot_serve(run: Run, files: list[Path], agile: Path) -> None:

@@ -37,7 +37,7 @@ def test_nifti() -> None:
 
 def test_the_overlay_tints_and_outlines_classes() -> None:
     mask = example()
-    drawn, plain = overlay(mask, faint(cipher(1, 20, 31))), overlay(np.zeros_like(mask), faint(cipher(1, 20, 31)))
+    drawn, plain = (overlay(each, faint(cipher(1, 20, 31)), least=1) for each in (mask, np.zeros_like(mask)))
     np.testing.assert_array_equal(drawn[mask == 0], plain[mask == 0])
     for rim, colour in [((2, 8), 1), ((13, 14), 1), ((6, 7), 0), ((9, 10), 0), ((17, 29), 0), ((5, 8), 1)]:
         np.testing.assert_array_equal(drawn[rim], COLOURS[colour])
@@ -49,15 +49,31 @@ def test_the_overlay_tints_and_outlines_classes() -> None:
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_background_is_the_ciphertext(channels: int) -> None:
     noise = cipher(channels, 9, 5)
-    drawn = overlay(np.zeros((9, 5), np.uint8), faint(noise))
+    drawn = overlay(np.zeros((9, 5), np.uint8), faint(noise), least=1)
     assert (drawn.dtype, drawn.shape) == (np.uint8, (9, 5, 3))
     np.testing.assert_allclose(drawn[..., 0], 255 - 0.3 * noise.mean(0), atol=0.51)
     assert (drawn == drawn[..., :1]).all()
 
 
+@pytest.mark.parametrize(("shape", "times"), [((35, 50), 8), ((256, 300), 1), ((20, 1000), 2), ((3, 4000), 1)])
+def test_small_images_are_enlarged_above_a_legend(shape: tuple[int, int], times: int) -> None:
+    mask = np.zeros(shape, np.uint8)
+    mask[:, : shape[1] // 2] = 2
+    names = ("background", "left", "right, a long name", "third")
+    drawn, grey = overlay(mask, np.full(shape, 60), names), overlay(mask, np.full(shape, 60))
+    height, width = times * shape[0], times * shape[1]
+    assert grey.shape == (height, width, 3)
+    assert drawn.shape[1] == width
+    assert 20 <= drawn.shape[0] - height <= 60
+    np.testing.assert_array_equal(drawn[:height], grey)
+    assert (grey[:, -1] == 60).all()
+    for colour in COLOURS[:3]:
+        assert (drawn[height:] == colour).all(axis=2).sum() >= 100
+
+
 def test_one_pixel() -> None:
     one = np.full((1, 1), 255, np.uint8)
-    assert overlay(one, faint(cipher(1, 1, 1))).shape == (1, 1, 3)
+    assert overlay(one, faint(cipher(1, 1, 1)), least=1).shape == (1, 1, 3)
     assert nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(one))).shape == (1, 1, 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,27 @@ import pytest
 import torch
 
 from encdl.keys.functional_map import FunctionalMap
-from encdl.readers import FunctionalStem, KeylessStem, MonaiNet, PlainStem, Reader, create, keyed, read_windows
+from encdl.readers import (
+    FunctionalStem,
+    KeyedStem,
+    KeylessStem,
+    MonaiNet,
+    PlainStem,
+    Reader,
+    create,
+    keyed,
+    load,
+    read_windows,
+)
 from encdl.utils.errors import UsageError
+from tests.reader_checkpoint import save_reader
 
 SIZE = (8, 9, 12)
 NETWORKS: dict[str, dict[str, Any]] = {
     "UNet": {"channels": [4, 8], "strides": [2]},
     "BasicUNet": {"features": [4] * 6},
     "SegResNet": {"init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]},
+    "SwinUNETR": {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]},
 }
 
 
@@ -26,7 +40,7 @@ def noise(count: int = 2) -> torch.Tensor:
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_full_view_is_the_plaintext_reader(network: str) -> None:
-    backbone = MonaiNet(4, 3, network, NETWORKS[network], multiple=16, dimensions=3)
+    backbone = MonaiNet(4, 3, network, NETWORKS[network], multiple=32 if network == "SwinUNETR" else 16, dimensions=3)
     plain = Reader(PlainStem(1, 4, dimensions=3), backbone).eval()
     reader, image, mask = keyed(plain), noise(), noise(3)[:2]
     logits = plain(image)
@@ -35,6 +49,15 @@ def test_the_full_view_is_the_plaintext_reader(network: str) -> None:
     again = create(reader.config(), 3).eval()
     again.load_state_dict(reader.state_dict())
     assert torch.equal(again(image, mask), reader(image, mask))
+
+
+@pytest.mark.parametrize("network", ["SwinUNETR", "SegResNet"])
+def test_a_network_is_checked_without_memory_and_loaded(tmp_path: Path, network: str) -> None:
+    backbone = MonaiNet(4, 3, network, NETWORKS[network], multiple=32, dimensions=3)
+    reader = Reader(KeyedStem(1, 4, 3), backbone).eval()
+    path = save_reader(tmp_path / "r.ckpt", reader, classes=["a", "b", "c"], size=list(SIZE))
+    again = load(path).reader
+    assert all(torch.equal(one, other) for one, other in zip(reader.parameters(), again.parameters(), strict=True))
 
 
 def test_windows_cover_a_volume() -> None:
@@ -62,6 +85,8 @@ def test_host_and_key_server_share_a_volume() -> None:
 
 
 def test_other_dimensions_are_refused() -> None:
+    with pytest.raises(UsageError, match="takes no images of 32 pixels a side, with multiple 16"):
+        MonaiNet(4, 3, "SwinUNETR", NETWORKS["SwinUNETR"], multiple=16, dimensions=3)
     with pytest.raises(UsageError, match="D, H, W"):
         KeylessStem(1, dimensions=3)(noise()[:, :, 0])
     with pytest.raises(UsageError, match="2 or 3 dimensions"):

@@ -54,6 +54,16 @@ def test_the_average_is_judged_kept_and_exported(tmp_path: Path) -> None:
     torch.testing.assert_close(kept[NAME.removeprefix("cipher.")], after_six)
 
 
+def test_the_trainer_that_trained_judges_the_kept_average(tmp_path: Path) -> None:
+    keep, task = ModelCheckpoint(tmp_path, filename="best"), tiny_task()
+    fitting = trainer(tmp_path, 4, AveragedWeights(0.3), keep, val_check_interval=4, enable_checkpointing=True)
+    fitting.fit(task, FewSlices())
+    kept = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    fitting.validate(task, FewSlices(), ckpt_path=str(tmp_path / "best.ckpt"), verbose=False, weights_only=True)
+    torch.testing.assert_close(task.state_dict()[NAME], kept["state_dict"][NAME])
+    assert not torch.equal(kept["state_dict"][NAME], kept["current_model_state"][NAME])
+
+
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_stopped_run_goes_on_from_the_last_weights(tmp_path: Path) -> None:
     def fitting(folder: str) -> Trainer:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.audit.functional.device_dataset import augmented
+from encdl.training.device_augment import augmented
 
 Seen = Callable[[Tensor], Tensor]
 

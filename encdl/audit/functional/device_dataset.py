@@ -1,14 +1,12 @@
-"""A data set that lies in the device's memory as a whole, and its augmentation there: for many short trainings."""
+"""A data set that lies in the device's memory as a whole: for many short trainings."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from encdl.data.base import ImageDataModule, Split
 
@@ -53,38 +51,3 @@ def resident(data: ImageDataModule, device: str) -> dict[Split, Resident]:
         volumes = torch.tensor([sample["volume"] for sample in samples]) if known else None
         found[split] = Resident(images.to(device), targets.to(device), None if volumes is None else volumes.to(device))
     return found
-
-
-def augmented(
-    images: Tensor, targets: Tensor, generator: torch.Generator, strength: float, flip: bool
-) -> tuple[Tensor, Tensor]:
-    """Small turns, shifts and changes of scale and contrast, an affine map for each image; targets of pixels alike.
-
-    Args:
-        images: uint8 (B, C, H, W).
-        targets: int64 (B,) or (B, H, W).
-        generator: on the CPU.
-        strength: 0 changes nothing, 1 turns by up to 10 degrees and shifts by up to 5 %.
-        flip: Mirror half of the images left to right.
-
-    Returns:
-        float32 images of whole levels, and targets.
-    """
-    count, device = len(images), images.device
-    draw = torch.rand(count, 8, generator=generator).mul_(2).sub_(1).to(device)
-    angle = draw[:, 0] * strength * math.radians(10)
-    scale = 1 + draw[:, 1:3] * 0.1 * strength
-    turn = torch.zeros(count, 2, 3, device=device)
-    turn[:, 0, 0], turn[:, 0, 1] = angle.cos() * scale[:, 0], -angle.sin()
-    turn[:, 1, 0], turn[:, 1, 1] = angle.sin(), angle.cos() * scale[:, 1]
-    turn[:, :, 2] = draw[:, 3:5] * 0.1 * strength
-    if flip:
-        turn[:, 0] *= torch.where(draw[:, 5:6] > 0, 1.0, -1.0)
-    grid = F.affine_grid(turn, list(images.shape), align_corners=False)
-    moved = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
-    gain, offset = (1 + draw[:, 6] * 0.1 * strength), draw[:, 7] * 10 * strength
-    moved = (moved * gain.view(-1, 1, 1, 1) + offset.view(-1, 1, 1, 1) * (moved > 0)).round().clamp(0, 255)
-    if targets.ndim == 1:
-        return moved, targets
-    classes = F.grid_sample(targets[:, None].float(), grid, mode="nearest", align_corners=False)
-    return moved, classes[:, 0].long()

@@ -18,9 +18,10 @@ from scipy import sparse
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from encdl.audit.functional.device_dataset import Resident, augmented
+from encdl.audit.functional.device_dataset import Resident
 from encdl.audit.functional.training import Budget
 from encdl.readers.backbones import Backbone
+from encdl.training.device_augment import augmented
 
 SPREAD = 0.5
 """Standard deviation of levels that run from -1 to 1, roughly."""

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_auroc
 
-from encdl.audit.functional.device_dataset import Resident, augmented
+from encdl.audit.functional.device_dataset import Resident
 from encdl.data.base import Split
 from encdl.metrics.segmentation import VolumeDice
 from encdl.readers import Reader
 from encdl.readers.functional import FunctionalStem
+from encdl.training.device_augment import augmented
 from encdl.training.tasks.segment import class_weights
 
 JUDGED_AT_ONCE = 256
@@ -31,7 +32,7 @@ class Budget:
         batch: Images a batch.
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
-        strength: Of augmentation; see `encdl.audit.functional.device_dataset.augmented`.
+        strength: Of augmentation; see `encdl.training.device_augment.augmented`.
         flip: Whether to mirror images.
         smoothing: Of the labels of classifiers.
     """

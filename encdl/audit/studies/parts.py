@@ -19,6 +19,7 @@ from encdl.ciphers.damage import DAMAGES
 from encdl.ciphers.weights import weights_id
 from encdl.data.base import ImageDataModule
 from encdl.data.batch import ImageBatch
+from encdl.training.patients import by_patient
 from encdl.training.tasks.base import CipherTask
 from encdl.training.tasks.read import BatchKeys, ReadTask
 from encdl.training.tasks.views import Sight
@@ -164,28 +165,13 @@ class ReaderPart(Part):
             "figures": figures,
             "damaged": damaged,
             "leakage_psnr_db": _leakage(task, data) if flat else {},
-            **_by_patient(task, data),
+            **by_patient(task, data),
             "reader": task.reader.config(),
             "classes": list(task.classes),
             **origin(task, steps, fit_s, str(device)),
             "dataset": type(data).__name__,
         }
         return self.keep(content, started)
-
-
-def _by_patient(task: Any, data: Any) -> dict[str, Any]:
-    """The main figure of the last test for each volume or image, and the patient or cluster of each; {} if unknown."""
-    groups = data.groups("test") if hasattr(data, "groups") else None
-    if not groups:
-        return {}
-    figure, values = "accuracy", getattr(task, "right", None)
-    if hasattr(task, "dice_by_volume"):
-        figure, values = "dice", task.dice_by_volume.nanmean(1)
-        volumes = [sample.get("volume", number) for number, sample in enumerate(data.samples("test"))]
-        groups = [name for _, name in sorted(dict(zip(volumes, groups, strict=True)).items())]
-    if values is None or len(values) != len(groups):
-        return {}
-    return {"patients": {"figure": figure, "names": groups, "values": values.tolist()}}
 
 
 def origin(task: CipherTask, steps: int, fit_s: float, device: str) -> dict[str, Any]:

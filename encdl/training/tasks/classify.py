@@ -49,7 +49,7 @@ class ClassifyTask(ReadTask):
 
     def loss(self, logits: Tensor, batch: ImageBatch) -> Tensor:
         """Cross-entropy, the classes weighted if `balanced`."""
-        return F.cross_entropy(logits, batch["label"], self._class_weights())
+        return F.cross_entropy(logits, batch["label"], self._class_weights(), label_smoothing=self.label_smoothing)
 
     def measure(self, stage: str, row: str, logits: Tensor, batch: ImageBatch) -> None:
         """Collect accuracy, the share of images told right, its mean over classes, and AUROC, of each against the rest.

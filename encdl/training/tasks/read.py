@@ -22,6 +22,7 @@ from encdl.files.levels import ModalityLevels
 from encdl.files.scans import AS_IT_IS
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import READER_KEY, Backbone, Reader, create
+from encdl.training.device_augment import DeviceAugmentation
 from encdl.training.tasks.base import CipherTask, Stage
 from encdl.training.tasks.key_planes import fresh_planes
 from encdl.training.tasks.views import Sight, View
@@ -74,7 +75,9 @@ class ReadTask(CipherTask):
         balanced: Weigh the classes in the loss by how rare they are in training.
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
-        seed: Fixes the keys.
+        seed: Fixes the keys, and what `augmentation` draws.
+        augmentation: Changes training batches on their device; beside the data set's own `augment`, if that is set.
+        label_smoothing: Of the cross-entropy, 0 to 1.
     """
 
     per_pixel: ClassVar[bool]
@@ -92,11 +95,14 @@ class ReadTask(CipherTask):
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         seed: int = 0,
+        augmentation: DeviceAugmentation | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         loaded = load_cipher(weights)
         # Frozen, yet in training mode, which changes nothing in a cipher: Lightning would warn of another.
         super().__init__(loaded.cipher.train(), planes, learning_rate, weight_decay, seed)
         self.view, self.backbone, self.balanced = view, backbone, balanced
+        self.augmentation, self.label_smoothing = augmentation, label_smoothing
         self.classes: tuple[str, ...] = ()
         self.reader: Reader
         self.size: tuple[int, ...]
@@ -166,12 +172,25 @@ class ReadTask(CipherTask):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """The loss of the main row."""
+        keys = BatchKeys(self, batch["image"], "train", self.training_draws)
+        batch = self.augmented(batch, keys)
         image = batch["image"]
-        keys = BatchKeys(self, image, "train", self.training_draws)
         sight = self.view.train(self.cipher, image, keys)
         loss = self.loss(self.reader(sight.picture, sight.mask), batch)
         self.log("train/loss", self.over_ranks(loss), prog_bar=True, batch_size=len(image))
         return loss + self.view.penalty(self.reader, sight)
+
+    def augmented(self, batch: ImageBatch, keys: BatchKeys) -> ImageBatch:
+        """A training batch with `augmentation`."""
+        if self.augmentation is None:
+            return batch
+        per_pixel = "mask" in batch
+        targets = batch["mask"][:, 0].long() if per_pixel else batch["label"]
+        image, targets = self.augmentation(batch["image"], targets, keys.generator("augmentation"))
+        changed: ImageBatch = {**batch, "image": image}
+        if per_pixel:
+            changed["mask"] = targets[:, None].to(torch.uint8)
+        return changed
 
     def judge(self, stage: Stage, batch: ImageBatch, number: int) -> None:
         """Collect the figures of every row; of the test split as `FIGURE/ROW/DAMAGE`, too, after each of `damages`."""

@@ -60,6 +60,7 @@ class SegmentTask(ReadTask):
             frequencies = data.mask_frequencies()
             self.criterion = DiceCELoss(
                 include_background=False, to_onehot_y=True, softmax=True, batch=True,
+                label_smoothing=self.label_smoothing,
                 weight=class_weights(frequencies) if self.balanced else torch.ones(len(self.classes)),
             )  # fmt: skip
             # Not in checkpoints: it belongs to the data set that is judged, which may be another one.

@@ -1,0 +1,87 @@
+"""`encdl predict --bundle`: a MONAI bundle's own inference workflow on encrypted files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import encdl
+from encdl.commands.common import file_name, open_key
+from encdl.commands.many_files import counted
+from encdl.files import container, file_names, folders
+from encdl.files.folders import Left, gather
+from encdl.utils.errors import EncdlError, OutputExistsError, UsageError
+from encdl.utils.messages import say
+
+OF_READERS = ("masks", "overlay", "window", "any_size", "functional_key", "keyserver", "two_party")
+"""Options that a bundle has no use for: its own transforms decide."""
+SERIES = "dicom"
+
+
+def add_arguments(parser: argparse.ArgumentParser, network: Any) -> None:
+    """Declare what a bundle takes, beside what a reader takes."""
+    network.add_argument(
+        "--bundle",
+        type=file_name,
+        metavar="FOLDER",
+        help="instead of a reader: a MONAI bundle, whose inference workflow runs as it is on what the key opens, "
+        "decrypted in memory. A bundle is code: run none that you would not run as a program",
+    )
+    parser.add_argument(
+        "--local-classes",
+        action="store_true",
+        help="with --bundle: let its configs import modules of its own folder, such as scripts",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Give the bundle all images at once; what it writes goes below the output folder."""
+    from encdl.readers.bundles import run_bundle  # noqa: PLC0415
+    from encdl.training import recipe_code  # noqa: PLC0415
+
+    given = [name for name in OF_READERS if getattr(args, name)]
+    if given:
+        raise UsageError(f"--{given[0].replace('_', '-')} is for readers: a bundle's own transforms decide")
+    if args.output is None:
+        raise UsageError("a bundle writes files: give a folder for them with --output")
+    folders.check_folder(args.output, "what the bundle writes goes")
+    if args.output.is_dir() and any(args.output.iterdir()) and not args.force:
+        raise OutputExistsError(f"{args.output}: is not empty: give another folder, or --force")
+    opener = open_key(args.key)
+    images = _images(args.paths, opener)
+    reader = encdl.EncdlReader(opener, weights=args.weights)
+    made = not args.output.is_dir()
+    args.output.mkdir(exist_ok=True)
+    device = None if args.device == "auto" else args.device
+    if args.local_classes:
+        sys.path.insert(0, str(args.bundle.resolve()))
+    with recipe_code.installed_only(args.local_classes, bundle=args.bundle) as refused:
+        try:
+            run_bundle(args.bundle, images, reader, args.output.resolve(), device)
+        except EncdlError as error:
+            if made and not any(args.output.iterdir()):
+                args.output.rmdir()
+            raise refused[0] if refused else error from None
+    say(f"{args.output}: {counted(len(images))} read by the bundle {args.bundle.resolve().name}")
+    return 0
+
+
+def _images(paths: list[Path], opener: Any) -> list[Path]:
+    """Encrypted files; a folder of encrypted DICOM slices is one image."""
+    found: list[Path] = []
+    left: list[Left] = []
+    for path in paths:
+        files = [source.path for source in gather([path], file_names.is_encrypted, f"{container.SUFFIX} file", left)]
+        flat = path.is_dir() and len(files) > 1 and all(file.parent == path for file in files)
+        if flat and _format(files[0], opener) == SERIES:
+            found.append(path)
+        else:
+            found += files
+    return [path.resolve() for path in found]
+
+
+def _format(path: Path, opener: Any) -> str:
+    with container.opened(path, opener) as reader:
+        return "" if reader.metadata is None else reader.metadata.format
