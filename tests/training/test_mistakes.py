@@ -16,6 +16,7 @@ from encdl.cli import main as encdl
 from encdl.training.cli import main
 from encdl.utils.errors import UsageError
 from tests.stores import make_store
+from tests.tiny_task import TinyTask
 from tests.training.test_cli import CONFIG
 
 PLAIN = ["--trainer.logger", "false", "--no-panels"]
@@ -39,7 +40,7 @@ def test_a_file_that_is_no_recipe_is_not_quoted(
     assert "hunter2" not in f"{caught.value}{capfd.readouterr()}"
 
 
-def test_places_of_other_runs_are_refused(config: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_places_of_other_runs_are_refused(config: list[str]) -> None:
     fit = ["fit", *config, "--resume", "place"]
     assert main(fit) == 0
     last = Path("place/last.ckpt")
@@ -58,11 +59,16 @@ def test_places_of_other_runs_are_refused(config: list[str], capfd: pytest.Captu
         last.write_bytes(content)
         with pytest.raises(UsageError, match=r"last\.ckpt: not a checkpoint of a training run, or a damaged one"):
             main(fit)
-    capfd.readouterr()
-    assert main(["validate", *config]) == 0
-    assert (
-        "validate without --ckpt_path measures the network as its settings make it: UNTRAINED" in capfd.readouterr().err
-    )
+
+
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_an_untrained_network_is_said_to_be_one(
+    config: list[str], verb: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(TinyTask, "test_step", TinyTask.validation_step, raising=False)
+    assert main([verb, *config]) == 0
+    told = f"{verb} without --ckpt_path measures the network as its settings make it: UNTRAINED"
+    assert told in capfd.readouterr().err
 
 
 # ---- generated: every combination ends in one line, exit code 2
