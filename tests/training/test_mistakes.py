@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,10 +57,27 @@ def test_places_of_other_runs_are_refused(config: list[str]) -> None:
         for verb in ("fit", "validate"):
             with pytest.raises(UsageError, match=r"is of another network .* \(--ckpt_path\)"):
                 main([verb, *config, "--ckpt_path", str(last)])
-    for content in (b"", b"text", last.read_bytes()[:500]):
-        last.write_bytes(content)
-        with pytest.raises(UsageError, match=r"last\.ckpt: not a checkpoint of a training run, or a damaged one"):
-            main(fit)
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.99])
+def test_a_cut_place_is_named(config: list[str], share: float) -> None:
+    fit = ["fit", *config, "--resume", "place"]
+    assert main(fit) == 0
+    last = Path("place/last.ckpt")
+    last.write_bytes(last.read_bytes()[: int(share * last.stat().st_size)])
+    with pytest.raises(UsageError, match=r"place/last\.ckpt: not a checkpoint of a training run, or a damaged one"):
+        main(fit)
+
+
+def test_a_second_training_in_the_same_place_is_refused(config: list[str]) -> None:
+    code = "from encdl.training.run_folder import hold; lock = hold('place'); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline()
+        with pytest.raises(UsageError, match="place: another training keeps its place there"):
+            main(["fit", *config, "--resume", "place"])
+        other.communicate(b"\n")
+    assert main(["fit", *config, "--resume", "place"]) == 0
 
 
 @pytest.mark.parametrize("verb", ["validate", "test"])

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from encdl.files import stores
-from encdl.files.container import aes_wrap, recipients
+from encdl.files.container import aes_wrap, recipients, repair
 from encdl.files.container.header import Header
 from encdl.files.container.read import ContainerReader, PublicReader, read_head
 from encdl.keys.key import Opener
-from encdl.utils.errors import ContainerError
+from encdl.utils.errors import ContainerError, WrongKeyError
 
 SUFFIX = ".encdl"
 REPORT = ".salvage.json"
@@ -23,7 +23,7 @@ REPORT = ".salvage.json"
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str], opener: Opener, *, tolerant: bool = False) -> Iterator[ContainerReader]:
     """Open a container; arguments and errors as `ContainerReader`, and `ContainerError` if it cannot be read."""
-    with _stream(path) as stream:
+    with _stream(path, hint=not tolerant) as stream:
         yield ContainerReader(stream, opener, Path(path), tolerant=tolerant)
 
 
@@ -92,7 +92,19 @@ def opened_without_key(path: str | os.PathLike[str]) -> Iterator[PublicReader]:
 
 
 @contextlib.contextmanager
-def _stream(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def _stream(path: str | os.PathLike[str], *, hint: bool = True) -> Iterator[BinaryIO]:
+    """A file of a disk or store; with a `hint`, errors at a damaged beginning say that it can be repaired."""
+    with _opened(path) as stream:
+        try:
+            yield stream
+        except (ContainerError, WrongKeyError) as error:  # the id of the key may be what is damaged
+            if not hint or not repair.repaired(stream)[1]:
+                raise
+            raise type(error)(f"{error}: its beginning was hit, --salvage can repair it") from None
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     where = Path(path)
     if address := stores.address_of(path):
         with stores.opened(address) as stream:
