@@ -80,6 +80,15 @@ def test_a_second_training_in_the_same_place_is_refused(config: list[str]) -> No
     assert main(["fit", *config, "--resume", "place"]) == 0
 
 
+@pytest.mark.parametrize("place", ["last", "best", "hpc", "runs", "none.ckpt"])
+def test_a_checkpoint_that_is_not_there_is_not_gone_on_without(told: Told, place: str) -> None:
+    Path("runs").mkdir()
+    for verb in ("fit", "validate", "test"):
+        code, line = told(verb, "--config", "tiny.yaml", *PLAIN, "--ckpt_path", place)
+        assert code == 2
+        assert f"{place}: no such checkpoint" in line
+
+
 @pytest.mark.parametrize("verb", ["validate", "test"])
 def test_an_untrained_network_is_said_to_be_one(
     config: list[str], verb: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
