@@ -39,7 +39,7 @@ SUFFIX: Final = ".fkey"
 MAGIC: Final = b"\x89ENCFK\r\n"
 VERSION: Final = 1
 MAX_BYTES: Final = 1 << 28
-MAX_NOISE: Final = 64.0
+MAX_NOISE: Final = 255.0
 
 _PREFIX: Final = struct.Struct("<8sHI")
 _NOISE: Final = b"encdl functional noise v1\0"

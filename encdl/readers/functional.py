@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encdl.keys.functional import MAX_NOISE
 from encdl.keys.functional_map import WEIGHT_LIMIT, FunctionalMap, grid
 from encdl.readers.functional_decoder import FeatureDecoder, reversed_gradient
 from encdl.readers.stems import Stem, cropped, padded
@@ -139,6 +140,8 @@ class FunctionalStem(Stem):
             the image, and backbones keep their settings.
         adversary: Weight of the decoder that W is trained against; 0 trains none.
         dimensions: 2 for images, 3 for volumes.
+        noise: Standard deviation, in levels, of what the key server adds to the pixels, one draw a file. Drawn anew
+            whenever W of an image is taken here; numbers that come from a key server have it already.
     """
 
     def __init__(
@@ -153,9 +156,12 @@ class FunctionalStem(Stem):
         expand: int = 0,
         adversary: float = 0.0,
         dimensions: int = 2,
+        noise: float = 0.0,
     ) -> None:
         if form not in FORM_BITS:
             raise UsageError(f"form of a functional reader is layer or ciphertext, not {form!r}")
+        if not 0 <= noise <= MAX_NOISE:
+            raise UsageError(f"noise of a functional reader is from 0 to {MAX_NOISE:g} levels, not {noise}")
         if min(outputs, stride) < 1 or min(kernel, expand, adversary) < 0:
             raise UsageError(
                 "outputs and stride of a functional reader are 1 or more, kernel, expand and adversary 0 or more"
@@ -164,6 +170,7 @@ class FunctionalStem(Stem):
         inputs = outputs * (2 if form == "ciphertext" else 1)
         super().__init__(channels, inputs if expand == 1 else width, width, dimensions)
         self.size, self.form, self.expand, self.adversary = (tuple(map(int, size)), form, expand, adversary)
+        self.noise = noise
         self.map = IntegerMap(channels, self.size, outputs, kernel, stride, FORM_BITS[form])
         self.map.frozen()  # refuses what no map can be
         self.scale = type(self.norm)(inputs, affine=False)
@@ -186,6 +193,7 @@ class FunctionalStem(Stem):
             "form": self.form,
             "expand": self.expand,
             "adversary": self.adversary,
+            "noise": self.noise,
         }
 
     def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
@@ -194,7 +202,16 @@ class FunctionalStem(Stem):
 
     def seen(self, image: Tensor) -> Tensor:
         """All that a host learns of images, as the network takes it: float32 (B, inputs, *grid)."""
-        return self._points(self.map(image))
+        return self.of_levels(self.noisy(image))
+
+    def of_levels(self, levels: Tensor) -> Tensor:
+        """What a host learns of levels that have the key server's noise already; as `seen`."""
+        return self._points(self.map(levels))
+
+    def noisy(self, image: Tensor) -> Tensor:
+        """Levels of any type with a fresh draw of the key server's noise, whole levels; float32 of the same shape."""
+        levels = image.float()
+        return levels + (torch.randn_like(levels) * self.noise).round() if self.noise else levels
 
     def read(self, numbers: Tensor, level_bits: int = 8) -> Tensor:
         """The stem's result from the numbers of W: what a host computes.

@@ -38,12 +38,12 @@ class LogReaderModel(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log it; what goes wrong is a warning, for the training is done."""
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
         logger = run_logger(trainer)
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if logger is None or not trainer.is_global_zero or not isinstance(pl_module, ReadTask):
             return
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
         if not logger.keep_reader or not best or not Path(best).is_file():
             if logger.register:
                 rank_zero_warn(f"Nothing is registered as {logger.register}: the run keeps no model")

@@ -28,6 +28,8 @@ from encdl.utils.atomic import write_bytes
 from encdl.utils.errors import UsageError
 
 EVERY_S = 300.0
+AGREED_EVERY = 8
+"""Training batches from one agreement of several processes to the next on whether to save."""
 
 
 class Preempted(SystemExit):
@@ -123,9 +125,13 @@ class ResumePoint(Checkpoint):
         """Save if it is time."""
         number = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         due = bool(self.every_n_steps) and number % self.every_n_steps == 0
-        late = trainer.is_global_zero and time.monotonic() - self._saved_at >= self.every_s
-        self._owed |= due or trainer.strategy.reduce_boolean_decision(late, all=False)
-        asked = trainer.strategy.reduce_boolean_decision(self._asked, all=False)
+        self._owed |= due
+        asked = False
+        # Several processes have to agree, which lets their GPUs run dry: not at every step.
+        if trainer.world_size == 1 or number % AGREED_EVERY == 0:
+            late = trainer.is_global_zero and time.monotonic() - self._saved_at >= self.every_s
+            self._owed |= trainer.strategy.reduce_boolean_decision(late, all=False)
+            asked = trainer.strategy.reduce_boolean_decision(self._asked, all=False)
         if (self._owed or asked) and not (_before_validation(trainer, batch_idx) or _holds_gradients(trainer)):
             if run_logger(trainer) is not None:
                 # Lightning logs a batch after this hook: who goes on from here would not. The run keeps one of both.

@@ -133,7 +133,7 @@ def test_a_small_study_runs_to_its_record_and_goes_on(
     (tmp_path / "functional-set.yaml").write_text(
         f"file: set.npz\nmetric: {metric}\nbackbone: {backbone}\nunet: [4, 4, 4, 4, 4, 4]\ndistil: 0.3\n"
         "budget: {steps: 3, batch: 4}\ndecoder_budget: {steps: 3, batch: 4}\n"
-        "settings:\n  - {outputs: 2, kernel: 8, stride: 8, adversary: 0.1}\n"
+        "attacked: 1\nsettings:\n  - {outputs: 2, kernel: 8, stride: 8, adversary: 0.1, noise: 9}\n"
         "  - {outputs: 1, kernel: 4, stride: 4, form: ciphertext}\n"
     )
     words = ["experiment", "functional-keys", "--config", str(tmp_path / "functional-set.yaml"), "--seeds", "2"]
@@ -147,6 +147,7 @@ def test_a_small_study_runs_to_its_record_and_goes_on(
     assert first["decoder_psnr_db"] == max(first["decoders"].values())
     assert {"ridge", "residual", "unet", "box_from_unet"} <= set(first["decoders"])
     assert "box_from_unet" not in second["decoders"]
+    assert first["attacked_seeds"] == 1
     assert first["rank"] <= first["numbers"]
     further = first["further"]
     assert further["host_and_server_psnr_db"] == 60.0

@@ -122,6 +122,25 @@ def test_the_adversary_learns_and_w_learns_against_it() -> None:
     assert torch.allclose(along, -0.5 * stem.map.latent.grad)
 
 
+def test_noise_is_drawn_in_the_pixels_domain() -> None:
+    torch.manual_seed(0)
+    stem = FunctionalStem(1, (32, 32), outputs=2, kernel=4, stride=4, noise=20.0, adversary=0.1)
+    image = images(1, 32, 32).to(torch.uint8)
+    noise = stem.noisy(image) - image
+    assert torch.equal(noise, noise.round())
+    assert 19.0 < float(noise.std()) < 21.0
+    assert not torch.equal(stem.seen(image), stem.seen(image))  # a draw for each file
+    levels = stem.noisy(image)
+    assert torch.equal(stem.of_levels(levels), stem.of_levels(levels))
+    assert FunctionalStem(1, **stem.settings()).noise == 20.0
+    # Numbers of a key server come with its noise: nothing is added to them.
+    numbers = stem.eval().map.exact(levels.long() % 2**32)
+    assert torch.equal(stem.read(numbers), stem.read(numbers))
+    assert torch.equal(stem.of_numbers(numbers.float()), stem._convolved(stem.of_levels(levels)))
+    with pytest.raises(UsageError, match="noise of a functional reader is from 0 to 255"):
+        FunctionalStem(1, (8, 8), noise=-1.0)
+
+
 def test_what_a_map_gives_away() -> None:
     found = a_map((1, 128, 128, 2, 12, 8), 32).frozen()
     assert (found.grid, found.numbers, found.given_bits) == ((16, 16), 512, 512 * 32)

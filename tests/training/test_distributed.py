@@ -96,6 +96,16 @@ def test_two_processes_measure_what_one_does(folder: Path, device: str, task: st
         assert close(values, together[name], 1e-5 if device == "cpu" else 1e-4), name
 
 
+@pytest.mark.parametrize("task", [ENCRYPT, CLASSIFY], ids=["encrypt", "classify"])
+def test_two_processes_log_every_other_step(folder: Path, device: str, task: str) -> None:
+    write(folder, task + JUDGED, device)
+    often = ["--trainer.max_epochs", "6", "--trainer.limit_train_batches", "1", "--trainer.log_every_n_steps", "2"]
+    words = ["fit", "--config", "tiny.yaml", *TWO, *often, "--trainer.limit_val_batches", "0"]
+    assert run_ranks(words, folder) == [0, 0], log(folder)
+    [one] = runs(folder / "runs")
+    assert [step for step, _ in points(folder / "runs", one.info.run_id)["train/loss"]] == [1, 3, 5]
+
+
 def test_fewer_images_than_processes(folder: Path) -> None:
     write(folder, ENCRYPT + JUDGED.replace("FiveLabelled", "OneImage"), "cpu")
     assert run_ranks(["validate", "--config", "tiny.yaml", *TWO], folder) == [2, 2]

@@ -14,6 +14,9 @@ from encdl.audit.attacks.base import ATTACKS, Finding, Scene, reconstruction
 from encdl.audit.attacks.readers import VICTIM, OnReader, SmallReader
 from encdl.audit.attacks.targets import FixedXor, Target
 
+SMOOTHNESS = 0.1
+"""Weight of the total variation, of levels 0 to 1, beside the cosine distance of the gradients."""
+
 
 @ATTACKS.register("reader_gradients")
 class ReaderGradients(OnReader):
@@ -21,7 +24,9 @@ class ReaderGradients(OnReader):
 
     The stem's features are those of a plaintext network with the same weights, so its gradients are too: what leaks
     from a plaintext network's gradients (L. Zhu, Z. Liu, S. Han, "Deep leakage from gradients", NeurIPS 2019) leaks
-    from these, without a key. The attack descends on an image whose gradient through the plain twin is that one.
+    from these, without a key. The attack descends on an image whose gradient through the plain twin has the same
+    direction, and whose neighbouring pixels differ little (J. Geiping et al., "Inverting gradients", NeurIPS 2020,
+    arXiv:2003.14053).
     """
 
     about = (
@@ -84,15 +89,27 @@ def matched(twin: SmallReader, wanted: Sequence[Tensor], labels: Tensor, start: 
         return F.cross_entropy(functional_call(twin.body, parameters, features), label[None])
 
     gradients = vmap(grad(loss, argnums=(0, 1)), in_dims=(None, None, 0, 0))
-    size = [each.flatten(1).square().sum(1).clamp(min=1e-12) for each in wanted]
+    target = _flat(wanted)
     begin = (start.float() / 255).clamp(0.02, 0.98).logit()
     logits = begin.expand(len(labels), *start.shape).clone().requires_grad_()
     optimiser = torch.optim.Adam([logits], 0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         of_kernel, of_body = gradients(kernel, constant, logits.sigmoid(), labels)
-        given = [of_kernel, *(of_body[name] for name in body)]
-        apart = [(a - b).flatten(1).square().sum(1) / norm for a, b, norm in zip(given, wanted, size, strict=True)]
+        given = _flat([of_kernel, *(of_body[name] for name in body)])
+        apart = 1 - F.cosine_similarity(given, target)
         optimiser.zero_grad()
-        torch.stack(apart).mean(0).sum().backward()  # type: ignore[no-untyped-call]
+        loss_of_each = apart + SMOOTHNESS * variation(logits.sigmoid())
+        loss_of_each.sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        schedule.step()
     return logits.detach().sigmoid()
+
+
+def variation(images: Tensor) -> Tensor:
+    """Mean absolute differences of neighbouring pixels, along rows and columns, of each image (B, C, H, W): (B,)."""
+    return sum((images.diff(dim=axis).abs().mean((1, 2, 3)) for axis in (2, 3)), images.new_zeros(len(images)))
+
+
+def _flat(gradients: Sequence[Tensor]) -> Tensor:
+    return torch.cat([each.flatten(1) for each in gradients], 1)

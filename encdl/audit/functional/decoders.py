@@ -114,7 +114,7 @@ def box_least_squares(stem: FunctionalStem, test: Tensor, start: Tensor) -> Tens
     """
     weights = stem.map.integers().detach()
     norm = float(torch.linalg.matrix_norm(weights.flatten(1), 2)) * -(-stem.map.kernel // stem.map.stride)
-    wanted = stem.map(test).detach()
+    wanted = stem.map(stem.noisy(test)).detach()
     guess, ahead, momentum = start.clone(), start.clone(), 1.0
     for _ in range(BOX_STEPS):  # accelerated: Beck and Teboulle, SIAM J. Imaging Sciences 2009
         ahead.requires_grad_(True)

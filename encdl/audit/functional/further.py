@@ -95,14 +95,14 @@ class Further:
         }  # fmt: skip
         if stem.form != "layer":
             return found
-        rows = decoders.matrix(stem.map.frozen())
-        guesses = {"prior": prior.draw(self._prior, rows, self._drawn)}
+        rows, given = decoders.matrix(stem.map.frozen()), stem.noisy(self._drawn)
+        guesses = {"prior": prior.draw(self._prior, rows, given)}
         if other is not None:
             both = np.concatenate([rows, decoders.matrix(other.map.frozen())])
-            guesses["prior_two_readers"] = prior.draw(self._prior, both, self._drawn)
+            guesses["prior_two_readers"] = prior.draw(self._prior, both, given)
         found["rebuilt"] = {name: decoders.likeness(guess, self._drawn) for name, guess in guesses.items()}
         found["perceptual"] = {name: distance(self._plain, guess, self._drawn) for name, guess in guesses.items()}
-        if rows.shape[1] <= LARGEST:
+        if rows.shape[1] <= LARGEST and not stem.noise:  # with noise no image in the box has these numbers
             found["least_variation_psnr_db"] = self._least_variation(rows)
         if not whole:
             return found
@@ -156,7 +156,8 @@ def damaged(reader: Reader, test: Resident, metric: str) -> dict[str, float]:
     Nothing repairs a reading layer. The host takes numbers that no image can give for lost, and reads the mean instead.
     """
     draw = np.random.default_rng(0)
-    images = test.images.cpu().numpy().astype(np.int64)
+    assert isinstance(reader.stem, FunctionalStem)
+    images = reader.stem.noisy(test.images).cpu().numpy().astype(np.int64)
     ciphertext = draw.integers(0, 1 << 32, images.shape)
     found = {}
     for name in ("intact", "run_1pct", "bytes_1pct"):

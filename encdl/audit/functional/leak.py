@@ -44,7 +44,7 @@ def measure(plan: Plan, data_dir: str, checkpoint: Path, device: str) -> dict[st
     test = parts[2][: plan.judged_images]
     drawn = guesses(stem, plan, parts, seed=0)
     network = prior.train_prior(stem.channels, plan.unet_of, parts[0], Budget(**plan.decoder_budget))
-    drawn["prior"] = prior.draw(network, decoders.matrix(stem.map.frozen()), test)
+    drawn["prior"] = prior.draw(network, decoders.matrix(stem.map.frozen()), stem.noisy(test))
     found = {name: decoders.likeness(guess, test) for name, guess in drawn.items()}
     mean, thumbnail = found.pop("mean_image"), found.pop("thumbnail")
     best = max(found, key=lambda name: found[name][0])

@@ -16,7 +16,7 @@ from encdl.utils import settings
 from encdl.utils.errors import UsageError
 
 METRICS = ("auroc", "accuracy", "dice")
-LEAST = {"seeds": 1, "judged_images": 1}
+LEAST = {"seeds": 1, "attacked": 1, "judged_images": 1}
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Plan:
         unet: Channels of the levels of the U-Net decoder.
         distil: Share of the plaintext reader's answers in the functional one's loss.
         seeds: Trainings of each.
+        attacked: How many of them decoders attack: of each setting the first.
         judged_images: Test images that decoders are judged on, at the most.
 
     Raises:
@@ -53,6 +54,7 @@ class Plan:
     unet: list[int] = field(default_factory=lambda: [32, 32, 64, 128, 128, 32])
     distil: float = 0.0
     seeds: int = 5
+    attacked: int = 5
     judged_images: int = 400
 
     def __post_init__(self) -> None:

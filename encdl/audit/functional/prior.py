@@ -82,7 +82,7 @@ def draw(network: Denoiser, rows: npt.NDArray[np.float64], test: Tensor) -> Tens
     Args:
         network: Of `train_prior`.
         rows: W, (numbers, pixels).
-        test: uint8 (B, C, H, W), of which W x alone is used.
+        test: Levels (B, C, H, W), with the key server's noise, of which W x alone is used.
     """
     device, shape = test.device, test.shape
     weights = torch.from_numpy(rows).to(device)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -109,6 +110,7 @@ def _plaintext(job: Job, plan: Plan) -> dict[str, Any]:
 
 
 def _functional(job: Job, plan: Plan) -> dict[str, Any]:
+    started = time.monotonic()
     source = plan.data(job.data_dir)
     data = resident(source, job.device)
     reader = plan.functional(source, job.number, job.seed).to(job.device)
@@ -121,7 +123,11 @@ def _functional(job: Job, plan: Plan) -> dict[str, Any]:
     assert isinstance(reader.stem, FunctionalStem)
     function = reader.stem.map.frozen()
     torch.save(reader.state_dict(), _kept(job))
-    plain = _loaded(plan.plaintext(source, job.seed), replace(job, number=PLAINTEXT))
+    trained_s = round(time.monotonic() - started, 1)
+    attacked: dict[str, Any] = {}
+    if job.seed < plan.attacked:
+        plain = _loaded(plan.plaintext(source, job.seed), replace(job, number=PLAINTEXT))
+        attacked = _attacked(reader.stem, plan, [data[split].images for split in SPLITS], job.seed, plain)
     return {
         "val": val,
         "test": test,
@@ -130,7 +136,8 @@ def _functional(job: Job, plan: Plan) -> dict[str, Any]:
         "bits": function.given_bits,
         "zero_weights": float((function.weights == 0).mean()),
         "algebra": decoders.algebra(function, job.device),
-        **_attacked(reader.stem, plan, [data[split].images for split in SPLITS], job.seed, plain),
+        "trained_s": trained_s,
+        **attacked,
     }
 
 
@@ -269,8 +276,9 @@ def assemble(
     listed = []
     for number, chosen in enumerate(plan.settings):
         own = _by_seed(found, number)
+        attacked = own[: plan.attacked]
         rebuilt = {
-            name: [sum(part["rebuilt"][name][index] for part in own) / len(own) for index in (0, 1)]
+            name: [fmean(part["rebuilt"][name][index] for part in attacked) for index in (0, 1)]
             for name in own[0]["rebuilt"]
         }
         mean, thumbnail = rebuilt.pop("mean_image"), rebuilt.pop("thumbnail")
@@ -294,9 +302,10 @@ def assemble(
                 **own[0]["algebra"],
                 "two_readers_psnr_db": joined[number],
                 "perceptual": {
-                    name: sum(part["perceptual"][name] for part in own) / len(own) for name in own[0]["perceptual"]
+                    name: fmean(part["perceptual"][name] for part in attacked) for name in own[0]["perceptual"]
                 },
-                "zero_weights": sum(part["zero_weights"] for part in own) / len(own),
+                "zero_weights": fmean(part["zero_weights"] for part in own),
+                "attacked_seeds": len(attacked),
                 "setting": chosen,
             }
         )
@@ -318,7 +327,8 @@ def table(record: Mapping[str, Any]) -> str:
 
 
 def _seen_by(stems: Sequence[FunctionalStem], images: torch.Tensor) -> torch.Tensor:
-    return torch.cat([stem.seen(images).flatten(1) for stem in stems], dim=1)
+    given = stems[0].noisy(images)  # one draw for all readers
+    return torch.cat([stem.of_levels(given).flatten(1) for stem in stems], dim=1)
 
 
 def _by_seed(found: Sequence[Mapping[str, Any]], number: int) -> list[Mapping[str, Any]]:

@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any, Final
+
+import torch
 
 from encdl.audit.cached_jobs import as_they_end, run_missing, share_cores
 from encdl.audit.security.measures import Part, measure, parts
@@ -36,7 +39,7 @@ def run(order: Order, folder: Path, jobs: int, progress: Progress) -> dict[str, 
     Args:
         order: What is audited, and how.
         folder: Keeps each part's figures as soon as they are known.
-        jobs: Processes that measure at a time; 1 measures here.
+        jobs: Processes that measure at a time, spread over the GPUs; 1 measures here.
         progress: Told what has been done.
 
     Returns:
@@ -68,11 +71,20 @@ def _measured(order: Order, missing: list[Part], jobs: int) -> Iterator[tuple[Pa
             yield part, _timed(order, part)
         return
     share_cores(jobs)
-    with ProcessPoolExecutor(min(jobs, len(missing)), get_context("spawn")) as pool:
+    context = get_context("spawn")
+    begin = (_take_gpu, (context.Value("i", 0),)) if order.device.startswith("cuda") else (None, ())
+    with ProcessPoolExecutor(min(jobs, len(missing)), context, *begin) as pool:
         # What time is measured of goes last and alone.
         for timed in (False, True):
             wanted = [part for part in sorted(missing, key=_rank) if (part.kind == "timing") is timed]
             yield from as_they_end(pool, {pool.submit(_timed, order, part): part for part in wanted})
+
+
+def _take_gpu(taken: Synchronized[int]) -> None:
+    """Let this process compute on the next of the GPUs, which it calls "cuda"."""
+    with taken.get_lock():
+        torch.cuda.set_device(taken.value % torch.cuda.device_count())
+        taken.value += 1
 
 
 def _rank(part: Part) -> int:

@@ -105,5 +105,7 @@ def _keystream(maps: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Chec
     for name, tests in maps.items():
         failed = [test for test, figures in tests.items() if not figures["passed"]]
         told = f"{len(tests) - len(failed)} of {len(tests)} pass" + (f"; not {', '.join(failed)}" if failed else "")
+        again = [test for test, figures in tests.items() if figures["passed"] and "first" in figures]
+        told += f"; {', '.join(again)} on other sequences, after failing once" if again else ""
         found.append(Check(f"sequence {name} passes NIST's tests", told, not failed))
     return found

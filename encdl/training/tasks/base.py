@@ -59,11 +59,18 @@ class CipherTask(LightningModule):
         """Number of training batches before this one: no two of them share a key."""
         return self.trainer.fit_loop.epoch_loop.total_batch_idx
 
-    @property
-    def _logs_now(self) -> bool:
-        """Whether this training step's values are logged: only then need the ranks wait for one another's."""
+    def over_ranks(self, value: Tensor) -> Tensor:
+        """A training step's value as it is logged: its mean over all processes, if the logger takes this step's at all.
+
+        Only then need the processes wait for one another's. `log(sync_dist=...)` has no such choice: Lightning refuses
+        another value of it than at the step before.
+        """
         every = int(self.trainer.log_every_n_steps)  # type: ignore[attr-defined]  # it is set in its constructor
-        return every > 0 and (self.trainer.global_step + 1) % every == 0
+        if self.trainer.world_size == 1 or every <= 0 or (self.trainer.global_step + 1) % every:
+            return value
+        mean = self.trainer.strategy.reduce(value.detach().clone(), reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        return mean
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW under a one-cycle schedule over the whole run.

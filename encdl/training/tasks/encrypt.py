@@ -161,9 +161,9 @@ class EncryptTask(CipherTask):
             losses = self._losses(image, step)
         loss = self._sum(losses)
         # A value is brought to the CPU only where it is logged: waiting for it at each step would idle a GPU.
-        told, shared = {f"train/{name}": value for name, value in losses.items()}, self._logs_now
-        self.log_dict(told, sync_dist=shared, batch_size=len(image))
-        self.log("train/loss", loss, prog_bar=True, sync_dist=shared, batch_size=len(image))
+        told = {f"train/{name}": self.over_ranks(value) for name, value in losses.items()}
+        self.log_dict(told, batch_size=len(image))
+        self.log("train/loss", self.over_ranks(loss), prog_bar=True, batch_size=len(image))
         return loss
 
     def _losses(self, image: Tensor, step: int) -> dict[str, Tensor]:

@@ -123,5 +123,6 @@ class RandomDamage:
         size = math.prod(ciphertext.shape[1:])
         length = (size * share.view(-1, 1)).round()
         start = (torch.rand(length.shape, generator=generator) * (size - length + 1)).floor()
-        lost = run_of(start, length, size).view(-1, *ciphertext.shape[1:]).to(ciphertext.device)
+        start, length = start.to(ciphertext.device), length.to(ciphertext.device)
+        lost = run_of(start, length, size).view(-1, *ciphertext.shape[1:])
         return postprocess.create(postprocess.DEFAULT).undo_lost(lost, file_keys(len(lost), generator))

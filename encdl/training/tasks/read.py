@@ -170,7 +170,7 @@ class ReadTask(CipherTask):
         keys = BatchKeys(self, image, "train", self.training_draws)
         sight = self.view.train(self.cipher, image, keys)
         loss = self.loss(self.reader(sight.picture, sight.mask), batch)
-        self.log("train/loss", loss, prog_bar=True, sync_dist=self._logs_now, batch_size=len(image))
+        self.log("train/loss", self.over_ranks(loss), prog_bar=True, batch_size=len(image))
         return loss + self.view.penalty(self.reader, sight)
 
     def judge(self, stage: Stage, batch: ImageBatch, number: int) -> None:

@@ -295,9 +295,9 @@ class Functional(View):
         super().__init__(FunctionalStem)
         self.settings: dict[str, Any] = {
             "outputs": outputs, "kernel": kernel, "stride": stride, "form": form, "width": width, "expand": expand,
-            "adversary": adversary,
+            "adversary": adversary, "noise": noise,
         }  # fmt: skip
-        self.noise, self.size = noise, size
+        self.size = size
 
     def stem_for(self, spec: DataSpec) -> Stem:
         """The stem for the reading layer of these images."""
@@ -309,13 +309,10 @@ class Functional(View):
         return self.stem(spec.channels, size, **self.settings, **_volumes(spec))
 
     def train(self, cipher: Cipher, image: Tensor, keys: Keys) -> Sight:
-        """The levels of the reading layer, with the key server's noise: W of them is all that the reader takes."""
+        """The levels of the reading layer: W of them, with the key server's noise, is all that the reader takes."""
         levels = image.float()
         if self.size:
             levels = F.interpolate(levels, (self.size, self.size), mode="area").round()
-        if self.noise:
-            draw = torch.randn(levels.shape, generator=keys.generator("noise"))
-            levels = levels + (draw * self.noise).round().to(levels.device)
         return Sight(levels)
 
     def penalty(self, reader: Reader, sight: Sight) -> Tensor:

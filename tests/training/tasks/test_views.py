@@ -12,7 +12,7 @@ from encdl.ciphers.base import Cipher
 from encdl.ciphers.damage import SaltPepper
 from encdl.data.base import DataSpec
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import Reader
+from encdl.readers import FunctionalStem, Reader
 from encdl.training.tasks.key_planes import fresh_planes
 from encdl.training.tasks.random_damage import RandomDamage
 from encdl.training.tasks.views import (
@@ -153,8 +153,9 @@ def test_a_functional_view_shows_the_reading_layer_and_its_adversary(image: Tens
     assert float(Plaintext().penalty(reader, sight)) == 0
 
 
-def test_noise_is_drawn_in_the_pixels_domain(image: Tensor) -> None:
-    sight = Functional(noise=4.0).train(tiny_cipher(), image, TestKeys(image))
-    noise = sight.picture - image
-    assert torch.equal(noise, noise.round())
-    assert 3.5 < float(noise.std()) < 4.5
+def test_the_view_hands_noise_to_its_stem(image: Tensor) -> None:
+    view = Functional(outputs=1, kernel=4, stride=4, noise=4.0)
+    stem = view.stem_for(DataSpec(1, image.shape[2], image.shape[3], ("a", "b")))
+    assert isinstance(stem, FunctionalStem)
+    assert stem.noise == 4.0
+    assert torch.equal(view.train(tiny_cipher(), image, TestKeys(image)).picture, image.float())
