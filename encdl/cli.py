@@ -157,8 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `encdl`; those of the process by default.
 
     Returns:
-        The exit code: 0, 2 for an error told in one line on stderr, 130 when interrupted, 143 or 129 when
-        ended by SIGTERM or SIGHUP.
+        The exit code: 0, 2 for an error told in one line on stderr, 130 when interrupted, 143 when ended by
+        SIGTERM, and so on.
     """
     wait_briefly()
     reconfigure = getattr(sys.stdout, "reconfigure", None)

@@ -39,8 +39,8 @@ from tests.files.formats.test_names import files
 from tests.reader_checkpoint import resnet, save_reader, smooth, tiny_reader
 from tests.runs import DRAWING
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU, signal.SIGKILL)
+CODES = {**{each: 128 + each for each in SIGNALS}, signal.SIGKILL: -9}
 KEYS = ("a.key", "b.key", "c.key")
 AT_ONCE = 2
 ENDS_S = 90.0

@@ -168,7 +168,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
             name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
         }
         if not torch_files.fits(lambda: create(origin["reader"], len(classes)), state, path):
-            raise ValueError("the state is another network's")
+            raise WeightsError("holds weights of another network than it says: train the reader, or copy it, again")
         reader = create(origin["reader"], len(classes))
         reader.load_state_dict(state)
     except WeightsError as error:

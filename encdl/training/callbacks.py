@@ -207,30 +207,47 @@ class TellHowToGoOn(Callback):
 
 
 class ProgressLines(Callback):
-    """Prints a line at the end of each epoch, and each minute: for logs, in which no bar can move.
+    """Prints a line at the beginning, at the end of each epoch, and now and then: for logs, in which no bar can move.
 
     Args:
-        every_s: Seconds after which a line comes within an epoch, too.
+        every_s: Seconds after which a line comes within an epoch or a validation, too.
     """
 
-    def __init__(self, every_s: float = 60.0) -> None:
+    def __init__(self, every_s: float = 20.0) -> None:
         self._every = every_s
         self._started = self._told = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock, and say what begins."""
         self._started = self._told = time.monotonic()
+        if trainer.is_global_zero:
+            print(f"{_epoch(trainer)} begins, {trainer.num_training_batches} batches an epoch", flush=True)
 
     def on_train_batch_end(  # Lightning's signature
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Tell how far it is, unless that was told a short time ago or the epoch's line comes next."""
-        if time.monotonic() - self._told >= self._every and not trainer.is_last_batch:
-            self._tell(trainer)
+        self._tell_if_due(trainer, trainer.is_last_batch)
+
+    def on_validation_batch_end(  # Lightning's signature
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """The same, of a validation of a training."""
+        self._tell_if_due(trainer, trainer.sanity_checking or trainer.state.fn != "fit")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell how far it is; the validation, if there was one, is over."""
         self._tell(trainer)
+
+    def _tell_if_due(self, trainer: Trainer, told_soon: bool) -> None:
+        if time.monotonic() - self._told >= self._every and not told_soon:
+            self._tell(trainer)
 
     def _tell(self, trainer: Trainer) -> None:
         self._told = time.monotonic()

@@ -188,14 +188,17 @@ class TrainingCLI(LightningCLI):
             self.config = parser.parse_args(settings)
 
     def _parse_ckpt_path(self) -> None:
-        """Refuse a file that is no checkpoint before anything starts.
+        """Refuse what is no checkpoint before anything starts.
 
+        Lightning's words, such as `last`, mean files of a run that has not begun yet; it would go on without one.
         The base class would also take settings out of it; here the command line and the YAML say what runs.
         """
         verb = self.config.get("subcommand")
         path = self.config[verb].get("ckpt_path") if verb else None
         if path and Path(path).is_file():
             mistakes.content_of(path, "--ckpt_path")
+        elif path and "://" not in path:
+            raise UsageError(f"{path}: no such checkpoint: give the name of a .ckpt file (--ckpt_path)")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer, with those of this project's callbacks that the configuration does not list."""

@@ -24,7 +24,7 @@ DEFAULTS: Final = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came; `code` is the exit code that says so."""
+    """SIGTERM or the like came; `code` is the exit code that says so."""
 
     def __init__(self, name: str = "SIGTERM") -> None:
         super().__init__(f"asked to end by {name}")
@@ -32,7 +32,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def terminate(number: int = signal.SIGTERM, *_: object) -> None:
-    """The handler of SIGTERM and SIGHUP."""
+    """The handler of SIGTERM and the like."""
     interrupt(Terminated(signal.Signals(number).name))
 
 
@@ -41,12 +41,14 @@ def stop(*_: object) -> None:
     interrupt(KeyboardInterrupt())
 
 
-_TERMINATING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_NAMES = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGALRM", "SIGUSR1", "SIGUSR2")
+"""What ends a process by default and may be awaited: from users, terminals, schedulers, limits."""
+_TERMINATING = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """While entered, SIGTERM and SIGHUP raise `Terminated`, and Ctrl-C `KeyboardInterrupt` as ever; `held` delays them.
+    """While entered, SIGTERM and the like raise `Terminated`, and Ctrl-C `KeyboardInterrupt`; `held` delays them.
 
     A process that was started so as to ignore one of them ignores it.
     """

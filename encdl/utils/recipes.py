@@ -166,7 +166,7 @@ def _near(name: str, known: Sequence[str]) -> list[str]:
 
 
 def _check_checkpoint(value: str) -> None:
-    """Refuse a checkpoint's file that is not there; what is no file's name (`best`, an address) is Lightning's."""
+    """Refuse a checkpoint's file that is not there; what is no file's name (an address) is not read here."""
     if value.endswith(".ckpt") and ":" not in value and not Path(value).is_file():
         raise UsageError(f"{value}: no such checkpoint ({CHECKPOINT})")
 

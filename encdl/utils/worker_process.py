@@ -139,7 +139,7 @@ class _Worker:
                 raise RaisedError(str(told["raised"]), str(told["text"]))
             dtype, shape = np.dtype(str(told["dtype"])), tuple(int(size) for size in told["shape"])
             content = _receive(self._from, limit)
-            if dtype.kind not in "buif" or math.prod(shape) * dtype.itemsize != len(content):
+            if dtype.kind not in "buifc" or math.prod(shape) * dtype.itemsize != len(content):
                 raise ValueError("not an array")
             return np.frombuffer(content, dtype).reshape(shape)
         except (EOFError, OSError):

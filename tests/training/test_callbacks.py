@@ -159,8 +159,9 @@ def test_best_is_what_a_figure_picked(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(("every_s", "within"), [(60.0, False), (0.0, True)])
 def test_lines_for_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], every_s: float, within: bool) -> None:
     fit(tmp_path, ProgressLines(every_s), max_epochs=2)
-    lines = capsys.readouterr().out.strip().splitlines()
-    expected = [(1, 1), (1, 2), (2, 3), (2, 4)] if within else [(1, 2), (2, 4)]
+    first, *lines = capsys.readouterr().out.strip().splitlines()
+    assert first == "epoch 1 of 2 begins, 2 batches an epoch"
+    expected = [(1, 1), (1, 2), (1, 2), (2, 3), (2, 4), (2, 4)] if within else [(1, 2), (2, 4)]
     assert len(lines) == len(expected)
     for line, (epoch, step) in zip(lines, expected, strict=True):
         assert re.match(rf"epoch {epoch} of 2, step {step}, 0 min \d\d s", line), line

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from encdl.cli import main as encdl
 from encdl.training.cli import main
 from encdl.utils.errors import UsageError
 from tests.stores import make_store
+from tests.tiny_task import TinyTask
 from tests.training.test_cli import CONFIG
 
 PLAIN = ["--trainer.logger", "false", "--no-panels"]
@@ -39,7 +42,7 @@ def test_a_file_that_is_no_recipe_is_not_quoted(
     assert "hunter2" not in f"{caught.value}{capfd.readouterr()}"
 
 
-def test_places_of_other_runs_are_refused(config: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_places_of_other_runs_are_refused(config: list[str]) -> None:
     fit = ["fit", *config, "--resume", "place"]
     assert main(fit) == 0
     last = Path("place/last.ckpt")
@@ -54,15 +57,46 @@ def test_places_of_other_runs_are_refused(config: list[str], capfd: pytest.Captu
         for verb in ("fit", "validate"):
             with pytest.raises(UsageError, match=r"is of another network .* \(--ckpt_path\)"):
                 main([verb, *config, "--ckpt_path", str(last)])
-    for content in (b"", b"text", last.read_bytes()[:500]):
-        last.write_bytes(content)
-        with pytest.raises(UsageError, match=r"last\.ckpt: not a checkpoint of a training run, or a damaged one"):
-            main(fit)
-    capfd.readouterr()
-    assert main(["validate", *config]) == 0
-    assert (
-        "validate without --ckpt_path measures the network as its settings make it: UNTRAINED" in capfd.readouterr().err
-    )
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.99])
+def test_a_cut_place_is_named(config: list[str], share: float) -> None:
+    fit = ["fit", *config, "--resume", "place"]
+    assert main(fit) == 0
+    last = Path("place/last.ckpt")
+    last.write_bytes(last.read_bytes()[: int(share * last.stat().st_size)])
+    with pytest.raises(UsageError, match=r"place/last\.ckpt: not a checkpoint of a training run, or a damaged one"):
+        main(fit)
+
+
+def test_a_second_training_in_the_same_place_is_refused(config: list[str]) -> None:
+    code = "from encdl.training.run_folder import hold; lock = hold('place'); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline()
+        with pytest.raises(UsageError, match="place: another training keeps its place there"):
+            main(["fit", *config, "--resume", "place"])
+        other.communicate(b"\n")
+    assert main(["fit", *config, "--resume", "place"]) == 0
+
+
+@pytest.mark.parametrize("place", ["last", "best", "hpc", "runs", "none.ckpt"])
+def test_a_checkpoint_that_is_not_there_is_not_gone_on_without(told: Told, place: str) -> None:
+    Path("runs").mkdir()
+    for verb in ("fit", "validate", "test"):
+        code, line = told(verb, "--config", "tiny.yaml", *PLAIN, "--ckpt_path", place)
+        assert code == 2
+        assert f"{place}: no such checkpoint" in line
+
+
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_an_untrained_network_is_said_to_be_one(
+    config: list[str], verb: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(TinyTask, "test_step", TinyTask.validation_step, raising=False)
+    assert main([verb, *config]) == 0
+    told = f"{verb} without --ckpt_path measures the network as its settings make it: UNTRAINED"
+    assert told in capfd.readouterr().err
 
 
 # ---- generated: every combination ends in one line, exit code 2

@@ -28,6 +28,7 @@ _DEFLATED_LIMIT = 2**30
 _PIXELS = {0x0010: "", 0x0008: "f4", 0x0009: "f8"}
 """Elements of group 7FE0 that hold pixels, and the type of their values if that does not hang on other elements."""
 _PIXEL_VRS = (b"OB", b"OW", b"UN", b"OF", b"OD")
+_IMAGES = ("Image Storage", "Dose Storage", "Segmentation Storage", "Parametric Map Storage")
 _FIRST_GROUPS = (b"\x02\0", b"\x08\0")
 
 
@@ -122,14 +123,23 @@ def _read(pydicom: Any, source: Source) -> tuple[Any, _Pixels]:
 
 def _without_pixels(source: Source, dataset: Any) -> ImageFileError:
     """An image whose file is cut before its pixels, or what is none."""
-    uid = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
-    kind = str(getattr(uid, "name", "") or dataset.get("Modality", ""))
-    last = [*dataset.file_meta.elements(), *dataset.elements()][-1:]
-    ends = [getattr(each, "value_tell", 0) + (getattr(each, "length", 0) or 0) for each in last]
-    known = bool(last) and all(hasattr(each, "value_tell") and each.length < 0xFFFFFFFF for each in last)
-    if not last or (known and ends[0] != source.size):
+    # Where elements lie is known until they are read; of a sequence without a length that it starts, and has an end.
+    ends = [
+        (each.value_tell, each.value_tell + each.length)
+        if hasattr(each, "value_tell")
+        else (each.file_tell, source.size)
+        for each in dataset.elements()
+    ]
+    if not ends or max(ends)[1] != source.size:
         return ImageFileError(
             f"{source.path}: this DICOM file ends within its header: it is truncated, export or copy it again"
+        )
+    uid = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+    kind = str(getattr(uid, "name", "") or dataset.get("Modality", ""))
+    if not kind or kind.endswith(_IMAGES):
+        return ImageFileError(
+            f"{source.path}: ends before its pixels ({_shown(kind)}): it is truncated, export or copy it again; "
+            "--carry-others seals it as it is"
         )
     return ImageFileError(
         f"{source.path}: holds no pixels ({_shown(kind)}): an image cipher has nothing to encrypt; --carry-others "
@@ -141,7 +151,12 @@ def _plain(source: Source, dataset: Any, pixels: _Pixels) -> tuple[raw_pixels.Sp
     """Where the pixels lie as they are; None if they are packed or in an order of their own."""
     shape, layout = _shape(source, dataset)
     bits = int(dataset.BitsAllocated)
-    subsampled = "422" in str(dataset.get("PhotometricInterpretation", "")) and layout.endswith("C")
+    photometric = str(dataset.get("PhotometricInterpretation", ""))
+    if photometric.startswith("YBR_PARTIAL"):
+        raise ImageFileError(
+            f"{source.path}: has uncompressed pixels in {_shown(photometric)}: convert them to RGB first"
+        )
+    subsampled = "422" in photometric and layout.endswith("C")
     if bits == 1 or subsampled or (pixels.big and bits == 8 and pixels.vr == "OW"):
         return None
     if bits not in (8, 16, 32, 64):
@@ -180,6 +195,7 @@ def _decoded(pydicom: Any, source: Source, syntax: Any) -> Document:
     dataset = pydicom.dcmread(io.BytesIO(data), force=True)
     if not any(tag in dataset for tag in (0x7FE00010, 0x7FE00008, 0x7FE00009)):
         _read(pydicom, source)  # says that there are none
+        raise ValueError("pixels are missing")
     shape, layout = _shape(source, dataset)
     first = next(_frames(pydicom, source, dataset, syntax))
     expected = shape[1:] if layout.startswith("S") else shape
@@ -220,16 +236,22 @@ def _frames(pydicom: Any, source: Source, dataset: Any, syntax: Any) -> Iterator
     with decoding(source.path, "DICOM"):
         dataset.file_meta.TransferSyntaxUID = syntax  # for a file that has no meta
         packed: Iterator[bytes] = iter(())
+        together: Iterator[Array] | None = None
         if syntax.is_encapsulated:
             _check_frames(pydicom, source, dataset)
             # By its number, each frame without a table of offsets would be looked for from the start.
             packed = pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=count)
             options = pydicom.pixels.utils.as_pixel_options(dataset, number_of_frames=1)
+        elif dataset.BitsAllocated == 1 and count > 1 and dataset.Rows * dataset.Columns % 8:
+            together = iter(pydicom.pixels.pixel_array(dataset, raw=True))  # frames do not begin with a byte
     for index in range(count):
         if syntax.is_encapsulated:
             with one_line(source.path, "DICOM"):
                 frame = dicom_frame.decoded(source.path, pydicom, next(packed), syntax, options)
             yield frame
+            continue
+        if together is not None:
+            yield next(together)
             continue
         with decoding(source.path, "DICOM"):
             frame = raw_pixels.to_little(pydicom.pixels.pixel_array(dataset, index=index, raw=True))

@@ -60,7 +60,7 @@ def load(source: Source) -> Document:
         if dtype.itemsize in (0, 16) and dtype.name != "complex128":
             code = int(header["datatype"])
             raise ImageFileError(f"{source.path}: holds voxels of the type {code}: convert them to float64 first")
-        offset, least = int(header.get_data_offset()), int(header["sizeof_hdr"]) + 4
+        offset, least = int(header.get_data_offset()), header.sizeof_hdr + 4
         if offset < least:
             raise ValueError(f"its voxels would begin at byte {offset}")
     shape, layout = _axes(dims)

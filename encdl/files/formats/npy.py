@@ -43,8 +43,10 @@ def load(source: Source) -> Document:
     if dtype == np.bool_:
         dtype = np.dtype("u1")  # as they are stored, and a byte that is neither 0 nor 1 stays so
     shape = shape or (1,)
-    with decoding(source.path, "npy"):
+    try:
         layout = layout_of(shape)
+    except ValueError as error:
+        raise ImageFileError(f"{source.path}: holds {error}, more than eight: reshape it first") from None
     check_array(source.path, shape, layout, raw_pixels.little(dtype))
     where = ((offset, math.prod(shape) * dtype.itemsize),)
     if not fortran or len(shape) < 2:
@@ -71,9 +73,9 @@ def _header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = npy.read_magic(stream)
     if version == (1, 0):
         return npy.read_array_header_1_0(stream)
-    if version == (2, 0):
+    if version in ((2, 0), (3, 0)):  # which differ in the names of records alone
         return npy.read_array_header_2_0(stream)
-    raise ValueError(f"version {version[0]}.{version[1]}")  # 3.0 differs in the names of records alone
+    raise ValueError(f"version {version[0]}.{version[1]}")
 
 
 def _fortran(source: Source, where: raw_pixels.Spans, layout: str) -> Document:

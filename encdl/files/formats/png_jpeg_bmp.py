@@ -18,6 +18,7 @@ import numpy as np
 from encdl.files.container.chunk_grid import MAX_SLICE_BYTES
 from encdl.files.formats import non_pixel_data, verbatim
 from encdl.files.formats.base import FORMATS, Array, Document, Format, Source, check_array, one_line
+from encdl.files.formats.codestream import uncommon_jpeg
 from encdl.utils import worker_process
 from encdl.utils.errors import ImageFileError
 
@@ -144,6 +145,8 @@ def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:
 def _decode_pillow(where: object, data: bytes) -> Array:
     from PIL import Image, ImageOps  # noqa: PLC0415
 
+    if kind := uncommon_jpeg(data) if data.startswith(JPEG) else "":
+        raise ImageFileError(f"{where}: is a {kind}, which is not read outside DICOM: convert it to PNG or TIFF first")
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as image:
         check_array(where, (image.height, image.width), "HW", np.dtype("u1"))
         frames = getattr(image, "n_frames", 1)

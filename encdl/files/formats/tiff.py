@@ -69,9 +69,10 @@ def decode(where: object, data: bytes) -> Array:
 
     logging.getLogger("tifffile").addHandler(logging.NullHandler())  # damage is reported by us, in one line
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        if len(file.pages) != 1:
-            raise ImageFileError(f"{where}: holds {len(file.pages)} pages: save one image a file")
         _check_end(file)
+        count = max(len(file.pages), _images_of_imagej(file))
+        if count != 1:
+            raise ImageFileError(f"{where}: holds {count} pages: save one image a file")
         return _decode_page(where, file.pages[0])
 
 
@@ -86,11 +87,8 @@ def _plain(source: Source, file: Any) -> tuple[raw_pixels.Spans, tuple[int, ...]
     planar = len(shape) == 3 and first.planarconfig == 2
     places = [place for page in pages for place in zip(page.dataoffsets, page.databytecounts, strict=True)]
     count = len(pages)
-    if len(file.pages) == 1 and file.is_imagej and file.series[0].dataoffset is not None:
-        series = file.series[0]  # ImageJ writes one page's tags, and all pages' pixels behind them
-        count, remainder = divmod(series.size, math.prod(shape))
-        if remainder == 0 and count > 1:
-            places = [(series.dataoffset, series.nbytes)]
+    if _images_of_imagej(file) > 1:
+        count, places = _images_of_imagej(file), [(file.series[0].dataoffset, file.series[0].nbytes)]
     where = raw_pixels.Spans(raw_pixels.merged(places), shape, dtype, planar, source.size)
     try:
         where.check(count)
@@ -100,11 +98,19 @@ def _plain(source: Source, file: Any) -> tuple[raw_pixels.Spans, tuple[int, ...]
     return where, ((count, *shape) if count > 1 else shape), ("S" + layout if count > 1 else layout)
 
 
+def _images_of_imagej(file: Any) -> int:
+    """ImageJ may write the tags of one page alone, and the pixels of all behind each other; 1 if it did not."""
+    if len(file.pages) != 1 or not file.is_imagej or file.series[0].dataoffset is None:
+        return 1
+    count, remainder = divmod(file.series[0].size, math.prod(file.pages[0].shape))
+    return 1 if remainder else int(count)
+
+
 def _alike(file: Any) -> list[Any]:
     """The pages of the first one's size and type."""
 
     def form(page: Any) -> tuple[Any, ...]:
-        return (page.shape, page.dtype, page.photometric, page.compression, page.planarconfig, page.samplesperpixel)
+        return (page.shape, page.dtype, page.photometric, page.planarconfig, page.samplesperpixel)
 
     pages = list(file.pages)
     _check_end(file)
@@ -154,7 +160,7 @@ def _decoded(source: Source) -> Document:
     data = source.whole(deflate=True)
     with decoding(source.path, "TIFF"), tifffile.TiffFile(io.BytesIO(data)) as file:
         pages = _alike(file)
-        count, compressed = len(pages), pages[0].compression != 1
+        count, compressed = len(pages), any(page.compression != 1 for page in pages)
         values = math.prod(_page_shape(source.path, pages[0]))
 
     def page(index: int) -> Array:
@@ -206,6 +212,8 @@ def _decode_page(where: object, page: Any) -> Array:
     jpeg = getattr(page.compression, "name", "") in _JPEG
     if photometric not in _READABLE and not (photometric == "YCBCR" and jpeg):
         raise ImageFileError(f"{where}: has the colour space {photometric}: convert it to grey or RGB first")
+    if photometric == "PALETTE" and page.samplesperpixel > 1:
+        raise ImageFileError(f"{where}: has a palette and further channels: convert it to grey or RGB first")
     _check_decoder(where, page)
     if jpeg:
         _check_frames(where, page, segments)
@@ -215,6 +223,8 @@ def _decode_page(where: object, page: Any) -> Array:
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
     array = array.reshape(height, width, *((samples,) * (samples > 1)))
     if photometric == "PALETTE":
+        if page.colormap is None:
+            raise ValueError("its palette is missing")
         array = np.moveaxis(page.colormap[:, array.astype(np.intp)] >> 8, 0, -1).astype(np.uint8)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)

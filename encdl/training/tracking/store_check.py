@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sqlite3
 import ssl
 import urllib.error
@@ -18,6 +19,7 @@ from encdl.utils.file_lock import locked
 
 ANSWER_S = 10.0
 """A server that is there answers within this time, and whoever writes to a data base is done."""
+_DATA_BASES = ("postgresql", "mysql", "mssql")
 _SQLITE = "sqlite:///"
 _QUESTION = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default"
 
@@ -36,7 +38,12 @@ def check_store(uri: str) -> None:
     if uri.startswith(("http://", "https://")):
         _check_server(uri)
     elif uri.startswith(_SQLITE):
-        _check_file(Path(unquote(uri.removeprefix(_SQLITE).partition("?")[0])))
+        name = unquote(uri.removeprefix(_SQLITE).partition("?")[0])
+        if name in ("", ":memory:"):
+            raise UsageError(f"{uri}: names no file, in which runs would be kept: mend MLFLOW_TRACKING_URI")
+        _check_file(Path(name))
+    elif uri.startswith(_DATA_BASES):
+        _check_data_base(uri)
 
 
 def _check_server(uri: str) -> None:
@@ -56,6 +63,24 @@ def _check_server(uri: str) -> None:
         f"the MLflow server {uri} {' '.join(reason.split())}: start it, mend MLFLOW_TRACKING_URI, or set "
         "trainer.logger to false"
     )
+
+
+def _check_data_base(uri: str) -> None:
+    import sqlalchemy  # noqa: PLC0415
+
+    try:
+        address = sqlalchemy.make_url(uri)
+        shown = address.render_as_string(hide_password=True)
+        sqlalchemy.create_engine(address)
+        if address.host and address.port:
+            socket.create_connection((address.host, address.port), ANSWER_S).close()
+    except ImportError as error:
+        raise UsageError(f"{shown}: MLflow needs the package {error.name} for it: pip install it") from None
+    except (OSError, ValueError, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise UsageError(
+            f"MLflow's data base cannot be reached ({' '.join(str(error).split())[:200]}): start it, mend "
+            "MLFLOW_TRACKING_URI, or set trainer.logger to false"
+        ) from None
 
 
 def _check_file(file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import encdl
+from encdl.files import container
 from encdl.files.container import ContainerReader, PublicReader, parity
 from encdl.files.container.header import located
 from encdl.keys.key import Key
 from encdl.keys.recipients import RecipientKey
-from encdl.utils.errors import ContainerError
+from encdl.utils.errors import ContainerError, WrongKeyError
 from tests.files.container.damage_trial import trial
 from tests.files.container.support import KEY, METADATA, bodies, header, make, parts, read
 
@@ -52,12 +54,15 @@ def test_32_hits_a_codeword_are_undone_and_more_are_told(size: int, number: int)
     assert lost is None or lost == content or size < 64
 
 
-def test_wherever_it_is_hit_a_tolerant_reader_undoes_it() -> None:
+def test_wherever_it_is_hit_a_tolerant_reader_undoes_it(tmp_path: Path) -> None:
     for place in (*range(0, 36, 5), *range(36, BEGINNING, 41)):
         damaged = bytearray(DATA)
         damaged[place] ^= 0x55
         with pytest.raises(Exception, match="data: "):
             read(bytes(damaged))
+        (tmp_path / "a.encdl").write_bytes(damaged)
+        with pytest.raises((ContainerError, WrongKeyError), match="or try --salvage"):
+            container.verify(tmp_path / "a.encdl", KEY)
         reader = ContainerReader(io.BytesIO(damaged), KEY, tolerant=True)
         assert (reader.header, reader.metadata) == (header(), METADATA)
         assert [chunk.body for chunk in reader.chunks() if chunk.intact] == bodies(header())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    BasicTextSRStorage,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -250,19 +251,32 @@ def test_bad_elements(tmp_path: Path, name: str) -> None:
     assert refusal(path)
 
 
-def test_a_report_has_no_pixels(tmp_path: Path) -> None:
-    dataset = scan(noise((1, 5, 4, 1)))
+@pytest.mark.parametrize("kind", [CTImageStorage, BasicTextSRStorage])
+def test_a_report_has_no_pixels(tmp_path: Path, kind: Any) -> None:
+    dataset = scan(noise((1, 5, 4, 1)), SOPClassUID=kind)
     del dataset.PixelData
-    path = save(tmp_path / "a.dcm", dataset)
-    assert "holds no pixels (CT Image Storage)" in refusal(path)
+    told = "holds no pixels" if kind == BasicTextSRStorage else "ends before its pixels"
+    assert f"{told} ({kind.name})" in refusal(save(tmp_path / "a.dcm", dataset))
 
 
-def test_a_file_that_is_cut_in_its_header_is_no_report(tmp_path: Path) -> None:
-    data = save(tmp_path / "whole.dcm", scan(noise((1, 50, 40, 1)))).read_bytes()
+@pytest.mark.parametrize("syntax", [*PLAIN, JPEGBaseline8Bit])
+def test_a_truncated_dicom_file_is_said_to_be_one(tmp_path: Path, syntax: str) -> None:
+    dataset = scan(noise((1, 50, 40, 1)), syntax)
+    if syntax == JPEGBaseline8Bit:
+        dataset.PixelData, dataset["PixelData"].is_undefined_length = encapsulate([bytes(2000)]), True
+    data = save(tmp_path / "whole.dcm", dataset).read_bytes()
     path = tmp_path / "a.dcm"
-    for length in range(400, len(data) - 2100, 61):
+    for length in range(132, len(data) - 1990):
         path.write_bytes(data[:length])
-        assert "ends within its header" in refusal(path) or "truncated" in refusal(path), length
+        assert "truncated" in refusal(path) or "transfer syntax" in refusal(path), length
+
+
+def test_bits_of_frames_that_do_not_begin_with_a_byte(tmp_path: Path) -> None:
+    bits = noise((3, 17, 13, 1), "bool").astype(np.uint8)
+    dataset = scan(bits, BitsAllocated=1, BitsStored=1, HighBit=0)
+    dataset.PixelData = np.packbits(bits, bitorder="little").tobytes()
+    document = there_and_back(save(tmp_path / "a.dcm", dataset), whole=True)
+    np.testing.assert_array_equal(array_of(document), bits[..., 0])
 
 
 def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

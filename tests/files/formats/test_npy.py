@@ -93,7 +93,7 @@ BAD = {
     "empty": (header("(0, 5)"), "no pixels"),
     "negative": (header("(-1, 5)") + bytes(9), "no pixels"),
     "deep": (header("(1,)*20") + b"\0", "truncated"),
-    "nine axes": (header("(1, 1, 1, 1, 1, 1, 1, 1, 1, 9)") + bytes(9), "10 axes"),
+    "nine axes": (header("(1, 1, 1, 1, 1, 1, 1, 1, 1, 9)") + bytes(9), "10 axes, more than eight: reshape"),
     "cut header": (header("(2, 2)")[:40], "truncated"),
     "version": (b"\x93NUMPY\x09\x00" + bytes(99), "truncated"),
 }
@@ -113,6 +113,13 @@ def formats_error() -> type[Exception]:
     from encdl.utils.errors import ImageFileError
 
     return ImageFileError
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_versions_of_the_header(tmp_path: Path, version: tuple[int, int]) -> None:
+    with (tmp_path / "a.npy").open("wb") as stream:
+        np.lib.format.write_array(stream, noise((5, 6)), version=version)
+    np.testing.assert_array_equal(array_of(there_and_back(tmp_path / "a.npy")), noise((5, 6)))
 
 
 @pytest.mark.parametrize("fortran", [False, True])

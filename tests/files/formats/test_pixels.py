@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import nibabel
 import numpy as np
 import pydicom
@@ -19,7 +20,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBase
 import encdl
 from encdl.files import formats, images
 from encdl.utils import worker_process
-from tests.files.formats.support import array_of, noise, there_and_back
+from encdl.utils.errors import ImageFileError
+from tests.files.formats.support import array_of, noise, refusal, there_and_back
 from tests.files.formats.test_dicom import save, scan
 from tests.files.formats.test_names import pillow
 
@@ -95,6 +97,42 @@ def test_packed_bits(tmp_path: Path, bits: int, compression: str | None, photome
     white = photometric == "miniswhite"
     expected = np.where(array ^ white, 255, 0) if bits == 1 else np.abs((2**bits - 1) * white - array.astype(int))
     np.testing.assert_array_equal(array_of(there_and_back(path, whole=True)), expected)
+
+
+def test_pages_that_are_compressed_differently(tmp_path: Path) -> None:
+    pages, path = noise((3, 20, 30)), tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        for page, compression in zip(pages, (None, "lzw", "zlib"), strict=True):
+            file.write(page, compression=compression, photometric="minisblack")
+    np.testing.assert_array_equal(array_of(there_and_back(path, whole=True)), pages)
+
+
+def test_complex_values_that_are_compressed(tmp_path: Path) -> None:
+    array = noise((20, 30), "uint8").astype(np.complex64)
+    tifffile.imwrite(tmp_path / "a.tif", array, compression="lzw")
+    np.testing.assert_array_equal(array_of(there_and_back(tmp_path / "a.tif", whole=True)), array)
+
+
+def test_one_page_of_imagej_may_be_many(tmp_path: Path) -> None:
+    path, array = tmp_path / "a.tif", noise((6, 10, 12))
+    description = "ImageJ=1.11a\nimages=6\nslices=6\n"
+    tifffile.imwrite(path, array[0], description=description, metadata=None, photometric="minisblack")
+    data = path.read_bytes()
+    assert data.endswith(array[0].tobytes())
+    path.write_bytes(data + array[1:].tobytes())
+    np.testing.assert_array_equal(array_of(there_and_back(path)), array)
+    with pytest.raises(ImageFileError, match="holds 6 pages"):
+        images.read(path)
+
+
+@pytest.mark.parametrize(
+    ("codec", "kind"), [("jpegls", "JPEG-LS of 16"), ("ljpeg", "lossless JPEG of 12"), ("jpeg8", "JPEG of 12")]
+)
+def test_jpegs_that_are_not_read_are_refused_by_name(tmp_path: Path, codec: str, kind: str) -> None:
+    encode, deep = getattr(imagecodecs, f"{codec}_encode"), codec == "jpegls"
+    array = noise((20, 30), "uint16")
+    (tmp_path / "a.jpg").write_bytes(encode(array) if deep else encode(array >> 4, bitspersample=12))
+    assert f"is a {kind} bits" in refusal(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("compression", ["group3", "group4", "jpeg", "tiff_lzw", "tiff_adobe_deflate"])

@@ -17,7 +17,7 @@ from encdl.utils.errors import ImageFileError
 
 DICOM = Path(pydicom.__file__).parent / "data"
 NIBABEL = Path(nibabel.__file__).parent
-NO_PIXELS = "holds no pixels|lacks the element Rows|ends within its header"
+NO_PIXELS = "holds no pixels|ends before its pixels|lacks the element Rows|ends within its header"
 UNREADABLE = {
     "JPEG-lossy.dcm": r"JPEG Extended .* install another one \(pylibjpeg .* pylibjpeg-libjpeg",
     "JPGExtended.dcm": r"JPEG Extended .* install another one \(pylibjpeg .* pylibjpeg-libjpeg",

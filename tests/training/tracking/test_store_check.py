@@ -51,6 +51,29 @@ def test_a_server_that_is_down_is_told() -> None:
         check_store("http://127.0.0.1:9")
 
 
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("postgresql://me:secret@127.0.0.1:9/runs", "needs the package psycopg"),
+        ("mysql://127.0.0.1/x", "needs the package MySQLdb"),
+        ("postgresql+none://x", "cannot be reached"),
+        ("mysql://[::1", "cannot be reached"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:///", "names no file"),
+    ],
+)
+def test_data_bases_that_cannot_be_used_are_told(uri: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told) as caught:
+        check_store(uri)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_data_base_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlalchemy.create_engine", lambda *_: None)  # as if its driver were here
+    with pytest.raises(UsageError, match=r"cannot be reached .*refused"):
+        check_store("postgresql://127.0.0.1:9/runs")
+
+
 def test_a_data_base_is_made_once_whatever_its_folder_is_called(tmp_path: Path) -> None:
     file = tmp_path / "a%20b?c#d ä" / "mlflow.db"
     check_store(sqlite_uri(file))
