@@ -311,7 +311,8 @@ def main() -> int:
     content = records.record(
         args.output.stem,
         "ddp",
-        config={"recipe": "experiments/encryptor-weights.yaml", "compile": False, **settings},
+        config="experiments/encryptor-weights.yaml",
+        settings={"compile": False, **settings},
         dataset=args.data,
         seeds=[0, 1, 2],
         metrics=metrics,

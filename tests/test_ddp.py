@@ -25,7 +25,7 @@ def test_two_processes_are_measured_beside_one(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     content = json.loads(record.read_text())
-    assert content["config"]["compile"] is False
+    assert content["settings"]["compile"] is False
     found = content["metrics"]
     assert set(found["runs"]) == {"one", "weak_2", "strong_2", "seed_1", "seed_2"}
     assert all(run["images_per_s"] > 0 and run["final_loss"] > 0 for run in found["runs"].values())

@@ -94,6 +94,15 @@ def tiny_folder(path: Path) -> None:
         images.write(folder / f"{number}.png", noise)
 
 
+def tiny_masks(path: Path) -> None:
+    """A folder of noise and of masks."""
+    for number in range(12):
+        noise = np.random.default_rng(number).integers(0, 256, (32, 40), dtype=np.uint8)
+        for name, content in (("images", noise), ("masks", (noise > 128).astype(np.uint8))):
+            (path / name).mkdir(parents=True, exist_ok=True)
+            images.write(path / name / f"{number}.png", content)
+
+
 def tiny_data(settings: dict[str, Any], task: str) -> None:
     """What the data section of a recipe asks for."""
     for part in set(settings.get("parts", ())) - set(DATA_SETS):
@@ -102,6 +111,8 @@ def tiny_data(settings: dict[str, Any], task: str) -> None:
         tiny_decathlon(settings["task"])
     elif "file" in settings or "name" in settings:
         tiny_file(settings.get("file") or f"{settings['name']}.npz", task)
+    elif "folder" in settings and task == "SegmentTask":
+        tiny_masks(Path(settings["folder"]))
     elif "folder" in settings or "download" in settings:
         tiny_folder(Path(settings.get("folder") or "data/MedNIST"))
 

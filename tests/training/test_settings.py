@@ -102,6 +102,8 @@ READING: dict[str, Any] = {
     "weights": "thesis",
     "planes": {"map": "tent+chacha20"},
     "balanced": False,
+    "augmentation": {"strength": 1.0},
+    "label_smoothing": 0.3,
     "learning_rate": 0.01,
     "weight_decay": 0.5,
     "seed": 3,

@@ -405,7 +405,7 @@ def scaling(records: Records, names: Sequence[str]) -> str:
         [run, f"{found['images_per_s']:,.0f}", f"{weak[run.removeprefix('weak_')]:.2f}" if "weak" in run else ""]
         for run, found in runs.items()
     ]
-    told = f"\n\nOn {record['config']['gpus']} {record['device'].removeprefix('NVIDIA ')}"
+    told = f"\n\nOn {record['settings']['gpus']} {record['device'].removeprefix('NVIDIA ')}"
     told += f"; not measured: {', '.join(failed)} (time ran out)." if failed else "."
     return grid(["run", "images/s", "times one GPU's"], lines) + told
 
