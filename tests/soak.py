@@ -173,7 +173,8 @@ class Soak:
             free = [path for path in ("dec/0", "dec/1", "dec/2") if path not in self.busy]
             place = rng.choice(free)
             self.busy.add(place)
-        Path("enc").mkdir(exist_ok=True)
+        for folder in ("enc", "dec"):
+            Path(folder).mkdir(exist_ok=True)
 
         def check(tidy: bool) -> None:
             wrong = digests(Path(place)).items() - self.originals.items()
@@ -190,7 +191,8 @@ class Soak:
             with self.turn:
                 self.busy.discard(place)
 
-        return ["enc", "--output", place, "--key", self.some_key(rng)], check
+        words = ["enc", "--output", place, "--key", self.some_key(rng)]
+        return [*words, *rng.choice(([], ["--jobs", "2"]))], check
 
     def some_key(self, rng: random.Random) -> str:
         """Mostly one that opens a file."""
@@ -242,6 +244,9 @@ class Soak:
             if left := [path for path in self.folder.glob(pattern) if path.is_file()]:
                 self.find(f"left: {left}")
         self.check_store()
+        for verb in ("encrypt", "decrypt", "rekey", "predict", "fit"):  # or nothing was tried
+            if self.count[verb] > 10 and not self.count[f"{verb}: exit code 0"] + self.count[f"{verb}: exit code 1"]:
+                self.find(f"no {verb} ever did anything")
 
     def opens(self, path: Path) -> bool:
         for key in map(Key.load, KEYS):
@@ -288,6 +293,8 @@ def soak(folder: Path, minutes: float, seed: int = 0) -> Soak:
 if __name__ == "__main__":
     place = Path(sys.argv[1]).absolute()
     place.mkdir(parents=True)
+    for each in CODES.keys() - {signal.SIGKILL}:  # whatever a shell lets its background ignore
+        signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
     done = soak(place, float(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else int(time.time()))
     print(json.dumps(dict(sorted(done.count.items())), indent=1))
     print("\n".join(done.findings) or "nothing found")
