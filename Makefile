@@ -42,7 +42,7 @@ $(READY): constraints.txt pyproject.toml setup.py encdl/utils/compiled.h encdl/c
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing EncDL and what it needs into $(VENV) (about 3 minutes, 2 GB)"
 	@$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -W ignore -c 'import sys; from encdl.ciphers import compiled_mask_network; sys.exit(not compiled_mask_network.available())' || echo "no C compiler, or no processor with AVX2: encryption works, but several times slower (docs/ciphers.md)"
+	@$(BIN)/python -W ignore -c 'import sys; from encdl.ciphers import compiled_ciphers; sys.exit(not compiled_ciphers.available())' || echo "no C compiler, or no processor with AVX2: encryption works, but several times slower (docs/ciphers.md)"
 	@touch $@
 
 train-encryptor: $(READY)  ## train the agile cipher on the embedded MRI slices (under 5 minutes on 2 cores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -211,3 +212,8 @@ def test_the_files_that_it_names_exist() -> None:
     assert len(recipes) >= 3
     for name in recipes:
         assert (ROOT / "experiments" / f"{name}.yaml").is_file(), name
+
+
+def test_the_check_for_compiled_code_imports_what_is_there() -> None:
+    [(module, name)] = re.findall(r"from (encdl\S+) import (\w+); sys\.exit\(not \w+\.available", MAKEFILE)
+    assert importlib.import_module(f"{module}.{name}").available() in {True, False}

@@ -1,4 +1,4 @@
-/* `encdl.ciphers.mask_network` on bytes, for x86 processors with AVX2: what `encdl.ciphers.compiled_mask_network` calls. With AVX-512
+/* `encdl.ciphers.mask_network` on bytes, for x86 processors with AVX2: what `encdl.ciphers.compiled_ciphers` calls. With AVX-512
    mask_network_avx512.h does the same.
 
    Both halves of a byte of four key planes each pick their share of a sum from a table of 16 (VPSHUFB), for 32 places at
@@ -13,7 +13,7 @@
 
 #include "../utils/compiled.h"
 
-enum { REVISION = 2 }; /* of the functions' form, as in `encdl.ciphers.compiled_mask_network` */
+enum { REVISION = 2 }; /* of the functions' form, as in `encdl.ciphers.compiled_ciphers` */
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
