@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import re
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from encdl.utils.errors import EncdlError, UsageError
+from encdl.utils.silence import silenced
 
 WORKFLOWS = ("inference.json", "inference.yaml", "inference.yml")
 METADATA = "metadata.json"
@@ -41,7 +40,7 @@ def run_bundle(
         EncdlError: What opening a file raised: a wrong key, a damaged file.
     """
     config = _config_of(folder)
-    with _quiet():
+    with silenced(logging.ERROR):
         try:
             workflow = _prepared(config, folder, images, image_reader, output, device)
             workflow.initialize()
@@ -130,18 +129,6 @@ def _told(folder: Path, error: Exception) -> EncdlError:
     if any("state_dict" in str(each) for each in chain):
         return UsageError(f"{folder}: the weights do not fit the network of its configs: {reason[:200]}")
     return UsageError(f"{folder}: its workflow failed: {type(chain[-1]).__name__}: {reason[:300]}")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what MONAI says about itself from the user; errors are told once, by their last line."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.ERROR)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
 
 
 def write_bundle(folder: Path, metadata: dict[str, Any], inference: dict[str, Any], model: bytes, readme: str) -> None:

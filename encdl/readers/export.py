@@ -14,9 +14,6 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +25,7 @@ from torch.nn import functional as F
 from encdl.readers.functional import FunctionalStem
 from encdl.readers.reader import LoadedReader
 from encdl.utils.errors import UsageError, WeightsError
+from encdl.utils.silence import silenced
 
 FORMATS = (".onnx", ".pt2")
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -67,7 +65,7 @@ def exported(loaded: LoadedReader, kind: str) -> bytes:
     module, inputs = _module(loaded)
     batch = tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs)
     about = {"classes": loaded.classes, "size": loaded.size, "view": loaded.view, "weights": loaded.weights_id}
-    with TemporaryDirectory() as folder, _quiet(), torch.no_grad():
+    with TemporaryDirectory() as folder, silenced(logging.WARNING), torch.no_grad():
         path = Path(folder, f"reader{kind}")
         try:
             program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=batch)
@@ -85,18 +83,6 @@ def exported(loaded: LoadedReader, kind: str) -> bytes:
             raise WeightsError(f"{loaded.reader.backbone.title} cannot be exported as {kind}: {reason}") from None
         _check(module, inputs, path)
         return path.read_bytes()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what exporters say about themselves from the user."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
 
 
 def _module(loaded: LoadedReader) -> tuple[nn.Module, dict[str, Tensor]]:

@@ -75,9 +75,7 @@ class ImagePanel(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Say where the panels go."""
-        if getattr(getattr(trainer, "datamodule", None), "sealed", False):
-            return
-        if stage == "fit" and isinstance(pl_module, HasPanel):
+        if stage == "fit" and isinstance(pl_module, HasPanel) and not _sealed(trainer):
             place = "the MLflow run" if run_logger(trainer) is not None else "the run's folder"
             rank_zero_info(f"panels with plaintext images go into {place}: --no-panels leaves them out")
 
@@ -95,8 +93,7 @@ class ImagePanel(Callback):
             return
         self._validations += 1
         due = (self._validations - 1) % self.every_n_validations == 0
-        sealed = getattr(getattr(trainer, "datamodule", None), "sealed", False)
-        if due and trainer.is_global_zero and isinstance(pl_module, HasPanel) and not sealed:
+        if due and trainer.is_global_zero and isinstance(pl_module, HasPanel) and not _sealed(trainer):
             few = {name: values[: self.images] for name, values in batch.items()}
             with torch.no_grad():
                 columns = pl_module.panel(few)  # type: ignore[arg-type]  # a part of an ImageBatch is one
@@ -262,6 +259,11 @@ class ProgressLines(Callback):
         ]
         head = f"{_epoch(trainer)}, step {trainer.global_step}"
         return f"{head}, {_duration(self._told - self._started)}{''.join(losses)}"
+
+
+def _sealed(trainer: Trainer) -> bool:
+    """Whether the data come from encrypted files, so that no panel shows them."""
+    return bool(getattr(getattr(trainer, "datamodule", None), "sealed", False))
 
 
 def _epoch(trainer: Trainer) -> str:

@@ -342,12 +342,12 @@ def functional(records: Records, names: Sequence[str]) -> str:
     lines = []
     for name, record in present(records, names).items():
         for row in record["metrics"]["settings"]:
-            gap, setting = row["difference"], row["setting"]
+            gap = row["difference"]
             best = max((psnr, decoder) for decoder, psnr in row["decoders"].items())[1]
             lines.append(
                 [
                     f"{set_words(name)}, {row['metric']}",
-                    f"{row['numbers']:,}{', noise ' + str(setting['noise']) if setting.get('noise') else ''}",
+                    _numbers(row),
                     f"{row['functional']['mean']:.3f}",
                     f"{row['plaintext']['mean']:.3f}",
                     f"{gap['mean']:+.3f} ({gap['low']:+.3f}, {gap['high']:+.3f})",
@@ -365,12 +365,12 @@ def functional_further(records: Records, names: Sequence[str]) -> str:
     lines = []
     for name, record in present(records, names).items():
         for row in record["metrics"]["settings"]:
-            found, setting = row["further"], row["setting"]
+            found = row["further"]
             hit = found["damaged"]
             lines.append(
                 [
                     set_words(name),
-                    f"{row['numbers']:,}{', noise ' + str(setting['noise']) if setting.get('noise') else ''}",
+                    _numbers(row),
                     *(f"{found['rebuilt'][each][0]:.1f}" for each in ("prior", "prior_two_readers")),
                     *_beside(found["reidentified"]),
                     *_beside(found["attributes"]["mirrored"]),
@@ -389,6 +389,11 @@ def functional_further(records: Records, names: Sequence[str]) -> str:
         "by pixels",
     ]
     return grid([*head, "figure: intact, 1 % of words in a row, 1 % of bytes", "host's time / plaintext's"], lines)
+
+
+def _numbers(row: Mapping[str, Any]) -> str:
+    noise = row["setting"].get("noise")
+    return f"{row['numbers']:,}" + (f", noise {noise}" if noise else "")
 
 
 def _beside(found: Mapping[str, float]) -> list[str]:
