@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,6 +23,8 @@ PRELOADED = [
     "monai.transforms",
     "tests.tiny_task",
 ]
+POLLING = threading.Lock()
+"""A start polls all processes, and of two threads that poll one of a fork server's, one is told exit code 255."""
 
 
 def start(
@@ -32,8 +36,21 @@ def start(
         os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     CONTEXT.set_forkserver_preload(PRELOADED)
     process = CONTEXT.Process(target=_run, args=(list(words), str(folder), log, dict(environment or {})))
-    process.start()
+    with POLLING:
+        process.start()
     return process
+
+
+def ended(process: BaseProcess, seconds: float = 0) -> bool:
+    """Wait for it up to so many seconds, where several threads have processes; whether it has ended."""
+    until = time.monotonic() + seconds
+    while True:
+        with POLLING:
+            if process.exitcode is not None:
+                return True
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.01)
 
 
 def run(words: Sequence[str], folder: Path, seconds: float = 290) -> int | None:

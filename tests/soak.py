@@ -121,18 +121,16 @@ class Soak:
         """Let it run for a while, and perhaps stop it; gives the signal that met it."""
         sent = None
         if rng.random() < 0.75:
-            while not log.exists() and process.is_alive():
+            while not log.exists() and not processes.ended(process):
                 time.sleep(0.01)
-            process.join(0.1 + rng.random() ** 2 * typical_s)
-            if process.is_alive():
+            if not processes.ended(process, 0.1 + rng.random() ** 2 * typical_s):
                 sent = rng.choice(SIGNALS)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid or 0, sent)
-        process.join(ENDS_S if sent else 600)
-        if process.is_alive():
+        if not processes.ended(process, ENDS_S if sent else 600):
             self.find(f"{log}: still runs after {sent and sent.name}")
             process.kill()
-            process.join()
+            processes.ended(process, 60)
             sent = signal.SIGKILL
         return sent
 
