@@ -2,9 +2,10 @@
 
 Writes experiments/results/ddp.json. Each GPU has one process for all runs, which take turns: the recipe's batch on one
 GPU, on each of two, of four, … (weak scaling), and split over them (strong scaling); then other seeds on one GPU, for
-the spread of the final losses. `torch.compile` is left out: it would take longer than all of it. Every run stands
-alone, and what was measured is written whatever breaks. Needs PyTorch, Lightning and PyYAML; without nilearn's brain,
-images of its size are drawn. With --accelerator cpu the processes share the CPU, by gloo.
+the spread of the final losses. The network is compiled as the recipe says, once a process and batch size, which
+takes longer than all runs: --no-compile leaves it out. Every run stands alone, and what was measured is written
+whatever breaks. Needs PyTorch, Lightning and PyYAML; without nilearn's brain, images of its size are drawn. With
+--accelerator cpu the processes share the CPU, by gloo.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "experiments" / "encryptor-weights.yaml"
-PATIENCE_S, START_S = 45.0, 120.0
-"""For one run, and for the processes' start: whoever takes longer is stuck."""
+PATIENCE_S, START_S = 180.0, 120.0
+"""For one run and its compilation, and for the processes' start: whoever takes longer is stuck."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _recipe(run: Run, args: argparse.Namespace) -> tuple[Any, Any, dict[str, Any
         "cipher": AgileCipher(**model["cipher"]["init_args"] | args.cipher),
         "loss_weights": LossWeights(**model["loss_weights"]),
         "damage": RandomDamage(**model["damage"]),
-        "compile": False,
+        "compile": args.compile,
         "seed": run.seed,
     }
     if args.accelerator == "cpu":
@@ -263,6 +264,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=150, help="of each run, those of the warm-up included")
     parser.add_argument("--warm-up", type=int, default=30, help="steps that no clock counts")
     parser.add_argument("--batch", type=int, default=160, help="images a step of one GPU")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="train without torch.compile")
     parser.add_argument("--seconds", type=float, default=600.0, help="after so many no further run begins")
     parser.add_argument("--cipher", type=json.loads, default={}, help="other settings of the cipher, as JSON")
     parser.add_argument("--crop", type=int, help="another crop than the recipe's")
@@ -312,7 +314,7 @@ def main() -> int:
         args.output.stem,
         "ddp",
         config="experiments/encryptor-weights.yaml",
-        settings={"compile": False, **settings},
+        settings=settings,
         dataset=args.data,
         seeds=[0, 1, 2],
         metrics=metrics,
