@@ -97,6 +97,8 @@ def _train(run: Run, rank: int, port: int, args: argparse.Namespace) -> dict[str
             cluster_environment=LightningEnvironment(),
             process_group_backend="nccl" if cuda else "gloo",
             timeout=patience,
+            broadcast_buffers=False,  # as `encdl.training.parallel.strategy` has it
+            gradient_as_bucket_view=True,
         )
         devices = count
     task, data, given = _recipe(run, args)
