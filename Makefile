@@ -66,9 +66,9 @@ train-cipher-segmenter: $(READY)  ## train a segmenter on ciphertext (DATA=embed
 	@test -f experiments/segmenter-$(DATA).yaml || { echo "no recipe for DATA=$(DATA): there are $(patsubst experiments/segmenter-%.yaml,%,$(wildcard experiments/segmenter-*.yaml))"; exit 2; }
 	@$(BIN)/encdl fit --recipe segmenter-$(DATA) $(if $(filter embedded,$(DATA)),,--data.init_args.data_dir $(DATA_DIR)) $(ARGS)
 
-ciphertext-readers: $(READY)  ## compare readers of ciphertext with plaintext, wrong key, no key (hours on a CPU; DATA_DIR=data)
-	@for recipe in classifier-pneumoniamnist classifier-brain_tumor segmenter-acdc; do \
-	  $(BIN)/encdl experiment ciphertext-readers --recipe $$recipe --data-dir $(DATA_DIR) $(ARGS) || exit; done
+ciphertext-readers: $(READY)  ## compare reading by functional key with plaintext (wants a GPU; DATA_DIR=data)
+	@for recipe in readers-pneumoniamnist readers-brain_tumor readers-acdc; do \
+	  $(BIN)/encdl experiment ciphertext-readers --recipe $$recipe --data-dir $(DATA_DIR) --rows plaintext functional $(ARGS) || exit; done
 
 functional-keys: $(READY)  ## readers without a key, and attacks on what they are given (hours on a CPU; DATA_DIR=data)
 	@for set in pneumoniamnist brain_tumor acdc; do \

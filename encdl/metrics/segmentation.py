@@ -62,10 +62,10 @@ class VolumeDice(Metric):
         volumes, sizes = dim_zero_cat(self.volumes), dim_zero_cat(self.sizes)
         alone = torch.arange(len(volumes), device=volumes.device) + volumes.max() + 1
         whole = torch.where(volumes < 0, alone, volumes)
-        _, group = torch.unique(whole, return_inverse=True)
-        sums = torch.zeros_like(sizes).index_add_(0, group, sizes).float()
-        common, found, true = sums.unbind(2)
-        self.by_volume = torch.where(true > 0, 2 * common / (found + true), torch.nan)
+        found, group = torch.unique(whole, return_inverse=True)
+        sums = sizes.new_zeros(len(found), *sizes.shape[1:]).index_add_(0, group, sizes).float()
+        common, predicted, true = sums.unbind(2)
+        self.by_volume = torch.where(true > 0, 2 * common / (predicted + true), torch.nan)
         dice = self.by_volume.nanmean(0)
         return dice.nanmean() if self.average == "macro" else dice
 

@@ -27,7 +27,7 @@ from encdl.data.base import ImageDataModule
 from encdl.training import class_names, mistakes, recipe_code, remarks
 from encdl.training.callbacks import EpochBar, ImagePanel, ProgressLines, ResultTable, TellHowToGoOn
 from encdl.training.model_logging import LogReaderModel
-from encdl.training.parallel import check_processes, plugins_for_jobs, synchronised
+from encdl.training.parallel import check_processes, plugins_for_jobs, strategy, synchronised
 from encdl.training.resume import Preempted, ResumePoint, SeededSteps
 from encdl.training.run_folder import CHECKPOINT, hold, run_key
 from encdl.training.signals import TakeSignals
@@ -233,6 +233,7 @@ class TrainingCLI(LightningCLI):
             "callbacks": callbacks,
             "enable_progress_bar": bar,
             "plugins": plugins_for_jobs(settings.get("plugins")),
+            "strategy": strategy(settings.get("strategy"), self.model),
             "sync_batchnorm": synchronised(settings),
         }
         trainer = super().instantiate_trainer(**{**kwargs, **changed})

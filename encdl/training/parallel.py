@@ -10,8 +10,10 @@ from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies import DDPStrategy
 
 from encdl.training.resume import AtomicCheckpoints
+from encdl.training.tasks.encrypt import EncryptTask
 from encdl.utils.errors import UsageError
 
 
@@ -26,6 +28,13 @@ def plugins_for_jobs(given: Any) -> list[Any]:
     if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
         plugins.append(SLURMEnvironment(auto_requeue=False))
     return plugins
+
+
+def strategy(given: Any, task: Any) -> Any:
+    """The configured strategy, but that `ddp` never broadcasts the buffers of ciphers, which are constants."""
+    if given == "ddp" and isinstance(task, EncryptTask):
+        return DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+    return given
 
 
 def synchronised(settings: Any) -> bool:

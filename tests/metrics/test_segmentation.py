@@ -116,3 +116,14 @@ def test_thin_images(shape: tuple[int, int]) -> None:
     true = torch.ones(1, 1, *shape, dtype=torch.uint8)
     assert hausdorff_95(true, true, 2).tolist() == [[0]]
     assert dice((true, true), classes=2) == [1]
+
+
+def test_dice_has_one_line_a_volume() -> None:
+    metric = VolumeDice(3)
+    metric.update(torch.cat([line(1, 2), line(1, 1), line(0, 2)]), torch.cat([line(1, 2), line(1, 2), line(2, 2)]))
+    metric.compute()
+    assert metric.by_volume.shape == (3, 2)
+    metric.reset()
+    metric.update(torch.cat([line(1, 2), line(1, 1)]), torch.cat([line(1, 2), line(1, 2)]), torch.tensor([7, 7]))
+    metric.compute()
+    assert metric.by_volume.tolist() == [[pytest.approx(0.8), pytest.approx(2 / 3)]]

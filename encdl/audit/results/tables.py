@@ -21,16 +21,21 @@ READERS = (
 """Rows of the tables of readers, where a record has them."""
 
 DAMAGED = {
-    "plaintext": "`plaintext`, same damage",
-    "ciphertext": "`ciphertext`",
+    "plaintext": "the same damage of the image",
+    "decrypt_then_infer": "decrypted, then read",
     "restore_then_infer": "restored, then read",
-    "hardened": "`hardened`",
-    "hardened_plaintext": "`hardened_plaintext`",
 }
 """Columns of the tables of readers after damage."""
 
-OLD_DAMAGES = {"crop_25pct": "a quarter cropped"}
-"""Damage that records of version 0.1 have besides."""
+FIGURES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "ece": "ECE",
+    "dice": "mean Dice",
+    "hd95_px": "HD95, pixels",
+}
+"""Figures of readers, and their words."""
 
 STATISTICS = {
     "entropy_bits": ("entropy, bits", ".4f"),
@@ -134,7 +139,10 @@ def readers(records: Records, names: Sequence[str]) -> str:
         more = [f"{metrics[row][other]['mean']:.3f}" if other in metrics[row] else "-" for other in others]
         lines.append([f"`{row}`", f"{entry['mean']:.3f} ± {entry['std']:.3f}", *more])
     plain = metrics["plaintext"][main]["values"]
-    shown = grid([f"{len(plain)} seeds", _words(main), *map(_words, others)], lines)
+    shown = grid([f"{len(plain)} seeds", FIGURES[main], *map(FIGURES.__getitem__, others)], lines)
+    for row, gap in metrics.get("patients", {}).get("less_plaintext", {}).items():
+        ends = f" ({gap['low']:+.3f} to {gap['high']:+.3f})" if gap["low"] is not None else ""
+        shown += f"\n\n`{row}` less plaintext, over {metrics['patients']['count']} patients: {gap['mean']:+.3f}{ends}."
     if "ciphertext" not in metrics:  # a study with tuned networks: that ciphertext is read alike is a test
         return shown
     behind = [cipher - each for cipher, each in zip(metrics["ciphertext"][main]["values"], plain, strict=True)]
@@ -143,11 +151,8 @@ def readers(records: Records, names: Sequence[str]) -> str:
 
 
 def _figures(metrics: Mapping[str, Any]) -> list[str]:
-    return ["accuracy", "auroc"] if "accuracy" in metrics["plaintext"] else ["dice"]
-
-
-def _words(figure: str) -> str:
-    return {"accuracy": "accuracy", "auroc": "AUROC", "dice": "mean Dice"}[figure]
+    """The main figure first."""
+    return [figure for figure in FIGURES if figure in metrics["plaintext"]]
 
 
 def readers_damaged(records: Records, names: Sequence[str]) -> str:
@@ -157,15 +162,15 @@ def readers_damaged(records: Records, names: Sequence[str]) -> str:
     main = _figures(metrics)[0]
     columns = [column for column in DAMAGED if all(column in row for row in metrics["robustness"].values())]
     lines = [
-        [(DAMAGE_WORDS | OLD_DAMAGES).get(damage, damage), *(f"{rows[each][main]['mean']:.3f}" for each in columns)]
+        [DAMAGE_WORDS[damage], *(f"{rows[each][main]['mean']:.3f}" for each in columns)]
         for damage, rows in metrics["robustness"].items()
     ]
-    return grid([f"{_words(main)} after", *(DAMAGED[column] for column in columns)], lines)
+    return grid([f"{FIGURES[main]} after", *(DAMAGED[column] for column in columns)], lines)
 
 
 def readers_summary(records: Records, names: Sequence[str]) -> str:
     """Several studies of readers, one line each."""
-    columns = ("plaintext", "ciphertext", "wrong_key", "keyless", "fixed_key")
+    columns = ("plaintext", "functional")
     lines = []
     for name in names:
         found = present(records, [name])[name]
@@ -173,9 +178,8 @@ def readers_summary(records: Records, names: Sequence[str]) -> str:
         main = _figures(metrics)[0]
         floor = "majority_class" if "majority_class" in metrics else "mean_mask"
         figures = [f"{metrics[row][main]['mean']:.3f}" if row in metrics else "-" for row in (*columns, floor)]
-        lines.append([f"{set_words(name)}, {_words(main)}", *figures])
-    head = ["", "plaintext", "ciphertext", "wrong key", "no key", "no key, one fixed key", "no image"]
-    return grid(head, lines)
+        lines.append([f"{set_words(name)}, {FIGURES[main]}", *figures])
+    return grid(["", "plaintext", "functional key", "no image"], lines)
 
 
 def reader_costs(records: Records, names: Sequence[str]) -> str:
@@ -405,14 +409,20 @@ def scaling(records: Records, names: Sequence[str]) -> str:
     [name] = names
     record = records[name]
     runs, failed = record["metrics"]["runs"], record["metrics"]["failed"]
-    weak = record["metrics"]["weak_scaling"]
+    times = {f"{kind}_{count}": ratio for kind in ("weak", "strong")
+             for count, ratio in record["metrics"][f"{kind}_scaling"].items()}  # fmt: skip
     lines = [
-        [run, f"{found['images_per_s']:,.0f}", f"{weak[run.removeprefix('weak_')]:.2f}" if "weak" in run else ""]
+        [
+            run,
+            f"{found['images_per_s']:,.0f}",
+            f"{times[run]:.2f}" if run in times else "",
+            f"{found['final_loss']:.2f}",
+        ]
         for run, found in runs.items()
     ]
     told = f"\n\nOn {record['settings']['gpus']} {record['device'].removeprefix('NVIDIA ')}"
     told += f"; not measured: {', '.join(failed)} (time ran out)." if failed else "."
-    return grid(["run", "images/s", "times one GPU's"], lines) + told
+    return grid(["run", "images/s", "times one GPU's", "last loss"], lines) + told
 
 
 TABLES: dict[str, Callable[..., str]] = {

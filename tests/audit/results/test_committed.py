@@ -94,28 +94,26 @@ def test_containers_of_cpu_and_gpu_did_not_differ() -> None:
     [
         # What MedMNIST's own ResNet-18 has.
         ("pneumoniamnist", {"accuracy": 0.854, "auroc": 0.944}, ("majority_class", "accuracy")),
-        ("acdc", {"dice": 0.85}, ("mean_mask", "dice")),
+        ("acdc", {"dice": 0.89}, ("mean_mask", "dice")),
         ("brain_tumor", {"accuracy": 0.9, "auroc": 0.9}, ("majority_class", "accuracy")),
     ],
 )
-def test_ciphertext_is_read_as_well_as_plaintext(name: str, wanted: dict[str, float], floor: tuple[str, str]) -> None:
-    """Within half a point on the mean over seeds, a plaintext network worth the name, and nothing without the key."""
+def test_baselines_are_worth_the_name(name: str, wanted: dict[str, float], floor: tuple[str, str]) -> None:
+    """And what a functional key gives away is read far better than no image."""
     rows = record(f"readers-{name}")["metrics"]
     for figure, least in wanted.items():
-        assert abs(rows["ciphertext"][figure]["mean"] - rows["plaintext"][figure]["mean"]) <= 0.005
         assert rows["plaintext"][figure]["mean"] >= least
     row, figure = floor
-    for blind in ("wrong_key", "keyless"):
-        assert rows[blind][figure]["mean"] <= rows[row][figure]["mean"]
-        if "auroc" in wanted:
-            assert abs(rows[blind]["auroc"]["mean"] - 0.5) < 0.05
+    assert rows["functional"][figure]["mean"] >= rows[row][figure]["mean"] + 0.2
 
 
-def test_training_on_damage_reads_noise_as_well_as_restoring_first() -> None:
-    damaged = record("readers-brain_tumor")["metrics"]["robustness"]
-    for damage in ("salt_pepper_1pct", "salt_pepper_5pct", "gaussian_2", "gaussian_8"):
-        rows = {row: damaged[damage][row]["accuracy"]["mean"] for row in ("hardened", "restore_then_infer")}
-        assert rows["hardened"] >= rows["restore_then_infer"]
+@pytest.mark.parametrize("name", ["pneumoniamnist", "brain_tumor", "acdc"])
+def test_restored_images_are_read_like_intact_ones(name: str) -> None:
+    metrics = record(f"readers-{name}")["metrics"]
+    figure = "dice" if name == "acdc" else "accuracy"
+    intact = metrics["plaintext"][figure]["mean"]
+    for damage, rows in metrics["robustness"].items():
+        assert rows["restore_then_infer"][figure]["mean"] >= intact - 0.015, damage
 
 
 def test_speed() -> None:
