@@ -97,24 +97,26 @@ class ArrayChunks:
 
     def encrypt(self, chunks: Sequence[Bytes], keys: Sequence[ImageKeys]) -> Bytes:
         """Byte planes uint8 (planes, h, w) of B chunks to their ciphertexts, uint8 (B, planes, h, w)."""
-        ciphertext = np.stack(chunks)
-        ciphertext += self._mask(ciphertext, keys)  # uint8 wraps at 256 by itself
+        ciphertext = self._mask(chunks[0].shape, keys)
+        for mask, chunk in zip(ciphertext, chunks, strict=True):
+            np.add(mask, chunk, out=mask)  # uint8 wraps at 256 by itself
         return interleaved(ciphertext, [key.nonce for key in keys]) if self.postprocess == "interleave" else ciphertext
 
     def decrypt(self, bodies: Sequence[Bytes], keys: Sequence[ImageKeys]) -> Bytes:
         """Undo `encrypt`, once the ciphertexts were found authentic."""
         ciphertext, mask = self.ciphertext_and_mask(bodies, keys)
-        return ciphertext - mask
+        return np.subtract(ciphertext, mask, out=mask)
 
     def ciphertext_and_mask(self, bodies: Sequence[Bytes], keys: Sequence[ImageKeys]) -> tuple[Bytes, Bytes]:
         """The ciphertexts without post-processing, and what lies on each pixel, both uint8 (B, planes, h, w)."""
         ciphertext = np.stack(bodies)
         if self.postprocess == "interleave":
             ciphertext = interleaved(ciphertext, [key.nonce for key in keys], undo=True)
-        return ciphertext, self._mask(ciphertext, keys)
+        return ciphertext, self._mask(ciphertext.shape[1:], keys)
 
-    def _mask(self, images: Bytes, keys: Sequence[ImageKeys]) -> Bytes:
-        return self.cipher.mask(key_planes([key.planes for key in keys], self.planes, *images.shape[1:]))
+    def _mask(self, shape: tuple[int, ...], keys: Sequence[ImageKeys]) -> Bytes:
+        """Made anew, uint8 (B, planes, h, w)."""
+        return self.cipher.mask(key_planes([key.planes for key in keys], self.planes, *shape))
 
 
 def masks(key_bytes: Bytes) -> Bytes:

@@ -38,7 +38,7 @@ FILE_PLANES = 8
 """Key planes a pixel in a file: with fewer, a mask has fewer than 256 values, and the image shows through."""
 HELD_BYTES = 2**26
 """An array up to this size is read once and held in memory, a larger one read twice: its digest precedes its pixels."""
-THREADED_BYTES = 2**19
+THREADED_BYTES = 2**21
 """From this size on hashing, tags and files are a thread's: it costs as much as hashing a tenth of that."""
 CONTENT_BYTES = 32
 Progress = Callable[[int], object]
