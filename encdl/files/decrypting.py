@@ -209,7 +209,7 @@ def _report(reader: ContainerReader, output: Path, fate: str) -> dict[str, Any]:
         parts.append(f"{100 * missing / header.grid.body_bytes:.1f} % of the pixels are missing")
     return {
         "file": reader.where,
-        "output": str(output),
+        "output": output.name,  # it lies beside this
         "slices": header.grid.slices,
         "damaged_slices": slices,
         "damaged_slices_are": _REPORTED[fate],
