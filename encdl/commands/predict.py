@@ -17,7 +17,7 @@ from encdl.files import container
 from encdl.files.folders import Left, Source, gather
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
-from encdl.utils.errors import EncdlError, UsageError
+from encdl.utils.errors import EncdlError, NoImageError, UsageError
 from encdl.utils.lazy import without
 from encdl.utils.messages import plain, progress, say, warn
 
@@ -142,6 +142,8 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
     def read(unit: Unit, progress: Progress) -> Answer | Segmentation | Classification:
         on_grid = unit.scan is not None and args.masks in ("nifti", "dicom")
         if unit.single and not (predictor.per_pixel and on_grid) and args.overlay != "image":
+            for problem in unit.scan.problems if unit.scan is not None else ():
+                warn(f"{unit.path}: {problem}")
             return predictor.read(unit.path, opener)
         volume = unit.load(opened)
         for problem in volume.problems:
@@ -174,7 +176,7 @@ class _Reading:
         opened: Opened | None = None,
     ) -> None:
         self.units, self.predictor, self._answer, self.opened = units, predictor, read, opened
-        self._failures, self.read = Failures(), 0
+        self._failures, self.read, self._no_images = Failures(), 0, 0
 
     def __iter__(self) -> Iterator[tuple[Unit, Any]]:
         from tqdm import tqdm  # noqa: PLC0415
@@ -188,6 +190,11 @@ class _Reading:
                 step = partial(_advance, bar, files)
                 try:
                     answer = self._answer(unit, step)
+                except NoImageError as error:
+                    self._no_images += 1
+                    if total == 1:
+                        self._failures.tell(unit.path, error)
+                    continue
                 except EncdlError as error:
                     self._failures.tell(unit.path, error)
                     continue
@@ -204,7 +211,9 @@ class _Reading:
         if failed and len(self.units) > 1:
             what = "files" if all(len(unit.sources) == 1 for unit in self.units) else "scans and images"
             progress(f"encdl: {failed} of {len(self.units)} {what} could not be read")
-        return exit_code(failed, len(self.units), undone)
+        if self._no_images and len(self.units) > 1:
+            progress(f"encdl: {counted(self._no_images)} left alone, no image{'s' * (self._no_images > 1)}")
+        return exit_code(failed, len(self.units), undone or not self.read)
 
 
 def _advance(bar: Any, files: int, share: float) -> None:

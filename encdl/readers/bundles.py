@@ -53,6 +53,8 @@ def run_bundle(
 def _config_of(folder: Path) -> Path:
     configs = folder / "configs"
     found = [configs / name for name in WORKFLOWS if (configs / name).is_file()]
+    if not folder.exists():
+        raise UsageError(f"{folder}: no such folder")
     if not found:
         raise UsageError(f"{folder}: no MONAI bundle with an inference workflow: it has no configs/{WORKFLOWS[0]}")
     if not (configs / METADATA).is_file():

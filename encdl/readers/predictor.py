@@ -40,7 +40,7 @@ from encdl.files.scans import Volume, flat_scan, image_of, is_volume, load_volum
 from encdl.files.scans.geometry import resized, sampled
 from encdl.keys.key import Opener
 from encdl.readers import LoadedReader, NoReaderError, PlainStem, Reader
-from encdl.utils.errors import ContainerError, UsageError, WeightsError
+from encdl.utils.errors import ContainerError, NoImageError, UsageError, WeightsError
 
 MAX_MASK_CLASSES = 256
 
@@ -193,8 +193,7 @@ class Predictor:
         where = Path(path)
         try:
             with container.opened(where, opener) as reader:
-                if reader.metadata is not None and reader.metadata.format == CARRIED:
-                    raise UsageError(f"{where}: holds no image: another file was sealed there as it is")
+                _check_image(where, reader)
                 self._check(where, reader.header)
                 meaning = image_of(where, self.codec.decrypt(reader))
                 (image,) = self.codec.cipher_slices(reader)
@@ -260,6 +259,7 @@ class Predictor:
     def opened(self, path: Path, opener: Opener) -> Iterator[Document]:
         """A file's document, for `encdl.files.scans`; its slices are decrypted as they are asked for."""
         with container.opened(path, opener) as reader:
+            _check_image(path, reader)
             yield self.codec.decrypt(reader)
 
     def segment(self, volume: Volume, progress: Callable[[float], object] = lambda share: None) -> Segmentation:
@@ -368,7 +368,8 @@ class Predictor:
             raise UsageError(f"{where}: this reader takes volumes of {_by(self.size)}: {way}")
         if grid.slices > 1:
             raise UsageError(
-                f"{where}: holds {grid.slices} slices, and this reader takes one image a file: encrypt each slice"
+                f"{where}: holds {grid.slices} slices, and this reader takes one image a file: encrypt each slice, or "
+                "train one on scans (encdl fit --recipe classifier-folder)"
             )
         if self.geometry.beside:
             raise UsageError(f"{where}: is one image, and this reader takes slices of scans with those beside them")
@@ -385,6 +386,11 @@ class Predictor:
                 f"{where}: is {_by(size)} pixels, the reader was trained on {_by(self.size)}: "
                 "encrypt it at that size, or --any-size reads it as it is, less reliably"
             )
+
+
+def _check_image(where: Path, reader: container.ContainerReader) -> None:
+    if reader.metadata is not None and reader.metadata.format == CARRIED:
+        raise NoImageError(f"{where}: holds no image: another file was sealed there as it is")
 
 
 def _padded(image: Tensor, before: Sequence[int], shape: Sequence[int]) -> Tensor:

@@ -11,6 +11,10 @@ class UsageError(EncdlError):
     """An argument or a setting is out of its range, or two of them contradict each other."""
 
 
+class NoImageError(UsageError):
+    """A container holds another file than an image, sealed as it is, and an image was asked for."""
+
+
 class KeyFileError(EncdlError):
     """A key or grant file is missing, unreadable or not in EncDL's format."""
 

@@ -211,7 +211,8 @@ def importing(content: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "remove", "words"),
     [
-        (None, BUNDLE, "no MONAI bundle with an inference workflow"),
+        (None, BUNDLE, "r.bundle: no such folder"),
+        (None, CONFIG, "no MONAI bundle with an inference workflow"),
         (None, CONFIG.with_name("metadata.json"), "no configs/metadata.json"),
         (wider, None, "the weights do not fit the network"),
         (partial(without, "dataset"), None, "no `dataset` with `data`"),

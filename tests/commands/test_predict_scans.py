@@ -236,6 +236,30 @@ def test_nifti_volumes_and_what_is_refused(run: Run, folder: Path) -> None:
     failed(run(*predict[:-2]), "v.encdl: holds 7 slices, and this reader takes one image a file")
 
 
+def test_files_that_are_no_images_are_left_alone(run: Run, folder: Path) -> None:
+    """A study with its DICOMDIR predicts with exit code 0; asked for by name, such a file is refused."""
+    write_series(folder / "cd", shape=(3, *SHAPE[1:]))
+    (folder / "cd" / "report.pdf").write_bytes(b"%PDF-1.4 a report")
+    assert run("encrypt", "cd", *KEYED, "-o", "safe", "--carry-others")[0] == 0
+    save_reader("r.ckpt", tiny_reader(unet))
+    for number, more in enumerate(([], ["--overlay", "image"])):
+        code, _, told = run("predict", "safe", *KEYED, *READER, "-o", f"out{number}", *more)
+        assert code == 0, told
+        assert "1 file left alone, no image" in told
+        assert len(list((folder / f"out{number}").glob("*.nii.gz"))) == 1
+    failed(run("predict", "safe/report.pdf.encdl", *KEYED, *READER, "-o", "x"), "holds no image: another file was")
+
+
+def test_single_slices_tell_their_defects(run: Run, folder: Path) -> None:
+    write_series(folder / "view", shape=(1, *SHAPE[1:]))
+    write_series(folder / "view", axes=SAGITTAL, shape=(1, *SHAPE[1:]), name="view")
+    assert run("encrypt", "view", *KEYED, "-o", "safe")[0] == 0
+    save_reader("r.ckpt", tiny_reader(unet))
+    code, _, told = run("predict", "safe", *KEYED, *READER, "-o", "out")
+    assert code == 0, told
+    assert "orientation" in told
+
+
 def test_inspect_lists_series_by_tags(run: Run, ct: list[Path]) -> None:
     """Without the key nothing that is sealed; another key or study has another tag; a rekeyed file follows its key."""
     code, out, err = run("inspect", "safe")
