@@ -17,7 +17,6 @@ from encdl.utils.errors import UsageError
 from encdl.utils.messages import warn
 
 if TYPE_CHECKING:
-    from encdl.files.levels import Levels
     from encdl.readers.predictor import Predictor
 
 RECORDS = Path("experiments", "results")
@@ -75,24 +74,24 @@ def add_reader(parser: argparse.ArgumentParser) -> None:
 def load_reader(args: argparse.Namespace, checkpoint: Path) -> Predictor:
     """The reader in a checkpoint, to read as the arguments say; imports torch."""
     from encdl import api  # noqa: PLC0415
+    from encdl.files.levels import Levels  # noqa: PLC0415 - NumPy
 
-    device, levels = usable_device(args.device), _window(args.window)
+    device, window = usable_device(args.device), window_of(args.window)
+    levels = None if window is None else Levels(window=window)
     return api.load_reader(checkpoint, weights=args.weights, device=device, any_size=args.any_size, levels=levels)
 
 
-def _window(words: Sequence[str] | None) -> Levels | None:
-    """The levels that `--window` asks for."""
+def window_of(words: Sequence[str] | None) -> tuple[float, float] | str | None:
+    """The window that `--window` asks for: centre and width, or a name."""
     if words is None:
         return None
-    from encdl.files.levels import Levels  # noqa: PLC0415 - NumPy
-
     if len(words) == 1:
-        return Levels(window=words[0])
+        return words[0]
     try:
         centre, width = map(float, words)
     except ValueError:
         raise UsageError(f"--window takes a centre and a width, or a name, not {' '.join(words)}") from None
-    return Levels(window=(centre, width))
+    return centre, width
 
 
 def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) -> None:

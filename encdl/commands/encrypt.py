@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl.ciphers.names import POSTPROCESS
-from encdl.commands.common import add_cipher, add_map, add_output, file_name, one_line_warnings, open_key, usable_device
+from encdl.commands.common import (
+    add_cipher,
+    add_map,
+    add_output,
+    file_name,
+    one_line_warnings,
+    open_key,
+    usable_device,
+    window_of,
+)
 from encdl.commands.key_options import add_key, add_recipients
 from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
 from encdl.files.folders import Done, Left, Progress, Source, to
@@ -73,11 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--window",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="values that become the lowest and highest level of the reading layer (default: of 8 bits 0 and 255, else "
-        "the smallest and largest there)",
+        nargs="+",
+        metavar=("C", "W"),
+        help="levels of the reading layer from centre and width in Hounsfield units or the image's own, or by name: "
+        "brain, lung, … (default: of 8 bits all, else from the smallest to the largest value there)",
     )
     parser.add_argument(
         "--sign",
@@ -183,7 +191,7 @@ def _encryption(args: argparse.Namespace, opener: AnyOpener | None) -> Encryptio
         nonce=args.nonce,
         postprocess=args.postprocess,
         planes=planes,
-        readable=args.readable and Readable(args.readable, window=args.window and tuple(args.window)),
+        readable=args.readable and Readable(args.readable, window=window_of(args.window)),
         signer=signer,
         identity=args.identity,
         recipients=[RecipientPublicKey.load(path) for path in args.recipients],

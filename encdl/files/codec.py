@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
@@ -20,7 +21,7 @@ from encdl.files.container.recipients import Recipients
 from encdl.files.container.sections import READING, SERIES
 from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
 from encdl.files.formats.base import ArrayDigest, Document, slice_shape
-from encdl.files.reading import ReadingLayer, Resampled, Words
+from encdl.files.reading import Readable, ReadingLayer, Resampled, Words
 from encdl.files.settings import Salvage, Settings
 from encdl.keys.derivation import ImageKeys, check_study
 from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
@@ -136,7 +137,7 @@ class Codec:
         keys = opener.image_keys(header.nonce_bytes, header.study)
         work = self._chunk_cipher(header)
         check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
-        resampled = Resampled(settings.readable, header.grid, header.dtype) if settings.readable else None
+        resampled = _resampled(settings.readable, header, document) if settings.readable else None
         known = {
             SERIES: series_tags.section_of(document, opener, header.study)
             if settings.series and document.format == "dicom"
@@ -412,6 +413,13 @@ class Codec:
         except UsageError as error:
             raise ContainerError(f"the file needs a newer EncDL ({error})") from None
         return ChunkCipher(cipher, self.device, header.plane_spec(), process)
+
+
+def _resampled(readable: Readable, header: Header, document: Document) -> Resampled:
+    from encdl.files.scans.headers import image_of  # noqa: PLC0415 - hardly any file has a layer
+
+    stored, clean, _ = image_of(Path(document.format), document)
+    return Resampled(readable, header.grid, header.dtype, stored, clean)
 
 
 def _wrapping(stream: BinaryIO, keys: ImageKeys, header: Header) -> aes_wrap.Writer:

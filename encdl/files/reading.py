@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from encdl.files.container.chunk_grid import Grid
 from encdl.files.container.header import TAG_BYTES
 from encdl.files.container.sections import MAX_SECTION_BYTES
+from encdl.files.levels import Levels, Stored
 from encdl.keys.derivation import ImageKeys
 from encdl.utils.errors import ContainerError, UsageError
 
@@ -38,13 +39,14 @@ class Readable:
     Attributes:
         side: of its larger side at most, 1 to 512; a smaller image stays as large as it is.
         bits: of a word, 16 or 32.
-        window: the values that become the lowest and the highest level. By default those of the type for uint8, and
-            for other types the smallest and the largest mean in the file.
+        window: as of `encdl.files.levels.Levels`, centre and width in real values (Hounsfield units in CT), or a name.
+            By default the levels are those of the type for uint8, and for other types from the smallest to the largest
+            mean in the file.
     """
 
     side: int
     bits: int = 32
-    window: tuple[float, float] | None = None
+    window: tuple[float, float] | str | None = None
 
     def __post_init__(self) -> None:
         """Raise `UsageError` on a setting that cannot be."""
@@ -52,8 +54,7 @@ class Readable:
             raise UsageError(f"a reading layer has sides of 1 to {MAX_SIDE} pixels, not {self.side}")
         if self.bits not in _MOST_LEVEL_BITS:
             raise UsageError(f"a reading layer has words of 16 or 32 bits, not {self.bits}")
-        if self.window is not None and not self.window[0] < self.window[1]:
-            raise UsageError(f"a window begins below its end, {self.window[0]:g} {self.window[1]:g} does not")
+        object.__setattr__(self, "window", Levels(window=self.window).window)
 
     def shape(self, grid: Grid) -> tuple[int, int, int, int]:
         """(S, C, H, W) of the layer of an array; `UsageError` if it is larger than a file holds."""
@@ -131,15 +132,25 @@ class Resampled:
         readable: how to make the layer.
         grid: of the array.
         dtype: name of its type.
+        stored: what its values mean; by default themselves.
+        clean: takes off bits that are not a value's own.
 
     Raises:
         UsageError: complex values, or more slices than a layer holds.
     """
 
-    def __init__(self, readable: Readable, grid: Grid, dtype: str) -> None:
+    def __init__(
+        self,
+        readable: Readable,
+        grid: Grid,
+        dtype: str,
+        stored: Stored | None = None,
+        clean: Callable[[Words], Words] = lambda part: part,
+    ) -> None:
         if np.dtype(dtype).kind == "c":
             raise UsageError("complex values have no reading layer: leave --readable out")
         self._readable, self._grid, self._dtype = readable, grid, dtype
+        self._stored, self._clean = stored or Stored.of(dtype), clean
         self.length = readable.length(grid)
         """Bytes of the section's content."""
         self._means, self._next = np.empty(readable.shape(grid), np.float32), 0
@@ -147,7 +158,7 @@ class Resampled:
     def add(self, part: npt.NDArray[Any]) -> None:
         """Take in the next slice: means of areas in double precision, row by row, for a slice may be large."""
         grid = self._grid
-        values = part.reshape(grid.height, grid.width, grid.channels)
+        values = self._clean(part).reshape(grid.height, grid.width, grid.channels)
         height, width = self._means.shape[2:]
         rows = np.empty((height, grid.width, grid.channels))
         for row, mean in enumerate(rows):
@@ -161,17 +172,21 @@ class Resampled:
 
     def layer(self, keys: ImageKeys) -> ReadingLayer:
         """The masked layer of all slices."""
-        low, high = self._readable.window or self._whole()
+        stored, rule = self._stored, Levels(window=self._readable.window)
+        real = self._means.astype(np.float64) * stored.slope + stored.intercept
+        whole = rule.window is None and self._dtype != "uint8"
+        low, high = _ends(real) if whole else rule.bounds(None, stored)
         level_bits = level_bits_of(self._means.shape, self._readable.bits)
-        scaled = (self._means.astype(np.float64) - low) * ((2**level_bits - 1) / max(high - low, 1e-30))
-        levels = np.rint(np.clip(np.nan_to_num(scaled, nan=0.0), 0, 2**level_bits - 1))
+        highest = 2**level_bits - 1
+        levels = np.rint(np.clip(np.nan_to_num((real - low) * (highest / max(high - low, 1e-30)), nan=0.0), 0, highest))
+        if stored.inverted:  # dense is bright, as readers learn it
+            levels = highest - levels
         return ReadingLayer.of(levels.astype(f"u{self._readable.bits // 8}"), level_bits, keys)
 
-    def _whole(self) -> tuple[float, float]:
-        if self._dtype == "uint8":
-            return 0.0, 255.0
-        finite = self._means[np.isfinite(self._means)]
-        return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+def _ends(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
 
 
 def level_bits_of(shape: Sequence[int], bits: int) -> int:

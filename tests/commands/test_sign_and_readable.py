@@ -68,7 +68,10 @@ def test_options_that_do_not_go_together(run: Run, agile: Path) -> None:
     options = ["scan.png", "--key", "k.key", "--weights", agile, "-o", "n.encdl"]
     failed(run("encrypt", *options, "--window", "0", "80"), "give --readable too")
     failed(run("encrypt", *options, "--readable", "0"), "sides of 1 to 512")
-    failed(run("encrypt", *options, "--readable", "9", "--window", "80", "0"), "a window begins below its end")
+    failed(
+        run("encrypt", *options, "--readable", "9", "--window", "80", "0"), "a window is a centre and a width above 0"
+    )
+    failed(run("encrypt", *options, "--readable", "9", "--window", "knee"), "there is no window 'knee'")
     failed(run("encrypt", *options, "--readable", "9", "--wrap", "aes"), "inside --wrap aes")
     failed(run("encrypt", *options, "--sign", "k.key"), "a signing key is asked for")
     failed(run("keygen", "--signing", "s.pub"), "give the secret key another ending")

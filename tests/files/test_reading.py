@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from encdl.ciphers.reading_layer import reading_mask
+from encdl.files import formats
 from encdl.files.codec import Codec
 from encdl.files.container import ContainerReader, PublicReader
+from encdl.files.levels import Levels
 from encdl.files.reading import Readable, ReadingLayer, level_bits_of
 from encdl.files.rekeying import rekey
+from encdl.files.scans.headers import image_of
 from encdl.files.settings import Settings
 from encdl.keys.key import Key
 from encdl.utils.errors import ContainerError, UsageError
 from tests.files.codec.support import KEY, Array, noise, same
+from tests.files.scans.phantom import write_series
 from tests.stub_cipher import StubCipher
 
 CODEC = Codec(StubCipher(), "0" * 16)
@@ -51,11 +56,28 @@ def test_areas_that_do_not_divide_the_image_overlap_and_a_small_image_stays_as_i
 
 def test_values_are_taken_from_a_window() -> None:
     array = np.array([[-1000, 0, 40, 80, 3000]], np.int16)
-    assert layer(array, side=9, window=(0, 80))[1].tolist() == [[[[0, 0, 2048, 4095, 4095]]]]
+    assert layer(array, side=9, window=(40, 80))[1].tolist() == [[[[0, 0, 2048, 4095, 4095]]]]
     assert layer(array, side=9)[1].ravel()[[0, 4]].tolist() == [0, 4095]
+    assert layer(array, side=9, window="brain")[1].tolist() == layer(array, side=9, window=(40, 80))[1].tolist()
     odd = np.array([[np.nan, np.inf, 1, 2, -np.inf]])
     assert layer(odd, side=9)[1].tolist() == [[[[0, 4095, 0, 4095, 0]]]]
     assert layer(np.full((2, 2), 7, np.int32), side=9)[1].tolist() == [[[[0, 0], [0, 0]]]]
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("window", ["lung", (40, 400), None])
+def test_a_layer_has_the_levels_that_readers_learn_from(tmp_path: Path, photometric: str, window: Any) -> None:
+    """Rescaled, windowed and turned about as `Levels` does it."""
+    path = write_series(tmp_path, shape=(1, 20, 16), PhotometricInterpretation=photometric)[0]
+    document, stream = formats.load(path), io.BytesIO()
+    CODEC.encrypt(document, KEY, stream, Settings(readable=Readable(512, window=window)))
+    reader = ContainerReader(stream, KEY)
+    levels = ReadingLayer.from_bytes(reader.section("reading") or b"").levels(reader.image_keys)
+    [values] = document.slices()
+    stored = image_of(path, document)[0]
+    assert (stored.slope, stored.intercept) != (1, 0)
+    rule = Levels(percentiles=(0, 100)) if window is None else Levels(window=window)
+    np.testing.assert_allclose(levels.reshape(20, 16) / 4095, rule.unit(values, stored), atol=0.6 / 4095)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 224, 224), (9, 3, 224, 224), (1, 1, 512, 512), (1, 4, 512, 512)])
@@ -77,7 +99,7 @@ def test_a_host_and_a_key_server_make_an_integer_map_together() -> None:
 
 
 def test_what_cannot_be_a_layer_is_refused() -> None:
-    for how in ({"side": 0}, {"side": 513}, {"side": 9, "bits": 8}, {"side": 9, "window": (3.0, 3.0)}):
+    for how in ({"side": 0}, {"side": 513}, {"side": 9, "bits": 8}, {"side": 9, "window": (3.0, 0.0)}):
         with pytest.raises(UsageError):
             Readable(**how)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="complex"):
