@@ -17,7 +17,7 @@ NAMES = r"token|pass(w(or)?d|phrase)|secret|api_?key|access_?key|credential"
 SHORT_NAMES = r"(?<![a-z])(pass|pgpass|pwd?|key)(?![a-z])"
 """Words that name a secret where they stand alone, as in `DB_PW`."""
 SECRETS = {
-    r"encdl-(key|grant|signing)-\d+:": "the content of a key or grant file",
+    r"encdl-(key|grant|signing|recipient|locked|sealed)-\d+:": "the content of a key or grant file",
     r"[a-z][a-z0-9+.-]*://[^/\s:@'\"]*:[^/\s@'\"]+@": "a password in an address",
     # A reference to a variable or a file is none.
     rf"(?i)\b[a-z0-9_]*({NAMES})[a-z0-9_]*=(?![\"']?\$|\s|$)": "the value of a secret",

@@ -105,6 +105,10 @@ SECRETS = [
     ("environment", (("X", "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA="),), "a bare key"),
     ("environment", (("X", "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJBHfmnA"),), "a bare key"),
     ("environment", (("X", "0123456789abcdef" * 4),), "a bare key"),
+    *(
+        ("setup", (f"echo encdl-{kind}-1:xyz",), "the content of a key or grant file")
+        for kind in ("key", "grant", "signing", "recipient", "locked", "sealed")
+    ),
     ("setup", ("export AWS_SECRET_ACCESS_KEY=abc",), "the value of a secret"),
     ("setup", ("db_password='abc'",), "the value of a secret"),
     ("setup", ("curl -H 'Authorization: Basic abc' http://host",), "an authorisation header"),
