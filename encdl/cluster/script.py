@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from encdl.cluster.grid import words
 from encdl.cluster.job import Job
+from encdl.keys import passphrases, secret_files
 from encdl.training.run_folder import EXIT_PREEMPTED
 from encdl.utils.errors import UsageError
 
@@ -16,8 +17,10 @@ KILLED_BY_USR1 = 128 + 10
 NAMES = r"token|pass(w(or)?d|phrase)|secret|api_?key|access_?key|credential"
 SHORT_NAMES = r"(?<![a-z])(pass|pgpass|pwd?|key)(?![a-z])"
 """Words that name a secret where they stand alone, as in `DB_PW`."""
+KEY_FILES = {prefix.rpartition("-")[0] for prefix in (*secret_files.SECRET_PREFIXES, passphrases.PREFIX)}
+"""How such files begin, before the number of their form."""
 SECRETS = {
-    r"encdl-(key|grant|signing|recipient|locked|sealed)-\d+:": "the content of a key or grant file",
+    rf"({'|'.join(sorted(KEY_FILES))})-\d+:": "the content of a key or grant file",
     r"[a-z][a-z0-9+.-]*://[^/\s:@'\"]*:[^/\s@'\"]+@": "a password in an address",
     # A reference to a variable or a file is none.
     rf"(?i)\b[a-z0-9_]*({NAMES})[a-z0-9_]*=(?![\"']?\$|\s|$)": "the value of a secret",

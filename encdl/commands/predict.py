@@ -141,14 +141,12 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
 
     def read(unit: Unit, progress: Progress) -> Answer | Segmentation | Classification:
         on_grid = unit.scan is not None and args.masks in ("nifti", "dicom")
-        if unit.single and not (predictor.per_pixel and on_grid) and args.overlay != "image":
-            for problem in unit.scan.problems if unit.scan is not None else ():
-                warn(f"{unit.path}: {problem}")
-            return predictor.read(unit.path, opener)
-        volume = unit.load(opened)
-        for problem in volume.problems:
+        alone = unit.single and not (predictor.per_pixel and on_grid) and args.overlay != "image"
+        volume = None if alone else unit.load(opened)
+        known = unit.scan if volume is None else volume
+        for problem in known.problems if known is not None else ():
             warn(f"{unit.path}: {problem}")
-        return predictor.read_volume(volume, progress)
+        return predictor.read(unit.path, opener) if volume is None else predictor.read_volume(volume, progress)
 
     units = _singles(sources)
     if predictor.reads_scans:
@@ -192,7 +190,7 @@ class _Reading:
                     answer = self._answer(unit, step)
                 except NoImageError as error:
                     self._no_images += 1
-                    if total == 1:
+                    if len(self.units) == 1:  # it was asked for
                         self._failures.tell(unit.path, error)
                     continue
                 except EncdlError as error:

@@ -27,6 +27,8 @@ PUBLIC_PREFIX: Final = "encdl-public-1"
 RECIPIENT_PREFIX: Final = "encdl-recipient-1"
 RECIPIENT_PUBLIC_PREFIX: Final = "encdl-recipient-public-1"
 SEALED_PREFIX: Final = "encdl-sealed-1"
+SECRET_PREFIXES: Final = (KEY_PREFIX, *GRANT_PREFIXES, SIGNING_PREFIX, RECIPIENT_PREFIX, SEALED_PREFIX)
+"""Of all files that are nobody else's; a key behind a passphrase has `encdl.keys.passphrases.PREFIX`."""
 _KINDS: Final = {
     KEY_PREFIX: "a master key",
     **dict.fromkeys(GRANT_PREFIXES, "a grant"),
