@@ -39,8 +39,11 @@ def run_bundle(
         UsageError: It is no bundle, its configs name no data set, or its workflow fails.
         EncdlError: What opening a file raised: a wrong key, a damaged file.
     """
+    import torch  # noqa: PLC0415
+
     config = _config_of(folder)
-    with silenced(logging.ERROR):
+    # Workflows switch gradients off for the whole process, as `monai.bundle run` has one of its own: set back here.
+    with silenced(logging.ERROR), torch.set_grad_enabled(torch.is_grad_enabled()):
         try:
             workflow = _prepared(config, folder, images, image_reader, output, device)
             workflow.initialize()
