@@ -117,6 +117,14 @@ class TrainingCLI(LightningCLI):
     """
 
     def __init__(self, argv: Sequence[str], run: bool = True) -> None:
+        try:
+            self._start(argv, run)
+        except Exception as error:
+            if (told := self._told(error)) is error:
+                raise
+            raise told from error
+
+    def _start(self, argv: Sequence[str], run: bool) -> None:
         super().__init__(
             LightningModule,
             ImageDataModule,
@@ -141,13 +149,6 @@ class TrainingCLI(LightningCLI):
             args=list(argv),
             run=run,
         )
-
-    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        """Read checkpoints as plain values and tensors only: Lightning would let those from an address run code."""
-        kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        if kwargs.get("weights_only") is False:
-            raise UsageError("--weights_only false: it would let a checkpoint run any code: leave it out")
-        return kwargs | {"weights_only": True}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what lets a run be stopped at any time, and let loggers follow `default_root_dir`."""
@@ -177,7 +178,7 @@ class TrainingCLI(LightningCLI):
         known = inspect.signature(kind).parameters
         for name in ("root", "save_dir"):
             if name in known and settings.get(name) == known[name].default:
-                settings[name] = self._get(self.config, "trainer").default_root_dir
+                settings[name] = self._setting("trainer").default_root_dir
         return kind(*args, **settings)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -187,22 +188,35 @@ class TrainingCLI(LightningCLI):
         with recipe_code.installed_only(allowed=recipe_code.OPTION in self.words):
             self.config = parser.parse_args(settings)
 
-    def _parse_ckpt_path(self) -> None:
-        """Refuse what is no checkpoint before anything starts.
+        if verb := self.config.get("subcommand"):
+            given = self.config[verb]
+            if given.get("weights_only") is False:
+                raise UsageError("--weights_only false: it would let a checkpoint run any code: leave it out")
+            # Plain values and tensors only: Lightning would let checkpoints from an address run code.
+            given["weights_only"] = True
+            # Kept from Lightning until later: it would take settings out of it, and here the words say what runs.
+            path = self.checkpoint = given.get("ckpt_path")
+            given["ckpt_path"] = None
+            if path and Path(path).is_file():
+                mistakes.content_of(path, "--ckpt_path")
+            elif path and "://" not in path:
+                # Words such as `last` mean files of a run that has not begun yet; Lightning would go on without one.
+                raise UsageError(f"{path}: no such checkpoint: give the name of a .ckpt file (--ckpt_path)")
 
-        Lightning's words, such as `last`, mean files of a run that has not begun yet; it would go on without one.
-        The base class would also take settings out of it; here the command line and the YAML say what runs.
-        """
-        verb = self.config.get("subcommand")
-        path = self.config[verb].get("ckpt_path") if verb else None
-        if path and Path(path).is_file():
-            mistakes.content_of(path, "--ckpt_path")
-        elif path and "://" not in path:
-            raise UsageError(f"{path}: no such checkpoint: give the name of a .ckpt file (--ckpt_path)")
+    def before_instantiate_classes(self) -> None:
+        """Give the checkpoint back to the settings, and refuse to go on twice."""
+        if self.subcommand is not None:
+            self.config[self.subcommand]["ckpt_path"] = self.checkpoint
+            mistakes.check_goes_on(self.subcommand, self._setting("resume"), self.checkpoint)
+
+    def _setting(self, name: str) -> Any:
+        """A setting of the verb, as it was given."""
+        return (self.config[self.subcommand] if self.subcommand else self.config).get(name)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer, with those of this project's callbacks that the configuration does not list."""
-        settings = self._get(self.config_init, "trainer")
+        made = self.config_init[self.subcommand] if self.subcommand else self.config_init
+        settings = made["trainer"]
         given = settings.get("callbacks") or []
         callbacks: list[Callback] = [*given] if isinstance(given, list) else [given]
         usual: list[Callback] = [RunRecord(), ResultTable(), SeededSteps(), LogReaderModel()]
@@ -215,7 +229,7 @@ class TrainingCLI(LightningCLI):
             usual.append(ProgressLines())
         elif bar is not False and not own_bar:
             usual.append(EpochBar())
-        if not self._get(self.config, "panels"):
+        if not self._setting("panels"):
             callbacks = [callback for callback in callbacks if not isinstance(callback, ImagePanel)]
         elif find_spec("matplotlib"):
             usual.append(ImagePanel())
@@ -224,9 +238,9 @@ class TrainingCLI(LightningCLI):
         listed = tuple(type(callback) for callback in callbacks)
         callbacks += [callback for callback in usual if not issubclass(type(callback), listed)]
         callbacks.insert(0, TakeSignals())
-        if folder := self._get(self.config, "resume"):
+        if folder := self._setting("resume"):
             # The last of all, since its checkpoints hold the others' state.
-            callbacks.append(ResumePoint(folder, self._get(self.config, "resume_every")))
+            callbacks.append(ResumePoint(folder, self._setting("resume_every")))
         else:
             callbacks.append(TellHowToGoOn(self.words))
         changed = {
@@ -242,9 +256,9 @@ class TrainingCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Continue the MLflow run of the checkpoint that training continues from."""
-        checkpoint = self._get(self.config, "ckpt_path")
+        checkpoint = self._setting("ckpt_path")
         logger = run_logger(self.trainer)
-        folder = self._get(self.config, "resume")
+        folder = self._setting("resume")
         if folder:
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, ResumePoint):
@@ -266,28 +280,25 @@ class TrainingCLI(LightningCLI):
                 logger.resume(run_id)
                 warnings.filterwarnings("ignore", "(?s)Checkpoint directory .* exists and is not empty")
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Tell of a checkpoint whose parts are not what they should be."""
-        place = self._get(self.config, "resume")
-        mistakes.check_goes_on(subcommand, place, self._get(self.config, "ckpt_path"))
-        try:
-            super()._run_subcommand(subcommand)
-        except Exception as error:
-            checkpoint = self.config_init[subcommand].get("ckpt_path")
-            if not checkpoint or not mistakes.restoring(error) or mistakes.known_cause(error):
-                raise
-            option = "--resume" if place else "--ckpt_path"
-            if isinstance(error, FileNotFoundError):
-                raise UsageError(f"{checkpoint}: no such checkpoint: check the name ({option})") from None
-            why = f"{type(error).__name__}: {mistakes.shorten(str(error))[:200]}"
-            raise UsageError(
-                f"{checkpoint}: cannot be restored ({why}): it is damaged, or of another kind of run ({option})"
-            ) from error
+    def _told(self, error: Exception) -> Exception:
+        """The error, or one line on the checkpoint if its parts are not what they should be."""
+        config = getattr(self, "config_init", {})
+        verb = config.get("subcommand")
+        checkpoint = config[verb].get("ckpt_path") if verb else None
+        if not checkpoint or not mistakes.restoring(error) or mistakes.known_cause(error):
+            return error
+        option = "--resume" if self._setting("resume") else "--ckpt_path"
+        if isinstance(error, FileNotFoundError):
+            return UsageError(f"{checkpoint}: no such checkpoint: check the name ({option})")
+        why = f"{type(error).__name__}: {mistakes.shorten(str(error))[:200]}"
+        return UsageError(
+            f"{checkpoint}: cannot be restored ({why}): it is damaged, or of another kind of run ({option})"
+        )
 
     def before_validate(self) -> None:
         """Say what is measured; refuse a checkpoint of another network."""
         verb = self.config["subcommand"]
-        checkpoint = self._get(self.config, "ckpt_path")
+        checkpoint = self._setting("ckpt_path")
         if checkpoint and Path(checkpoint).is_file():
             self._check_fits(checkpoint, "--ckpt_path")
         elif not checkpoint:
@@ -317,7 +328,7 @@ class TrainingCLI(LightningCLI):
                 )
         if option != "--resume":
             return
-        was, now = content.get(SETTINGS_KEY, {}).get("settings", {}), self._get(self.config, "data").as_dict()
+        was, now = content.get(SETTINGS_KEY, {}).get("settings", {}), self._setting("data").as_dict()
         for name in ORDER_SETTINGS:
             before, value = (each.get("init_args", {}).get(name) for each in (was.get("data", {}), now))
             if before is not None and before != value:
@@ -334,17 +345,20 @@ class Parts(TrainingCLI):
         super().__init__(argv, run=False)
 
 
+class _Read(Exception):  # noqa: N818 -- no error
+    """The settings are read, and nothing is made of them."""
+
+    def __init__(self, settings: Namespace) -> None:
+        self.settings = settings
+
+
 class Settings(TrainingCLI):
-    """Reads the settings and makes nothing of them."""
+    """Reads the settings and stops there with `_Read`, which has them."""
 
-    def _set_seed(self) -> None:
-        """Leave the seed alone."""
-
-    def instantiate_classes(self) -> None:
-        """Make no objects."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Do not train."""
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and go no further."""
+        super().parse_arguments(parser, args)
+        raise _Read(self.config)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -399,8 +413,11 @@ def check(argv: Sequence[str]) -> Namespace:
     Raises:
         EncdlError: One of them is wrong; told in one line.
     """
-    settings: Namespace = _parsed(Settings, argv).config
-    return settings
+    try:
+        _parsed(Settings, argv)
+    except _Read as read:
+        return read.settings
+    raise AssertionError("settings were read, and more was done")
 
 
 def task_of(recipe: str) -> LightningModule:
