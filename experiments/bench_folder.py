@@ -1,7 +1,7 @@
 """Times `encdl encrypt` of a folder of small DICOM files beside an older version's.
 
-Run it as `python experiments/bench_folder.py`. Both versions encrypt with the same interpreter, key and jobs, in turns; the
-older one from a temporary git worktree of its tag, with its compiled code if there is a C compiler. Writes
+Run it as `python experiments/bench_folder.py`. Both versions encrypt with the same interpreter, key and jobs, in turns;
+the older one from a temporary git worktree of its tag, with its compiled code if there is a C compiler. Writes
 experiments/results/folder.json.
 """
 
