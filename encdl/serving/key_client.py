@@ -117,6 +117,8 @@ class KeyServerClient:
                 raise
             response = connection.getresponse()
             status, content = response.status, response.read(MAX_BYTES + 1)
+            if response.length and len(content) <= MAX_BYTES:  # `read` does not tell
+                raise http.client.IncompleteRead(content, response.length)
         except (OSError, http.client.HTTPException) as error:
             trouble = _trouble(error, secured=self._tls is not None, known=self._known)
             self._down = f"the key server {self.url} cannot be asked: {trouble}"
@@ -178,6 +180,8 @@ def _trouble(error: Exception, *, secured: bool, known: bool) -> str:
             told = "nothing listens at this address: check it, and whether the server runs"
         case TimeoutError():
             told = "it does not answer in time: check the address, and whether the server runs"
+        case http.client.IncompleteRead():
+            told = "it ended before all of its answer was here: ask again"
         case ssl.SSLError() | ConnectionError() if secured and not known:
             told = "it ended the connection: if it asks for a client's certificate, give --tls-certificate"
         case ssl.SSLError() | ConnectionError() if secured:

@@ -14,11 +14,13 @@ import math
 import os
 import pickle
 import resource
+import select
 import signal
 import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,13 +28,18 @@ import numpy as np
 import numpy.typing as npt
 
 from encdl.utils.errors import ImageFileError
+from encdl.utils.messages import plain
 
 MEMORY = 6 * 2**30
 """Bytes of address space of the process."""
 KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 """Variables of the environment that the process gets."""
-SECONDS = 60.0
-"""The time limit of decoding an image, and a second more for each million of values."""
+SECONDS, VALUES_A_SECOND, BYTES_A_SECOND = 10.0, 1e7, 2e5
+"""Of computing: what decoding an image may take in any case, and what decoders surpass on slow machines."""
+CROWDED = 6
+"""Times as long may it take by the clock, where others compute too."""
+QUIET_S = 2.0
+"""Who sits at a terminal is told of what takes longer."""
 _LENGTH = struct.Struct("<Q")
 _MOST_TOLD = 2**16
 
@@ -53,14 +60,17 @@ class RaisedError(Exception):
         self.kind = kind
 
 
-def array_from(target: str, arguments: dict[str, Any], seconds: float, limit: int) -> npt.NDArray[Any]:
+def array_from(
+    target: str, arguments: dict[str, Any], seconds: float, limit: int, slow: Callable[[], None] = lambda: None
+) -> npt.NDArray[Any]:
     """Call a function in a process that is kept for the next call.
 
     Args:
         target: "module:function"; it gives an array.
         arguments: of the function, by name; they are pickled.
-        seconds: how long it may take.
+        seconds: how long it may compute, and a `CROWDED` part of what it may take.
         limit: of the array's bytes.
+        slow: is called if it takes more than `QUIET_S`.
 
     Raises:
         RaisedError: the function raised an error.
@@ -70,7 +80,7 @@ def array_from(target: str, arguments: dict[str, Any], seconds: float, limit: in
         worker = _idle.pop() if _idle else None
     worker = worker or _Worker()
     try:
-        array = worker.ask(target, arguments, seconds, limit)
+        array = worker.ask(target, arguments, seconds, limit, slow)
     except RaisedError:
         with _lock:
             _idle.append(worker)
@@ -83,14 +93,17 @@ def array_from(target: str, arguments: dict[str, Any], seconds: float, limit: in
     return array
 
 
-def decoded(where: object, target: str, arguments: dict[str, Any], values: int, limit: int) -> npt.NDArray[Any]:
+def decoded(
+    where: object, target: str, arguments: dict[str, Any], size: int, values: int, limit: int
+) -> npt.NDArray[Any]:
     """The array that a function of a module decodes from foreign bytes.
 
     Args:
         where: the file, for messages.
         target: "module:function".
         arguments: of the function, by name.
-        values: how many it decodes, at a guess.
+        size: of what it decodes, bytes.
+        values: how many it claims to hold.
         limit: of the array's bytes.
 
     Raises:
@@ -99,7 +112,8 @@ def decoded(where: object, target: str, arguments: dict[str, Any], values: int, 
         RaisedError: it raised another error.
     """
     try:
-        return array_from(target, arguments, SECONDS + values / 1e6, limit)
+        seconds = SECONDS + values / VALUES_A_SECOND + size / BYTES_A_SECOND
+        return array_from(target, arguments, seconds, limit, lambda: _tell(where))
     except CrashedError as error:
         raise ImageFileError(
             f"{where}: the decoder of its pixels came to no end ({error}): it is damaged, or made to do harm; export "
@@ -111,6 +125,15 @@ def decoded(where: object, target: str, arguments: dict[str, Any], values: int, 
         if "MemoryError" in error.kind:
             raise MemoryError from None
         raise
+
+
+def _tell(where: object) -> None:
+    """Of each file in a row once, however many frames it has."""
+    if sys.stderr.isatty() and str(where) != _told.pop():
+        from tqdm import tqdm  # noqa: PLC0415
+
+        tqdm.write(plain(f"decoding {where} ..."), file=sys.stderr)  # leaves bars whole
+    _told[:] = [str(where)]
 
 
 class _Worker:
@@ -131,9 +154,15 @@ class _Worker:
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin, self._process.stdout
 
-    def ask(self, target: str, arguments: dict[str, Any], seconds: float, limit: int) -> npt.NDArray[Any]:
+    def ask(
+        self, target: str, arguments: dict[str, Any], seconds: float, limit: int, slow: Callable[[], None]
+    ) -> npt.NDArray[Any]:
         try:
             _send(self._to, pickle.dumps((target, arguments, seconds)))
+            answer = select.poll()
+            answer.register(self._from, select.POLLIN)
+            if not answer.poll(1e3 * QUIET_S):
+                slow()
             told = json.loads(_receive(self._from, _MOST_TOLD))
             if "raised" in told:
                 raise RaisedError(str(told["raised"]), str(told["text"]))
@@ -145,7 +174,8 @@ class _Worker:
         except (EOFError, OSError):
             code = self._process.wait()
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            raise CrashedError(f"did not end within {seconds:.0f} s" if how == "SIGALRM" else how) from None
+            limits = {"SIGPROF": f"{seconds:.0f} s of computing", "SIGALRM": f"{CROWDED * seconds:.0f} s"}
+            raise CrashedError(f"did not end within {limits[how]}" if how in limits else how) from None
         except (ValueError, TypeError, LookupError) as error:
             raise CrashedError("gave no array") from error
 
@@ -161,6 +191,7 @@ class _Worker:
 
 _idle: list[_Worker] = []
 _parents: list[_Worker] = []
+_told: list[str] = [""]
 _lock = threading.Lock()
 
 
@@ -182,7 +213,7 @@ os.register_at_fork(after_in_child=_forked)
 
 
 def serve() -> None:
-    """Answer calls until standard input ends. The alarm ends the process whatever it is doing, orphaned too."""
+    """Answer calls until standard input ends. The alarms end the process whatever it is doing, orphaned too."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -190,14 +221,16 @@ def serve() -> None:
     with contextlib.suppress(EOFError):
         while True:
             target, arguments, seconds = pickle.loads(_receive(requests, 2**40))  # noqa: S301 - from who started us
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+            signal.setitimer(signal.ITIMER_REAL, CROWDED * seconds)
             try:
                 module, _, name = target.partition(":")
                 array = np.ascontiguousarray(getattr(importlib.import_module(module), name)(**arguments))
                 told = {"dtype": array.dtype.str, "shape": array.shape}
             except Exception as error:  # decoders raise anything
                 array, told = None, {"raised": type(error).__name__, "text": str(error)[:1000]}
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            for alarm in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+                signal.setitimer(alarm, 0)
             _send(answers, json.dumps(told).encode())
             if array is not None:
                 _send(answers, array.tobytes())

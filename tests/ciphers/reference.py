@@ -1,9 +1,10 @@
-"""The cipher `agile` and the interleaver once more, from docs/ciphers.md: slow, sharing no code with the package."""
+"""The cipher `agile` and what follows it once more, from docs/ciphers.md: slow, sharing no code with the package."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import struct
 from typing import Any
 
@@ -78,3 +79,50 @@ def deinterleaved(body: bytes, nonce: bytes, shape: tuple[int, int, int]) -> byt
     start = int.from_bytes(hashlib.sha256(b"encdl interleave" + nonce).digest()[:8], "little") % len(body)
     found = {order[(start + i) % len(order)]: byte for i, byte in enumerate(body)}
     return bytes(found[place] for place in itertools.product(*map(range, shape)))
+
+
+def unconfused(body: bytes, key: bytes) -> bytes:
+    n = len(body)
+    a = math.isqrt(n - 1) + 1
+    b = math.ceil(n / a)
+    words = struct.unpack(f"<{8 * a}I", chacha20(key, 32 * a))
+
+    def moved(place: int) -> int:
+        left, right = divmod(place, b)
+        for i in range(0, 8 * a, 2 * a):
+            left = (left + words[i + right]) % a
+            right = (right + words[i + a + left]) % b
+        place = left * b + right
+        return place if place < n else moved(place)
+
+    found = {moved(place): byte for place, byte in enumerate(body)}
+    return bytes(found[place] for place in range(n))
+
+
+def undiffused(body: bytes, key: bytes, shape: tuple[int, int, int]) -> bytes:
+    rows, width, n = shape[0] * shape[1], shape[2], len(body)
+    stream = chacha20(key, 6 * 1024 + 6 * n)
+    words = struct.unpack("<1536I", stream[: 6 * 1024])
+    for number, (along, back) in reversed([*enumerate(((1, 0), (0, 0), (1, 1), (0, 1), (1, 0), (1, 1)))]):
+        box = sorted(range(256), key=words[256 * number : 256 * number + 256].__getitem__)
+        places = stream[6 * 1024 + number * n :]
+        in_rows = (width >= rows) == bool(along)
+        step, size = (1, width) if in_rows else (width, rows)
+        undone = bytearray(n)
+        for line in range(n // size):
+            order = [(line * width if in_rows else line) + step * i for i in range(size)]
+            last = 0
+            for at in reversed(order) if back else order:
+                undone[at] = (body[at] - box[last ^ places[at]]) % 256
+                last = body[at]
+        body = bytes(undone)
+    return body
+
+
+def unprocessed(name: str, body: bytes, shape: tuple[int, int, int], nonce: bytes, keys: dict[str, bytes]) -> bytes:
+    """What the cipher made of a chunk, from its bytes in the file and the chunk's sub-keys."""
+    if name == "interleave":
+        return deinterleaved(body, nonce, shape)
+    if name in ("diffusion", "both"):
+        body = undiffused(body, keys["diffusion"], shape)
+    return unconfused(body, keys["permutation"]) if name in ("confusion", "both") else body

@@ -25,12 +25,17 @@ BITS = 98 * 32
 
 def policy(rate: int = 600, **changes: Any) -> Path:
     """A policy of two readers, of which the first client may use one."""
-    digests = {name: new_token(Path(f"{name}.token"), force=True) for name in ("ward", "other")}
+    may = {"ward": (["tumour"], ["S"]), "other": (["tumour", "second"], ["S", ""])}
     content = {
         "readers": {"tumour": "r.ckpt", "second": "second.ckpt"},
         "clients": {
-            "ward": {"token": digests["ward"], "readers": ["tumour"], "studies": ["S"], "requests_per_minute": rate},
-            "other": {"token": digests["other"], "readers": ["tumour", "second"], "studies": ["S", ""]},
+            name: {
+                "token": new_token(Path(f"{name}.token"), force=True),
+                "readers": readers,
+                "studies": studies,
+                "requests_per_minute": rate,
+            }
+            for name, (readers, studies) in may.items()
         },
         "bits_per_image": BITS,
     }
@@ -61,10 +66,10 @@ def token(name: str) -> str:
     return read_token(Path(f"{name}.token"))
 
 
-def said_after(words: str, end: str) -> str:
+def said_after(words: str, end: str, name: str = "log") -> str:
     """What a started process says after some words."""
     for _ in range(600):
-        said = Path("log").read_text() if Path("log").exists() else ""
+        said = Path(name).read_text() if Path(name).exists() else ""
         if words in said:
             return said.partition(words)[2].partition(end)[0]
         time.sleep(0.1)

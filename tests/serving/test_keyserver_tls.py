@@ -125,7 +125,16 @@ def test_servers_that_are_not_trusted(certificates: None, name: str | None, sche
     assert said in str(caught.value)
 
 
-def test_a_server_that_is_down_is_asked_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("answered", "said"),
+    [
+        (b"", "what it answers is no HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "it ended before all of its answer was here: ask again"),
+    ],
+)
+def test_a_server_that_goes_down_is_asked_once(
+    folder: Path, answered: bytes, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     server()
     asked = []
 
@@ -134,6 +143,10 @@ def test_a_server_that_is_down_is_asked_once(folder: Path, capsys: pytest.Captur
             while True:
                 connection, _ = bound.accept()
                 asked.append(connection)
+                connection.sendall(answered)
+                connection.shutdown(socket.SHUT_WR)
+                while answered and connection.recv(10_000):
+                    pass
                 connection.close()
 
     with socket.create_server(("127.0.0.1", 0)) as bound:
@@ -142,6 +155,7 @@ def test_a_server_that_is_down_is_asked_once(folder: Path, capsys: pytest.Captur
         bound.shutdown(socket.SHUT_RDWR)
     first, second, _ = capsys.readouterr().err.splitlines()
     assert "a.encdl: the key server" in first
+    assert said in first
     assert "b.encdl: the key server" in second
     assert len(asked) == 1
 

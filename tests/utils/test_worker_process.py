@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from encdl.utils import worker_process
-from encdl.utils.worker_process import CrashedError, RaisedError, array_from
+from encdl.utils.errors import ImageFileError
+from encdl.utils.worker_process import CrashedError, RaisedError, array_from, decoded
 
 
 def ask(target: str, seconds: float = 20.0, limit: int = 10**6, **arguments: Any) -> Any:
@@ -30,7 +31,8 @@ def test_arrays_come_back() -> None:
     [
         ("os:abort", {}, CrashedError, "SIGABRT"),
         ("os:_exit", {"status": 0}, CrashedError, "exit code 0"),
-        ("subprocess:call", {"args": "sleep 60", "shell": True}, CrashedError, "did not end within 1 s"),
+        ("timeit:timeit", {"number": 10**12}, CrashedError, "did not end within 1 s of computing"),
+        ("subprocess:call", {"args": "sleep 60", "shell": True}, CrashedError, "did not end within 6 s"),
         ("numpy:zeros", {"shape": 2**40}, RaisedError, "Unable to allocate"),
         ("numpy:zeros", {"shape": 2**20}, CrashedError, "gave no array"),
         ("os:getcwd", {}, CrashedError, "gave no array"),
@@ -42,8 +44,33 @@ def test_every_end_is_told_and_the_next_call_works(
     started = time.monotonic()
     with pytest.raises(kind, match=told):
         ask(target, seconds=1.0, **arguments)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 20
     assert ask("numpy:ones", shape=3).sum() == 3
+
+
+@pytest.mark.parametrize(("size", "values", "seconds"), [(28, 2**20, 10), (28, 2**26, 17), (10**7, 2**24, 62)])
+def test_what_decoding_may_take_goes_by_what_it_has_to_do(
+    monkeypatch: pytest.MonkeyPatch, size: int, values: int, seconds: int
+) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(worker_process, "array_from", lambda *given_: given.append(given_[2]))
+    decoded("a.dcm", "os:abort", {}, size, values, 0)
+    assert round(given[0]) == seconds
+
+
+def test_a_terminal_is_told_once_of_what_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(worker_process, "QUIET_S", 0.05)
+    slow = {"args": ["sleep", "0.3"]}
+    for name, terminal in (("no.dcm", False), ("a\x1b.dcm", True), ("a\x1b.dcm", True), ("b.dcm", True)):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
+        with pytest.raises(ImageFileError, match="gave no array"):
+            decoded(name, "subprocess:call", slow, 1, 1, 0)
+    monkeypatch.setattr(worker_process, "QUIET_S", 9.0)
+    with pytest.raises(ImageFileError):
+        decoded("c.dcm", "subprocess:call", slow, 1, 1, 0)
+    assert capsys.readouterr().err.splitlines() == ["decoding a\\x1b.dcm ...", "decoding b.dcm ..."]
 
 
 def test_a_process_serves_many_calls() -> None:

@@ -30,7 +30,7 @@ def decoded(where: object, pydicom: Any, frame: bytes, syntax: Any, options: dic
     arguments = {"frame": frame, "syntax": str(syntax), "options": options}
     try:
         # Decoders give 16 bits, or 32, where fewer are stored.
-        return worker_process.decoded(where, _WHERE, arguments, values, 8 * values)
+        return worker_process.decoded(where, _WHERE, arguments, len(frame), values, 8 * values)
     except worker_process.RaisedError as error:
         missing = "; ".join(pydicom.pixels.get_decoder(syntax).missing_dependencies)
         if error.kind != "RuntimeError" or not missing:  # which means that every decoder at hand failed

@@ -17,7 +17,7 @@ import numpy as np
 
 from encdl.files.container.chunk_grid import MAX_SLICE_BYTES
 from encdl.files.formats import non_pixel_data, verbatim
-from encdl.files.formats.base import FORMATS, Array, Document, Format, Source, check_array, one_line
+from encdl.files.formats.base import FORMATS, MAX_PIXELS, Array, Document, Format, Source, check_array, one_line
 from encdl.files.formats.codestream import uncommon_jpeg
 from encdl.utils import worker_process
 from encdl.utils.errors import ImageFileError
@@ -49,7 +49,8 @@ def load(source: Source) -> Document:
     kind = kind_of(data) or "png"
     with one_line(source.path, kind.upper()):
         arguments = {"where": str(source.path), "data": data}
-        array = worker_process.decoded(source.path, f"{__name__}:decode", arguments, len(data), MAX_SLICE_BYTES)
+        where = f"{__name__}:decode"
+        array = worker_process.decoded(source.path, where, arguments, len(data), MAX_PIXELS, MAX_SLICE_BYTES)
         around = _around(data, array) if kind == "png" else None
     layout = "HWC"[: array.ndim]
     if around is not None and _png(array, *around) != data:

@@ -162,12 +162,15 @@ def _decoded(source: Source) -> Document:
         pages = _alike(file)
         count, compressed = len(pages), any(page.compression != 1 for page in pages)
         values = math.prod(_page_shape(source.path, pages[0]))
+    share = 4 * len(data) // count  # pages differ
 
     def page(index: int) -> Array:
         with one_line(source.path, "TIFF"):
             anywhere = replace(source, path=source.path.absolute())  # the process has a folder of its own
             arguments = {"source": anywhere, "where": str(source.path), "index": index}
-            return worker_process.decoded(source.path, f"{__name__}:decoded_page", arguments, values, MAX_SLICE_BYTES)
+            return worker_process.decoded(
+                source.path, f"{__name__}:decoded_page", arguments, share, values, MAX_SLICE_BYTES
+            )
 
     first = page(0)
 

@@ -1,7 +1,7 @@
-"""A second reader of containers, written from docs/container.md, docs/keys.md and docs/ciphers.md: slow plain Python.
+"""A second reader of containers, from docs/{container,wrap,keys,ciphers}.md: slow plain Python.
 
 It shares no code with the package, and verifies everything. It gives the pixels of files of the cipher `agile` whose
-expansion is `full` and whose post-processing takes no key.
+expansion is `full`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from tests.ciphers.reference import deinterleaved, mask, sequence
+from tests.ciphers.reference import mask, sequence, unprocessed
+
+SUB_KEYS = ("planes", "permutation", "diffusion", "authentication", "reading")
 
 
 def expand(secret: bytes, info: bytes) -> bytes:
@@ -96,6 +98,14 @@ def hpke_open(secret: bytes, sealed: bytes, info: bytes, aad: bytes = b"") -> by
     return ChaCha20Poly1305(key).decrypt(nonce, sealed[32:], aad)
 
 
+def unwrapped(data: bytes, head: bytes, secret: bytes) -> bytes:
+    """What `--wrap aes` sealed, by the file's sub-key `wrap`."""
+    cipher, body = AESGCM(hkdf(secret, head, head[34:66])), data[len(head) :]
+    chunks = [body[i : i + 65_552] for i in range(0, len(body), 65_552)]
+    nonces = [i.to_bytes(11, "big") + bytes([i == len(chunks) - 1]) for i in range(len(chunks))]
+    return b"".join(cipher.decrypt(nonce, chunk, None) for nonce, chunk in zip(nonces, chunks, strict=True))
+
+
 class SlowReader:
     """Opens a container; AssertionError or another exception if anything is not as the specification has it.
 
@@ -111,26 +121,31 @@ class SlowReader:
             assert block[size:-24] == parity(block[:size], 191, 64)
             assert block[-14:] == parity(block[-24:-14], 10, 14)
             entries, mac = block[: size - 32], block[size - 32 : size]
+        self.wrapped = data[:8] == b"\x89ENCDLW\n"
+        if self.wrapped:
+            version, key_id, nonce, _, length = struct.unpack_from("<H8s16s32sH", data, 8)
+            assert version == 1
+            outer, named = data[: 68 + length], data[68 : 68 + length]
+            secrets = self.secrets(master, nonce, named, entries, outer, recipient)
+            data = unwrapped(data, outer, expand(secrets[1], b"wrap"))
         magic, version, length, front = struct.unpack_from("<8sHII", data)
         assert (magic, version) == (b"\x89ENCDL\r\n", 3)
         assert data[18:36] == parity(data[:18], 18, 18)
         over, data = parity(data[36 : 36 + front], 191, 64), data[:14] + data[36:]
         head = data[: 14 + length]
         self.header = header = json.loads(head[14:])
-        self.nonce = bytes.fromhex(header["nonce"])
-        of_head = hashlib.sha256(head).digest()
-        if recipient:
-            own = X25519PrivateKey.from_private_bytes(master).public_key().public_bytes_raw()
-            name, info = hashlib.sha256(own).digest()[:8], b"encdl recipients v1\0" + of_head
-            (sealed,) = (entries[i + 8 : i + 88] for i in range(0, len(entries), 88) if entries[i : i + 8] == name)
-            image = hpke_open(master, sealed, info)
+        self.nonce, of_head = bytes.fromhex(header["nonce"]), hashlib.sha256(head).digest()
+        if self.wrapped:
+            inside = header["key_id"], self.nonce, header["study"].encode()
+            assert inside == (key_id.hex(), nonce, named)
         else:
-            study = hkdf(master, b"encdl study\0" + header["study"].encode())
-            image = hkdf(study, b"encdl image", self.nonce)
-        self.keys = {name: expand(image, name.encode()) for name in ("planes", "authentication", "reading")}
+            outer = head
+            secrets = self.secrets(master, self.nonce, header["study"].encode(), entries, outer, recipient)
+        study, image = secrets
+        self.keys = {name: expand(image, name.encode()) for name in SUB_KEYS}
         tags = expand(self.keys["authentication"], b"encdl container tags")
-        named = expand(self.keys["authentication"], b"encdl container recipients")
-        assert not entries or mac == hmac.digest(named, of_head + entries, "sha256")
+        key = expand(self.keys["authentication"], b"encdl container recipients")
+        assert not entries or mac == hmac.digest(key, hashlib.sha256(outer).digest() + entries, "sha256")
 
         def tag(part: str, content: bytes) -> bytes:
             return hmac.digest(tags, part.encode().ljust(32, b"\0") + of_head + content, "sha256")
@@ -168,6 +183,19 @@ class SlowReader:
             assert self.metadata["mark"] == hmac.digest(hkdf(study, b"encdl owner"), marked, "sha256")[:16].hex()
         self._gmac = AESGCM(expand(self.keys["authentication"], b"encdl container blocks" + of_head))
 
+    @staticmethod
+    def secrets(
+        key: bytes, nonce: bytes, study: bytes, entries: bytes, head: bytes, recipient: bool
+    ) -> tuple[bytes, bytes]:
+        """Of the study (none for a recipient) and of the image."""
+        if not recipient:
+            secret = hkdf(key, b"encdl study\0" + study)
+            return secret, hkdf(secret, b"encdl image", nonce)
+        own = X25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw()
+        name, info = hashlib.sha256(own).digest()[:8], b"encdl recipients v1\0" + hashlib.sha256(head).digest()
+        (sealed,) = (entries[i + 8 : i + 88] for i in range(0, len(entries), 88) if entries[i : i + 8] == name)
+        return b"", hpke_open(key, sealed, info)
+
     def chunks(self) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int], bytes]]:
         """Of each chunk (slice, top, left, number), (planes, height, width) and the ciphertext, its tags verified."""
         header = self.header
@@ -193,10 +221,10 @@ class SlowReader:
         assert (header["cipher"], header["planes"]["expansion"]) == ("agile", "full")
         for (index, top, left, number), (planes, height, width), body in self.chunks():
             shape = planes, height, width
-            plain = header["postprocess"] != "interleave"
-            ciphertext = body if plain else deinterleaved(body, self.nonce, shape)
-            seed = expand(self.keys["planes"], b"encdl chunk" + struct.pack("<Q", number))
-            key, size = sequence(header["planes"]["map"], seed, len(body)), height * width
+            info = b"encdl chunk" + struct.pack("<Q", number)
+            keys = {name: expand(self.keys[name], info) for name in ("planes", "permutation", "diffusion")}
+            ciphertext = unprocessed(header["postprocess"], body, shape, self.nonce, keys)
+            key, size = sequence(header["planes"]["map"], keys["planes"], len(body)), height * width
             masks = b"".join(mask(key[i : i + size], height, width) for i in range(0, len(key), size))
             pixels = [(a - b) % 256 for a, b in zip(ciphertext, masks, strict=True)]
             channels = dict(zip(header["layout"], header["shape"], strict=True)).get("C", 1)
