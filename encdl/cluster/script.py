@@ -14,6 +14,14 @@ from encdl.utils.errors import UsageError
 
 KILLED_BY_USR1 = 128 + 10
 """Exit code of a process that the signal finds before it listens."""
+RANK = f"""trap : TERM USR1
+"${{@:2}}"
+code=$?
+case $code in {EXIT_PREEMPTED} | {KILLED_BY_USR1}) : > "$1" ;; esac
+[ $code -ne {EXIT_PREEMPTED} ] || [ ! -e "$1" ] || code=0
+exit $code"""
+"""Runs a rank, and leaves the file `$1` if it made room. Ranks end one after the other: for the exit code of the first
+one srun would kill the others, and would then give the code of a killed one."""
 NAMES = r"token|pass(w(or)?d|phrase)|secret|api_?key|access_?key|credential"
 SHORT_NAMES = r"(?<![a-z])(pass|pgpass|pwd?|key)(?![a-z])"
 """Words that name a secret where they stand alone, as in `DB_PW`."""
@@ -136,29 +144,31 @@ def _choice(job: Job) -> Iterator[str]:
 
 def _training(job: Job) -> Iterator[str]:
     request, around = job.request, job.surroundings
+    yield f'place={shlex.quote(f"{job.folder}/trials")}/"$trial"'
+    yield 'rm -f "$place/room"'
     run = ["srun", "--export=ALL", "--kill-on-bad-exit=1"]  # all that this script has and names
     if request.cpus > 1:
         run.append(f"--cpus-per-task={request.cpus}")  # srun does not take it over from the batch script
-    if around.container:
-        run += ["apptainer", "exec", *(["--nv"] if request.gpus else []), around.container]
-    run += [*around.program, "fit", "--config", job.config]
+    each = ["apptainer", "exec", *(["--nv"] if request.gpus else []), around.container] if around.container else []
+    each += [*around.program, "fit", "--config", job.config]
     spread = [("trainer.devices", str(request.tasks))]
     if request.tasks * request.nodes > 1:
         spread += [("trainer.num_nodes", str(request.nodes)), ("trainer.strategy", "ddp")]
     given = {key for key, _ in job.settings}
     options = [*job.settings, *(pair for pair in spread if pair[0] not in given)]
-    lines = [shlex.join(run), *(f"--{key} {shlex.quote(value)}" for key, value in options)]
+    lines = [f'{shlex.join([*run, "bash", "-c", RANK])} rank "$place/room"', shlex.join(each)]
+    lines += [f"--{key} {shlex.quote(value)}" for key, value in options]
     if job.resume_every:
         lines.append(f"--resume_every {job.resume_every}")
-    lines += [f'--resume {shlex.quote(f"{job.folder}/trials")}/"$trial"', '"${settings[@]}"']
+    lines += ['--resume "$place"', '"${settings[@]}"']
     yield " \\\n    ".join(lines)
     yield "code=$?"
 
 
 def _ending(job: Job) -> Iterator[str]:
     yield "# The training has saved its place, or had not begun: back into the queue, to go on from there."
-    asked = f"[ $code -eq {EXIT_PREEMPTED} ] || [ $code -eq {KILLED_BY_USR1} ]"
-    yield f'if {{ {asked}; }} && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {job.request.requeues} ]; then'
+    yield f'if [ -e "$place/room" ] || [ $code -eq {KILLED_BY_USR1} ]; then code={EXIT_PREEMPTED}; fi'
+    yield f'if [ $code -eq {EXIT_PREEMPTED} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {job.request.requeues} ]; then'
     yield '    echo "back into the queue"'
     # One task of an array has the number of the array itself: that number alone would requeue all of them.
     yield '    task="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID:-}}"'

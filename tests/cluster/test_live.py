@@ -1,4 +1,4 @@
-"""Jobs on a real Slurm of one node: submit, array, preempt by signal, requeue, resume, cancel."""
+"""Jobs on a real Slurm of two simulated nodes: submit, array, preempt by signal, requeue, resume, cancel."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from tests.stores import make_store
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700)]
 SCRIPTS = Path(__file__).parents[1] / "slurm"
 TRAININGS, TIMES = 5, 4
+NODES = 2
 CPU = (
     "--cluster",
     "slurm",
@@ -38,7 +39,7 @@ CPU = (
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cluster of this machine alone."""
+    """A cluster of this machine alone, which passes for two."""
     if missing := [name for name in ("slurmctld", "slurmd", "munged") if not shutil.which(name, path=_sbin())]:
         pytest.skip(f"{missing[0]} is not installed: apt-get install slurm-wlm munge")
     if os.geteuid() != 0:
@@ -48,7 +49,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
         patch.setenv("PATH", _sbin())
-        started = subprocess.run([SCRIPTS / "start.sh", folder], capture_output=True, text=True, check=False)
+        started = subprocess.run([SCRIPTS / "start.sh", folder, str(NODES)], capture_output=True, text=True, check=False)
         try:
             assert started.returncode == 0, started.stderr
             yield
@@ -90,7 +91,7 @@ def test_a_job_is_listed_with_its_run(whole: Any, workdir: Path, capsys: pytest.
 def test_preempted_trainings_end_as_the_whole_one(whole: Any, workdir: Path) -> None:
     """Each of them again and again; they rest longer, so that there is time to ask."""
     tags = ",".join(f"t{number}" for number in range(TRAININGS))
-    slow = ("--set", "model.init_args.pause_s=0.4")
+    slow = ("--set", "model.init_args.pause_s=0.4", "--at-once", "2")
     job = submit("preempted", "--grid", f"model.init_args.tag={tags}", *slow)
     preemptions = [Preemptions(job, number) for number in range(TRAININGS)]
 
@@ -155,19 +156,34 @@ def test_a_cancelled_job_goes_on_when_submitted_again(whole: Any, workdir: Path)
     assert points(workdir / "runs", run.info.run_id) == whole
 
 
-def test_two_ranks_make_room_together(workdir: Path) -> None:
-    undisturbed = submit("two-whole", "--processes", "2")
-    wait(undisturbed, lambda states: states == ["COMPLETED"])
-    job = submit("two", "--processes", "2")
+@pytest.fixture(scope="module")
+def two_whole(workdir: Path) -> dict[str, Any]:
+    """The points of two ranks on one node that nobody stops."""
+    job = submit("two-whole", "--processes", "2")
+    wait(job, lambda states: states == ["COMPLETED"])
+    [run] = runs_of(job, workdir)
+    return points(workdir / "runs", run.info.run_id)
+
+
+@pytest.mark.parametrize("spread", ["processes", "nodes"])
+def test_two_ranks_make_room_together(two_whole: Any, workdir: Path, spread: str) -> None:
+    """On one node, and on two: in both turns there are both ranks, and all is as if nobody had stopped them."""
+    job = submit(f"two-{spread}", f"--{spread}", "2")
     wait(job, lambda states: (job.job.place(0) / CHECKPOINT).is_file())
     signal = ask(job.slurm_id)
     wait(job, lambda states: states == ["COMPLETED"])
     signal.wait(120)
+    told = subprocess.run(["scontrol", "show", "job", job.slurm_id], capture_output=True, text=True, check=True).stdout
+    assert f"NumNodes={2 if spread == 'nodes' else 1} " in told
+    assert "Restarts=1 " in told
     [log] = Path(job.job.folder, "logs").iterdir()
-    assert "back into the queue" in log.read_text()
-    [one], [other] = runs_of(undisturbed, workdir), runs_of(job, workdir)
-    assert one.data.tags["device"] == "2 x cpu"
-    assert points(workdir / "runs", one.info.run_id) == points(workdir / "runs", other.info.run_id)
+    text = log.read_text()
+    assert text.count("back into the queue") == text.count("asked to make room: saved at step") == 1
+    for rank in range(2):
+        assert text.count(f"GLOBAL_RANK: {rank}, MEMBER: {rank + 1}/2") == 2
+    [run] = runs_of(job, workdir)
+    assert (run.info.status, run.data.tags["device"]) == ("FINISHED", "2 x cpu")
+    assert points(workdir / "runs", run.info.run_id) == two_whole
 
 
 def test_a_sweep_is_summed_up_when_all_have_ended(workdir: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,15 @@ from encdl.utils.errors import UsageError
 from tests.cluster.golden import FOLDER
 from tests.cluster.jobs import JOBS, job
 
-STAND_INS = """#!/bin/sh
+NOTE = """#!/bin/bash
 printf '%s\\n' "$0" "$@" >> "$CALLS"
-exit ${CODE:-0}
 """
+STAND_INS = {
+    "encdl": f"{NOTE} exit ${{CODE:-0}}",
+    "scontrol": NOTE,
+    # A second rank that is killed for the first one's code, as srun does it.
+    "srun": 'while [ "$1" != bash ]; do shift; done; "$@" || { code=$?; exit $((code > 143 ? code : 143)); }',
+}
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -34,56 +40,63 @@ def run(script: str, folder: Path, code: int = 0, **environment: str) -> tuple[i
     """Run a script with stand-ins for Slurm's commands; its exit code and what it called."""
     calls = folder / "calls"
     calls.write_text("")
-    for name in ("srun", "scontrol"):
-        (folder / name).write_text(STAND_INS)
-        (folder / name).chmod(0o755)
-    variables = {"PATH": f"{folder}:/usr/bin:/bin", "CALLS": str(calls), "CODE": str(code), **environment}
+    for place in ("trials/0", "trials/1", "bin"):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+    for name, text in STAND_INS.items():
+        (folder / "bin" / name).write_text(text)
+        (folder / "bin" / name).chmod(0o755)
+    variables = {"PATH": f"{folder}/bin:/usr/bin:/bin", "CALLS": str(calls), "CODE": str(code), **environment}
     done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=False)
     found: list[list[str]] = []
     for line in calls.read_text().splitlines():
-        if line.startswith(f"{folder}/"):
+        if line.startswith(f"{folder}/bin/"):
             found.append([line.rpartition("/")[2]])
         else:
             found[-1].append(line)
     return done.returncode, found
 
 
+def local(folder: Path, **change: Any) -> str:
+    """The script of a job in a folder."""
+    return sbatch_script(job(folder=str(folder), workdir=str(folder), **change))
+
+
 def test_words_reach_the_training_as_they_were_given(tmp_path: Path) -> None:
     grid = JOBS["grid"]
-    local = job(settings=grid.settings, trials=grid.trials, workdir=str(tmp_path))
-    code, [call] = run(sbatch_script(local), tmp_path, SLURM_ARRAY_TASK_ID="2")
+    script = local(tmp_path, settings=grid.settings, trials=grid.trials)
+    code, [call] = run(script, tmp_path, SLURM_ARRAY_TASK_ID="2")
     assert code == 0
     assert call[-4:] == ["--model.init_args.tag", "$(reboot)", "--seed_everything", "0"]
-    assert call[call.index("--resume") + 1] == "/proj/runs/jobs/tiny/trials/2"
+    assert call[call.index("--resume") + 1] == f"{tmp_path}/trials/2"
     assert call[call.index("--trainer.max_epochs") + 1] == "5"
 
 
 @pytest.mark.parametrize("asked", [EXIT_PREEMPTED, 138])
 def test_a_training_that_made_room_goes_back_into_the_queue(tmp_path: Path, asked: int) -> None:
-    script = sbatch_script(job(workdir=str(tmp_path), request=Request(requeues=2)))
+    script = local(tmp_path, request=Request(requeues=2))
     assert run(script, tmp_path, asked, SLURM_JOB_ID="7")[1][-1] == ["scontrol", "requeue", "7"]
     again = run(script, tmp_path, asked, SLURM_JOB_ID="7", SLURM_RESTART_COUNT="2")
-    assert again[0] == asked
-    assert [call[0] for call in again[1]] == ["srun"]
+    assert again[0] == EXIT_PREEMPTED
+    assert [call[0] for call in again[1]] == ["encdl"]
+    assert run(script, tmp_path, 1) == (143, again[1])  # what was asked for then counts no more
 
 
 def test_a_task_puts_itself_back_and_not_the_whole_array(tmp_path: Path) -> None:
     """Slurm gives one task of an array the number of the array."""
-    script = sbatch_script(job(workdir=str(tmp_path), trials=((), (("seed_everything", "1"),))))
+    script = local(tmp_path, trials=((), (("seed_everything", "1"),)))
     variables = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1"}
     assert run(script, tmp_path, EXIT_PREEMPTED, **variables)[1][-1] == ["scontrol", "requeue", "7_1"]
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 143])
 def test_any_other_end_is_an_end(tmp_path: Path, code: int) -> None:
-    done, calls = run(sbatch_script(job(workdir=str(tmp_path))), tmp_path, code)
-    assert done == code
-    assert [call[0] for call in calls] == ["srun"]
+    done, calls = run(local(tmp_path), tmp_path, code)
+    assert done == (code and 143)
+    assert [call[0] for call in calls] == ["encdl"]
 
 
 def test_a_task_beyond_the_array_trains_nothing(tmp_path: Path) -> None:
-    script = sbatch_script(job(workdir=str(tmp_path)))
-    assert run(script, tmp_path, SLURM_ARRAY_TASK_ID="1") == (1, [])
+    assert run(local(tmp_path), tmp_path, SLURM_ARRAY_TASK_ID="1") == (1, [])
 
 
 def test_settings_of_the_user_come_before_those_of_the_request() -> None:

@@ -4,7 +4,7 @@ folder=$(realpath -m "$1")
 export SLURM_CONF="$folder/slurm.conf"
 timeout 20 scancel --user=root 2> /dev/null
 for _ in $(seq 40); do [ -z "$(timeout 5 squeue --noheader 2> /dev/null)" ] && break; sleep 0.25; done
-for name in slurmd slurmctld munged; do
-    [ -f "$folder/$name.pid" ] && kill "$(cat "$folder/$name.pid")" 2> /dev/null
+for file in "$folder"/slurmd-*.pid "$folder"/{slurmctld,munged}.pid; do
+    [ -f "$file" ] && kill "$(cat "$file")" 2> /dev/null
 done
 exit 0

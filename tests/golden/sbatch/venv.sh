@@ -20,16 +20,25 @@ case "$trial" in
     *) echo "no training $trial" >&2; exit 1 ;;
 esac
 
-srun --export=ALL --kill-on-bad-exit=1 encdl fit --config /proj/tiny.yaml \
+place=/proj/runs/jobs/tiny/trials/"$trial"
+rm -f "$place/room"
+srun --export=ALL --kill-on-bad-exit=1 bash -c 'trap : TERM USR1
+"${@:2}"
+code=$?
+case $code in 75 | 138) : > "$1" ;; esac
+[ $code -ne 75 ] || [ ! -e "$1" ] || code=0
+exit $code' rank "$place/room" \
+    encdl fit --config /proj/tiny.yaml \
     --trainer.devices 2 \
     --trainer.num_nodes 1 \
     --trainer.strategy ddp \
-    --resume /proj/runs/jobs/tiny/trials/"$trial" \
+    --resume "$place" \
     "${settings[@]}"
 code=$?
 
 # The training has saved its place, or had not begun: back into the queue, to go on from there.
-if { [ $code -eq 75 ] || [ $code -eq 138 ]; } && [ "${SLURM_RESTART_COUNT:-0}" -lt 100 ]; then
+if [ -e "$place/room" ] || [ $code -eq 138 ]; then code=75; fi
+if [ $code -eq 75 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 100 ]; then
     echo "back into the queue"
     task="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID:-}}"
     scontrol requeue "${task:-$SLURM_JOB_ID}"
