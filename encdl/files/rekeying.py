@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from encdl.files import container, file_names
+from encdl.files import container, file_names, series_tags
 from encdl.files.codec import Codec, Progress
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader, Header
@@ -170,7 +170,7 @@ def rekey(
     document = codec.decrypt(reader)
     content = bytes.fromhex(metadata.content if metadata else "") or content_of(document)
     wrapping: Wrapping = "aes" if reader.wrapped else "none"
-    shown = reader.wrapped or any(section.name == SERIES for section in reader.sections)
+    shown = reader.wrapped or series_tags.shows_series(reader.section(SERIES), reader.image_keys)
     settings = Settings(
         header.plane_spec(),
         header.postprocess,

@@ -228,7 +228,7 @@ def test_inspect(run: Run, scan: Path) -> None:
     assert shown["shape"] == [21, 30]
     assert shown["complete"] is True
     assert shown["file_bytes"] == scan.stat().st_size
-    Path("cut.encdl").write_bytes(scan.read_bytes()[:-5])
+    Path("cut.encdl").write_bytes(scan.read_bytes()[:-49])
     code, out, err = run("inspect", "cut.encdl")
     assert code == 2
     assert "NOT COMPLETE" in out
