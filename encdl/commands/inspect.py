@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encdl.commands.common import file_name, open_key
+from encdl.commands.common import file_name, file_or_address, open_key
 from encdl.commands.key_options import add_key
 from encdl.commands.many_files import Failures, counted, exit_code, is_batch, tell_of
 from encdl.files import container
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("paths", type=file_name, nargs="+", metavar="PATH", help=".encdl files; of folders a summary")
+    parser.add_argument(
+        "paths", type=file_or_address, nargs="+", metavar="PATH", help=".encdl files; of folders a summary"
+    )
     parser.add_argument(
         "--verify-key",
         type=file_name,

@@ -34,7 +34,7 @@ class Rekeying:
         recipients: whose keys shall open the new files too; those of the old ones do not.
 
     Raises:
-        UsageError: both belong to one master key, and `same_key` is not set.
+        UsageError: both belong to one master key, and `same_key` is not set; or `new` makes no files.
     """
 
     what = f"{container.SUFFIX} file"
@@ -50,6 +50,7 @@ class Rekeying:
         recipients: Sequence[RecipientPublicKey] = (),
     ) -> None:
         self._recipients = tuple(recipients)
+        study_for(None, new)
         if old.key_id == new.key_id and not same_key:
             raise UsageError(
                 f"the old key and the new one are the same ({new.key_id}), so grants for a study would go on opening "
