@@ -20,7 +20,6 @@ from encdl.files.container import VERSION, Header, Metadata, aes_wrap
 from encdl.files.container.head import SALVAGE
 from encdl.files.container.sections import MAX_SECTION_BYTES, PIXELS, SERIES, Section
 from encdl.files.folders import Left, gather
-from encdl.files.formats.verbatim import CARRIED
 from encdl.keys.key import NO_KEY, AnyOpener
 from encdl.keys.planes import key_bits, weakness
 from encdl.keys.signing import PublicKey
@@ -187,6 +186,8 @@ class _Found:
     @property
     def carried(self) -> bool:
         """Whether the file is known to hold no image."""
+        from encdl.files.formats.verbatim import CARRIED  # noqa: PLC0415 - without a key nothing is told of formats
+
         return self.sealed is not None and self.sealed.format == CARRIED
 
     def fields(self) -> dict[str, Any]:
