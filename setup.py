@@ -14,6 +14,7 @@ LIBRARY = Extension(
     "encdl._compiled",
     sources=[
         "encdl/ciphers/mask_network.c",
+        "encdl/ciphers/nn/collaborative.c",
         "encdl/ciphers/nn/shrinkage.c",
         "encdl/keys/coupled_maps.c",
         "encdl/ciphers/postprocess/diffusion.c",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from encdl.ciphers.nn import collaborative
 from encdl.ciphers.nn.decryption import DecryptionNetwork, Repaired
 from encdl.ciphers.nn.integer import wrap
 from encdl.ciphers.nn.phases import fold_channels
@@ -156,7 +157,8 @@ class Cipher(nn.Module, ABC):
         found = self.repair(ciphertext.float(), key_planes, lost.float())
         if isinstance(found, Tensor):
             return _levels(found)
-        return _guessed_or_kept(found, self._decrypt(ciphertext, key_planes).float(), lost)
+        decrypted = self._decrypt(ciphertext, key_planes).float()
+        return _guessed_or_kept(found, decrypted, lost)[0]
 
     def _run(self, function: Any, image: Tensor, key_planes: Tensor) -> Tensor:
         self._check(image, key_planes)
@@ -200,7 +202,11 @@ class AdditiveCipher(Cipher):
 
     def _restored(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor) -> Tensor:
         decrypted = self._decrypt(ciphertext, key_planes).float()
-        return _guessed_or_kept(self.decryption.averaged(decrypted, lost), decrypted, lost)
+        return self._image_of(self.decryption.averaged(decrypted, lost), decrypted, lost)
+
+    def _image_of(self, found: Repaired, decrypted: Tensor, lost: Tensor) -> Tensor:
+        """The image that the network's answer gives."""
+        return _guessed_or_kept(found, decrypted, lost)[0]
 
     @abstractmethod
     def _mask_levels(self, ciphertext: Tensor, key_planes: Tensor) -> Tensor:
@@ -235,6 +241,15 @@ class KeyedMaskCipher(AdditiveCipher):
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return dict(self._config)
+
+    def _image_of(self, found: Repaired, decrypted: Tensor, lost: Tensor) -> Tensor:
+        """The same; in noisy images, which are as noisy as the ciphertext was, similar blocks are filtered together."""
+        result, noisy = _guessed_or_kept(found, decrypted, lost)
+        if noisy.any():
+            guide = 255.0 * found.level[noisy].sigmoid()
+            together = collaborative.filtered(decrypted[noisy], guide, lost[noisy])
+            result[noisy] = together.clamp(0.0, 255.0).round()
+        return result
 
     @abstractmethod
     def key_mask(self, key_planes: Tensor) -> Tensor:
@@ -272,8 +287,8 @@ def _levels(logits: Tensor) -> Tensor:
     return (logits.sigmoid() * 255.0).round()
 
 
-def _guessed_or_kept(found: Repaired, decrypted: Tensor, lost: Tensor) -> Tensor:
-    """Decrypted levels, with a guess in the place of those that are lost or `worth_guessing`.
+def _guessed_or_kept(found: Repaired, decrypted: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
+    """Decrypted levels, with a guess where they are lost or `worth_guessing`; and which images (N,) are noisy.
 
     An image is either noisy, or a few of its pixels were hit. In the latter case whatever lies as near to its guess as
     guesses are right was not hit: a network in doubt about the image moves such pixels by a level or two.
@@ -283,7 +298,7 @@ def _guessed_or_kept(found: Repaired, decrypted: Tensor, lost: Tensor) -> Tensor
     worth = worth_guessing(found.hit, distance)
     noisy = worth.float().mean((1, 2, 3), keepdim=True) > NOISY
     worth &= noisy | (distance.abs() > GUESS_ERROR)
-    return torch.where(lost | worth, guessed, decrypted)
+    return torch.where(lost | worth, guessed, decrypted), noisy.flatten()
 
 
 def worth_guessing(hits: Tensor, distance: Tensor) -> Tensor:

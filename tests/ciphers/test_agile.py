@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from encdl.ciphers import AgileCipher, compiled_ciphers
 from encdl.ciphers.compiled_ciphers import SEED, drawn_integers
-from encdl.ciphers.damage import DAMAGES
+from encdl.ciphers.damage import DAMAGES, GaussianNoise
 from encdl.ciphers.mask_network import HALVES, HIGH, LOW, FixedConv2d, MaskNetwork
 from encdl.ciphers.nn.integer import EXACT_LIMIT, INPUT_LIMIT, WEIGHT_LIMIT
 from encdl.ciphers.nn.phases import to_phases
@@ -257,6 +257,17 @@ def test_damage_of_a_ciphertext_is_damage_of_the_same_pixels_alone(name: str) ->
     damaged, _ = DAMAGES["salt_pepper_5pct"](ciphertext, torch.Generator().manual_seed(0))
     assert torch.equal(one.decrypt(damaged, bits) != image, damaged != ciphertext)
     assert torch.equal(one.decrypt(damaged, bits) - image, damaged - ciphertext)
+
+
+@pytest.mark.parametrize("sigma", [2.0, 8.0])
+def test_noise_is_restored_better_than_by_the_network_alone(sigma: float) -> None:
+    one, image = agile(), mni_slice(85, 128, 128)
+    bits = planes(one, image, image_keys(1))
+    noisy, lost = GaussianNoise(sigma)(one.encrypt(image, bits), torch.Generator().manual_seed(0))
+    found = one.decryption.averaged(one.decrypt(noisy, bits).float(), lost.float())
+    network = (found.level.sigmoid() * 255).round()
+    errors = [(each.float() - image).square().mean() for each in (network, one.restore(noisy, bits))]
+    assert errors[1] < 0.98 * errors[0]
 
 
 def test_keystream_suffers_the_same_as_agile_and_is_repaired_alike() -> None:
