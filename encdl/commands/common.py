@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from encdl.files import stores
 from encdl.keys.key import AnyOpener, Key
 from encdl.keys.key_source import KeySource
 from encdl.keys.planes import KEY_BITS
@@ -24,18 +25,33 @@ RECORDS = Path("experiments", "results")
 
 
 def file_name(text: str) -> Path:
+    """The type of arguments that name files on this machine; addresses of stores are refused."""
+    path = file_or_address(text)
+    if address := stores.address_of(path):
+        raise argparse.ArgumentTypeError(f"{address} is an address, and this takes files on this machine: copy it here")
+    return path
+
+
+def file_or_address(text: str) -> Path:
     """The type of arguments that name files, by path or address; standard streams, hardly ever meant, are refused."""
-    if text == "-":
+    if not_empty(text) == "-":
         raise argparse.ArgumentTypeError("standard input and output are not used: name a file (./- for one named so)")
     for prefix in ("file://", "local://"):
         text = text.removeprefix(prefix)
     return Path(text)
 
 
-def add_output(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add `-o` and `--force`."""
+def not_empty(text: str) -> str:
+    """The type of names; an empty one, which most often comes from a variable that is not set, would mean another."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty: give one, and check the variable that it comes from")
+    return text
+
+
+def add_output(parser: argparse.ArgumentParser, default: str, name: Callable[[str], Path] = file_name) -> None:
+    """Add `-o` and `--force`; `name` is the type, `file_or_address` where addresses are taken."""
     parser.add_argument(
-        "-o", "--output", type=file_name, metavar="OUT", required=not default, help=default or "file to write"
+        "-o", "--output", type=name, metavar="OUT", required=not default, help=default or "file to write"
     )
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
 
@@ -44,7 +60,9 @@ def add_cipher(
     parser: argparse.ArgumentParser, default: str, devices: str = "exact ciphers give the same bytes everywhere"
 ) -> None:
     """Add `--weights` and `--device`; `devices` tells how one device differs from another."""
-    parser.add_argument("--weights", metavar="W", help=f"name or file of the cipher's weights ({default})")
+    parser.add_argument(
+        "--weights", type=not_empty, metavar="W", help=f"name or file of the cipher's weights ({default})"
+    )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help=f"where to compute (default: auto); {devices}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import add_cipher, add_output, one_line_warnings, open_key, usable_device
+from encdl.commands.common import add_cipher, add_output, file_or_address, one_line_warnings, open_key, usable_device
 from encdl.commands.key_options import add_key
 from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
 from encdl.files import container
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    add_paths(parser, ".encdl files, or folders: every .encdl file in them and below")
+    add_paths(parser, ".encdl files, or folders: every .encdl file in them and below", file_or_address)
     add_key(parser)
     add_output(
         parser,
         "of one file: file to write (default: PATH with the original's ending); of several or a folder: folder "
         "to write to, where a file keeps its place",
+        file_or_address,
     )
     add_cipher(parser, "default: those that the file names, if they come with EncDL")
     parser.add_argument(
@@ -56,7 +57,7 @@ def _one(args: argparse.Namespace) -> int:
     from encdl.files import file_names, stores  # noqa: PLC0415
 
     path = args.paths[0]
-    with stores.stored(args.output, args.force) as chosen:
+    with stores.stored(args.output, args.force, args.paths) as chosen:
         if chosen is None and stores.address_of(path):
             raise UsageError(f"{stores.address_of(path)}: give --output, the file or address to write to")
         decryption = _decryption(args)

@@ -13,6 +13,7 @@ from encdl.commands.common import (
     add_map,
     add_output,
     file_name,
+    file_or_address,
     one_line_warnings,
     open_key,
     usable_device,
@@ -40,13 +41,14 @@ FOREIGN = "no images that EncDL reads (--carry-others seals them as they are)"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    add_paths(parser, "image files, or folders: every image file in them and below")
+    add_paths(parser, "image files, or folders: every image file in them and below", file_or_address)
     add_key(parser, "key or grant file; may be left out where recipients alone shall open the files", required=False)
     add_recipients(parser, "of one who shall open the files with a key of their own (several times for several)")
     add_output(
         parser,
         "of one file: file to write (default: PATH with the ending .encdl); of several or a folder: folder to "
         "write to, where a file keeps its place and name and gets .encdl behind it",
+        file_or_address,
     )
     add_cipher(parser, "default: the trained cipher that comes with EncDL")
     parser.add_argument(
@@ -123,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
 def _one(args: argparse.Namespace) -> int:
     from encdl.files import file_names, formats, stores  # noqa: PLC0415
 
-    with stores.fetched(args.paths[0]) as path, stores.stored(args.output, args.force) as chosen:
+    with stores.fetched(args.paths[0]) as path, stores.stored(args.output, args.force, args.paths) as chosen:
         if chosen is None and stores.address_of(args.paths[0]):
             raise UsageError(f"{stores.address_of(args.paths[0])}: give --output, the file or address to write to")
         with one_line_warnings():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from encdl.commands.common import file_name
+from encdl.commands.common import file_name, not_empty
 from encdl.keys.key_source import KeySource, PassphraseSource
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def add_key(
         dest=dest,
         action=Part,
         part="env",
+        type=not_empty,
         metavar="NAME",
         help="environment variable that holds what the file would hold",
     )
@@ -75,6 +76,7 @@ def add_key(
         dest=dest,
         action=Part,
         part="command",
+        type=not_empty,
         metavar="CMD",
         help="program that prints key=..., as git's credential helpers do",
     )
@@ -83,6 +85,7 @@ def add_key(
         dest=dest,
         action=Part,
         part="token",
+        type=not_empty,
         metavar="URI",
         help="pkcs11:token=NAME;object=LABEL?module-path=LIBRARY: a token computes the key; the passphrase is its PIN",
     )
@@ -149,7 +152,7 @@ def add_passphrase(parser: argparse.ArgumentParser, text: str, prefix: str = "")
 
 
 def _from_variable(name: str) -> PassphraseSource:
-    return PassphraseSource(env=name)
+    return PassphraseSource(env=not_empty(name))
 
 
 def _from_descriptor(number: str) -> PassphraseSource:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 from encdl.commands import functional_keys
-from encdl.commands.common import add_output, file_name, open_key
+from encdl.commands.common import add_output, file_name, file_or_address, open_key
 from encdl.commands.key_options import Part, add_key, add_key_file, add_passphrase, add_recipient_key
 from encdl.files import container
 from encdl.keys import grant as grants
@@ -177,7 +177,7 @@ class MakeGrant:
         add_key(parser, "your key; for one file, a grant for its study serves too")
         scope = parser.add_mutually_exclusive_group(required=True)
         scope.add_argument("--study", metavar="S", help="open every file of this study, also future ones")
-        scope.add_argument("--file", type=file_name, metavar="F", help="open this .encdl file only")
+        scope.add_argument("--file", type=file_or_address, metavar="F", help="open this .encdl file only")
         functional_keys.add_arguments(parser, scope)
         end = parser.add_mutually_exclusive_group()
         end.add_argument(

@@ -28,9 +28,9 @@ QUIET_S = 2.0
 """A progress bar appears after this many seconds."""
 
 
-def add_paths(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add `PATH...` and `--jobs`."""
-    parser.add_argument("paths", type=file_name, nargs="+", metavar="PATH", help=text)
+def add_paths(parser: argparse.ArgumentParser, text: str, name: Callable[[str], Path] = file_name) -> None:
+    """Add `PATH...` and `--jobs`; `name` as of `add_output`."""
+    parser.add_argument("paths", type=name, nargs="+", metavar="PATH", help=text)
     parser.add_argument(
         "--jobs",
         type=_at_least_one,
@@ -124,10 +124,13 @@ class Batch:
         jobs: how many to work on at the same time.
         verb: what was done to them, for the summary: "encrypted".
         left: what else lies in the folders.
+        there: what those files are that were as they shall be.
     """
 
-    def __init__(self, sources: Sequence[Source], jobs: int, verb: str, left: Sequence[Left] = ()) -> None:
-        self._sources, self._jobs, self._verb = sources, min(jobs, len(sources)), verb
+    def __init__(
+        self, sources: Sequence[Source], jobs: int, verb: str, left: Sequence[Left] = (), there: str = "finished before"
+    ) -> None:
+        self._sources, self._jobs, self._verb, self._there = sources, min(jobs, len(sources)), verb, there
         self._left = left
         self._results: list[Done] = []
         self._failures = Failures()
@@ -161,7 +164,7 @@ class Batch:
         size = sum(result.size for result in done)
         parts = [f"{counted(len(done))} {self._verb}"]
         if there:
-            parts.append(f"{there} finished before")
+            parts.append(f"{there} {self._there}")
         carried = sum(result.carried for result in self._results)
         if carried:
             parts.append(f"{carried} of them no image, sealed as {'they are' if carried > 1 else 'it is'}")

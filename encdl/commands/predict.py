@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encdl.commands import functional_keys, predict_bundle
-from encdl.commands.common import add_output, add_reader, file_name, load_reader, one_line_warnings, open_key
+from encdl.commands.common import (
+    add_output,
+    add_reader,
+    file_name,
+    file_or_address,
+    load_reader,
+    one_line_warnings,
+    open_key,
+)
 from encdl.commands.key_options import add_key
 from encdl.commands.many_files import QUIET_S, Failures, counted, exit_code, tell_of
-from encdl.files import container
+from encdl.files import container, stores
 from encdl.files.folders import Left, Source, gather
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
@@ -39,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
         "paths",
-        type=file_name,
+        type=file_or_address,
         nargs="+",
         metavar="FILE",
         help=".encdl files, or folders: all .encdl files below them, sorted by name",
@@ -74,7 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     predict_bundle.add_arguments(parser, network)
     add_output(
-        parser, "classifier: CSV file with a row for each FILE (default: print it); segmenter: folder for the masks"
+        parser,
+        "classifier: CSV file with a row for each FILE (default: print it); segmenter: folder for the masks",
+        file_or_address,
     )
     parser.add_argument(
         "--masks",
@@ -224,15 +234,16 @@ def _write_table(args: argparse.Namespace, reading: _Reading) -> None:
 
     if args.masks or args.overlay:
         raise UsageError(f"{args.reader}: is a classifier: --masks and --overlay are for segmenters")
-    if args.output is not None:
-        atomic.check_output(args.output, args.force)
-    table = answer_files.table(reading.predictor.classes, reading)
-    if args.output is None or not table:
-        sys.stdout.write(plain(table))
-        return
-    content = table.encode("utf-8", "backslashreplace")  # names may hold bytes of any kind
-    atomic.write_bytes(args.output, content, force=args.force)
-    say(f"{args.output}: {counted(reading.read)}")
+    with stores.stored(args.output, args.force, args.paths) as output:
+        if output is not None:
+            atomic.check_output(output, args.force)
+        table = answer_files.table(reading.predictor.classes, reading)
+        if output is None or not table:
+            sys.stdout.write(plain(table))
+            return
+        content = table.encode("utf-8", "backslashreplace")  # names may hold bytes of any kind
+        atomic.write_bytes(output, content, force=args.force)
+    say(f"{stores.address_of(args.output) or args.output}: {counted(reading.read)}")
 
 
 def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[Path]) -> None:
@@ -241,6 +252,7 @@ def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[P
 
     if args.output is None:
         raise UsageError(f"{args.reader}: is a segmenter: give a folder for its masks with --output")
+    stores.on_disk(args.output, "masks go to a folder")
     classes = reading.predictor.classes
     if args.overlay == "image" and reading.opened is None:
         raise UsageError("--overlay image needs a key that opens the files")

@@ -10,7 +10,7 @@ from typing import Any
 import encdl
 from encdl.commands.common import file_name, open_key
 from encdl.commands.many_files import counted
-from encdl.files import container, file_names, folders
+from encdl.files import container, file_names, folders, stores
 from encdl.files.folders import Left, gather
 from encdl.utils.errors import EncdlError, OutputExistsError, UsageError
 from encdl.utils.messages import say
@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--{given[0].replace('_', '-')} is for readers: a bundle's own transforms decide")
     if args.output is None:
         raise UsageError("a bundle writes files: give a folder for them with --output")
+    for path in (args.output, *args.paths):
+        stores.on_disk(path, "a bundle reads and writes files")
     folders.check_folder(args.output, "what the bundle writes goes")
     if args.output.is_dir() and any(args.output.iterdir()) and not args.force:
         raise OutputExistsError(f"{args.output}: is not empty: give another folder, or --force")

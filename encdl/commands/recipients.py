@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 
-from encdl.commands.common import file_name, open_key
+from encdl.commands.common import file_or_address, open_key
 from encdl.commands.key_options import add_key, add_recipients
 from encdl.commands.many_files import Batch, add_paths, exit_code, find, is_batch, line
 from encdl.files import container, file_names
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--id", dest="ids", type=_an_id, action="append", default=[], help="of a recipient whose public key is lost"
     )
     show = verbs.add_parser("list", help="show whom files are sealed to; without a key, so a claim")
-    show.add_argument("paths", type=file_name, nargs="+", metavar="PATH", help=".encdl files, or folders of them")
+    show.add_argument("paths", type=file_or_address, nargs="+", metavar="PATH", help=".encdl files, or folders of them")
     show.add_argument("--json", action="store_true", help="print one JSON object a file, each on one line")
 
 
@@ -51,17 +51,26 @@ def run(args: argparse.Namespace) -> int:
     if args.change == "remove" and not removed:
         raise UsageError("nobody to take off: give --recipient or --id")
     change = Readdressing(open_key(args.key), [] if removed else publics, removed)
-    if removed:
-        warn("who is taken off keeps what was opened or copied before: to shut them out, rekey every copy")
 
     def work(source: Source, progress: Progress) -> Done:
         atomic.different_files(source.path, *args.key.files)
         return change.write(source.path)
 
     if not is_batch(args.paths):
-        say(f"{args.paths[0]}: {work(sources[0], int).told}")
-        return 0
-    return Batch(sources, args.jobs, f"given {'fewer' if removed else 'more'} recipients", left).run(work)
+        done = work(sources[0], int)
+        if removed and done.there:
+            raise UsageError(f"{args.paths[0]}: is not sealed to {', '.join(removed)}: it has {done.told}")
+        say(f"{args.paths[0]}: {done.told}")
+        code = 0
+    else:
+        there = "without them already" if removed else "finished before"
+        code = Batch(sources, args.jobs, f"given {'fewer' if removed else 'more'} recipients", left, there).run(work)
+    if change.unknown:
+        told = ", ".join(sorted(change.unknown))
+        warn(f"no file that opened was sealed to {told}: check the id, unless an earlier run was cut off")
+    if set(removed) - change.unknown:
+        warn("who is taken off keeps what was opened or copied before: to shut them out, rekey every copy")
+    return code
 
 
 def _list(sources: list[Source], as_json: bool) -> int:

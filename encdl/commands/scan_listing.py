@@ -8,21 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from encdl.commands.common import open_key
 from encdl.commands.many_files import Failures, counted
 from encdl.files import container, scans
 from encdl.files.container import ContainerReader
 from encdl.files.container.sections import SERIES
 from encdl.files.formats.base import Document
 from encdl.files.series_tags import SeriesTag, name_of
-from encdl.keys.key_source import KeySource
+from encdl.keys.key import AnyOpener
 from encdl.utils.errors import ContainerError, EncdlError
 
 _NAMED = 8
 
 
 def without_key(paths: Sequence[Path]) -> Iterator[str]:
-    """A line for each series that files show."""
+    """A line for each series that files show: for each tag that several have."""
     found: dict[str, list[int]] = {}
     for path in paths:
         with contextlib.suppress(ContainerError), container.opened_without_key(path) as reader:
@@ -30,6 +29,8 @@ def without_key(paths: Sequence[Path]) -> Iterator[str]:
                 series = SeriesTag.from_bytes(content)
                 found.setdefault(series.tag, []).append(series.number)
     for tag, numbers in found.items():
+        if len(numbers) == 1:  # files of any format have a tag
+            continue
         there = set(numbers)
         lacking = [str(number) for number in range(min(there), max(there) + 1) if number not in there]
         more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
@@ -38,9 +39,8 @@ def without_key(paths: Sequence[Path]) -> Iterator[str]:
         yield f"series {tag}: {counted(len(numbers))}, {span}{told}"
 
 
-def with_key(paths: Sequence[Path], key: KeySource, failures: Failures) -> Iterator[str]:
-    """A line for each scan and volume and each of its defects; `failures` tells of files that the key does not open."""
-    opener = open_key(key)
+def with_key(paths: Sequence[Path], opener: AnyOpener, failures: Failures) -> Iterator[str]:
+    """A line for each scan and volume and each of its defects; `failures` tells of files that cannot be read."""
     slices: list[scans.Slice] = []
     for path in paths:
         try:
@@ -53,7 +53,6 @@ def with_key(paths: Sequence[Path], key: KeySource, failures: Failures) -> Itera
         slices += found
         if not found and scans.is_volume(document):
             yield f"volume {path}: {'x'.join(map(str, document.shape))} {document.dtype.name}, {document.format}"
-    failures.tell_rest()
     name = name_of(opener)
     for scan in scans.sort_into_scans(slices):
         first, count = scan.slices[0], len(scan.slices)

@@ -139,9 +139,7 @@ class Codec:
         check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
         resampled = _resampled(settings.readable, header, document) if settings.readable else None
         known = {
-            SERIES: series_tags.section_of(document, opener, header.study)
-            if settings.series and document.format == "dicom"
-            else b"",
+            SERIES: series_tags.section_of(document, opener, header.study, keys, settings.series),
             READING: b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes(),
         }
         behind = {name: len(content) for name, content in known.items() if content}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-from encdl.files import container, file_names, formats, stores
+from encdl.files import container, file_names, formats, series_tags, stores
 from encdl.files.codec import Codec
 from encdl.files.codecs import WeightsName
 from encdl.files.container import Metadata
@@ -157,7 +157,7 @@ class Encryption:
                 header, metadata, wrapped = reader.header, reader.metadata, reader.wrapped
                 reading, signature = reader.section(READING), reader.section(SIGNATURE)
                 recipients = set(reader.recipients.ids if reader.recipients else ())
-                series = reader.section(SERIES)
+                series, keys = reader.section(SERIES), reader.image_keys
         except (ContainerError, WrongKeyError) as error:
             raise OutputExistsError(f"{error}; --force replaces it") from None
         settings = self.settings
@@ -165,7 +165,8 @@ class Encryption:
         same = made_with == (self.codec.weights_id, settings.planes, settings.postprocess, settings.study)
         length = settings.readable and settings.readable.length(header.grid)
         same = same and length == (reading and len(reading))
-        same = same and settings.series >= (series is not None)
+        shown = series_tags.section_of(document, self.opener, header.study, keys, settings.series)
+        same = same and series in (None, shown)  # files of early versions have none
         signer = settings.signer and settings.signer.public.id
         same = same and signer == (signature and signer_id(signature))
         same = same and recipients == {public.id for public in settings.recipients}

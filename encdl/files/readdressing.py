@@ -27,6 +27,8 @@ class Readdressing:
 
     def __init__(self, opener: Opener, add: Sequence[RecipientPublicKey] = (), remove: Sequence[str] = ()) -> None:
         self._opener, self._add, self._remove = opener, add, remove
+        self.unknown = set(remove)
+        """Of the ids to take off those that no file had."""
 
     def wants(self, path: Path) -> bool:
         """Whether a file of a folder is a container, by its content or ending."""
@@ -42,9 +44,11 @@ class Readdressing:
         """
         with container.opened(path, self._opener) as reader:
             old, fresh = reader.recipients, reader.readdressed(self._add, self._remove)
-            ids, size = (fresh.ids if fresh else ()), reader.header.grid.body_bytes
+            before, ids = (old.ids if old else ()), (fresh.ids if fresh else ())
+            size = reader.header.grid.body_bytes
+            self.unknown.difference_update(before)
             told = f"{len(ids)} recipient{'s' * (len(ids) != 1)}: {', '.join(ids) or 'none'}"
-            if ids == (old.ids if old else ()):
+            if ids == before:
                 atomic.remove_leftover(path)
                 return Done(size, there=True, told=told)
             with path.open("rb") as source, atomic.writing(path, force=True) as stream:

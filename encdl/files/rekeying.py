@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from encdl.files import container, file_names
+from encdl.files import container, file_names, series_tags
 from encdl.files.codec import Codec, Progress
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader, Header
@@ -34,7 +34,7 @@ class Rekeying:
         recipients: whose keys shall open the new files too; those of the old ones do not.
 
     Raises:
-        UsageError: both belong to one master key, and `same_key` is not set.
+        UsageError: both belong to one master key, and `same_key` is not set; or `new` makes no files.
     """
 
     what = f"{container.SUFFIX} file"
@@ -50,6 +50,7 @@ class Rekeying:
         recipients: Sequence[RecipientPublicKey] = (),
     ) -> None:
         self._recipients = tuple(recipients)
+        study_for(None, new)
         if old.key_id == new.key_id and not same_key:
             raise UsageError(
                 f"the old key and the new one are the same ({new.key_id}), so grants for a study would go on opening "
@@ -170,7 +171,7 @@ def rekey(
     document = codec.decrypt(reader)
     content = bytes.fromhex(metadata.content if metadata else "") or content_of(document)
     wrapping: Wrapping = "aes" if reader.wrapped else "none"
-    shown = reader.wrapped or any(section.name == SERIES for section in reader.sections)
+    shown = reader.wrapped or series_tags.shows_series(reader.section(SERIES), reader.image_keys)
     settings = Settings(
         header.plane_spec(),
         header.postprocess,

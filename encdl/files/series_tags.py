@@ -1,6 +1,7 @@
 """Names of DICOM series that tell nothing but which files belong together: keyed hashes of SeriesInstanceUID.
 
-The section `series` of a container holds the tag and the InstanceNumber: tag 8 | number 4.
+The section `series` of a container holds the tag and the InstanceNumber: tag 8 | number 4. Every file has it,
+of whatever format, so that the table of sections shows no format: those in no series have a tag of their own.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Final
 
 from encdl.files import container
 from encdl.files.formats.base import Document
-from encdl.keys.derivation import hkdf
+from encdl.keys.derivation import ImageKeys, hkdf
 from encdl.keys.key import Opener
 from encdl.utils.errors import ContainerError, UsageError, WrongKeyError
 
 TAG_BYTES: Final = 8
+_ALONE: Final = 1
+"""The number of a file that shows no series; most single images have it as their InstanceNumber."""
 _SECTION: Final = struct.Struct(f"<{TAG_BYTES}sI")
 
 
@@ -29,7 +32,7 @@ class SeriesTag:
 
     Attributes:
         tag: 16 hexadecimal digits, the same for all files of a series in a study under one key.
-        number: InstanceNumber; 0 if there is none.
+        number: InstanceNumber, 0 if there is none; 1 of a file that shows no series.
     """
 
     tag: str
@@ -44,12 +47,27 @@ class SeriesTag:
         return cls(tag.hex(), number)
 
 
-def section_of(document: Document, opener: Opener, study: str) -> bytes:
-    """The section of a DICOM document; b"" if it is in no series."""
-    from encdl.files.scans import series_of  # noqa: PLC0415 - of DICOM files alone
+def section_of(document: Document, opener: Opener, study: str, keys: ImageKeys, shown: bool) -> bytes:
+    """The section of a file.
 
-    found = series_of(document)
-    return b"" if found is None else _SECTION.pack(_tag(opener, found[0], study), found[1])
+    Args:
+        document: what it holds.
+        opener: the key, or a grant for the study.
+        study: the file's.
+        keys: the file's sub-keys.
+        shown: whether the series of a DICOM file may show.
+    """
+    if shown and document.format == "dicom":
+        from encdl.files.scans import series_of  # noqa: PLC0415 - of DICOM files alone
+
+        if found := series_of(document):
+            return _SECTION.pack(_tag(opener, found[0], study), found[1])
+    return _SECTION.pack(_tag_alone(keys), _ALONE)
+
+
+def shows_series(content: bytes | None, keys: ImageKeys) -> bool:
+    """Whether a file's section shows its series to those without the key."""
+    return content is not None and content[:TAG_BYTES] != _tag_alone(keys)
 
 
 def name_of(opener: Opener) -> Callable[[str, Path], str]:
@@ -64,6 +82,10 @@ def name_of(opener: Opener) -> Callable[[str, Path], str]:
             return hashlib.sha256(series.encode()).hexdigest()[: 2 * TAG_BYTES]
 
     return name
+
+
+def _tag_alone(keys: ImageKeys) -> bytes:
+    return hkdf(keys.authentication, b"encdl series of one file")[:TAG_BYTES]
 
 
 def _tag(opener: Opener, series: str, study: str) -> bytes:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
@@ -220,20 +220,29 @@ def _put_all(address: str, place: Path, last: Path) -> None:
             files.put_file(str(path), name)
 
 
+def on_disk(path: Path, what: str) -> Path:
+    """Raise `UsageError` for an address where a file or folder on this machine is needed; `what` goes there."""
+    if address := address_of(path):
+        raise UsageError(f"{address}: {what} on this machine, not to an address: give a folder, and copy it from there")
+    return path
+
+
 @contextlib.contextmanager
-def stored(output: Path | None, force: bool) -> Iterator[Path | None]:
+def stored(output: Path | None, force: bool, inputs: Sequence[Path] = ()) -> Iterator[Path | None]:
     """Where to write a file: `output`, or a file that goes to that address once the block ended without an error.
 
     Whatever was written beside it goes there first.
 
     Raises:
         OutputExistsError: something is there, and `force` is not set.
-        UsageError: it cannot be written.
+        UsageError: it cannot be written, or is one of the `inputs`.
     """
     address = None if output is None else address_of(output)
     if output is None or address is None:
         yield output
         return
+    if output in inputs:
+        raise UsageError(f"{address}: the output is the same file as the input: give another name")
     with _told(address):
         files, name = _found(address)
         if not force and files.exists(name):

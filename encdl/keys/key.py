@@ -288,8 +288,10 @@ def study_for(study: str | None, opener: object) -> str:
         opener: a `Key` or `Grant`.
 
     Raises:
-        UsageError: a grant for one file, or for another study.
+        UsageError: a grant for one file, or for another study; or a recipient's key.
     """
+    if isinstance(opener, RecipientKey):
+        opener.image_secret(b"")
     if not isinstance(opener, Grant):
         return study or ""
     if opener.scope != "study":

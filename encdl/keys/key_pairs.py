@@ -35,7 +35,7 @@ class PublicHalf:
         Raises:
             KeyFileError: missing, unreadable, of another kind, or damaged.
         """
-        return cls(secret_files.parse(path, secret_files.read(path), (cls.prefix,))[1])
+        return cls(secret_files.parse(path, secret_files.read(path, public=True), (cls.prefix,))[1])
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
         """Write the key's file, which anyone may read; errors as `Key.save`."""

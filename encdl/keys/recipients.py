@@ -80,8 +80,8 @@ class RecipientKey(SecretHalf):
     def image_secret(self, nonce: bytes, study: str = "") -> NoReturn:
         """A recipient's key makes no file; raises `UsageError`."""
         raise UsageError(
-            f"recipient key {self.key_id} opens files that were sealed to it, and makes none: encrypt with "
-            f"--recipient and its public key"
+            f"recipient key {self.key_id} opens files that were sealed to it, and makes none: give a master key or a "
+            "grant for a study here, and its public key with --recipient"
         )
 
     def image_keys(self, nonce: bytes, study: str = "") -> ImageKeys:

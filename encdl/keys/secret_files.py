@@ -83,8 +83,12 @@ def write(path: str | os.PathLike[str], line: bytes, *, force: bool) -> None:
         raise KeyFileError(f"cannot write {target}: {_reason(error)}") from None
 
 
-def read(path: str | os.PathLike[str]) -> str:
+def read(path: str | os.PathLike[str], public: bool = False) -> str:
     """The one line of a secret file, of whatever kind, without the white space around it.
+
+    Args:
+        path: the file.
+        public: whether it is that of a public key, for what is advised where there is none.
 
     Raises:
         KeyFileError: missing, unreadable, or not one line of text.
@@ -96,7 +100,11 @@ def read(path: str | os.PathLike[str]) -> str:
         with target.open("rb") as file:
             return only_line(target, file.read(_MAX_BYTES + 1))
     except FileNotFoundError:
-        raise KeyFileError(f"no key file {target}: check the path, or make a key with 'encdl keygen'") from None
+        if public:
+            raise KeyFileError(f"no public key file {target}: check the path, or ask the key's owner for it") from None
+        raise KeyFileError(
+            f"no key file {target}: check the path ('encdl keygen' makes a new key, which opens no older files)"
+        ) from None
     except (OSError, ValueError) as error:
         raise KeyFileError(f"cannot read {target}: {_reason(error)}") from None
 
@@ -214,7 +222,9 @@ def _wrong_kind(where: object, prefix: str, prefixes: tuple[str, ...]) -> str:
     if prefix in GRANT_PREFIXES and prefixes == (KEY_PREFIX,):
         return f"{where} is a grant, and the master key is asked for: ask the key's owner"
     if prefix in _KINDS:
-        return f"{where} is {_KINDS[prefix]}, and {_KINDS[prefixes[0]]} is asked for: give that"
+        *others, last = dict.fromkeys(_KINDS[each] for each in prefixes)
+        asked = f"{', '.join(others)} or {last}" if others else last
+        return f"{where} is {_KINDS[prefix]}, and {asked} is asked for: give that"
     kinds = {"encdl-locked", *(known.rpartition("-")[0] for known in prefixes)}
     if (
         re.fullmatch(

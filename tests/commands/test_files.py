@@ -228,7 +228,7 @@ def test_inspect(run: Run, scan: Path) -> None:
     assert shown["shape"] == [21, 30]
     assert shown["complete"] is True
     assert shown["file_bytes"] == scan.stat().st_size
-    Path("cut.encdl").write_bytes(scan.read_bytes()[:-5])
+    Path("cut.encdl").write_bytes(scan.read_bytes()[:-49])
     code, out, err = run("inspect", "cut.encdl")
     assert code == 2
     assert "NOT COMPLETE" in out
@@ -242,7 +242,11 @@ def test_inspect(run: Run, scan: Path) -> None:
     Path("hit.encdl").write_bytes(data[:place] + other + data[place + 1 :])
     failed(run("inspect", "hit.encdl"), "its beginning was hit: get an intact copy, or try --salvage")
     assert json.loads(run("inspect", "cut.encdl", "--json")[1])["complete"] is False
-    assert run("inspect", scan, "--key", "k.key")[0] == 0
+    code, out, err = run("inspect", scan, "--key", "k.key")
+    assert (code, err) == (0, "")
+    assert "verified with the key" in out
+    assert "not verified" not in out
+    assert "sealed        png" in out
     assert run("keygen", "strange.key")[0] == 0
     failed(run("inspect", scan, "--key", "strange.key"), "was encrypted with key")
     failed(run("inspect", "scan.png"), "not an EncDL file")

@@ -90,7 +90,7 @@ def test_wrong_inputs_of_grant(run: Run, scan: Path) -> None:
     failed(run(*grant, "--file", "scan.png", "-o", "g"), "not an EncDL file")
     failed(run("grant", "--key", "other.key", "--file", scan, "-o", "g"), "yours is")
     data = bytearray(scan.read_bytes())
-    data[-40] ^= 1
+    data[-84] ^= 1
     Path("bad.encdl").write_bytes(data)
     failed(run(*grant, "--file", "bad.encdl", "-o", "g"), "changed after it was written")
 

@@ -104,7 +104,7 @@ def test_what_is_there_and_not_finished_is_told_and_kept(verb: Verb) -> None:
     Path("enc/a.png.encdl").write_bytes(b"something else")
     images.write("in/b/a.png", np.zeros((5, 6), np.uint8), force=True)
     data = bytearray(Path("enc/b/c/v.npy.encdl").read_bytes())
-    data[-40] ^= 1
+    data[-84] ^= 1
     Path("enc/b/c/v.npy.encdl").write_bytes(data)
     before = contents("enc")
     code, err = verb("encrypt", "in", "--output", "enc")
@@ -273,7 +273,7 @@ def test_hidden_and_encrypted_files_are_left_alone(tree: Path) -> None:
 def test_damaged_files_of_a_folder_are_salvaged_and_marked(verb: Verb) -> None:
     assert verb("encrypt", "in", "--output", "enc")[0] == 0
     path = Path("enc/b/c/v.npy.encdl")
-    path.write_bytes(path.read_bytes()[:-40])
+    path.write_bytes(path.read_bytes()[:-84])
     code, err = verb("decrypt", "enc", "--output", "dec")
     assert (code, "v.npy.encdl: is cut" in err) == (1, True)
     assert "b/c/v.npy" not in names("dec")

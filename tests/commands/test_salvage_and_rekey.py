@@ -27,7 +27,7 @@ def test_salvage(run: Run, scan: Path, agile: Path) -> None:
     assert not Path("b.npy.salvage.json").exists()
     np.testing.assert_array_equal(images.read("b.npy"), images.read("scan.png"))
     data = scan.read_bytes()
-    Path("cut.encdl").write_bytes(data[:-216])  # a tag and 200 pixels
+    Path("cut.encdl").write_bytes(data[:-260])  # a section, a tag and 200 pixels
     code, out, err = run("decrypt", "cut.encdl", *options)
     assert code == 0
     assert "salvaged: see b.npy.salvage.json" in out
@@ -38,10 +38,10 @@ def test_salvage(run: Run, scan: Path, agile: Path) -> None:
     told = report("b.npy")
     assert (told["damaged_slices"], told["slices"], told["metadata"]) == ([1], 1, "authentic")
     assert told["note"] in err
-    Path("bad.encdl").write_bytes(data[:-90] + b"\0\0" + data[-88:])
+    Path("bad.encdl").write_bytes(data[:-134] + b"\0\0" + data[-132:])
     assert "missing" not in run("decrypt", "bad.encdl", *options)[2]
     failed(run("decrypt", "bad.encdl", *options[2:], "--key", "other.key"), "yours is")
-    Path("head.encdl").write_bytes(data[: -21 * 30 - 16])
+    Path("head.encdl").write_bytes(data[: -21 * 30 - 16 - 44])
     failed(run("decrypt", "head.encdl", *options), "nothing is left to salvage")
     failed(run("decrypt", "none.encdl", *options), "no such file")
 
@@ -90,7 +90,7 @@ def test_damaged_slices_are_named_and_the_others_open(run: Run, agile: Path) -> 
 
 
 def test_a_salvage_that_fails_leaves_no_report(run: Run, scan: Path, agile: Path) -> None:
-    Path("cut.encdl").write_bytes(scan.read_bytes()[:-216])
+    Path("cut.encdl").write_bytes(scan.read_bytes()[:-260])
     images.write("b.npy", noise((3, 3)))
     options = ["--key", "k.key", "--weights", agile, "-o", "b.npy", "--salvage"]
     failed(run("decrypt", "cut.encdl", *options), "exists already")

@@ -25,7 +25,9 @@ def test_a_host_without_any_key_verifies_what_the_owner_signed(run: Run, agile: 
     assert "signed it" in out
     told = json.loads(run("inspect", "scan.encdl", "--json", "--verify-key", "s.pub")[1])
     assert told["verified"]
-    assert [section["name"] for section in told["sections"]] == ["metadata", "parity", "pixels", "reading", "signature"]
+    assert [section["name"] for section in told["sections"]] == [
+        "metadata", "parity", "pixels", "series", "reading", "signature"
+    ]  # fmt: skip
     assert not json.loads(run("inspect", "scan.encdl", "--json")[1])["verified"]
     run("keygen", "--signing", "s2.key")
     failed(run("inspect", "scan.encdl", "--verify-key", "s2.pub"), "scan.encdl: says it was signed with")

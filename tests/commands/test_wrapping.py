@@ -43,7 +43,9 @@ def test_inspect_shows_the_key_and_no_more(run: Run, sealed: Path) -> None:
     assert Key.load("k.key").id in out
     assert "agile" not in out
     code, out, _ = run("inspect", sealed, "--json")
-    assert json.loads(out).keys() == {"file", "file_bytes", "key_id", "nonce", "recipients", "study", "wrap"}
+    assert json.loads(out).keys() == {
+        "file", "file_bytes", "key_id", "nonce", "recipients", "sealed", "study", "verified", "verified_by", "wrap"
+    }  # fmt: skip
     sealed.write_bytes(sealed.read_bytes()[:50])
     failed(run("inspect", sealed), "sealed.encdl: is cut in its header")
 

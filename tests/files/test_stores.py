@@ -17,6 +17,7 @@ from encdl.data.registry import open_data
 from encdl.files import images, stores
 from encdl.keys.key import Key
 from encdl.utils.errors import ContainerError, UsageError
+from tests.reader_checkpoint import resnet, save_reader, smooth, tiny_reader, unet
 
 KEY = Key(bytes(range(32)))
 VOLUME = np.random.default_rng(0).integers(0, 65536, (150, 128, 128), dtype=np.uint16)
@@ -122,7 +123,10 @@ def names(store: str) -> list[str]:
 
 def encdl_said(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, list[str]]:
     capfd.readouterr()
-    code = main([*words])
+    try:
+        code = main([*words])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
     return code, capfd.readouterr().err.splitlines()
 
 
@@ -242,3 +246,50 @@ def test_training_data_is_fetched_once(store: str, tmp_path: Path, monkeypatch: 
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "cache/encdl/stores").iterdir())
     with pytest.raises(UsageError, match=f"{store}/none: there is nothing at this address"):
         open_data(f"classes:{store}/none").samples("train")
+
+
+def test_verbs_that_keep_to_this_machine_say_so(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("k", "n"):
+        (KEY if name == "k" else Key.generate()).save(f"{name}.key")
+    images.write("a.png", np.zeros((9, 9), np.uint8))
+    sealed, key = f"{store}/kept.encdl", ["--key", "k.key"]
+    assert main(["encrypt", "a.png", *key, "-o", sealed]) == 0
+    assert main(["encrypt", "a.png", *key, "-o", "b.encdl"]) == 0
+    for words, told in (
+        (["rekey", sealed, *key, "--new-key", "n.key"], f"{sealed} is an address"),
+        (["rekey", "b.encdl", *key, "--new-key", "n.key", "-o", sealed], f"{sealed} is an address"),
+        (["recipients", "remove", sealed, *key, "--id", "0" * 16], f"{sealed} is an address"),
+        (["keygen", f"{store}/x.key"], f"{store}/x.key is an address"),
+        (["decrypt", sealed, *key, "-o", sealed, "--force"], "the output is the same file as the input"),
+    ):
+        code, said = encdl_said(capfd, *words)
+        assert (code, len(said), told in said[0]) == (2, 1, True), said
+    assert main(["recipients", "list", sealed]) == 0
+    assert main(["inspect", sealed, *key]) == 0
+
+
+def test_predict_stores_its_table_and_no_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    KEY.save("k.key")
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    images.write("a.png", smooth(0))
+    assert main(["encrypt", "a.png", "--key", "k.key", "-o", "memory://b/a.encdl"]) == 0
+    save_reader("classifier.ckpt", tiny_reader(resnet))
+    save_reader("segmenter.ckpt", tiny_reader(unet))
+    predict = ["predict", "memory://b/a.encdl", "--key", "k.key", "-o", "memory://b/t.csv", "--reader"]
+    code, said = encdl_said(capfd, *predict, "classifier.ckpt")
+    assert (code, said) == (0, [])
+    assert b"memory://b/a.encdl" in files.cat_file("/b/t.csv").replace(b"memory:/b", b"memory://b")
+    for words, told in (
+        ([*predict, "classifier.ckpt"], "memory://b/t.csv: exists already"),
+        ([*predict, "segmenter.ckpt"], "memory://b/t.csv: masks go to a folder on this machine"),
+    ):
+        code, said = encdl_said(capfd, *words)
+        assert (code, len(said), told in said[0]) == (2, 1, True), said
+    files.store.clear()

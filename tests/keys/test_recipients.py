@@ -45,7 +45,7 @@ def test_keys_survive_their_files(tmp_path: Path, passphrase: Passphrase | None)
         Key.load(secret, passphrase)
     with pytest.raises(KeyFileError, match="is a recipient's public key, and a recipient's secret key is asked for"):
         RecipientKey.load(public)
-    with pytest.raises(UsageError, match="makes none: encrypt with --recipient"):
+    with pytest.raises(UsageError, match="makes none: give a master key or a grant"):
         loaded.image_keys(bytes(16))
 
 

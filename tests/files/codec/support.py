@@ -15,6 +15,8 @@ from encdl.keys.key import Key
 from tests.files.container.support import parts
 
 KEY = Key(bytes(range(32)))
+BEHIND = 44
+"""Bytes behind the pixels: the section `series` and its tag."""
 WEIGHTS = "0123456789abcdef"
 Array = np.ndarray[Any, Any]
 

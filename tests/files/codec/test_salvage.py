@@ -18,7 +18,7 @@ from encdl.files.container import ContainerReader, PublicReader
 from encdl.files.documents import array_of
 from encdl.files.settings import Salvage, Settings
 from encdl.utils.errors import ContainerError, UsageError
-from tests.files.codec.support import KEY, damaged, noise, same
+from tests.files.codec.support import BEHIND, KEY, damaged, noise, same
 
 
 def test_intact_slices_of_a_damaged_file_open(codec: Codec) -> None:
@@ -55,7 +55,7 @@ def test_known_losses_reach_the_restorer_where_they_belong(codec: Codec, postpro
     array = noise((40, 50, 2), dtype)
     made = codec.encrypt_array(array, KEY, Settings(postprocess=postprocess))
     tags = 16 * -(-array.nbytes // 4096)
-    cut = ContainerReader(io.BytesIO(made[: -100 - tags]), KEY, tolerant=True)
+    cut = ContainerReader(io.BytesIO(made[: -100 - tags - BEHIND]), KEY, tolerant=True)
     salvaged = array_of(codec.decrypt(cut, Salvage()))
     right = salvaged.view(np.uint8) == array.view(np.uint8)
     share = (4000 if postprocess in {"diffusion", "both"} else 100) / array.nbytes
@@ -65,13 +65,13 @@ def test_known_losses_reach_the_restorer_where_they_belong(codec: Codec, postpro
 def test_salvage_with_the_network(agile: Codec) -> None:
     array = np.tile(np.arange(48, dtype=np.uint8) * 5, (3, 32, 1))
     made = agile.encrypt_array(array, KEY, layout="SHW")
-    reader = ContainerReader(io.BytesIO(made[: -16 - 32 * 24]), KEY, tolerant=True)
+    reader = ContainerReader(io.BytesIO(made[: -16 - 32 * 24 - BEHIND]), KEY, tolerant=True)
     salvage = Salvage()
     salvaged = array_of(agile.decrypt(reader, salvage))
     assert salvage.damaged == [2]
     assert same(salvaged[:2], array[:2])
     assert salvaged[2].any()
-    gone = ContainerReader(io.BytesIO(made[: -2 * (32 * 48 + 16) + 100]), KEY, tolerant=True)
+    gone = ContainerReader(io.BytesIO(made[: -2 * (32 * 48 + 16) + 100 - BEHIND]), KEY, tolerant=True)
     salvaged = array_of(agile.decrypt(gone, salvage))
     assert salvage.damaged == [1, 2]
     assert not salvaged[2].any()  # nothing of it is left, and nothing is made up
@@ -81,7 +81,8 @@ def test_lost_metadata_leave_the_pixels(codec: Codec) -> None:
     array = noise((5, 6))
     made = bytearray(codec.encrypt_array(array, KEY, file_format="tiff"))
     start = PublicReader(io.BytesIO(bytes(made)))._starts["metadata"]
-    made[start : -30 - 16] = bytes(len(made) - 30 - 16 - start)  # and their parity
+    end = len(made) - 30 - 16 - BEHIND
+    made[start:end] = bytes(end - start)  # and their parity
     opened = codec.decrypt(ContainerReader(io.BytesIO(bytes(made)), KEY, tolerant=True), Salvage())
     assert (opened.format, opened.rest) == ("npy", b"")
     assert same(array_of(opened), array)
@@ -94,7 +95,7 @@ def test_loss_is_known_to_blocks_and_the_rest_stays_exact(agile: Codec, postproc
     rows, columns = np.mgrid[0:128, 0:128]
     array = (rows + columns).astype(np.uint8)
     made = bytearray(agile.encrypt_array(array, KEY, Settings(postprocess=postprocess)))
-    start = len(made) - 128 * 128 - 4 * 16
+    start = len(made) - 128 * 128 - 4 * 16 - BEHIND
     made[start + 4096 : start + 8192] = content
     made[start + 9000] ^= 64
     told = []
