@@ -11,7 +11,7 @@ import math
 import struct
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -90,10 +90,12 @@ class ReadingLayer:
     Attributes:
         level_bits: b, of a level: they lie in 0..2^b - 1.
         words: masked levels, uint16 or uint32 (S, C, H, W).
+        whole: whether its parity tells that no word is wrong.
     """
 
     level_bits: int
     words: Words
+    whole: bool = False
 
     @property
     def bits(self) -> int:
@@ -129,14 +131,15 @@ class ReadingLayer:
         content, over = reader.section(READING), reader.section(READING_PARITY)
         if content is None:
             return None
-        if over is not None and len(over) == parity.parity_length(len(content), *parity.LAYER):
+        whole = over is not None and len(over) == parity.parity_length(len(content), *parity.LAYER)
+        if over is not None and whole:
             found = parity.corrected(content, over, *parity.LAYER)
             if found is None:
                 raise ContainerError(f"{reader.where}: its reading layer has too many hits to be repaired: {COPY}")
             if found != content:
                 warnings.warn(f"{reader.where}: its reading layer was hit, and repaired", RepairedWarning, stacklevel=2)
                 content = found
-        return cls.from_bytes(content)
+        return replace(cls.from_bytes(content), whole=whole)
 
     def levels(self, keys: ImageKeys) -> Words:
         """The image itself, of the words' shape and type: for whoever has the key."""

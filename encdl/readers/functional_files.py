@@ -183,13 +183,13 @@ class FunctionalPredictor:
                 numbers = centred(key.seen(self.function, layer.words))
             except EncdlError as error:
                 raise type(error)(f"{path}: {error}") from None
-        logits = self._logits(torch.from_numpy(numbers), layer.level_bits)
+        logits = self._logits(torch.from_numpy(numbers), layer)
         return Answer(logits, (layer.words[0] & 255).astype(np.uint8))
 
     @torch.no_grad()
-    def _logits(self, numbers: torch.Tensor, level_bits: int) -> torch.Tensor:
+    def _logits(self, numbers: torch.Tensor, layer: ReadingLayer) -> torch.Tensor:
         device = next(self.reader.parameters()).device
-        features = self.stem.read(numbers.to(device), level_bits)
+        features = self.stem.of_centred(numbers.to(device), layer.level_bits, layer.whole)
         logits: torch.Tensor = self.reader.backbone(features)
         return logits[0].float().cpu()
 

@@ -21,7 +21,7 @@ PARITY_BYTES: Final = 64
 LAYER: Final = (223, 32)
 """Bytes and parity of a reading layer's codewords: where 1 % of all bytes is hit, one in 10^9 has more than 16 hits."""
 
-_AT_ONCE: Final = 512
+_AT_ONCE: Final = 128
 _POLYNOMIAL: Final = 0x11D
 Octets = npt.NDArray[np.uint8]
 
