@@ -84,10 +84,10 @@ class IntegerMap(nn.Module):
 
     @torch.no_grad()
     def fixed(self) -> tuple[Tensor, Tensor]:
-        """The weights in float64, and twice the largest magnitude of each output (outputs, 1, ...) of levels from 0 to 1.
+        """The weights in float64, and twice each output's largest magnitude, of levels from 0 to 1: (outputs, 1, ...).
 
-        That is room for a key server's noise. Between changes of the weights both are computed once: a host reads file
-        after file, and on a GPU a dozen small steps take as long as a layer.
+        Twice leaves room for a key server's noise. Between changes of the weights both are computed once: a host reads
+        file after file, and on a GPU a dozen small steps take as long as a layer.
         """
         state = (self.latent.data_ptr(), self.latent._version)
         if self._kept is None or self.training or self._kept[0] != state:
@@ -107,15 +107,16 @@ class IntegerMap(nn.Module):
             return self._sums(image.float(), self.integers())
 
     @torch.no_grad()
-    def exact(self, words: Tensor) -> Tensor:
+    def exact(self, words: Tensor, given: Tensor | None = None) -> Tensor:
         """W of any words, modulo 2^bits: float64 (B, outputs, *grid), the numbers nearest to 0.
 
         Args:
             words: (B, C, *size) of any type, whole numbers from 0 to 2^bits - 1.
+            given: a functional key's numbers, which are taken off.
         """
-        ring = float(1 << self.bits)
         with torch.autocast(words.device.type, enabled=False):
-            return centred(self._sums(words.double(), self.fixed()[0]), ring)
+            sums = self._sums(words.double(), self.fixed()[0])
+            return centred(sums if given is None else sums - given, float(1 << self.bits))
 
     def _sums(self, image: Tensor, weights: Tensor) -> Tensor:
         if image.shape[1:] != (weights.shape[1], *self.size):
