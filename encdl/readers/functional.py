@@ -253,8 +253,7 @@ class FunctionalStem(Stem):
             mean, bound = self.scale.running_mean, self.map.fixed()[1]
             assert mean is not None
             points = torch.where(points.abs() > bound, mean.view(bound.shape), points)
-        features: Tensor = F.relu(self.norm(self._convolved(points)))
-        return features
+        return F.relu(self.norm(self._convolved(points)), inplace=not torch.is_grad_enabled())
 
     def of_numbers(self, numbers: Tensor, level_bits: int = 8) -> Tensor:
         """The convolution of W's numbers, whole ones nearest to 0 in float32: (B, width, *size)."""
