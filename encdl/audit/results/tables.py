@@ -400,7 +400,10 @@ def functional_further(records: Records, names: Sequence[str]) -> str:
         "mirrored is told",
         "by pixels",
     ]
-    return grid([*head, "figure without parity: intact, 1 % of words in a row, 1 % of bytes", "host's time / plaintext's"], lines)
+    return grid(
+        [*head, "figure without parity: intact, 1 % of words in a row, 1 % of bytes", "host's time / plaintext's"],
+        lines,
+    )
 
 
 def _numbers(row: Mapping[str, Any]) -> str:
