@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from encdl.commands import reader_cost
 from encdl.commands.common import RECORDS, add_output, file_name
@@ -14,6 +14,7 @@ from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress, say
 
 if TYPE_CHECKING:
+    from encdl.audit.functional.plan import Plan
     from encdl.audit.studies.run import Study
 
 
@@ -191,6 +192,60 @@ def _run_leak(args: argparse.Namespace) -> int:
     return 0
 
 
+def _declare_hit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", metavar="DIR", default="data", help="where the data set's file is (default: data)"
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="trainings of each setting (default: the file's)")
+    parser.add_argument(
+        "--settings", type=int, nargs="+", default=[], metavar="N", help="those of the file, from 0 on (default: all)"
+    )
+    add_output(parser, "the record (default: experiments/results/hit-files-DATA.json)")
+
+
+def _run_hit(args: argparse.Namespace) -> int:
+    """Train readers, hit files, read them, write the record."""
+    from encdl.audit.functional import hit_files  # noqa: PLC0415
+    from encdl.audit.functional import plan as plans  # noqa: PLC0415
+
+    plan = plans.read(args.config, {"seeds": args.seeds})
+    name = f"hit-files-{Path(plan.file).stem}"
+
+    def measure() -> dict[str, Any]:
+        return hit_files.measure(plan, args.data_dir, args.settings, progress)
+
+    record = _recorded(args, name, plan, range(plan.seeds), measure)
+    for row in record["metrics"]["settings"]:
+        say(", ".join(f"{each} {row[each]['mean']:.4f}" for each in ("intact", "hit", "difference", "same", "refused")))
+    return 0
+
+
+def _recorded(
+    args: argparse.Namespace, name: str, plan: Plan, seeds: Iterable[int], measure: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """The record of a study on the CPU, which is written."""
+    import time  # noqa: PLC0415
+
+    from encdl.utils import records  # noqa: PLC0415
+    from encdl.utils.atomic import check_output  # noqa: PLC0415
+
+    output, started = check_output(args.output or RECORDS / f"{name}.json", args.force), time.monotonic()
+    metrics = measure()
+    record = records.record(
+        output.stem,
+        args.study,
+        config=str(args.config),
+        dataset=plan.file,
+        seeds=list(seeds),
+        metrics=metrics,
+        wall_s=time.monotonic() - started,
+        device="cpu",
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    records.write(output, record, args.force)
+    return record
+
+
 def _declare_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", metavar="DIR", default="data", help="where the data set's file is (default: data)"
@@ -201,29 +256,16 @@ def _declare_trust(parser: argparse.ArgumentParser) -> None:
 
 def _run_trust(args: argparse.Namespace) -> int:
     """Train and time a reader of each model, write the record."""
-    import time  # noqa: PLC0415
-
     from encdl.audit.functional import plan as plans  # noqa: PLC0415
     from encdl.audit.trust_models import study  # noqa: PLC0415
-    from encdl.utils import records  # noqa: PLC0415
-    from encdl.utils.atomic import check_output  # noqa: PLC0415
 
-    plan, started = plans.read(args.config, {}), time.monotonic()
-    output = check_output(args.output or RECORDS / "trust-models.json", args.force)
-    metrics = study.metrics(study.Study(plan, args.data_dir, args.seed, progress).rows(), plan.metric)
-    record = records.record(
-        output.stem,
-        "trust-models",
-        config=str(args.config),
-        dataset=plan.file,
-        seeds=[args.seed],
-        metrics=metrics,
-        wall_s=time.monotonic() - started,
-        device="cpu",
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    records.write(output, record, args.force)
-    say(study.table(metrics["rows"], plan.metric))
+    plan = plans.read(args.config, {})
+
+    def measure() -> dict[str, Any]:
+        return study.metrics(study.Study(plan, args.data_dir, args.seed, progress).rows(), plan.metric)
+
+    record = _recorded(args, "trust-models", plan, [args.seed], measure)
+    say(study.table(record["metrics"]["rows"], plan.metric))
     return 0
 
 
@@ -284,6 +326,7 @@ STUDIES = {
         _declare_leak,
         _run_leak,
     ),
+    "hit-files": ("read files of which 1 % was hit without a key, beside the intact ones", _declare_hit, _run_hit),
     "trust-models": (
         "read one data set under five models of trust: accuracy, latency, bytes, who sees what",
         _declare_trust,

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import math
 import struct
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from encdl.files.container import PublicReader, parity
 from encdl.files.container.chunk_grid import Grid
+from encdl.files.container.head import COPY
 from encdl.files.container.header import TAG_BYTES
-from encdl.files.container.sections import MAX_SECTION_BYTES
+from encdl.files.container.sections import MAX_SECTION_BYTES, READING, READING_PARITY
 from encdl.files.levels import Levels, Stored
 from encdl.keys.derivation import ImageKeys
 from encdl.utils.errors import ContainerError, UsageError
@@ -30,6 +33,10 @@ MAX_WEIGHT: Final = 7
 """Of the integer maps that readers apply to a layer."""
 _HEAD: Final = struct.Struct("<BBIIII")
 _MOST_LEVEL_BITS: Final = {16: 8, 32: 12}
+
+
+class RepairedWarning(UserWarning):
+    """A reading layer had hits, which its parity undid."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +90,12 @@ class ReadingLayer:
     Attributes:
         level_bits: b, of a level: they lie in 0..2^b - 1.
         words: masked levels, uint16 or uint32 (S, C, H, W).
+        whole: whether its parity tells that no word is wrong.
     """
 
     level_bits: int
     words: Words
+    whole: bool = False
 
     @property
     def bits(self) -> int:
@@ -109,6 +118,28 @@ class ReadingLayer:
                 words = np.frombuffer(content, f"<u{bits // 8}", offset=_HEAD.size).reshape(shape)
                 return cls(level_bits, words.astype(f"u{bits // 8}", copy=False))
         raise ContainerError("its reading layer is damaged")
+
+    @classmethod
+    def mended(cls, reader: PublicReader) -> ReadingLayer | None:
+        """The layer of a file, hits on it undone by its parity, with a `RepairedWarning`; None if there is none.
+
+        Parity proves nothing: whoever wants proof checks the signature first, or reads with the key.
+
+        Raises:
+            ContainerError: it is cut, of no form, or has more hits than its parity undoes.
+        """
+        content, over = reader.section(READING), reader.section(READING_PARITY)
+        if content is None:
+            return None
+        whole = over is not None and len(over) == parity.parity_length(len(content), *parity.LAYER)
+        if over is not None and whole:
+            found = parity.corrected(content, over, *parity.LAYER)
+            if found is None:
+                raise ContainerError(f"{reader.where}: its reading layer has too many hits to be repaired: {COPY}")
+            if found != content:
+                warnings.warn(f"{reader.where}: its reading layer was hit, and repaired", RepairedWarning, stacklevel=2)
+                content = found
+        return replace(cls.from_bytes(content), whole=whole)
 
     def levels(self, keys: ImageKeys) -> Words:
         """The image itself, of the words' shape and type: for whoever has the key."""

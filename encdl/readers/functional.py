@@ -60,6 +60,7 @@ class IntegerMap(nn.Module):
         self.size, self.stride, self.bits = size, stride, bits
         self.grid = grid(size, kernel, stride)
         self.latent = nn.Parameter(torch.randn(outputs, channels, *(kernel for _ in size)) * (spread / WEIGHT_LIMIT))
+        self._kept: tuple[tuple[int, ...], Tensor, Tensor] | None = None
 
     @property
     def kernel(self) -> int:
@@ -76,10 +77,25 @@ class IntegerMap(nn.Module):
         weights = self.integers().detach().cpu().numpy().astype(np.int8)
         return FunctionalMap(weights, self.stride, self.size, self.bits)
 
-    def bound(self) -> Tensor:
-        """Twice the largest magnitude of each output, of levels from 0 to 1: room for a key server's noise."""
-        weights = self.integers().flatten(1)
-        return 2 * torch.maximum(weights.clamp(min=0).sum(1), -weights.clamp(max=0).sum(1))
+    def train(self, mode: bool = True) -> IntegerMap:
+        """As of any module."""
+        self._kept = None
+        return super().train(mode)
+
+    @torch.no_grad()
+    def fixed(self) -> tuple[Tensor, Tensor]:
+        """The weights in float64, and twice each output's largest magnitude, of levels from 0 to 1: (outputs, 1, ...).
+
+        Twice leaves room for a key server's noise. Between changes of the weights both are computed once: a host reads
+        file after file, and on a GPU a dozen small steps take as long as a layer.
+        """
+        state = (self.latent.data_ptr(), 0 if self.latent.is_inference() else self.latent._version)
+        if self._kept is None or self.training or self._kept[0] != state:
+            weights = self.integers()
+            flat = weights.flatten(1)
+            bound = 2 * torch.maximum(flat.clamp(min=0).sum(1), -flat.clamp(max=0).sum(1))
+            self._kept = state, weights.double(), bound.view(-1, *[1] * len(self.size))
+        return self._kept[1:]
 
     def forward(self, image: Tensor) -> Tensor:
         """W of levels, float32 (B, C, *size) of whole numbers: (B, outputs, *grid), not yet reduced.
@@ -91,15 +107,16 @@ class IntegerMap(nn.Module):
             return self._sums(image.float(), self.integers())
 
     @torch.no_grad()
-    def exact(self, words: Tensor) -> Tensor:
+    def exact(self, words: Tensor, given: Tensor | None = None) -> Tensor:
         """W of any words, modulo 2^bits: float64 (B, outputs, *grid), the numbers nearest to 0.
 
         Args:
             words: (B, C, *size) of any type, whole numbers from 0 to 2^bits - 1.
+            given: a functional key's numbers, which are taken off.
         """
-        ring = float(1 << self.bits)
         with torch.autocast(words.device.type, enabled=False):
-            return centred(self._sums(words.double(), self.integers().double()), ring)
+            sums = self._sums(words.double(), self.fixed()[0])
+            return centred(sums if given is None else sums - given, float(1 << self.bits))
 
     def _sums(self, image: Tensor, weights: Tensor) -> Tensor:
         if image.shape[1:] != (weights.shape[1], *self.size):
@@ -111,7 +128,7 @@ class IntegerMap(nn.Module):
             max(0, (count - 1) * self.stride + self.kernel - side)
             for count, side in zip(self.grid, self.size, strict=True)
         ]
-        windows = padded(image, beyond)
+        windows = padded(image, beyond) if any(beyond) else image
         for axis, count in enumerate(self.grid, start=2):
             windows = windows.unfold(axis, self.kernel, self.stride).narrow(axis, 0, count)
         # A product of matrices, not a convolution: no library takes a transform for it that rounds.
@@ -220,15 +237,23 @@ class FunctionalStem(Stem):
             numbers: what W makes of the ciphertext minus what it makes of the mask, whole numbers of any type.
             level_bits: of a level; a reading layer may have finer ones than the 8-bit images of training.
         """
-        reduced = centred(numbers.double(), float(1 << self.map.bits)).float()
-        if self.form == "layer":
+        return self.of_centred(centred(numbers.double(), float(1 << self.map.bits)), level_bits)
+
+    def of_centred(self, numbers: Tensor, level_bits: int = 8, whole: bool = False) -> Tensor:
+        """As `read`, of the numbers nearest to 0.
+
+        Args:
+            numbers: those of `IntegerMap.exact`, or of `encdl.keys.functional_map.centred`.
+            level_bits: as of `read`.
+            whole: the layer has no hits, as its parity tells.
+        """
+        points = self._points(numbers.float(), level_bits)
+        if self.form == "layer" and not whole:
             # No image gives such numbers: the ciphertext was hit there. The mean says least.
-            mean, scale, axes = self.scale.running_mean, 2.0**level_bits - 1, [1] * len(self.size)
+            mean, bound = self.scale.running_mean, self.map.fixed()[1]
             assert mean is not None
-            lost = reduced.abs() > self.map.bound().view(-1, *axes) * scale
-            reduced = torch.where(lost, mean.view(-1, *axes) * scale, reduced)
-        features: Tensor = F.relu(self.norm(self.of_numbers(reduced, level_bits)))
-        return features
+            points = torch.where(points.abs() > bound, mean.view(bound.shape), points)
+        return F.relu(self.norm(self._convolved(points)), inplace=not torch.is_grad_enabled())
 
     def of_numbers(self, numbers: Tensor, level_bits: int = 8) -> Tensor:
         """The convolution of W's numbers, whole ones nearest to 0 in float32: (B, width, *size)."""
@@ -259,6 +284,7 @@ class FunctionalStem(Stem):
     def _convolved(self, points: Tensor) -> Tensor:
         spread = self.spread(self.scale(points))
         if self.expand > 1:
-            spread = F.relu(cropped(spread, self.size))
+            spread = F.relu(cropped(spread, self.size), inplace=not torch.is_grad_enabled())
         result: Tensor = self.convolution(spread)
-        return result
+        # Transposed convolutions give channels last, in which a CPU takes a third more time for all that follows.
+        return result if result.is_cuda else result.contiguous()

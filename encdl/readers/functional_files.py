@@ -19,7 +19,6 @@ from encdl.ciphers.reading_layer import reading_mask
 from encdl.files import container
 from encdl.files.container import PublicReader
 from encdl.files.container.chunk_grid import Grid
-from encdl.files.container.sections import READING
 from encdl.files.reading import ReadingLayer
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.functional_map import FunctionalMap, centred
@@ -174,7 +173,7 @@ class FunctionalPredictor:
             WrongKeyError: The functional key is for another file or reader, is over, or is not the server's.
             UsageError: The file has no reading layer that this reader reads.
         """
-        with container.opened_without_key(path) as reader:
+        with container.opened_without_key(path, mend=self.owner is None) as reader:
             if self.owner is not None:
                 reader.check_signature(self.owner)
             layer = _layer(reader, self.function)
@@ -184,13 +183,13 @@ class FunctionalPredictor:
                 numbers = centred(key.seen(self.function, layer.words))
             except EncdlError as error:
                 raise type(error)(f"{path}: {error}") from None
-        logits = self._logits(torch.from_numpy(numbers), layer.level_bits)
+        logits = self._logits(torch.from_numpy(numbers), layer)
         return Answer(logits, (layer.words[0] & 255).astype(np.uint8))
 
     @torch.no_grad()
-    def _logits(self, numbers: torch.Tensor, level_bits: int) -> torch.Tensor:
+    def _logits(self, numbers: torch.Tensor, layer: ReadingLayer) -> torch.Tensor:
         device = next(self.reader.parameters()).device
-        features = self.stem.read(numbers.to(device), level_bits)
+        features = self.stem.of_centred(numbers.to(device), layer.level_bits, layer.whole)
         logits: torch.Tensor = self.reader.backbone(features)
         return logits[0].float().cpu()
 
@@ -198,11 +197,10 @@ class FunctionalPredictor:
 def _layer(reader: PublicReader, function: FunctionalMap) -> ReadingLayer:
     """A file's reading layer, if the map can read it."""
     where = reader.where
-    section = reader.section(READING)
+    layer = ReadingLayer.mended(reader)
     side = max(function.size)
-    if section is None:
+    if layer is None:
         raise UsageError(f"{where}: has no reading layer: encrypt it with --readable {side}")
-    layer = ReadingLayer.from_bytes(section)
     slices, *shape = layer.words.shape
     wanted = [function.weights.shape[1], *function.size]
     if slices != 1:

@@ -164,6 +164,7 @@ def test_costs_are_timed_and_recorded(study: Path, tmp_path: Path, monkeypatch: 
     assert (record["task"], record["config"]) == ("reader-cost", recipe)
     assert record["metrics"]["memory"]["32px_batch1"]["keyed_to_plain"] > 0
     assert record["metrics"]["files"]["32px"]["wall"]["ciphertext_to_decrypt_then_infer"] > 0
+    assert record["metrics"]["files"]["32px"]["own"]["functional_to_plain"] > 0
     assert record["reader"]["backbone"] == "MonaiNet"
     assert not list((tmp_path / "w").iterdir())
     assert main([*told, "--output", str(target)]) == 2

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from encdl.audit.functional import plan as plans
 from encdl.ciphers import weights
 from encdl.ciphers.reading_layer import add_mask, reading_mask
 from encdl.keys import Key, PlaneSpec
 from encdl.keys.functional_map import FunctionalMap, centred
-from encdl.readers import FunctionalStem, Reader, create
+from encdl.readers import FunctionalStem, PlainStem, Reader, create
 from encdl.readers.functional import Form, IntegerMap
 from encdl.training.tasks.key_planes import fresh_planes
 from encdl.utils.errors import UsageError
@@ -103,6 +107,49 @@ def test_a_stem_reads_numbers_as_it_reads_the_image(form: Form, expand: int) -> 
     assert torch.equal(again.eval()(image), reader(image))
     assert isinstance(again.stem, FunctionalStem)
     assert again.stem.map.frozen().id == stem.map.frozen().id
+
+
+class Counting(TorchDispatchMode):
+    """Counts what a device computes: all but other views of the same memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.steps += not (call.is_view or "view" in str(call) or "empty" in str(call))
+        return call(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["pneumoniamnist", "brain_tumor", "acdc"])
+def test_a_host_takes_at_most_a_tenth_more_steps_than_plaintext(name: str) -> None:
+    """On a GPU, which waits for the next step, that is the time; the networks of the studies, trained or not."""
+    plan, size = plans.read(Path(f"experiments/functional-{name}.yaml"), {}), 28 if name == "pneumoniamnist" else 128
+    chosen = dict(plan.settings[1])
+    backbones = plan.backbone, chosen.pop("backbone", plan.backbone)
+    stems = PlainStem(1, plan.width), FunctionalStem(1, (size, size), **chosen)
+    plain, host = (plan._reader(*parts, 2).eval() for parts in zip(stems, backbones, strict=True))
+    image, steps = torch.randint(0, 256, (2, 1, size, size)), []
+    given = stems[1].map.exact(image)  # and what is kept between files is made here
+    for compute in (
+        lambda: plain(image.to(torch.uint8)),
+        lambda: host.backbone(stems[1].of_centred(stems[1].map.exact(image, given), whole=True)),
+    ):
+        with torch.no_grad(), Counting() as counting:
+            compute()
+        steps.append(counting.steps)
+    assert steps[1] <= 1.1 * steps[0]
+
+
+def test_what_is_kept_follows_the_weights() -> None:
+    learnt, other = (a_map((1, 8, 8, 2, 4, 4), 32).eval() for _ in range(2))
+    image = images(1, 8, 8)
+    for change in (learnt.latent.neg_, lambda: learnt.load_state_dict(other.state_dict())):
+        before = learnt.exact(image)
+        with torch.no_grad():
+            change()
+        assert not torch.equal(learnt.exact(image), before)
+        assert np.array_equal(learnt.exact(image).numpy(), centred(learnt.frozen().apply(image.numpy())))
 
 
 def test_the_adversary_learns_and_w_learns_against_it() -> None:

@@ -10,18 +10,20 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from numpy.random import default_rng
 
 from encdl import api
 from encdl.cli import main as encdl
 from encdl.files import container
 from encdl.files.container.sections import READING
-from encdl.files.reading import ReadingLayer
+from encdl.files.reading import ReadingLayer, RepairedWarning
 from encdl.keys import Key
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.recipients import RecipientKey
 from encdl.keys.signing import SigningKey
 from encdl.readers import FunctionalStem, MonaiNet, PlainStem, Reader, functional_files
 from encdl.utils.errors import ContainerError, EncdlError, KeyFileError, UsageError, WeightsError, WrongKeyError
+from tests.files.container.damage_trial import hit
 from tests.mni import mni_slice
 from tests.reader_checkpoint import resnet, save_reader, tiny_reader, unet
 
@@ -213,6 +215,28 @@ def test_a_changed_file_is_refused(folder: Path) -> None:
             host.read("a.encdl", key)
         with pytest.raises((ContainerError, UsageError)):
             container.verify("a.encdl", Key.load("k.key"))
+
+
+def test_a_file_hit_on_1_per_cent_of_its_bytes_reads_as_it_was(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key, whole, rng = api.grant_functional("a.encdl", "k.key", "r.ckpt"), Path("a.encdl").read_bytes(), default_rng(0)
+    intact = api.predict_functional("a.encdl", key, "r.ckpt").logits
+    pinned = api.load_functional_reader("r.ckpt", device="cpu", owner=SigningKey.load("owner.key").public)
+    for _ in range(5):
+        Path("a.encdl").write_bytes(hit(whole, 0.01, rng))
+        with pytest.warns(RepairedWarning, match="a.encdl: its reading layer was hit, and repaired"):
+            assert torch.equal(api.predict_functional("a.encdl", key, "r.ckpt").logits, intact)
+        with pytest.raises(EncdlError):  # repaired is not authentic
+            pinned.read("a.encdl", key)
+    key.save("a.fkey")
+    words = ["predict", "a.encdl", "--functional-key", "a.fkey", "--reader", "r.ckpt", "--device", "cpu"]
+    assert encdl(words) == 0
+    assert "its reading layer was hit, and repaired" in capsys.readouterr().err
+    Path("a.encdl").write_bytes(hit(whole, 0.08, rng))
+    assert encdl(words) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "a.encdl: " in line
 
 
 def test_grants_make_functional_keys_for_what_they_open(folder: Path) -> None:

@@ -185,7 +185,7 @@ def _hit(name: str, words: Any, draw: np.random.Generator) -> Any:
 @torch.no_grad()
 def host_cost(reader: Reader, plain: Reader, images: Tensor) -> float:
     """How many times as long a host takes, from the layer's words to logits, as plaintext inference, in turns."""
-    words, host = images.long(), _OfWords(reader).eval()
+    words, host = images.long(), _OfWords(reader, whole=True).eval()
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(2 * (TURNS + 1)):
         network, given = ((host, words), (plain, images))[turn % 2]
@@ -201,11 +201,12 @@ def host_cost(reader: Reader, plain: Reader, images: Tensor) -> float:
 class _OfWords(Reader):
     """A functional reader as a host runs it: on words of the layer with the mask off."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, whole: bool = False) -> None:
         super().__init__(reader.stem, reader.backbone)
+        self._whole = whole
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits of words (B, C, H, W)."""
         assert isinstance(self.stem, FunctionalStem)
-        logits: Tensor = self.backbone(self.stem.read(self.stem.map.exact(image)))
+        logits: Tensor = self.backbone(self.stem.of_centred(self.stem.map.exact(image), whole=self._whole))
         return logits

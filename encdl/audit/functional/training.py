@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -123,13 +123,19 @@ def judge(reader: Reader, split: Resident, metric: str) -> float:
     device = split.images.device
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         answers = [reader(images).float() for images in torch.split(split.images, JUDGED_AT_ONCE)]
+    return figure(answers, split, metric)
+
+
+def figure(answers: Sequence[Tensor], split: Resident, metric: str) -> float:
+    """The figure of a split's logits, which come in parts."""
+    device = split.images.device
     classes = answers[0].shape[1]
     if metric == "dice":
         dice = VolumeDice(classes).to(device)
         found = torch.cat([each.argmax(1, keepdim=True) for each in answers])
         dice.update(found, split.targets[:, None], split.volumes)
         return float(dice.compute())
-    logits = torch.cat(answers)
+    logits = torch.cat(list(answers))
     if metric == "auroc":
         return float(multiclass_auroc(logits.softmax(1), split.targets, classes))
     return float(multiclass_accuracy(logits, split.targets, classes, average="micro"))

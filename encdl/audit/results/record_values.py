@@ -30,6 +30,7 @@ COMMANDS = {
     "serve": "make bench-serve",
     "trust-models": "encdl experiment trust-models --recipe functional-trust-models",
     "functional": "make functional-keys",
+    "hit-files": "encdl experiment hit-files --recipe functional-trust-models",
     "container": "python -m tests.files.container.across",
     "exactness": "python -m tests.ciphers.golden check",
 }

@@ -188,6 +188,7 @@ def reader_costs(records: Records, names: Sequence[str]) -> str:
         "keyed_to_plain": "keyed network, beside the plain one",
         "ciphertext_to_plain": "with key planes and mask, beside the plain one",
         "ciphertext_to_decrypt_then_infer": "with key planes and mask, beside decrypting first",
+        "functional_to_plain": "host by a functional key, beside the plain one",
     }
     found = present(records, names)
     times = {}
@@ -196,10 +197,17 @@ def reader_costs(records: Records, names: Sequence[str]) -> str:
         column = f"{set_words(name)}, {device}" if set_words(name) != name else device
         times[column] = record["metrics"].get("cost") or record["metrics"]["memory"]
     lines = [
-        [words, *(span([one[ratio] for one in each.values()], ".2f") for each in times.values())]
+        [words, *(_span_of(ratio, each) for each in times.values())]
         for ratio, words in ratios.items()
+        if any(ratio in one for each in times.values() for one in each.values())
     ]
     return grid(["times as long", *times], lines)
+
+
+def _span_of(ratio: str, times: Mapping[str, Mapping[str, Any]]) -> str:
+    """Of older records not all ratios are known."""
+    known = [one[ratio] for one in times.values() if ratio in one]
+    return span(known, ".2f") if known else "-"
 
 
 def attacks(records: Records, names: Sequence[str]) -> str:
@@ -392,7 +400,10 @@ def functional_further(records: Records, names: Sequence[str]) -> str:
         "mirrored is told",
         "by pixels",
     ]
-    return grid([*head, "figure: intact, 1 % of words in a row, 1 % of bytes", "host's time / plaintext's"], lines)
+    return grid(
+        [*head, "figure without parity: intact, 1 % of words in a row, 1 % of bytes", "host's time / plaintext's"],
+        lines,
+    )
 
 
 def _numbers(row: Mapping[str, Any]) -> str:

@@ -13,12 +13,14 @@ from encdl.audit.studies.timing import milliseconds, ratios, take_turns
 from encdl.ciphers.base import Cipher
 from encdl.ciphers.nn.plane_tensors import plane_tensor
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import KeyedStem, PlainStem, Reader
+from encdl.readers import FunctionalStem, KeyedStem, PlainStem, Reader
 
 ROUNDS = 40
 SIZES = (128, 256)
 """Heights and widths in pixels at which costs are measured."""
-RATIOS = (("keyed", "plain"), ("ciphertext", "plain"), ("ciphertext", "decrypt_then_infer"))
+RATIOS = (("keyed", "plain"), ("ciphertext", "plain"), ("ciphertext", "decrypt_then_infer"), ("functional", "plain"))
+MAP: dict[str, Any] = {"outputs": 2, "kernel": 8, "stride": 8}
+"""Of the functional reader that is timed, whose features are as large as the image: backbones cost the same."""
 
 
 def batches(device: str) -> tuple[int, int]:
@@ -44,16 +46,18 @@ def cost(
     Returns:
         For each size and batch (`128px_batch1`), times in ms: `key_planes`, `field`, `decrypt` (planes given), `plain`
         and `keyed` (the reader with each stem, field given), `decrypt_then_infer` and `ciphertext` (everything from
-        ciphertext and key on); ratios: `keyed_to_plain`, `ciphertext_to_plain` and `ciphertext_to_decrypt_then_infer`,
-        each with its quartiles (see `encdl.audit.studies.timing.ratios`).
+        ciphertext and key on), `functional` (a host without a key, from the words of a reading layer and a functional
+        key's numbers on); ratios: see `RATIOS`, each with its quartiles (`encdl.audit.studies.timing.ratios`).
     """
     channels, width = reader.stem.channels, reader.stem.width
-    readers = {
-        name: Reader(stem(channels, width), reader.backbone).eval().to(device)
-        for name, stem in (("plain", PlainStem), ("keyed", KeyedStem))
-    }
     found = {}
     for size in sizes:
+        stems = {
+            "plain": PlainStem(channels, width),
+            "keyed": KeyedStem(channels, width),
+            "functional": FunctionalStem(channels, (size, size), width=width, **MAP),
+        }
+        readers = {name: Reader(stem, reader.backbone).eval().to(device) for name, stem in stems.items()}
         for batch in batches:
             shape = (batch, channels, size, size)
             image = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
@@ -68,6 +72,15 @@ def _times(readers: dict[str, Reader], cipher: Cipher, spec: PlaneSpec, image: T
     def planes() -> Tensor:
         return plane_tensor(secrets, spec, image.shape[1:], image.device)
 
+    stem, backbone = readers["functional"].stem, readers["functional"].backbone
+    assert isinstance(stem, FunctionalStem)
+    words = torch.randint(0, 1 << 32, image.shape).to(image.device)
+    given = stem.map.exact(words)
+
+    def host() -> Tensor:
+        logits: Tensor = backbone(stem.of_centred(stem.map.exact(words, given), whole=True))
+        return logits
+
     key = planes()
     mask = cipher.field(image, key)
     steps: dict[str, Callable[[], Any]] = {
@@ -78,6 +91,7 @@ def _times(readers: dict[str, Reader], cipher: Cipher, spec: PlaneSpec, image: T
         "keyed": lambda: readers["keyed"](image, mask),
         "decrypt_then_infer": lambda: readers["plain"](cipher.decrypt(image, planes())),
         "ciphertext": lambda: readers["keyed"](image, cipher.field(image, planes())),
+        "functional": host,
     }
     own = take_turns(steps, ROUNDS, image.device).own
     return milliseconds(own) | ratios(own, RATIOS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,20 +11,29 @@ from typing import Any
 import numpy as np
 import torch
 
+from encdl.audit.studies.cost import MAP
 from encdl.audit.studies.timing import milliseconds, ratios, take_turns
 from encdl.ciphers.weights import LoadedCipher
 from encdl.data.embedded import EmbeddedMRI
 from encdl.files import container, formats, images
 from encdl.files.documents import array_of
+from encdl.files.reading import Readable
 from encdl.files.resize import FitImage
 from encdl.files.settings import Settings
+from encdl.keys.functional import FunctionalKey
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
-from encdl.readers import LoadedReader, PlainStem, Reader
+from encdl.readers import FunctionalStem, LoadedReader, PlainStem, Reader
+from encdl.readers.functional_files import FunctionalPredictor, grant_functional
 from encdl.readers.predictor import Predictor
 
 ROUNDS = 15
-RATIOS = (("ciphertext", "decrypt_then_infer"), ("ciphertext", "decrypt_in_memory"), ("ciphertext", "plain"))
+RATIOS = (
+    ("ciphertext", "decrypt_then_infer"),
+    ("ciphertext", "decrypt_in_memory"),
+    ("ciphertext", "plain"),
+    ("functional", "plain"),
+)
 
 
 def file_cost(
@@ -46,9 +56,9 @@ def file_cost(
     Returns:
         For each size (`128px`) and clock (`own`, `wall`: see `encdl.audit.studies.timing`), times in ms: `ciphertext`
         (the encrypted file, as `encdl predict` reads it), `decrypt_then_infer` (decrypted into a PNG file as `encdl
-        decrypt` does it, and that read by the plaintext network), `decrypt_in_memory` (the same without the PNG file)
-        and `plain` (a PNG file that lies there in clear); ratios of `ciphertext` to each of the others, see
-        `encdl.audit.studies.timing.ratios`.
+        decrypt` does it, and that read by the plaintext network), `decrypt_in_memory` (the same without the PNG file),
+        `plain` (a PNG file that lies there in clear) and `functional` (an encrypted file with a reading layer of its
+        size, as a host without a key reads it, its parity checked); see `RATIOS` and `encdl.audit.studies.timing`.
     """
     plain = Reader(PlainStem(reader.stem.channels, reader.stem.width), reader.backbone).eval()
     found = {}
@@ -74,11 +84,20 @@ class _Routes:
         self.codec = self.predictor.codec
         self.plain = loaded.reader.to(self.codec.device)
         self.clear, self.sealed, self.opened = ([] for _ in range(3))
+        self.hosted: list[tuple[Path, FunctionalKey]] = []
+        channels, width = self.plain.stem.channels, self.plain.stem.width
+        stem = FunctionalStem(channels, loaded.size, width=width, **MAP)
+        functional = replace(loaded, reader=Reader(stem, self.plain.backbone).eval(), view="Functional")
+        self.host = FunctionalPredictor(functional)
         for number, image in enumerate(_images(loaded.reader.stem.channels, loaded.size[0])):
             clear, sealed = folder / f"{number}.png", folder / f"{number}{container.SUFFIX}"
             images.write(clear, image)
             settings = Settings(planes=loaded.planes)
             sealed.write_bytes(self.codec.encrypt_array(image, self.key, settings, file_format="png"))
+            hosted = folder / f"{number}-hosted{container.SUFFIX}"
+            readable = replace(settings, readable=Readable(loaded.size[0]))
+            hosted.write_bytes(self.codec.encrypt_array(image, self.key, readable, file_format="png"))
+            self.hosted.append((hosted, grant_functional(hosted, self.key, functional)))
             self.clear.append(clear)
             self.sealed.append(sealed)
             self.opened.append(folder / f"{number}-opened.png")
@@ -90,6 +109,7 @@ class _Routes:
             "decrypt_then_infer": self.decrypt_then_infer,
             "decrypt_in_memory": self.decrypt_in_memory,
             "plain": self.plaintext,
+            "functional": self.functional,
         }
         turns = take_turns(steps, ROUNDS, self.codec.device)
         found: dict[str, Any] = {}
@@ -112,6 +132,10 @@ class _Routes:
     def decrypt_in_memory(self) -> list[torch.Tensor]:
         """Without leaving an image behind."""
         return [self._read(self._decrypted(path)) for path in self.sealed]
+
+    def functional(self) -> list[torch.Tensor]:
+        """As `encdl predict --functional-key` does it."""
+        return [self.host.read(path, key).logits for path, key in self.hosted]
 
     def plaintext(self) -> list[torch.Tensor]:
         """No encryption anywhere."""

@@ -15,7 +15,13 @@ from encdl.training.tasks.read import ReadTask
 from encdl.utils import records
 
 CLASSES = ("one", "other")
-TOLD = ("keyed_to_plain", "ciphertext_to_plain", "ciphertext_to_decrypt_then_infer", "ciphertext_to_decrypt_in_memory")
+TOLD = (
+    "keyed_to_plain",
+    "ciphertext_to_plain",
+    "ciphertext_to_decrypt_then_infer",
+    "ciphertext_to_decrypt_in_memory",
+    "functional_to_plain",
+)
 """Ratios that `table` has; the record has more."""
 
 

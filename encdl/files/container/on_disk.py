@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from encdl.files import stores
-from encdl.files.container import aes_wrap, recipients
+from encdl.files.container import aes_wrap, recipients, repair
 from encdl.files.container.head import SALVAGE, SUFFIX, read_head
 from encdl.files.container.header import Header
 from encdl.files.container.read import ContainerReader, PublicReader
@@ -85,10 +85,16 @@ def recipients_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def opened_without_key(path: str | os.PathLike[str], *, any_length: bool = False) -> Iterator[PublicReader]:
-    """Open what a container shows without a key; `ContainerError` as `PublicReader`, and if it cannot be read."""
+def opened_without_key(
+    path: str | os.PathLike[str], *, any_length: bool = False, mend: bool = False
+) -> Iterator[PublicReader]:
+    """Open what a container shows without a key; `ContainerError` as `PublicReader`, and if it cannot be read.
+
+    With `mend` hits on its beginning are undone by the parity there, which proves nothing; then it may have any length.
+    """
     with _stream(path) as stream:
-        yield PublicReader(stream, path, any_length=any_length)
+        start, hit = repair.repaired(stream) if mend else (stream, False)
+        yield PublicReader(start, path, any_length=any_length or hit)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
-"""Reed-Solomon parity over what stands before the pixels, so that hits there do not lose the whole file.
+"""Reed-Solomon parity over what stands before the pixels, and over the reading layer, so that hits there are undone.
 
-Codewords of 255 bytes, 64 of them parity: any 32 of each may be hit. Codeword j of n takes the bytes j, j + n, j + 2n,
-... so that a hit stretch is shared among all. Encoding is a table in numpy, decoding that of `reedsolo`.
+Codewords of 255 bytes: of the beginning 64 are parity and any 32 may be hit, for one hit too many there loses the
+file; of a reading layer, which is larger, 32 and 16. Codeword j of n takes the bytes j, j + n, j + 2n, ... so that a
+hit stretch is shared among all. Encoding is a table in numpy, decoding that of `reedsolo`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from encdl.files.container.place import Placed
 
 DATA_BYTES: Final = 191
 PARITY_BYTES: Final = 64
+LAYER: Final = (223, 32)
+"""Bytes and parity of a reading layer's codewords: where 1 % of all bytes is hit, one in 10^9 has more than 16 hits."""
 
-_AT_ONCE: Final = 512
+_AT_ONCE: Final = 128
 _POLYNOMIAL: Final = 0x11D
 Octets = npt.NDArray[np.uint8]
 
@@ -67,9 +70,9 @@ def encoded(content: bytes, data: int = DATA_BYTES, parity: int = PARITY_BYTES) 
     return np.concatenate(found).T.tobytes()
 
 
-def parity_length(length: int) -> int:
+def parity_length(length: int, data: int = DATA_BYTES, parity: int = PARITY_BYTES) -> int:
     """Bytes of parity for so many."""
-    return -(-length // DATA_BYTES) * PARITY_BYTES
+    return -(-length // data) * parity
 
 
 def corrected(content: bytes, found: bytes, data: int = DATA_BYTES, parity: int = PARITY_BYTES) -> bytes | None:
@@ -77,11 +80,12 @@ def corrected(content: bytes, found: bytes, data: int = DATA_BYTES, parity: int 
 
     What comes out may still be wrong, with a small probability: authenticate it.
     """
-    words = _words(content, data)
-    theirs = np.frombuffer(found, np.uint8).reshape(parity, words.shape[1])
-    hit = np.flatnonzero((_words(encoded(content, data, parity), parity) != theirs).any(axis=0))
-    words = words.copy()
-    for column in hit:
+    own = encoded(content, data, parity)
+    if own == found:
+        return content
+    words = _words(content, data).copy()
+    mine, theirs = (np.frombuffer(each, np.uint8).reshape(parity, -1) for each in (own, found))
+    for column in np.flatnonzero((mine != theirs).any(axis=0)):
         word = _decoded(np.concatenate([words[:, column], theirs[:, column]]), parity)
         if word is None:
             return None

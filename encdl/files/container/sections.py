@@ -30,9 +30,10 @@ METADATA: Final = "metadata"
 PIXELS: Final = "pixels"
 PARITY: Final = "parity"
 READING: Final = "reading"
+READING_PARITY: Final = "reading-parity"
 SERIES: Final = "series"
 SIGNATURE: Final = "signature"
-KNOWN: Final = (METADATA, PARITY, PIXELS, SERIES, READING, SIGNATURE)
+KNOWN: Final = (METADATA, PARITY, PIXELS, SERIES, READING, READING_PARITY, SIGNATURE)
 
 COUNT: Final = struct.Struct("<H")
 MAX_SECTIONS: Final = 64

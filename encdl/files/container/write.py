@@ -13,6 +13,8 @@ from encdl.files.container.sections import (
     METADATA,
     PARITY,
     PIXELS,
+    READING,
+    READING_PARITY,
     SIGNATURE,
     Buffer,
     HashTree,
@@ -37,7 +39,8 @@ class ContainerWriter:
         header: what to say about the array; its `nonce` must be the one that `keys` were made from.
         metadata: what to seal.
         keys: the file's sub-keys.
-        behind: the sections that will follow the pixels, in order, and the length of each's content.
+        behind: the sections that will follow the pixels, in order, and the length of each's content. A reading layer
+            gets parity behind it by itself.
         signer: signs the file, if given.
 
     Raises:
@@ -58,7 +61,11 @@ class ContainerWriter:
             raise ContainerError("the keys were made from another nonce than the header's")
         self._stream, self._grid, self._head, self._signer = stream, grid, head, signer
         self._tags = tags = Tags(keys, head)
-        self._behind = dict(behind or {})
+        self._behind: dict[str, int] = {}
+        for name, length in (behind or {}).items():
+            self._behind[name] = length
+            if name == READING:
+                self._behind[READING_PARITY] = parity.parity_length(length, *parity.LAYER)
         sealed = seal(metadata, tags.sealing_key, head)
         count = 3 + len(self._behind) + (signer is not None)
         front = len(head) - PREFIX.size + TAG_BYTES + table_size(count) + TAG_BYTES + len(sealed)
@@ -107,6 +114,8 @@ class ContainerWriter:
         self._section += 1
         self._write(content)
         self._write(self._tags.tag(f"section {name}", content))
+        if name == READING:
+            self.section(READING_PARITY, parity.encoded(bytes(content), *parity.LAYER))
 
     def close(self) -> None:
         """Write the signature, if there is one; the stream stays open.

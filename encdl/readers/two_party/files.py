@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from encdl.files import container
-from encdl.files.container.sections import READING
 from encdl.files.reading import ReadingLayer
 from encdl.keys.signing import PublicKey
 from encdl.readers.predictor import Answer
@@ -55,11 +54,10 @@ class TwoPartyPredictor:
             ContainerError: Missing, damaged, or not as its owner signed it.
             UsageError: It has no reading layer that this reader reads, or the key server or SPU failed.
         """
-        with container.opened_without_key(path) as reader:
+        with container.opened_without_key(path, mend=self.owner is None) as reader:
             if self.owner is not None:
                 reader.check_signature(self.owner)
-            section = reader.section(READING)
-            layer = None if section is None else ReadingLayer.from_bytes(section)
+            layer = ReadingLayer.mended(reader)
             if layer is None or layer.words.shape != (1, *self.network.shape) or layer.bits != BITS:
                 shape = "x".join(map(str, self.network.shape))
                 raise UsageError(

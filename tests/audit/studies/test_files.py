@@ -34,6 +34,8 @@ def test_all_routes_give_the_same_logits(
     assert wanted.std(0).max() > 0  # the images differ, and so do the answers
     for route in (routes.ciphertext, routes.decrypt_then_infer, routes.decrypt_in_memory):
         torch.testing.assert_close(torch.stack(route()), wanted, rtol=1e-3, atol=1e-3)
+    [(hosted, key), *_] = routes.hosted
+    assert torch.equal(routes.functional()[0], routes.host.read(hosted, key).logits)
     for clear, opened in zip(routes.clear, routes.opened, strict=True):
         assert (images.read(clear) == images.read(opened)).all()
 

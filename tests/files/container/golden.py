@@ -71,6 +71,8 @@ RECORDED = (
     Golden("v3-signed", (100, 90), "uint8", "HW", "png",
            Settings(PlaneSpec(map="chacha20"), nonce="synthetic", readable=Readable(9), signer=SIGNER,
                     identity="ward 3, scan 17")),
+    Golden("v3-readable", (100, 90), "uint8", "HW", "png",
+           Settings(PlaneSpec(map="chacha20"), nonce="synthetic", readable=Readable(9), signer=SIGNER)),
     Golden("v3-recipients", (11, 8), "uint8", "HW", "png", Settings(
         nonce="synthetic", recipients=(RecipientKey(bytes(32)).public, RECIPIENT.public))),
     Golden("v3-wrapped", (2, 6, 7), "uint8", "SHW", "nifti", Settings(

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 from cryptography.exceptions import InvalidSignature, InvalidTag
 
@@ -20,7 +21,7 @@ from encdl.files.reading import ReadingLayer
 from encdl.files.settings import Wrapping
 from encdl.utils.errors import ContainerError
 from tests.files.container.golden import FOLDER, KEY, RECIPIENT, RECORDED, SIGNER, Golden, codec, make
-from tests.files.container.slow_reader import SlowReader
+from tests.files.container.slow_reader import SlowReader, parity
 
 OLD = (1, 2)
 
@@ -77,6 +78,11 @@ def test_a_reader_made_from_the_specification_alone_opens_every_file(path: Path)
     if golden.settings.readable:
         layer = ReadingLayer.from_bytes(reader.section("reading") or b"")
         assert slow.levels() == layer.levels(reader.image_keys).ravel().tolist()
+        by_host = ReadingLayer.mended(PublicReader(io.BytesIO(data)))
+        assert by_host is not None
+        assert np.array_equal(by_host.words, layer.words)
+        if "reading-parity" in slow.sections:  # which the earliest have not
+            assert slow.sections["reading-parity"] == parity(slow.sections["reading"], 223, 32)
     if golden.settings.recipients:
         theirs = SlowReader(data, hashlib.sha256(b"golden recipient key").digest(), recipient=True)
         assert theirs.array() == golden.array.tobytes()

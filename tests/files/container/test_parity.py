@@ -27,7 +27,7 @@ MINE = parts(DATA)
 BEGINNING = 36 + len(MINE.head) - 14 + 32 + len(MINE.table) + len(MINE.sealed) + len(MINE.parity) - 32
 
 
-@pytest.mark.parametrize(("data", "over"), [(191, 64), (18, 18), (10, 14)])
+@pytest.mark.parametrize(("data", "over"), [(191, 64), (18, 18), (10, 14), parity.LAYER])
 def test_parity_is_that_of_the_library(data: int, over: int) -> None:
     content = random.Random(0).randbytes(data)
     assert parity.encoded(content, data, over) == reedsolo.RSCodec(over, nsize=data + over).encode(content)[data:]

@@ -60,7 +60,7 @@ def test_a_signed_file_is_taken_as_it_is_and_under_its_own_key_alone() -> None:
 def test_every_changed_byte_that_is_signed_is_noticed_without_a_key() -> None:
     """Header, metadata, pixels with their tags, reading layer; tags of header and table are the key's."""
     head = 22 + len(header().to_bytes())
-    tags = {*range(head, head + 32), *range(head + 34 + 5 * 24, head + 66 + 5 * 24)}
+    tags = {*range(head, head + 32), *range(head + 34 + 6 * 24, head + 66 + 6 * 24)}
     unsigned = tags | set(range(len(SIGNED) - 32, len(SIGNED)))
     for place in range(len(SIGNED)):
         damaged = bytearray(SIGNED)
