@@ -24,6 +24,7 @@ from encdl.utils.messages import plain, progress, say, warn
 if TYPE_CHECKING:
     from encdl.files.scan_files import Unit
     from encdl.files.scans import Opened
+    from encdl.keys.functional import FunctionalKey
     from encdl.readers.functional_files import FunctionalPredictor
     from encdl.readers.predictor import Answer, Classification, Predictor, Segmentation
     from encdl.readers.two_party.files import TwoPartyPredictor
@@ -95,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read every file; tell of those that cannot be read, and go on."""
-    from encdl.files import file_names  # noqa: PLC0415
+    from encdl.files import file_names, scan_files  # noqa: PLC0415
 
     if args.bundle is not None:
         return predict_bundle.run(args)
@@ -120,11 +121,16 @@ def run(args: argparse.Namespace) -> int:
                 keyless = functional_keys.load_reader(args)
                 function = keyless.function.id
 
-                def read(unit: Unit, _: Progress) -> Answer:
-                    path = unit.path
-                    return keyless.read(path, lambda head: keys.of(path, head, function))
+                def key_of(path: Path, head: bytes) -> FunctionalKey:
+                    return keys.of(path, head, function)
 
-                reading = _Reading(_singles(sources), keyless, read)
+                def read(unit: Unit, progress: Progress) -> Answer | Segmentation | Classification:
+                    if unit.stack:
+                        return keyless.read_scan([source.path for source in unit.sources], key_of, progress)
+                    return keyless.read(unit.path, partial(key_of, unit.path))
+
+                units = scan_files.units_without_key(sources, keyless.reads_scans)
+                reading = _Reading(units, keyless, read)
         if reading.predictor.per_pixel:
             _write_masks(args, reading, inputs)
         else:

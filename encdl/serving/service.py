@@ -163,7 +163,7 @@ class KeylessService(Service):
         super().__init__(predictor)
         self._keyless, self._key_of = predictor, key_of
 
-    def reading(self, name: str, record: Mapping[str, Any]) -> Callable[[Path], Answer]:
+    def reading(self, name: str, record: Mapping[str, Any]) -> Callable[[Path], Answer | Segmentation | Classification]:
         """As `Service.reading`."""
         reader = self._keyless.function.id
         return lambda path: self._keyless.read(path, lambda head: self._key_of(path, head, reader))
