@@ -190,7 +190,10 @@ class FunctionalPredictor:
             raise WeightsError(f"{path}: {error}") from None
 
     def read(
-        self, path: str | os.PathLike[str], key: FunctionalKey | Callable[[bytes], FunctionalKey]
+        self,
+        path: str | os.PathLike[str],
+        key: FunctionalKey | Callable[[bytes], FunctionalKey],
+        progress: Callable[[float], object] = lambda share: None,
     ) -> Answer | Classification | Segmentation:
         """Read one file; of several slices as `read_scan`.
 
@@ -198,6 +201,7 @@ class FunctionalPredictor:
             path: An `.encdl` file with a reading layer.
             key: Of this file, for this reader; or what gives it for the file's header, and is asked only for a file
                 that this reader can read, as its owner signed it.
+            progress: Is told what share more of several slices is done.
 
         Returns:
             Logits, of a segmenter at the layer's size; the lowest byte of the layer's words stands for the ciphertext.
@@ -209,7 +213,7 @@ class FunctionalPredictor:
         """
         grid, layer, numbers = self._seen(path, key)
         if len(numbers) > 1:
-            found = self._slices(numbers, layer.level_bits, grid, 1.0, lambda share: None)
+            found = self._slices(numbers, layer.level_bits, grid, 1.0, progress)
             return self._scan(found, [Path(path)] * len(found))
         logits = self._logits(torch.from_numpy(numbers), layer.level_bits)
         return Answer(logits, (layer.words[0] & 255).astype(np.uint8))

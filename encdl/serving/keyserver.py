@@ -224,9 +224,9 @@ def make_app(server: KeyServer) -> Starlette:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
 
-        def checked(head: bytes) -> Response:
+        def checked(head: bytearray) -> Response:
             server.requests.check(request.headers.get(HEADER, ""))
-            return answer(token, head)
+            return answer(token, bytes(head))
 
         return await intake.answered(request, checked)
 
