@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
                         return keyless.read_scan([source.path for source in unit.sources], key_of, progress)
                     return keyless.read(unit.path, partial(key_of, unit.path))
 
-                units = scan_files.units_without_key(sources, keyless.reads_scans)
+                units = scan_files.units_without_key(_looked_at(sources), keyless.reads_scans)
                 reading = _Reading(units, keyless, read)
         if reading.predictor.per_pixel:
             _write_masks(args, reading, inputs)
@@ -156,11 +156,18 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
 
     units = _singles(sources)
     if predictor.reads_scans:
-        from tqdm import tqdm  # noqa: PLC0415
-
-        looked = tqdm(sources, "headers", unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr)
-        units = list(scan_files.find_units(looked, opened, series_tags.name_of(opener)))
+        units = list(scan_files.find_units(_looked_at(sources), opened, series_tags.name_of(opener)))
     return _Reading(units, predictor, read, opened)
+
+
+def _looked_at(sources: Sequence[Source]) -> Iterable[Source]:
+    """The files, with a bar for those whose headers are read."""
+    from tqdm import tqdm  # noqa: PLC0415
+
+    bar: Iterable[Source] = tqdm(
+        sources, "headers", unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr
+    )
+    return bar
 
 
 def _singles(sources: Sequence[Source]) -> list[Unit]:

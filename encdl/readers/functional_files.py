@@ -241,20 +241,20 @@ class FunctionalPredictor:
         found: list[Words] = []
         files: list[Path] = []
         for path in paths:
-            grid, layer, numbers = self._seen(path, lambda head, path=path: key_of(path, head))  # type: ignore[misc]
+            grid, layer, numbers = self._seen(path, lambda head, path=path: key_of(path, head), len(paths) > 1)  # type: ignore[misc]
             found += self._slices(numbers, layer.level_bits, grid, 1 / len(paths), progress)
             files += [path] * len(numbers)
         return self._scan(found, files)
 
     def _seen(
-        self, path: str | os.PathLike[str], key: FunctionalKey | Callable[[bytes], FunctionalKey]
+        self, path: str | os.PathLike[str], key: FunctionalKey | Callable[[bytes], FunctionalKey], several: bool = False
     ) -> tuple[Grid, ReadingLayer, npt.NDArray[np.int64]]:
-        """A file's grid, its layer, and what a host learns of each slice; errors as those of `read`."""
+        """A file's grid, its layer, and what a host learns of each slice, for one of several files or alone."""
         with container.opened_without_key(path) as reader:
             if self.owner is not None:
                 reader.check_signature(self.owner)
             layer, grid = _layer(reader, self.function), reader.header.grid
-            if grid.slices > 1 and self.geometry.orientation is not None:
+            if (several or grid.slices > 1) and self.geometry.orientation is not None:
                 raise UsageError(
                     f"{path}: the reader learnt from scans turned to {self.geometry.orientation}, and a reading layer "
                     "lies as its file does: train one with orientation null"
