@@ -1,13 +1,16 @@
 """Serves a volume of 16 bits on the CPU, with its grant and without any key, and prints as JSON what memory that takes.
 
-`python -m tests.serving.memory_trial FOLDER 300x512x512 [WEIGHTS]`, by default with the network that comes with EncDL.
+`python -m tests.serving.memory_trial FOLDER 300x512x512 [WEIGHTS] [--record FILE]`, by default with the network that comes
+with EncDL.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,7 +29,8 @@ from encdl.ciphers.weights import load as load_cipher
 from encdl.keys.signing import SigningKey
 from encdl.readers import FunctionalStem, Reader
 from encdl.serving.tokens import new_token
-from tests.commands.memory_trial import child, make
+from encdl.utils import records
+from tests.commands.memory_trial import SLICE_SEED, child, make
 from tests.reader_checkpoint import save_reader, tiny_reader, unet
 
 SIDE = 224
@@ -101,6 +105,45 @@ def trial(folder: Path, shape: tuple[int, ...], weights: str) -> dict[str, objec
     return {"shape": shape, "encrypt": encrypted, "serve": served, "keyless": keyless, "progress_lines": told}
 
 
+def with_round_trip(folder: Path, shape: str, weights: str) -> dict[str, object]:
+    """The figures of `tests.commands.memory_trial` too."""
+    (folder / "files").mkdir()
+    words = [sys.executable, "-m", "tests.commands.memory_trial", str(folder / "files"), shape, weights]
+    files = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    return {"files": files, "serving": trial(folder, sizes(shape), weights)}
+
+
+def sizes(shape: str) -> tuple[int, ...]:
+    return tuple(int(size) for size in shape.split("x"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("shape")
+    parser.add_argument("weights", nargs="?", default="default")
+    parser.add_argument("--record", type=Path, help="also measure files, and write a record of all")
+    args = parser.parse_args()
+    folder, started = args.folder.resolve(), time.monotonic()
+    if args.record is None:
+        print(json.dumps(trial(folder, sizes(args.shape), args.weights)))
+        return
+    metrics = with_round_trip(folder, args.shape, args.weights)
+    content = records.record(
+        args.record.stem,
+        "serve",
+        config="tests/serving/memory_trial.py",
+        dataset=f"noise of {args.shape} voxels, int16",
+        seeds=[SLICE_SEED],
+        metrics=metrics,
+        wall_s=time.monotonic() - started,
+        device="cpu",
+        cores=os.cpu_count(),
+        load_average=os.getloadavg()[0],
+    )
+    records.write(args.record, content, force=True)
+    print(json.dumps(metrics))
+
+
 if __name__ == "__main__":
-    sizes = tuple(int(size) for size in sys.argv[2].split("x"))
-    print(json.dumps(trial(Path(sys.argv[1]).resolve(), sizes, *(sys.argv[3:] or ["default"]))))
+    main()
