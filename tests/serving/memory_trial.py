@@ -1,7 +1,7 @@
 """Serves a volume of 16 bits on the CPU, with its grant and without any key, and prints as JSON what memory that takes.
 
-`python -m tests.serving.memory_trial FOLDER 300x512x512 [WEIGHTS] [--record FILE]`, by default with the network that comes
-with EncDL.
+`python -m tests.serving.memory_trial FOLDER 300x512x512 [WEIGHTS] [--record FILE]`, by default with the network that
+comes with EncDL.
 """
 
 from __future__ import annotations
