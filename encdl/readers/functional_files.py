@@ -213,9 +213,9 @@ class FunctionalPredictor:
         """
         grid, layer, numbers = self._seen(path, key)
         if len(numbers) > 1:
-            found = self._slices(numbers, layer.level_bits, grid, 1.0, progress)
+            found = self._slices(numbers, layer, grid, 1.0, progress)
             return self._scan(found, [Path(path)] * len(found))
-        logits = self._logits(torch.from_numpy(numbers), layer.level_bits)
+        logits = self._logits(torch.from_numpy(numbers), layer)
         return Answer(logits, (layer.words[0] & 255).astype(np.uint8))
 
     def read_scan(
@@ -242,7 +242,7 @@ class FunctionalPredictor:
         files: list[Path] = []
         for path in paths:
             grid, layer, numbers = self._seen(path, lambda head, path=path: key_of(path, head), len(paths) > 1)  # type: ignore[misc]
-            found += self._slices(numbers, layer.level_bits, grid, 1 / len(paths), progress)
+            found += self._slices(numbers, layer, grid, 1 / len(paths), progress)
             files += [path] * len(numbers)
         return self._scan(found, files)
 
@@ -269,7 +269,7 @@ class FunctionalPredictor:
     def _slices(
         self,
         numbers: npt.NDArray[np.int64],
-        level_bits: int,
+        layer: ReadingLayer,
         grid: Grid,
         share: float,
         progress: Callable[[float], object],
@@ -277,7 +277,7 @@ class FunctionalPredictor:
         """Logits of each slice; of a segmenter its mask, at the file's own size."""
         found: list[Words] = []
         for number in range(len(numbers)):
-            logits = self._logits(torch.from_numpy(numbers[number : number + 1]), level_bits)
+            logits = self._logits(torch.from_numpy(numbers[number : number + 1]), layer)
             if self.per_pixel:
                 # The layer has the means of areas: its pixels' corners are the image's.
                 logits = F.interpolate(logits[None], (grid.height, grid.width), mode="bilinear", align_corners=False)[0]
@@ -298,9 +298,9 @@ class FunctionalPredictor:
         return Segmentation(mask, unseen, volume)
 
     @torch.no_grad()
-    def _logits(self, numbers: torch.Tensor, level_bits: int) -> torch.Tensor:
+    def _logits(self, numbers: torch.Tensor, layer: ReadingLayer) -> torch.Tensor:
         device = next(self.reader.parameters()).device
-        features = self.stem.read(numbers.to(device), level_bits)
+        features = self.stem.read(numbers.to(device), layer.level_bits)
         logits: torch.Tensor = self.reader.backbone(features)
         return logits[0].float().cpu()
 
