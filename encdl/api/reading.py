@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from encdl.audit.evaluation import Result
     from encdl.files.levels import Levels
     from encdl.readers.functional_files import FunctionalPredictor
-    from encdl.readers.predictor import Answer, Predictor, Segmentation
+    from encdl.readers.predictor import Answer, Classification, Predictor, Segmentation
 
 
 def load_reader(
@@ -145,8 +145,8 @@ def load_functional_reader(
 
 def predict_functional(
     source: AnyPath, functional_key: FunctionalKey | AnyPath, reader: FunctionalPredictor | AnyPath
-) -> Answer:
-    """A network's answer about a .encdl file, without any key.
+) -> Answer | Classification | Segmentation:
+    """A network's answer about a .encdl file, without any key; of several slices a `Classification` or `Segmentation`.
 
     Args:
         source: the container.

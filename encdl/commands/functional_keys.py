@@ -65,10 +65,7 @@ def make(args: argparse.Namespace, opener: Key | Grant, end: datetime | None, to
     key = api.grant_functional(args.scan, opener, args.reader, noise=args.noise or 0.0, signer=signer, expires=end)
     key.save(args.output, force=args.force, to=to)
     holder = "Whoever holds it and the file" if to is None else f"Recipient {to.id} alone, with the file,"
-    say(
-        f"{args.output}: functional key for {args.scan} and reader {key.reader[:16]}. {holder} learns {key.count} "
-        "numbers of the image."
-    )
+    say(f"{args.output}: functional key for {args.scan} and reader {key.reader[:16]}. {holder} learns {_told(key)}.")
     return 0
 
 
@@ -104,7 +101,7 @@ def describe(source: KeySource, issuer: Path | None, reader: Path | None) -> lis
         ("kind", "functional key: lets one reader read one file"),
         ("reader", key.reader),
         ("nonce", key.nonce.hex()),
-        ("gives", f"{key.count} numbers of the image, {key.given_bits:,} bits at most"),
+        ("gives", f"{_told(key)}, {key.given_bits:,} bits at most"),
         ("noise", f"{key.noise:g} levels"),
         ("signed", f"with {key.signer}" if key.signer else "no"),
         ("sealed", f"to recipient {to}" if to else "no"),
@@ -113,15 +110,21 @@ def describe(source: KeySource, issuer: Path | None, reader: Path | None) -> lis
     ]
 
 
+def _told(key: FunctionalKey) -> str:
+    slices = len(key.numbers)
+    each = "the image" if slices == 1 else f"{slices} slices, {key.count // slices} of each"
+    return f"{key.count} numbers of {each}"
+
+
 def _recorded(key: FunctionalKey, reader: Path | None) -> str:
     """Attacks on such numbers, as the checkpoint of the key's reader records them."""
     if reader is None:
         return "give --reader, its reader's checkpoint, for what decoders made of such numbers"
     from encdl import readers  # noqa: PLC0415
-    from encdl.readers.functional_files import functional_stem  # noqa: PLC0415
+    from encdl.readers.functional_files import functional_map  # noqa: PLC0415
 
     loaded = readers.load(reader)
-    if functional_stem(loaded).map.frozen().id != key.reader:
+    if functional_map(loaded).id != key.reader:
         raise WrongKeyError(f"{reader}: is another reader than this functional key's")
     found = loaded.leak
     if not found:

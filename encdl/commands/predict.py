@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from encdl.utils.messages import plain, progress, say, warn
 if TYPE_CHECKING:
     from encdl.files.scan_files import Unit
     from encdl.files.scans import Opened
+    from encdl.keys.functional import FunctionalKey
     from encdl.readers.functional_files import FunctionalPredictor
     from encdl.readers.predictor import Answer, Classification, Predictor, Segmentation
     from encdl.readers.two_party.files import TwoPartyPredictor
@@ -105,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read every file; tell of those that cannot be read, and go on."""
-    from encdl.files import file_names  # noqa: PLC0415
+    from encdl.files import file_names, scan_files  # noqa: PLC0415
 
     if args.bundle is not None:
         return predict_bundle.run(args)
@@ -130,11 +131,16 @@ def run(args: argparse.Namespace) -> int:
                 keyless = functional_keys.load_reader(args)
                 function = keyless.function.id
 
-                def read(unit: Unit, _: Progress) -> Answer:
-                    path = unit.path
-                    return keyless.read(path, lambda head: keys.of(path, head, function))
+                def key_of(path: Path, head: bytes) -> FunctionalKey:
+                    return keys.of(path, head, function)
 
-                reading = _Reading(_singles(sources), keyless, read)
+                def read(unit: Unit, progress: Progress) -> Answer | Segmentation | Classification:
+                    if unit.stack:
+                        return keyless.read_scan([source.path for source in unit.sources], key_of, progress)
+                    return keyless.read(unit.path, partial(key_of, unit.path))
+
+                units = scan_files.units_without_key(_looked_at(sources), keyless.reads_scans)
+                reading = _Reading(units, keyless, read)
         if reading.predictor.per_pixel:
             _write_masks(args, reading, inputs)
         else:
@@ -160,11 +166,18 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
 
     units = _singles(sources)
     if predictor.reads_scans:
-        from tqdm import tqdm  # noqa: PLC0415
-
-        looked = tqdm(sources, "headers", unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr)
-        units = list(scan_files.find_units(looked, opened, series_tags.name_of(opener)))
+        units = list(scan_files.find_units(_looked_at(sources), opened, series_tags.name_of(opener)))
     return _Reading(units, predictor, read, opened)
+
+
+def _looked_at(sources: Sequence[Source]) -> Iterable[Source]:
+    """The files, with a bar for those whose headers are read."""
+    from tqdm import tqdm  # noqa: PLC0415
+
+    bar: Iterable[Source] = tqdm(
+        sources, "headers", unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr
+    )
+    return bar
 
 
 def _singles(sources: Sequence[Source]) -> list[Unit]:

@@ -204,20 +204,25 @@ class Resampled:
     def layer(self, keys: ImageKeys) -> ReadingLayer:
         """The masked layer of all slices."""
         stored, rule = self._stored, Levels(window=self._readable.window)
-        real = self._means.astype(np.float64) * stored.slope + stored.intercept
         whole = rule.window is None and self._dtype != "uint8"
-        low, high = _ends(real) if whole else rule.bounds(None, stored)
+        low, high = self._ends() if whole else rule.bounds(None, stored)
         level_bits = level_bits_of(self._means.shape, self._readable.bits)
         highest = 2**level_bits - 1
-        levels = np.rint(np.clip(np.nan_to_num((real - low) * (highest / max(high - low, 1e-30)), nan=0.0), 0, highest))
-        if stored.inverted:  # dense is bright, as readers learn it
-            levels = highest - levels
-        return ReadingLayer.of(levels.astype(f"u{self._readable.bits // 8}"), level_bits, keys)
+        levels = np.empty(self._means.shape, f"u{self._readable.bits // 8}")
+        for mean, level in zip(self._means, levels, strict=True):  # a slice at a time: all may be large
+            real = np.nan_to_num((self._real(mean) - low) * (highest / max(high - low, 1e-30)), nan=0.0)
+            found = np.rint(np.clip(real, 0, highest))
+            level[:] = highest - found if stored.inverted else found  # dense is bright, as readers learn it
+        return ReadingLayer.of(levels, level_bits, keys)
 
+    def _real(self, mean: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        return mean.astype(np.float64) * self._stored.slope + self._stored.intercept
 
-def _ends(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    def _ends(self) -> tuple[float, float]:
+        """The smallest and the largest finite mean."""
+        ends = (real[np.isfinite(real)] for real in map(self._real, self._means))
+        found = [end for real in ends if real.size for end in (float(real.min()), float(real.max()))]
+        return (min(found), max(found)) if found else (0.0, 1.0)
 
 
 def level_bits_of(shape: Sequence[int], bits: int) -> int:

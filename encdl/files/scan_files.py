@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from encdl.files import container, scans
+from encdl.files.container.sections import SERIES
 from encdl.files.folders import Source
 from encdl.files.scans import Opened, Scan, Slice, Volume
+from encdl.files.series_tags import SeriesTag
 from encdl.utils.errors import EncdlError
 
 
@@ -82,3 +85,37 @@ def find_units(sources: Iterable[Source], opened: Opened, tag: Callable[[str, Pa
             part = f"-{scan.part}" if scan.part else ""
             name = files[0].relative.parent / f"series-{tag(scan.series, files[0].path)}{part}"
         yield Unit(files, name, scan)
+
+
+def units_without_key(sources: Iterable[Source], together: bool) -> list[Unit]:
+    """As `find_units`, of what a host without a key sees; a file that cannot be opened is left to its reader to tell.
+
+    Args:
+        sources: The files.
+        together: Put DICOM files of one slice together by the tags of their series, in the order of their numbers.
+    """
+    units: list[Unit] = []
+    of: dict[tuple[object, ...], list[tuple[int, Source]]] = {}
+    for source in sources:
+        series, grid = None, None
+        try:
+            with container.opened_without_key(source.path) as reader:
+                grid, shown = reader.header.grid, reader.section(SERIES) if together else None
+                series = None if shown is None else SeriesTag.from_bytes(shown)
+        except EncdlError:
+            pass
+        alone = single(source)
+        if series is None or grid is None or grid.slices > 1:
+            units.append(replace(alone, stack=grid is not None and grid.slices > 1))
+        else:
+            place = source.relative.parent, series.tag, grid.height, grid.width, grid.channels
+            of.setdefault(place, []).append((series.number, source))
+    taken = Counter((parent, tag) for parent, tag, *_ in of)
+    parts: Counter[object] = Counter()
+    for (parent, tag, *_), numbered in of.items():
+        files = tuple(source for _, source in sorted(numbered, key=lambda each: each[0]))
+        parts[parent, tag] += 1
+        part = f"-{parts[parent, tag]}" if taken[parent, tag] > 1 else ""
+        name = Path(str(parent), f"series-{tag}{part}")
+        units.append(single(files[0]) if len(files) == 1 else Unit(files, name, stack=True))
+    return units

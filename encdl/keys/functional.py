@@ -104,18 +104,22 @@ class FunctionalKey:
             keys: The file's.
             header: SHA-256 of the whole header, whose tag was verified: a lie about the shape would ask for other
                 sums of the same mask.
-            noise: Standard deviation in levels. One draw a file, in the pixels' domain: every reader and every
-                request gets W of the same noisy image, so that asking again averages nothing out.
+            noise: Standard deviation in levels. One draw for each slice of a file, in the pixels' domain: every reader
+                and every request gets W of the same noisy image, so that asking again averages nothing out.
             signing_key: The key server's.
             expires: When it ends.
 
         Raises:
             UsageError: The mask does not fit the map, or the noise is out of its range.
         """
-        words = noisy(mask, keys, noise, function.bits)
+        if noise:
+            parts = (noisy(mask[at : at + 1], keys, noise, function.bits, at) for at in range(len(mask)))
+            numbers = np.concatenate([function.apply(part) for part in parts])
+        else:
+            numbers = function.apply(mask)
         signer = "" if signing_key is None else signing_key.public.id
         end = None if expires is None else expires.astimezone(UTC).replace(microsecond=0)
-        bare = cls(function.id, header.hex(), keys.nonce, function.apply(words), noise, signer, end)
+        bare = cls(function.id, header.hex(), keys.nonce, numbers, noise, signer, end)
         if signing_key is None:
             return bare
         signature = signing_key.sign(bare._signed_bytes())
@@ -168,7 +172,15 @@ class FunctionalKey:
         Args:
             function: The reader's map.
             words: The ciphertext that it reads, (slices, C, H, W).
+
+        Raises:
+            WrongKeyError: The key is for another number of slices.
         """
+        if len(words) != len(self.numbers):
+            raise WrongKeyError(
+                f"this functional key is for {len(self.numbers)} slices, and the reading layer has {len(words)}: ask "
+                "the key server for a new one"
+            )
         found: npt.NDArray[Any] = function.apply(words) - self.numbers
         return found
 
@@ -293,8 +305,17 @@ def _unsealed(data: bytes, key: RecipientKey | None) -> bytes:
     return opened
 
 
-def noisy(mask: npt.NDArray[Any], keys: ImageKeys, deviation: float, bits: int) -> npt.NDArray[np.int64]:
-    """A file's mask less its draw of noise, modulo 2^bits: whoever takes it off the ciphertext has a noisy image.
+def noisy(
+    mask: npt.NDArray[Any], keys: ImageKeys, deviation: float, bits: int, number: int = 0
+) -> npt.NDArray[np.int64]:
+    """A slice's mask less its draw of noise, modulo 2^bits: whoever takes it off the ciphertext has a noisy image.
+
+    Args:
+        mask: Of the slice, (1, C, H, W).
+        keys: The file's.
+        deviation: Of the noise.
+        bits: Of a word.
+        number: Of the slice in its file.
 
     Raises:
         UsageError: The noise is out of its range.
@@ -302,16 +323,17 @@ def noisy(mask: npt.NDArray[Any], keys: ImageKeys, deviation: float, bits: int) 
     if not 0 <= deviation <= MAX_NOISE:
         raise UsageError(f"noise of a functional key is from 0 to {MAX_NOISE:g} levels, not {deviation}")
     words: npt.NDArray[np.int64] = mask.astype(np.int64)
-    return (words - pixel_noise(keys, mask.shape, deviation)) & ((1 << bits) - 1) if deviation else words
+    return (words - pixel_noise(keys, mask.shape, deviation, number)) & ((1 << bits) - 1) if deviation else words
 
 
-def pixel_noise(keys: ImageKeys, shape: tuple[int, ...], deviation: float) -> npt.NDArray[np.int64]:
-    """The one draw of noise of a file: whole levels, normal with this standard deviation, int64 of `shape`.
+def pixel_noise(keys: ImageKeys, shape: tuple[int, ...], deviation: float, number: int = 0) -> npt.NDArray[np.int64]:
+    """The one draw of noise of a slice of a file: whole levels, normal with this standard deviation, int64 of `shape`.
 
     Another deviation or shape is another draw: of one draw at two sizes the image would follow without noise. Two draws
     average, so a key server keeps to one deviation.
     """
-    info = _NOISE + repr((tuple(shape), float(deviation))).encode()
+    drawn = (tuple(shape), float(deviation), *([number] if number else []))
+    info = _NOISE + repr(drawn).encode()
     seed = HKDFExpand(SHA256(), SECRET_BYTES, info).derive(keys.reading)
     pairs = (integer_sequence(DEFAULT_MAP, [seed], 2 * math.prod(shape))[0].astype(np.float64) + 0.5) / 2.0**32
     radius = np.sqrt(-2.0 * np.log(pairs[::2]))  # Box and Muller 1958

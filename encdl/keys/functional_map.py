@@ -26,6 +26,9 @@ WORDS: Final = (8, 16, 32)
 MAX_TAPS: Final = 1 << 18
 """Weights of one output, at most: products of 32-bit words then sum to less than 2^53, which float64 holds exactly."""
 
+PIECE_WORDS: Final = 1 << 20
+"""Of images that are taken at once: of a volume slices come in pieces, for windows of float64 take up memory."""
+
 
 @dataclass(frozen=True, eq=False)
 class FunctionalMap:
@@ -103,12 +106,18 @@ class FunctionalMap:
         Raises:
             UsageError: images of another shape.
         """
-        outputs, channels, kernel, *_ = self.weights.shape
+        channels = self.weights.shape[1]
         if words.shape[1:] != (channels, *self.size):
             raise UsageError(
                 f"this functional map takes images of {' x '.join(map(str, (channels, *self.size)))} "
                 f"({' x '.join('CDHW' if len(self.size) == 3 else 'CHW')}), not {tuple(words.shape[1:])}"
             )
+        step = max(1, PIECE_WORDS // max(1, words[:1].size))
+        parts = [self._applied(words[start : start + step]) for start in range(0, max(1, len(words)), step)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _applied(self, words: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        outputs, _, kernel, *_ = self.weights.shape
         axes = tuple(range(2, 2 + len(self.size)))
         beyond = [
             (0, max(0, (count - 1) * self.stride + kernel - side))

@@ -1,33 +1,43 @@
 """Functional keys of `.encdl` files: made with the key, used without one.
 
 Both sides read the file's reading layer (`encdl.files.reading`). Whoever makes a functional key verifies the file's
-header first; who uses it has no key, and so verifies what is signed.
+header first; who uses it has no key, and so verifies what is signed. A functional key is for all slices of a file, each
+of which a reader takes by itself.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch.nn import functional as F
 
 from encdl.ciphers.reading_layer import reading_mask
 from encdl.files import container
 from encdl.files.container import PublicReader
 from encdl.files.container.chunk_grid import Grid
+from encdl.files.container.sections import MAX_SECTION_BYTES
+from encdl.files.levels import Stored
 from encdl.files.reading import ReadingLayer
+from encdl.files.scans import UNKNOWN_GRID, Volume
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.functional_map import FunctionalMap, centred
 from encdl.keys.key import Opener
 from encdl.keys.signing import PublicKey, SigningKey
 from encdl.readers.functional import FunctionalStem
-from encdl.readers.predictor import Answer
+from encdl.readers.predictor import Answer, Classification, Segmentation
 from encdl.readers.reader import LoadedReader, load
-from encdl.utils.errors import EncdlError, UsageError, WeightsError
+from encdl.utils.errors import ContainerError, EncdlError, UsageError, WeightsError
+
+Words = npt.NDArray[Any]
 
 
 def functional_stem(loaded: LoadedReader) -> FunctionalStem:
@@ -43,6 +53,20 @@ def functional_stem(loaded: LoadedReader) -> FunctionalStem:
             "view Functional, form layer"
         )
     return stem
+
+
+def functional_map(loaded: LoadedReader) -> FunctionalMap:
+    """The map of a reader that functional keys of files are made for.
+
+    Raises:
+        WeightsError: As `functional_stem`; or the reader takes volumes as a whole.
+    """
+    function = functional_stem(loaded).map.frozen()
+    if len(function.size) != 2:
+        raise WeightsError(
+            "the reader takes volumes as a whole, and functional keys are of slices: give a reader of images"
+        )
+    return function
 
 
 def grant_functional(
@@ -70,7 +94,7 @@ def grant_functional(
         WrongKeyError: The key or grant is for something else.
         WeightsError: The reader takes no functional keys.
     """
-    function = functional_stem(loaded).map.frozen()
+    function = functional_map(loaded)
     with container.opened(path, opener) as reader:
         _layer(reader, function)
         return grant_from_header(
@@ -103,21 +127,24 @@ def grant_from_header(
 
     Raises:
         ContainerError: They are no header, or were changed.
-        UsageError: The file has several slices, or other channels than the map.
+        UsageError: The file has other channels than the map, or more slices than a layer of this size holds.
         WrongKeyError: The key or grant is for something else.
     """
     header, keys = container.verified_header(head, opener, where)
-    channels = function.weights.shape[1]
+    channels, slices = function.weights.shape[1], header.grid.slices
     check_channels(header.grid, channels, where)
-    mask = reading_mask([keys], (1, channels, *function.size), function.bits)[0]
+    shape = (slices, channels, *function.size)
+    if math.prod(shape) * function.bits // 8 > MAX_SECTION_BYTES:
+        raise UsageError(
+            f"{where}: holds {slices:,} slices, of which no file has a reading layer of this reader's size"
+        )
+    mask = reading_mask([keys], shape, function.bits)[0]
     digest = hashlib.sha256(head).digest()
     return FunctionalKey.issue(function, mask, keys, digest, noise=noise, signing_key=signer, expires=expires)
 
 
 def check_channels(grid: Grid, channels: int, where: object) -> None:
-    """Refuse, by a `UsageError`, a file of several slices, or of other channels than a reader takes."""
-    if grid.slices != 1:
-        raise _several(where, grid.slices)
+    """Refuse, by a `UsageError`, a file of other channels than a reader takes."""
     if grid.channels != channels:
         raise UsageError(f"{where}: has {grid.channels} channels, the reader takes {channels}")
 
@@ -135,10 +162,15 @@ class FunctionalPredictor:
     """
 
     def __init__(self, loaded: LoadedReader, server: PublicKey | None = None, owner: PublicKey | None = None) -> None:
+        self.function = functional_map(loaded)
         self.stem = functional_stem(loaded)
-        self.function = self.stem.map.frozen()
         self.reader, self.classes, self.server, self.owner = loaded.reader, loaded.classes, server, owner
-        self.per_pixel = loaded.reader.backbone.per_pixel
+        self.per_pixel, self.geometry = loaded.reader.backbone.per_pixel, loaded.geometry
+
+    @property
+    def reads_scans(self) -> bool:
+        """As `encdl.readers.predictor.Predictor.reads_scans`."""
+        return self.per_pixel or bool(self.geometry.fit)
 
     @classmethod
     def load(
@@ -157,13 +189,19 @@ class FunctionalPredictor:
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from None
 
-    def read(self, path: str | os.PathLike[str], key: FunctionalKey | Callable[[bytes], FunctionalKey]) -> Answer:
-        """Read one file.
+    def read(
+        self,
+        path: str | os.PathLike[str],
+        key: FunctionalKey | Callable[[bytes], FunctionalKey],
+        progress: Callable[[float], object] = lambda share: None,
+    ) -> Answer | Classification | Segmentation:
+        """Read one file; of several slices as `read_scan`.
 
         Args:
             path: An `.encdl` file with a reading layer.
             key: Of this file, for this reader; or what gives it for the file's header, and is asked only for a file
                 that this reader can read, as its owner signed it.
+            progress: Is told what share more of several slices is done.
 
         Returns:
             Logits, of a segmenter at the layer's size; the lowest byte of the layer's words stands for the ciphertext.
@@ -173,18 +211,96 @@ class FunctionalPredictor:
             WrongKeyError: The functional key is for another file or reader, is over, or is not the server's.
             UsageError: The file has no reading layer that this reader reads.
         """
+        grid, layer, numbers = self._seen(path, key)
+        if len(numbers) > 1:
+            found = self._slices(numbers, layer, grid, 1.0, progress)
+            return self._scan(found, [Path(path)] * len(found))
+        logits = self._logits(torch.from_numpy(numbers), layer)
+        return Answer(logits, (layer.words[0] & 255).astype(np.uint8))
+
+    def logits(self, path: str | os.PathLike[str], key: FunctionalKey) -> torch.Tensor:
+        """What the reader says of a file of one slice, (classes, ...) float32; errors as in `read`."""
+        _, layer, numbers = self._seen(path, key)
+        return self._logits(torch.from_numpy(numbers), layer)
+
+    def read_scan(
+        self,
+        paths: Sequence[Path],
+        key_of: Callable[[Path, bytes], FunctionalKey],
+        progress: Callable[[float], object] = lambda share: None,
+    ) -> Classification | Segmentation:
+        """Read a scan slice by slice, one file's reading layer in memory at a time.
+
+        Args:
+            paths: Its files, in order; each has slices of the same size.
+            key_of: The functional key of a file, with this header.
+            progress: Is told what share more of it is done.
+
+        Returns:
+            Of a classifier the logits of each slice; of a segmenter a mask of as many voxels as the files hold, whose
+            place in the patient nobody knows without a key.
+
+        Raises:
+            ContainerError, WrongKeyError, UsageError: As `read`.
+        """
+        found: list[Words] = []
+        files: list[Path] = []
+        for path in paths:
+            grid, layer, numbers = self._seen(path, lambda head, path=path: key_of(path, head), len(paths) > 1)  # type: ignore[misc]
+            found += self._slices(numbers, layer, grid, 1 / len(paths), progress)
+            files += [path] * len(numbers)
+        return self._scan(found, files)
+
+    def _seen(
+        self, path: str | os.PathLike[str], key: FunctionalKey | Callable[[bytes], FunctionalKey], several: bool = False
+    ) -> tuple[Grid, ReadingLayer, npt.NDArray[np.int64]]:
+        """A file's grid, its layer, and what a host learns of each slice, for one of several files or alone."""
         with container.opened_without_key(path, mend=self.owner is None) as reader:
             if self.owner is not None:
                 reader.check_signature(self.owner)
-            layer = _layer(reader, self.function)
+            layer, grid = _layer(reader, self.function), reader.header.grid
+            if (several or grid.slices > 1) and self.geometry.orientation is not None:
+                raise UsageError(
+                    f"{path}: the reader learnt from scans turned to {self.geometry.orientation}, and a reading layer "
+                    "lies as its file does: train one with orientation null"
+                )
             try:
                 key = key if isinstance(key, FunctionalKey) else key(reader.head)
                 key.check(self.function, hashlib.sha256(reader.head).digest(), self.server)
-                numbers = centred(key.seen(self.function, layer.words))
+                return grid, layer, centred(key.seen(self.function, layer.words))
             except EncdlError as error:
                 raise type(error)(f"{path}: {error}") from None
-        logits = self._logits(torch.from_numpy(numbers), layer)
-        return Answer(logits, (layer.words[0] & 255).astype(np.uint8))
+
+    def _slices(
+        self,
+        numbers: npt.NDArray[np.int64],
+        layer: ReadingLayer,
+        grid: Grid,
+        share: float,
+        progress: Callable[[float], object],
+    ) -> list[Words]:
+        """Logits of each slice; of a segmenter its mask, at the file's own size."""
+        found: list[Words] = []
+        for number in range(len(numbers)):
+            logits = self._logits(torch.from_numpy(numbers[number : number + 1]), layer)
+            if self.per_pixel:
+                # The layer has the means of areas: its pixels' corners are the image's.
+                logits = F.interpolate(logits[None], (grid.height, grid.width), mode="bilinear", align_corners=False)[0]
+                found.append(logits.argmax(0).to(torch.uint8).numpy())
+            else:
+                found.append(logits.numpy())
+            progress(share / len(numbers))
+        return found
+
+    def _scan(self, found: Sequence[Words], files: Sequence[Path]) -> Classification | Segmentation:
+        if len({each.shape for each in found}) > 1:
+            raise UsageError(f"{files[0]}: the files of this scan have several sizes: read each by itself")
+        mask = np.stack(found)
+        if not self.per_pixel:
+            return Classification(torch.from_numpy(mask), tuple(files), tuple(range(len(files))))
+        unseen = np.broadcast_to(np.uint8(0), mask.shape)
+        volume = Volume(unseen, UNKNOWN_GRID, (Stored.of("uint8"),) * len(mask), tuple(files), known=False)
+        return Segmentation(mask, unseen, volume)
 
     @torch.no_grad()
     def _logits(self, numbers: torch.Tensor, layer: ReadingLayer) -> torch.Tensor:
@@ -203,8 +319,8 @@ def _layer(reader: PublicReader, function: FunctionalMap) -> ReadingLayer:
         raise UsageError(f"{where}: has no reading layer: encrypt it with --readable {side}")
     slices, *shape = layer.words.shape
     wanted = [function.weights.shape[1], *function.size]
-    if slices != 1:
-        raise _several(where, slices)
+    if slices != reader.header.grid.slices:
+        raise ContainerError(f"{where}: its reading layer has {slices} slices, the file {reader.header.grid.slices}")
     if shape != wanted or layer.bits != function.bits:
         found, expected = ("x".join(map(str, each)) for each in (shape, wanted))
         raise UsageError(
@@ -212,7 +328,3 @@ def _layer(reader: PublicReader, function: FunctionalMap) -> ReadingLayer:
             f"{function.bits}: encrypt an image of that form with --readable {side}"
         )
     return layer
-
-
-def _several(where: object, slices: int) -> UsageError:
-    return UsageError(f"{where}: holds {slices} slices, and readers take one image a file: encrypt each slice")

@@ -214,12 +214,14 @@ class Predictor:
         """Whether it was trained on scans, or slices of them, so that their files are put together."""
         return self.per_pixel or bool(self.geometry.fit or self.geometry.beside)
 
-    def answer(self, path: Path, opener: Opener) -> Answer | Segmentation | Classification:
+    def answer(
+        self, path: Path, opener: Opener, progress: Callable[[float], object] = lambda share: None
+    ) -> Answer | Segmentation | Classification:
         """As `read`; also a file that is a volume by itself, as `read_volume`."""
         if self.reads_scans:
             with self.opened(path, opener) as document:
                 if is_volume(document):
-                    return self.read_volume(load_volume(path, document))
+                    return self.read_volume(load_volume(path, document), progress)
         return self.read(path, opener)
 
     def read_volume(

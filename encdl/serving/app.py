@@ -68,9 +68,9 @@ def make_app(service: Service, max_body_bytes: int, at_once: int = 1) -> Starlet
     """
     turn, intake = threading.Semaphore(at_once), Intake("application/json", max_body_bytes)
 
-    def answer(body: bytes) -> dict[str, object]:
+    def answer(body: bytearray) -> dict[str, object]:
         with turn:  # JSON may become much larger than its text
-            return {"predictions": service.answer(parse(body))}
+            return {"predictions": service.answer(parse(body), spend=True)}
 
     async def invocations(request: Request) -> Response:
         return await intake.answered(request, lambda body: JSONResponse(answer(body)))
@@ -103,25 +103,26 @@ class Intake:
         self._coming: dict[asyncio.Timeout, int] = {}  # bytes, the oldest first
         self._waiting: list[int] = []
 
-    async def answered(self, request: Request, compute: Callable[[bytes], Response]) -> Response:
+    async def answered(self, request: Request, compute: Callable[[bytearray], Response]) -> Response:
         """The result of `compute` on a body, in a thread, or why there is none: a status and `{"error": "one line"}`.
 
         Args:
             request: The request.
-            compute: Answers a body, or raises `RefusedError`.
+            compute: Answers a body, which it may clear to free memory, or raises `RefusedError`.
         """
         started = time.monotonic()
         told = ""
         try:
             self._check_type(request)
             body = await self._body(request)
-            if len(self._waiting) >= MAX_WAITING or sum(self._waiting) + len(body) > self._most:
+            length = len(body)
+            if len(self._waiting) >= MAX_WAITING or sum(self._waiting) + length > self._most:
                 raise RefusedError("too many requests wait for their turn: ask again later", 503)
-            self._waiting.append(len(body))
+            self._waiting.append(length)
             try:
                 response = await asyncio.to_thread(compute, body)
             finally:
-                self._waiting.remove(len(body))
+                self._waiting.remove(length)
         except RefusedError as error:
             told, response = f": {error}", _refusal(error)
         except ClientDisconnect:
@@ -142,7 +143,7 @@ class Intake:
         if given != self.content_type:
             raise RefusedError(f"the content type must be {self.content_type}", 415)
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request) -> bytearray:
         """The body, unless it is too long, or too slow while others need the memory."""
         limit = self.max_body_bytes
         too_long = RefusedError(f"the body is longer than {limit:,} bytes", 413)
@@ -168,7 +169,7 @@ class Intake:
             ) from None
         finally:
             self._coming.pop(timer, None)
-        return bytes(found)
+        return found
 
 
 def serve(app: Starlette, host: str, sockets: list[object], tls: ssl.SSLContext | None = None) -> None:

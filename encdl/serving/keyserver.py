@@ -132,11 +132,19 @@ class KeyServer:
 
     def _given(self, client: Client, reader: str, head: bytes, event: dict[str, object]) -> FunctionalKey:
         loaded, policy = self.loaded, self.loaded.policy
-        nonce, _, _ = self._permitted(loaded, loaded.maps, client, reader, head, event)
+        nonce, grid, _ = self._permitted(loaded, loaded.maps, client, reader, head, event)
+        if grid.slices > policy.slices:
+            most = f"of at most {policy.slices}" if policy.slices > 1 else "of one"
+            raise RefusedError(
+                f"the file holds {grid.slices} slices, and keys are given for files {most}: ask for `slices` in the "
+                "policy, or encrypt each slice",
+                403,
+            )
         end = None if policy.hours is None else utc_now() + timedelta(hours=policy.hours)
         noise = float(policy.noise)
         key = grant_from_header(head, self._opener, loaded.maps[reader], noise=noise, signer=self._signer, expires=end)
-        self.ledger.charge(nonce, reader, key.given_bits, noise, policy.bits_per_image, event)
+        budget = policy.bits_per_image * grid.slices
+        self.ledger.charge(nonce, reader, key.given_bits, noise, budget, event | {"slices": grid.slices})
         return key
 
     def _party(
@@ -146,6 +154,8 @@ class KeyServer:
         nonce, grid, keys = self._permitted(loaded, loaded.networks, client, reader, head, event)
         network = loaded.networks[reader]
         check_channels(grid, network.channels, "header")
+        if grid.slices > 1:
+            raise UsageError(f"the file holds {grid.slices} slices, and two parties read one: encrypt each slice")
         if not self._parties.acquire(blocking=False):
             raise RefusedError(f"{PARTIES} two-party readings run already: ask again in a minute", 429)
         try:
@@ -214,9 +224,9 @@ def make_app(server: KeyServer) -> Starlette:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
 
-        def checked(head: bytes) -> Response:
+        def checked(head: bytearray) -> Response:
             server.requests.check(request.headers.get(HEADER, ""))
-            return answer(token, head)
+            return answer(token, bytes(head))
 
         return await intake.answered(request, checked)
 

@@ -10,7 +10,7 @@ from typing import Any
 from encdl.keys.functional import MAX_NOISE
 from encdl.keys.functional_map import FunctionalMap
 from encdl.readers import reader
-from encdl.readers.functional_files import functional_stem
+from encdl.readers.functional_files import functional_map
 from encdl.readers.two_party.network import Network
 from encdl.serving.tokens import HEXADECIMAL
 from encdl.utils import settings
@@ -54,7 +54,9 @@ class Policy:
     Attributes:
         readers: Checkpoint of each reader, by a name.
         clients: Settings of each `Client`, by its name.
-        bits_per_image: Bits that all functional keys of an image may give away together: numbers times their words.
+        bits_per_image: Bits that all functional keys of an image may give away together: numbers times their words. Of
+            a file of several slices each is an image: as many times as many bits.
+        slices: Most slices of a file whose functional keys are given.
         noise: Standard deviation of the noise on the pixels, in levels; see `FunctionalKey.issue`.
         hours: After which functional keys end, which is advisory; None for never.
         two_party: Form of each reader that hosts may read with together with this server, by a name; see `Network`.
@@ -66,12 +68,13 @@ class Policy:
     readers: dict[str, str]
     clients: dict[str, dict[str, Any]]
     bits_per_image: int
+    slices: int = 1
     noise: float = 0.0
     hours: int | None = None
     two_party: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        settings.check_numbers(self, {"bits_per_image": 0, "hours": 1}, ("hours",))
+        settings.check_numbers(self, {"bits_per_image": 0, "slices": 1, "hours": 1}, ("hours",))
         if type(self.noise) not in (int, float) or not 0 <= self.noise <= MAX_NOISE:
             raise UsageError(f"noise is {self.noise!r}: must be from 0 to {MAX_NOISE:g} levels")
         for name in ("readers", "clients"):
@@ -141,7 +144,7 @@ class LoadedPolicy:
             checkpoint = path.parent / str(file)
             loaded = reader.load(checkpoint)
             try:
-                made = functional_stem(loaded).map.frozen()
+                made = functional_map(loaded)
             except WeightsError as error:
                 raise WeightsError(f"{checkpoint}: {error}") from None
             maps[made.id] = made

@@ -8,9 +8,10 @@ through a temporary file.
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import json
+import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,6 +38,11 @@ CONTAINER, GRANT = FIELDS = ("container", "grant")
 MAX_RECORDS = 256
 MAX_VALUES = 8 * MAX_RECORDS
 """Brackets and commas of a body; each may cost a hundred times its length once it is parsed."""
+PIECE = 1 << 22
+"""Characters of a container that are decoded at a time; a multiple of 4."""
+PROGRESS_S = 5.0
+"""Seconds after which the log says again how much of a volume is read."""
+LOG = logging.getLogger("encdl.serving")
 STATUS: dict[type[EncdlError], int] = {
     KeyFileError: 400,
     WrongKeyError: 403,
@@ -59,12 +65,13 @@ class RefusedError(EncdlError):
         self.status = status
 
 
-def parse(body: bytes) -> list[Mapping[str, Any]]:
+def parse(body: bytes | bytearray) -> list[Mapping[str, Any]]:
     """The records of a request.
 
     Args:
         body: JSON as MLflow's clients send it: `{"dataframe_records": [RECORD, ...]}`,
-            `{"dataframe_split": {"columns": [...], "data": [[...], ...]}}` or `{"inputs": [RECORD, ...]}`.
+            `{"dataframe_split": {"columns": [...], "data": [[...], ...]}}` or `{"inputs": [RECORD, ...]}`. A
+            bytearray is cleared, for a volume is large.
 
     Raises:
         RefusedError: It is something else.
@@ -72,7 +79,11 @@ def parse(body: bytes) -> list[Mapping[str, Any]]:
     if sum(map(body.count, (b"[", b"{", b","))) > MAX_VALUES:
         raise RefusedError(f"the body holds too many values: send {MAX_RECORDS} records at a time", 413)
     try:
-        content = json.loads(body)
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        if isinstance(body, bytearray):
+            body.clear()
+        content = json.loads(text)
+        del text
     except (ValueError, RecursionError):
         raise RefusedError('the body is not JSON: send {"dataframe_records": [...]}') from None
     form, given = next(iter(content.items())) if isinstance(content, dict) and len(content) == 1 else ("", None)
@@ -99,8 +110,12 @@ class Service:
     def __init__(self, predictor: Predictor | FunctionalPredictor) -> None:
         self.predictor = predictor
 
-    def answer(self, records: Sequence[Any]) -> list[dict[str, Any]]:
+    def answer(self, records: Sequence[Any], spend: bool = False) -> list[dict[str, Any]]:
         """Read every record.
+
+        Args:
+            records: Of a container and what opens it.
+            spend: Take the containers out of the records as they are read, to free memory.
 
         Returns:
             For each, of a classifier `predicted` (name of a class) and `probability of CLASS` for each class; of a
@@ -110,15 +125,14 @@ class Service:
         Raises:
             RefusedError: One of them cannot be read; nothing is answered.
         """
-        return [self._one(f"record {number}", record) for number, record in enumerate(records)]
+        return [self._one(f"record {number}", record, spend) for number, record in enumerate(records)]
 
-    def _one(self, name: str, record: Any) -> dict[str, Any]:
-        content = _container(name, record, self.fields)
+    def _one(self, name: str, record: Any, spend: bool) -> dict[str, Any]:
+        _check(name, record, self.fields)
         read = self.reading(name, record)
         with TemporaryDirectory(prefix="encdl-serve-") as folder:
             path = Path(folder, f"request{container.SUFFIX}")
-            path.write_bytes(content)
-            del content  # a volume is large
+            _write(path, name, record.pop(CONTAINER) if spend else record[CONTAINER])
             try:
                 answer = read(path)
             except EncdlError as error:
@@ -131,7 +145,7 @@ class Service:
         """The opener of a record's file, whose fields are texts; raises `RefusedError`."""
         predictor, grant = self.predictor, _grant(name, record[GRANT])
         assert isinstance(predictor, Predictor)
-        return lambda path: predictor.answer(path, grant)
+        return lambda path: predictor.answer(path, grant, _logged(name))
 
     def _told(self, answer: Answer | Segmentation | Classification) -> dict[str, Any]:
         if isinstance(answer, Segmentation):
@@ -163,10 +177,10 @@ class KeylessService(Service):
         super().__init__(predictor)
         self._keyless, self._key_of = predictor, key_of
 
-    def reading(self, name: str, record: Mapping[str, Any]) -> Callable[[Path], Answer]:
+    def reading(self, name: str, record: Mapping[str, Any]) -> Callable[[Path], Answer | Segmentation | Classification]:
         """As `Service.reading`."""
         reader = self._keyless.function.id
-        return lambda path: self._keyless.read(path, lambda head: self._key_of(path, head, reader))
+        return lambda path: self._keyless.read(path, lambda head: self._key_of(path, head, reader), _logged(name))
 
 
 def _rows(split: Any) -> list[Any]:
@@ -178,15 +192,37 @@ def _rows(split: Any) -> list[Any]:
     return [dict(zip(map(str, columns), row, strict=True)) for row in rows]
 
 
-def _container(name: str, record: Any, fields: Sequence[str]) -> bytes:
-    """The container of a record, which is untrusted."""
+def _logged(name: str) -> Callable[[float], None]:
+    """Is told what share more of a record is read, and logs that every few seconds."""
+    done, told = 0.0, time.monotonic()
+
+    def progress(share: float) -> None:
+        nonlocal done, told
+        done += share
+        if time.monotonic() - told >= PROGRESS_S:
+            LOG.info("%s: %.0f %% read", name, 100 * done)
+            told = time.monotonic()
+
+    return progress
+
+
+def _check(name: str, record: Any, fields: Sequence[str]) -> None:
+    """Refuse what is no record; it is untrusted."""
     if not isinstance(record, Mapping) or set(record) != set(fields):
         raise RefusedError(f"{name}: must have the fields {' and '.join(fields)}, and no others", 422)
     if not all(isinstance(record[field], str) for field in fields):
         raise RefusedError(f"{name}: {' and '.join(fields)} must be texts", 422)
+
+
+def _write(path: Path, name: str, text: str) -> None:
+    """Write a container in base64 to a file, in pieces: that of a volume is large."""
     try:
-        return base64.b64decode(record[CONTAINER], validate=True)
-    except (binascii.Error, ValueError):
+        with path.open("wb") as file:
+            for start in range(0, len(text), PIECE):
+                part = base64.b64decode(text[start : start + PIECE], validate=True)
+                if file.write(part) < PIECE // 4 * 3 and start + PIECE < len(text):
+                    raise ValueError("padding before the end")
+    except ValueError:  # binascii.Error is one
         raise RefusedError(f"{name}: the container is not base64 (RFC 4648, section 4)", 422) from None
 
 

@@ -59,3 +59,16 @@ def test_a_large_volume_takes_bounded_memory(tmp_path: Path) -> None:
     assert found["encrypt"]["peak_mib"] < 1024
     assert found["decrypt"]["peak_mib"] < 1024
     assert found["predict"]["peak_mib"] < 1536
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1700)
+def test_serving_a_large_volume_takes_bounded_memory(tmp_path: Path) -> None:
+    """157 MB of int16 through a server with a grant, and through one without a key and its key server."""
+    found = python("tests.serving.memory_trial", tmp_path, "300x512x512", threads=None)
+    print(found)
+    assert found["encrypt"]["peak_mib"] < 1024
+    assert found["serve"]["peak_mib"] < 1536
+    assert found["keyless"]["peak_mib"] < 1536
+    assert found["keyless"]["keyserver_peak_mib"] < 1024
+    assert min(found["progress_lines"]) > 0

@@ -87,15 +87,16 @@ def test_damaged_files_are_refused(signed: bool) -> None:
             FunctionalKey.from_bytes(bytes(bad)).check(FUNCTION, HEADER, SERVER.public if signed else None)
 
 
-def test_noise_is_one_draw_a_file_for_every_reader() -> None:
+def test_noise_is_one_draw_a_slice_for_every_reader() -> None:
     noisy = centred(issued(noise=4.0).seen(FUNCTION, (IMAGE + MASK).astype(np.uint32)))
     other = dataclasses.replace(FUNCTION, weights=-FUNCTION.weights)
     key = FunctionalKey.issue(other, MASK, KEYS, HEADER, noise=4.0)
     assert np.array_equal(centred(key.seen(other, (IMAGE + MASK).astype(np.uint32))), -noisy)
-    draw = pixel_noise(KEYS, IMAGE.shape, 4.0)
+    draw = np.concatenate([pixel_noise(KEYS, (1, 1, 20, 24), 4.0, number) for number in range(2)])
+    assert abs(np.corrcoef(draw[0].ravel(), draw[1].ravel())[0, 1]) < 0.15
     assert np.array_equal(noisy, centred(FUNCTION.apply(((IMAGE + draw) % 2**32).astype(np.uint32))))
-    again = pixel_noise(Key(bytes(32)).image_keys(bytes([1] * 16)), IMAGE.shape, 4.0)
-    assert abs(np.corrcoef(draw.ravel(), again.ravel())[0, 1]) < 0.15
+    again = pixel_noise(Key(bytes(32)).image_keys(bytes([1] * 16)), (1, 1, 20, 24), 4.0)
+    assert abs(np.corrcoef(draw[0].ravel(), again.ravel())[0, 1]) < 0.15
     assert 3.7 < draw.std() < 4.3
     with pytest.raises(UsageError, match="noise"):
         issued(noise=-1.0)

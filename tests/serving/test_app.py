@@ -112,7 +112,7 @@ def test_a_body_of_unknown_length_is_cut_off(address: str) -> None:
 def test_a_bug_tells_the_client_nothing_and_the_log_no_content(
     address: str, good: Record, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(self: Service, records: Any) -> Any:
+    def broken(self: Service, records: Any, spend: bool) -> Any:
         raise RuntimeError(f"a bug with {records}")
 
     monkeypatch.setattr(Service, "answer", broken)

@@ -31,7 +31,7 @@ class Slow:
     def __init__(self) -> None:
         self.started, self.may_end = threading.Semaphore(0), threading.Event()
 
-    def answer(self, records: Any) -> list[Any]:
+    def answer(self, records: Any, spend: bool) -> list[Any]:
         self.started.release()
         assert self.may_end.wait(30)
         return list(records)

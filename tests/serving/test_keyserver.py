@@ -58,7 +58,7 @@ def edited(name: str) -> bytes:
         ("ward", "third", "a", 404, "this reader is not registered here"),
         ("ward", "r", "b", 403, "ward may not read files without a study"),
         ("ward", "r", "foreign", 403, "was encrypted with key"),
-        ("ward", "r", "volume", 422, "holds 2 slices"),
+        ("ward", "r", "volume", 403, "holds 2 slices, and keys are given for files of one"),
         ("", "r", "a", 401, "no client has this token"),
     ],
 )

@@ -66,6 +66,30 @@ def test_a_segmenter_gives_a_mask(tmp_path: Path, good: Record) -> None:
     assert volume.shape == (*SIZE[::-1], 5)
 
 
+def test_a_large_body_is_decoded_in_pieces_and_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So that a volume is in memory once; padding before the end is no base64, wherever a piece ends."""
+    monkeypatch.setattr("encdl.serving.service.PIECE", 4)
+    monkeypatch.setattr("encdl.serving.service.PROGRESS_S", 0.0)
+    segmenter = service(tmp_path, unet)
+    good = record(tmp_path, Key.generate(), np.stack([noise(seed) for seed in range(4)]))
+    body = bytearray(json.dumps({"inputs": [good]}).encode())
+    records = parse(body)
+    assert (body, records) == (b"", [good])
+    with caplog.at_level("INFO"):
+        assert segmenter.answer(records, spend=True) == segmenter.answer([good])
+    assert records == [{"grant": good["grant"]}]
+    assert [each.getMessage() for each in caplog.records[:4]] == [f"record 0: {n} % read" for n in (25, 50, 75, 100)]
+    for text in (
+        "QQ==" + good["container"],
+        good["container"] + "Q",
+        good["container"][:5] + "\n" + good["container"][5:],
+    ):
+        with pytest.raises(RefusedError, match="is not base64"):
+            segmenter.answer([good | {"container": text}])
+
+
 def content(good: Record, change: Callable[[bytes], bytes]) -> Record:
     return good | {"container": base64.b64encode(change(base64.b64decode(good["container"]))).decode()}
 

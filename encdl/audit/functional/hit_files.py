@@ -97,9 +97,9 @@ class _Files:
             warnings.simplefilter("ignore", RepairedWarning)
             for intact, hit in self._paths:
                 key = grant_functional(intact, self._key, loaded, noise=noise)
-                answers[0].append(host.read(intact, key).logits)
+                answers[0].append(host.logits(intact, key))
                 try:
-                    answers[1].append(host.read(hit, key).logits)
+                    answers[1].append(host.logits(hit, key))
                 except (ContainerError, WrongKeyError):
                     refused += 1
                     answers[1].append(torch.zeros_like(answers[0][-1]))

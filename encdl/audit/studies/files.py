@@ -135,7 +135,7 @@ class _Routes:
 
     def functional(self) -> list[torch.Tensor]:
         """As `encdl predict --functional-key` does it."""
-        return [self.host.read(path, key).logits for path, key in self.hosted]
+        return [self.host.logits(path, key) for path, key in self.hosted]
 
     def plaintext(self) -> list[torch.Tensor]:
         """No encryption anywhere."""

@@ -38,7 +38,7 @@ from encdl.keys.key import Grant, Key
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import Backbone, Reader, StridedNet, StridedStem
 from encdl.readers.functional_files import FunctionalPredictor, grant_functional
-from encdl.readers.predictor import Predictor
+from encdl.readers.predictor import Answer, Predictor
 from encdl.readers.reader import LoadedReader
 from encdl.readers.two_party.environment import interpreter
 from encdl.readers.two_party.network import network_of
@@ -192,9 +192,15 @@ class Study:
         loaded = self._loaded(reader, "Functional")
         file = self._file(folder, max(loaded.size))
         predictor, key = FunctionalPredictor(loaded), grant_functional(file, self._key, loaded)
+
+        def read() -> Tensor:
+            answer = predictor.read(file, key)
+            assert isinstance(answer, Answer)
+            return answer.logits
+
         with container.opened_without_key(file) as opened:
             size = file.stat().st_size + len(opened.head) + len(key.to_bytes())
-        return self._row("functional_key", key.count, figure, lambda: predictor.read(file, key).logits, reader, size)
+        return self._row("functional_key", key.count, figure, read, reader, size)
 
     def _row(
         self, model: str, numbers: int, figure: float, read: Callable[[], Tensor], reader: Reader, size: int
