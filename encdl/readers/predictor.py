@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,12 @@ from encdl.readers import LoadedReader, NoReaderError, PlainStem, Reader
 from encdl.utils.errors import ContainerError, NoImageError, UsageError, WeightsError
 
 MAX_MASK_CLASSES = 256
+HOUNSFIELD = ("CT", "")
+"""Modalities in Hounsfield units, or that nobody knows."""
+
+
+class LevelsWarning(UserWarning):
+    """Levels are asked for that mean something else in a file."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,7 @@ class Predictor:
         device = next(cipher.cipher.parameters()).device
         self.classes, self.size, self.any_size = loaded.classes, loaded.size, any_size
         self.levels = loaded.levels if levels is None else ModalityLevels.from_dict(levels)
-        self.geometry = loaded.geometry
+        self.geometry, self._window = loaded.geometry, None if levels is None else levels.window
         self.reader = _for_ciphertext(loaded, trained_on, cipher)
         self.per_pixel = self.reader.backbone.per_pixel
         self.codec = codec_with(cipher, str(device))
@@ -214,6 +221,12 @@ class Predictor:
         """Whether it was trained on scans, or slices of them, so that their files are put together."""
         return self.per_pixel or bool(self.geometry.fit or self.geometry.beside)
 
+    @property
+    def turns_slices(self) -> bool:
+        """Whether it segments slices, and wants them turned, resampled or fitted: then `read` is not enough."""
+        wanted = self.geometry.orientation or self.geometry.spacing or self.geometry.fit
+        return self.per_pixel and len(self.size) == 2 and bool(wanted)
+
     def answer(self, path: Path, opener: Opener) -> Answer | Segmentation | Classification:
         """As `read`; also a file that is a volume by itself, as `read_volume`."""
         if self.reads_scans:
@@ -239,6 +252,7 @@ class Predictor:
             UsageError: The reader takes colour, or was not trained on folders of images and scans; or the scan has one
                 slice, and the reader wants several.
         """
+        self._tell_of_window(volume.stored[volume.present[0]])
         scan, where = flat_scan(volume, self.levels, self.geometry), Path("scan")
         if not self.geometry.fit or self.reader.stem.channels != 1 + 2 * scan.beside:
             raise UsageError("this classifier reads images alone: train one on scans, with ClassFolder")
@@ -274,7 +288,9 @@ class Predictor:
         """
         if not self.per_pixel or self.reader.stem.channels != 1:
             raise UsageError("scans of several slices are read by segmenters of one channel alone")
-        levels = volume.to_bytes(self.levels.choose(volume.stored[volume.present[0]]))
+        stored = volume.stored[volume.present[0]]
+        self._tell_of_window(stored)
+        levels = volume.to_bytes(self.levels.choose(stored))
         mask = np.zeros(levels.shape, np.uint8)
         source, affine = self.geometry.turned(levels, volume.affine)
         target, _ = self.geometry.turned(mask, volume.affine)
@@ -313,6 +329,17 @@ class Predictor:
             np.maximum(likeliest, logit, out=likeliest)
         return best
 
+    def _tell_of_window(self, stored: Stored) -> None:
+        """Warn once if a window that was asked for is not of Hounsfield units."""
+        if self._window is not None and stored.modality not in HOUNSFIELD:
+            centre, width = map(float, self._window)
+            warnings.warn(
+                f"{stored.modality} has no Hounsfield units: the window {centre:g} {width:g} is taken of its own "
+                "values; without one the reader's own rule holds",
+                LevelsWarning,
+                stacklevel=2,
+            )
+
     def _levels(
         self,
         header: Header,
@@ -322,6 +349,7 @@ class Predictor:
         sides: tuple[float, float],
     ) -> tuple[Tensor, Tensor]:
         """The reader's input: ciphertext and mask, or levels and zeros; these at the size of training."""
+        self._tell_of_window(stored)
         rule = self.levels.choose(stored)
         as_stored = not rule.of_image and not (rule.invert and stored.inverted)
         fit = 0 if self.per_pixel else self.geometry.fit
