@@ -19,7 +19,7 @@ import numpy.typing as npt
 from encdl.files.container.chunk_grid import Grid
 from encdl.files.container.header import TAG_BYTES
 from encdl.files.container.sections import MAX_SECTION_BYTES
-from encdl.files.levels import Levels, Stored
+from encdl.files.levels import Levels, Stored, tell_of_window
 from encdl.keys.derivation import ImageKeys
 from encdl.utils.errors import ContainerError, UsageError
 
@@ -173,6 +173,7 @@ class Resampled:
     def layer(self, keys: ImageKeys) -> ReadingLayer:
         """The masked layer of all slices."""
         stored, rule = self._stored, Levels(window=self._readable.window)
+        tell_of_window(rule.window, stored)
         real = self._means.astype(np.float64) * stored.slope + stored.intercept
         whole = rule.window is None and self._dtype != "uint8"
         low, high = _ends(real) if whole else rule.bounds(None, stored)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ from encdl.files.container import Header
 from encdl.files.container.chunk_grid import Place, paste
 from encdl.files.formats.base import Document
 from encdl.files.formats.verbatim import CARRIED
-from encdl.files.levels import Levels, ModalityLevels, Stored
+from encdl.files.levels import Levels, ModalityLevels, Stored, tell_of_window
 from encdl.files.resize import FitImage
 from encdl.files.scans import Volume, flat_scan, image_of, is_volume, load_volume
 from encdl.files.scans.geometry import resized, sampled
@@ -44,12 +43,6 @@ from encdl.readers import LoadedReader, NoReaderError, PlainStem, Reader
 from encdl.utils.errors import ContainerError, NoImageError, UsageError, WeightsError
 
 MAX_MASK_CLASSES = 256
-HOUNSFIELD = ("CT", "")
-"""Modalities in Hounsfield units, or that nobody knows."""
-
-
-class LevelsWarning(UserWarning):
-    """Levels are asked for that mean something else in a file."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +245,7 @@ class Predictor:
             UsageError: The reader takes colour, or was not trained on folders of images and scans; or the scan has one
                 slice, and the reader wants several.
         """
-        self._tell_of_window(volume.stored[volume.present[0]])
+        tell_of_window(self._window, volume.stored[volume.present[0]])
         scan, where = flat_scan(volume, self.levels, self.geometry), Path("scan")
         if not self.geometry.fit or self.reader.stem.channels != 1 + 2 * scan.beside:
             raise UsageError("this classifier reads images alone: train one on scans, with ClassFolder")
@@ -289,7 +282,7 @@ class Predictor:
         if not self.per_pixel or self.reader.stem.channels != 1:
             raise UsageError("scans of several slices are read by segmenters of one channel alone")
         stored = volume.stored[volume.present[0]]
-        self._tell_of_window(stored)
+        tell_of_window(self._window, stored)
         levels = volume.to_bytes(self.levels.choose(stored))
         mask = np.zeros(levels.shape, np.uint8)
         source, affine = self.geometry.turned(levels, volume.affine)
@@ -329,17 +322,6 @@ class Predictor:
             np.maximum(likeliest, logit, out=likeliest)
         return best
 
-    def _tell_of_window(self, stored: Stored) -> None:
-        """Warn once if a window that was asked for is not of Hounsfield units."""
-        if self._window is not None and stored.modality not in HOUNSFIELD:
-            centre, width = map(float, self._window)
-            warnings.warn(
-                f"{stored.modality} has no Hounsfield units: the window {centre:g} {width:g} is taken of its own "
-                "values; without one the reader's own rule holds",
-                LevelsWarning,
-                stacklevel=2,
-            )
-
     def _levels(
         self,
         header: Header,
@@ -349,7 +331,7 @@ class Predictor:
         sides: tuple[float, float],
     ) -> tuple[Tensor, Tensor]:
         """The reader's input: ciphertext and mask, or levels and zeros; these at the size of training."""
-        self._tell_of_window(stored)
+        tell_of_window(self._window, stored)
         rule = self.levels.choose(stored)
         as_stored = not rule.of_image and not (rule.invert and stored.inverted)
         fit = 0 if self.per_pixel else self.geometry.fit

@@ -349,8 +349,9 @@ def test_a_series_of_pydicoms_samples(run: Run, folder: Path) -> None:
     assert run("encrypt", "in", *KEYED, "-o", "safe")[0] == 0
     code, out, err = run("predict", "safe", *KEYED, *READER, "-o", "masks", "--window", "40", "400")
     assert (code, out.partition(",")[0]) == (0, "masks: masks of 4 files")
-    [line] = err.splitlines()
-    assert "MR has no Hounsfield units: the window 40 400 is taken of its own values" in line
+    told = "encdl: warning: MR has no Hounsfield units: the window 40 400 is taken of its own values\n"
+    assert err == told
+    assert run("encrypt", "in/mr.dcm", *KEYED, "-o", "r.encdl", "--readable", "9", "--window", "40,400")[2] == told
     assert_on_grid("masks/mr.dcm.mask.nii.gz", "in/mr.dcm")
     [path] = Path("masks").glob("series-*.nii.gz")
     assert_on_grid(path, *(f"in/ct-{index}.dcm" for index in (2, 1, 0)))
