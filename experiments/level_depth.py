@@ -3,6 +3,8 @@
 Writes experiments/results/levels-hippocampus.json. The same network is trained from the same seeds on the volumes of a
 Decathlon task twice: on bytes, as data modules and `encdl predict` make them of integers of any depth, and on the same
 levels unrounded, as float32. The test volumes' Dice coefficients stand beside one another. Minutes of one core.
+--levels 32 trains on as many levels alone, into levels-hippocampus-32.json: where volumes have few values of their own,
+that is to them what 256 levels are to deeper ones.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ SIZE, BATCH, CHANNELS, RATE = (40, 56, 48), 2, (8, 16, 32, 64), 4e-3
 ROWS = ("bytes", "unrounded")
 
 
-def volumes(data: DecathlonVolumes, split: Any) -> tuple[dict[str, Tensor], Tensor, list[int]]:
+def volumes(data: DecathlonVolumes, split: Any, most: int = 255) -> tuple[dict[str, Tensor], Tensor, list[int]]:
     """The volumes of a split at both depths, (N, 1, X, Y, Z) from 0 to 1, their masks, and their numbers of values."""
     fit, found, counts = ResizeWithPadOrCrop(SIZE), {row: [] for row in ROWS} | {"mask": []}, []
     for image, mask in data.volumes[split]:
@@ -38,7 +40,7 @@ def volumes(data: DecathlonVolumes, split: Any) -> tuple[dict[str, Tensor], Tens
         levels = data.levels.unit(voxels, stored, data.levels.bounds(voxels, stored))
         counts.append(len(np.unique(voxels[(levels > 0) & (levels < 1)])))
         found["unrounded"].append(fit(levels))
-        found["bytes"].append(fit(np.rint(255 * levels) / np.float32(255)))
+        found["bytes"].append(fit(np.rint(most * levels) / np.float32(most)))
         found["mask"].append(fit(read_volume(mask).voxels))
     stacked = {
         name: torch.stack([torch.as_tensor(np.asarray(each)) for each in each_of]) for name, each_of in found.items()
@@ -94,6 +96,17 @@ def study(data: DecathlonVolumes, seeds: range, steps: int) -> dict[str, Any]:
     }
 
 
+def coarse(data: DecathlonVolumes, seeds: range, steps: int, levels: int) -> dict[str, Any]:
+    """Train and judge at so many levels."""
+    classes, values = len(data.classes), []
+    (images, masks, _), (judged, truth, _) = (volumes(data, split, levels - 1) for split in ("train", "test"))
+    for seed in seeds:
+        network = trained(images["bytes"], masks, classes, seed, steps)
+        values.append(dice(network, judged["bytes"], truth, classes)[0])
+        print(f"seed {seed}: {values[-1]:.4f}", flush=True)
+    return {"rounded": records.summary(values)}
+
+
 def main() -> None:
     """Run the study, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -101,10 +114,13 @@ def main() -> None:
     parser.add_argument("--task", default="hippocampus", help="of the Decathlon's layout (default: hippocampus)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each depth (default: 3)")
     parser.add_argument("--steps", type=int, default=400, metavar="N", help="of each training (default: 400)")
+    parser.add_argument("--levels", type=int, metavar="N", help="train on so many levels alone")
     parser.add_argument("-o", "--output", type=Path, help="default: experiments/results/levels-TASK.json")
     args = parser.parse_args()
-    start, output = time.monotonic(), args.output or ROOT / "experiments" / "results" / f"levels-{args.task}.json"
-    metrics = study(DecathlonVolumes(args.task, args.data_dir), range(args.seeds), args.steps)
+    start, name = time.monotonic(), f"levels-{args.task}" + (f"-{args.levels}" if args.levels else "")
+    output = args.output or ROOT / "experiments" / "results" / f"{name}.json"
+    data, seeds = DecathlonVolumes(args.task, args.data_dir), range(args.seeds)
+    metrics = coarse(data, seeds, args.steps, args.levels) if args.levels else study(data, seeds, args.steps)
     content = records.record(
         output.stem,
         "level-depth",
