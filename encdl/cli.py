@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -106,9 +106,27 @@ class _Parser(argparse.ArgumentParser):
     verb: str | None = None
     """Whose help tells more: the parser of all verbs is the one that finds what a verb left over."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Join an option of several spellings and its value to one word, so that no file behind it is taken for one."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args(_joined(list(words), self._option_string_actions), namespace)
+
     def error(self, message: str) -> NoReturn:
         told = f"{self.prog} {self.verb}" if self.verb else self.prog
         self.exit(EXIT_ERROR, plain(f"encdl: error: {without_secrets(message)} (see `{told} --help`)\n"))
+
+
+def _joined(words: list[str], options: Mapping[str, argparse.Action]) -> list[str]:
+    """Words in which `--option A B` is `--option=VALUE` for each option whose action says how (`joined`)."""
+    found: list[str] = []
+    at = 0
+    while at < len(words) and words[at] != "--":
+        word, at = words[at], at + 1
+        join = getattr(options.get(word), "joined", None)
+        value, count = (None, 0) if join is None else join(words[at:])
+        found.append(word if value is None else f"{word}={value}")
+        at += count
+    return found + words[at:]
 
 
 def _parser(verb: str | None) -> argparse.ArgumentParser:

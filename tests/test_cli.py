@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -206,3 +207,44 @@ def test_names_with_odd_bytes(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "window", "overlay"),
+    [
+        (["--window", "lung"], "lung", None),
+        (["--window", "40", "400"], (40, 400), None),
+        (["--window", "-600", "1500", "--overlay"], (-600, 1500), "ciphertext"),
+        (["--window", "-600,1500"], (-600, 1500), None),
+        (["--window=40,400", "--overlay", "image"], (40, 400), "image"),
+        (["--overlay"], None, "ciphertext"),
+        (["--overlay=image"], None, "image"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("place", ["before", "behind", "--"])
+def test_options_leave_the_files_behind_them_alone(words: list[str], window: Any, overlay: Any, place: str) -> None:
+    from encdl.commands.common import window_of
+
+    files = ["folder", "7"] if place != "behind" else []
+    first = ["predict", "--key", "k.key", "--reader", "r.ckpt", *(["folder", "7"] if place == "behind" else [])]
+    args = cli._parser("predict").parse_args([*first, *words, *(["--"] if place == "--" else []), *files])
+    assert args.paths == [Path("folder"), Path("7")]
+    assert (window_of(args.window), args.overlay) == (window, overlay)
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        for each in action.choices.values() if isinstance(action, argparse._SubParsersAction) else ():
+            yield from parsers(each)
+
+
+@pytest.mark.parametrize("verb", [verb for verb, entry in cli.VERBS.items() if not entry.whole])
+def test_no_option_can_swallow_a_file(verb: str) -> None:
+    """Where a command takes files, options take a fixed number of words, or say themselves where they end."""
+    for parser in parsers(cli._parser(verb)):
+        plain = [each for each in parser._actions if not each.option_strings]
+        if any(not isinstance(each, argparse._SubParsersAction) for each in plain):
+            open_ended = [each for each in parser._actions if each.option_strings and each.nargs in {"+", "*", "?"}]
+            assert [each.option_strings for each in open_ended if not hasattr(each, "joined")] == []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from encdl.files import stores
 from encdl.keys.key import AnyOpener, Key
@@ -75,12 +76,10 @@ def add_reader(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let a classifier read images of another size than it was trained on, less reliably",
     )
-    parser.add_argument(
-        "--window",
-        nargs="+",
-        metavar=("C", "W"),
-        help="levels from centre and width in Hounsfield units, or by name: brain, lung, … (docs/scans.md); "
-        "default: as the reader was trained, which is best",
+    add_window(
+        parser,
+        "levels from centre and width in Hounsfield units (40,400 or 40 400), or by name: brain, lung, … "
+        "(docs/scans.md); default: as the reader was trained, which is best",
     )
     add_cipher(
         parser,
@@ -99,16 +98,55 @@ def load_reader(args: argparse.Namespace, checkpoint: Path) -> Predictor:
     return api.load_reader(checkpoint, weights=args.weights, device=device, any_size=args.any_size, levels=levels)
 
 
-def window_of(words: Sequence[str] | None) -> tuple[float, float] | str | None:
+class _Window(argparse.Action):
+    """One word, or two that are numbers."""
+
+    def joined(self, words: Sequence[str]) -> tuple[str | None, int]:
+        """As `encdl.cli` asks: of the words behind the option its value, and how many they are."""
+        if not words or (words[0].startswith("-") and not _is_number(words[0].partition(",")[0])):
+            return None, 0
+        count = 2 if len(words) > 1 and all(map(_is_number, words[:2])) else 1
+        return ",".join(words[:count]), count
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        """Keep the word."""
+        setattr(namespace, self.dest, values)
+
+
+class Choice(argparse.Action):
+    """An option with or without one of its choices, which leaves a file that follows alone."""
+
+    def joined(self, words: Sequence[str]) -> tuple[str | None, int]:
+        """As `encdl.cli` asks: of the words behind the option its value, and how many they are."""
+        given = bool(words) and words[0] in (self.choices or ())
+        return (words[0], 1) if given else (str(self.const), 0)
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        """Keep the choice."""
+        setattr(namespace, self.dest, values)
+
+
+def _is_number(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return math.isfinite(float(text))
+    return False
+
+
+def add_window(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add `--window`."""
+    parser.add_argument("--window", action=_Window, metavar="C,W", help=text)
+
+
+def window_of(text: str | None) -> tuple[float, float] | str | None:
     """The window that `--window` asks for: centre and width, or a name."""
-    if words is None:
-        return None
-    if len(words) == 1:
-        return words[0]
+    if text is None or "," not in text:
+        if text is not None and _is_number(text):
+            raise UsageError(f"--window takes a centre and a width, or a name, not {text} alone")
+        return text
     try:
-        centre, width = map(float, words)
+        centre, width = map(float, text.split(","))
     except ValueError:
-        raise UsageError(f"--window takes a centre and a width, or a name, not {' '.join(words)}") from None
+        raise UsageError(f"--window takes a centre and a width, or a name, not {text}") from None
     return centre, width
 
 

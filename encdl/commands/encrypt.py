@@ -12,6 +12,7 @@ from encdl.commands.common import (
     add_cipher,
     add_map,
     add_output,
+    add_window,
     file_name,
     file_or_address,
     one_line_warnings,
@@ -82,12 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="add a reading layer: the image with sides of up to N pixels (1 to 512), masked by itself, of which hosts "
         "without the key read what a functional key gives them, and no more",
     )
-    parser.add_argument(
-        "--window",
-        nargs="+",
-        metavar=("C", "W"),
-        help="levels of the reading layer from centre and width in Hounsfield units or the image's own, or by name: "
-        "brain, lung, … (default: of 8 bits all, else from the smallest to the largest value there)",
+    add_window(
+        parser,
+        "levels of the reading layer from centre and width in Hounsfield units or the image's own (40,400 or 40 400), "
+        "or by name: brain, lung, … (default: of 8 bits all, else from the smallest to the largest value there)",
     )
     parser.add_argument(
         "--sign",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from encdl.commands import functional_keys, predict_bundle
 from encdl.commands.common import (
+    Choice,
     add_output,
     add_reader,
     file_name,
@@ -90,11 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--masks",
         choices=MASKS,
-        help="png (default for single images; grey level = class index), nifti (default for scans; on the scan's own "
-        "grid) or dicom (a segmentation object that refers to the series' instances)",
+        help="png (default for single images; grey level = class index), nifti (default for scans, and DICOM slices "
+        "that say where they lie; on their own grid) or dicom (a segmentation object that refers to the instances)",
     )
     parser.add_argument(
         "--overlay",
+        action=Choice,
         nargs="?",
         choices=OVERLAYS,
         const=OVERLAYS[0],
@@ -156,8 +158,8 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
     opened = partial(predictor.opened, opener=opener)
 
     def read(unit: Unit, progress: Progress) -> Answer | Segmentation | Classification:
-        on_grid = unit.scan is not None and args.masks in ("nifti", "dicom")
-        alone = unit.single and not (predictor.per_pixel and on_grid) and args.overlay != "image"
+        turned = unit.scan is not None and predictor.turns_slices
+        alone = unit.single and not turned and args.overlay != "image"
         volume = None if alone else unit.load(opened)
         known = unit.scan if volume is None else volume
         for problem in known.problems if known is not None else ():

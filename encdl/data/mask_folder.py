@@ -13,6 +13,7 @@ import numpy.typing as npt
 from encdl.data.base import DataSpec, Sample, Split
 from encdl.data.folder_files import converted
 from encdl.data.image_folder import ImageFolder
+from encdl.files import dicom_seg
 from encdl.files.documents import array_of
 from encdl.files.scan_files import Unit
 from encdl.files.scans import UNKNOWN_GRID, FlatScan, Geometry, Volume, flat_scan, is_volume, load_volume
@@ -30,9 +31,10 @@ class MaskFolder(ImageFolder):
     """Images or scans with masks: `FOLDER/images/…` and `FOLDER/masks/…`, or both in each of `train`, `val`, `test`.
 
     The mask of `images/a/b.png` is `masks/a/b.png`, of whatever kind, or `b.mask.png`, `b_seg.nii.gz` and the like.
-    That of a series is one for each file, or one NIfTI file that is named like its first file or its folder, or lies
-    alone in a folder of that name. Levels are the numbers of the classes; 255 is 1 where there are two. A mask that
-    has other axes is turned to those of its scan.
+    That of a series is one for each file, or one NIfTI file or DICOM Segmentation that is named like its first file or
+    its folder, or lies alone in a folder of that name. Levels are the numbers of the classes; 255 is 1 where there are
+    two; segments have the class of their label's name, or else of their number. A mask that has other axes is turned
+    to those of its scan.
 
     Each slice of a scan is an image, resized until its longer side is `size`, and padded with black; with `depth` each
     scan is a volume for readers in three dimensions.
@@ -156,7 +158,9 @@ class MaskFolder(ImageFolder):
         """The mask of a file, of a whole scan or of one slice: uint8 of this shape."""
         path = self._masks[of]
         with self.reader_of_files.opened(path) as document:
-            if is_volume(document):
+            if scan is not None and dicom_seg.is_seg(document):
+                array = dicom_seg.labels_on(path, document, scan.affine, shape, self.classes)
+            elif is_volume(document):
                 mask = load_volume(path, document)
                 array = mask.array
                 if scan is not None and scan.known and mask.known:

@@ -10,6 +10,7 @@ see the same numbers.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
@@ -36,6 +37,14 @@ WINDOWS: Final[dict[str, tuple[float, float]]] = {
 """Centre and width in Hounsfield units, as radiologists commonly set them."""
 ANY: Final = ""
 """The modality whose levels hold for all that have none of their own."""
+
+
+HOUNSFIELD: Final = ("CT", "")
+"""Modalities in Hounsfield units, or that nobody knows."""
+
+
+class LevelsWarning(UserWarning):
+    """Levels are asked for that mean something else in a file."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +184,17 @@ class Levels:
         """Plain values for JSON and checkpoints; `Levels(**values)` undoes it."""
         plain = {name: value for name, value in asdict(self).items() if value is not None}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+
+def tell_of_window(window: tuple[float, float] | str | None, stored: Stored) -> None:
+    """Warn if a window that was asked for is not of Hounsfield units, which CT alone has."""
+    if window is not None and stored.modality not in HOUNSFIELD:
+        centre, width = map(float, window)
+        warnings.warn(
+            f"{stored.modality} has no Hounsfield units: the window {centre:g} {width:g} is taken of its own values",
+            LevelsWarning,
+            stacklevel=2,
+        )
 
 
 def _percentile(values: Array, counts: Array, percent: float) -> float:

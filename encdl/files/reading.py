@@ -22,7 +22,7 @@ from encdl.files.container.chunk_grid import Grid
 from encdl.files.container.head import COPY
 from encdl.files.container.header import TAG_BYTES
 from encdl.files.container.sections import MAX_SECTION_BYTES, READING, READING_PARITY
-from encdl.files.levels import Levels, Stored
+from encdl.files.levels import Levels, Stored, tell_of_window
 from encdl.keys.derivation import ImageKeys
 from encdl.utils.errors import ContainerError, UsageError
 
@@ -204,6 +204,7 @@ class Resampled:
     def layer(self, keys: ImageKeys) -> ReadingLayer:
         """The masked layer of all slices."""
         stored, rule = self._stored, Levels(window=self._readable.window)
+        tell_of_window(rule.window, stored)
         whole = rule.window is None and self._dtype != "uint8"
         low, high = self._ends() if whole else rule.bounds(None, stored)
         level_bits = level_bits_of(self._means.shape, self._readable.bits)

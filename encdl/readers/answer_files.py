@@ -13,7 +13,7 @@ import numpy as np
 
 from encdl.files import dicom_seg, folders, images, label_masks, scans
 from encdl.files.scan_files import Unit
-from encdl.files.scans import Opened, Volume
+from encdl.files.scans import Opened, Scan, Volume
 from encdl.readers.predictor import Answer, Classification, Segmentation
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError
@@ -60,11 +60,12 @@ class MaskFolder:
     Attributes:
         folder: the folder, in which a file keeps its place.
         classes: names of the classes.
-        masks: "png" (grey level = class index), "nifti" or "dicom"; by default PNG of single images, NIfTI of scans.
+        masks: "png" (grey level = class index), "nifti" or "dicom"; by default PNG of single images, NIfTI of scans and
+            of DICOM slices that say where they lie.
         overlay: also draw each mask over the "ciphertext" (of a scan over nothing), or over the "image" itself; of a
             scan on the slices with most of a class.
         force: replace files that exist.
-        opened: opens a file, for the geometry of single DICOM slices and for DICOM masks.
+        opened: opens a file, for DICOM masks.
     """
 
     folder: Path
@@ -109,18 +110,19 @@ class MaskFolder:
     def write(self, unit: Unit, answer: Answer | Segmentation) -> None:
         """Write the mask of one unit, and its overlays, each whole or not at all; keep its measures for `finish`."""
         target = next(self._targets(unit))
-        target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(answer, Segmentation):
             self._write_scan(unit, answer, target)
             return
         self._write(target, unit, answer.best[None])
+        if unit.scan is not None:
+            self._measure(unit, answer.best[None], unit.scan)
         for path in [*self._targets(unit)][1:]:
             drawn = label_masks.overlay(answer.best, label_masks.faint(answer.ciphertext), self.classes)
             images.write(path, drawn, force=self.force)
 
     def finish(self) -> None:
         """Write the measures of all scans as CSV, if there are any."""
-        names = ["scan", "class", "voxels", "millilitres", "surface mm2", "slices", "largest slice", "file"]
+        names = ["scan", "class", "voxels", "millilitres", "surface mm2", "slices", "largest slice", "area mm2", "file"]
         if self._measures:
             content = _csv(names, self._measures).encode("utf-8", "backslashreplace")
             atomic.write_bytes(self.folder / MEASURES, content, force=self.force)
@@ -134,29 +136,39 @@ class MaskFolder:
             below = answer.levels[number] if self.overlay == "image" else np.full_like(mask[number], 255)
             path = self.folder / unit.name.with_name(unit.name.name + ending)
             images.write(path, label_masks.overlay(mask[number], below, self.classes), force=self.force)
-        if volume.known and not unit.single:
-            self._measures += [self._measured(unit, mask, volume, index, best) for index, best in largest.items()]
+        self._measure(unit, mask, volume)
 
-    def _measured(self, unit: Unit, mask: Any, volume: Volume, index: int, largest: int) -> list[object]:
-        inside = mask == index
-        voxels, surface = int(inside.sum()), label_masks.surface_mm2(inside, volume.spacing)
-        name = self.classes[index] if index < len(self.classes) else str(index)
-        size = f"{voxels * volume.voxel_mm3 / 1000:.3f}"
-        slices = int(inside.any(axis=(1, 2)).sum())
-        path = volume.files[largest]
-        return [unit.name, name, voxels, size, f"{surface:.1f}", slices, largest + 1, "" if path is None else path.name]
+    def _measure(self, unit: Unit, mask: Any, grid: Volume | Scan) -> None:
+        """Keep a row of each class; of one slice its area, and a volume only if the file tells how thick it is."""
+        if not grid.known:
+            return
+        thick = not unit.single or unit.scan is None or unit.scan.slices[0].thickness > 0
+        pixel_mm2 = float(np.linalg.norm(np.cross(grid.affine[:3, 1], grid.affine[:3, 2])))
+        voxel_mm3 = abs(float(np.linalg.det(grid.affine[:3, :3])))
+        for index, largest in label_masks.largest_slices(mask).items():
+            inside = mask == index
+            name = self.classes[index] if index < len(self.classes) else str(index)
+            size = f"{int(inside.sum()) * voxel_mm3 / 1000:.3f}" if thick else ""
+            surface = "" if unit.single else f"{label_masks.surface_mm2(inside, grid.spacing):.1f}"
+            area = f"{int(inside[largest].sum()) * pixel_mm2:.1f}"
+            path = grid.files[largest]
+            row = [int(inside.sum()), size, surface, int(inside.any(axis=(1, 2)).sum()), largest + 1, area]
+            self._measures.append([unit.name, name, *row, "" if path is None else path.name])
 
     def _write(self, target: Path, unit: Unit, mask: Any, volume: Volume | None = None) -> None:
         kind = self._kind(unit)
+        content = b""
+        if kind == "nifti":
+            grid = volume or unit.scan
+            content = label_masks.nifti_bytes(mask, scans.UNKNOWN_GRID if grid is None else grid.affine)
+        elif kind == "dicom":
+            present = mask if volume is None else mask[volume.present]
+            content = dicom_seg.seg_bytes(present, self._datasets(unit), self.classes)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if kind == "png":
             images.write(target, mask[0], force=self.force)
-            return
-        if kind == "nifti":
-            content = label_masks.nifti_bytes(mask, scans.UNKNOWN_GRID if volume is None else volume.affine)
         else:
-            assert volume is not None
-            content = dicom_seg.seg_bytes(mask[volume.present], self._datasets(unit), self.classes)
-        atomic.write_bytes(target, content, force=self.force)
+            atomic.write_bytes(target, content, force=self.force)
 
     def _datasets(self, unit: Unit) -> list[Any]:
         assert self.opened is not None
@@ -167,7 +179,8 @@ class MaskFolder:
         return found
 
     def _kind(self, unit: Unit) -> str:
-        kind = self.masks or ("png" if unit.single else "nifti")
+        placed = unit.scan is not None and unit.scan.known
+        kind = self.masks or ("nifti" if placed or not unit.single else "png")
         if kind == "png" and not unit.single:
             raise UsageError(
                 f"{unit.path}: is a scan of several slices: its mask is no PNG, use --masks nifti or dicom"

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from encdl.utils import errors
 from encdl.utils.errors import EncdlError, UsageError
 from encdl.utils.silence import silenced
 
@@ -127,13 +128,19 @@ def _told(folder: Path, error: Exception) -> EncdlError:
     for each in chain:
         if isinstance(each, EncdlError):
             return each
-    reason = " ".join(str(chain[-1]).split())
+    kind, reason = type(chain[-1]).__name__, " ".join(str(chain[-1]).split())
+    # Of a process that loads images nothing but the text of a traceback comes back: its first error is at the bottom.
+    if worker := re.search(r"^([\w.]+(?:Error|Exception|Interrupt)): (.+)$", str(chain[-1]), re.MULTILINE):
+        kind, reason = worker[1].rpartition(".")[2], worker[2]
+        own = getattr(errors, kind, None)
+        if worker[1].startswith(errors.__name__) and own is not None:
+            return own(reason)  # type: ignore[no-any-return]
     if missing := re.search(r"No module named '([\w.]+)'", " ".join(map(str, chain))):
         package = {"ignite": "pytorch-ignite"}.get(missing[1].partition(".")[0], missing[1])
         return UsageError(f"{folder}: its workflow needs {missing[1]}, which is not installed: pip install {package}")
     if any("state_dict" in str(each) for each in chain):
         return UsageError(f"{folder}: the weights do not fit the network of its configs: {reason[:200]}")
-    return UsageError(f"{folder}: its workflow failed: {type(chain[-1]).__name__}: {reason[:300]}")
+    return UsageError(f"{folder}: its workflow failed: {kind}: {reason[:300]}")
 
 
 def write_bundle(folder: Path, metadata: dict[str, Any], inference: dict[str, Any], model: bytes, readme: str) -> None:

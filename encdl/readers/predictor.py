@@ -34,7 +34,7 @@ from encdl.files.container import Header
 from encdl.files.container.chunk_grid import Place, paste
 from encdl.files.formats.base import Document
 from encdl.files.formats.verbatim import CARRIED
-from encdl.files.levels import Levels, ModalityLevels, Stored
+from encdl.files.levels import Levels, ModalityLevels, Stored, tell_of_window
 from encdl.files.resize import FitImage
 from encdl.files.scans import Volume, flat_scan, image_of, is_volume, load_volume
 from encdl.files.scans.geometry import resized, sampled
@@ -137,7 +137,7 @@ class Predictor:
         device = next(cipher.cipher.parameters()).device
         self.classes, self.size, self.any_size = loaded.classes, loaded.size, any_size
         self.levels = loaded.levels if levels is None else ModalityLevels.from_dict(levels)
-        self.geometry = loaded.geometry
+        self.geometry, self._window = loaded.geometry, None if levels is None else levels.window
         self.reader = _for_ciphertext(loaded, trained_on, cipher)
         self.per_pixel = self.reader.backbone.per_pixel
         self.codec = codec_with(cipher, str(device))
@@ -214,6 +214,12 @@ class Predictor:
         """Whether it was trained on scans, or slices of them, so that their files are put together."""
         return self.per_pixel or bool(self.geometry.fit or self.geometry.beside)
 
+    @property
+    def turns_slices(self) -> bool:
+        """Whether it segments slices, and wants them turned, resampled or fitted: then `read` is not enough."""
+        wanted = self.geometry.orientation or self.geometry.spacing or self.geometry.fit
+        return self.per_pixel and len(self.size) == 2 and bool(wanted)
+
     def answer(
         self, path: Path, opener: Opener, progress: Callable[[float], object] = lambda share: None
     ) -> Answer | Segmentation | Classification:
@@ -241,6 +247,7 @@ class Predictor:
             UsageError: The reader takes colour, or was not trained on folders of images and scans; or the scan has one
                 slice, and the reader wants several.
         """
+        tell_of_window(self._window, volume.stored[volume.present[0]])
         scan, where = flat_scan(volume, self.levels, self.geometry), Path("scan")
         if not self.geometry.fit or self.reader.stem.channels != 1 + 2 * scan.beside:
             raise UsageError("this classifier reads images alone: train one on scans, with ClassFolder")
@@ -276,7 +283,9 @@ class Predictor:
         """
         if not self.per_pixel or self.reader.stem.channels != 1:
             raise UsageError("scans of several slices are read by segmenters of one channel alone")
-        levels = volume.to_bytes(self.levels.choose(volume.stored[volume.present[0]]))
+        stored = volume.stored[volume.present[0]]
+        tell_of_window(self._window, stored)
+        levels = volume.to_bytes(self.levels.choose(stored))
         mask = np.zeros(levels.shape, np.uint8)
         source, affine = self.geometry.turned(levels, volume.affine)
         target, _ = self.geometry.turned(mask, volume.affine)
@@ -324,6 +333,7 @@ class Predictor:
         sides: tuple[float, float],
     ) -> tuple[Tensor, Tensor]:
         """The reader's input: ciphertext and mask, or levels and zeros; these at the size of training."""
+        tell_of_window(self._window, stored)
         rule = self.levels.choose(stored)
         as_stored = not rule.of_image and not (rule.invert and stored.inverted)
         fit = 0 if self.per_pixel else self.geometry.fit

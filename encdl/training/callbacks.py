@@ -297,7 +297,10 @@ class ResultTable(Callback):
             bar.teardown(trainer, pl_module, stage)
         took = _duration(time.monotonic() - self._started)
         heading = f"{_subject(trainer, pl_module)}: {trainer.global_step} steps in {took}"
-        print(result_table(heading, [*_results(trainer.callback_metrics), *_places(trainer)]), flush=True)
+        print(
+            result_table(heading, [*_results(trainer.callback_metrics), *_stopped(trainer), *_places(trainer)]),
+            flush=True,
+        )
 
 
 def _duration(seconds: float) -> str:
@@ -326,6 +329,19 @@ def _results(metrics: Mapping[str, Tensor]) -> list[tuple[str, str]]:
             detail = name.removeprefix(known).replace("_", " ").replace("pct", " %")
             rows.append((label.format(detail), form.format(float(metrics[name]))))
     return rows
+
+
+def _stopped(trainer: Trainer) -> list[tuple[str, str]]:
+    """A row that says why training ended before its last epoch."""
+    return [
+        (
+            "stopped early",
+            f"in epoch {each.stopped_epoch + 1}: {each.monitor} was {float(each.best_score):.4f}, and in "
+            f"{each.wait_count} validations no better",
+        )
+        for each in trainer.early_stopping_callbacks
+        if each.stopped_epoch
+    ]
 
 
 def _places(trainer: Trainer) -> list[tuple[str, str]]:

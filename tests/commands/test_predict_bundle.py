@@ -235,3 +235,106 @@ def test_a_wrong_key_and_options_of_readers_are_told(run: Run, safe: Path) -> No
     failed(run("predict", safe, "--key", "other.key", "--bundle", BUNDLE, "-o", "out"), "key")
     failed(run("predict", safe, *KEYED, "--bundle", BUNDLE, "-o", "out", "--masks", "png"), "--masks is for readers")
     failed(run("predict", safe, *KEYED, "--bundle", BUNDLE), "--output")
+
+
+def zoo(workers: int) -> Any:
+    """A bundle as MONAI's model zoo lays them out: an evaluator of ignite with handlers, on a loader with workers."""
+    from monai.networks.nets import UNet
+
+    (BUNDLE / "models").mkdir(parents=True)
+    CONFIG.parent.mkdir()
+    torch.manual_seed(0)
+    settings = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
+    network = UNet(**settings)
+    torch.save({"model": network.state_dict()}, BUNDLE / "models" / "model.pt")
+    keys = {"keys": "image"}
+    content: dict[str, Any] = {
+        "imports": ["$import glob", "$import torch", "$import monai"],
+        "bundle_root": ".",
+        "dataset_dir": "/workspace/data/Task09_Spleen",
+        "output_dir": "$@bundle_root + '/eval'",
+        "datalist": "$list(sorted(glob.glob(@dataset_dir + '/imagesTs/*.nii.gz')))",
+        "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
+        "network_def": {"_target_": "UNet", **settings},
+        "network": "$@network_def.to(@device)",
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "LoadImaged", **keys},
+                {"_target_": "EnsureChannelFirstd", **keys},
+                {"_target_": "Orientationd", **keys, "axcodes": "RAS", "labels": None},
+                {"_target_": "ScaleIntensityRanged", **keys, "a_min": -57, "a_max": 164, "b_min": 0, "b_max": 1},
+                {"_target_": "EnsureTyped", **keys},
+            ],
+        },
+        "dataset": {"_target_": "Dataset", "data": "$[{'image': i} for i in @datalist]", "transform": "@preprocessing"},
+        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": workers},
+        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [16, 16, 16], "overlap": 0.5},
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+                {
+                    "_target_": "Invertd",
+                    "keys": "pred",
+                    "transform": "@preprocessing",
+                    "orig_keys": "image",
+                    "nearest_interp": False,
+                    "to_tensor": True,
+                },
+                {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+                {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "trans"},
+            ],
+        },
+        "handlers": [
+            {
+                "_target_": "CheckpointLoader",
+                "load_path": "$@bundle_root + '/models/model.pt'",
+                "load_dict": {"model": "@network"},
+            },
+            {"_target_": "StatsHandler", "iteration_log": False},
+        ],
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "@device",
+            "val_data_loader": "@dataloader",
+            "network": "@network",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+            "val_handlers": "@handlers",
+        },
+        "initialize": ["$monai.utils.set_determinism(seed=123)"],
+        "run": ["$@evaluator.run()"],
+    }
+    CONFIG.write_text(json.dumps(content))
+    CONFIG.with_name("metadata.json").write_text('{"version": "1.0.0"}')
+    return network.eval()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bundle_with_an_evaluator_runs_as_it_is(run: Run, folder: Path, workers: int) -> None:
+    network = zoo(workers)
+    Path("plain").mkdir()
+    voxels = np.random.default_rng(0).integers(-200, 300, (2, 20, 18, 12), dtype=np.int16)
+    affine = np.diag([-1.0, -1.0, 2.0, 1.0])
+    for name, each in zip("ab", voxels, strict=True):
+        nibabel.save(nibabel.Nifti1Image(each, affine), f"plain/{name}.nii.gz")
+    assert run("encrypt", "plain", *KEYED, "-o", "safe")[0] == 0
+    code, _, err = run("predict", "safe", *KEYED, "--bundle", BUNDLE, "-o", "out")
+    assert code == 0, err
+    from monai.inferers import sliding_window_inference
+
+    for name, each in zip("ab", voxels, strict=True):
+        levels = torch.from_numpy(((each[::-1, ::-1] + 57.0) / 221).astype(np.float32))[None, None]
+        with torch.no_grad():
+            expected = sliding_window_inference(levels, 16, 1, network, overlap=0.5)[0].argmax(0).numpy()[::-1, ::-1]
+        [path] = Path("out").rglob(f"{name}*_trans.nii.gz")
+        image: Any = nibabel.load(path)
+        assert 0 < expected.mean() < 1
+        assert (np.asarray(image.dataobj) == expected).mean() > 0.999
+        np.testing.assert_allclose(image.affine, affine)
+    assert not (BUNDLE / "eval").exists()
+    [damaged] = Path("safe").glob("a*")
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:-50] + b"\0\0" + content[-48:])
+    failed(run("predict", "safe", *KEYED, "--bundle", BUNDLE, "-o", "again"), f"{damaged}: ", "changed after")

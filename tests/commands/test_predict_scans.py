@@ -48,6 +48,17 @@ def plain(path: Path) -> Iterator[Document]:
     yield formats.load(path)
 
 
+def assert_on_grid(mask: object, *slices: object) -> None:
+    """ITK finds a mask where it finds the slices, which it reads by itself; a slice alone has no thickness to it."""
+    names = [str(each) for each in slices]
+    read = [SimpleITK.ReadImage(str(mask)), SimpleITK.ReadImage(names if len(names) > 1 else names[0])]
+    for name in ("GetSize", "GetOrigin", "GetSpacing", "GetDirection"):
+        found, expected = (np.array(getattr(each, name)()) for each in read)
+        if name == "GetSpacing" and len(names) == 1:
+            found, expected = found[:2], expected[:2]
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def expected_mask(paths: list[Path], levels: Levels) -> np.ndarray:
     """What the plaintext network says of the slices of a series, read from the originals."""
     [scan, *_] = sort_into_scans([each for path in paths for each in slices_of(path, formats.load(path))])
@@ -107,10 +118,7 @@ def test_itk_finds_the_mask_where_the_scan_is(run: Run, folder: Path) -> None:
     assert run("encrypt", "ct", *KEYED, "-o", "safe")[0] == 0
     assert run("predict", "safe", *KEYED, *READER, "-o", "masks")[:2][0] == 0
     [path] = Path("masks").glob("*.nii.gz")
-    mask, scan = SimpleITK.ReadImage(str(path)), SimpleITK.ReadImage([str(each) for each in paths])
-    assert mask.GetSize() == scan.GetSize()
-    for name in ("GetOrigin", "GetSpacing", "GetDirection"):
-        np.testing.assert_allclose(getattr(mask, name)(), getattr(scan, name)(), atol=1e-4)
+    assert_on_grid(path, *paths)
 
 
 def test_a_network_for_volumes_reads_a_series_at_once(run: Run, folder: Path) -> None:
@@ -231,7 +239,8 @@ def test_nifti_volumes_and_what_is_refused(run: Run, folder: Path) -> None:
     failed(run(*predict, "--masks", "png"), "v.encdl: is a scan of several slices: its mask is no PNG")
     failed(run(*predict, "--masks", "dicom"), "v.encdl: is no DICOM")
     failed(run(*predict, "--window", "knee"), "there is no window 'knee'")
-    failed(run(*predict, "--window", "a", "b"), "--window takes a centre and a width")
+    for wrong in ("40,b", "40"):
+        failed(run(*predict, "--window", wrong), "--window takes a centre and a width, or a name, not 40")
     save_reader("r.ckpt", tiny_reader(resnet))
     failed(run(*predict[:-2]), "v.encdl: holds 7 slices, and this reader takes one image a file")
 
@@ -258,6 +267,38 @@ def test_single_slices_tell_their_defects(run: Run, folder: Path) -> None:
     code, _, told = run("predict", "safe", *KEYED, *READER, "-o", "out")
     assert code == 0, told
     assert "orientation" in told
+
+
+@pytest.mark.parametrize("geometry", [None, {"orientation": "SPL", "spacing": [0, 1.0, 1.0]}])
+@pytest.mark.parametrize("thickness", [4.0, None])
+def test_single_slices_have_geometry_and_measures(
+    run: Run, folder: Path, geometry: dict[str, Any] | None, thickness: float | None
+) -> None:
+    """Masks as NIfTI on the slice's grid or as DICOM SEG; an area, and a volume where the slice has a thickness."""
+    [path] = write_series(folder / "ct", axes=SAGITTAL, shape=(1, 60, 48), SliceThickness=lambda _: thickness)
+    save_reader("r.ckpt", tiny_reader(unet), geometry=geometry)
+    assert run("encrypt", "ct", *KEYED, "-o", "safe")[0] == 0
+    assert run("predict", "safe", *KEYED, *READER, "-o", "nifti")[0] == 0
+    assert_on_grid(f"nifti/{path.name}.mask.nii.gz", path)
+    mask = np.asarray(nibabel.load(f"nifti/{path.name}.mask.nii.gz").dataobj).T  # type: ignore[attr-defined]
+    assert len(np.unique(mask)) > 1
+    rows = list(csv.DictReader(Path("nifti/measures.csv").read_text().splitlines()))
+    assert [row["class"] for row in rows] == [["tumour", "oedema"][index - 1] for index in np.unique(mask) if index]
+    for row in rows:
+        area = int((mask == ["tumour", "oedema"].index(row["class"]) + 1).sum()) * 1.5 * 1.25
+        assert float(row["area mm2"]) == pytest.approx(area, abs=0.05)
+        volume = f"{area * thickness / 1000:.3f}" if thickness else ""
+        assert (row["millilitres"], row["surface mm2"], row["file"]) == (volume, "", f"{path.name}.encdl")
+    assert run("predict", "safe", *KEYED, *READER, "-o", "png", "--masks", "png")[0] == 0
+    np.testing.assert_array_equal(images.read(f"png/{path.name}.mask.png")[None], mask)
+    segmented = run("predict", "safe", *KEYED, *READER, "-o", "seg", "--masks", "dicom")
+    if thickness is None:
+        failed(segmented, "no DICOM segmentation can refer to this series", "use --masks nifti")
+        return
+    seg = highdicom.seg.segread(f"seg/{path.name}.seg.dcm")
+    uid = pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID
+    found = seg.get_pixels_by_source_instance([uid], combine_segments=True, assert_missing_frames_are_empty=True)
+    np.testing.assert_array_equal(found, mask)
 
 
 def test_inspect_lists_series_by_tags(run: Run, ct: list[Path]) -> None:
@@ -307,13 +348,13 @@ def test_a_series_of_pydicoms_samples(run: Run, folder: Path) -> None:
     save_reader("r.ckpt", tiny_reader(unet), size=[128, 128])
     assert run("encrypt", "in", *KEYED, "-o", "safe")[0] == 0
     code, out, err = run("predict", "safe", *KEYED, *READER, "-o", "masks", "--window", "40", "400")
-    assert (code, err) == (0, "")
-    assert out.startswith("masks: masks of 4 files")
-    assert images.read("masks/mr.dcm.mask.png").shape == (64, 64)
+    assert (code, out.partition(",")[0]) == (0, "masks: masks of 4 files")
+    told = "encdl: warning: MR has no Hounsfield units: the window 40 400 is taken of its own values\n"
+    assert err == told
+    assert run("encrypt", "in/mr.dcm", *KEYED, "-o", "r.encdl", "--readable", "9", "--window", "40,400")[2] == told
+    assert_on_grid("masks/mr.dcm.mask.nii.gz", "in/mr.dcm")
     [path] = Path("masks").glob("series-*.nii.gz")
-    mask, scan = SimpleITK.ReadImage(str(path)), SimpleITK.ReadImage([f"in/ct-{index}.dcm" for index in (2, 1, 0)])
-    for name in ("GetSize", "GetOrigin", "GetSpacing", "GetDirection"):
-        np.testing.assert_allclose(getattr(mask, name)(), getattr(scan, name)(), atol=1e-4)
+    assert_on_grid(path, *(f"in/ct-{index}.dcm" for index in (2, 1, 0)))
     assert run("decrypt", "safe", *KEYED, "-o", "again")[0] == 0
     for original in Path("in").iterdir():
         assert Path("again", original.name).read_bytes() == original.read_bytes()

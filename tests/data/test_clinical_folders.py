@@ -8,6 +8,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from encdl.data.image_folder import ImageFolder
 from encdl.data.mask_folder import MaskFolder
 from encdl.data.registry import images_to_judge
 from encdl.data.splits import SPLITS
-from encdl.files import images
+from encdl.files import dicom_seg, images
 from encdl.files.folders import Source
 from encdl.files.levels import ModalityLevels
 from encdl.files.scan_files import Unit, find_units
@@ -320,3 +321,58 @@ def test_an_answer_about_a_scan_is_the_mean_over_its_slices() -> None:
     ]
     assert lines[1:] == [["scan", "all", "yes"], ["a", "1", "no"], ["b", "2", "yes"], ["x", "", "no"]]
     assert "slice" not in table(["no", "yes"], [(units[1], single)])
+
+
+def segmented(folder: Path, name: str, number: int, classes: list[str], **elements: Any) -> np.ndarray:
+    """A tilted series with a gap, and its DICOM Segmentation, as highdicom writes it; the labels of its slices."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    (folder / "masks" / name).mkdir(parents=True)
+    given = {"number": number, "shape": SHAPE, "tilt": 0.5, "missing": [1]}
+    paths = write_series(folder / "images" / name, **given, **elements)  # type: ignore[arg-type]
+    ball = hounsfield(SHAPE)
+    labels = np.delete((ball > 0).astype(np.uint8) + (ball > 200), 1, axis=0).astype(np.uint8)
+    sources = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
+    (folder / "masks" / name / "seg.dcm").write_bytes(dicom_seg.seg_bytes(labels, sources, classes))
+    return labels
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_dicom_segmentations_are_masks(tmp_path: Path, key: Key, encrypted: bool, swapped: bool) -> None:
+    """Frames lie where their positions say, whatever is missing; segments are the classes that they are labelled as."""
+    names = ["background", "shell", "core"]
+    for number in range(3):
+        labels = segmented(tmp_path / "plain", f"ct{number}", number, names)
+    root = sealed(tmp_path / "plain", tmp_path / "sealed", key) if encrypted else tmp_path / "plain"
+    source = KeySource(tmp_path / "k.key") if encrypted else None
+    classes = ("background", "core", "shell") if swapped else tuple(names)
+    data = MaskFolder(str(root), size=26, depth=SHAPE[0], classes=classes, key=source)
+    [sample] = data.samples("test")
+    expected = np.array([0, 2, 1], np.uint8)[labels] if swapped else labels
+    assert set(np.unique(labels)) == {0, 1, 2}
+    np.testing.assert_array_equal(sample["mask"][0, :, 3:-3], np.insert(expected, 1, 0, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("elsewhere", "its frames do not lie on the grid of the scan"),
+        ("other spacing", "its frames do not lie on the grid of the scan"),
+        ("label", "has the level 2, and there are 2 classes"),
+    ],
+)
+def test_segmentations_of_something_else_are_refused(tmp_path: Path, wrong: str, said: str) -> None:
+    for number in range(3):
+        segmented(tmp_path, f"ct{number}", number, ["background", "a", "b"])
+    path = tmp_path / "masks" / "ct0" / "seg.dcm"
+    dataset = pydicom.dcmread(path)
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    if wrong == "elsewhere":
+        for each in dataset.PerFrameFunctionalGroupsSequence:
+            each.PlanePositionSequence[0].ImagePositionPatient[0] += 0.6
+    elif wrong == "other spacing":
+        shared.PixelMeasuresSequence[0].PixelSpacing = [1.5, 1.5]
+    dataset.save_as(path)
+    data = MaskFolder(str(tmp_path), size=26, classes=("background", "organ"))
+    with pytest.raises(EncdlError, match=rf"seg\.dcm: {said}"):
+        [data.samples(split) for split in SPLITS]

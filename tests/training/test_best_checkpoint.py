@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,11 @@ import pytest
 import torch
 
 from encdl.training.best_checkpoint import BestCheckpoint, too_few
+from encdl.training.cli import main
+from tests.pages.typed import commands
+from tests.stores import make_store
+from tests.tiny_task import TinyTask
+from tests.training.test_cli import CONFIG
 
 STEPS = {
     "the better figure": ([(0.7, 0.1), (0.9, 0.5), (0.8, 0.2)], 1),
@@ -54,3 +60,30 @@ def test_ties_are_broken(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_too_few_images_to_choose_by(samples: list[dict[str, int]], told: str) -> None:
     data: Any = SimpleNamespace(raw=lambda split: samples, spec=SimpleNamespace(classes=("a", "b")))
     assert too_few(data) == told
+
+
+class Overfits(TinyTask):
+    """Does best after its third epoch."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val/loss", 1.0 + abs(self.current_epoch - 2), batch_size=len(batch["image"]))
+
+
+def test_early_stopping_keeps_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the words of the documentation's command."""
+    page = (Path(__file__).parents[2] / "docs" / "readers.md").read_text()
+    [typed] = [each.words for each in commands(page) if "--trainer.callbacks+=EarlyStopping" in each.words]
+    monkeypatch.chdir(tmp_path)
+    make_store(tmp_path / "runs")
+    best = "  callbacks: [{class_path: BestCheckpoint, init_args: {monitor: val/loss, mode: min}}]\n"
+    recipe = CONFIG.replace("tests.tiny_task.TinyTask", f"{__name__}.Overfits").replace(
+        "max_epochs: 1", "max_epochs: 40"
+    )
+    (tmp_path / "tiny.yaml").write_text(recipe + best)
+    assert main(["fit", "--config", "tiny.yaml", *[word for word in typed if word.startswith("--trainer.")]]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"stopped early +in epoch 8: val/loss was 1.0000, and in 5 validations no better", out)
+    [kept] = tmp_path.rglob("best.ckpt")
+    assert torch.load(kept, weights_only=False)["epoch"] == 2

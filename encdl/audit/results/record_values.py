@@ -26,6 +26,8 @@ COMMANDS = {
     "bench": "make bench",
     "bench-cuda": 'make bench ARGS="--device cuda"',
     "ddp": "python experiments/ddp.py",
+    "levels": "python experiments/level_depth.py --data-dir DIR",
+    "masks": "python experiments/scan_masks.py READER.ckpt --data-dir DIR",
     "audit-agile-accelerator": "encdl audit --config experiments/audit-accelerator.yaml",
     "serve": "make bench-serve",
     "trust-models": "encdl experiment trust-models --recipe functional-trust-models",
