@@ -49,7 +49,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
         patch.setenv("PATH", _sbin())
-        started = subprocess.run([SCRIPTS / "start.sh", folder, str(NODES)], capture_output=True, text=True, check=False)
+        started = subprocess.run(
+            [SCRIPTS / "start.sh", folder, str(NODES)], capture_output=True, text=True, check=False
+        )
         try:
             assert started.returncode == 0, started.stderr
             yield
