@@ -36,13 +36,13 @@ help:  ## list these commands
 
 setup: $(READY)  ## make .venv with everything in it (about 3 minutes, 2 GB)
 
-$(READY): constraints.txt pyproject.toml setup.py encdl/utils/compiled.h encdl/ciphers/mask_network.c encdl/ciphers/mask_network_avx512.h encdl/keys/coupled_maps.c encdl/ciphers/postprocess/diffusion.c encdl/ciphers/postprocess/interleave.c
+$(READY): constraints.txt pyproject.toml setup.py encdl/utils/compiled.h encdl/ciphers/mask_network.c encdl/ciphers/mask_network_128.h encdl/ciphers/mask_network_avx512.h encdl/keys/coupled_maps.c encdl/ciphers/postprocess/diffusion.c encdl/ciphers/postprocess/interleave.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "EncDL needs Python 3.11 or newer: make PYTHON=python3.11"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "this Python cannot make virtual environments: apt install python3-venv"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing EncDL and what it needs into $(VENV) (about 3 minutes, 2 GB)"
 	@$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -W ignore -c 'import sys; from encdl.ciphers import compiled_ciphers; sys.exit(not compiled_ciphers.available())' || echo "no C compiler, or no processor with AVX2: encryption works, but several times slower (docs/ciphers.md)"
+	@$(BIN)/python -W ignore -c 'import sys; from encdl.ciphers import compiled_ciphers; sys.exit(not compiled_ciphers.available())' || echo "no C compiler, or no processor with SSSE3 or NEON: encryption works, but several times slower (docs/ciphers.md)"
 	@touch $@
 
 train-encryptor: $(READY)  ## train the agile cipher on the embedded MRI slices (under 5 minutes on 2 cores)

@@ -20,7 +20,7 @@ LIBRARY = Extension(
         "encdl/ciphers/postprocess/diffusion.c",
         "encdl/ciphers/postprocess/interleave.c",
     ],
-    depends=["encdl/utils/compiled.h", "encdl/ciphers/mask_network_avx512.h"],
+    depends=["encdl/utils/compiled.h", "encdl/ciphers/mask_network_128.h", "encdl/ciphers/mask_network_avx512.h"],
     extra_compile_args=["-O3"],
     py_limited_api=True,
     optional=True,  # a compiler that fails over it leaves a package that works without

@@ -2,7 +2,7 @@
 
 To load PyTorch takes longer than to encrypt most files, so that files on a processor go this way.
 
-`mask_network.c` is for x86 processors with AVX2, and takes AVX-512 (with VBMI and VNNI) where the processor has it.
+`mask_network.c` is for x86 processors with SSSE3, AVX2 or AVX-512 (VBMI and VNNI), and for ARM of 64 bits (NEON).
 Where it was not built (`encdl.utils.compiled`) or the processor is another, `available` is false and the float layers
 of `encdl.ciphers.mask_network` work instead.
 """
@@ -45,7 +45,7 @@ NOWHERE = 48
 MAX_ROOM = 2**26
 """Bytes of memory that a thread keeps: enough for 4096x4096 pixels."""
 
-AVX2, AVX512 = 1, 2
+BITS_128, AVX2, AVX512 = 0, 1, 2
 """Vectors that `mask_network.c` may use."""
 _WIDEST = AVX512  # tests take narrower ones
 _WIDE_FROM = 65  # columns: narrower images fill no vector of 64 places, and AVX2 is sooner done with them
@@ -141,7 +141,7 @@ def masks(key_bytes: Bytes) -> Bytes:
             networks(),
             *(ctypes.c_void_p(place.ctypes.data) for place in places),
             *(ctypes.c_int64(stop - start), *sizes, ctypes.c_void_p(room[number * each :].ctypes.data)),
-            *(None, 1, _WIDEST if width >= _WIDE_FROM else AVX2),
+            *(None, 1, _WIDEST if width >= _WIDE_FROM else min(_WIDEST, AVX2)),
         )
 
     if threads == 1:

@@ -1,5 +1,5 @@
 /* `encdl.ciphers.mask_network` on bytes, for x86 processors with AVX2: what `encdl.ciphers.compiled_ciphers` calls. With AVX-512
-   mask_network_avx512.h does the same.
+   mask_network_avx512.h does the same, without AVX2 and on ARM mask_network_128.h.
 
    Both halves of a byte of four key planes each pick their share of a sum from a table of 16 (VPSHUFB), for 32 places at
    a time: the first stage needs no bits. The second stage and the last convolution multiply bytes by weights in pairs of
@@ -15,13 +15,9 @@
 
 enum { REVISION = 2 }; /* of the functions' form, as in `encdl.ciphers.compiled_ciphers` */
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
+#if (defined(__x86_64__) || defined(__aarch64__)) && defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 
 enum { ZERO = 64, MARGIN = 16, STEP = 32, BRANCHES = 4, TAPS = 9, NIBBLES = 4, PAIRS = 2, OUTPUTS = 2, OUTSIDE = 0x80 };
-
-#define AVX2 __attribute__((target("avx2")))
-#define INLINE static inline __attribute__((always_inline)) AVX2
 
 static const int DILATIONS[BRANCHES] = {1, 2, 4, 8};
 
@@ -36,12 +32,10 @@ typedef struct {
     int8_t wide_tables[BRANCHES][TAPS][3][64]; /* as mask_network_avx512.h has it */
 } half;
 
-EXPORT int encdl_mask_revision(void) { return __builtin_cpu_supports("avx2") ? REVISION : 0; }
-
 static ptrdiff_t stride_of(ptrdiff_t width) { return (width + STEP - 1) / STEP * STEP + 2 * MARGIN; }
 
 /* The nibbles of a phase of an image (height, width): two rows of `stride` bytes for each row of the phase. */
-static AVX2 void nibbles(const uint8_t *image, ptrdiff_t height, ptrdiff_t width, int phase, uint8_t *to, ptrdiff_t h, ptrdiff_t stride) {
+static void nibbles(const uint8_t *image, ptrdiff_t height, ptrdiff_t width, int phase, uint8_t *to, ptrdiff_t h, ptrdiff_t stride) {
     int down = phase / 2, right = phase % 2;
     for (ptrdiff_t row = 0; row < h; row++, to += NIBBLES * stride) {
         uint8_t *low = to + MARGIN, *high = low + stride;
@@ -55,6 +49,12 @@ static AVX2 void nibbles(const uint8_t *image, ptrdiff_t height, ptrdiff_t width
         }
     }
 }
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define AVX2 __attribute__((target("avx2")))
+#define INLINE static inline __attribute__((always_inline)) AVX2
 
 /* 32 sums of 16 bits, places 0..15 and 16..31, as activations. */
 INLINE __m256i activations(__m256i left, __m256i right) {
@@ -215,13 +215,6 @@ static AVX2 void last_stage(const half *net, const uint8_t *x, const uint8_t *ke
 
 #include "mask_network_avx512.h"
 
-/* Bytes of `room` in encdl_masks, for each thread. */
-EXPORT int64_t encdl_mask_room(int64_t height, int64_t width) {
-    int64_t h = (height + 1) / 2, w = (width + 1) / 2, narrow = (NIBBLES + 2 * 2 * PAIRS) * h * stride_of(w);
-    int64_t wide = room_of_indices(h, w) + room_of_stages(h, w) + BORDER;
-    return narrow > wide ? narrow : wide;
-}
-
 /* One round: network `net` reads two phases of `from`, and its numbers are added to two others of `keys`. */
 static void one_round(const half *net, const uint8_t *from, const int read[2], const uint8_t *keys, uint8_t *mask, const int written[2],
                       ptrdiff_t height, ptrdiff_t width, uint8_t *room) {
@@ -231,6 +224,33 @@ static void one_round(const half *net, const uint8_t *from, const int read[2], c
     first_stage(net, planes, first, h, w, stride);
     second_stage(net, first, second, h, w, stride);
     last_stage(net, second, keys, mask, written, height, width, stride);
+}
+
+#endif
+
+#include "mask_network_128.h"
+
+typedef void a_round(const half *, const uint8_t *, const int *, const uint8_t *, uint8_t *, const int *, ptrdiff_t, ptrdiff_t, uint8_t *);
+
+/* What this processor can do with vectors of at most that kind: 0 for 128 bits, 1 for AVX2, 2 for AVX-512. */
+static a_round *round_of(int vectors) {
+#if defined(__x86_64__)
+    if (vectors >= 2 && has_avx512()) return wide_round;
+    if (vectors >= 1 && __builtin_cpu_supports("avx2")) return one_round;
+#endif
+    (void)vectors;
+    return has_128() ? round_128 : NULL;
+}
+
+EXPORT int encdl_mask_revision(void) { return round_of(2) ? REVISION : 0; }
+
+/* Bytes of `room` in encdl_masks, for each thread. */
+EXPORT int64_t encdl_mask_room(int64_t height, int64_t width) {
+    int64_t h = (height + 1) / 2, w = (width + 1) / 2, narrow = (NIBBLES + 2 * 2 * BRANCHES) * h * stride_of(w) + 1, wide = 0;
+#if defined(__x86_64__)
+    wide = room_of_indices(h, w) + room_of_stages(h, w) + BORDER;
+#endif
+    return narrow > wide ? narrow : wide;
 }
 
 typedef void parallel(void (*function)(void *), void *data, unsigned threads, unsigned flags); /* GOMP_parallel's */
@@ -248,8 +268,7 @@ static void do_images(void *shared) {
     static const int A[2] = {0, 3}, B[2] = {1, 2};
     job *of = shared;
     int64_t size = of->height * of->width;
-    void (*round)(const half *, const uint8_t *, const int *, const uint8_t *, uint8_t *, const int *, ptrdiff_t, ptrdiff_t, uint8_t *) =
-        of->vectors >= 2 && has_avx512() ? wide_round : one_round;
+    a_round *round = round_of(of->vectors);
     uint8_t *room = of->room + __atomic_fetch_add(&of->threads_in, 1, __ATOMIC_RELAXED) * encdl_mask_room(of->height, of->width);
     for (int64_t i; (i = __atomic_fetch_add(&of->next, 1, __ATOMIC_RELAXED)) < of->count;) {
         const uint8_t *keys = of->keys + i * size;
