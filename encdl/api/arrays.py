@@ -14,8 +14,8 @@ from encdl.api.openers import AnyKey, AnyPath, Array, opened
 from encdl.files import container
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader
-from encdl.files.documents import array_of
 from encdl.files.encrypting import EncryptionSettings
+from encdl.files.formats.base import array_of
 from encdl.files.settings import Salvage
 from encdl.utils.errors import ContainerError
 

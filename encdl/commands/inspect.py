@@ -15,7 +15,7 @@ from encdl.commands.key_options import add_key
 from encdl.commands.many_files import Failures, counted, exit_code, is_batch, line, tell_of
 from encdl.files import container
 from encdl.files.container import VERSION, Header, aes_wrap
-from encdl.files.container.head import SALVAGE
+from encdl.files.container.header import SALVAGE
 from encdl.files.container.sections import SERIES, Section
 from encdl.files.folders import Left, gather
 from encdl.keys.key import NO_KEY

@@ -13,8 +13,8 @@ from encdl.files import container, file_names, formats, stores
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader
 from encdl.files.container.sections import BLOCK_BYTES
-from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
+from encdl.files.formats.base import content_of
 from encdl.files.formats.verbatim import CARRIED
 from encdl.files.settings import Salvage
 from encdl.keys.key import Opener

@@ -14,9 +14,8 @@ from encdl.files.codec import Codec
 from encdl.files.codecs import WeightsName
 from encdl.files.container import Metadata
 from encdl.files.container.sections import READING, SERIES, SIGNATURE
-from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
-from encdl.files.formats.base import Document
+from encdl.files.formats.base import Document, content_of
 from encdl.files.formats.verbatim import CARRIED
 from encdl.files.reading import Readable
 from encdl.files.settings import NonceMode, Settings, Wrapping

@@ -36,7 +36,9 @@ def monai_says(images: str, output: str) -> None:
     """As `python -m monai.bundle run` does it."""
     given = {"bundle_root": str(BUNDLE), "dataset_dir": images, "output_dir": output}
     with torch.set_grad_enabled(True):  # the workflow switches gradients off, and its own process would end
-        run_monai(config_file=str(CONFIG), meta_file=str(CONFIG.with_name("metadata.json")), logging_file=False, **given)
+        run_monai(
+            config_file=str(CONFIG), meta_file=str(CONFIG.with_name("metadata.json")), logging_file=False, **given
+        )
 
 
 def test_a_segmenter_says_the_same_as_a_bundle(run: Run, folder: Path) -> None:

@@ -14,7 +14,7 @@ from encdl.audit.studies.timing import milliseconds, ratios, take_turns
 from encdl.ciphers.weights import LoadedCipher
 from encdl.data.embedded import EmbeddedMRI
 from encdl.files import container, formats, images
-from encdl.files.documents import array_of
+from encdl.files.formats.base import array_of
 from encdl.files.resize import FitImage
 from encdl.files.settings import Settings
 from encdl.keys.key import Key

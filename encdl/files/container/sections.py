@@ -119,8 +119,8 @@ class Tags:
     """
 
     def __init__(self, keys: ImageKeys, head: bytes) -> None:
-        self.sealing_key: bytes = _expand(keys.authentication, b"encdl container metadata")
-        """Of the metadata."""
+        self.sealing = AESGCM(_expand(keys.authentication, b"encdl container metadata"))
+        """Of the metadata, once, together with the file's first bytes."""
         self._key = _expand(keys.authentication, b"encdl container tags")
         self._head = hashlib.sha256(head).digest()
         self._blocks = AESGCM(_expand(keys.authentication, b"encdl container blocks" + self._head)).encrypt

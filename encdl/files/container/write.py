@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import BinaryIO
 
 from encdl.files.container import parity
 from encdl.files.container.header import PREFIX, TAG_BYTES, Header, located
-from encdl.files.container.metadata import Metadata, seal
+from encdl.files.container.metadata import ONCE, Metadata
 from encdl.files.container.sections import (
     BLOCK_TAG_BYTES,
     METADATA,
@@ -59,7 +60,7 @@ class ContainerWriter:
         self._stream, self._grid, self._head, self._signer = stream, grid, head, signer
         self._tags = tags = Tags(keys, head)
         self._behind = dict(behind or {})
-        sealed = seal(metadata, tags.sealing_key, head)
+        sealed = tags.sealing.encrypt(ONCE, metadata.to_bytes(), head)
         count = 3 + len(self._behind) + (signer is not None)
         front = len(head) - PREFIX.size + TAG_BYTES + table_size(count) + TAG_BYTES + len(sealed)
         sections = [
@@ -87,7 +88,7 @@ class ContainerWriter:
         Raises:
             ContainerError: it is not as long as the header says, or one too many.
         """
-        expected = self._grid.chunk_bytes(self._index) if self._index < self._grid.count else 0
+        expected = math.prod(self._grid.form(self._index)) if self._index < self._grid.count else 0
         if len(body) != expected:
             raise ContainerError(f"chunk {self._index} is {len(body)} bytes, the header says {expected}")
         self._write(body)

@@ -10,7 +10,7 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 
 from encdl.files.container import ContainerReader, PublicReader, read_header
-from encdl.files.documents import array_of
+from encdl.files.formats.base import array_of
 from encdl.files.reading import ReadingLayer
 from encdl.utils.errors import ContainerError
 from tests.files.container.golden import FOLDER, KEY, RECIPIENT, RECORDED, SIGNER, Golden, codec, make
