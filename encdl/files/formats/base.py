@@ -34,7 +34,6 @@ MAX_REST_BYTES = 2**26 - 2**16
 _MAX_DEFLATED_BYTES = 2**29
 """Of a file that may become small enough by deflating it."""
 _ONE_THREAD = threading.RLock()
-_PLAINLY = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 @dataclass(frozen=True)
@@ -356,8 +355,7 @@ def _opened(where: Path) -> Iterator[BinaryIO]:
             raise ImageFileError(f"{where}: is a folder: give one image file")
         if not stat.S_ISREG(status.st_mode):
             raise ImageFileError(f"{where}: is no regular file: give a file on disk")
-        # Without hanging should a pipe have taken its place.
-        stream = os.fdopen(os.open(where, os.O_RDONLY | _PLAINLY), "rb")
+        stream = open(where, "rb", opener=_without_blocking)  # noqa: SIM115
     except FileNotFoundError:
         raise ImageFileError(f"{where}: no such file: check the name") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
@@ -367,6 +365,11 @@ def _opened(where: Path) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise ImageFileError(f"{where}: is no regular file: give a file on disk")
         yield stream
+
+
+def _without_blocking(path: str, flags: int) -> int:
+    """Open a file, and do not hang should a pipe have taken its place."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
