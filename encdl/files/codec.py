@@ -72,34 +72,28 @@ class CipherSlice:
     mask: Tensor
 
 
+@dataclass(eq=False, repr=False)
 class Codec:
     """Encrypts documents into containers and back with one cipher and its weights.
 
     Args:
         cipher: the cipher, on the device where it is to run; a `FixedMask` does without PyTorch what it can.
         weights_id: 16 or 32 hex digits that name its weights; they go into the header and must fit on the way back.
-        device: where the cipher's weights are.
+        where: the device where the cipher's weights are.
         whole: gives the whole cipher, if `cipher` is a `FixedMask`; called when it is needed.
     """
 
-    def __init__(
-        self,
-        cipher: CipherLike | FixedMask,
-        weights_id: str,
-        device: str | torch.device = "cpu",
-        whole: Callable[[], CipherLike] | None = None,
-    ) -> None:
-        self.cipher = cipher
-        self._whole = whole
-        self.weights_id = weights_id
-        self._device = device
+    cipher: CipherLike | FixedMask
+    weights_id: str
+    where: str | torch.device = "cpu"
+    whole: Callable[[], CipherLike] | None = None
 
     @property
     def device(self) -> torch.device:
         """Where the cipher's weights are."""
         import torch  # noqa: PLC0415 - most files do without it
 
-        return torch.device(self._device)
+        return torch.device(self.where)
 
     def encrypt(
         self,
@@ -410,8 +404,8 @@ class Codec:
 
         cipher = self.cipher
         if isinstance(cipher, FixedMask):
-            assert self._whole is not None
-            cipher = self._whole()
+            assert self.whole is not None
+            cipher = self.whole()
         try:
             process = postprocess.create(header.postprocess)
         except UsageError as error:

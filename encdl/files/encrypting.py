@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 from encdl.files import container, file_names, formats, stores
 from encdl.files.codec import Codec
@@ -61,6 +61,7 @@ class EncryptionSettings(TypedDict, total=False):
     device: str
 
 
+@dataclass(eq=False, repr=False)
 class Encryption:
     """Encrypts files alike.
 
@@ -72,18 +73,18 @@ class Encryption:
         carry: seal files that are no images as they are, instead of refusing them.
     """
 
-    what = "image file"
+    codec: Codec
+    opener: Opener
+    settings: Settings
+    keep: Sequence[Path] = ()
+    carry: bool = False
 
-    def __init__(
-        self, codec: Codec, opener: Opener, settings: Settings, keep: Sequence[Path] = (), carry: bool = False
-    ) -> None:
-        self.codec, self.opener, self.settings, self._keep = codec, opener, settings, keep
-        self.carry = carry
+    what: ClassVar[str] = "image file"
 
     def wants(self, path: Path) -> bool:
         """Whether a file of a folder is an image, or one to carry."""
         if self.carry:
-            return file_names.is_to_carry(path) and not atomic.is_one_of(path, self._keep)
+            return file_names.is_to_carry(path) and not atomic.is_one_of(path, self.keep)
         return file_names.is_image(path)
 
     def write(
@@ -145,7 +146,7 @@ class Encryption:
             source.claimed(folder / name)
             with stores.room(folder, name, force) as near:
                 output = below(near, name)
-                atomic.different_files(output, path, *self._keep)
+                atomic.different_files(output, path, *self.keep)
                 called = source.relative.as_posix()
                 return self.write(document, path, output, force=force, resume=True, report=report, name=called)
 

@@ -144,8 +144,9 @@ class Header:
             ContainerError: not canonical JSON; or a field is missing, unknown, of a wrong type or range.
         """
         names = [field.name for field in fields(cls)]
-        values = exact_fields(parse_canonical(encoded), names)
-        return cls(**{**values, "shape": tupled(values["shape"]), "tile": tupled(values["tile"])})
+        values = parse_canonical(encoded, names)
+        listed = {name: values[name] for name in ("shape", "tile") if isinstance(values[name], list)}
+        return cls(**values | {name: tuple(value) for name, value in listed.items()})
 
 
 def read_head(stream: BinaryIO, where: str, *, locator: bool = True) -> tuple[Header, bytes, bytes]:
@@ -216,26 +217,17 @@ def located(prefix: bytes, front: int) -> bytes:
     return content[PREFIX.size :] + parity.encoded(content, len(content), len(content))
 
 
-def parse_canonical(encoded: bytes, what: str = "header") -> dict[str, Any]:
-    """Parse untrusted JSON; raise `ContainerError` unless it is an object in canonical form."""
+def parse_canonical(encoded: bytes, names: list[str], what: str = "header") -> dict[str, Any]:
+    """Parse untrusted JSON; raise `ContainerError` unless it is canonical and an object of exactly these fields."""
     try:
-        return canonical_json.decoded(encoded)
+        values = canonical_json.decoded(encoded)
     except ValueError:
         raise ContainerError(f"the {what} is not canonical JSON") from None
-
-
-def exact_fields(values: dict[str, Any], names: list[str], what: str = "header") -> dict[str, Any]:
-    """Return `values`; raise `ContainerError` unless its fields are exactly `names`."""
     for name in sorted(set(names) - set(values)):
         raise ContainerError(f"the {what}'s field {name!r} is missing")
     for name in sorted(set(values) - set(names)):
         raise ContainerError(f"the {what} has an unknown field {_short(name)}")
     return values
-
-
-def tupled(value: object) -> Any:
-    """A list as a tuple; anything else as it is, for the checks to refuse."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def bad_field(name: str, value: object, what: str = "header") -> ContainerError:

@@ -8,7 +8,7 @@ import struct
 import unicodedata
 from dataclasses import dataclass, field, replace
 
-from encdl.files.container.header import bad_field, exact_fields, parse_canonical
+from encdl.files.container.header import bad_field, parse_canonical
 from encdl.files.container.sections import MAX_SECTION_BYTES
 from encdl.utils import canonical_json
 from encdl.utils.errors import ContainerError
@@ -108,8 +108,9 @@ class Metadata:
         if length > min(_MAX_FIELDS_BYTES, len(data) - _LENGTH.size):
             raise ContainerError("the metadata is damaged")
         end = _LENGTH.size + length
-        values = parse_canonical(data[_LENGTH.size : end], "metadata")
-        size = exact_fields(values, ["content", "format", "identity", "mark", "rest", "suffix"], "metadata")["rest"]
+        names = ["content", "format", "identity", "mark", "rest", "suffix"]
+        values = parse_canonical(data[_LENGTH.size : end], names, "metadata")
+        size = values["rest"]
         if type(size) is not int or not 0 <= size <= len(data) - end or data[end + size :].strip(b"\0"):
             raise bad_field("rest", size, "metadata")
         return cls(**values | {"rest": data[end : end + size]})

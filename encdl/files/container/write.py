@@ -101,7 +101,8 @@ class ContainerWriter:
         Raises:
             ContainerError: it is not the next one, or not as long as was said, or chunks are missing.
         """
-        self._check_chunks()
+        if self._index != self._grid.count:
+            raise ContainerError(f"{self._index} of {self._grid.count} chunks were written")
         if [(name, len(content))] != list(self._behind.items())[:1]:
             raise ContainerError(f"section {name!r} of {len(content)} bytes is not what was to come")
         del self._behind[name]
@@ -115,17 +116,14 @@ class ContainerWriter:
         Raises:
             ContainerError: chunks or sections are missing.
         """
-        self._check_chunks()
+        if self._index != self._grid.count:
+            raise ContainerError(f"{self._index} of {self._grid.count} chunks were written")
         for name in self._behind:
             raise ContainerError(f"section {name!r} was not written")
         if self._signer is not None:
             roots = [(section, tree.root()) for section, tree in self._roots]
             signature = self._signer.sign(signed_message(self._head, roots, _SIGNATURE))
             self._stream.write(signature + self._tags.tag(f"section {SIGNATURE}", signature))
-
-    def _check_chunks(self) -> None:
-        if self._index != self._grid.count:
-            raise ContainerError(f"{self._index} of {self._grid.count} chunks were written")
 
     def _write(self, data: Buffer) -> None:
         self._stream.write(data)

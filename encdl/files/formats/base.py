@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import math
+import operator
 import os
 import stat
 import threading
@@ -34,6 +35,8 @@ MAX_REST_BYTES = 2**26 - 2**16
 _MAX_DEFLATED_BYTES = 2**29
 """Of a file that may become small enough by deflating it."""
 _ONE_THREAD = threading.RLock()
+_identity = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns")
+"""Of a file's status: what tells it from one that it was changed or exchanged for."""
 
 
 @dataclass(frozen=True)
@@ -370,7 +373,3 @@ def _opened(where: Path) -> Iterator[BinaryIO]:
 def _without_blocking(path: str, flags: int) -> int:
     """Open a file, and do not hang should a pipe have taken its place."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
