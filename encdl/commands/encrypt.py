@@ -8,17 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl.ciphers.names import POSTPROCESS
-from encdl.commands.common import (
-    add_cipher,
-    add_key,
-    add_map,
-    add_output,
-    add_recipients,
-    file_name,
-    one_line_warnings,
-    open_key,
-    window_of,
-)
+from encdl.commands.common import add_cipher, add_map, add_output, file_name, one_line_warnings, open_key, window_of
+from encdl.commands.key_options import add_key, add_recipients
 from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
 from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.keys.key import AnyOpener

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import add_key, file_name
+from encdl.commands.common import file_name
+from encdl.commands.key_options import add_key
 from encdl.commands.many_files import Failures, counted, exit_code, is_batch, line, tell_of
 from encdl.files import container
 from encdl.files.container import VERSION, Header, aes_wrap

@@ -8,16 +8,8 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 from encdl.commands import functional_keys
-from encdl.commands.common import (
-    Part,
-    add_key,
-    add_key_file,
-    add_output,
-    add_passphrase,
-    add_recipient_key,
-    file_name,
-    open_key,
-)
+from encdl.commands.common import add_output, file_name, open_key
+from encdl.commands.key_options import Part, add_key, add_key_file, add_passphrase, add_recipient_key
 from encdl.files import container
 from encdl.keys import grant as grants
 from encdl.keys.key import AnyOpener, Grant, Key, RecipientKey

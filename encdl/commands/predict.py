@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encdl.commands import functional_keys, predict_bundle
-from encdl.commands.common import add_key, add_output, add_reader, file_name, load_reader, one_line_warnings, open_key
+from encdl.commands.common import add_output, add_reader, file_name, load_reader, one_line_warnings, open_key
+from encdl.commands.key_options import add_key
 from encdl.commands.many_files import QUIET_S, Failures, counted, exit_code, tell_of
 from encdl.files import container
 from encdl.files.folders import Left, Source, gather
