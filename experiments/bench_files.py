@@ -25,7 +25,7 @@ from encdl.files import container, formats, images
 from encdl.files.chunk_cipher import PIXELS_AT_ONCE
 from encdl.files.codec import Codec, Settings
 from encdl.files.codecs import codec_with
-from encdl.files.documents import chunks_of, content_of, grouped, held
+from encdl.files.formats.base import chunk_groups, content_of, held
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
@@ -119,16 +119,12 @@ def groups(readers: list[container.ContainerReader], at_once: int) -> list[tuple
     """The chunks of files, as many together as one call of the network takes, and their keys."""
     found = []
     for reader in readers:
-        grid, start = reader.header.grid, 0
-        planes = (
-            np.frombuffer(chunk.body, np.uint8).reshape(
-                grid.planes, grid.place(chunk.index).height, grid.place(chunk.index).width
-            )
-            for chunk in reader.chunks()
-        )
-        for group in grouped(planes, at_once):
+        grid = reader.header.grid  # of one tile a slice
+        chunks = [np.frombuffer(chunk.body, np.uint8).reshape(grid.form(0)) for chunk in reader.chunks()]
+        step = max(1, at_once // chunks[0].size)
+        for start in range(0, len(chunks), step):
+            group = chunks[start : start + step]
             found.append((np.stack(group), [reader.keys(start + n) for n in range(len(group))]))
-            start += len(group)
     return found
 
 
@@ -157,7 +153,7 @@ def parts(codec: Codec, cipher: Cipher, files: list[Path], device: str) -> tuple
     steps: dict[str, Callable[[], object]] = {
         "read and decode the files": lambda: [list(formats.load(path).slices()) for path in files],
         "digest of the content": lambda: [content_of(document) for document in documents],
-        "byte planes": lambda: [list(chunks_of(document, grid, lambda part: None)) for document, grid in cut],
+        "byte planes": lambda: [list(chunk_groups(document, grid, 1)) for document, grid in cut],
         "key planes": lambda: [planes_of(group, keys) for group, keys in chunks],
         "mask network": lambda: [
             cipher.encrypt(image, planes) for (image, _), planes in zip(tensors, bits, strict=True)

@@ -5,7 +5,7 @@ Arrays and containers stay in memory; files are streamed slice by slice, as by t
 """
 
 from encdl.api.arrays import Salvaged, decrypt, decrypt_slice, encrypt, salvage
-from encdl.api.files import decrypt_file, decryption, encrypt_file, encryption, read_header, rekey_file, rekeying
+from encdl.api.files import decrypt_file, decryption, encrypt_file, read_header, rekey_file, rekeying
 from encdl.api.openers import grant, open_key
 from encdl.api.reading import (
     evaluate,
@@ -17,7 +17,7 @@ from encdl.api.reading import (
     segment,
 )
 from encdl.files.codecs import load_codec
-from encdl.files.encrypting import EncryptionSettings
+from encdl.files.encrypting import EncryptionSettings, encryption
 from encdl.files.folders import convert_folder
 
 __all__ = [

@@ -9,14 +9,14 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 
-from encdl.api.files import encryption
-from encdl.api.openers import AnyKey, AnyPath, Array, opened
+from encdl.api.openers import AnyPath, Array
 from encdl.files import container
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader
-from encdl.files.documents import array_of
-from encdl.files.encrypting import EncryptionSettings
+from encdl.files.encrypting import EncryptionSettings, encryption
+from encdl.files.formats.base import array_of
 from encdl.files.settings import Salvage
+from encdl.keys.key_source import AnyKey, opened
 from encdl.utils.errors import ContainerError
 
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
-from encdl.api.openers import AnyKey, AnyPath, files_of, opened
+from encdl.api.openers import AnyPath
 from encdl.files import container, file_names, formats
-from encdl.files.codecs import WeightsName, load_codec
+from encdl.files.codecs import WeightsName
 from encdl.files.container import Header
 from encdl.files.decrypting import Damaged, Decryption
-from encdl.files.encrypting import Encryption, EncryptionSettings
-from encdl.files.reading import Readable
+from encdl.files.encrypting import EncryptionSettings, encryption
 from encdl.files.rekeying import Rekeying
-from encdl.files.settings import Settings
-from encdl.keys.key import RecipientsAlone, study_for
-from encdl.keys.planes import PlaneSpec
+from encdl.keys.key_source import AnyKey, files_of, opened
 from encdl.keys.recipients import RecipientPublicKey
 from encdl.utils import atomic
-from encdl.utils.errors import UsageError
 
 
 def encrypt_file(
@@ -126,34 +121,6 @@ def rekey_file(
     new = opened(new_key)
     Rekeying(opened(key), new, weights, device, same_key=same_key).write(Path(source), output, force=force)
     return output
-
-
-def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack[EncryptionSettings]) -> Encryption:
-    """An `Encryption` of files alike, for `convert_folder`; arguments and errors as `encrypt`.
-
-    Args:
-        key: as `encrypt`.
-        keep: files that are never replaced; a key's that is given by its path is among them.
-        settings: see `EncryptionSettings`.
-    """
-    recipients = tuple(settings.get("recipients", ()))
-    if key is None and not recipients:
-        raise UsageError("nobody could open the files: give a key, or recipients")
-    opener = RecipientsAlone.generate() if key is None else opened(key)
-    study, planes = study_for(settings.get("study"), opener), settings.get("planes")
-    spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(**(planes or {}))
-    codec = load_codec(settings.get("weights", "default"), settings.get("device", "auto"))  # takes longest
-    cipher: Any = codec.cipher
-    if not isinstance(planes, PlaneSpec) and "count" not in (planes or {}):
-        spec = replace(spec, count=cipher.planes)
-    postprocess, nonce = settings.get("postprocess", Settings.postprocess), settings.get("nonce", "random")
-    readable = settings.get("readable")
-    readable = Readable(readable) if isinstance(readable, int) else readable
-    wrap, signer = settings.get("wrap", "none"), settings.get("signer")
-    recipients, identity = tuple(settings.get("recipients", ())), settings.get("identity", "")
-    series = settings.get("series", True)
-    how = Settings(spec, postprocess, nonce, study, wrap, readable, signer, series, recipients, identity)
-    return Encryption(codec, opener, how, (*keep, *(() if key is None else files_of(key))))
 
 
 def decryption(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any, cast
 
 import numpy.typing as npt
@@ -13,15 +12,11 @@ import numpy.typing as npt
 from encdl.files import container
 from encdl.keys.grant import Grant
 from encdl.keys.key import AnyOpener, RecipientKey, parse_opener
-from encdl.keys.key_source import KeySource
+from encdl.keys.key_source import AnyKey, KeySource, opened
 from encdl.keys.passphrases import Passphrase
 from encdl.utils.errors import UsageError
 
 Array = npt.NDArray[Any]
-Opened = AnyOpener
-AnyKey = AnyOpener | str | os.PathLike[str]
-"""A key, grant or recipient's key, or the path of its file."""
-
 AnyPath = str | os.PathLike[str]
 
 
@@ -33,7 +28,7 @@ def open_key(
     command: str | None = None,
     token: str | None = None,
     passphrase: str | Callable[[], str] | None = None,
-) -> Opened:
+) -> AnyOpener:
     """Load a key, a grant or a recipient's key from one of these places.
 
     Args:
@@ -49,7 +44,7 @@ def open_key(
         KeyFileError: it is no key or grant, damaged, or locked with another passphrase.
         ExpiredGrantError: it is a grant whose time is over.
     """
-    asked = None if passphrase is None else lambda: passphrase_of(passphrase)
+    asked = None if passphrase is None else lambda: Passphrase(passphrase() if callable(passphrase) else passphrase)
     if sum(place is not None for place in (path, env, content, command, token)) != 1:
         raise UsageError("open_key takes exactly one of path, env, content, command and token")
     if content is None:
@@ -87,18 +82,3 @@ def grant(
     if isinstance(opener, Grant):
         raise UsageError("only the master key can grant a study: ask its owner")
     return opener.grant_study(cast(str, study), expires)
-
-
-def files_of(key: AnyKey) -> tuple[Path, ...]:
-    """The file of a key that was given by its path, which nothing may replace."""
-    return () if isinstance(key, AnyOpener) else (Path(key),)
-
-
-def opened(key: AnyKey) -> Opened:
-    """The key itself, or what its file holds."""
-    return key if isinstance(key, AnyOpener) else open_key(key)
-
-
-def passphrase_of(given: str | Callable[[], str]) -> Passphrase:
-    """A passphrase that is given, or asked for."""
-    return Passphrase(given() if callable(given) else given)

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encdl.api.openers import AnyKey, AnyPath, opened
+from encdl.api.openers import AnyPath
 from encdl.files import container, file_names
 from encdl.files.codecs import load_cipher
 from encdl.files.folders import gather
 from encdl.keys.functional import FunctionalKey
+from encdl.keys.key_source import AnyKey, opened
 from encdl.keys.signing import PublicKey, SigningKey
 from encdl.utils.devices import usable_device
 

@@ -97,7 +97,7 @@ class ArrayChunks:
 
     def encrypt(self, chunks: Sequence[Bytes], keys: Sequence[ImageKeys]) -> Bytes:
         """Byte planes uint8 (planes, h, w) of B chunks to their ciphertexts, uint8 (B, planes, h, w)."""
-        ciphertext = self._mask(chunks[0].shape, keys)
+        ciphertext = self.cipher.mask(key_planes([key.planes for key in keys], self.planes, *chunks[0].shape))
         for mask, chunk in zip(ciphertext, chunks, strict=True):
             np.add(mask, chunk, out=mask)  # uint8 wraps at 256 by itself
         return interleaved(ciphertext, [key.nonce for key in keys]) if self.postprocess == "interleave" else ciphertext
@@ -112,11 +112,8 @@ class ArrayChunks:
         ciphertext = np.stack(bodies)
         if self.postprocess == "interleave":
             ciphertext = interleaved(ciphertext, [key.nonce for key in keys], undo=True)
-        return ciphertext, self._mask(ciphertext.shape[1:], keys)
-
-    def _mask(self, shape: tuple[int, ...], keys: Sequence[ImageKeys]) -> Bytes:
-        """Made anew, uint8 (B, planes, h, w)."""
-        return self.cipher.mask(key_planes([key.planes for key in keys], self.planes, *shape))
+        key_bytes = key_planes([key.planes for key in keys], self.planes, *ciphertext.shape[1:])
+        return ciphertext, self.cipher.mask(key_bytes)
 
 
 def masks(key_bytes: Bytes) -> Bytes:

@@ -15,6 +15,7 @@ from encdl.keys.key import AnyOpener, Key
 from encdl.keys.key_source import KeySource
 from encdl.keys.planes import KEY_BITS
 from encdl.keys.sequences import DEFAULT_MAP, MAPS
+from encdl.utils.devices import usable_device
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import warn
 
@@ -181,17 +182,3 @@ def open_key(source: KeySource) -> AnyOpener:
         if not Key.is_private(path):
             warn(f"{path}: other users can read this file: chmod 600 it")
     return opener
-
-
-def usable_device(choice: str) -> str:
-    """The device behind "auto", "cpu" or "cuda"; imports torch.
-
-    Raises:
-        UsageError: "cuda" was asked for and is not there.
-    """
-    from encdl.utils import devices  # noqa: PLC0415
-
-    try:
-        return devices.usable_device(choice)
-    except UsageError:
-        raise UsageError(f"--device {choice}: no CUDA device is usable here: use --device cpu") from None

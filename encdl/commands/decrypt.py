@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import add_cipher, add_output, file_or_address, one_line_warnings, open_key, usable_device
+from encdl.commands.common import add_cipher, add_output, file_or_address, one_line_warnings, open_key
 from encdl.commands.key_options import add_key
 from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
 from encdl.files import container
 from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils import atomic
+from encdl.utils.devices import usable_device
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import say, warn
 

@@ -17,7 +17,6 @@ from encdl.commands.common import (
     file_or_address,
     one_line_warnings,
     open_key,
-    usable_device,
     window_of,
 )
 from encdl.commands.key_options import add_key, add_recipients
@@ -29,6 +28,7 @@ from encdl.keys.planes import EXPANSIONS
 from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey
 from encdl.utils import atomic
+from encdl.utils.devices import usable_device
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import say, warn
 
@@ -167,9 +167,9 @@ def _many(args: argparse.Namespace) -> int:
 
 def _opener(args: argparse.Namespace) -> AnyOpener | None:
     """The key, or None if recipients alone shall open what is made."""
-    if args.recipients and not args.key.given:
+    if args.recipients and not args.key.providers:
         return None
-    if not args.key.given:
+    if not args.key.providers:
         raise UsageError("give --key, or --recipient: nobody could open the files")
     return open_key(args.key)
 
@@ -181,7 +181,7 @@ def _encryption(args: argparse.Namespace, opener: AnyOpener | None) -> Encryptio
     signer = None if args.sign is None else SigningKey.load(args.sign, KeySource(args.sign).ask)
     if args.window and not args.readable:
         raise UsageError("--window is of a reading layer: give --readable too")
-    from encdl.api import encryption  # noqa: PLC0415
+    from encdl.files.encrypting import encryption  # noqa: PLC0415
     from encdl.files.reading import Readable  # noqa: PLC0415
 
     how = encryption(

@@ -6,7 +6,8 @@ import argparse
 import itertools
 import time
 
-from encdl.commands.common import file_name, one_line_warnings, usable_device
+from encdl.commands.common import file_name, one_line_warnings
+from encdl.utils.devices import usable_device
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress, say, warn
 

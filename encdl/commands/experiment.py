@@ -184,7 +184,7 @@ def _declare_leak(parser: argparse.ArgumentParser) -> None:
 def _run_leak(args: argparse.Namespace) -> int:
     """Attack a reader's numbers, and write what the best decoder made of them into its checkpoint."""
     from encdl.audit.functional import plan, reconstruction  # noqa: PLC0415
-    from encdl.commands.common import usable_device  # noqa: PLC0415
+    from encdl.utils.devices import usable_device  # noqa: PLC0415
 
     found = reconstruction.measure(plan.read(args.config, {}), args.data_dir, args.reader, usable_device("auto"))
     reconstruction.keep(found, args.reader)

@@ -10,12 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encdl.commands.common import file_name, usable_device
+from encdl.commands.common import file_name
 from encdl.files.folders import Source
 from encdl.keys.functional import MAGIC, SEALED_MAGIC, SUFFIX, FunctionalKey, sealed_to
 from encdl.keys.grant import utc_now
 from encdl.keys.key_source import KeySource
 from encdl.keys.signing import PublicKey, SigningKey
+from encdl.utils.devices import usable_device
 from encdl.utils.errors import UsageError, WrongKeyError
 from encdl.utils.messages import say
 

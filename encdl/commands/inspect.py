@@ -17,7 +17,7 @@ from encdl.commands.key_options import add_key
 from encdl.commands.many_files import Failures, counted, exit_code, is_batch, tell_of
 from encdl.files import container
 from encdl.files.container import VERSION, Header, Metadata, aes_wrap
-from encdl.files.container.head import SALVAGE
+from encdl.files.container.header import SALVAGE
 from encdl.files.container.sections import MAX_SECTION_BYTES, PIXELS, SERIES, Section
 from encdl.files.folders import Left, gather
 from encdl.keys.key import NO_KEY, AnyOpener

@@ -114,7 +114,7 @@ class ChangePassphrase:
     def run(args: argparse.Namespace) -> int:
         """Write the file anew; the key in it stays as it is, and so does all that it opens."""
         source: KeySource = args.key
-        opener = source.load(source.ask)
+        opener = source.open(source.ask, expired=True)
         new: PassphraseSource = (args.new_key and args.new_key.passphrase) or PassphraseSource()
         passphrase = None if args.remove else new.get_new(str(source))
         # Of a link, what it points to is replaced.
@@ -154,7 +154,7 @@ class KeyInfo:
             return 0
         if args.reader is not None:
             raise UsageError(f"--reader is for functional keys, and {args.key} is none: leave it out")
-        opener = args.key.load(args.key.ask)
+        opener = args.key.open(args.key.ask, expired=True)
         issuer = None if args.issuer is None else open_key(KeySource(path=args.issuer))
         _print_lines(_describe(opener))
         if issuer is None:

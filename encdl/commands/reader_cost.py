@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from encdl.commands.common import RECORDS, add_output, file_name, usable_device
+from encdl.commands.common import RECORDS, add_output, file_name
+from encdl.utils.devices import usable_device
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress, say
 

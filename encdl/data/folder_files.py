@@ -16,10 +16,9 @@ import numpy.typing as npt
 
 from encdl.files import container, file_names, formats, images
 from encdl.files.codecs import codec_of
-from encdl.files.documents import array_of
 from encdl.files.folders import Left, Source, inside
 from encdl.files.formats import has_dicom_mark
-from encdl.files.formats.base import Document
+from encdl.files.formats.base import Document, array_of
 from encdl.files.formats.verbatim import CARRIED
 from encdl.files.levels import DEFAULT, ModalityLevels, Stored
 from encdl.files.scan_files import Unit, find_units, single

@@ -14,7 +14,7 @@ from encdl.data.base import DataSpec, Sample, Split
 from encdl.data.folder_files import converted
 from encdl.data.image_folder import ImageFolder
 from encdl.files import dicom_seg
-from encdl.files.documents import array_of
+from encdl.files.formats.base import array_of
 from encdl.files.scan_files import Unit
 from encdl.files.scans import UNKNOWN_GRID, FlatScan, Geometry, Volume, flat_scan, is_volume, load_volume
 from encdl.files.scans.geometry import resized

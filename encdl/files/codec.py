@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -19,15 +21,24 @@ from encdl.files.container import Chunk, ContainerReader, ContainerWriter, Grid,
 from encdl.files.container.chunk_grid import Array, Planes, paste
 from encdl.files.container.recipients import Recipients
 from encdl.files.container.sections import READING, SERIES
-from encdl.files.documents import array_of, check_document, chunks_of, content_of, document_of, grouped, held
-from encdl.files.formats.base import ArrayDigest, Document, slice_shape
+from encdl.files.formats.base import (
+    ArrayDigest,
+    Document,
+    array_of,
+    check_document,
+    chunk_groups,
+    content_of,
+    document_of,
+    held,
+    slice_shape,
+)
 from encdl.files.reading import Readable, ReadingLayer, Resampled, Words
 from encdl.files.settings import Salvage, Settings
-from encdl.keys.derivation import ImageKeys, check_study
+from encdl.keys.derivation import check_study
 from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
 from encdl.utils.compiled import cores
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WeightsError
-from encdl.utils.worker_thread import Background
+from encdl.utils.worker_thread import ahead, background
 
 if TYPE_CHECKING:
     import torch
@@ -61,34 +72,28 @@ class CipherSlice:
     mask: Tensor
 
 
+@dataclass(eq=False, repr=False)
 class Codec:
     """Encrypts documents into containers and back with one cipher and its weights.
 
     Args:
         cipher: the cipher, on the device where it is to run; a `FixedMask` does without PyTorch what it can.
         weights_id: 16 or 32 hex digits that name its weights; they go into the header and must fit on the way back.
-        device: where the cipher's weights are.
+        where: the device where the cipher's weights are.
         whole: gives the whole cipher, if `cipher` is a `FixedMask`; called when it is needed.
     """
 
-    def __init__(
-        self,
-        cipher: CipherLike | FixedMask,
-        weights_id: str,
-        device: str | torch.device = "cpu",
-        whole: Callable[[], CipherLike] | None = None,
-    ) -> None:
-        self.cipher = cipher
-        self._whole = whole
-        self.weights_id = weights_id
-        self._device = device
+    cipher: CipherLike | FixedMask
+    weights_id: str
+    where: str | torch.device = "cpu"
+    whole: Callable[[], CipherLike] | None = None
 
     @property
     def device(self) -> torch.device:
         """Where the cipher's weights are."""
         import torch  # noqa: PLC0415 - most files do without it
 
-        return torch.device(self._device)
+        return torch.device(self.where)
 
     def encrypt(
         self,
@@ -145,36 +150,29 @@ class Codec:
         behind = {name: len(content) for name, content in known.items() if content}
         behind |= {READING: resampled.length} if resampled else {}
 
-        def begun() -> tuple[ContainerWriter, aes_wrap.Writer | None]:
+        wrapping = aes_wrap.Writer(stream, keys, header.key_id, header.study) if settings.wrap == "aes" else None
+
+        def begun() -> ContainerWriter:
             sealed = replace(metadata, content=content_of(document).hex()) if later else metadata
             sealed = sealed.marked(opener.owner_secret(header.study) or b"", keys.nonce)
-            wrapping = _wrapping(stream, keys, header) if settings.wrap == "aes" else None
-            inner = cast(BinaryIO, wrapping or stream)
-            return ContainerWriter(inner, header, sealed, keys, behind, settings.signer), wrapping
+            return ContainerWriter(cast(BinaryIO, wrapping or stream), header, sealed, keys, behind, settings.signer)
 
-        with Background(header.grid.body_bytes >= THREADED_BYTES and cores() > 1) as background:
-            output = background.call(begun)
-
-            def write(bodies: Planes) -> None:
-                for body in bodies:
-                    output.result()[0].chunk(body.reshape(-1).data)
-
-            def count(part: Array) -> None:
-                if check is not None:  # whoever made the slice may use its memory for the next one
-                    background.call(check.update, part.copy() if part.flags.writeable else part)
-                if resampled is not None:
-                    resampled.add(part)
-
-            start = 0
-            for group in grouped(chunks_of(document, header.grid, count), work.at_once):
+        with background(header.grid.body_bytes >= THREADED_BYTES and cores() > 1) as call:
+            output, start = call(begun), 0
+            looks: list[Callable[[Array], object]] = [resampled.add] if resampled else []
+            if check is not None:  # whoever made a slice may use its memory for the next one
+                looks.append(lambda part: call(check.update, part.copy() if part.flags.writeable else part))
+            for group in chunk_groups(document, header.grid, work.at_once, looks):
                 own = [container.chunk_keys(keys, start + offset) for offset in range(len(group))]
-                background.call(write, work.encrypt(group, own))
+                bodies, writer = work.encrypt(group, own), output.result()
+                for body in bodies:
+                    call(writer.chunk, body.reshape(-1).data)
                 start += len(group)
                 if progress is not None:
                     progress(sum(chunk.size for chunk in group))
         if check is not None and check.digest() != content:
             raise ImageFileError("the pixels changed while they were read: try again")
-        writer, wrapping = output.result()
+        writer = output.result()
         for name in behind:
             writer.section(name, resampled.layer(keys).to_bytes() if resampled and name == READING else known[name])
         writer.close()
@@ -217,7 +215,7 @@ class Codec:
             header.layout,
             metadata.format,
             metadata.rest,
-            lambda: self._slices(reader, work, salvage, progress),
+            functools.partial(self._slices, reader, work, salvage, progress),
         )
 
     def decrypt_slice(self, reader: ContainerReader, number: int) -> Array:
@@ -332,8 +330,10 @@ class Codec:
         if salvage is not None:
             salvage.damaged.clear()
         current, tiles = np.empty(0, little), 0
-        with Background(header.grid.body_bytes >= THREADED_BYTES and cores() > 1) as background:
-            for chunk, planes in self._opened(reader, background.ahead(reader.chunks()), work, salvage):
+        threaded = header.grid.body_bytes >= THREADED_BYTES and cores() > 1
+        with background(threaded) as call:
+            chunks = ahead(call, reader.chunks()) if threaded else reader.chunks()
+            for chunk, planes in self._opened(reader, chunks, work, salvage):
                 place = grid.place(chunk.index)
                 if tiles == 0:
                     current = np.empty(shape, little)
@@ -343,7 +343,7 @@ class Codec:
                     progress(planes.size)
                 if tiles == 0:
                     current.flags.writeable = False  # it is still read when whoever gets it goes on
-                    background.call(check.update, current)
+                    call(check.update, current)
                     yield current.reshape(slice_shape(grid.shape, grid.layout)).astype(header.dtype, copy=False)
         told = reader.metadata.content if reader.metadata else ""
         intact = salvage is None or not salvage.damaged
@@ -360,24 +360,22 @@ class Codec:
         grid = reader.header.grid
         group: list[Chunk] = []
 
-        def flush() -> Iterator[tuple[Chunk, Planes]]:
-            bodies = [_planes(chunk, grid) for chunk in group]
-            opened = work.decrypt(bodies, [reader.keys(chunk.index) for chunk in group]) if group else ()
-            yield from zip(tuple(group), opened, strict=True)
-            group.clear()
-
-        for chunk in chunks:
-            fits = not group or _form(grid, chunk.index) == _form(grid, group[0].index)
-            if not fits or not chunk.intact or (len(group) + 1) * len(chunk.body) > work.at_once:
-                yield from flush()
-            if chunk.intact:
+        bodies: list[Planes] = []
+        for chunk in itertools.chain(chunks, [None]):  # at the end what is left
+            body = None if chunk is None or chunk.damaged else _planes(chunk, grid)
+            if group and (body is None or body.shape != bodies[0].shape or (len(group) + 1) * body.size > work.at_once):
+                yield from zip(group, work.decrypt(bodies, [reader.keys(one.index) for one in group]), strict=True)
+                group, bodies = [], []
+            if chunk is None:
+                return
+            if body is not None:
                 group.append(chunk)
+                bodies.append(body)
             elif salvage is not None:
                 number = grid.place(chunk.index).slice
                 if number not in salvage.damaged[-1:]:
                     salvage.damaged.append(number)
                 yield chunk, self._guess(reader, salvage, chunk)
-        yield from flush()
 
     def _guess(self, reader: ContainerReader, salvage: Salvage, chunk: Chunk) -> Planes:
         body = _planes(chunk, reader.header.grid)
@@ -404,8 +402,8 @@ class Codec:
 
         cipher = self.cipher
         if isinstance(cipher, FixedMask):
-            assert self._whole is not None
-            cipher = self._whole()
+            assert self.whole is not None
+            cipher = self.whole()
         try:
             process = postprocess.create(header.postprocess)
         except UsageError as error:
@@ -420,10 +418,6 @@ def _resampled(readable: Readable, header: Header, document: Document) -> Resamp
     return Resampled(readable, header.grid, header.dtype, stored, clean)
 
 
-def _wrapping(stream: BinaryIO, keys: ImageKeys, header: Header) -> aes_wrap.Writer:
-    return aes_wrap.Writer(stream, keys, header.key_id, header.study)
-
-
 def _by_slice(reader: ContainerReader) -> Iterator[list[Chunk]]:
     grid = reader.header.grid
     tiles, chunks = grid.count // grid.slices, []
@@ -435,10 +429,4 @@ def _by_slice(reader: ContainerReader) -> Iterator[list[Chunk]]:
 
 
 def _planes(chunk: Chunk, grid: Grid) -> Planes:
-    return np.frombuffer(chunk.body, np.uint8).reshape(_form(grid, chunk.index))
-
-
-def _form(grid: Grid, index: int) -> tuple[int, int, int]:
-    """(planes, height, width) of a chunk."""
-    place = grid.place(index)
-    return grid.planes, place.height, place.width
+    return np.frombuffer(chunk.body, np.uint8).reshape(grid.form(chunk.index))

@@ -6,15 +6,16 @@ import contextlib
 import json
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from encdl.files import container, file_names, formats, stores
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader
 from encdl.files.container.sections import BLOCK_BYTES
-from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
+from encdl.files.formats.base import content_of
 from encdl.files.formats.verbatim import CARRIED
 from encdl.files.settings import Salvage
 from encdl.keys.key import Opener
@@ -32,6 +33,7 @@ _FATES = {
 _REPORTED = {"exact": "exact", "restore": "restored", "blank": "blank"}
 
 
+@dataclass(eq=False, repr=False)
 class Decryption:
     """Decrypts files alike.
 
@@ -44,20 +46,14 @@ class Decryption:
         identity: what the files have to be called by their owner; None for whatever.
     """
 
-    what = f"{container.SUFFIX} file"
+    opener: Opener
+    weights: WeightsName | None = None
+    device: str = "auto"
+    damaged: Damaged = "refuse"
+    keep: Sequence[Path] = ()
+    identity: str | None = None
 
-    def __init__(
-        self,
-        opener: Opener,
-        weights: WeightsName | None = None,
-        device: str = "auto",
-        damaged: Damaged = "refuse",
-        keep: Sequence[Path] = (),
-        identity: str | None = None,
-    ) -> None:
-        self._identity = identity
-        self._opener, self._weights, self._device = opener, weights, device
-        self._damaged, self._keep = damaged, keep
+    what: ClassVar[str] = f"{container.SUFFIX} file"
 
     def wants(self, path: Path) -> bool:
         """Whether a file of a folder is a container, by its content or ending."""
@@ -66,15 +62,15 @@ class Decryption:
     @contextlib.contextmanager
     def opened(self, path: Path) -> Iterator[ContainerReader]:
         """A container; only if it is damaged, and that is not to be refused, as far as it goes."""
-        tolerant = self._damaged != "refuse" and not self._intact(path)
-        with container.opened(path, self._opener, tolerant=tolerant) as reader:
+        tolerant = self.damaged != "refuse" and not self._intact(path)
+        with container.opened(path, self.opener, tolerant=tolerant) as reader:
             if tolerant and reader.nothing_left():
                 raise ContainerError(f"{path}: ends with its header: nothing is left to salvage; get an intact copy")
             yield reader
 
     def _intact(self, path: Path) -> bool:
         try:
-            container.verify(path, self._opener)
+            container.verify(path, self.opener)
         except (ContainerError, WrongKeyError):  # the key's id, or the study, may be what is damaged
             return False
         return True
@@ -108,8 +104,8 @@ class Decryption:
             self._check_finished(reader, output)
             atomic.remove_leftover(output)
             return Done(header.grid.body_bytes, there=True)
-        codec = codec_of(header, self._weights, self._device, reader.where)
-        salvage = Salvage(restore=self._damaged == "restore") if reader.tolerant else None
+        codec = codec_of(header, self.weights, self.device, reader.where)
+        salvage = Salvage(restore=self.damaged == "restore") if reader.tolerant else None
         with report(header.grid.body_bytes) as progress:
             document = codec.decrypt(reader, salvage, progress)
             whole, carried = formats.is_whole(document), document.format == CARRIED
@@ -122,7 +118,7 @@ class Decryption:
                 formats.write(output, document, force=force, suffix=suffix)
                 told += "" if codec.cipher.exact else ", approximate as this cipher is"
             else:
-                found = _report(reader, output, "exact" if whole else self._damaged)
+                found = _report(reader, output, "exact" if whole else self.damaged)
                 beside = _beside(output)
                 # The mark first: no restored file may ever lie there without it.
                 atomic.write_bytes(beside, json.dumps(found, indent=2).encode() + b"\n", force=True, mode=0o600)
@@ -155,22 +151,22 @@ class Decryption:
                 source.claimed(_beside(folder / name))
             with stores.room(folder, name, force) as near:
                 output = below(near, name)
-                atomic.different_files(output, source.path, *self._keep)
+                atomic.different_files(output, source.path, *self.keep)
                 return self.write(reader, output, force=force, resume=True, report=report, name=name.as_posix())
 
     def _called(self, reader: ContainerReader, name: str | None) -> str:
         """The identity of a file; `ContainerError` if it has to be another."""
         called = reader.metadata.identity if reader.metadata else ""
-        if self._identity is not None:
+        if self.identity is not None:
             name = name or file_names.original_name(Path(reader.where), reader).name
-            wanted = self._identity.replace("{name}", unicodedata.normalize("NFC", name))
+            wanted = self.identity.replace("{name}", unicodedata.normalize("NFC", name))
             if called != wanted:
                 raise ContainerError(f"{reader.where}: its owner does not call it {wanted!r}: it is another file")
         return called
 
     def _check_finished(self, reader: ContainerReader, output: Path) -> None:
         """Raise `OutputExistsError` unless a file holds what this container decrypts to."""
-        codec = codec_of(reader.header, self._weights, self._device, reader.where)
+        codec = codec_of(reader.header, self.weights, self.device, reader.where)
         known = reader.metadata.content if reader.metadata and codec.cipher.exact else ""
         try:
             found = formats.load(output, carry=True)

@@ -5,27 +5,27 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict, Unpack
 
 from encdl.files import container, file_names, formats, series_tags, stores
 from encdl.files.codec import Codec
-from encdl.files.codecs import WeightsName
+from encdl.files.codecs import WeightsName, load_codec
 from encdl.files.container import Metadata
 from encdl.files.container.sections import READING, SERIES, SIGNATURE
-from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
-from encdl.files.formats.base import Document
+from encdl.files.formats.base import Document, content_of
 from encdl.files.formats.verbatim import CARRIED
 from encdl.files.reading import Readable
 from encdl.files.settings import NonceMode, Settings, Wrapping
-from encdl.keys.key import Opener
+from encdl.keys.key import Opener, RecipientsAlone, study_for
+from encdl.keys.key_source import AnyKey, files_of, opened
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey, signer_id
 from encdl.utils import atomic
-from encdl.utils.errors import ContainerError, OutputExistsError, WrongKeyError
+from encdl.utils.errors import ContainerError, OutputExistsError, UsageError, WrongKeyError
 
 
 class EncryptionSettings(TypedDict, total=False):
@@ -61,6 +61,7 @@ class EncryptionSettings(TypedDict, total=False):
     device: str
 
 
+@dataclass(eq=False, repr=False)
 class Encryption:
     """Encrypts files alike.
 
@@ -72,18 +73,18 @@ class Encryption:
         carry: seal files that are no images as they are, instead of refusing them.
     """
 
-    what = "image file"
+    codec: Codec
+    opener: Opener
+    settings: Settings
+    keep: Sequence[Path] = ()
+    carry: bool = False
 
-    def __init__(
-        self, codec: Codec, opener: Opener, settings: Settings, keep: Sequence[Path] = (), carry: bool = False
-    ) -> None:
-        self.codec, self.opener, self.settings, self._keep = codec, opener, settings, keep
-        self.carry = carry
+    what: ClassVar[str] = "image file"
 
     def wants(self, path: Path) -> bool:
         """Whether a file of a folder is an image, or one to carry."""
         if self.carry:
-            return file_names.is_to_carry(path) and not atomic.is_one_of(path, self._keep)
+            return file_names.is_to_carry(path) and not atomic.is_one_of(path, self.keep)
         return file_names.is_image(path)
 
     def write(
@@ -145,7 +146,7 @@ class Encryption:
             source.claimed(folder / name)
             with stores.room(folder, name, force) as near:
                 output = below(near, name)
-                atomic.different_files(output, path, *self._keep)
+                atomic.different_files(output, path, *self.keep)
                 called = source.relative.as_posix()
                 return self.write(document, path, output, force=force, resume=True, report=report, name=called)
 
@@ -179,3 +180,31 @@ class Encryption:
             or not formats.same_rest(metadata.rest, document.rest)
         ):
             raise OutputExistsError(f"{output}: exists already, made from another file: --force replaces it")
+
+
+def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack[EncryptionSettings]) -> Encryption:
+    """An `Encryption` of files alike, for `convert_folder`; arguments and errors as `encrypt`.
+
+    Args:
+        key: as `encrypt`.
+        keep: files that are never replaced; a key's that is given by its path is among them.
+        settings: see `EncryptionSettings`.
+    """
+    recipients = tuple(settings.get("recipients", ()))
+    if key is None and not recipients:
+        raise UsageError("nobody could open the files: give a key, or recipients")
+    opener = RecipientsAlone.generate() if key is None else opened(key)
+    study, planes = study_for(settings.get("study"), opener), settings.get("planes")
+    spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(**(planes or {}))
+    codec = load_codec(settings.get("weights", "default"), settings.get("device", "auto"))  # takes longest
+    cipher: Any = codec.cipher
+    if not isinstance(planes, PlaneSpec) and "count" not in (planes or {}):
+        spec = replace(spec, count=cipher.planes)
+    postprocess, nonce = settings.get("postprocess", Settings.postprocess), settings.get("nonce", "random")
+    readable = settings.get("readable")
+    readable = Readable(readable) if isinstance(readable, int) else readable
+    wrap, signer = settings.get("wrap", "none"), settings.get("signer")
+    recipients, identity = tuple(settings.get("recipients", ())), settings.get("identity", "")
+    series = settings.get("series", True)
+    how = Settings(spec, postprocess, nonce, study, wrap, readable, signer, series, recipients, identity)
+    return Encryption(codec, opener, how, (*keep, *files_of(key)))

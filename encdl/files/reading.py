@@ -19,8 +19,7 @@ import numpy.typing as npt
 
 from encdl.files.container import PublicReader, parity
 from encdl.files.container.chunk_grid import Grid
-from encdl.files.container.head import COPY
-from encdl.files.container.header import TAG_BYTES
+from encdl.files.container.header import COPY, TAG_BYTES
 from encdl.files.container.sections import MAX_SECTION_BYTES, READING, READING_PARITY
 from encdl.files.levels import Levels, Stored, tell_of_window
 from encdl.keys.derivation import ImageKeys

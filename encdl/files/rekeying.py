@@ -11,8 +11,8 @@ from encdl.files.codec import Codec, Progress
 from encdl.files.codecs import WeightsName, codec_of
 from encdl.files.container import ContainerReader, Header
 from encdl.files.container.sections import READING, SERIES, SIGNATURE
-from encdl.files.documents import content_of
 from encdl.files.folders import Done, Report, Source, below, silent
+from encdl.files.formats.base import content_of
 from encdl.files.reading import ReadingLayer
 from encdl.files.settings import Settings, Wrapping
 from encdl.keys.key import Opener, study_for

@@ -1,4 +1,4 @@
-"""One-dimensional chaotic maps of the unit interval, in fixed point: the f that `encdl.keys.coupled_maps` couples.
+"""One-dimensional chaotic maps of the unit interval, in fixed point: the f that `encdl.keys.sequences` couples.
 
 A number u of [0, 1) is the integer floor(u * 2**64); values wrap at 1. Every product is exact before its one
 floor, so that any implementation of the same formula gives the same integers.

@@ -95,55 +95,58 @@ class KeySource:
         return tuple(Path(path) for path in (self.path, self.recipient) if path is not None)
 
     @property
-    def given(self) -> bool:
-        """Whether any place was given."""
-        return bool(self._providers)
-
-    @property
-    def _providers(self) -> list[Provider]:
+    def providers(self) -> list[Provider]:
+        """What gives it, one for each place that is given; should be one."""
         found: list[Provider] = [] if self.path is None else [File(self.path)]
         found += [] if self.env is None else [Environment(self.env)]
         found += [] if self.command is None else [Command(self.command)]
         return found + ([] if self.token is None else [Token(self.token)])
 
     def __str__(self) -> str:
-        return str(self._providers[0] if self._providers else self.recipient or "the key")
-
-    def load(self, asked: Asked = None) -> AnyOpener:
-        """Load the key or grant, also a grant whose time is over.
-
-        Args:
-            asked: the passphrase, or what asks for it, if `passphrase` does not say.
-
-        Raises:
-            UsageError: none or several places are given, the variable is not set, or the passphrase cannot be had.
-            KeyFileError: it is none, or damaged, or the passphrase is wrong.
-        """
-        if len(self._providers) != 1:
-            raise UsageError("a key comes from one place: give exactly one of path, env, command and token")
-        [provider] = self._providers
-        asked = asked if self.passphrase is None else self.ask
-        return opener_in_line(str(provider), provider.read(asked), asked, self.recipient_key(asked))
+        return str(next(iter(self.providers), self.recipient or "the key"))
 
     def recipient_key(self, asked: Asked = None) -> RecipientKey | None:
         """The recipient's key, if one is given; `asked` and errors as of `load`."""
         asked = self.ask if self.passphrase is not None or asked is None else asked
         return None if self.recipient is None else RecipientKey.load(self.recipient, asked)
 
-    def open(self, asked: Asked = None) -> AnyOpener:
-        """Load what opens files; as `load`.
+    def open(self, asked: Asked = None, *, expired: bool = False) -> AnyOpener:
+        """Load the key or grant.
+
+        Args:
+            asked: the passphrase, or what asks for it, if `passphrase` does not say.
+            expired: take a grant whose time is over too.
 
         Raises:
+            UsageError: none or several places are given, the variable is not set, or the passphrase cannot be had.
+            KeyFileError: it is none, or damaged, or the passphrase is wrong.
             ExpiredGrantError: it is a grant whose time is over.
         """
-        opener = self.load(asked)
-        if isinstance(opener, Grant):
+        if len(providers := self.providers) != 1:
+            raise UsageError("a key comes from one place: give exactly one of path, env, command and token")
+        asked = asked if self.passphrase is None else self.ask
+        opener = opener_in_line(str(providers[0]), providers[0].read(asked), asked, self.recipient_key(asked))
+        if isinstance(opener, Grant) and not expired:
             opener.check_expiry()
         return opener
 
     def ask(self) -> Passphrase:
         """The passphrase that it is locked with, from a terminal if nothing else was said."""
         return (self.passphrase or PassphraseSource()).get(str(self))
+
+
+AnyKey = AnyOpener | str | os.PathLike[str]
+"""A key, grant or recipient's key, or the path of its file."""
+
+
+def opened(key: AnyKey) -> AnyOpener:
+    """The key itself, or what its file holds; errors as `KeySource.open`."""
+    return key if isinstance(key, AnyOpener) else KeySource(key).open()
+
+
+def files_of(key: AnyKey | None) -> tuple[Path, ...]:
+    """The file of a key that was given by its path, which nothing may replace."""
+    return () if key is None or isinstance(key, AnyOpener) else (Path(key),)
 
 
 def _line_of(descriptor: int) -> str:

@@ -16,8 +16,7 @@ from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
 
-from encdl.keys.coupled_maps import Bytes
-from encdl.keys.sequences import DEFAULT_MAP, MAPS, byte_sequence, check_seeds, unknown_map
+from encdl.keys.sequences import DEFAULT_MAP, MAPS, Bytes, byte_sequence, check_seeds, unknown_map
 from encdl.utils.errors import UsageError
 
 KEY_BITS: Final = 256

@@ -26,10 +26,11 @@ from torch.nn import functional as F
 
 from encdl import readers
 from encdl.ciphers import weights
+from encdl.ciphers.names import SHIPPED_IDS
 from encdl.files import container
 from encdl.files.chunk_cipher import device_errors
-from encdl.files.codec import CipherSlice
-from encdl.files.codecs import codec_with
+from encdl.files.codec import CipherSlice, Codec
+from encdl.files.codecs import load_codec
 from encdl.files.container import Header
 from encdl.files.container.chunk_grid import Place, paste
 from encdl.files.formats.base import Document
@@ -116,8 +117,8 @@ class Predictor:
 
     Args:
         loaded: The reader.
-        trained_on: The cipher in the reader's checkpoint.
-        cipher: The cipher that the files were made with; the same one by default.
+        trained_on: Of the cipher in the reader's checkpoint.
+        codec: Of the cipher that the files were made with; the same one by default.
         any_size: Let a classifier read images of another size than it was trained on.
         levels: How stored integers become levels, whatever the file's modality; the reader's own rules by default.
 
@@ -128,19 +129,17 @@ class Predictor:
     def __init__(
         self,
         loaded: LoadedReader,
-        trained_on: weights.LoadedCipher,
-        cipher: weights.LoadedCipher | None = None,
+        trained_on: Codec,
+        codec: Codec | None = None,
         any_size: bool = False,
         levels: Levels | None = None,
     ) -> None:
-        cipher = cipher or trained_on
-        device = next(cipher.cipher.parameters()).device
+        self.codec = codec or trained_on
         self.classes, self.size, self.any_size = loaded.classes, loaded.size, any_size
         self.levels = loaded.levels if levels is None else ModalityLevels.from_dict(levels)
         self.geometry, self._window = loaded.geometry, None if levels is None else levels.window
-        self.reader = _for_ciphertext(loaded, trained_on, cipher)
+        self.reader = _for_ciphertext(loaded, trained_on, self.codec)
         self.per_pixel = self.reader.backbone.per_pixel
-        self.codec = codec_with(cipher, str(device))
         if len(self.classes) > MAX_MASK_CLASSES:
             raise WeightsError(
                 f"the reader tells {len(self.classes)} classes, more than {MAX_MASK_CLASSES}: its answers fit no byte"
@@ -170,10 +169,11 @@ class Predictor:
         """
         path = Path(checkpoint)
         loaded = _reader_in(path, device)
-        trained_on = weights.load(path, device)
-        cipher = None if weights_of_files is None else weights.load(weights_of_files, device)
+        # Where its id names weights that come with EncDL, its masks are theirs, mostly without building a network.
+        trained_on = load_codec(SHIPPED_IDS.get(loaded.weights_id, path), device)
+        codec = None if weights_of_files is None else load_codec(weights_of_files, device)
         try:
-            return cls(loaded, trained_on, cipher, any_size, levels)
+            return cls(loaded, trained_on, codec, any_size, levels)
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from None
 
@@ -426,7 +426,7 @@ def _reader_in(path: Path, device: str) -> LoadedReader:
         ) from None
 
 
-def _for_ciphertext(loaded: LoadedReader, trained_on: weights.LoadedCipher, cipher: weights.LoadedCipher) -> Reader:
+def _for_ciphertext(loaded: LoadedReader, trained_on: Codec, codec: Codec) -> Reader:
     """The reader of this cipher's ciphertext that the checkpoint's weights make."""
     stem = loaded.reader.stem
     plain = isinstance(stem, PlainStem) and loaded.view == "Plaintext"
@@ -435,17 +435,17 @@ def _for_ciphertext(loaded: LoadedReader, trained_on: weights.LoadedCipher, ciph
             f"was trained without the key (view {loaded.view}, {type(stem).__name__}): give a reader that was trained "
             "on ciphertext with the key, or on plaintext"
         )
-    if plain and not cipher.cipher.exact:
+    if plain and not codec.cipher.exact:
         raise WeightsError(
-            f"was trained on plaintext, and cipher {cipher.name!r} is not exact: give a reader trained on its "
+            f"was trained on plaintext, and cipher {codec.cipher.name!r} is not exact: give a reader trained on its "
             "ciphertext"
         )
     # Through a keyed stem a reader sees ciphertext minus mask, which under every exact cipher is the image.
-    inexact = [each.name for each in (trained_on, cipher) if not each.cipher.exact]
-    if cipher.id != loaded.weights_id and inexact and not plain:
+    inexact = [each.cipher.name for each in (trained_on, codec) if not each.cipher.exact]
+    if codec.weights_id != loaded.weights_id and inexact and not plain:
         raise WeightsError(
             f"was trained on cipher weights {loaded.weights_id} and reads no others (cipher {inexact[0]!r} is not "
-            f"exact), given are {cipher.id}: leave out --weights, and encrypt the images with the reader's"
+            f"exact), given are {codec.weights_id}: leave out --weights, and encrypt the images with the reader's"
         )
     return readers.keyed(loaded.reader) if plain else loaded.reader
 

@@ -22,9 +22,8 @@ from monai.transforms.transform import MapTransform, Transform
 
 from encdl.files.codecs import codec_of, load_codec
 from encdl.files.container import ContainerReader
-from encdl.files.documents import array_of, document_of
 from encdl.files.formats import non_pixel_data
-from encdl.files.formats.base import Document
+from encdl.files.formats.base import Document, array_of, document_of
 from encdl.files.settings import Settings, Wrapping
 from encdl.keys.key import study_for
 from encdl.keys.planes import PlaneSpec

@@ -19,8 +19,7 @@ from PIL import Image
 
 from encdl.files import container, formats
 from encdl.files.codecs import codec_of
-from encdl.files.documents import array_of
-from encdl.files.formats.base import Document
+from encdl.files.formats.base import Document, array_of
 from encdl.transforms.encryption import FORMAT, told_of
 from encdl.transforms.key_reference import KeyHolder, PipelineKey
 from encdl.utils.errors import EncdlError, ImageFileError, UsageError

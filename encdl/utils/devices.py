@@ -28,7 +28,7 @@ def usable_device(choice: str) -> str:
     except RuntimeError:
         raise UsageError(f"device {choice!r} is not known: use auto, cpu or cuda") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device {choice!r}: no CUDA device is usable here: use cpu")
+        raise UsageError(f"device {choice!r}: no CUDA device is usable here: use --device cpu")
     return choice
 
 

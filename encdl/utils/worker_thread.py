@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -15,8 +16,17 @@ BACKLOG = 4
 """Calls that may wait: what they hold stays in memory so long."""
 
 
-class Background:
-    """A thread that does calls one after the other, to be used in a `with` block, at whose end all of them are done.
+class Call(Protocol):
+    """Has a function called with what follows it."""
+
+    def __call__(self, function: Callable[Given, Result], *args: Given.args, **more: Given.kwargs) -> Future[Result]:
+        """What it gives, once it has."""
+        ...
+
+
+@contextlib.contextmanager
+def background(threaded: bool = True) -> Iterator[Call]:
+    """A thread that does calls one after the other, all of them before the block ends; a call waits while `BACKLOG` do.
 
     An error of a call comes out of a later call, of its own result, or of the end of the block. What the block itself
     raises goes first; calls that have not begun are then left out.
@@ -24,40 +34,35 @@ class Background:
     Args:
         threaded: Whether there is a thread; without one each call is done at once.
     """
+    if not threaded:
+        yield _at_once
+        return
+    pool, waiting = ThreadPoolExecutor(1, "encdl"), deque[Future[Any]]()
 
-    def __init__(self, threaded: bool = True) -> None:
-        self._pool = ThreadPoolExecutor(1, "encdl") if threaded else None
-        self._waiting: deque[Future[Any]] = deque()
-
-    def __enter__(self) -> Background:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            while self._waiting and kind is None:
-                self._waiting.popleft().result()
-        finally:
-            if self._pool is not None:
-                self._pool.shutdown(cancel_futures=True)
-
-    def call(self, function: Callable[Given, Result], *args: Given.args, **settings: Given.kwargs) -> Future[Result]:
-        """Have `function` called; waits while `BACKLOG` calls do."""
-        if self._pool is None:
-            done: Future[Result] = Future()
-            done.set_result(function(*args, **settings))
-            return done
-        while len(self._waiting) >= BACKLOG:
-            self._waiting.popleft().result()
-        future = self._pool.submit(function, *args, **settings)
-        self._waiting.append(future)
+    def call(function: Callable[Given, Result], *args: Given.args, **more: Given.kwargs) -> Future[Result]:
+        while len(waiting) >= BACKLOG:
+            waiting.popleft().result()
+        future = pool.submit(function, *args, **more)
+        waiting.append(future)
         return future
 
-    def ahead(self, items: Iterator[Item]) -> Iterator[Item]:
-        """The items; where there is a thread, each is made while the one before it is in use."""
-        if self._pool is None:
-            yield from items
-            return
-        upcoming = self.call(next, items, None)
-        while (item := upcoming.result()) is not None:
-            upcoming = self.call(next, items, None)
-            yield item
+    try:
+        yield call
+        while waiting:
+            waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def ahead(call: Call, items: Iterator[Item]) -> Iterator[Item]:
+    """The items, each made by a thread while the one before it is in use."""
+    upcoming = call(next, items, None)
+    while (item := upcoming.result()) is not None:
+        upcoming = call(next, items, None)
+        yield item
+
+
+def _at_once(function: Callable[Given, Result], *args: Given.args, **more: Given.kwargs) -> Future[Result]:
+    done: Future[Result] = Future()
+    done.set_result(function(*args, **more))
+    return done

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from encdl import readers
 from encdl.ciphers import weights
 from encdl.ciphers.names import POSTPROCESS
-from encdl.files import container, images
+from encdl.files import codecs, container, images
 from encdl.files.file_names import is_container
 from encdl.files.folders import gather
 from encdl.keys.key import Key, load_opener
@@ -168,6 +168,7 @@ class Watch(TorchDispatchMode):
 def test_the_image_is_never_formed(run: Run, files: list[Path], view: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By PyTorch, whose tensors can be watched; tests of the codec compare what compiled code gives with it."""
     monkeypatch.setattr("encdl.files.codecs.available", lambda: False)
+    monkeypatch.setattr("encdl.files.codecs._codec", codecs._codec.__wrapped__)  # not one that was loaded before
     stem = PlainStem if view == "Plaintext" else KeyedStem
     predictor = Predictor.load(save_reader("r.ckpt", tiny_reader(unet, stem), view=view))
     key = Key.load("k.key")

@@ -9,9 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encdl.keys import coupled_maps
-from encdl.keys.coupled_maps import LANES, REVISION, SEED_WORDS, WARM_UP, _iteration, lane_seeds
-from encdl.keys.sequences import MAPS, ChaoticSequence, MaskedSequence, byte_sequence, integer_sequence
+from encdl.keys import sequences
+from encdl.keys.sequences import (
+    LANES,
+    MAPS,
+    REVISION,
+    SEED_WORDS,
+    WARM_UP,
+    ChaoticSequence,
+    MaskedSequence,
+    _iteration,
+    byte_sequence,
+    integer_sequence,
+    lane_seeds,
+)
 from encdl.utils.errors import UsageError
 from tests.keys import reference
 from tests.ways import take
@@ -34,7 +45,7 @@ def bits(values: np.ndarray) -> np.ndarray:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How the lanes are iterated; a processor without such vectors takes the widest that it has."""
     widest = {"compiled for AVX2": 1, "compiled without vectors": 0}.get(request.param, 2)
-    monkeypatch.setattr(coupled_maps, "_VECTORS", widest)
+    monkeypatch.setattr(sequences, "_VECTORS", widest)
     return take(request.param.split()[0], "encdl_maps_revision", REVISION, monkeypatch)
 
 

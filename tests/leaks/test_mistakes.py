@@ -44,13 +44,12 @@ DEEP = [
     "encdl.keys.derivation.HKDFExpand",
     "encdl.keys.planes.byte_sequence",
     "encdl.keys.sequences.chunks",
-    "encdl.keys.coupled_maps.Cipher",
+    "encdl.keys.sequences.Cipher",
     "encdl.ciphers.postprocess.diffusion.byte_sequence",
     "encdl.ciphers.postprocess.confusion.integer_sequence",
     "encdl.files.container.sections.hmac.new",
     "encdl.files.container.sections.HKDFExpand",
     "encdl.files.container.sections.AESGCM",
-    "encdl.files.container.metadata.AESGCM",
 ]
 
 

@@ -15,8 +15,7 @@ from torch import Tensor
 from encdl.audit.attacks.base import ATTACKS, Attack, Finding, Scene, share_interval
 from encdl.audit.attacks.lane_model import LaneModel, State
 from encdl.audit.attacks.targets import CipherTarget, Target, audit_key, audit_nonce
-from encdl.keys.coupled_maps import LANES, WARM_UP, lane_seeds
-from encdl.keys.sequences import MAPS, ChaoticSequence, MaskedSequence, byte_sequence
+from encdl.keys.sequences import LANES, MAPS, WARM_UP, ChaoticSequence, MaskedSequence, byte_sequence, lane_seeds
 
 KNOWN: Final = 8
 """Outputs of a lane that the attacker knows."""

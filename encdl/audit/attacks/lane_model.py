@@ -1,6 +1,6 @@
 """A lane's state from a few of its outputs: guess y, and all else follows.
 
-The lanes are those of `encdl.keys.coupled_maps`, in words of 16, 32 or 64 bits. Four outputs in a row and a guess of
+The lanes are those of `encdl.keys.sequences`, in words of 16, 32 or 64 bits. Four outputs in a row and a guess of
 the last y give x (from the output), the y before (from the step of y), x before that, and so on; three steps of x give
 w three times, whose differences have to be one odd c. So 2^width guesses (times the values of a map's parameter) leave
 the state, and with it everything the lane will give. At 64 bits that is too much to do here, so it is done at fewer.
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from encdl.keys.chaotic_maps import Chebyshev, Logistic
-from encdl.keys.coupled_maps import REVISION
+from encdl.keys.sequences import REVISION
 from encdl.utils import compiled
 
 Map = Callable[[Tensor], Tensor]
@@ -45,7 +45,7 @@ class State:
 
 
 class LaneModel:
-    """Lanes of words of any width; at 64 bits those of `encdl.keys.coupled_maps`.
+    """Lanes of words of any width; at 64 bits those of `encdl.keys.sequences`.
 
     Every tensor holds words as signed integers of the width, which wrap as the words do.
 

@@ -16,7 +16,8 @@ from encdl.audit.studies.timing import milliseconds, ratios, take_turns
 from encdl.ciphers.weights import LoadedCipher
 from encdl.data.embedded import EmbeddedMRI
 from encdl.files import container, formats, images
-from encdl.files.documents import array_of
+from encdl.files.codecs import codec_with
+from encdl.files.formats.base import array_of
 from encdl.files.reading import Readable
 from encdl.files.resize import FitImage
 from encdl.files.settings import Settings
@@ -80,7 +81,7 @@ class _Routes:
 
     def __init__(self, folder: Path, loaded: LoadedReader, cipher: LoadedCipher) -> None:
         self.key = Key.generate()
-        self.predictor = Predictor(loaded, cipher)
+        self.predictor = Predictor(loaded, codec_with(cipher, str(next(cipher.cipher.parameters()).device)))
         self.codec = self.predictor.codec
         self.plain = loaded.reader.to(self.codec.device)
         self.clear, self.sealed, self.opened = ([] for _ in range(3))

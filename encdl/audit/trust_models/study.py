@@ -32,6 +32,7 @@ from encdl.ciphers.weights import load
 from encdl.data.base import Split
 from encdl.files import container
 from encdl.files.codec import Codec
+from encdl.files.codecs import codec_with
 from encdl.files.reading import Readable
 from encdl.files.settings import Settings
 from encdl.keys.key import Grant, Key
@@ -179,7 +180,7 @@ class Study:
 
         file = self._file(folder, None)
         grant = self._key.grant_file(container.read_header(file).nonce_bytes, "trial")
-        predictor = Predictor(self._loaded(reader, "Plaintext"), self._cipher)
+        predictor = Predictor(self._loaded(reader, "Plaintext"), codec_with(self._cipher, "cpu"))
         size = file.stat().st_size + len(grant_line(grant))
         return [
             self._row("decrypt_then_infer", 0, figure, decrypted, reader, len(sealed) + 12),

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from encdl.ciphers.device import hashing
 from encdl.keys.chaotic_maps import UnitMap
-from encdl.keys.coupled_maps import LANES, lane_nonce
-from encdl.keys.sequences import MAPS, ChaCha20Sequence, ChaoticSequence, MaskedSequence
+from encdl.keys.sequences import LANES, MAPS, ChaCha20Sequence, ChaoticSequence, MaskedSequence, lane_nonce
 
 _WORD, _BLOCK = 8, 64
 """Bytes of a lane's output, and of a block of ChaCha20."""
@@ -182,7 +181,7 @@ def _map(u, q, left, right, MAP: tl.constexpr):
 
 @triton.jit(do_not_specialize=["key_stride", "row_words", "lanes", "steps", "n0", "n1", "n2"])
 def _lanes(keys, out, key_stride, row_words, lanes, steps, n0, n1, n2, MAP: tl.constexpr, BLOCK: tl.constexpr):
-    """Lanes from their seeds through four steps of warm-up and `steps` more, as `encdl.keys.coupled_maps` has it."""
+    """Lanes from their seeds through four steps of warm-up and `steps` more, as `encdl.keys.sequences` has it."""
     parts = tl.cdiv(lanes, BLOCK)
     row = tl.program_id(0) // parts
     lane = tl.program_id(0) % parts * BLOCK + tl.arange(0, BLOCK)

@@ -8,8 +8,7 @@ is told to be `tolerant`. No torch is needed here.
 """
 
 from encdl.files.container.chunk_grid import Grid, choose_tile
-from encdl.files.container.head import SUFFIX
-from encdl.files.container.header import MAGIC, VERSION, Header
+from encdl.files.container.header import MAGIC, SUFFIX, VERSION, Header
 from encdl.files.container.metadata import Metadata
 from encdl.files.container.on_disk import (
     REPORT,

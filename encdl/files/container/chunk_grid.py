@@ -90,7 +90,11 @@ class Grid:
     blocks: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Work out all sizes once: they are asked for with every chunk."""
+        """Work out all sizes once: they are asked for with every chunk.
+
+        Raises:
+            ContainerError: one is beyond the limits; nothing was allocated for it yet.
+        """
         sizes = dict(zip(self.layout, self.shape, strict=True))
         channels, height, width = sizes.get("C", 1), sizes.get("H", 1), sizes["W"]
         slices = math.prod(self.shape) // (height * width * channels)
@@ -117,6 +121,16 @@ class Grid:
         )
         for name, value in known.items():
             object.__setattr__(self, name, value)
+        for what, size, limit in (
+            ("rows", height, MAX_SIDE),
+            ("columns", width, MAX_SIDE),
+            ("channels", channels, MAX_CHANNELS),
+            ("slices", slices, MAX_SLICES),
+            ("bytes a slice", height * width * self.planes, MAX_SLICE_BYTES),
+            ("bytes", self.body_bytes, MAX_BODY_BYTES),
+        ):
+            if size > limit:
+                raise ContainerError(f"an array of {size:,} {what} is more than a file holds ({limit:,}): split it")
 
     def place(self, index: int) -> Place:
         """Where chunk `index` lies."""
@@ -127,10 +141,10 @@ class Grid:
         height, width = min(self.tile[0], self.height - top), min(self.tile[1], self.width - left)
         return Place(number, top, left, height, width)
 
-    def chunk_bytes(self, index: int) -> int:
-        """Bytes of chunk `index`."""
+    def form(self, index: int) -> tuple[int, int, int]:
+        """(planes, height, width) of chunk `index`."""
         place = self.place(index)
-        return place.height * place.width * self.planes
+        return self.planes, place.height, place.width
 
 
 def is_layout(layout: object, shape: Sequence[int]) -> bool:
@@ -150,32 +164,13 @@ def choose_tile(shape: Sequence[int], layout: str, dtype: str) -> tuple[int, int
     return min(pixels // columns, height), columns  # a narrow slice gets longer tiles
 
 
-def check_grid(grid: Grid) -> None:
-    """Refuse sizes beyond the limits, before anything is allocated for them.
-
-    Raises:
-        ContainerError: names the size that is too large.
-    """
-    for what, size, limit in (
-        ("rows", grid.height, MAX_SIDE),
-        ("columns", grid.width, MAX_SIDE),
-        ("channels", grid.channels, MAX_CHANNELS),
-        ("slices", grid.slices, MAX_SLICES),
-        ("bytes a slice", grid.height * grid.width * grid.planes, MAX_SLICE_BYTES),
-        ("bytes", grid.body_bytes, MAX_BODY_BYTES),
-    ):
-        if size > limit:
-            raise ContainerError(f"an array of {size:,} {what} is more than a file holds ({limit:,}): split it")
-
-
-def as_slice(array: Array, grid: Grid) -> Array:
-    """One slice as (height, width, channels), little-endian, without changing a bit."""
-    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    return little.reshape(grid.height, grid.width, grid.channels)
-
-
 def cut(array: Array, place: Place) -> Planes:
-    """The byte planes of one tile of a slice from `as_slice`: uint8 (planes, height, width)."""
+    """The byte planes of one tile of a slice, uint8 (planes, height, width).
+
+    Args:
+        array: the slice, (height, width, channels), little-endian.
+        place: the tile's.
+    """
     tile = array[place.top : place.top + place.height, place.left : place.left + place.width]
     values, itemsize = np.ascontiguousarray(tile), array.dtype.itemsize
     if itemsize > LARGEST_WORD:

@@ -1,4 +1,4 @@
-"""The header of a container, in the clear: read from untrusted bytes and checked."""
+"""A container's first bytes: which file it is, and its header, in the clear: read from untrusted bytes and checked."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from encdl.files.container import parity
-from encdl.files.container.chunk_grid import DTYPES, MAX_BODY_BYTES, MAX_CHUNK_BYTES, Grid, check_grid, is_layout
+from encdl.files.container import aes_wrap, parity
+from encdl.files.container.chunk_grid import DTYPES, MAX_BODY_BYTES, MAX_CHUNK_BYTES, Grid, is_layout
 from encdl.keys.derivation import check_study
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.utils import canonical_json
-from encdl.utils.errors import ContainerError, UsageError
+from encdl.utils.errors import ContainerError, EncdlError, UsageError
 
+SUFFIX: Final = ".encdl"
+COPY: Final = "get an intact copy"
+SALVAGE: Final = f"{COPY}, or try --salvage"
+"""What to do about a file of which something may be left."""
 MAGIC = CONTAINER_MARK + b"\r\n"
 VERSION = 3
 """Versions 1 and 2 were those of EncDL 0.1, whose cipher this version does not have."""
+OLD_VERSIONS: Final = (1, 2)
 PREFIX = struct.Struct("<8sHI")
 """Magic, version and length of the header: what tags and signature cover before it."""
 FRONT = struct.Struct("<I")
@@ -81,24 +86,20 @@ class Header:
             valid = False
         if not valid:
             raise bad_field("study", self.study)
-        self._check_shape()
-        self.plane_spec()
-
-    def _check_shape(self) -> None:
         if not _sizes(self.shape):
             raise bad_field("shape", self.shape)
         if not is_layout(self.layout, self.shape):
             raise bad_field("layout", self.layout)
         if not _sizes(self.tile) or len(self.tile) != 2:
             raise bad_field("tile", self.tile)
-        grid = self.grid
         try:
-            check_grid(grid)
+            grid = self.grid
         except ContainerError as error:
             raise ContainerError(f"the header's field 'shape' is not valid ({error})") from None
         rows, columns = self.tile
         if rows > grid.height or columns > grid.width or rows * columns * grid.planes > MAX_CHUNK_BYTES:
             raise bad_field("tile", self.tile)
+        self.plane_spec()
 
     def plane_spec(self) -> PlaneSpec:
         """Return `planes` as the object that makes key planes; raise `ContainerError` if it is not valid."""
@@ -143,8 +144,66 @@ class Header:
             ContainerError: not canonical JSON; or a field is missing, unknown, of a wrong type or range.
         """
         names = [field.name for field in fields(cls)]
-        values = exact_fields(parse_canonical(encoded), names)
-        return cls(**{**values, "shape": tupled(values["shape"]), "tile": tupled(values["tile"])})
+        values = parse_canonical(encoded, names)
+        listed = {name: values[name] for name in ("shape", "tile") if isinstance(values[name], list)}
+        return cls(**values | {name: tuple(value) for name, value in listed.items()})
+
+
+def read_head(stream: BinaryIO, where: str, *, locator: bool = True) -> tuple[Header, bytes, bytes]:
+    """Read and check magic, version and header, and leave the stream behind them.
+
+    Args:
+        stream: stands at their beginning.
+        where: what errors call the file.
+        locator: whether there is a locator before the header, as in files; of them parity may be left.
+
+    Returns:
+        The header; magic, version and header as they were read; and the locator, unchecked.
+
+    Raises:
+        ContainerError: not an EncDL file, of a newer version, cut within the header, or a damaged header.
+    """
+    advice = SALVAGE if locator else COPY
+    prefix = stream.read(PREFIX.size)
+    _check_magic(where, prefix)
+    if len(prefix) < PREFIX.size:
+        raise ContainerError(f"{where}: is cut: {len(prefix)} bytes are no whole header: {COPY}")
+    _, version, length = PREFIX.unpack(prefix)
+    if version > VERSION:
+        raise ContainerError(
+            f"{where}: is of container version {version}, this EncDL reads up to {VERSION}: update EncDL, or "
+            "try --salvage if it may be damaged"
+        )
+    if version in OLD_VERSIONS:
+        raise ContainerError(
+            f"{where}: was made by EncDL 0.1 (container version {version}), which this version does not open: decrypt "
+            "it with EncDL 0.1, and encrypt it again"
+        )
+    if version < VERSION or not 1 <= length <= MAX_HEADER_BYTES:
+        raise ContainerError(f"{where}: the header is damaged (version {version}, {length:,} bytes): {advice}")
+    between = stream.read(LOCATOR.size) if locator else b""
+    encoded = stream.read(length)
+    if len(encoded) < length:
+        raise ContainerError(f"{where}: is cut in its header ({len(encoded)} of {length:,} bytes): {COPY}")
+    try:
+        return Header.from_bytes(encoded), prefix + encoded, between
+    except EncdlError as error:
+        raise ContainerError(f"{where}: {error}: it is damaged: {advice}") from None
+
+
+def _check_magic(where: str, prefix: bytes) -> None:
+    if not prefix:
+        raise ContainerError(f"{where}: is empty (0 bytes): {COPY}")
+    if prefix[: len(MAGIC)] == MAGIC[: len(prefix)]:
+        return
+    if aes_wrap.is_wrapped(prefix):
+        raise ContainerError(
+            f"{where}: is wrapped in AES-256-GCM: only with its key can be read what it says about itself"
+        )
+    if prefix.startswith((CONTAINER_MARK + b"\n", CONTAINER_MARK + b"\r\r")):
+        raise ContainerError(f"{where}: was copied as text, which changes its bytes: copy it again as binary")
+    known = ", or try --salvage, as its first bytes may be damaged" if where.lower().endswith(SUFFIX) else ""
+    raise ContainerError(f"{where}: is not an EncDL file: give a file made by `encdl encrypt`{known}")
 
 
 def located(prefix: bytes, front: int) -> bytes:
@@ -158,26 +217,17 @@ def located(prefix: bytes, front: int) -> bytes:
     return content[PREFIX.size :] + parity.encoded(content, len(content), len(content))
 
 
-def parse_canonical(encoded: bytes, what: str = "header") -> dict[str, Any]:
-    """Parse untrusted JSON; raise `ContainerError` unless it is an object in canonical form."""
+def parse_canonical(encoded: bytes, names: list[str], what: str = "header") -> dict[str, Any]:
+    """Parse untrusted JSON; raise `ContainerError` unless it is canonical and an object of exactly these fields."""
     try:
-        return canonical_json.decoded(encoded)
+        values = canonical_json.decoded(encoded)
     except ValueError:
         raise ContainerError(f"the {what} is not canonical JSON") from None
-
-
-def exact_fields(values: dict[str, Any], names: list[str], what: str = "header") -> dict[str, Any]:
-    """Return `values`; raise `ContainerError` unless its fields are exactly `names`."""
     for name in sorted(set(names) - set(values)):
         raise ContainerError(f"the {what}'s field {name!r} is missing")
     for name in sorted(set(values) - set(names)):
         raise ContainerError(f"the {what} has an unknown field {_short(name)}")
     return values
-
-
-def tupled(value: object) -> Any:
-    """A list as a tuple; anything else as it is, for the checks to refuse."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def bad_field(name: str, value: object, what: str = "header") -> ContainerError:

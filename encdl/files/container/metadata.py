@@ -8,10 +8,7 @@ import struct
 import unicodedata
 from dataclasses import dataclass, field, replace
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from encdl.files.container.header import bad_field, exact_fields, parse_canonical
+from encdl.files.container.header import bad_field, parse_canonical
 from encdl.files.container.sections import MAX_SECTION_BYTES
 from encdl.utils import canonical_json
 from encdl.utils.errors import ContainerError
@@ -28,7 +25,7 @@ _DIGEST = re.compile(r"(?:[0-9a-f]{64})?")
 _MARK = re.compile(r"[0-9a-f]{32}")
 _NO_MARK = "0" * 32
 MAX_IDENTITY_BYTES = 1024
-_ONCE = bytes(12)
+ONCE = bytes(12)
 """The nonce of AES-256-GCM. Its key is used for one section alone, so there is nothing to tell apart."""
 
 
@@ -81,15 +78,8 @@ class Metadata:
             owner: of `Opener.owner_secret`; the holder of one file's secret cannot make it.
             nonce: the file's.
         """
-        return replace(self, mark=self._mark(owner, nonce))
-
-    def is_marked(self, owner: bytes, nonce: bytes) -> bool:
-        """Whether the mark is the owner's, for this file."""
-        return hmac.compare_digest(self.mark, self._mark(owner, nonce))
-
-    def _mark(self, owner: bytes, nonce: bytes) -> str:
         content = nonce + self._fields(_NO_MARK) + self.rest
-        return hmac.digest(owner, content, "sha256")[: len(_NO_MARK) // 2].hex()
+        return replace(self, mark=hmac.digest(owner, content, "sha256")[: len(_NO_MARK) // 2].hex())
 
     def _fields(self, mark: str) -> bytes:
         plain = {name: getattr(self, name) for name in ("content", "format", "identity", "suffix")}
@@ -118,8 +108,9 @@ class Metadata:
         if length > min(_MAX_FIELDS_BYTES, len(data) - _LENGTH.size):
             raise ContainerError("the metadata is damaged")
         end = _LENGTH.size + length
-        values = parse_canonical(data[_LENGTH.size : end], "metadata")
-        size = exact_fields(values, ["content", "format", "identity", "mark", "rest", "suffix"], "metadata")["rest"]
+        names = ["content", "format", "identity", "mark", "rest", "suffix"]
+        values = parse_canonical(data[_LENGTH.size : end], names, "metadata")
+        size = values["rest"]
         if type(size) is not int or not 0 <= size <= len(data) - end or data[end + size :].strip(b"\0"):
             raise bad_field("rest", size, "metadata")
         return cls(**values | {"rest": data[end : end + size]})
@@ -129,21 +120,3 @@ def is_identity(text: str) -> bool:
     """Whether a text can be what a file is called: in Unicode normal form C, short, without control characters."""
     plain = not any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
     return plain and unicodedata.normalize("NFC", text) == text and len(text.encode()) <= MAX_IDENTITY_BYTES
-
-
-def seal(metadata: Metadata, key: bytes, head: bytes) -> bytes:
-    """Encrypt and authenticate the metadata together with the file's first bytes (not part of the result)."""
-    return AESGCM(key).encrypt(_ONCE, metadata.to_bytes(), head)
-
-
-def unseal(sealed: bytes, key: bytes, head: bytes) -> Metadata:
-    """Undo `seal`.
-
-    Raises:
-        ContainerError: something was changed, or another program sealed what is no metadata.
-    """
-    try:
-        data = AESGCM(key).decrypt(_ONCE, sealed, head)
-    except InvalidTag:
-        raise ContainerError("its metadata were changed after they were written") from None
-    return Metadata.from_bytes(data)

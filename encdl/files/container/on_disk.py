@@ -10,8 +10,7 @@ from typing import BinaryIO
 
 from encdl.files import stores
 from encdl.files.container import aes_wrap, recipients, repair
-from encdl.files.container.head import SALVAGE, SUFFIX, read_head
-from encdl.files.container.header import Header
+from encdl.files.container.header import SALVAGE, SUFFIX, Header, read_head
 from encdl.files.container.read import ContainerReader, PublicReader
 from encdl.keys.key import Opener
 from encdl.utils.errors import ContainerError

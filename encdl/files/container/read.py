@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hmac
 import io
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from cryptography.exceptions import InvalidTag
+
 from encdl.files.container import aes_wrap, parity, recipients, repair, sections
-from encdl.files.container.head import COPY, SALVAGE, read_head
-from encdl.files.container.header import LOCATOR, PREFIX, TAG_BYTES, Header, located
-from encdl.files.container.metadata import Metadata, unseal
+from encdl.files.container.header import COPY, LOCATOR, PREFIX, SALVAGE, TAG_BYTES, Header, located, read_head
+from encdl.files.container.metadata import ONCE, Metadata
 from encdl.files.container.recipients import Recipients
 from encdl.files.container.sections import (
     BLOCK_BYTES,
@@ -259,7 +261,8 @@ class ContainerReader(PublicReader):
         self.metadata: Metadata | None = self._unsealed()
         """The file's metadata; `None` if they are damaged, in a tolerant reader."""
         owner = self._opener.owner_secret(self.header.study)
-        if owner and self.metadata and not self.metadata.is_marked(owner, self.header.nonce_bytes):
+        made = self.metadata
+        if owner and made and not hmac.compare_digest(made.mark, made.marked(owner, self.image_keys.nonce).mark):
             self._problem("it was not made with the key, but by one who can open this file alone")
 
     def keys(self, index: int) -> ImageKeys:
@@ -335,7 +338,7 @@ class ContainerReader(PublicReader):
         return list(dict.fromkeys(self.header.grid.place(index).slice for index in chunks))
 
     def _next(self, index: int) -> Chunk:
-        length = self.header.grid.chunk_bytes(index)
+        length = math.prod(self.header.grid.form(index))
         read = self._stream.read(length)
         body = read if len(read) == length else read.ljust(length, b"\0")
         right = self._tags.blocks(index, body)
@@ -368,9 +371,11 @@ class ContainerReader(PublicReader):
 
     def _unsealed(self) -> Metadata | None:
         try:
-            sealed = self._raw(METADATA) or b""
-            return unseal(sealed, self._tags.sealing_key, self._head)
-        except ContainerError as error:
+            return Metadata.from_bytes(self._tags.sealing.decrypt(ONCE, self._raw(METADATA) or b"", self._head))
+        except InvalidTag:
+            self._problem("its metadata were changed after they were written")
+            return None
+        except ContainerError as error:  # cut, or another program sealed what is no metadata
             self._problem(str(error).removeprefix(f"{self.where}: "))
             return None
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import re
 import struct
 from collections.abc import Sequence
@@ -120,22 +121,19 @@ class Tags:
     """
 
     def __init__(self, keys: ImageKeys, head: bytes) -> None:
-        self.sealing_key: bytes = _expand(keys.authentication, b"encdl container metadata")
-        """Of the metadata."""
+        self.sealing = AESGCM(_expand(keys.authentication, b"encdl container metadata"))
+        """Of the metadata, once, together with the file's first bytes."""
         self._key = _expand(keys.authentication, b"encdl container tags")
         self._head = hashlib.sha256(head).digest()
         self._blocks = AESGCM(_expand(keys.authentication, b"encdl container blocks" + self._head)).encrypt
 
     def blocks(self, index: int, body: Buffer) -> bytes:
         """The tags behind chunk `index`, 16 bytes for every 4 KiB of it."""
-        tag, view, chunk = self._blocks, memoryview(body), index.to_bytes(8, "little")
+        view, chunk = memoryview(body), index.to_bytes(8, "little")
         starts = range(0, len(view), BLOCK_BYTES)
-        return b"".join(
-            [
-                tag(chunk + number.to_bytes(4, "little"), b"", view[start : start + BLOCK_BYTES])
-                for number, start in enumerate(starts)
-            ]
-        )
+        nonces = [chunk + number.to_bytes(4, "little") for number in range(len(starts))]
+        blocks = [view[start : start + BLOCK_BYTES] for start in starts]
+        return b"".join(map(self._blocks, nonces, itertools.repeat(b""), blocks))
 
     def tag(self, part: str, content: Buffer = b"") -> bytes:
         """The tag behind a part: "header", "sections" (the table of them), or "section NAME"."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import BinaryIO
 
 from encdl.files.container import parity
 from encdl.files.container.header import PREFIX, TAG_BYTES, Header, located
-from encdl.files.container.metadata import Metadata, seal
+from encdl.files.container.metadata import ONCE, Metadata
 from encdl.files.container.sections import (
     BLOCK_TAG_BYTES,
     METADATA,
@@ -66,7 +67,7 @@ class ContainerWriter:
             self._behind[name] = length
             if name == READING:
                 self._behind[READING_PARITY] = parity.parity_length(length, *parity.LAYER)
-        sealed = seal(metadata, tags.sealing_key, head)
+        sealed = tags.sealing.encrypt(ONCE, metadata.to_bytes(), head)
         count = 3 + len(self._behind) + (signer is not None)
         front = len(head) - PREFIX.size + TAG_BYTES + table_size(count) + TAG_BYTES + len(sealed)
         sections = [
@@ -94,7 +95,7 @@ class ContainerWriter:
         Raises:
             ContainerError: it is not as long as the header says, or one too many.
         """
-        expected = self._grid.chunk_bytes(self._index) if self._index < self._grid.count else 0
+        expected = math.prod(self._grid.form(self._index)) if self._index < self._grid.count else 0
         if len(body) != expected:
             raise ContainerError(f"chunk {self._index} is {len(body)} bytes, the header says {expected}")
         self._write(body)
@@ -107,7 +108,8 @@ class ContainerWriter:
         Raises:
             ContainerError: it is not the next one, or not as long as was said, or chunks are missing.
         """
-        self._check_chunks()
+        if self._index != self._grid.count:
+            raise ContainerError(f"{self._index} of {self._grid.count} chunks were written")
         if [(name, len(content))] != list(self._behind.items())[:1]:
             raise ContainerError(f"section {name!r} of {len(content)} bytes is not what was to come")
         del self._behind[name]
@@ -123,17 +125,14 @@ class ContainerWriter:
         Raises:
             ContainerError: chunks or sections are missing.
         """
-        self._check_chunks()
+        if self._index != self._grid.count:
+            raise ContainerError(f"{self._index} of {self._grid.count} chunks were written")
         for name in self._behind:
             raise ContainerError(f"section {name!r} was not written")
         if self._signer is not None:
             roots = [(section, tree.root()) for section, tree in self._roots]
             signature = self._signer.sign(signed_message(self._head, roots, _SIGNATURE))
             self._stream.write(signature + self._tags.tag(f"section {SIGNATURE}", signature))
-
-    def _check_chunks(self) -> None:
-        if self._index != self._grid.count:
-            raise ContainerError(f"{self._index} of {self._grid.count} chunks were written")
 
     def _write(self, data: Buffer) -> None:
         self._stream.write(data)

@@ -1,4 +1,4 @@
-"""The interface of file formats: the array of a file slice by slice, and all the rest as bytes."""
+"""The interface of file formats: the array of a file slice by slice, and all the rest as bytes; and such documents."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import hashlib
 import json
 import logging
 import math
+import operator
 import os
 import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from encdl.files.container.chunk_grid import DTYPES, MAX_CHANNELS, MAX_SLICE_BYTES
-from encdl.utils.errors import EncdlError, ImageFileError
+from encdl.files.container.chunk_grid import DTYPES, MAX_CHANNELS, MAX_SLICE_BYTES, Grid, Planes, cut, is_layout
+from encdl.utils.errors import ContainerError, EncdlError, ImageFileError
 from encdl.utils.registry import Registry
 
 Array = npt.NDArray[Any]
@@ -34,6 +35,8 @@ MAX_REST_BYTES = 2**26 - 2**16
 _MAX_DEFLATED_BYTES = 2**29
 """Of a file that may become small enough by deflating it."""
 _ONE_THREAD = threading.RLock()
+_identity = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns")
+"""Of a file's status: what tells it from one that it was changed or exchanged for."""
 
 
 @dataclass(frozen=True)
@@ -102,20 +105,16 @@ class ArrayDigest:
     def __init__(self, shape: Sequence[int], layout: str, dtype: str) -> None:
         values = {"dtype": dtype, "layout": layout, "shape": [int(size) for size in shape]}
         kind = json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
-        self._hash = hashlib.sha256(len(kind).to_bytes(8, "little") + kind)
+        content = hashlib.sha256(len(kind).to_bytes(8, "little") + kind)
+        self.digest = content.digest
+        """The digest so far, 32 bytes."""
+        self.update_bytes = content.update
+        """Take in some of the values as they are, if they lie in C order, little-endian; cut anywhere."""
 
     def update(self, array: Array) -> None:
         """Take the next slice in."""
         little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-        self._hash.update(little.reshape(-1).view(np.uint8).data)
-
-    def update_bytes(self, values: bytes) -> None:
-        """Take in some of the values as they are, if they lie in C order, little-endian; pieces may be cut anywhere."""
-        self._hash.update(values)
-
-    def digest(self) -> bytes:
-        """The digest so far, 32 bytes."""
-        return self._hash.digest()
+        self.update_bytes(little.reshape(-1).view(np.uint8).data)
 
 
 def slice_shape(shape: Sequence[int], layout: str) -> tuple[int, ...]:
@@ -136,6 +135,92 @@ def layout_of(shape: Sequence[int]) -> str:
     if not 1 <= axes <= 8:
         raise ValueError(f"an array of {len(shape)} axes")
     return "ZYXUTSHW"[-axes:] + "C" * colour
+
+
+def document_of(array: Array, layout: str | None = None, file_format: str = "npy") -> Document:
+    """An array in memory as a document; raises `ImageFileError` for one that no file holds."""
+    array = np.asarray(array)
+    try:
+        layout = layout or layout_of(array.shape)
+    except ValueError:
+        raise ImageFileError(f"array: has {array.ndim} axes: give 1 to 8") from None
+    document = Document(array.shape, array.dtype, layout, file_format, b"", lambda: iter(slices))
+    check_document(document)
+    grid = Grid(array.shape, layout, array.dtype.itemsize, (1, 1))
+    slices = array.reshape(grid.slices, *document.slice_shape)
+    return document
+
+
+def array_of(document: Document) -> Array:
+    """All slices of a document as one array of its shape."""
+    array = np.empty(document.shape, document.dtype)
+    grid = Grid(document.shape, document.layout, document.dtype.itemsize, (1, 1))
+    for target, part in zip(array.reshape(grid.slices, -1), document.slices(), strict=True):
+        target[:] = part.reshape(-1)
+    return array
+
+
+def held(document: Document) -> Document:
+    """The same document with its slices in memory: read once, and changed no more by whoever owns them."""
+    slices = [part.copy() if part.flags.writeable else part for part in document.slices()]
+    return replace(document, slices=slices.__iter__)
+
+
+def content_of(document: Document) -> bytes:
+    """The digest of a document's array: 32 bytes. Reads all slices, unless the document knows it."""
+    if document.content:
+        return document.content
+    content = ArrayDigest(document.shape, document.layout, document.dtype.name)
+    for part in document.slices():
+        content.update(part)
+    return content.digest()
+
+
+def check_document(document: Document) -> None:
+    """Raise `ImageFileError` for an array that no file holds."""
+    if document.dtype.name not in DTYPES:
+        raise ImageFileError(f"array: holds {document.dtype.name} values: convert them to integers or floats first")
+    if 0 in document.shape:
+        raise ImageFileError(f"array: holds no pixels (shape {document.shape}): give 1 or more")
+    if not is_layout(document.layout, document.shape):
+        raise ImageFileError(f"array: layout {document.layout!r} does not fit its shape {document.shape}")
+    try:
+        Grid(document.shape, document.layout, document.dtype.itemsize, (1, 1))
+    except ContainerError as error:
+        raise ImageFileError(f"array: {error}") from None
+
+
+def chunk_groups(
+    document: Document, grid: Grid, at_once: int, looks: Sequence[Callable[[Array], object]] = ()
+) -> Iterator[list[Planes]]:
+    """The byte planes of every chunk, in order: neighbours of one shape, together at most `at_once` bytes if several.
+
+    Args:
+        document: the array.
+        grid: how to cut it.
+        at_once: bytes.
+        looks: are called with each slice that was read.
+
+    Raises:
+        ImageFileError: a slice is not of the document's shape or type.
+    """
+    group: list[Planes] = []
+    size, tiles = math.prod(document.shape) // grid.slices, grid.count // grid.slices
+    for number, part in enumerate(document.slices()):
+        if part.dtype.newbyteorder("=") != document.dtype.newbyteorder("=") or part.size != size:
+            raise ImageFileError(f"slice {number + 1} is {part.shape} {part.dtype}: it fits no {document.shape}")
+        for look in looks:
+            look(part)
+        little = np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<"))
+        whole = little.reshape(grid.height, grid.width, grid.channels)
+        for index in range(tiles):
+            chunk = cut(whole, grid.place(index))
+            if group and (chunk.shape != group[0].shape or (len(group) + 1) * chunk.size > at_once):
+                yield group
+                group = []
+            group.append(chunk)
+    if group:
+        yield group
 
 
 def check_array(where: object, shape: Sequence[int], layout: str, dtype: np.dtype[Any]) -> None:
@@ -288,7 +373,3 @@ def _opened(where: Path) -> Iterator[BinaryIO]:
 def _without_blocking(path: str, flags: int) -> int:
     """Open a file, and do not hang should a pipe have taken its place."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

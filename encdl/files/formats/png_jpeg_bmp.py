@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -56,13 +55,12 @@ def load(source: Source) -> Document:
     if around is not None and _png(array, *around) != data:
         around = None  # another program's compression: only the file itself comes back byte for byte
 
-    def slices() -> Iterator[Array]:
-        yield array
-
     if around is None:
-        return verbatim.document(source, data, kind, array.shape, layout, array.dtype, slices, deflate=kind == "bmp")
+        return verbatim.document(
+            source, data, kind, array.shape, layout, array.dtype, [array].__iter__, deflate=kind == "bmp"
+        )
     packed = non_pixel_data.pack(source.path, {"kind": "png", "mode": source.mode}, *around)
-    return Document(array.shape, array.dtype, layout, kind, packed, slices)
+    return Document(array.shape, array.dtype, layout, kind, packed, [array].__iter__)
 
 
 def restore_png(stream: BinaryIO, document: Document, before: bytes, after: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -110,21 +111,16 @@ def write(path: Path, document: Document, *, force: bool = False, suffix: str | 
     same = suffix is not None and (named.endswith(suffix.lower()) if suffix else kind == document.format)
     if (same and document.format in FORMATS) or document.format == verbatim.CARRIED:
         kind = document.format
-    if not document.rest or _family(kind) != _family(document.format):
+    if not document.rest or kind.removesuffix("-gz") != document.format.removesuffix("-gz"):
         write_new(path, document, kind, force=force)
         return
-    restore = _restorer(path, document, kind)
-    with atomic.writing(path, force=force, mode=mode_of(document)) as stream:
+    recipe, pieces = _recipe(document)
+    restore, mode = _restorer(path, document, kind, recipe, pieces), recipe.get("mode")
+    with atomic.writing(path, force=force, mode=mode & 0o777 if isinstance(mode, int) else 0o600) as stream:
         try:
             restore(stream)
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise _misfit(path, error) from None
-
-
-def mode_of(document: Document) -> int:
-    """The permissions that the file had which a document was read from; 0o600 if that is not known."""
-    mode = _recipe(document)[0].get("mode") if document.rest else None
-    return mode & 0o777 if isinstance(mode, int) else 0o600
 
 
 def same_rest(one: bytes, other: bytes) -> bool:
@@ -149,7 +145,7 @@ def restore(document: Document, stream: BinaryIO) -> None:
     if not document.rest:
         raise ImageFileError(f"this {document.format} document holds its pixels alone: there is no file to restore")
     try:
-        _restorer(Path(document.format), document, _family(document.format))(stream)
+        _restorer(Path(document.format), document, document.format.removesuffix("-gz"), *_recipe(document))(stream)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise _misfit(document.format, error) from None
 
@@ -210,10 +206,6 @@ def _ends(path: Path, endings: tuple[str, ...]) -> bool:
     return path.name.lower().removesuffix(".gz").endswith(endings)
 
 
-def _family(kind: str) -> str:
-    return kind.removesuffix("-gz")
-
-
 def _recipe(document: Document) -> tuple[dict[str, Any], list[bytes]]:
     try:
         return non_pixel_data.unpack(document.rest)
@@ -221,20 +213,21 @@ def _recipe(document: Document) -> tuple[dict[str, Any], list[bytes]]:
         raise _misfit(document.format, error) from None
 
 
-def _restorer(path: Path, document: Document, kind_of_file: str) -> Callable[[BinaryIO], None]:
-    """A function that writes the file; it takes the pieces from `rest` and the pixels from the slices."""
-    recipe, pieces = _recipe(document)
+def _restorer(
+    path: Path, document: Document, kind_of_file: str, recipe: dict[str, Any], pieces: list[bytes]
+) -> Callable[[BinaryIO], None]:
+    """A function that writes the file from what `rest` holds, and the pixels of the slices."""
     kind = recipe["kind"]
     if kind == "png" and len(pieces) == 2:
-        return lambda stream: png_jpeg_bmp.restore_png(stream, document, *pieces)
+        return partial(png_jpeg_bmp.restore_png, document=document, before=pieces[0], after=pieces[1])
     if len(pieces) != 1 or kind not in ("whole", "fortran", "spans"):
         raise _misfit(path, f"{kind!r} with {len(pieces)} pieces")
     if kind_of_file == "nifti-gz" and kind == "spans":
-        return lambda stream: nifti.restore_gzip(stream, document, recipe, pieces[0])
+        return partial(nifti.restore_gzip, document=document, recipe=recipe, around=pieces[0])
     if kind_of_file == "nifti" and document.format == "nifti-gz" and kind == "whole":
         return lambda stream: nifti.unzip(stream, pieces[0])
     restore = {"whole": verbatim.restore, "fortran": npy.restore_fortran, "spans": raw_pixels.restore}[kind]
-    return lambda stream: restore(stream, document, recipe, pieces[0])
+    return partial(restore, document=document, recipe=recipe, around=pieces[0])
 
 
 def _misfit(where: object, reason: object) -> ImageFileError:

@@ -62,6 +62,6 @@ def carried(source: Source) -> Document:
     )
 
 
-def restore(stream: BinaryIO, document: Document, recipe: dict[str, Any], data: bytes) -> None:
+def restore(stream: BinaryIO, document: Document, recipe: dict[str, Any], around: bytes) -> None:
     """Write the file; the pixels are not needed for it."""
-    stream.write(data)
+    stream.write(around)

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from encdl.files.documents import array_of
-from encdl.files.formats.base import Array, Document
+from encdl.files.formats.base import Array, Document, array_of
 from encdl.files.levels import Levels, Stored
 from encdl.files.scans.headers import NIFTI, Vector, nifti, without_high_bits
 from encdl.files.scans.series import Scan

@@ -12,9 +12,8 @@ import torch
 
 from encdl.audit.attacks.guess_and_determine import KNOWN, PREDICTED, LaneRecovery, ReducedLanes
 from encdl.audit.attacks.lane_model import LaneModel, State
-from encdl.keys.coupled_maps import LANES, REVISION, WARM_UP, lane_seeds
 from encdl.keys.planes import PlaneSpec
-from encdl.keys.sequences import MAPS, ChaoticSequence, byte_sequence
+from encdl.keys.sequences import LANES, MAPS, REVISION, WARM_UP, ChaoticSequence, byte_sequence, lane_seeds
 from encdl.utils import compiled
 from tests.audit.attacks.support import agile, scene
 from tests.ways import take

@@ -12,7 +12,7 @@ import torch
 from encdl.ciphers.postprocess import NAMES
 from encdl.files.codec import Codec
 from encdl.files.container import ContainerReader
-from encdl.files.container.chunk_grid import as_slice, cut
+from encdl.files.container.chunk_grid import cut
 from encdl.files.settings import Settings
 from encdl.keys.planes import PlaneSpec
 from tests.files.codec.support import KEY, header_of, noise, same
@@ -64,7 +64,7 @@ def test_ciphertext_and_mask_differ_by_the_image(agile: Codec, postprocess: str,
         assert len(slices) == 2
         for number, found in enumerate(slices):
             assert found.ciphertext.dtype == found.mask.dtype == torch.uint8
-            planes = cut(as_slice(array[number], header.grid), header.grid.place(number))
+            planes = cut(array[number], header.grid.place(number))
             assert torch.equal(found.ciphertext - found.mask, torch.from_numpy(planes)[None])
             if postprocess == "none":
                 assert torch.equal(found.ciphertext[0], torch.from_numpy(found.body))

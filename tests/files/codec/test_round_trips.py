@@ -15,9 +15,9 @@ from encdl.ciphers.postprocess import NAMES
 from encdl.files.codec import Codec
 from encdl.files.container import ContainerReader
 from encdl.files.container.chunk_grid import DTYPES
-from encdl.files.documents import array_of, content_of, document_of
+from encdl.files.formats.base import array_of, content_of, document_of
 from encdl.files.settings import NONCE_MODES, Settings
-from encdl.utils.worker_thread import Background
+from encdl.utils.worker_thread import background
 from tests.files.codec.support import KEY, document, header_of, noise, same
 
 SHAPES = st.lists(st.integers(1, 7), min_size=1, max_size=4).map(tuple)
@@ -93,12 +93,9 @@ def test_a_thread_hashes_where_it_has_a_core(codec: Codec, mine: set[int], monke
     monkeypatch.setattr("os.sched_getaffinity", lambda _: mine, raising=False)
     threads: list[bool] = []
 
-    class Watched(Background):
-        def __init__(self, threaded: bool = True) -> None:
-            threads.append(threaded)
-            super().__init__(threaded)
-
-    monkeypatch.setattr("encdl.files.codec.Background", Watched)
+    monkeypatch.setattr(
+        "encdl.files.codec.background", lambda threaded: threads.append(threaded) or background(threaded)
+    )
     array = noise((2, 9, 11), "int16")
     assert same(codec.decrypt_array(codec.encrypt_array(array, KEY), KEY), array)
     assert threads == [len(mine) > 1] * 2

@@ -15,7 +15,7 @@ from encdl.ciphers.compiled_ciphers import FixedMask, available
 from encdl.ciphers.postprocess import NAMES
 from encdl.files.codec import Codec
 from encdl.files.container import ContainerReader, PublicReader
-from encdl.files.documents import array_of
+from encdl.files.formats.base import array_of
 from encdl.files.settings import Salvage, Settings
 from encdl.utils.errors import ContainerError, UsageError
 from tests.files.codec.support import BEHIND, KEY, damaged, noise, same

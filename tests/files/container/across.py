@@ -23,7 +23,7 @@ import torch
 from encdl.ciphers import weights
 from encdl.files.codec import Codec
 from encdl.files.container import ContainerReader
-from encdl.files.documents import array_of
+from encdl.files.formats.base import array_of
 from encdl.files.settings import Settings
 from encdl.keys.planes import PlaneSpec
 from encdl.utils import records

@@ -14,7 +14,7 @@ import numpy as np
 
 from encdl import api
 from encdl.files.container import ContainerReader
-from encdl.files.documents import array_of, document_of
+from encdl.files.formats.base import array_of, document_of
 from encdl.files.settings import Salvage
 from encdl.keys.key import Key
 from encdl.utils.errors import EncdlError

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from encdl.files import container
 from encdl.files.container import ContainerReader, ContainerWriter, Header, Metadata, PublicReader
@@ -47,7 +47,7 @@ def header(**changes: Any) -> Header:
 def bodies(made: Header) -> list[bytes]:
     """Different bytes for every chunk."""
     rng = np.random.default_rng(0)
-    return [rng.bytes(made.grid.chunk_bytes(index)) for index in range(made.grid.count)]
+    return [rng.bytes(math.prod(made.grid.form(index))) for index in range(made.grid.count)]
 
 
 def make(
@@ -108,7 +108,7 @@ def parts(data: bytes) -> Parts:
     place = len(head) + TAG + 2 + 24 * len(reader.sections) + TAG
     chunks, at = [], place + sealed + parity
     for index in range(grid.count):
-        size = grid.chunk_bytes(index)
+        size = math.prod(grid.form(index))
         size += 16 * -(-size // 4096)
         chunks.append(data[at : at + size])
         at += size
@@ -133,7 +133,7 @@ def resign(
     keys = key.image_keys(NONCE)
     tags = Tags(keys, head)
     plain = METADATA.marked(key.owner_secret(), NONCE).to_bytes() if metadata is None else metadata
-    sealed = AESGCM(tags.sealing_key).encrypt(bytes(12), plain, head)
+    sealed = tags.sealing.encrypt(bytes(12), plain, head)
     bodies = [body[: -16 * -(-len(body) // 4112)] for body in old.chunks]
     chunks = [body + tags.blocks(index, body) for index, body in enumerate(bodies)]
     table = table_bytes([Section("metadata", len(sealed), True), Section("pixels", sum(map(len, chunks)), True)])

@@ -16,7 +16,7 @@ from encdl.ciphers.names import POSTPROCESS
 from encdl.files.container import ContainerReader, PublicReader, read_header
 from encdl.files.container.aes_wrap import is_wrapped, open_wrapped
 from encdl.files.container.recipients import at_end
-from encdl.files.documents import array_of
+from encdl.files.formats.base import array_of
 from encdl.files.reading import ReadingLayer
 from encdl.files.settings import Wrapping
 from encdl.utils.errors import ContainerError

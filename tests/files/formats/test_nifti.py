@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from encdl.files import formats
-from encdl.files.documents import content_of, document_of
 from encdl.files.formats import nifti
+from encdl.files.formats.base import content_of, document_of
 from encdl.utils.errors import ImageFileError
 from tests.files.formats.support import array_of, noise, refusal, restored, there_and_back
 
