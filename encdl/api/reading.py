@@ -21,8 +21,9 @@ from encdl.utils.devices import usable_device
 if TYPE_CHECKING:
     from encdl.audit.evaluation import Result
     from encdl.files.levels import Levels
+    from encdl.readers.answers import Answer, Classification, Segmentation
     from encdl.readers.functional_files import FunctionalPredictor
-    from encdl.readers.predictor import Answer, Classification, Predictor, Segmentation
+    from encdl.readers.predictor import Predictor
 
 
 def load_reader(

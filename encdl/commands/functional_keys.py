@@ -23,8 +23,8 @@ from encdl.utils.messages import say
 if TYPE_CHECKING:
     from encdl.keys.key import Grant, Key
     from encdl.keys.recipients import RecipientPublicKey
+    from encdl.readers.answers import Answer
     from encdl.readers.functional_files import FunctionalPredictor
-    from encdl.readers.predictor import Answer
     from encdl.readers.two_party.files import TwoPartyPredictor
     from encdl.serving.key_client import KeyServerClient
 

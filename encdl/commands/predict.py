@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from encdl.files.scan_files import Unit
     from encdl.files.scans import Opened
     from encdl.keys.functional import FunctionalKey
+    from encdl.readers.answers import Answer, Classification, Segmentation
     from encdl.readers.functional_files import FunctionalPredictor
-    from encdl.readers.predictor import Answer, Classification, Predictor, Segmentation
+    from encdl.readers.predictor import Predictor
     from encdl.readers.two_party.files import TwoPartyPredictor
 
 Progress = Callable[[float], object]

@@ -14,7 +14,7 @@ import numpy as np
 from encdl.files import dicom_seg, folders, images, label_masks, scans
 from encdl.files.scan_files import Unit
 from encdl.files.scans import Opened, Scan, Volume
-from encdl.readers.predictor import Answer, Classification, Segmentation
+from encdl.readers.answers import Answer, Classification, Segmentation
 from encdl.utils import atomic
 from encdl.utils.errors import UsageError
 

@@ -32,8 +32,8 @@ from encdl.keys.functional import FunctionalKey
 from encdl.keys.functional_map import FunctionalMap, centred
 from encdl.keys.key import Opener
 from encdl.keys.signing import PublicKey, SigningKey
+from encdl.readers.answers import Answer, Classification, Segmentation
 from encdl.readers.functional import FunctionalStem
-from encdl.readers.predictor import Answer, Classification, Segmentation
 from encdl.readers.reader import LoadedReader, load
 from encdl.utils.errors import ContainerError, EncdlError, UsageError, WeightsError
 

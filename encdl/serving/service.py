@@ -22,8 +22,9 @@ from PIL import Image
 from encdl.files import container, label_masks
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.key import Grant
+from encdl.readers.answers import Answer, Classification, Segmentation
 from encdl.readers.functional_files import FunctionalPredictor
-from encdl.readers.predictor import Answer, Classification, Predictor, Segmentation
+from encdl.readers.predictor import Predictor
 from encdl.utils.errors import (
     ContainerError,
     EncdlError,

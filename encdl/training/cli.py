@@ -285,15 +285,9 @@ class TrainingCLI(LightningCLI):
         config = getattr(self, "config_init", {})
         verb = config.get("subcommand")
         checkpoint = config[verb].get("ckpt_path") if verb else None
-        if not checkpoint or not mistakes.restoring(error) or mistakes.known_cause(error):
+        if not checkpoint:
             return error
-        option = "--resume" if self._setting("resume") else "--ckpt_path"
-        if isinstance(error, FileNotFoundError):
-            return UsageError(f"{checkpoint}: no such checkpoint: check the name ({option})")
-        why = f"{type(error).__name__}: {mistakes.shorten(str(error))[:200]}"
-        return UsageError(
-            f"{checkpoint}: cannot be restored ({why}): it is damaged, or of another kind of run ({option})"
-        )
+        return mistakes.of_checkpoint(error, checkpoint, "--resume" if self._setting("resume") else "--ckpt_path")
 
     def before_validate(self) -> None:
         """Say what is measured; refuse a checkpoint of another network."""

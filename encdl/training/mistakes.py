@@ -99,6 +99,16 @@ def known_cause(error: BaseException | None) -> EncdlError | None:
     return error
 
 
+def of_checkpoint(error: Exception, checkpoint: str, option: str) -> Exception:
+    """The error, or one line on the checkpoint that an option named if its parts are not what they should be."""
+    if not restoring(error) or known_cause(error):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return UsageError(f"{checkpoint}: no such checkpoint: check the name ({option})")
+    why = f"{type(error).__name__}: {shorten(str(error))[:200]}"
+    return UsageError(f"{checkpoint}: cannot be restored ({why}): it is damaged, or of another kind of run ({option})")
+
+
 def restoring(error: BaseException) -> bool:
     """Whether it came while Lightning put back what a checkpoint holds."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -25,7 +25,8 @@ from encdl.files.scan_files import Unit, find_units
 from encdl.keys.key import Key, Opener
 from encdl.keys.key_source import KeySource
 from encdl.readers.answer_files import table
-from encdl.readers.predictor import Answer, Classification, Predictor
+from encdl.readers.answers import Answer, Classification
+from encdl.readers.predictor import Predictor
 from encdl.utils.errors import DataError, EncdlError, UsageError, WrongKeyError
 from tests.files.scans.phantom import hounsfield, write_series
 from tests.reader_checkpoint import resnet, save_reader, tiny_reader, unet

@@ -20,7 +20,7 @@ from encdl.keys import Key
 from encdl.keys.functional import pixel_noise
 from encdl.keys.functional_map import centred
 from encdl.readers import FunctionalStem, Reader, functional_files
-from encdl.readers.predictor import Answer, Classification, Segmentation
+from encdl.readers.answers import Answer, Classification, Segmentation
 from encdl.serving.keyserver import make_app
 from encdl.utils.errors import EncdlError, UsageError, WeightsError, WrongKeyError
 from tests.files.scans.phantom import hounsfield, write_series

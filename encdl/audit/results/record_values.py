@@ -46,6 +46,11 @@ AGGREGATES: dict[str, Callable[[list[Any]], Any]] = {
     "count": len,
 }
 
+SETS = {"brain_tumor": "tumours", "acdc": "ACDC", "pneumoniamnist": "pneumonia", "embedded": "MNI152"}
+"""Titles of data sets in tables, by the end of a record's name."""
+
+UNMEASURED = "not measured"
+
 
 class RecordError(EncdlError):
     """A record lacks what a page asks for, or a page asks wrongly."""
@@ -147,3 +152,27 @@ def told(records: Records, call: str) -> str:
     if len(found) > 1:
         raise RecordError(f"{call!r}: {len(found)} values: say mean, min, max, sum, count or span")
     return format(found[0], form)
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def set_words(name: str) -> str:
+    """The title of a record's data set in tables."""
+    return next((words for end, words in SETS.items() if name.endswith(f"-{end}")), name)
+
+
+def present(records: Records, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """The records that exist; raises `MissingRecordError` if none does."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = records[name]
+        except MissingRecordError as error:
+            missing = error
+    if not found:
+        raise missing
+    return found

@@ -7,12 +7,8 @@ from typing import Any
 
 from encdl.audit.evaluation.rows import RESTORED
 from encdl.audit.evaluation.table import DAMAGE_WORDS, REPAIR_WORDS
-from encdl.audit.results.record_values import MissingRecordError, Records, span
-
-SETS = {"brain_tumor": "tumours", "acdc": "ACDC", "pneumoniamnist": "pneumonia", "embedded": "MNI152"}
-"""Titles of data sets in tables, by the end of a record's name."""
-
-UNMEASURED = "not measured"
+from encdl.audit.results.functional_tables import functional, functional_further, trust_models
+from encdl.audit.results.record_values import UNMEASURED, Records, grid, present, set_words, span
 
 READERS = (
     "plaintext", "decrypt_then_infer", "ciphertext", "functional", "wrong_key", "keyless", "fixed_key", "hardened",
@@ -55,30 +51,6 @@ REFERENCE_WORDS = {
     "lanes_logistic": "the chaotic map alone, 16-bit words",
     "block_scrambling": "block scrambling",
 }
-
-
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def set_words(name: str) -> str:
-    """The title of a record's data set in tables."""
-    return next((words for end, words in SETS.items() if name.endswith(f"-{end}")), name)
-
-
-def present(records: Records, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """The records that exist; raises `MissingRecordError` if none does."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = records[name]
-        except MissingRecordError as error:
-            missing = error
-    if not found:
-        raise missing
-    return found
 
 
 def repair(records: Records, names: Sequence[str], row: str) -> str:
@@ -327,92 +299,6 @@ def losses(records: Records, names: Sequence[str]) -> str:
     ordered = sorted(means, key=lambda loss: -sum(means[loss]))
     told = ", ".join(f"`{loss}` {sum(means[loss]) / len(means[loss]):.2f}" for loss in ordered)
     return f"{grid(['set', 'loss', *DAMAGE_WORDS.values()], lines)}\n\nMean over all cells, dB: {told}."
-
-
-def trust_models(records: Records, names: Sequence[str]) -> str:
-    """One task under several models of trust, a line each."""
-    metrics = records[names[0]]["metrics"]
-    lines = [
-        [
-            f"`{row['model']}`{', k = ' + str(row['numbers']) if row['numbers'] else ''}",
-            f"{row['figure']:.3f}",
-            f"{row['milliseconds']:,.1f}",
-            f"{row['moved'] / 1000:,.1f}",
-            f"{row['difference']:.0e}",
-            row["host_sees"],
-            row["key_server_sees"],
-            row["must_be_trusted"],
-        ]
-        for row in metrics["rows"]
-    ]
-    head = ["model", metrics["metric"], "ms an image", "kB moved", "logits differ by", "host sees", "key server sees"]
-    return grid([*head, "must be trusted"], lines)
-
-
-def functional(records: Records, names: Sequence[str]) -> str:
-    """Readers by functional keys: what they reach, and what the best decoder rebuilds; a line a setting."""
-    lines = []
-    for name, record in present(records, names).items():
-        for row in record["metrics"]["settings"]:
-            gap = row["difference"]
-            best = max((psnr, decoder) for decoder, psnr in row["decoders"].items())[1]
-            lines.append(
-                [
-                    f"{set_words(name)}, {row['metric']}",
-                    _numbers(row),
-                    f"{row['functional']['mean']:.3f}",
-                    f"{row['plaintext']['mean']:.3f}",
-                    f"{gap['mean']:+.3f} ({gap['low']:+.3f}, {gap['high']:+.3f})",
-                    f"{row['decoder_psnr_db']:.1f} dB / {row['decoder_ssim']:.2f} ({best})",
-                    f"{row['thumbnail_psnr_db']:.1f}",
-                    f"{row['mean_image_psnr_db']:.1f}",
-                ]
-            )
-    head = ["set, figure", "numbers", "functional key", "plaintext", "difference", "best decoder, PSNR / SSIM"]
-    return grid([*head, "thumbnail of as many numbers, dB", "mean image, dB"], lines)
-
-
-def functional_further(records: Records, names: Sequence[str]) -> str:
-    """What else follows from W x, of each setting's first reader, and what damage does to it."""
-    lines = []
-    for name, record in present(records, names).items():
-        for row in record["metrics"]["settings"]:
-            found = row["further"]
-            hit = found["damaged"]
-            lines.append(
-                [
-                    set_words(name),
-                    _numbers(row),
-                    *(f"{found['rebuilt'][each][0]:.1f}" for each in ("prior", "prior_two_readers")),
-                    *_beside(found["reidentified"]),
-                    *_beside(found["attributes"]["mirrored"]),
-                    f"{hit['intact']:.3f}, {hit['run_1pct']:.3f}, {hit['bytes_1pct']:.3f}",
-                    f"{found['host_to_plaintext_time']:.2f}",
-                ]
-            )
-    head = [
-        "set",
-        "numbers",
-        "prior, dB",
-        "of two readers",
-        "re-identified",
-        "by pixels",
-        "mirrored is told",
-        "by pixels",
-    ]
-    return grid(
-        [*head, "figure without parity: intact, 1 % of words in a row, 1 % of bytes", "host's time / plaintext's"],
-        lines,
-    )
-
-
-def _numbers(row: Mapping[str, Any]) -> str:
-    noise = row["setting"].get("noise")
-    return f"{row['numbers']:,}" + (f", noise {noise}" if noise else "")
-
-
-def _beside(found: Mapping[str, float]) -> list[str]:
-    return [f"{found['functional']:.2f}", f"{found['plaintext']:.2f}"]
 
 
 def scaling(records: Records, names: Sequence[str]) -> str:

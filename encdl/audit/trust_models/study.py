@@ -38,8 +38,9 @@ from encdl.files.settings import Settings
 from encdl.keys.key import Grant, Key
 from encdl.keys.planes import PlaneSpec
 from encdl.readers import Backbone, Reader, StridedNet, StridedStem
+from encdl.readers.answers import Answer
 from encdl.readers.functional_files import FunctionalPredictor, grant_functional
-from encdl.readers.predictor import Answer, Predictor
+from encdl.readers.predictor import Predictor
 from encdl.readers.reader import LoadedReader
 from encdl.readers.two_party.environment import interpreter
 from encdl.readers.two_party.network import network_of

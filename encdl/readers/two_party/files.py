@@ -12,7 +12,7 @@ import torch
 from encdl.files import container
 from encdl.files.reading import ReadingLayer
 from encdl.keys.signing import PublicKey
-from encdl.readers.predictor import Answer
+from encdl.readers.answers import Answer
 from encdl.readers.reader import load
 from encdl.readers.two_party.environment import interpreter
 from encdl.readers.two_party.network import network_of
