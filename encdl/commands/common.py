@@ -165,11 +165,15 @@ def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) 
 
 @contextlib.contextmanager
 def one_line_warnings(ignore: type[Warning] | None = None) -> Iterator[None]:
-    """Show each of Python's warnings once, the way `warn` does; those of category `ignore` not at all."""
+    """Show each of Python's warnings once, the way `warn` does; those of category `ignore` not at all.
+
+    Nor those that libraries have for who writes programs with them.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        if ignore is not None:
-            warnings.simplefilter("ignore", ignore)
+        for unseen in (ignore, DeprecationWarning, PendingDeprecationWarning):
+            if unseen is not None:
+                warnings.simplefilter("ignore", unseen)
         yield
     for message in dict.fromkeys(str(item.message) for item in caught):
         warn(message)

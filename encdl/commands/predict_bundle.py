@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,11 @@ def run(args: argparse.Namespace) -> int:
         except EncdlError as error:
             if made and not any(args.output.iterdir()):
                 args.output.rmdir()
+            if not refused and type(error) is UsageError and _takes_slices(args.bundle) and _several(images):
+                raise UsageError(
+                    f"{error}. By its metadata the network takes single slices: give files of one slice each, or the "
+                    "checkpoint with --reader"
+                ) from None
             raise refused[0] if refused else error from None
     say(f"{args.output}: {counted(len(images))} read by the bundle {args.bundle.resolve().name}")
     return 0
@@ -82,6 +88,26 @@ def _images(paths: list[Path], opener: Any) -> list[Path]:
         else:
             found += files
     return [path.resolve() for path in found]
+
+
+def _takes_slices(bundle: Path) -> bool:
+    """Whether the metadata say that images have two axes."""
+    try:
+        inputs = json.loads((bundle / "configs" / "metadata.json").read_text())["network_data_format"]["inputs"]
+        return all(len(each["spatial_shape"]) == 2 for each in inputs.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # metadata of another kind
+
+
+def _several(images: list[Path]) -> bool:
+    """Whether one of the images has several slices."""
+    for path in images:
+        if path.is_dir():
+            return True
+        with container.opened_without_key(path) as reader:
+            if reader.header.grid.slices > 1:
+                return True
+    return False
 
 
 def _format(path: Path, opener: Any) -> str:

@@ -24,6 +24,12 @@ LINE, MARGIN = 16, 4
 """Pixels of a line of the legend, and around it."""
 
 
+def is_sheared(affine: npt.NDArray[np.float64]) -> bool:
+    """Whether the axes of a grid (4, 4) are not at right angles."""
+    axes = affine[:3, :3] / np.maximum(np.linalg.norm(affine[:3, :3], axis=0), 1e-12)
+    return float(np.abs(axes.T @ axes - np.eye(3)).max()) > 1e-3
+
+
 def nifti_bytes(mask: Bytes, affine: npt.NDArray[np.float64] = UNKNOWN_GRID) -> bytes:
     """A mask as a `.nii.gz` file.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,7 +161,14 @@ class MaskFolder:
         content = b""
         if kind == "nifti":
             grid = volume or unit.scan
-            content = label_masks.nifti_bytes(mask, scans.UNKNOWN_GRID if grid is None else grid.affine)
+            affine = scans.UNKNOWN_GRID if grid is None else grid.affine
+            if label_masks.is_sheared(affine):
+                warnings.warn(
+                    f"{target}: the slices are tilted, and so is the mask's grid: programs built on ITK "
+                    "refuse such NIfTI files; --masks dicom makes DICOM SEG",
+                    stacklevel=2,
+                )
+            content = label_masks.nifti_bytes(mask, affine)
         elif kind == "dicom":
             present = mask if volume is None else mask[volume.present]
             content = dicom_seg.seg_bytes(present, self._datasets(unit), self.classes)

@@ -325,6 +325,6 @@ def _layer(reader: PublicReader, function: FunctionalMap) -> ReadingLayer:
         found, expected = ("x".join(map(str, each)) for each in (shape, wanted))
         raise UsageError(
             f"{where}: its reading layer is {found} in {layer.bits} bits, the reader takes {expected} in "
-            f"{function.bits}: encrypt an image of that form with --readable {side}"
+            f"{function.bits}: layers have the form of their images: encrypt one of that form with --readable {side}"
         )
     return layer

@@ -100,6 +100,9 @@ def test_a_folder_of_a_series_is_one_image(run: Run, folder: Path) -> None:
     assert (code, err) == (0, "")
     [path] = Path("out").rglob("*.nii.gz")
     assert nibabel.load(path).shape[2] == 3
+    save_reader("r.ckpt", tiny_reader(unet))
+    assert run("export", "r.ckpt", "-o", "flat.bundle")[0] == 0
+    failed(run("predict", "safe", *KEYED, "--bundle", "flat.bundle", "-o", "out2"), "takes single slices", "--reader")
 
 
 @pytest.mark.parametrize("orientation", [None, "SPL"])

@@ -11,7 +11,7 @@ from encdl.audit.results.functional_tables import functional, functional_further
 from encdl.audit.results.record_values import UNMEASURED, Records, grid, present, set_words, span
 
 READERS = (
-    "plaintext", "decrypt_then_infer", "ciphertext", "functional", "wrong_key", "keyless", "fixed_key", "hardened",
+    "plaintext", "ciphertext", "functional", "wrong_key", "keyless", "fixed_key", "hardened",
     "hardened_plaintext", "mean_mask", "majority_class",
 )  # fmt: skip
 """Rows of the tables of readers, where a record has them."""
