@@ -200,7 +200,7 @@ class _Reading:
         opened: Opened | None = None,
     ) -> None:
         self.units, self.predictor, self._answer, self.opened = units, predictor, read, opened
-        self._failures, self.read, self._no_images = Failures(), 0, 0
+        self._failures, self.read, self.answered, self._no_images = Failures(), 0, 0, 0
 
     def __iter__(self) -> Iterator[tuple[Unit, Any]]:
         from tqdm import tqdm  # noqa: PLC0415
@@ -226,6 +226,7 @@ class _Reading:
                     bar.n = sum(len(each.sources) for each in self.units[: done + 1])
                     bar.refresh()
                 self.read += files
+                self.answered += 1
                 yield unit, answer
 
     def end(self, undone: int) -> int:
@@ -279,4 +280,5 @@ def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[P
     masks.finish()
     if reading.read:
         levels = ", ".join(f"{index} {name}" for index, name in enumerate(classes))
-        say(f"{args.output}: masks of {counted(reading.read)}, with the levels {levels}")
+        scans = f" in {reading.answered} scans and images" if reading.answered != reading.read else ""
+        say(f"{args.output}: masks of {counted(reading.read)}{scans}, with the levels {levels}")

@@ -77,7 +77,7 @@ def test_a_series_goes_through_encrypt_predict_and_decrypt(run: Run, ct: list[Pa
     save_reader("r.ckpt", tiny_reader(unet), size=[64, 64])
     code, out, err = run("predict", "safe", *KEYED, *READER, "-o", "masks", "--window", "brain", "--overlay", "image")
     assert code == 0
-    assert out.startswith("masks: masks of 61 files")
+    assert out.startswith("masks: masks of 61 files in 2 scans and images, with the levels ")
     main, views = sorted(Path("masks").glob("series-*.nii.gz"))
     lines = [line.removeprefix("encdl: warning: ").partition(": ")[2] for line in err.splitlines()]
     assert lines == [
@@ -350,7 +350,7 @@ def test_a_series_of_pydicoms_samples(run: Run, folder: Path) -> None:
     save_reader("r.ckpt", tiny_reader(unet), size=[128, 128])
     assert run("encrypt", "in", *KEYED, "-o", "safe")[0] == 0
     code, out, err = run("predict", "safe", *KEYED, *READER, "-o", "masks", "--window", "40", "400")
-    assert (code, out.partition(",")[0]) == (0, "masks: masks of 4 files")
+    assert (code, out.partition(",")[0]) == (0, "masks: masks of 4 files in 2 scans and images")
     told = "encdl: warning: MR has no Hounsfield units: the window 40 400 is taken of its own values\n"
     assert err == told
     assert run("encrypt", "in/mr.dcm", *KEYED, "-o", "r.encdl", "--readable", "9", "--window", "40,400")[2] == told
