@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import math
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,32 +100,36 @@ def load_reader(args: argparse.Namespace, checkpoint: Path) -> Predictor:
     return api.load_reader(checkpoint, weights=args.weights, device=device, any_size=args.any_size, levels=levels)
 
 
-class _Window(argparse.Action):
+class _Joined(argparse.Action):
+    """An option whose value `encdl.cli` puts together of the words behind it, as `joined` says."""
+
+    @abstractmethod
+    def joined(self, words: Sequence[str]) -> tuple[str | None, int]:
+        """Of the words behind the option its value, and how many they are."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        """Keep the value."""
+        setattr(namespace, self.dest, values)
+
+
+class _Window(_Joined):
     """One word, or two that are numbers."""
 
     def joined(self, words: Sequence[str]) -> tuple[str | None, int]:
-        """As `encdl.cli` asks: of the words behind the option its value, and how many they are."""
+        """As of any such option."""
         if not words or (words[0].startswith("-") and not _is_number(words[0].partition(",")[0])):
             return None, 0
         count = 2 if len(words) > 1 and all(map(_is_number, words[:2])) else 1
         return ",".join(words[:count]), count
 
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
-        """Keep the word."""
-        setattr(namespace, self.dest, values)
 
-
-class Choice(argparse.Action):
+class Choice(_Joined):
     """An option with or without one of its choices, which leaves a file that follows alone."""
 
     def joined(self, words: Sequence[str]) -> tuple[str | None, int]:
-        """As `encdl.cli` asks: of the words behind the option its value, and how many they are."""
+        """As of any such option."""
         given = bool(words) and words[0] in (self.choices or ())
         return (words[0], 1) if given else (str(self.const), 0)
-
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
-        """Keep the choice."""
-        setattr(namespace, self.dest, values)
 
 
 def _is_number(text: str) -> bool:

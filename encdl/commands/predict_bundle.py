@@ -92,8 +92,10 @@ def _images(paths: list[Path], opener: Any) -> list[Path]:
 
 def _takes_slices(bundle: Path) -> bool:
     """Whether the metadata say that images have two axes."""
+    from encdl.readers.bundles import METADATA  # noqa: PLC0415
+
     try:
-        inputs = json.loads((bundle / "configs" / "metadata.json").read_text())["network_data_format"]["inputs"]
+        inputs = json.loads((bundle / "configs" / METADATA).read_text())["network_data_format"]["inputs"]
         return all(len(each["spatial_shape"]) == 2 for each in inputs.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # metadata of another kind

@@ -178,7 +178,7 @@ def decode_field(text: str) -> bytes:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", text) or len(text) % 4 == 1:
         return b""
     data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    return data if base64.urlsafe_b64encode(data).rstrip(b"=") == text.encode() else b""
+    return data if encode_field(data) == text else b""
 
 
 def _create(target: Path, line: bytes) -> None:

@@ -144,14 +144,12 @@ class MaskFolder:
         if not grid.known:
             return
         thick = not unit.single or unit.scan is None or unit.scan.slices[0].thickness > 0
-        pixel_mm2 = float(np.linalg.norm(np.cross(grid.affine[:3, 1], grid.affine[:3, 2])))
-        voxel_mm3 = abs(float(np.linalg.det(grid.affine[:3, :3])))
         for index, largest in label_masks.largest_slices(mask).items():
             inside = mask == index
             name = self.classes[index] if index < len(self.classes) else str(index)
-            size = f"{int(inside.sum()) * voxel_mm3 / 1000:.3f}" if thick else ""
+            size = f"{int(inside.sum()) * grid.voxel_mm3 / 1000:.3f}" if thick else ""
             surface = "" if unit.single else f"{label_masks.surface_mm2(inside, grid.spacing):.1f}"
-            area = f"{int(inside[largest].sum()) * pixel_mm2:.1f}"
+            area = f"{int(inside[largest].sum()) * grid.pixel_mm2:.1f}"
             path = grid.files[largest]
             row = [int(inside.sum()), size, surface, int(inside.any(axis=(1, 2)).sum()), largest + 1, area]
             self._measures.append([unit.name, name, *row, "" if path is None else path.name])

@@ -118,37 +118,34 @@ class TrainingCLI(LightningCLI):
 
     def __init__(self, argv: Sequence[str], run: bool = True) -> None:
         try:
-            self._start(argv, run)
+            super().__init__(
+                LightningModule,
+                ImageDataModule,
+                save_config_callback=RecordConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                trainer_defaults={
+                    "default_root_dir": "runs",
+                    "sync_batchnorm": True,
+                    "logger": {"class_path": "encdl.training.tracking.RunLogger"},
+                },
+                seed_everything_default=0,
+                parser_class=Parser,
+                parser_kwargs={
+                    "allow_abbrev": False,
+                    "formatter_class": Help,
+                    "parser_mode": class_names.MODE,
+                    "fit": {"usage": USAGE, "description": OVERVIEW},
+                },
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                args=list(argv),
+                run=run,
+            )
         except Exception as error:
             if (told := self._told(error)) is error:
                 raise
             raise told from error
-
-    def _start(self, argv: Sequence[str], run: bool) -> None:
-        super().__init__(
-            LightningModule,
-            ImageDataModule,
-            save_config_callback=RecordConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults={
-                "default_root_dir": "runs",
-                "sync_batchnorm": True,
-                "logger": {"class_path": "encdl.training.tracking.RunLogger"},
-            },
-            seed_everything_default=0,
-            parser_class=Parser,
-            parser_kwargs={
-                "allow_abbrev": False,
-                "formatter_class": Help,
-                "parser_mode": class_names.MODE,
-                "fit": {"usage": USAGE, "description": OVERVIEW},
-            },
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            args=list(argv),
-            run=run,
-        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what lets a run be stopped at any time, and let loggers follow `default_root_dir`."""

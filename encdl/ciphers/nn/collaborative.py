@@ -17,13 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encdl.ciphers.nn import compiled_collaborative
+from encdl.ciphers.nn.compiled_collaborative import REACH, SIDE, STEP
+from encdl.ciphers.nn.shrinkage import cosines
 
-SIDE = 6
-"""Rows and columns of a block."""
-STEP = 4
-"""From one reference block to the next."""
-REACH = 6
-"""Rows and columns that a similar block may lie away."""
 GROUP = 16
 """Blocks of a group, at the most."""
 SHARE = 0.7
@@ -139,11 +135,8 @@ def _alike(guide: Tensor, references: Tensor, many: int, columns: int) -> Tensor
 
 @cache
 def _basis(side: int) -> Tensor:
-    """The orthonormal cosine basis, (side, side), the constant first."""
-    at = torch.arange(side, dtype=torch.float64)
-    rows = torch.cos(math.pi / side * (at + 0.5) * at[:, None]) * math.sqrt(2 / side)
-    rows[0] /= math.sqrt(2)
-    return rows.float()
+    """As `cosines`, in float32."""
+    return cosines(side).float()
 
 
 @cache

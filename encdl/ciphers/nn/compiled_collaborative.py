@@ -13,8 +13,12 @@ from encdl.utils import compiled
 
 REVISION = 1
 """Of the C function's form."""
-SIDE, STEP, REACH = 6, 4, 6
-"""As the C code has them."""
+SIDE = 6
+"""Rows and columns of a block. These three are as the C code has them."""
+STEP = 4
+"""From one reference block to the next."""
+REACH = 6
+"""Rows and columns that a similar block may lie away."""
 ROWS = 32
 """Of reference blocks that one thread takes at a time; sums do not depend on the number of threads."""
 
@@ -43,7 +47,6 @@ def sums(noisy: Tensor, guide: Tensor, sigma: float, many: int, basis: Tensor, w
     given = [each.contiguous() for each in (noisy, guide, basis, window)]
     height, width = noisy.shape
     references = (height - SIDE) // STEP + 1
-    total = torch.zeros(2, height, width, dtype=torch.float32)
 
     def part(first: int) -> tuple[int, Tensor]:
         last = min(first + ROWS, references)
@@ -57,9 +60,13 @@ def sums(noisy: Tensor, guide: Tensor, sigma: float, many: int, basis: Tensor, w
         )
         return top, found
 
-    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:  # C lets other threads run meanwhile
-        for top, found in pool.map(part, range(0, references, ROWS)):
-            total[:, top : top + found.shape[1]] += found
+    if references <= ROWS:
+        total = part(0)[1]
+    else:
+        total = torch.zeros(2, height, width, dtype=torch.float32)
+        with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:  # C lets other threads run meanwhile
+            for top, found in pool.map(part, range(0, references, ROWS)):
+                total[:, top : top + found.shape[1]] += found
     return total[0], total[1]
 
 

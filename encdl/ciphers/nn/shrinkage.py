@@ -84,9 +84,15 @@ class Shrinkage(nn.Module):
         return total / F.conv_transpose2d(weights, torch.ones_like(self.basis[:1]))[inside]
 
 
+def cosines(side: int) -> Tensor:
+    """The orthonormal cosine basis of a line, float64 (side, side), the constant first."""
+    at = torch.arange(side, dtype=torch.float64)
+    rows = torch.cos(math.pi / side * (at + 0.5) * at[:, None]) * math.sqrt(2 / side)
+    rows[0] /= math.sqrt(2)
+    return rows
+
+
 def _basis() -> Tensor:
     """The orthonormal cosine basis of a block: (16, 1, 4, 4), the constant first."""
-    at = torch.arange(BLOCK, dtype=torch.float64)
-    rows = torch.cos(math.pi / BLOCK * (at + 0.5) * at[:, None]) * math.sqrt(2 / BLOCK)
-    rows[0] /= math.sqrt(2)
+    rows = cosines(BLOCK)
     return torch.einsum("uy,vx->uvyx", rows, rows).reshape(-1, 1, BLOCK, BLOCK).float()

@@ -23,8 +23,30 @@ MOST_EMPTY = 2
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+class OnGrid:
+    """What lies on a grid of voxels: its measures in millimetres."""
+
+    affine: Vector
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Millimetres between slices, rows and columns."""
+        slices, rows, columns = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return slices, rows, columns
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Of a voxel, of a sheared grid too."""
+        return abs(float(np.linalg.det(self.affine[:3, :3])))
+
+    @property
+    def pixel_mm2(self) -> float:
+        """Of a pixel of a slice."""
+        return float(np.linalg.norm(np.cross(self.affine[:3, 1], self.affine[:3, 2])))
+
+
 @dataclass(frozen=True)
-class Scan:
+class Scan(OnGrid):
     """Slices that make one volume.
 
     Attributes:
@@ -49,12 +71,6 @@ class Scan:
     def shape(self) -> tuple[int, int, int]:
         """Slices, with those that are missing, rows and columns."""
         return (self.places[-1] + 1, *self.slices[0].shape)
-
-    @property
-    def spacing(self) -> tuple[float, float, float]:
-        """Millimetres between slices, rows and columns."""
-        slices, rows, columns = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
-        return slices, rows, columns
 
     @property
     def files(self) -> tuple[Path, ...]:

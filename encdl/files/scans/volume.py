@@ -13,7 +13,7 @@ import numpy.typing as npt
 from encdl.files.formats.base import Array, Document, array_of
 from encdl.files.levels import Levels, Stored
 from encdl.files.scans.headers import NIFTI, Vector, nifti, without_high_bits
-from encdl.files.scans.series import Scan
+from encdl.files.scans.series import OnGrid, Scan
 from encdl.utils.errors import ImageFileError
 
 Opened = Callable[[Path], AbstractContextManager[Document]]
@@ -23,7 +23,7 @@ UNKNOWN_GRID = np.array([[0.0, 0, -1, 0], [0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0,
 
 
 @dataclass(frozen=True)
-class Volume:
+class Volume(OnGrid):
     """One image of several slices.
 
     Attributes:
@@ -41,17 +41,6 @@ class Volume:
     files: tuple[Path | None, ...]
     known: bool = True
     problems: tuple[str, ...] = ()
-
-    @property
-    def spacing(self) -> tuple[float, float, float]:
-        """Millimetres between slices, rows and columns."""
-        slices, rows, columns = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
-        return slices, rows, columns
-
-    @property
-    def voxel_mm3(self) -> float:
-        """Of a voxel, of a sheared grid too."""
-        return abs(float(np.linalg.det(self.affine[:3, :3])))
 
     @property
     def present(self) -> list[int]:
