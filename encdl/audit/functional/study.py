@@ -151,7 +151,7 @@ def _attacked(
     """
     test = parts[2][: plan.judged_images]
     found = guesses(stem, plan, parts, seed)
-    seen = (..., *(slice(*ends) for ends in stem.region))
+    seen: Any = (..., *(slice(*ends) for ends in stem.region))
     within = {name: decoders.likeness(guess[seen], test[seen]) for name, guess in found.items() if stem.region}
     return {
         "rebuilt": {name: decoders.likeness(guess, test) for name, guess in found.items()},
