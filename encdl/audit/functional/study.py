@@ -238,7 +238,8 @@ def add_further(metrics: dict[str, Any], all_jobs: Sequence[Job], plan: Plan) ->
     )
     for number, row in enumerate(metrics["settings"]):
         jobs = all_jobs[(number + 1) * plan.seeds :][: min(2, plan.seeds)]
-        readers = [_loaded(plan.functional(source, number, job.seed), job) for job in jobs]
+        there = [replace(job, device=first.device) for job in jobs]
+        readers = [_loaded(plan.functional(source, number, job.seed), job) for job in there]
         other = readers[1].stem if len(readers) > 1 else None
         assert other is None or isinstance(other, FunctionalStem)
         row["further"] = suite.of(readers[0], other, _is_whole(jobs[0]))
@@ -262,7 +263,8 @@ def joined_readers(trained: Sequence[Job], plan: Plan) -> list[float | None]:
     for number in range(len(plan.settings)):
         stems = []
         for job in trained[number * plan.seeds :][:2]:
-            stem = _loaded(plan.functional(source, number, job.seed), job).stem
+            there = replace(job, device=trained[0].device)
+            stem = _loaded(plan.functional(source, number, job.seed), there).stem
             assert isinstance(stem, FunctionalStem)
             stems.append(stem)
         rebuilt = decoders.ridge(partial(_seen_by, stems), train, val, test[: plan.judged_images])
