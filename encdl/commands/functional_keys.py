@@ -113,7 +113,8 @@ def describe(source: KeySource, issuer: Path | None, reader: Path | None) -> lis
 
 def _told(key: FunctionalKey) -> str:
     slices = len(key.numbers)
-    each = "the image" if slices == 1 else f"{slices} slices, {key.count // slices} of each"
+    whole = "the image" if key.numbers.ndim == 4 else "the volume"
+    each = whole if slices == 1 else f"{slices} slices, {key.count // slices} of each"
     return f"{key.count} numbers of {each}"
 
 
