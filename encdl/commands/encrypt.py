@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,6 +129,11 @@ def _layer(args: argparse.Namespace) -> Readable | Fitted | None:
     if isinstance(args.readable, Path):
         from encdl import api  # noqa: PLC0415
 
+        if re.fullmatch(r"\d+(x\d+)+", str(args.readable)) and not args.readable.exists():
+            raise UsageError(
+                f"--readable {args.readable}: give a number for images, or the checkpoint of the reader that shall "
+                "read the file: the layer gets its form, orientation, spacing and levels"
+            )
         return api.readable_for(args.readable, window)
     from encdl.files.reading import Readable  # noqa: PLC0415
 

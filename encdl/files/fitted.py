@@ -37,7 +37,7 @@ from encdl.utils.errors import UsageError
 from encdl.utils.frames import framed, middle
 
 LEVEL_BITS: Final = 8
-_FILE: Final = Path("file")
+_FILE: Final = Path("the file")
 
 
 @dataclass(frozen=True)
