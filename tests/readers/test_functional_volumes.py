@@ -163,6 +163,6 @@ def test_what_cannot_be_read_is_refused(folder: Path) -> None:
     save_reader("r.ckpt", functional_reader(), view="Functional", size=[SIDE, SIDE], geometry={"orientation": "SPL"})
     with pytest.raises(UsageError, match="learnt from scans turned to SPL"):
         api.predict_functional("v.encdl", key, "r.ckpt")
-    Path("many.encdl").write_bytes(api.encrypt(np.zeros((17_000, 3, 5), np.uint8), "k.key"))
+    Path("many.encdl").write_bytes(api.encrypt(np.zeros((17_000, 5, 5), np.uint8), "k.key"))
     with pytest.raises(UsageError, match="no file has a reading layer"):
         functional_files.grant_from_header(head("many"), Key.load("k.key"), host.function)
