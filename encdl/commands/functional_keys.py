@@ -129,6 +129,8 @@ def _recorded(key: FunctionalKey, reader: Path | None) -> str:
     if functional_map(loaded).id != key.reader:
         raise WrongKeyError(f"{reader}: is another reader than this functional key's")
     found = loaded.leak
+    if key.numbers.ndim == 5:
+        return "nobody attacked such numbers of a volume: `encdl experiment reader-leak` knows readers of images alone"
     if not found:
         return f"nobody recorded it: `encdl experiment reader-leak --reader {reader}` attacks it"
     return (

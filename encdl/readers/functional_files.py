@@ -360,7 +360,7 @@ class FunctionalPredictor:
             return cast(Segmentation, self._scan([*mask], [path] * len(mask)))
         warnings.warn(
             "masks of volumes are on the grid of the reading layer: how a scan lies is sealed, and whoever has the key "
-            "puts its mask there with encdl.place_mask",
+            "puts its mask there with encdl decrypt --mask",
             stacklevel=2,
         )
         found = cast(Segmentation, self._scan([*mask], [path] * len(mask)))

@@ -138,7 +138,8 @@ def test_a_host_reads_a_volume_as_its_key_holder_does(
         return
     assert mask.shape == SIZE[::-1]
     assert "".join(nibabel.aff2axcodes(mask.affine)) == orientation[::-1]
-    api.place_mask("masks/v.mask.nii.gz", "v.encdl", "away.key", "placed.nii.gz")
+    words = ["decrypt", "v.encdl", "--key", "away.key", "--mask", "masks/v.mask.nii.gz", "-o", "placed.nii.gz"]
+    assert "on the grid of v.encdl" in told(words, capsys)
     placed = nibabel.load("placed.nii.gz")
     assert np.array_equal(placed.dataobj, full.dataobj)
     assert np.array_equal(placed.affine, full.affine)
@@ -170,6 +171,10 @@ def test_a_layer_is_resampled_as_the_reader_wants_it(folder: Path) -> None:
         (["predict", "w.encdl", "--functional-key", "v.fkey", "--reader", "r.ckpt", "-o", "m"], "is for another file"),
         (["predict", "lie.encdl", "--functional-key", "v.fkey", "--reader", "r.ckpt", "-o", "m"], "volume of 8x12x16"),
         (["predict", "cut.encdl", "--functional-key", "v.fkey", "--reader", "r.ckpt", "-o", "m"], "layer is 1x8x12x16"),
+        (
+            ["predict", "safe", "--functional-key", ".", "--reader", "r.ckpt", "-o", "m"],
+            "is one of 2 files of a series",
+        ),
         (["grant", "--reader", "r.ckpt", "--key", "k.key", "lie.encdl", "-o", "x"], "its header was changed"),
         (["grant", "--reader", "flat.ckpt", "--key", "k.key", "v.encdl", "-o", "x"], "is a volume of 8x16x12, and the"),
         (
@@ -180,6 +185,12 @@ def test_a_layer_is_resampled_as_the_reader_wants_it(folder: Path) -> None:
             ["grant", "--reader", "wide.ckpt", "--key", "k.key", "v.encdl", "-o", "x"],
             "lies as the file, no mm, and the",
         ),
+        (["decrypt", "v.encdl", "--key", "k.key", "--mask", "big.npy", "-o", "x.nii.gz"], "layer is 8x16x12: give the"),
+        (
+            ["decrypt", "flat.encdl", "--key", "k.key", "--mask", "big.npy", "-o", "x.nii.gz"],
+            "layer is none of a volume",
+        ),
+        (["decrypt", "v.encdl", "--key", "k.key", "--mask", "big.npy"], "--output"),
         (["encrypt", "ct", "--key", "k.key", "--readable", "r.ckpt", "-o", "out"], "put the slices into one file"),
         (["encrypt", "big.npy", "--key", "k.key", "--readable", "r.ckpt"], "has 9x5x5 voxels"),
         (["encrypt", "big.npy", "--key", "k.key", "--readable", "8x16x12"], "checkpoint of the reader"),
@@ -199,7 +210,8 @@ def test_refusals_take_one_line(folder: Path, words: list[str], said: str, capsy
     Path("lie.encdl").write_bytes(replace(bare, head=bare.head.replace(b"[8,16,12]", b"[8,12,16]")).joined())
     sizes = [np.array([1, *each], "<u4").tobytes() for each in (SIZE, (8, 12, 16))]
     Path("cut.encdl").write_bytes(replace(bare, behind=bare.behind.replace(*sizes)).joined())
-    write_series(Path("ct"), shape=(1, 9, 9))
+    write_series(Path("ct"), shape=(2, 9, 9))
+    assert encdl(["encrypt", "ct", "--key", "k.key", "--readable", "9", "-o", "safe"]) == 0
     np.save("big.npy", voxels((9, 5, 5)))
     api.grant_functional("v.encdl", "k.key", "r.ckpt").save("v.fkey")
     capsys.readouterr()
