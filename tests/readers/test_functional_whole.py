@@ -191,7 +191,7 @@ def test_a_layer_is_resampled_as_the_reader_wants_it(folder: Path) -> None:
             "layer is none of a volume",
         ),
         (["decrypt", "v.encdl", "--key", "k.key", "--mask", "big.npy"], "--output"),
-        (["encrypt", "ct", "--key", "k.key", "--readable", "r.ckpt", "-o", "out"], "put the slices into one file"),
+        (["encrypt", "one", "--key", "k.key", "--readable", "r.ckpt", "-o", "out"], "put the slices into one file"),
         (["encrypt", "big.npy", "--key", "k.key", "--readable", "r.ckpt"], "has 9x5x5 voxels"),
         (["encrypt", "big.npy", "--key", "k.key", "--readable", "8x16x12"], "checkpoint of the reader"),
     ],
@@ -211,7 +211,8 @@ def test_refusals_take_one_line(folder: Path, words: list[str], said: str, capsy
     sizes = [np.array([1, *each], "<u4").tobytes() for each in (SIZE, (8, 12, 16))]
     Path("cut.encdl").write_bytes(replace(bare, behind=bare.behind.replace(*sizes)).joined())
     write_series(Path("ct"), shape=(2, 9, 9))
-    assert encdl(["encrypt", "ct", "--key", "k.key", "--readable", "9", "-o", "safe"]) == 0
+    write_series(Path("one"), shape=(1, 9, 9))
+    assert encdl(["encrypt", "one", "--key", "k.key", "--readable", "9", "-o", "safe"]) == 0
     np.save("big.npy", voxels((9, 5, 5)))
     api.grant_functional("v.encdl", "k.key", "r.ckpt").save("v.fkey")
     capsys.readouterr()
