@@ -212,7 +212,7 @@ def test_refusals_take_one_line(folder: Path, words: list[str], said: str, capsy
     Path("cut.encdl").write_bytes(replace(bare, behind=bare.behind.replace(*sizes)).joined())
     write_series(Path("ct"), shape=(2, 9, 9))
     write_series(Path("one"), shape=(1, 9, 9))
-    assert encdl(["encrypt", "one", "--key", "k.key", "--readable", "9", "-o", "safe"]) == 0
+    assert encdl(["encrypt", "ct", "--key", "k.key", "--readable", "9", "-o", "safe"]) == 0
     np.save("big.npy", voxels((9, 5, 5)))
     api.grant_functional("v.encdl", "k.key", "r.ckpt").save("v.fkey")
     capsys.readouterr()
