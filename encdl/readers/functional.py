@@ -13,6 +13,7 @@ against it, by a reversed gradient.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encdl.keys.functional import MAX_NOISE
-from encdl.keys.functional_map import WEIGHT_LIMIT, FunctionalMap, grid
+from encdl.keys.functional_map import WEIGHT_LIMIT, FunctionalMap, check_region, grid, sides
 from encdl.readers.functional_decoder import FeatureDecoder, reversed_gradient
-from encdl.readers.stems import Stem, cropped, padded
+from encdl.readers.stems import Stem, cropped, padded, placed
 from encdl.utils.errors import UsageError
 
 Form = Literal["layer", "ciphertext"]
@@ -44,6 +45,7 @@ class IntegerMap(nn.Module):
         stride: Pixels from window to window.
         bits: Of a word.
         spread: Standard deviation of the first weights.
+        region: What W sees of the image; see `FunctionalMap`.
     """
 
     def __init__(
@@ -55,10 +57,13 @@ class IntegerMap(nn.Module):
         stride: int,
         bits: int,
         spread: float = 2.0,
+        region: tuple[tuple[int, int], ...] = (),
     ) -> None:
         super().__init__()
-        self.size, self.stride, self.bits = size, stride, bits
-        self.grid = grid(size, kernel, stride)
+        check_region(region, size)
+        self.size, self.stride, self.bits, self.region = size, stride, bits, region
+        self.sides = sides(region, size)
+        self.grid = grid(self.sides, kernel, stride)
         self.latent = nn.Parameter(torch.randn(outputs, channels, *(kernel for _ in size)) * (spread / WEIGHT_LIMIT))
         self._kept: tuple[tuple[int, ...], Tensor, Tensor] | None = None
 
@@ -75,7 +80,7 @@ class IntegerMap(nn.Module):
     def frozen(self) -> FunctionalMap:
         """The map as host and key server compute it."""
         weights = self.integers().detach().cpu().numpy().astype(np.int8)
-        return FunctionalMap(weights, self.stride, self.size, self.bits)
+        return FunctionalMap(weights, self.stride, self.size, self.bits, self.region)
 
     def train(self, mode: bool = True) -> IntegerMap:
         """As of any module."""
@@ -124,9 +129,11 @@ class IntegerMap(nn.Module):
                 f"this reader takes images of {' x '.join(map(str, (weights.shape[1], *self.size)))} "
                 f"({' x '.join('CDHW' if len(self.size) == 3 else 'CHW')}), not {tuple(image.shape[1:])}"
             )
+        for axis, (first, end) in enumerate(self.region, start=2):
+            image = image.narrow(axis, first, end - first)
         beyond = [
             max(0, (count - 1) * self.stride + self.kernel - side)
-            for count, side in zip(self.grid, self.size, strict=True)
+            for count, side in zip(self.grid, self.sides, strict=True)
         ]
         windows = padded(image, beyond) if any(beyond) else image
         for axis, count in enumerate(self.grid, start=2):
@@ -159,6 +166,7 @@ class FunctionalStem(Stem):
         dimensions: 2 for images, 3 for volumes.
         noise: Standard deviation, in levels, of what the key server adds to the pixels, one draw a file. Drawn anew
             whenever W of an image is taken here; numbers that come from a key server have it already.
+        region: The part of the image that W sees, [first, end] of each axis; all of it by ().
     """
 
     def __init__(
@@ -174,6 +182,7 @@ class FunctionalStem(Stem):
         adversary: float = 0.0,
         dimensions: int = 2,
         noise: float = 0.0,
+        region: Sequence[Sequence[int]] = (),
     ) -> None:
         if form not in FORM_BITS:
             raise UsageError(f"form of a functional reader is layer or ciphertext, not {form!r}")
@@ -183,16 +192,18 @@ class FunctionalStem(Stem):
             raise UsageError(
                 "outputs and stride of a functional reader are 1 or more, kernel, expand and adversary 0 or more"
             )
-        kernel, expand = kernel or max(size), expand or stride
+        self.region = tuple((int(first), int(end)) for first, end in region)
+        kernel, expand = kernel or max(sides(self.region, size)), expand or stride
         inputs = outputs * (2 if form == "ciphertext" else 1)
         super().__init__(channels, inputs if expand == 1 else width, width, dimensions)
         self.size, self.form, self.expand, self.adversary = (tuple(map(int, size)), form, expand, adversary)
         self.noise = noise
-        self.map = IntegerMap(channels, self.size, outputs, kernel, stride, FORM_BITS[form])
+        self.map = IntegerMap(channels, self.size, outputs, kernel, stride, FORM_BITS[form], region=self.region)
         self.map.frozen()  # refuses what no map can be
         self.scale = type(self.norm)(inputs, affine=False)
         self.spread = self._spreading(inputs) if expand > 1 else nn.Identity()
-        self.decoder = FeatureDecoder(inputs, channels, self.size, kernel, stride) if adversary else None
+        shape = channels, self.size, kernel, stride
+        self.decoder = FeatureDecoder(inputs, *shape, region=self.region) if adversary else None
 
     def _spreading(self, inputs: int) -> nn.Module:
         """To the size of the image each number goes where W took it from; to another, to a square of its own."""
@@ -211,6 +222,7 @@ class FunctionalStem(Stem):
             "expand": self.expand,
             "adversary": self.adversary,
             "noise": self.noise,
+            "region": [list(ends) for ends in self.region],
         }
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -290,7 +302,9 @@ class FunctionalStem(Stem):
     def _convolved(self, points: Tensor) -> Tensor:
         spread = self.spread(self.scale(points))
         if self.expand > 1:
-            spread = F.relu(cropped(spread, self.size), inplace=not torch.is_grad_enabled())
+            whole = self.expand == self.map.stride
+            spread = placed(spread, self.region, self.size) if whole else cropped(spread, self.size)
+            spread = F.relu(spread, inplace=not torch.is_grad_enabled())
         result: Tensor = self.convolution(spread)
         # Transposed convolutions give channels last, in which a CPU takes a third more time for all that follows.
         return result if result.is_cuda else result.contiguous()

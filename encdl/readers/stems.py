@@ -43,6 +43,17 @@ def padded(image: Tensor, beyond: Sequence[int]) -> Tensor:
     return F.pad(image, [each for more in reversed(beyond) for each in (0, more)])
 
 
+def placed(part: Tensor, region: Sequence[tuple[int, int]], size: Sequence[int]) -> Tensor:
+    """The part of an image that a region is, cropped or padded to it, with zeros around: (B, C, *size)."""
+    ends = region or [(0, side) for side in size]
+    beyond = [
+        (first, side - first - min(end - first, own))
+        for (first, end), side, own in zip(ends, size, part.shape[2:], strict=True)
+    ]
+    inside = cropped(part, [end - first for first, end in ends])
+    return F.pad(inside, [each for more in reversed(beyond) for each in more])
+
+
 class Stem(nn.Module, ABC):
     """Images to features of the same height and width: (B, C, H, W) uint8 to (B, width, H, W).
 
