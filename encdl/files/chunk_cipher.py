@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +81,9 @@ class ChunkCipher:
         planes: how to make the key planes.
         process: what follows the network.
     """
+
+    together: ClassVar[int] = 1
+    """Calls at once: PyTorch has threads of its own, and a device works on one call after the other."""
 
     def __init__(self, cipher: CipherLike, device: torch.device, planes: PlaneSpec, process: PostProcess) -> None:
         self.cipher, self._device, self._planes, self._process = cipher, device, planes, process

@@ -34,6 +34,7 @@ MAX_REST_BYTES = 2**26 - 2**16
 """Of all that a file holds beside its pixels: it is kept in memory, and a container has room for 64 MiB of it."""
 _MAX_DEFLATED_BYTES = 2**29
 """Of a file that may become small enough by deflating it."""
+_HEAD = 2**16
 _ONE_THREAD = threading.RLock()
 _identity = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns")
 """Of a file's status: what tells it from one that it was changed or exchanged for."""
@@ -248,12 +249,21 @@ def check_array(where: object, shape: Sequence[int], layout: str, dtype: np.dtyp
 
 @dataclass(frozen=True)
 class Source:
-    """A regular file, told from one that was changed or exchanged since; `mode` is its permissions."""
+    """A regular file, told from one that was changed or exchanged since.
+
+    Attributes:
+        path: where it is.
+        size: its bytes.
+        identity: what tells it from another one.
+        mode: its permissions.
+        head: its first bytes, up to 64 KiB.
+    """
 
     path: Path
     size: int
     identity: tuple[int, ...] = field(repr=False)
     mode: int = 0o600
+    head: bytes = field(default=b"", repr=False)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -302,10 +312,10 @@ def source(path: str | os.PathLike[str], *, empty: bool = False) -> Source:
     """
     where = Path(path)
     with _opened(where) as stream:
-        status = os.fstat(stream.fileno())
+        status, head = os.fstat(stream.fileno()), stream.read(_HEAD)
     if status.st_size == 0 and not empty:
         raise ImageFileError(f"{where}: is empty (0 bytes): export or copy the image again")
-    return Source(where, status.st_size, _identity(status), stat.S_IMODE(status.st_mode))
+    return Source(where, status.st_size, _identity(status), stat.S_IMODE(status.st_mode), head)
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ def load(path: Path, *, carry: bool = False) -> Document:
     """
     where = source(path, empty=carry)
     try:
-        return _loader(where, where.read(_HEAD))(where)
+        return _loader(where)(where)
     except ImageFileError:
         if carry:
             return verbatim.carried(where)
@@ -175,7 +175,8 @@ def file_head(document: Document) -> bytes:
     return nifti.inflated_head(head[:_HEAD]) if head.startswith(nifti.GZIP) else head
 
 
-def _loader(where: Source, head: bytes) -> Callable[[Source], Document]:
+def _loader(where: Source) -> Callable[[Source], Document]:
+    head = where.head
     if has_dicom_mark(head):
         return FORMATS["dicom"].load
     for problem, (suffix, magic) in _OTHERS.items():
