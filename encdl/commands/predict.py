@@ -280,5 +280,6 @@ def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[P
     masks.finish()
     if reading.read:
         levels = ", ".join(f"{index} {name}" for index, name in enumerate(classes))
-        scans = f" in {reading.answered} scans and images" if reading.answered != reading.read else ""
+        several = "1 scan" if reading.answered == 1 else f"{reading.answered} scans and images"
+        scans = f" in {several}" if reading.answered != reading.read else ""
         say(f"{args.output}: masks of {counted(reading.read)}{scans}, with the levels {levels}")
