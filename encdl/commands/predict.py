@@ -278,6 +278,11 @@ def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[P
     for unit, answer in reading:
         masks.write(unit, answer)
     masks.finish()
+    if reading.read and reading.opened is None and (args.masks == "nifti" or any(unit.stack for unit in reading.units)):
+        warn(
+            "where the scans lie is sealed, and no key was given: their masks have voxels of 1 mm at no place in the "
+            "patient, and no measures"
+        )
     if reading.read:
         levels = ", ".join(f"{index} {name}" for index, name in enumerate(classes))
         several = "1 scan" if reading.answered == 1 else f"{reading.answered} scans and images"

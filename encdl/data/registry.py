@@ -143,7 +143,8 @@ class Images:
     def describe(self) -> str:
         """How many images of how many groups, in words."""
         groups = len(set(self.groups))
-        several = f" of {groups} patient{'s' * (groups != 1)} or cluster{'s' * (groups != 1)}" if groups < len(self.images) else ""
+        whose = "patient or cluster" if groups == 1 else "patients or clusters"
+        several = f" of {groups} {whose}" if groups < len(self.images) else ""
         of = "" if self.of == len(self.images) else f" (of {self.of})"
         return f"{self.dataset}: {len(self.images)} image{'s' * (len(self.images) != 1)}{of}{several}"
 

@@ -310,10 +310,10 @@ def test_evaluation_takes_slices_of_scans_and_their_intervals_are_over_scans(tmp
         alone = images_to_judge(str(file))
         assert (len(alone.images), len(set(alone.groups))) == (count, 1)
     (tmp_path / "no.png").write_bytes(b"no image")
-    with pytest.raises(EncdlError, match=r"no.png: [^(]*$"):
+    with pytest.raises(EncdlError, match=r"no\.png: [^(]*$"):
         images_to_judge(str(tmp_path / "no.png"))
     (tmp_path / "no.png").rename(tmp_path / "x.encdl")
-    with pytest.raises(DataError, match="x.encdl: is encrypted"):
+    with pytest.raises(DataError, match=r"x\.encdl: is encrypted"):
         images_to_judge(str(tmp_path / "x.encdl"))
     data = ImageFolder(str(tmp_path), crop=8, size=16)
     data.setup("fit")
