@@ -163,8 +163,11 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
         alone = unit.single and not turned and args.overlay != "image"
         volume = None if alone else unit.load(opened)
         known = unit.scan if volume is None else volume
-        for problem in known.problems if known is not None else ():
-            warn(f"{unit.path}: {problem}")
+        if known is not None and (
+            known.known or not unit.single
+        ):  # of an image in no space nobody wants to know its grid
+            for problem in known.problems:
+                warn(f"{unit.path}: {problem}")
         return predictor.read(unit.path, opener) if volume is None else predictor.read_volume(volume, progress)
 
     units = _singles(sources)

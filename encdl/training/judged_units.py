@@ -1,4 +1,4 @@
-"""The main figure of a test for each image or volume, and its interval over patients; over images where none are known."""
+"""The main figure of a test for each image or volume, and its interval over patients, or images if none are known."""
 
 from __future__ import annotations
 
