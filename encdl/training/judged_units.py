@@ -7,12 +7,12 @@ from typing import Any
 
 from encdl.metrics.bootstrap import interval
 
-UNITS = ("patients", "volumes", "images")
-"""What intervals are over: the first of these that is known."""
+UNITS = ("patients", "clusters", "volumes", "images")
+"""What intervals are over: the first of these that is known; clusters are of images that are nearly alike."""
 
 
 def by_unit(task: Any, data: Any) -> dict[str, Any]:
-    """The main figure of the last test for each volume or image, and the patient or cluster of each.
+    """The main figure of the last test for each volume or image, and what each belongs to.
 
     Args:
         task: Of a reader, after a test.
@@ -33,7 +33,7 @@ def by_unit(task: Any, data: Any) -> dict[str, Any]:
             volumes = [sample.get("volume", number) for number, sample in enumerate(samples)]
             groups = [name for _, name in sorted(dict(zip(volumes, groups, strict=True)).items())]
     if groups and len(groups) == len(values):
-        return {"patients": {"figure": figure, "names": groups, "values": values.tolist()}}
+        return {getattr(data, "grouping", UNITS[0]): {"figure": figure, "names": groups, "values": values.tolist()}}
     return {unit: {"figure": figure, "names": [*map(str, range(len(values)))], "values": values.tolist()}}
 
 

@@ -317,6 +317,8 @@ def test_evaluation_takes_slices_of_scans_and_their_intervals_are_over_scans(tmp
         images_to_judge(str(tmp_path / "x.encdl"))
     data = ImageFolder(str(tmp_path), crop=8, size=16)
     data.setup("fit")
+    counts = [len(set(data.groups(split) or ["a file"])) for split in SPLITS]
+    assert (counts, data.grouping) == ([1, 1, 1], "volumes")
     assert next(iter(data.train_dataloader()))["image"].shape[1:] == (1, 8, 8)
 
 

@@ -24,6 +24,8 @@ def test_images_of_a_patient_count_together() -> None:
     assert label == "accuracy over 3 patients"
     assert value.startswith("0.750 (")
     assert (told_interval(task, data(None)) or ("", ""))[0] == "accuracy over 4 images"
+    alike = SimpleNamespace(**vars(data(["a", "a", "b", "c"])), grouping="clusters")
+    assert (told_interval(task, alike) or ("", ""))[0] == "accuracy over 3 clusters"
 
 
 @pytest.mark.parametrize(("missing", "told"), [(False, "0.600 ("), (True, "0.800")])

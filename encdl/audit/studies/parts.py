@@ -147,7 +147,7 @@ class ReaderPart(Part):
 
         Returns:
             `row`, `seed`, `figures` (by row), `damaged` (by damage and row), `leakage_psnr_db` (by row and stage),
-            `patients`, `volumes` or `images` (the main figure of each test volume or image), and how it came about.
+            `patients` or another of `UNITS` (the main figure of each test volume or image), and how it came about.
         """
         started = time.monotonic()
         trained = fit(self.words())

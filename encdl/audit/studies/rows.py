@@ -95,7 +95,7 @@ def over_units(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The main figure of each row with its interval over patients, and its difference from plaintext, of the same ones.
 
     Args:
-        parts: As of `assemble`. `patients`, or `volumes` or `images` where none are known, has the `figure`, and
+        parts: As of `assemble`. `patients`, or another of `UNITS` where none are known, has the `figure`, and
             `names` and `values` of each volume or image; those without a value, in any row, are left out.
 
     Returns:
