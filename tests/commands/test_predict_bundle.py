@@ -110,12 +110,15 @@ def test_a_series_of_a_folder_is_one_image(run: Run, folder: Path) -> None:
     assert sorted(nibabel.load(path).shape[2] for path in Path("both").rglob("*.nii.gz")) == [3, 4]
 
 
+@pytest.mark.parametrize("spacing", [None, [3.0, 1.0, 0.0]])
 @pytest.mark.parametrize("orientation", [None, "SPL"])
-def test_a_reader_of_volumes_says_the_same_as_a_bundle(run: Run, folder: Path, orientation: str | None) -> None:
+def test_a_reader_of_volumes_says_the_same_as_a_bundle(
+    run: Run, folder: Path, orientation: str | None, spacing: list[float] | None
+) -> None:
     body = MonaiNet(4, 2, "BasicUNet", {"features": [4, 4, 8, 8, 8, 4]}, 16, dimensions=3)
     torch.manual_seed(1)
     reader = Reader(KeyedStem(1, 4, 3), body).eval()
-    geometry = {"orientation": orientation}
+    geometry = {"orientation": orientation, "spacing": spacing}
     save_reader("r.ckpt", reader, classes=["background", "organ"], size=[16, 32, 32], geometry=geometry)
     x, y, z = np.mgrid[:32, :34, :16]
     values = (900 * np.sin(x / 4) * np.cos(y / 5) + 40 * z).astype(np.int16)
