@@ -26,10 +26,14 @@ BUNDLE = Path("r.bundle")
 CONFIG = BUNDLE / "configs" / "inference.json"
 
 
-def write_images(folder: str, count: int = 2) -> None:
+def write_images(folder: str, count: int = 2, deep: bool = False) -> None:
+    """8-bit images of the size of training; or those of 16 bits, larger and smaller."""
     Path(folder).mkdir()
     for number in range(count):
-        images.write(Path(folder, f"scan{number}.png"), smooth(number))
+        image = smooth(number)
+        if deep:
+            image = smooth(number, (52, 40) if number else (19, 23)).astype(np.uint16) * 200
+        images.write(Path(folder, f"scan{number}.png"), image)
 
 
 def monai_says(images: str, output: str) -> None:
@@ -50,7 +54,7 @@ def test_a_segmenter_says_the_same_as_a_bundle(run: Run, folder: Path) -> None:
     assert out.startswith("r.bundle: MONAI bundle of EncDL reader UNet, view Ciphertext")
     code, out, err = run("predict", "safe", *KEYED, "--bundle", BUNDLE, "-o", "by-bundle")
     assert (code, err) == (0, "")
-    assert out == "by-bundle: 2 files read by the bundle r.bundle\n"
+    assert out == "by-bundle: 2 images read by the bundle r.bundle\n"
     monai_says("plain", "by-monai")
     assert run("predict", "safe", *KEYED, "--reader", "r.ckpt", "-o", "by-reader")[0] == 0
     for number in range(2):
@@ -68,9 +72,12 @@ def rows(path: str) -> dict[str, np.ndarray]:
         return {Path(name).name.partition(".")[0]: np.array(values, float) for name, *values in csv.reader(stream)}
 
 
-def test_a_classifier_says_the_same_as_a_bundle(run: Run, folder: Path) -> None:
-    save_reader("r.ckpt", tiny_reader(resnet))
-    write_images("plain")
+@pytest.mark.parametrize("fit", [0, 32])
+def test_a_classifier_says_the_same_as_a_bundle(run: Run, folder: Path, fit: int) -> None:
+    """With `fit` as readers that learnt from folders."""
+    size = {"size": [fit, fit], "geometry": {"fit": fit}, "levels": {"": {"window": [22000, 30000]}}}
+    save_reader("r.ckpt", tiny_reader(resnet), **(size if fit else {}))
+    write_images("plain", deep=bool(fit))
     assert run("encrypt", "plain", *KEYED, "-o", "safe")[0] == 0
     assert run("export", "r.ckpt", "-o", BUNDLE)[0] == 0
     assert run("predict", "safe", *KEYED, "--bundle", BUNDLE, "-o", "by-bundle")[0] == 0
@@ -92,7 +99,7 @@ def deeper(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def test_a_folder_of_a_series_is_one_image(run: Run, folder: Path) -> None:
+def test_a_series_of_a_folder_is_one_image(run: Run, folder: Path) -> None:
     bundle(deeper)
     write_series(folder / "ct", shape=(3, *SHAPE[1:]))
     assert run("encrypt", "ct", *KEYED, "-o", "safe")[0] == 0
@@ -103,14 +110,22 @@ def test_a_folder_of_a_series_is_one_image(run: Run, folder: Path) -> None:
     save_reader("r.ckpt", tiny_reader(unet))
     assert run("export", "r.ckpt", "-o", "flat.bundle")[0] == 0
     failed(run("predict", "safe", *KEYED, "--bundle", "flat.bundle", "-o", "out2"), "takes single slices", "--reader")
+    write_series(folder / "ct", shape=(4, *SHAPE[1:]), number=2, name="other")
+    assert run("encrypt", "ct", *KEYED, "-o", "safe")[0] == 0
+    code, out, err = run("predict", "safe", *KEYED, "--bundle", BUNDLE, "-o", "both")
+    assert (code, err, out) == (0, "", "both: 2 images read by the bundle r.bundle\n")
+    assert sorted(nibabel.load(path).shape[2] for path in Path("both").rglob("*.nii.gz")) == [3, 4]
 
 
+@pytest.mark.parametrize("spacing", [None, [3.0, 1.0, 0.0]])
 @pytest.mark.parametrize("orientation", [None, "SPL"])
-def test_a_reader_of_volumes_says_the_same_as_a_bundle(run: Run, folder: Path, orientation: str | None) -> None:
+def test_a_reader_of_volumes_says_the_same_as_a_bundle(
+    run: Run, folder: Path, orientation: str | None, spacing: list[float] | None
+) -> None:
     body = MonaiNet(4, 2, "BasicUNet", {"features": [4, 4, 8, 8, 8, 4]}, 16, dimensions=3)
     torch.manual_seed(1)
     reader = Reader(KeyedStem(1, 4, 3), body).eval()
-    geometry = {"orientation": orientation}
+    geometry = {"orientation": orientation, "spacing": spacing}
     save_reader("r.ckpt", reader, classes=["background", "organ"], size=[16, 32, 32], geometry=geometry)
     x, y, z = np.mgrid[:32, :34, :16]
     values = (900 * np.sin(x / 4) * np.cos(y / 5) + 40 * z).astype(np.int16)
