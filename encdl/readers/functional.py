@@ -281,7 +281,7 @@ class FunctionalStem(Stem):
         """As `read`, of the numbers nearest to 0.
 
         Args:
-            numbers: those of `IntegerMap.exact`, or of `encdl.keys.functional_map.centred`; of a whole type, or float32.
+            numbers: those of `IntegerMap.exact`, or of `encdl.keys.functional_map.centred`; whole, or float32.
             level_bits: as of `read`.
             whole: the layer has no hits, as its parity tells.
         """
