@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import add_cipher, add_output, file_or_address, one_line_warnings, open_key
-from encdl.commands.key_options import add_key
+from encdl.commands.common import add_cipher, add_key, add_output, file_or_address, one_line_warnings, open_key
 from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
 from encdl.files import container
 from encdl.files.folders import Done, Left, Progress, Source, to
@@ -51,12 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Decrypt one file, or all that there are."""
-    return _many(args) if is_batch(args.paths) else _one(args)
-
-
-def _one(args: argparse.Namespace) -> int:
     from encdl.files import file_names, stores  # noqa: PLC0415
 
+    if is_batch(args.paths):
+        return _many(args)
     path = args.paths[0]
     with stores.stored(args.output, args.force, args.paths) as chosen:
         if chosen is None and stores.address_of(path):

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING
 from encdl.ciphers.names import POSTPROCESS
 from encdl.commands.common import (
     add_cipher,
+    add_key,
     add_map,
     add_output,
-    add_window,
+    add_recipients,
     file_name,
     file_or_address,
     one_line_warnings,
     open_key,
-    window_of,
 )
-from encdl.commands.key_options import add_key, add_recipients
 from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
+from encdl.commands.reader_options import Window, window_of
 from encdl.files.folders import Done, Left, Progress, Source, to
-from encdl.keys.key import AnyOpener
 from encdl.keys.key_source import KeySource
 from encdl.keys.planes import EXPANSIONS
 from encdl.keys.recipients import RecipientPublicKey
@@ -83,10 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="add a reading layer: the image with sides of up to N pixels (1 to 512), masked by itself, of which hosts "
         "without the key read what a functional key gives them, and no more",
     )
-    add_window(
-        parser,
-        "levels of the reading layer from centre and width in Hounsfield units or the image's own (40,400 or 40 400), "
-        "or by name: brain, lung, … (default: of 8 bits all, else from the smallest to the largest value there)",
+    parser.add_argument(
+        "--window",
+        action=Window,
+        metavar="C,W",
+        help="levels of the reading layer from centre and width in Hounsfield units or the image's own (40,400 or "
+        "40 400), or by name: brain, lung, … (default: of 8 bits all, else from the smallest to the largest value "
+        "there)",
     )
     parser.add_argument(
         "--sign",
@@ -117,23 +119,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Encrypt one file, or all that there are."""
-    args.key = args.key or KeySource()
-    return _many(args) if is_batch(args.paths) else _one(args)
-
-
-def _one(args: argparse.Namespace) -> int:
     from encdl.files import file_names, formats, stores  # noqa: PLC0415
 
+    args.key = args.key or KeySource()
+    if is_batch(args.paths):
+        return _many(args)
     with stores.fetched(args.paths[0]) as path, stores.stored(args.output, args.force, args.paths) as chosen:
         if chosen is None and stores.address_of(args.paths[0]):
             raise UsageError(f"{stores.address_of(args.paths[0])}: give --output, the file or address to write to")
         with one_line_warnings():
             document = formats.load(path, carry=args.carry_others)
         output = file_names.check_container_name(chosen or file_names.container_name(path))
-        opener = _opener(args)
         atomic.different_files(output, path, *args.key.files)
         atomic.check_output(output, args.force)
-        encryption = _encryption(args, opener)
+        encryption = _encryption(args)
         with one_line_warnings():
             done = encryption.write(document, path, output, force=args.force, report=single_progress)
         say(f"{stores.address_of(args.output or output) or output}: {done.told}")
@@ -156,7 +155,7 @@ def _many(args: argparse.Namespace) -> int:
     sources = find(args.paths, wanted, "image file", left)
     folder = check_folder(args.output)
     left = [explained(one) for one in left]
-    encryption = _encryption(args, _opener(args))
+    encryption = _encryption(args)
 
     def work(source: Source, progress: Progress) -> Done:
         return encryption.into(source, folder, force=args.force, report=to(progress))
@@ -165,25 +164,23 @@ def _many(args: argparse.Namespace) -> int:
         return Batch(sources, args.jobs, "encrypted", left).run(work)
 
 
-def _opener(args: argparse.Namespace) -> AnyOpener | None:
-    """The key, or None if recipients alone shall open what is made."""
-    if args.recipients and not args.key.providers:
-        return None
-    if not args.key.providers:
+def _encryption(args: argparse.Namespace) -> Encryption:
+    """The key and settings of a run, checked before the first file."""
+    opener = open_key(args.key) if args.key.providers else None  # without one recipients alone shall open the files
+    if opener is None and not args.recipients:
         raise UsageError("give --key, or --recipient: nobody could open the files")
-    return open_key(args.key)
-
-
-def _encryption(args: argparse.Namespace, opener: AnyOpener | None) -> Encryption:
-    """The settings of a run, checked before the first file."""
     given = {"map": args.map, "expansion": args.expansion, "period": args.period}
     planes = {name: value for name, value in given.items() if value is not None}
     signer = None if args.sign is None else SigningKey.load(args.sign, KeySource(args.sign).ask)
     if args.window and not args.readable:
         raise UsageError("--window is of a reading layer: give --readable too")
     from encdl.files.encrypting import encryption  # noqa: PLC0415
-    from encdl.files.reading import Readable  # noqa: PLC0415
 
+    readable = None
+    if args.readable is not None:
+        from encdl.files.reading import Readable  # noqa: PLC0415
+
+        readable = Readable(args.readable, window=window_of(args.window))
     how = encryption(
         opener,
         (*args.key.files, *([args.sign] if args.sign else [])),
@@ -192,7 +189,7 @@ def _encryption(args: argparse.Namespace, opener: AnyOpener | None) -> Encryptio
         nonce=args.nonce,
         postprocess=args.postprocess,
         planes=planes,
-        readable=args.readable and Readable(args.readable, window=window_of(args.window)),
+        readable=readable,
         signer=signer,
         identity=args.identity,
         recipients=[RecipientPublicKey.load(path) for path in args.recipients],

@@ -8,8 +8,16 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 from encdl.commands import functional_keys
-from encdl.commands.common import add_output, file_name, file_or_address, open_key
-from encdl.commands.key_options import Part, add_key, add_key_file, add_passphrase, add_recipient_key
+from encdl.commands.common import (
+    Part,
+    add_key,
+    add_key_file,
+    add_output,
+    add_passphrase,
+    file_name,
+    file_or_address,
+    open_key,
+)
 from encdl.files import container
 from encdl.keys import grant as grants
 from encdl.keys.key import AnyOpener, Grant, Key, RecipientKey
@@ -131,8 +139,7 @@ class KeyInfo:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Add the verb's arguments."""
         add_key_file(parser, "key, grant or functional key file")
-        add_passphrase(parser, "the passphrase, if it is locked with one (default: ask)")
-        add_recipient_key(parser)
+        add_passphrase(parser, "the passphrase, if it is locked with one (default: ask)", recipient=True)
         parser.add_argument(
             "--issuer",
             type=file_name,

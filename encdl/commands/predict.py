@@ -10,18 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encdl.commands import functional_keys, predict_bundle
-from encdl.commands.common import (
-    Choice,
-    add_output,
-    add_reader,
-    file_name,
-    file_or_address,
-    load_reader,
-    one_line_warnings,
-    open_key,
-)
-from encdl.commands.key_options import add_key
+from encdl.commands.common import add_key, add_output, file_name, file_or_address, one_line_warnings, open_key
 from encdl.commands.many_files import QUIET_S, Failures, counted, exit_code, tell_of
+from encdl.commands.reader_options import Choice, add_reader, reader_of
 from encdl.files import container, stores
 from encdl.files.folders import Left, Source, gather
 from encdl.keys.planes import WeakPlanesWarning
@@ -155,7 +146,7 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
     """Reading with a key: of a reader of scans, files that make one at once."""
     from encdl.files import scan_files, series_tags  # noqa: PLC0415
 
-    predictor = load_reader(args, args.reader)
+    predictor = reader_of(args, args.reader)
     opened = partial(predictor.opened, opener=opener)
 
     def read(unit: Unit, progress: Progress) -> Answer | Segmentation | Classification:

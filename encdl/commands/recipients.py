@@ -6,8 +6,7 @@ import argparse
 import json
 import re
 
-from encdl.commands.common import file_or_address, open_key
-from encdl.commands.key_options import add_key, add_recipients
+from encdl.commands.common import add_key, add_recipients, file_or_address, open_key
 from encdl.commands.many_files import Batch, add_paths, exit_code, find, is_batch, line
 from encdl.files import container, file_names
 from encdl.files.folders import Done, Left, Progress, Source

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import add_cipher, add_output, one_line_warnings, open_key
-from encdl.commands.key_options import add_key, add_recipients
+from encdl.commands.common import add_cipher, add_key, add_output, add_recipients, one_line_warnings, open_key
 from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
 from encdl.files import container
 from encdl.files.folders import Done, Left, Progress, Source, to

@@ -29,12 +29,10 @@ from encdl.files.formats.base import (
     chunk_groups,
     content_of,
     document_of,
-    held,
     slice_shape,
 )
-from encdl.files.reading import Readable, ReadingLayer, Resampled, Words
 from encdl.files.settings import Salvage, Settings
-from encdl.keys.derivation import check_study
+from encdl.keys.derivation import ImageKeys, check_study
 from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
 from encdl.utils.compiled import cores
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WeightsError
@@ -45,6 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from encdl.files.chunk_cipher import ChunkCipher, CipherLike
+    from encdl.files.reading import Readable, Resampled, Words
 
 FILE_PLANES = 8
 """Key planes a pixel in a file: with fewer, a mask has fewer than 256 values, and the image shows through."""
@@ -133,7 +132,8 @@ class Codec:
         if not random:  # it comes from the pixels themselves: two images under one nonce would show each other
             document, content = replace(document, content=b""), None
         if kept := small and not (content or document.content):
-            document = held(document)
+            parts = [part.copy() if part.flags.writeable else part for part in document.slices()]
+            document = replace(document, slices=parts.__iter__)  # changed no more by whoever owns them
         later = kept and random  # a random nonce leaves time for the digest: the beginning tells its length alone
         content = content or (bytes(CONTENT_BYTES) if later else content_of(document))
         suffix = formats.suffix_of(document.format) if suffix is None else suffix
@@ -145,7 +145,7 @@ class Codec:
         resampled = _resampled(settings.readable, header, document) if settings.readable else None
         known = {
             SERIES: series_tags.section_of(document, opener, header.study, keys, settings.series),
-            READING: b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes(),
+            READING: b"" if layer is None else _layer_bytes(*layer, keys),
         }
         behind = {name: len(content) for name, content in known.items() if content}
         behind |= {READING: resampled.length} if resampled else {}
@@ -305,16 +305,17 @@ class Codec:
             "dtype": document.dtype.name,
             "layout": document.layout,
             "postprocess": settings.postprocess,
-            "planes": settings.planes.to_dict(),
             "tile": container.choose_tile(shape, document.layout, document.dtype.name),
         }
-        context = stored | ({"readable": vars(settings.readable)} if settings.readable else {})
         nonce = random_nonce()
         if settings.nonce == "synthetic":
             # All settings and all metadata belong to it: the same content beside others gets other keys.
+            context = stored | {"planes": settings.planes.to_dict()}
+            if settings.readable:
+                context["readable"] = vars(settings.readable)
             encoded = json.dumps(context, sort_keys=True).encode() + b"\0" + metadata.to_bytes()
             nonce = synthetic_nonce(opener, bytes.fromhex(metadata.content), encoded, study)
-        return Header(**stored, nonce=nonce.hex(), study=study, key_id=opener.key_id)
+        return Header(**stored, planes=settings.planes, nonce=nonce.hex(), study=study, key_id=opener.key_id)
 
     def _slices(
         self,
@@ -392,7 +393,7 @@ class Codec:
                 f"these are not the weights of the file ({loaded}): {how_to_get(header.cipher, header.weights)}"
             )
         if isinstance(self.cipher, FixedMask) and header.postprocess in POSTPROCESS:
-            return ArrayChunks(self.cipher, header.plane_spec(), header.postprocess)
+            return ArrayChunks(self.cipher, header.planes, header.postprocess)
         return self._network(header)
 
     def _network(self, header: Header) -> ChunkCipher:
@@ -408,11 +409,18 @@ class Codec:
             process = postprocess.create(header.postprocess)
         except UsageError as error:
             raise ContainerError(f"the file needs a newer EncDL ({error})") from None
-        return ChunkCipher(cipher, self.device, header.plane_spec(), process)
+        return ChunkCipher(cipher, self.device, header.planes, process)
+
+
+def _layer_bytes(words: Words, bits: int, keys: ImageKeys) -> bytes:
+    from encdl.files.reading import ReadingLayer  # noqa: PLC0415 - hardly any file has a layer
+
+    return ReadingLayer.of(words, bits, keys).to_bytes()
 
 
 def _resampled(readable: Readable, header: Header, document: Document) -> Resampled:
-    from encdl.files.scans.headers import image_of  # noqa: PLC0415 - hardly any file has a layer
+    from encdl.files.reading import Resampled  # noqa: PLC0415 - as above
+    from encdl.files.scans.headers import image_of  # noqa: PLC0415
 
     stored, clean, _ = image_of(Path(document.format), document)
     return Resampled(readable, header.grid, header.dtype, stored, clean)

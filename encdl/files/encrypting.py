@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
 
 from encdl.files import container, file_names, formats, series_tags, stores
 from encdl.files.codec import Codec
@@ -17,7 +17,6 @@ from encdl.files.container.sections import READING, SERIES, SIGNATURE
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.formats.base import Document, content_of
 from encdl.files.formats.verbatim import CARRIED
-from encdl.files.reading import Readable
 from encdl.files.settings import NonceMode, Settings, Wrapping
 from encdl.keys.key import Opener, RecipientsAlone, study_for
 from encdl.keys.key_source import AnyKey, files_of, opened
@@ -26,6 +25,9 @@ from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey, signer_id
 from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, OutputExistsError, UsageError, WrongKeyError
+
+if TYPE_CHECKING:
+    from encdl.files.reading import Readable
 
 
 class EncryptionSettings(TypedDict, total=False):
@@ -162,7 +164,7 @@ class Encryption:
         except (ContainerError, WrongKeyError) as error:
             raise OutputExistsError(f"{error}; --force replaces it") from None
         settings = self.settings
-        made_with = (header.weights, header.plane_spec(), header.postprocess, header.study)
+        made_with = (header.weights, header.planes, header.postprocess, header.study)
         same = made_with == (self.codec.weights_id, settings.planes, settings.postprocess, settings.study)
         length = settings.readable and settings.readable.length(header.grid)
         same = same and length == (reading and len(reading))
@@ -202,7 +204,10 @@ def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack
         spec = replace(spec, count=cipher.planes)
     postprocess, nonce = settings.get("postprocess", Settings.postprocess), settings.get("nonce", "random")
     readable = settings.get("readable")
-    readable = Readable(readable) if isinstance(readable, int) else readable
+    if isinstance(readable, int):
+        from encdl.files.reading import Readable  # noqa: PLC0415 - hardly any file has a layer
+
+        readable = Readable(readable)
     wrap, signer = settings.get("wrap", "none"), settings.get("signer")
     recipients, identity = tuple(settings.get("recipients", ())), settings.get("identity", "")
     series = settings.get("series", True)

@@ -125,7 +125,8 @@ class KeySource:
         if len(providers := self.providers) != 1:
             raise UsageError("a key comes from one place: give exactly one of path, env, command and token")
         asked = asked if self.passphrase is None else self.ask
-        opener = opener_in_line(str(providers[0]), providers[0].read(asked), asked, self.recipient_key(asked))
+        recipient = None if self.recipient is None else self.recipient_key(asked)
+        opener = opener_in_line(str(providers[0]), providers[0].read(asked), asked, recipient)
         if isinstance(opener, Grant) and not expired:
             opener.check_expiry()
         return opener

@@ -35,13 +35,16 @@ class Registry(Mapping[str, T], Generic[T]):
         kind: What is registered, for messages.
         group: Of the entry points by which packages add to it.
         base: What is registered is a subclass or an instance of it.
+        own: What is there from the beginning.
         named: Registering a class sets its `name`, which is one that containers take.
     """
 
-    def __init__(self, kind: str, group: str, base: type, named: bool = False) -> None:
+    def __init__(
+        self, kind: str, group: str, base: type, own: Mapping[str, T] | None = None, *, named: bool = False
+    ) -> None:
         self.kind, self.group = kind, group
         self._base, self._named = base, named
-        self.registered: dict[str, T] = {}
+        self.registered: dict[str, T] = dict(own or {})
 
     def register(self, name: str) -> Callable[[K], K]:
         """Add a class, as a decorator of it, or an object.

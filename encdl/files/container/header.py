@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, BinaryIO, Final
@@ -54,7 +53,7 @@ class Header:
         layout: one letter an axis, see `encdl.files.container.chunk_grid`.
         nonce: 32 hex digits; makes this file's keys differ from every other file's.
         postprocess: name of the post-processing.
-        planes: how the key planes are made, `PlaneSpec.to_dict()`.
+        planes: how the key planes are made.
         study: name of the study, "" for none.
         key_id: id of the master key, 16 hex digits; says nothing about the key itself.
         tile: rows and columns of a chunk.
@@ -67,7 +66,7 @@ class Header:
     layout: str
     nonce: str
     postprocess: str
-    planes: Mapping[str, Any]
+    planes: PlaneSpec
     study: str
     key_id: str
     tile: tuple[int, int]
@@ -86,11 +85,13 @@ class Header:
             valid = False
         if not valid:
             raise bad_field("study", self.study)
-        if not _sizes(self.shape):
-            raise bad_field("shape", self.shape)
+        for name, value in (("shape", self.shape), ("tile", self.tile)):  # the largest of them still prints in a line
+            sizes = value if isinstance(value, tuple) else ()
+            if not sizes or any(type(size) is not int or not 1 <= size <= MAX_BODY_BYTES for size in sizes):
+                raise bad_field(name, value)
         if not is_layout(self.layout, self.shape):
             raise bad_field("layout", self.layout)
-        if not _sizes(self.tile) or len(self.tile) != 2:
+        if len(self.tile) != 2:
             raise bad_field("tile", self.tile)
         try:
             grid = self.grid
@@ -99,16 +100,6 @@ class Header:
         rows, columns = self.tile
         if rows > grid.height or columns > grid.width or rows * columns * grid.planes > MAX_CHUNK_BYTES:
             raise bad_field("tile", self.tile)
-        self.plane_spec()
-
-    def plane_spec(self) -> PlaneSpec:
-        """Return `planes` as the object that makes key planes; raise `ContainerError` if it is not valid."""
-        if not isinstance(self.planes, Mapping):
-            raise bad_field("planes", self.planes)
-        try:
-            return PlaneSpec.from_dict(dict(self.planes))
-        except UsageError as error:
-            raise ContainerError(f"the header's field 'planes' is not valid ({error})") from None
 
     @cached_property
     def grid(self) -> Grid:
@@ -122,7 +113,7 @@ class Header:
 
     def fields(self) -> dict[str, Any]:
         """The stored fields, as plain values."""
-        plain = {"shape": list(self.shape), "tile": list(self.tile), "planes": dict(self.planes)}
+        plain = {"shape": list(self.shape), "tile": list(self.tile), "planes": self.planes.to_dict()}
         return {field.name: getattr(self, field.name) for field in fields(self)} | plain
 
     def to_bytes(self) -> bytes:
@@ -146,7 +137,11 @@ class Header:
         names = [field.name for field in fields(cls)]
         values = parse_canonical(encoded, names)
         listed = {name: values[name] for name in ("shape", "tile") if isinstance(values[name], list)}
-        return cls(**values | {name: tuple(value) for name, value in listed.items()})
+        try:
+            planes = PlaneSpec.from_dict(values["planes"])
+        except UsageError as error:
+            raise ContainerError(f"the header's field 'planes' is not valid ({error})") from None
+        return cls(**values | {name: tuple(value) for name, value in listed.items()} | {"planes": planes})
 
 
 def read_head(stream: BinaryIO, where: str, *, locator: bool = True) -> tuple[Header, bytes, bytes]:
@@ -233,15 +228,6 @@ def parse_canonical(encoded: bytes, names: list[str], what: str = "header") -> d
 def bad_field(name: str, value: object, what: str = "header") -> ContainerError:
     """The error about a field's value."""
     return ContainerError(f"the {what}'s field {name!r} is not valid ({_short(value)})")
-
-
-def _sizes(value: object) -> bool:
-    """Whether a value is sizes: the largest of them still prints in a line."""
-    return (
-        isinstance(value, tuple)
-        and bool(value)
-        and all(type(size) is int and 1 <= size <= MAX_BODY_BYTES for size in value)
-    )
 
 
 def _short(value: object) -> str:

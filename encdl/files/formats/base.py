@@ -13,7 +13,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +22,6 @@ import numpy.typing as npt
 
 from encdl.files.container.chunk_grid import DTYPES, MAX_CHANNELS, MAX_SLICE_BYTES, Grid, Planes, cut, is_layout
 from encdl.utils.errors import ContainerError, EncdlError, ImageFileError
-from encdl.utils.registry import Registry
 
 Array = npt.NDArray[Any]
 
@@ -84,10 +83,6 @@ class Format:
     suffixes: tuple[str, ...]
     recognises: Callable[[bytes, str | None], bool]
     load: Callable[[Source], Document]
-
-
-FORMATS: Registry[Format] = Registry("format", "encdl.formats", Format)
-"""In the order in which they are asked whether a file is theirs."""
 
 
 class ArrayDigest:
@@ -158,12 +153,6 @@ def array_of(document: Document) -> Array:
     for target, part in zip(array.reshape(grid.slices, -1), document.slices(), strict=True):
         target[:] = part.reshape(-1)
     return array
-
-
-def held(document: Document) -> Document:
-    """The same document with its slices in memory: read once, and changed no more by whoever owns them."""
-    slices = [part.copy() if part.flags.writeable else part for part in document.slices()]
-    return replace(document, slices=slices.__iter__)
 
 
 def content_of(document: Document) -> bytes:
@@ -262,7 +251,11 @@ class Source:
         Raises:
             ImageFileError: it cannot be read, or is not what it was.
         """
-        with _opened(self.path) as stream:
+        try:
+            stream = open(self.path, "rb", opener=_without_blocking)  # noqa: SIM115
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+        with stream:
             if _identity(os.fstat(stream.fileno())) != self.identity:
                 raise ImageFileError(f"{self.path}: was changed while it was read: try again")
             yield stream
@@ -291,18 +284,24 @@ class Source:
 
 
 def source(path: str | os.PathLike[str], *, empty: bool = False) -> Source:
-    """Look at a file, once for all.
+    """Look at a file, once for all, and before it is opened: some devices do things when they are.
 
     Args:
         path: the file.
         empty: whether it may be.
 
     Raises:
-        ImageFileError: it is missing, a folder or device, empty, or cannot be read.
+        ImageFileError: it is missing, a folder or device, empty, or cannot be looked at.
     """
     where = Path(path)
-    with _opened(where) as stream:
-        status = os.fstat(stream.fileno())
+    try:
+        status = where.stat()
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise _unreadable(where, error) from None
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageFileError(f"{where}: is a folder: give one image file")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageFileError(f"{where}: is no regular file: give a file on disk")
     if status.st_size == 0 and not empty:
         raise ImageFileError(f"{where}: is empty (0 bytes): export or copy the image again")
     return Source(where, status.st_size, _identity(status), stat.S_IMODE(status.st_mode))
@@ -350,24 +349,11 @@ def _quiet(*loggers: str) -> Iterator[None]:
             logger.handlers, logger.propagate = handlers, propagate
 
 
-@contextlib.contextmanager
-def _opened(where: Path) -> Iterator[BinaryIO]:
-    try:
-        status = where.stat()  # before opening: some devices do things when they are opened
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageFileError(f"{where}: is a folder: give one image file")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageFileError(f"{where}: is no regular file: give a file on disk")
-        stream = open(where, "rb", opener=_without_blocking)  # noqa: SIM115
-    except FileNotFoundError:
-        raise ImageFileError(f"{where}: no such file: check the name") from None
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = getattr(error, "strerror", None) or error
-        raise ImageFileError(f"{where}: cannot be read ({reason}): check its permissions") from None
-    with stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise ImageFileError(f"{where}: is no regular file: give a file on disk")
-        yield stream
+def _unreadable(where: Path, error: Exception) -> ImageFileError:
+    if isinstance(error, FileNotFoundError):
+        return ImageFileError(f"{where}: no such file: check the name")
+    reason = getattr(error, "strerror", None) or error
+    return ImageFileError(f"{where}: cannot be read ({reason}): check its permissions")
 
 
 def _without_blocking(path: str, flags: int) -> int:
