@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from encdl.files import stores
 from encdl.keys.key import AnyOpener, Key
@@ -20,6 +20,8 @@ from encdl.utils.messages import warn
 if TYPE_CHECKING:
     from argparse import _MutuallyExclusiveGroup as Group
 
+Options = dict[str, Any]
+"""Arguments of `add_argument`."""
 RECORDS = Path("experiments", "results")
 """Where result records go, below the working directory."""
 PKCS11_HELP = "pkcs11:token=NAME;object=LABEL?module-path=LIBRARY: a token computes the key; the passphrase is its PIN"
@@ -42,6 +44,14 @@ def file_or_address(text: str) -> Path:
     return Path(text)
 
 
+def at_least_one(text: str) -> int:
+    """The type of numbers of things."""
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("give 1 or more")
+    return count
+
+
 def not_empty(text: str) -> str:
     """The type of names; an empty one, which most often comes from a variable that is not set, would mean another."""
     if not text:
@@ -49,36 +59,42 @@ def not_empty(text: str) -> str:
     return text
 
 
-def add_output(parser: argparse.ArgumentParser, default: str, name: Callable[[str], Path] = file_name) -> None:
-    """Add `-o` and `--force`; `name` is the type, `file_or_address` where addresses are taken."""
-    parser.add_argument(
-        "-o", "--output", type=name, metavar="OUT", required=not default, help=default or "file to write"
-    )
-    parser.add_argument("--force", action="store_true", help="replace the output if it exists")
+_WEAK = ", ".join(f"{name} {source.attack_bits}" for name, source in MAPS.items() if source.attack_bits < KEY_BITS)
 
-
-def add_cipher(
-    parser: argparse.ArgumentParser, default: str, devices: str = "exact ciphers give the same bytes everywhere"
-) -> None:
-    """Add `--weights` and `--device`; `devices` tells how one device differs from another."""
-    parser.add_argument(
-        "--weights", type=not_empty, metavar="W", help=f"name or file of the cipher's weights ({default})"
-    )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help=f"where to compute (default: auto); {devices}"
-    )
-
-
-def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) -> None:
-    """Add `--map`, the sequence behind the key planes."""
-    weak = ", ".join(f"{name} {source.attack_bits}" for name, source in MAPS.items() if source.attack_bits < KEY_BITS)
-    parser.add_argument(
-        "--map",
-        choices=tuple(MAPS),
-        default=default,
-        help=f"sequence behind the key planes (default: {DEFAULT_MAP}); a chaotic map alone is worth fewer bits than "
-        f"the key's {KEY_BITS}: {weak}",
-    )
+# What options have in common wherever they stand; a verb adds what its own is for.
+PATHS: Final[Options] = {
+    "type": file_or_address,
+    "nargs": "+",
+    "metavar": "PATH",
+    "help": ".encdl files, or folders: every .encdl file in them and below",
+}
+JOBS: Final[Options] = {
+    "type": at_least_one,
+    "default": 1,
+    "metavar": "N",
+    "help": "files to work on at the same time (default: 1); each takes up to 1 GB of memory",
+}
+OUTPUT: Final[Options] = {"type": file_name, "metavar": "OUT"}
+FORCE: Final[Options] = {"action": "store_true", "help": "replace the output if it exists"}
+WEIGHTS: Final[Options] = {
+    "type": not_empty,
+    "metavar": "W",
+    "help": "name or file of the cipher's weights (default: those that the file names, if they come with EncDL)",
+}
+DEVICE: Final[Options] = {
+    "choices": ("auto", "cpu", "cuda"),
+    "default": "auto",
+    "help": "where to compute (default: auto); exact ciphers give the same bytes everywhere",
+}
+MAP: Final[Options] = {
+    "choices": tuple(MAPS),
+    "help": f"sequence behind the key planes (default: {DEFAULT_MAP}); a chaotic map alone is worth fewer bits than "
+    f"the key's {KEY_BITS}: {_WEAK}",
+}
+RECIPIENTS: Final[Options] = {
+    "dest": "recipients", "type": file_name, "action": "append", "default": [], "metavar": "P"
+}  # fmt: skip
+"""Of `--recipient`, several times: files of public keys (`encdl keygen --recipient`)."""
 
 
 class Part(argparse.Action):
@@ -136,20 +152,6 @@ def add_key(
         )
     add_passphrase(parser, "the passphrase, if the key is locked with one (default: ask)", prefix, recipient=True)
     return place
-
-
-def add_recipients(parser: argparse.ArgumentParser, text: str, required: bool = False) -> None:
-    """Add `--recipient`, several times; gives `recipients`, files of public keys."""
-    parser.add_argument(
-        "--recipient",
-        dest="recipients",
-        type=file_name,
-        action="append",
-        default=None if required else [],
-        required=required,
-        metavar="P",
-        help=f"public key file (`encdl keygen --recipient`) {text}",
-    )
 
 
 def add_key_file(parser: argparse.ArgumentParser, text: str, nargs: str | None = None) -> None:

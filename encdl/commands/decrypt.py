@@ -5,8 +5,19 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import add_cipher, add_key, add_output, file_or_address, one_line_warnings, open_key
-from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
+from encdl.commands.common import (
+    DEVICE,
+    FORCE,
+    JOBS,
+    OUTPUT,
+    PATHS,
+    WEIGHTS,
+    add_key,
+    file_or_address,
+    one_line_warnings,
+    open_key,
+)
+from encdl.commands.many_files import Batch, check_folder, find, is_batch, single_progress
 from encdl.files import container
 from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.keys.planes import WeakPlanesWarning
@@ -21,15 +32,19 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    add_paths(parser, ".encdl files, or folders: every .encdl file in them and below", file_or_address)
+    parser.add_argument("paths", **PATHS)
+    parser.add_argument("--jobs", **JOBS)
     add_key(parser)
-    add_output(
-        parser,
-        "of one file: file to write (default: PATH with the original's ending); of several or a folder: folder "
+    parser.add_argument(
+        "-o",
+        "--output",
+        **OUTPUT | {"type": file_or_address},
+        help="of one file: file to write (default: PATH with the original's ending); of several or a folder: folder "
         "to write to, where a file keeps its place",
-        file_or_address,
     )
-    add_cipher(parser, "default: those that the file names, if they come with EncDL")
+    parser.add_argument("--force", **FORCE)
+    parser.add_argument("--weights", **WEIGHTS)
+    parser.add_argument("--device", **DEVICE)
     parser.add_argument(
         "--identity", metavar="TEXT", help="refuse files that their owner called otherwise (`encdl encrypt --identity`)"
     )

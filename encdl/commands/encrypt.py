@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING
 
 from encdl.ciphers.names import POSTPROCESS
 from encdl.commands.common import (
-    add_cipher,
+    DEVICE,
+    FORCE,
+    JOBS,
+    MAP,
+    OUTPUT,
+    PATHS,
+    RECIPIENTS,
+    WEIGHTS,
     add_key,
-    add_map,
-    add_output,
-    add_recipients,
     file_name,
     file_or_address,
     one_line_warnings,
     open_key,
 )
-from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
+from encdl.commands.many_files import Batch, check_folder, find, is_batch, single_progress
 from encdl.commands.reader_options import Window, window_of
 from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.keys.key_source import KeySource
@@ -41,16 +45,27 @@ FOREIGN = "no images that EncDL reads (--carry-others seals them as they are)"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    add_paths(parser, "image files, or folders: every image file in them and below", file_or_address)
+    images = "image files, or folders: every image file in them and below"
+    parser.add_argument("paths", **PATHS | {"help": images})
+    parser.add_argument("--jobs", **JOBS)
     add_key(parser, "key or grant file; may be left out where recipients alone shall open the files", required=False)
-    add_recipients(parser, "of one who shall open the files with a key of their own (several times for several)")
-    add_output(
-        parser,
-        "of one file: file to write (default: PATH with the ending .encdl); of several or a folder: folder to "
-        "write to, where a file keeps its place and name and gets .encdl behind it",
-        file_or_address,
+    parser.add_argument(
+        "--recipient",
+        **RECIPIENTS,
+        help="public key file (`encdl keygen --recipient`) of one who shall open the files with a key of their own "
+        "(several times for several)",
     )
-    add_cipher(parser, "default: the trained cipher that comes with EncDL")
+    parser.add_argument(
+        "-o",
+        "--output",
+        **OUTPUT | {"type": file_or_address},
+        help="of one file: file to write (default: PATH with the ending .encdl); of several or a folder: folder to "
+        "write to, where a file keeps its place and name and gets .encdl behind it",
+    )
+    parser.add_argument("--force", **FORCE)
+    weights = "name or file of the cipher's weights (default: the trained cipher that comes with EncDL)"
+    parser.add_argument("--weights", **WEIGHTS | {"help": weights})
+    parser.add_argument("--device", **DEVICE)
     parser.add_argument(
         "--nonce",
         choices=NONCES,
@@ -58,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random (default), or synthetic: from a keyed hash of the image, so that one changed pixel "
         "changes the whole ciphertext; equal images then give equal files",
     )
-    add_map(parser, None)
+    parser.add_argument("--map", **MAP)
     parser.add_argument("--expansion", choices=tuple(EXPANSIONS), help="of the key planes (default: full)")
     parser.add_argument("--period", type=int, metavar="N", help="of the expansions that repeat")
     parser.add_argument(
@@ -166,7 +181,7 @@ def _many(args: argparse.Namespace) -> int:
 
 def _encryption(args: argparse.Namespace) -> Encryption:
     """The key and settings of a run, checked before the first file."""
-    opener = open_key(args.key) if args.key.providers else None  # without one recipients alone shall open the files
+    opener = open_key(args.key) if args.key.places else None  # without one recipients alone shall open the files
     if opener is None and not args.recipients:
         raise UsageError("give --key, or --recipient: nobody could open the files")
     given = {"map": args.map, "expansion": args.expansion, "period": args.period}

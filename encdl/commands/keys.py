@@ -9,10 +9,11 @@ from pathlib import Path
 
 from encdl.commands import functional_keys
 from encdl.commands.common import (
+    FORCE,
+    OUTPUT,
     Part,
     add_key,
     add_key_file,
-    add_output,
     add_passphrase,
     file_name,
     file_or_address,
@@ -202,7 +203,8 @@ class MakeGrant:
             metavar="P",
             help="seal the grant or functional key to this recipient's public key; nobody else can use it",
         )
-        add_output(parser, "")
+        parser.add_argument("-o", "--output", **OUTPUT, required=True, help="file to write")
+        parser.add_argument("--force", **FORCE)
 
     @staticmethod
     def run(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encdl.commands import functional_keys, predict_bundle
-from encdl.commands.common import add_key, add_output, file_name, file_or_address, one_line_warnings, open_key
+from encdl.commands.common import FORCE, OUTPUT, add_key, file_name, file_or_address, one_line_warnings, open_key
 from encdl.commands.many_files import QUIET_S, Failures, counted, exit_code, tell_of
 from encdl.commands.reader_options import Choice, add_reader, reader_of
 from encdl.files import container, stores
@@ -75,11 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "functional key, on view Functional",
     )
     predict_bundle.add_arguments(parser, network)
-    add_output(
-        parser,
-        "classifier: CSV file with a row for each FILE (default: print it); segmenter: folder for the masks",
-        file_or_address,
+    parser.add_argument(
+        "-o",
+        "--output",
+        **OUTPUT | {"type": file_or_address},
+        help="classifier: CSV file with a row for each FILE (default: print it); segmenter: folder for the masks",
     )
+    parser.add_argument("--force", **FORCE)
     parser.add_argument(
         "--masks",
         choices=MASKS,
@@ -118,7 +120,8 @@ def run(args: argparse.Namespace) -> int:
         with without("mlflow", "matplotlib.pyplot", "pandas"):
             if args.two_party:
                 shared, together = functional_keys.two_party_reader(args)
-                reading = _Reading(_singles(sources), shared, lambda unit, _: together(unit.path))
+                units = [scan_files.single(source) for source in sources]
+                reading = _Reading(units, shared, lambda unit, _: together(unit.path))
             elif keys is None:
                 reading = _keyed(args, sources, opener)
             else:
@@ -158,7 +161,7 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
             warn(f"{unit.path}: {problem}")
         return predictor.read(unit.path, opener) if volume is None else predictor.read_volume(volume, progress)
 
-    units = _singles(sources)
+    units = [scan_files.single(source) for source in sources]
     if predictor.reads_scans:
         units = list(scan_files.find_units(_looked_at(sources), opened, series_tags.name_of(opener)))
     return _Reading(units, predictor, read, opened)
@@ -172,12 +175,6 @@ def _looked_at(sources: Sequence[Source]) -> Iterable[Source]:
         sources, "headers", unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr
     )
     return bar
-
-
-def _singles(sources: Sequence[Source]) -> list[Unit]:
-    from encdl.files import scan_files  # noqa: PLC0415
-
-    return [scan_files.single(source) for source in sources]
 
 
 class _Reading:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encdl.commands.common import add_cipher
+from encdl.commands.common import DEVICE, WEIGHTS
 from encdl.utils.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,11 +31,10 @@ def add_reader(parser: argparse.ArgumentParser) -> None:
         help="levels from centre and width in Hounsfield units (40,400 or 40 400), or by name: brain, lung, … "
         "(docs/scans.md); default: as the reader was trained, which is best",
     )
-    add_cipher(
-        parser,
-        "that the files were made with; default: that the reader was trained on",
-        devices="a reader's answers differ between devices in their last digits",
-    )
+    weights = "of the files; default: that the reader was trained on"
+    parser.add_argument("--weights", **WEIGHTS | {"help": f"name or file of the cipher's weights ({weights})"})
+    device = "where to compute (default: auto); a reader's answers differ between devices in their last digits"
+    parser.add_argument("--device", **DEVICE | {"help": device})
 
 
 def reader_of(args: argparse.Namespace, checkpoint: Path) -> Predictor:

@@ -18,8 +18,8 @@ from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.formats.base import Document, content_of
 from encdl.files.formats.verbatim import CARRIED
 from encdl.files.settings import NonceMode, Settings, Wrapping
-from encdl.keys.key import Opener, RecipientsAlone, study_for
-from encdl.keys.key_source import AnyKey, files_of, opened
+from encdl.keys.key import AnyOpener, Opener, RecipientsAlone, study_for
+from encdl.keys.key_source import AnyKey, opened
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey, signer_id
@@ -195,7 +195,13 @@ def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack
     recipients = tuple(settings.get("recipients", ()))
     if key is None and not recipients:
         raise UsageError("nobody could open the files: give a key, or recipients")
-    opener = RecipientsAlone.generate() if key is None else opened(key)
+    opener: AnyOpener
+    if key is None:
+        opener = RecipientsAlone.generate()
+    elif isinstance(key, AnyOpener):
+        opener = key
+    else:
+        opener, keep = opened(key), (*keep, Path(key))
     study, planes = study_for(settings.get("study"), opener), settings.get("planes")
     spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(**(planes or {}))
     codec = load_codec(settings.get("weights", "default"), settings.get("device", "auto"))  # takes longest
@@ -209,7 +215,6 @@ def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack
 
         readable = Readable(readable)
     wrap, signer = settings.get("wrap", "none"), settings.get("signer")
-    recipients, identity = tuple(settings.get("recipients", ())), settings.get("identity", "")
-    series = settings.get("series", True)
+    identity, series = settings.get("identity", ""), settings.get("series", True)
     how = Settings(spec, postprocess, nonce, study, wrap, readable, signer, series, recipients, identity)
-    return Encryption(codec, opener, how, (*keep, *files_of(key)))
+    return Encryption(codec, opener, how, keep)

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encdl import readers
-from encdl.ciphers import weights
 from encdl.ciphers.names import SHIPPED_IDS
+from encdl.ciphers.weights import load as load_weights
 from encdl.files import container
 from encdl.files.chunk_cipher import device_errors
 from encdl.files.codec import CipherSlice, Codec
@@ -351,7 +351,7 @@ def _reader_in(path: Path, device: str) -> LoadedReader:
         return readers.load(path, device)
     except NoReaderError as error:
         try:
-            found = weights.load(path)
+            found = load_weights(path)
         except WeightsError:
             raise error from None
         raise WeightsError(
