@@ -85,13 +85,11 @@ class Header:
             valid = False
         if not valid:
             raise bad_field("study", self.study)
-        for name, value in (("shape", self.shape), ("tile", self.tile)):  # the largest of them still prints in a line
-            sizes = value if isinstance(value, tuple) else ()
-            if not sizes or any(type(size) is not int or not 1 <= size <= MAX_BODY_BYTES for size in sizes):
-                raise bad_field(name, value)
+        if not _sizes(self.shape):
+            raise bad_field("shape", self.shape)
         if not is_layout(self.layout, self.shape):
             raise bad_field("layout", self.layout)
-        if len(self.tile) != 2:
+        if not _sizes(self.tile) or len(self.tile) != 2:
             raise bad_field("tile", self.tile)
         try:
             grid = self.grid
@@ -228,6 +226,15 @@ def parse_canonical(encoded: bytes, names: list[str], what: str = "header") -> d
 def bad_field(name: str, value: object, what: str = "header") -> ContainerError:
     """The error about a field's value."""
     return ContainerError(f"the {what}'s field {name!r} is not valid ({_short(value)})")
+
+
+def _sizes(value: object) -> bool:
+    """Whether a value is sizes: the largest of them still prints in a line."""
+    return (
+        isinstance(value, tuple)
+        and bool(value)
+        and all(type(size) is int and 1 <= size <= MAX_BODY_BYTES for size in value)
+    )
 
 
 def _short(value: object) -> str:
