@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ from encdl.utils.messages import say, warn
 
 if TYPE_CHECKING:
     from encdl.files.encrypting import Encryption
+    from encdl.files.fitted import Fitted
+    from encdl.files.reading import Readable
 
 NONCES = ("random", "synthetic")
 WRAPPINGS = ("none", "aes")
@@ -78,10 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--readable",
-        type=int,
-        metavar="N",
+        type=_side_or_reader,
+        metavar="N|READER",
         help="add a reading layer: the image with sides of up to N pixels (1 to 512), masked by itself, of which hosts "
-        "without the key read what a functional key gives them, and no more",
+        "without the key read what a functional key gives them, and no more; or the checkpoint of a reader: the layer "
+        "that it takes, at its size, levels, orientation and spacing, and of a reader of volumes the volume as a whole",
     )
     add_window(
         parser,
@@ -113,6 +117,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="seal every file that is no image too, as it is (DICOMDIR, reports, texts): decrypt writes it again",
     )
+
+
+def _side_or_reader(text: str) -> int | Path:
+    return int(text) if text.lstrip("-").isdigit() else file_name(text)
+
+
+def _layer(args: argparse.Namespace) -> Readable | Fitted | None:
+    """How to make the reading layer, if there is to be one."""
+    window = window_of(args.window)
+    if isinstance(args.readable, Path):
+        from encdl import api  # noqa: PLC0415
+
+        if re.fullmatch(r"\d+(x\d+)+", str(args.readable)) and not args.readable.exists():
+            raise UsageError(
+                f"--readable {args.readable}: give a number for images, or the checkpoint of the reader that shall "
+                "read the file: the layer gets its form, orientation, spacing and levels"
+            )
+        return api.readable_for(args.readable, window)
+    from encdl.files.reading import Readable  # noqa: PLC0415
+
+    return None if args.readable is None else Readable(args.readable, window=window)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -179,10 +204,9 @@ def _encryption(args: argparse.Namespace, opener: AnyOpener | None) -> Encryptio
     given = {"map": args.map, "expansion": args.expansion, "period": args.period}
     planes = {name: value for name, value in given.items() if value is not None}
     signer = None if args.sign is None else SigningKey.load(args.sign, KeySource(args.sign).ask)
-    if args.window and not args.readable:
+    if args.window and args.readable is None:
         raise UsageError("--window is of a reading layer: give --readable too")
     from encdl.files.encrypting import encryption  # noqa: PLC0415
-    from encdl.files.reading import Readable  # noqa: PLC0415
 
     how = encryption(
         opener,
@@ -192,7 +216,7 @@ def _encryption(args: argparse.Namespace, opener: AnyOpener | None) -> Encryptio
         nonce=args.nonce,
         postprocess=args.postprocess,
         planes=planes,
-        readable=args.readable and Readable(args.readable, window=window_of(args.window)),
+        readable=_layer(args),
         signer=signer,
         identity=args.identity,
         recipients=[RecipientPublicKey.load(path) for path in args.recipients],

@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -32,7 +32,7 @@ from encdl.files.formats.base import (
     held,
     slice_shape,
 )
-from encdl.files.reading import Readable, ReadingLayer, Resampled, Words
+from encdl.files.reading import Readable, ReadingLayer, Resampled, Words, layer_bytes
 from encdl.files.settings import Salvage, Settings
 from encdl.keys.derivation import check_study
 from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from encdl.files.chunk_cipher import ChunkCipher, CipherLike
+    from encdl.files.fitted import Fitted
 
 FILE_PLANES = 8
 """Key planes a pixel in a file: with fewer, a mask has fewer than 256 values, and the image shows through."""
@@ -104,7 +105,7 @@ class Codec:
         *,
         suffix: str | None = None,
         content: bytes | None = None,
-        layer: tuple[Words, int] | None = None,
+        layer: tuple[Words, int, Mapping[str, Any]] | None = None,
         progress: Progress | None = None,
     ) -> Header:
         """Write the container of a document.
@@ -116,7 +117,8 @@ class Codec:
             settings: how to encrypt; see `Settings`.
             suffix: ending of the original file's name, kept among the secret metadata; the format's own by default.
             content: the array's digest, if it is known (`content_of`); otherwise a large array is read twice.
-            layer: levels of a reading layer and their bits, if it is not to be made by `settings`.
+            layer: levels of a reading layer and their bits, and what the header says of it (`Header.reading`), if it is
+                not to be made by `settings`.
             progress: is told how many more bytes of the array are done.
 
         Returns:
@@ -138,17 +140,21 @@ class Codec:
         content = content or (bytes(CONTENT_BYTES) if later else content_of(document))
         suffix = formats.suffix_of(document.format) if suffix is None else suffix
         metadata = Metadata(document.format, suffix, content.hex(), document.rest, settings.identity)
-        header = self._header(document, opener, settings, metadata)
+        readable, placed = settings.readable, {} if layer is None else layer[2]
+        header = self._header(document, opener, settings, metadata, readable.placed if readable else placed)
         keys = opener.image_keys(header.nonce_bytes, header.study)
         work = self._chunk_cipher(header)
         check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
-        resampled = _resampled(settings.readable, header, document) if settings.readable else None
+        resampled = _resampled(readable, header, document) if isinstance(readable, Readable) else None
+        if readable is not None and resampled is None:
+            layer = (*cast("Fitted", readable).made(document, header.grid), header.reading)
         known = {
             SERIES: series_tags.section_of(document, opener, header.study, keys, settings.series),
-            READING: b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes(),
+            READING: b"" if layer is None else ReadingLayer.of(*layer[:2], keys).to_bytes(),
         }
         behind = {name: len(content) for name, content in known.items() if content}
-        behind |= {READING: resampled.length} if resampled else {}
+        if resampled and isinstance(readable, Readable):
+            behind[READING] = layer_bytes(readable.shape(header.grid), readable.bits)
 
         wrapping = aes_wrap.Writer(stream, keys, header.key_id, header.study) if settings.wrap == "aes" else None
 
@@ -288,7 +294,9 @@ class Codec:
                 ciphertext[..., rows, columns], mask[..., rows, columns] = parts
             yield CipherSlice(whole, ciphertext, mask)
 
-    def _header(self, document: Document, opener: Opener, settings: Settings, metadata: Metadata) -> Header:
+    def _header(
+        self, document: Document, opener: Opener, settings: Settings, metadata: Metadata, placed: Mapping[str, Any]
+    ) -> Header:
         if isinstance(opener, Grant) and opener.scope == "file":
             raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
         if settings.planes.count != FILE_PLANES:
@@ -308,13 +316,13 @@ class Codec:
             "planes": settings.planes.to_dict(),
             "tile": container.choose_tile(shape, document.layout, document.dtype.name),
         }
-        context = stored | ({"readable": vars(settings.readable)} if settings.readable else {})
+        context = stored | ({"readable": settings.readable.context()} if settings.readable else {})
         nonce = random_nonce()
         if settings.nonce == "synthetic":
             # All settings and all metadata belong to it: the same content beside others gets other keys.
             encoded = json.dumps(context, sort_keys=True).encode() + b"\0" + metadata.to_bytes()
             nonce = synthetic_nonce(opener, bytes.fromhex(metadata.content), encoded, study)
-        return Header(**stored, nonce=nonce.hex(), study=study, key_id=opener.key_id)
+        return Header(**stored, nonce=nonce.hex(), study=study, key_id=opener.key_id, reading=placed)
 
     def _slices(
         self,

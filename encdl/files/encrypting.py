@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
 
 from encdl.files import container, file_names, formats, series_tags, stores
 from encdl.files.codec import Codec
@@ -17,7 +17,7 @@ from encdl.files.container.sections import READING, SERIES, SIGNATURE
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.formats.base import Document, content_of
 from encdl.files.formats.verbatim import CARRIED
-from encdl.files.reading import Readable
+from encdl.files.reading import Readable, layer_bytes
 from encdl.files.settings import NonceMode, Settings, Wrapping
 from encdl.keys.key import Opener, RecipientsAlone, study_for
 from encdl.keys.key_source import AnyKey, files_of, opened
@@ -26,6 +26,9 @@ from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey, signer_id
 from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, OutputExistsError, UsageError, WrongKeyError
+
+if TYPE_CHECKING:
+    from encdl.files.fitted import Fitted
 
 
 class EncryptionSettings(TypedDict, total=False):
@@ -38,7 +41,7 @@ class EncryptionSettings(TypedDict, total=False):
         postprocess: a name of `encdl.ciphers.names.POSTPROCESS`.
         planes: how to make the key planes; a mapping names those fields alone that differ from the default.
         readable: how to make a reading layer, which hosts without a key may read; no layer by default. A number is the
-            length of its larger side.
+            length of its larger side; `readable_for` makes the layer that a reader takes.
         signer: what signs the files; by default they are not signed.
         recipients: whose keys shall open the files too.
         identity: what the owner calls the file, sealed and bound to it; `{name}` in it stands for the file's name.
@@ -52,7 +55,7 @@ class EncryptionSettings(TypedDict, total=False):
     nonce: NonceMode
     postprocess: str
     planes: PlaneSpec | Mapping[str, Any] | None
-    readable: Readable | int | None
+    readable: Readable | Fitted | int | None
     signer: SigningKey | None
     recipients: Sequence[RecipientPublicKey]
     identity: str
@@ -164,8 +167,9 @@ class Encryption:
         settings = self.settings
         made_with = (header.weights, header.plane_spec(), header.postprocess, header.study)
         same = made_with == (self.codec.weights_id, settings.planes, settings.postprocess, settings.study)
-        length = settings.readable and settings.readable.length(header.grid)
-        same = same and length == (reading and len(reading))
+        readable = settings.readable
+        length = readable and layer_bytes(readable.shape(header.grid), readable.bits)
+        same = same and length == (reading and len(reading)) and header.reading == (readable.placed if readable else {})
         shown = series_tags.section_of(document, self.opener, header.study, keys, settings.series)
         same = same and series in (None, shown)  # files of early versions have none
         signer = settings.signer and settings.signer.public.id
