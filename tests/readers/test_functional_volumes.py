@@ -134,6 +134,8 @@ def test_a_host_reads_volumes_and_series_by_a_key_server(
         mean = np.mean([float(row["probability of well"]) for row in rows[1 : SLICES + 1]])
         assert float(rows[0]["probability of well"]) == pytest.approx(mean, abs=1e-5)
         return
+    told = capsys.readouterr().err
+    assert told.count("where the scans lie is sealed, and no key was given: their masks have voxels of 1 mm") == 1
     shapes = sorted(nibabel.load(path).shape for path in Path("masks").rglob("*.mask.nii.gz"))
     assert shapes == [(LARGE, LARGE, 4), (LARGE, LARGE, SLICES)]
 

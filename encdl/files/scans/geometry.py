@@ -102,7 +102,7 @@ def resized(array: Array, scales: Sequence[float], nearest: bool = False) -> Arr
     Returns:
         The same type; of integers the nearest one.
     """
-    shape = [round((size - 1) / scale) + 1 for size, scale in zip(array.shape, scales, strict=True)]
+    shape = [round((size - 1) / scale + 1) for size, scale in zip(array.shape, scales, strict=True)]
     return sampled(array, scales, shape, nearest)
 
 
