@@ -13,6 +13,7 @@ from encdl.commands.common import (
     PATHS,
     WEIGHTS,
     add_key,
+    file_name,
     file_or_address,
     one_line_warnings,
     open_key,
@@ -48,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--identity", metavar="TEXT", help="refuse files that their owner called otherwise (`encdl encrypt --identity`)"
     )
+    parser.add_argument(
+        "--mask",
+        type=file_name,
+        metavar="MASK",
+        help="instead of the file write this mask of it, which a host without the key made on the grid of a reading "
+        "layer (encdl predict --functional-key), on the scan's own grid: NIfTI",
+    )
     damaged = parser.add_mutually_exclusive_group()
     damaged.add_argument(
         "--salvage",
@@ -65,6 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Decrypt one file, or all that there are."""
+    if args.mask is not None:
+        return _mask(args)
     from encdl.files import file_names, stores  # noqa: PLC0415
 
     if is_batch(args.paths):
@@ -83,6 +93,18 @@ def run(args: argparse.Namespace) -> int:
         if done.note:
             warn(done.note)
         say(f"{stores.address_of(args.output or output) or output}: {done.told}")
+    return 0
+
+
+def _mask(args: argparse.Namespace) -> int:
+    """Put a host's mask on the grid of its scan."""
+    from encdl import api  # noqa: PLC0415
+
+    if is_batch(args.paths) or args.output is None:
+        raise UsageError("--mask: give the one file that it is of, and with --output the .nii.gz to write")
+    atomic.different_files(args.output, *args.key.files)
+    api.place_mask(args.mask, args.paths[0], open_key(args.key), args.output, force=args.force)
+    say(f"{args.output}: {args.mask} on the grid of {args.paths[0]}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ from encdl.utils.messages import say, warn
 
 if TYPE_CHECKING:
     from encdl.files.encrypting import Encryption
+    from encdl.files.fitted import Fitted
+    from encdl.files.reading import Readable
 
 NONCES = ("random", "synthetic")
 WRAPPINGS = ("none", "aes")
@@ -92,10 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--readable",
-        type=int,
-        metavar="N",
+        type=_side_or_reader,
+        metavar="N|READER",
         help="add a reading layer: the image with sides of up to N pixels (1 to 512), masked by itself, of which hosts "
-        "without the key read what a functional key gives them, and no more",
+        "without the key read what a functional key gives them, and no more; or the checkpoint of a reader: the layer "
+        "that it takes, at its size, levels, orientation and spacing, and of a reader of volumes the volume as a whole",
     )
     parser.add_argument(
         "--window",
@@ -130,6 +134,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="seal every file that is no image too, as it is (DICOMDIR, reports, texts): decrypt writes it again",
     )
+
+
+def _side_or_reader(text: str) -> int | Path:
+    return int(text) if text.lstrip("-").isdigit() else file_name(text)
+
+
+def _layer(args: argparse.Namespace) -> Readable | Fitted:
+    """How to make the reading layer."""
+    window = window_of(args.window)
+    if isinstance(args.readable, Path):
+        from encdl import api  # noqa: PLC0415
+
+        if re.fullmatch(r"\d+(x\d+)+", str(args.readable)) and not args.readable.exists():
+            raise UsageError(
+                f"--readable {args.readable}: give a number for images, or the checkpoint of the reader that shall "
+                "read the file: the layer gets its form, orientation, spacing and levels"
+            )
+        return api.readable_for(args.readable, window)
+    from encdl.files.reading import Readable  # noqa: PLC0415
+
+    return Readable(args.readable, window=window)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -187,15 +212,10 @@ def _encryption(args: argparse.Namespace) -> Encryption:
     given = {"map": args.map, "expansion": args.expansion, "period": args.period}
     planes = {name: value for name, value in given.items() if value is not None}
     signer = None if args.sign is None else SigningKey.load(args.sign, KeySource(args.sign).ask)
-    if args.window and not args.readable:
+    if args.window and args.readable is None:
         raise UsageError("--window is of a reading layer: give --readable too")
     from encdl.files.encrypting import encryption  # noqa: PLC0415
 
-    readable = None
-    if args.readable is not None:
-        from encdl.files.reading import Readable  # noqa: PLC0415
-
-        readable = Readable(args.readable, window=window_of(args.window))
     how = encryption(
         opener,
         (*args.key.files, *([args.sign] if args.sign else [])),
@@ -204,7 +224,7 @@ def _encryption(args: argparse.Namespace) -> Encryption:
         nonce=args.nonce,
         postprocess=args.postprocess,
         planes=planes,
-        readable=readable,
+        readable=None if args.readable is None else _layer(args),
         signer=signer,
         identity=args.identity,
         recipients=[RecipientPublicKey.load(path) for path in args.recipients],

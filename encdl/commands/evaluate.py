@@ -33,14 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="D",
         help="embedded (MNI152 brain slices, the default), brain_tumor, acdc, a set of MedMNIST such as "
-        "pneumoniamnist, a folder of images (all of them, each at its own size), or an .npz file",
+        "pneumoniamnist, a folder of images (all of them, each at its own size), one image, DICOM file or "
+        "NIfTI volume (all its slices), or an .npz file",
     )
     parser.add_argument("--data-dir", metavar="DIR", help="folder of a set that is not embedded (default: data)")
     parser.add_argument(
         "--images",
         type=int,
         metavar="N",
-        help="test images at the most, spread over patients (default: all of a folder, 100 of a set)",
+        help="test images at the most, spread over patients (default: all of a folder or file, 100 of a set)",
     )
     parser.add_argument(
         "--group",

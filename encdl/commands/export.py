@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", **FORCE)
     parser.epilog = (
         "The ending of OUT says what is written. .pt: a cipher's weights, or a reader with its cipher, without what "
-        "training needs: the other verbs take it as they take the checkpoint. .onnx and .pt2 (torch.export): the "
-        "reader alone, for other programs; it is run and compared before it is written. .bundle: a folder, a MONAI "
-        "bundle with the reader's network in TorchScript, which reads decrypted images, or encrypted ones by `encdl "
-        "predict --bundle`."
+        "training needs: the other verbs take it as they take the checkpoint. .onnx, .pt2 (torch.export) and .ts "
+        "(TorchScript): the reader alone, for other programs; it is run and compared before it is written. .bundle: a "
+        "folder, a MONAI bundle with the reader's network in TorchScript, which reads decrypted images, or encrypted "
+        "ones by `encdl predict --bundle`."
     )
 
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     kind = output.suffix
     if kind not in {CHECKPOINT, BUNDLE, *FORMATS}:
         raise UsageError(
-            f"{output}: nothing is exported as {kind or 'a file without ending'}: give .pt, .onnx, .pt2 or .bundle"
+            f"{output}: nothing is exported as {kind or 'a file without ending'}: give .pt, .onnx, .pt2, .ts or .bundle"
         )
     loaded = weights.load(args.checkpoint)
     try:

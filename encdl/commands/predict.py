@@ -157,8 +157,11 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
         alone = unit.single and not turned and args.overlay != "image"
         volume = None if alone else unit.load(opened)
         known = unit.scan if volume is None else volume
-        for problem in known.problems if known is not None else ():
-            warn(f"{unit.path}: {problem}")
+        if known is not None and (
+            known.known or not unit.single
+        ):  # of an image in no space nobody wants to know its grid
+            for problem in known.problems:
+                warn(f"{unit.path}: {problem}")
         return predictor.read(unit.path, opener) if volume is None else predictor.read_volume(volume, progress)
 
     units = [scan_files.single(source) for source in sources]
@@ -266,7 +269,13 @@ def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[P
     for unit, answer in reading:
         masks.write(unit, answer)
     masks.finish()
+    if reading.read and reading.opened is None and (args.masks == "nifti" or any(unit.stack for unit in reading.units)):
+        warn(
+            "where the scans lie is sealed, and no key was given: their masks have voxels of 1 mm at no place in the "
+            "patient, and no measures"
+        )
     if reading.read:
         levels = ", ".join(f"{index} {name}" for index, name in enumerate(classes))
-        scans = f" in {reading.answered} scans and images" if reading.answered != reading.read else ""
+        several = "1 scan" if reading.answered == 1 else f"{reading.answered} scans and images"
+        scans = f" in {several}" if reading.answered != reading.read else ""
         say(f"{args.output}: masks of {counted(reading.read)}{scans}, with the levels {levels}")

@@ -10,7 +10,6 @@ from typing import Any
 
 import encdl
 from encdl.commands.common import file_name, open_key
-from encdl.commands.many_files import counted
 from encdl.files import container, file_names, folders, stores
 from encdl.files.folders import Left, gather
 from encdl.utils.errors import EncdlError, OutputExistsError, UsageError
@@ -53,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output.is_dir() and any(args.output.iterdir()) and not args.force:
         raise OutputExistsError(f"{args.output}: is not empty: give another folder, or --force")
     opener = open_key(args.key)
-    images = _images(args.paths, opener)
     reader = encdl.EncdlReader(opener, weights=args.weights)
+    images = _images(args.paths, opener, reader)
     made = not args.output.is_dir()
     args.output.mkdir(exist_ok=True)
     device = None if args.device == "auto" else args.device
@@ -72,19 +71,21 @@ def run(args: argparse.Namespace) -> int:
                     "checkpoint with --reader"
                 ) from None
             raise refused[0] if refused else error from None
-    say(f"{args.output}: {counted(len(images))} read by the bundle {args.bundle.resolve().name}")
+    several = f"{len(images)} image{'s' * (len(images) != 1)}"
+    say(f"{args.output}: {several} read by the bundle {args.bundle.resolve().name}")
     return 0
 
 
-def _images(paths: list[Path], opener: Any) -> list[Path]:
-    """Encrypted files; a folder of encrypted DICOM slices is one image."""
+def _images(paths: list[Path], opener: Any, reader: Any) -> list[Path]:
+    """Encrypted files; a folder of encrypted DICOM slices is one image, or one for each of its scans."""
     found: list[Path] = []
     left: list[Left] = []
     for path in paths:
         files = [source.path for source in gather([path], file_names.is_encrypted, f"{container.SUFFIX} file", left)]
         flat = path.is_dir() and len(files) > 1 and all(file.parent == path for file in files)
         if flat and _format(files[0], opener) == SERIES:
-            found.append(path)
+            scans = reader.scans(path)
+            found += [scan.path for scan in scans] if len(scans) > 1 else [path]
         else:
             found += files
     return [path.resolve() for path in found]
@@ -104,7 +105,7 @@ def _takes_slices(bundle: Path) -> bool:
 def _several(images: list[Path]) -> bool:
     """Whether one of the images has several slices."""
     for path in images:
-        if path.is_dir():
+        if not path.is_file():
             return True
         with container.opened_without_key(path) as reader:
             if reader.header.grid.slices > 1:

@@ -33,10 +33,13 @@ def without_key(paths: Sequence[Path]) -> Iterator[str]:
             continue
         there = set(numbers)
         lacking = [str(number) for number in range(min(there), max(there) + 1) if number not in there]
-        more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
-        told = f", without {', '.join(lacking[:_NAMED])}{more}" if 0 < len(lacking) < 10 * len(there) else ""
-        span = f"slices {min(there)} to {max(there)}" if len(there) > 1 else f"slice {min(there)}"
-        yield f"series {tag}: {counted(len(numbers))}, {span}{told}"
+        told = f"instance numbers {min(there)} to {max(there)}" if len(there) > 1 else f"instance number {min(there)}"
+        if len(there) < len(numbers):
+            told += f", {len(numbers) - len(there)} of them again (several orientations or images at one place?)"
+        if 0 < len(lacking) < 10 * len(there):
+            more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
+            told += f", no {', '.join(lacking[:_NAMED])}{more} (missing, or never there: the key tells)"
+        yield f"series {tag}: {counted(len(numbers))}, {told}"
 
 
 def with_key(paths: Sequence[Path], opener: AnyOpener, failures: Failures) -> Iterator[str]:

@@ -102,7 +102,7 @@ class FolderFiles:
                 raise DataError(f"{one.path}: {one.why}: check its permissions, or move it out of {folder}")
         others = [one.path for one in left if not hidden(one.path)]
         sealed = any(file_names.is_encrypted(path) for path in others)
-        hint = "; give --data.key.path K for its .encdl files" if sealed and self.key is None else ""
+        hint = "; training reads .encdl files with --data.key.path K" if sealed and self.key is None else ""
         if not found:
             raise DataError(f"{folder}: holds no images ({KINDS}){hint}")
         if others:
@@ -115,14 +115,15 @@ class FolderFiles:
         return found
 
     def units(self, folder: Path) -> list[Unit]:
-        """The images and scans that the files below a folder make, in the order of their first files.
+        """The images and scans that the files below a folder make, in the order of their first files; or of one file.
 
         Raises:
             EncdlError: There are none, or a header cannot be read: the first is named, and the others are counted.
         """
         if self.key is not None:
             self._opened_key(self.key)  # what is wrong with it is wrong with no file
-        paths = self.below(folder)
+        alone = folder.is_file()
+        paths, root = ([folder], folder.parent) if alone else (self.below(folder), folder)
         failed: list[tuple[Path, EncdlError]] = []
 
         @contextlib.contextmanager
@@ -134,7 +135,7 @@ class FolderFiles:
                 failed.append((path, error))
                 raise
 
-        sources = [Source(path, path.relative_to(folder)) for path in paths]
+        sources = [Source(path, path.relative_to(root)) for path in paths]
         flat = [source.path.suffix.lower() in images.READABLE_SUFFIXES for source in sources]
         units = [single(source) for source, is_flat in zip(sources, flat, strict=True) if is_flat]
         units += find_units(
@@ -142,6 +143,8 @@ class FolderFiles:
             opened,
             lambda _, path: path.stem,
         )
+        if failed and alone:
+            raise failed[0][1]
         if failed:
             raise_counted(failed, len(paths))
         return sorted(units, key=lambda unit: unit.sources[0].path)

@@ -80,6 +80,7 @@ class ImageFolder(ImageDataModule):
             )
         self.reader_of_files = FolderFiles(self.key, ModalityLevels.from_dict(self.levels))
         self._samples: dict[Split, list[Sample]] = {}
+        self._groups: dict[Split, list[str]] = {}
         Geometry(self.orientation)  # refuses what is none
 
     @property
@@ -106,8 +107,21 @@ class ImageFolder(ImageDataModule):
         """The files of one split, and the slices of its scans, finished."""
         if split not in self._samples:
             crop = self.crop if split == "train" else 0
-            self._samples[split] = [sample for unit in self.units[split] for sample in self._of_unit(unit, crop)]
+            found = [(self._of_unit(unit, crop), self._group(unit)) for unit in self.units[split]]
+            self._samples[split] = [sample for samples, _ in found for sample in samples]
+            self._groups[split] = [name for samples, name in found for _ in samples]
         return self._samples[split]
+
+    def groups(self, split: Split) -> list[str] | None:
+        """The group of each sample of a split, for `group: file` its scan; None where images stand by themselves."""
+        self.samples(split)
+        names = self._groups[split]
+        return names if self.group != "file" or len(set(names)) < len(names) else None
+
+    @property
+    def grouping(self) -> str:
+        """What `groups` are."""
+        return "volumes" if self.group == "file" else "patients"
 
     def _of_unit(self, unit: Unit, crop: int) -> list[Sample]:
         path = unit.sources[0].path

@@ -115,6 +115,11 @@ class NpzImages(ImageDataModule):
             return None
         return [str(name) for name in arrays[names[0]][arrays["split"] == number]]
 
+    @property
+    def grouping(self) -> str:
+        """What `groups` are."""
+        return "patients" if GROUPS[0] in self._arrays else "clusters"
+
     def attributes(self, split: Split) -> dict[str, np.ndarray]:
         """Further columns of a file in our layout that tell a few kinds of images apart: int64 (N,) by name."""
         arrays, number = self._arrays, SPLITS.index(split)

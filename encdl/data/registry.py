@@ -25,6 +25,7 @@ from encdl.data.split_digest import digest
 from encdl.data.splits import Group, group_name
 from encdl.data.subset import spread
 from encdl.files import stores
+from encdl.files.file_names import is_encrypted
 from encdl.files.levels import DEFAULT
 from encdl.files.scans import AS_IT_IS, FlatScan, flat_scan
 from encdl.utils.errors import DataError, UsageError
@@ -68,6 +69,8 @@ def open_data(name: str, data_dir: str | None = None) -> ImageDataModule:
         return NpzImages(file=path.name, data_dir=str(path.parent))
     if name and (path.is_dir() or stores.is_folder(path)):
         return ImageFolder(folder=str(path))
+    if is_encrypted(path) and path.is_file():
+        raise DataError(f"{name}: is encrypted: give the image that it was made of")
     raise DataError(f"{name}: no such data: give {', '.join(sorted(DATA_SETS))}, {KNOWN}")
 
 
@@ -140,9 +143,10 @@ class Images:
     def describe(self) -> str:
         """How many images of how many groups, in words."""
         groups = len(set(self.groups))
-        several = f" of {groups} patients or clusters" if groups < len(self.images) else ""
+        whose = "patient or cluster" if groups == 1 else "patients or clusters"
+        several = f" of {groups} {whose}" if groups < len(self.images) else ""
         of = "" if self.of == len(self.images) else f" (of {self.of})"
-        return f"{self.dataset}: {len(self.images)} images{of}{several}"
+        return f"{self.dataset}: {len(self.images)} image{'s' * (len(self.images) != 1)}{of}{several}"
 
 
 def images_to_judge(
@@ -151,7 +155,7 @@ def images_to_judge(
     """The images of a split; of a folder without classes all images, whatever splits training would make of it.
 
     Args:
-        name: As in `open_data`.
+        name: As in `open_data`; or the path of one image, DICOM file or NIfTI volume.
         data_dir: The same.
         most: How many at the most, spread over patients or clusters; all of a folder and `ENOUGH` of a set if None.
         split: Of a set.
@@ -161,10 +165,11 @@ def images_to_judge(
         DataError: The data set is missing, empty or malformed.
         UsageError: As in `open_data`.
     """
-    data = open_data(name, data_dir)
+    alone = data_dir is None and is_one_file(name)
+    data = ImageFolder(name) if alone else open_data(name, data_dir)
     found: Sequence[Tensor]
     if type(data) is ImageFolder:
-        chosen, groups, found = _of_folder(data.root, group, most)
+        chosen, groups, found = _of_folder(Path(name) if alone else data.root, group, most)
         words = name
     else:
         if not data.reading(split):
@@ -183,18 +188,24 @@ def images_to_judge(
     return Images(tuple(found), tuple(groups[index] for index in chosen), words, len(groups))
 
 
+def is_one_file(name: str) -> bool:
+    """Whether a name is the path of an image, DICOM file or volume, and not of a set."""
+    return Path(name).is_file() and PLAIN.wanted(Path(name))
+
+
 def _of_folder(root: Path, group: Group, most: int | None) -> tuple[list[int], list[str], list[Tensor]]:
-    """The numbers of the chosen images below a folder, the group of every image, and the chosen ones.
+    """The numbers of the chosen images below a folder, or in a file, the group of every image, and the chosen ones.
 
     A slice of a scan is an image, and a scan a group where there is no larger one.
     """
     of: list[tuple[Path, FlatScan | None, int]] = []
+    top = root.parent if root.is_file() else root
     groups: list[str] = []
     for unit in PLAIN.units(root):
         scan = None if unit.scan is None and not unit.stack else flat_scan(PLAIN.volume(unit), DEFAULT, AS_IT_IS)
         path, count = unit.sources[0].path, 1 if scan is None else len(scan)
         of += [(path, scan, index) for index in range(count)]
-        groups += [group_name(path.relative_to(root), group)] * count
+        groups += [group_name(path.relative_to(top), group)] * count
     chosen = spread(groups, most)
     picked = [of[index] for index in chosen]
     found = [read_as_it_is(path) if scan is None else scan.image(index) for path, scan, index in picked]

@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from encdl.files.chunk_cipher import ChunkCipher, CipherLike
+    from encdl.files.fitted import Fitted
     from encdl.files.reading import Readable, Resampled, Words
 
 FILE_PLANES = 8
@@ -103,7 +104,7 @@ class Codec:
         *,
         suffix: str | None = None,
         content: bytes | None = None,
-        layer: tuple[Words, int] | None = None,
+        layer: tuple[Words, int, Mapping[str, Any]] | None = None,
         progress: Progress | None = None,
     ) -> Header:
         """Write the container of a document.
@@ -115,7 +116,8 @@ class Codec:
             settings: how to encrypt; see `Settings`.
             suffix: ending of the original file's name, kept among the secret metadata; the format's own by default.
             content: the array's digest, if it is known (`content_of`); otherwise a large array is read twice.
-            layer: levels of a reading layer and their bits, if it is not to be made by `settings`.
+            layer: levels of a reading layer and their bits, and what the header says of it (`Header.reading`), if it is
+                not to be made by `settings`.
             progress: is told how many more bytes of the array are done.
 
         Returns:
@@ -138,17 +140,20 @@ class Codec:
         content = content or (bytes(CONTENT_BYTES) if later else content_of(document))
         suffix = formats.suffix_of(document.format) if suffix is None else suffix
         metadata = Metadata(document.format, suffix, content.hex(), document.rest, settings.identity)
-        header = self._header(document, opener, settings, metadata)
+        readable, placed = settings.readable, {} if layer is None else layer[2]
+        header = self._header(document, opener, settings, metadata, readable.placed if readable else placed)
         keys = opener.image_keys(header.nonce_bytes, header.study)
         work = self._chunk_cipher(header)
         check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
-        resampled = _resampled(settings.readable, header, document) if settings.readable else None
+        resampled, length = None, 0
+        if readable is not None:
+            resampled, length, layer = _reading(readable, header, document)
         known = {
             SERIES: series_tags.section_of(document, opener, header.study, keys, settings.series),
-            READING: b"" if layer is None else _layer_bytes(*layer, keys),
+            READING: b"" if layer is None else _layer_bytes(*layer[:2], keys),
         }
         behind = {name: len(content) for name, content in known.items() if content}
-        behind |= {READING: resampled.length} if resampled else {}
+        behind |= {READING: length} if resampled else {}
 
         wrapping = aes_wrap.Writer(stream, keys, header.key_id, header.study) if settings.wrap == "aes" else None
 
@@ -288,7 +293,9 @@ class Codec:
                 ciphertext[..., rows, columns], mask[..., rows, columns] = parts
             yield CipherSlice(whole, ciphertext, mask)
 
-    def _header(self, document: Document, opener: Opener, settings: Settings, metadata: Metadata) -> Header:
+    def _header(
+        self, document: Document, opener: Opener, settings: Settings, metadata: Metadata, placed: Mapping[str, Any]
+    ) -> Header:
         if isinstance(opener, Grant) and opener.scope == "file":
             raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
         if settings.planes.count != FILE_PLANES:
@@ -312,10 +319,12 @@ class Codec:
             # All settings and all metadata belong to it: the same content beside others gets other keys.
             context = stored | {"planes": settings.planes.to_dict()}
             if settings.readable:
-                context["readable"] = vars(settings.readable)
+                context["readable"] = settings.readable.context()
             encoded = json.dumps(context, sort_keys=True).encode() + b"\0" + metadata.to_bytes()
             nonce = synthetic_nonce(opener, bytes.fromhex(metadata.content), encoded, study)
-        return Header(**stored, planes=settings.planes, nonce=nonce.hex(), study=study, key_id=opener.key_id)
+        return Header(
+            **stored, planes=settings.planes, nonce=nonce.hex(), study=study, key_id=opener.key_id, reading=placed
+        )
 
     def _slices(
         self,
@@ -418,12 +427,18 @@ def _layer_bytes(words: Words, bits: int, keys: ImageKeys) -> bytes:
     return ReadingLayer.of(words, bits, keys).to_bytes()
 
 
-def _resampled(readable: Readable, header: Header, document: Document) -> Resampled:
-    from encdl.files.reading import Resampled  # noqa: PLC0415 - as above
+def _reading(
+    readable: Readable | Fitted, header: Header, document: Document
+) -> tuple[Resampled | None, int, tuple[Words, int, Mapping[str, Any]] | None]:
+    """What makes a reading layer of slices as they are read, and the bytes of it; or a whole layer."""
+    from encdl.files.reading import Readable, Resampled, layer_bytes  # noqa: PLC0415 - as above
     from encdl.files.scans.headers import image_of  # noqa: PLC0415
 
+    if not isinstance(readable, Readable):
+        return None, 0, (*readable.made(document, header.grid), header.reading)
     stored, clean, _ = image_of(Path(document.format), document)
-    return Resampled(readable, header.grid, header.dtype, stored, clean)
+    resampled = Resampled(readable, header.grid, header.dtype, stored, clean)
+    return resampled, layer_bytes(readable.shape(header.grid), readable.bits), None
 
 
 def _by_slice(reader: ContainerReader) -> Iterator[list[Chunk]]:

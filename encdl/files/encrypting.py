@@ -27,6 +27,7 @@ from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, OutputExistsError, UsageError, WrongKeyError
 
 if TYPE_CHECKING:
+    from encdl.files.fitted import Fitted
     from encdl.files.reading import Readable
 
 
@@ -40,7 +41,7 @@ class EncryptionSettings(TypedDict, total=False):
         postprocess: a name of `encdl.ciphers.names.POSTPROCESS`.
         planes: how to make the key planes; a mapping names those fields alone that differ from the default.
         readable: how to make a reading layer, which hosts without a key may read; no layer by default. A number is the
-            length of its larger side.
+            length of its larger side; `readable_for` makes the layer that a reader takes.
         signer: what signs the files; by default they are not signed.
         recipients: whose keys shall open the files too.
         identity: what the owner calls the file, sealed and bound to it; `{name}` in it stands for the file's name.
@@ -54,7 +55,7 @@ class EncryptionSettings(TypedDict, total=False):
     nonce: NonceMode
     postprocess: str
     planes: PlaneSpec | Mapping[str, Any] | None
-    readable: Readable | int | None
+    readable: Readable | Fitted | int | None
     signer: SigningKey | None
     recipients: Sequence[RecipientPublicKey]
     identity: str
@@ -166,8 +167,12 @@ class Encryption:
         settings = self.settings
         made_with = (header.weights, header.planes, header.postprocess, header.study)
         same = made_with == (self.codec.weights_id, settings.planes, settings.postprocess, settings.study)
-        length = settings.readable and settings.readable.length(header.grid)
-        same = same and length == (reading and len(reading))
+        length, readable = None, settings.readable
+        if readable:
+            from encdl.files.reading import layer_bytes  # noqa: PLC0415 - hardly any file has a layer
+
+            length = layer_bytes(readable.shape(header.grid), readable.bits)
+        same = same and length == (reading and len(reading)) and header.reading == (readable.placed if readable else {})
         shown = series_tags.section_of(document, self.opener, header.study, keys, settings.series)
         same = same and series in (None, shown)  # files of early versions have none
         signer = settings.signer and settings.signer.public.id
@@ -211,7 +216,7 @@ def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack
     postprocess, nonce = settings.get("postprocess", Settings.postprocess), settings.get("nonce", "random")
     readable = settings.get("readable")
     if isinstance(readable, int):
-        from encdl.files.reading import Readable  # noqa: PLC0415 - hardly any file has a layer
+        from encdl.files.reading import Readable  # noqa: PLC0415 - as above
 
         readable = Readable(readable)
     wrap, signer = settings.get("wrap", "none"), settings.get("signer")

@@ -191,7 +191,7 @@ def rekey(
         settings,
         suffix=metadata.suffix if metadata else None,
         content=content,
-        layer=None if layer is None else (layer.levels(reader.image_keys), layer.level_bits),
+        layer=None if layer is None else (layer.levels(reader.image_keys), layer.level_bits, header.reading),
         progress=progress,
     )
     stream.flush()

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from encdl.files import container, scans
 from encdl.files.container.sections import SERIES
@@ -13,6 +14,9 @@ from encdl.files.folders import Source
 from encdl.files.scans import Opened, Scan, Slice, Volume
 from encdl.files.series_tags import SeriesTag
 from encdl.utils.errors import EncdlError
+
+SERIES_PREFIX: Final = "series-"
+"""Of the names of scans that several files make; their tags follow, and the number of a part."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def find_units(sources: Iterable[Source], opened: Opened, tag: Callable[[str, Pa
         name = single(files[0]).name
         if len(scan.slices) > 1 and len(files) > 1:
             part = f"-{scan.part}" if scan.part else ""
-            name = files[0].relative.parent / f"series-{tag(scan.series, files[0].path)}{part}"
+            name = files[0].relative.parent / f"{SERIES_PREFIX}{tag(scan.series, files[0].path)}{part}"
         yield Unit(files, name, scan)
 
 
@@ -97,16 +101,17 @@ def units_without_key(sources: Iterable[Source], together: bool) -> list[Unit]:
     units: list[Unit] = []
     of: dict[tuple[object, ...], list[tuple[int, Source]]] = {}
     for source in sources:
-        series, grid = None, None
+        series, grid, volume = None, None, False
         try:
             with container.opened_without_key(source.path) as reader:
+                volume = bool(reader.header.reading)
                 grid, shown = reader.header.grid, reader.section(SERIES) if together else None
                 series = None if shown is None else SeriesTag.from_bytes(shown)
         except EncdlError:
             pass
         alone = single(source)
-        if series is None or grid is None or grid.slices > 1:
-            units.append(replace(alone, stack=grid is not None and grid.slices > 1))
+        if series is None or grid is None or grid.slices > 1 or volume:
+            units.append(replace(alone, stack=grid is not None and (grid.slices > 1 or volume)))
         else:
             place = source.relative.parent, series.tag, grid.height, grid.width, grid.channels
             of.setdefault(place, []).append((series.number, source))
@@ -116,6 +121,6 @@ def units_without_key(sources: Iterable[Source], together: bool) -> list[Unit]:
         files = tuple(source for _, source in sorted(numbered, key=lambda each: each[0]))
         parts[parent, tag] += 1
         part = f"-{parts[parent, tag]}" if taken[parent, tag] > 1 else ""
-        name = Path(str(parent), f"series-{tag}{part}")
+        name = Path(str(parent), f"{SERIES_PREFIX}{tag}{part}")
         units.append(single(files[0]) if len(files) == 1 else Unit(files, name, stack=True))
     return units

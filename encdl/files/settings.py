@@ -14,6 +14,7 @@ from encdl.keys.signing import SigningKey
 from encdl.utils.errors import UsageError
 
 if TYPE_CHECKING:
+    from encdl.files.fitted import Fitted
     from encdl.files.reading import Readable
 
 NonceMode = Literal["random", "synthetic"]
@@ -59,7 +60,7 @@ class Settings:
     nonce: NonceMode = "random"
     study: str = ""
     wrap: Wrapping = "none"
-    readable: Readable | None = None
+    readable: Readable | Fitted | None = None
     signer: SigningKey | None = None
     series: bool = True
     recipients: tuple[RecipientPublicKey, ...] = ()

@@ -101,20 +101,32 @@ def inference(loaded: LoadedReader) -> dict[str, Any]:
     """`configs/inference.json`: a data set whose last transforms are network and answer.
 
     Raises:
-        UsageError: The reader wants scans resampled, or its levels are by standard deviations.
+        UsageError: The reader wants slices of scans resampled, or its levels are by standard deviations.
     """
     per_pixel, flat = loaded.reader.backbone.per_pixel, len(loaded.size) == 2
-    orientation = loaded.geometry.orientation
-    if loaded.geometry.fit or any(loaded.geometry.spacing or ()):
-        raise UsageError("a reader that wants scans resampled (geometry: spacing or fit) is not written as a bundle")
+    orientation, spacing = loaded.geometry.orientation, loaded.geometry.spacing or ()
+    if loaded.geometry.fit or (flat and any(spacing)):
+        raise UsageError(
+            "a reader of slices that are resampled (geometry: fit or spacing) is not written as a bundle: .onnx, .pt2 "
+            "and .ts have its network"
+        )
     turn: dict[str, Any] = {"_target_": "Transposed", "keys": "image", "indices": [0, 2, 1] if flat else [0, 3, 2, 1]}
     if not flat and orientation:
         turn = {"_target_": "Orientationd", "keys": "image", "axcodes": orientation}
+    rounded = {"_target_": "Lambdad", "keys": "image", "func": "$torch.round"}
+    spaced: list[dict[str, Any]] = []
+    back: list[dict[str, Any]] = [] if turn["_target_"] == "Orientationd" else [{**turn, "keys": "pred"}]
+    if any(spacing):  # in the order of the axes that there are: those of the file have slices last
+        wanted = {"pixdim": list(spacing if orientation else spacing[::-1]), "mode": "bilinear"}
+        spaced = [{"_target_": "Spacingd", "keys": "image", **wanted, "padding_mode": "border"}, rounded]
+        back = [_INVERTED]
     preprocessing = [
         {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True},
-        turn,
+        *([turn] if orientation and not flat else []),
         *_levels(loaded, flat),
-        {"_target_": "Lambdad", "keys": "image", "func": "$torch.round"},
+        rounded,
+        *spaced,
+        *([] if orientation and not flat else [turn]),
         {"_target_": "EnsureTyped", "keys": "image", "device": "@device", "dtype": "$torch.float32"},
     ]
     applied: list[dict[str, Any]] = [
@@ -123,7 +135,6 @@ def inference(loaded: LoadedReader) -> dict[str, Any]:
         {"_target_": "Lambdad", "keys": "pred", "func": "$functools.partial(@inferer, network=@network)"},
         {"_target_": "Lambdad", "keys": "pred", "func": "$operator.itemgetter(0)"},
     ]
-    back = [] if turn["_target_"] == "Orientationd" else [{**turn, "keys": "pred"}]
     return {
         "imports": ["$import functools", "$import glob", "$import operator", "$import torch"],
         "bundle_root": ".",
@@ -181,6 +192,15 @@ def _answer(flat: bool) -> list[dict[str, Any]]:
     }
     return [{"_target_": "AsDiscreted", "keys": "pred", "argmax": True}, {"_target_": "SaveImaged", **saved}]
 
+
+_INVERTED: dict[str, Any] = {
+    "_target_": "Invertd",
+    "keys": "pred",
+    "transform": "@preprocessing",
+    "orig_keys": "image",
+    "nearest_interp": False,
+}
+"""Logits on the grid of the file again."""
 
 _ROW: list[dict[str, Any]] = [
     {"_target_": "Activationsd", "keys": "pred", "softmax": True},

@@ -1,4 +1,4 @@
-"""Readers for other runtimes: ONNX, and PyTorch's own `torch.export`.
+"""Readers for other runtimes: ONNX, and PyTorch's own `torch.export` and TorchScript.
 
 What is exported takes what the reader takes, in batches of any number, of the size that it was trained on:
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +28,7 @@ from encdl.readers.reader import LoadedReader
 from encdl.utils.errors import UsageError, WeightsError
 from encdl.utils.silence import silenced
 
-FORMATS = (".onnx", ".pt2")
+FORMATS = (".onnx", ".pt2", ".ts")
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-3
 """Of logits, relative to the largest, between PyTorch and the runtime."""
@@ -63,26 +64,36 @@ def exported(loaded: LoadedReader, kind: str) -> bytes:
     if kind == ".onnx" and (missing := [name for name in NEEDED if not find_spec(name)]):
         raise UsageError(f"exporting to ONNX needs {', '.join(missing)}: pip install 'encdl[onnx]', or export to .pt2")
     module, inputs = _module(loaded)
-    batch = tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs)
     about = {"classes": loaded.classes, "size": loaded.size, "view": loaded.view, "weights": loaded.weights_id}
     with TemporaryDirectory() as folder, silenced(logging.WARNING), torch.no_grad():
         path = Path(folder, f"reader{kind}")
         try:
-            program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=batch)
-            if kind == ".pt2":
-                torch.export.save(program, path, extra_files={"encdl.json": json.dumps(about)})
-            else:
-                made = torch.onnx.export(
-                    program, input_names=[*inputs], output_names=["logits"], dynamo=True, verbose=False
-                )
-                assert made is not None
-                made.model.metadata_props["encdl"] = json.dumps(about)
-                made.save(path, external_data=False)
+            _write(module, inputs, json.dumps(about), path)
         except Exception as error:  # whatever an exporter says of a network
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise WeightsError(f"{loaded.reader.backbone.title} cannot be exported as {kind}: {reason}") from None
         _check(module, inputs, path)
         return path.read_bytes()
+
+
+def _write(module: nn.Module, inputs: dict[str, Tensor], about: str, path: Path) -> None:
+    """The module as a file of the kind that its ending says."""
+    given = tuple(inputs.values())
+    if path.suffix == ".ts":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's advice to use torch.export, and tracing's on sizes
+            traced = torch.jit.trace(module, given, check_trace=False)  # type: ignore[no-untyped-call]
+            torch.jit.save(traced, str(path), {"encdl.json": about})
+        return
+    batch = tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs)
+    program = torch.export.export(module, given, dynamic_shapes=batch)
+    if path.suffix == ".pt2":
+        torch.export.save(program, path, extra_files={"encdl.json": about})
+        return
+    made = torch.onnx.export(program, input_names=[*inputs], output_names=["logits"], dynamo=True, verbose=False)
+    assert made is not None
+    made.model.metadata_props["encdl"] = about
+    made.save(path, external_data=False)
 
 
 def _module(loaded: LoadedReader) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -103,6 +114,10 @@ def _check(module: nn.Module, inputs: dict[str, Tensor], path: Path) -> None:
     expected = module(*given.values())
     if path.suffix == ".pt2":
         found = torch.export.load(path).module()(*given.values())
+    elif path.suffix == ".ts":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the same advice
+            found = torch.jit.load(str(path))(*given.values())  # type: ignore[no-untyped-call]
     else:
         import onnxruntime  # noqa: PLC0415
 

@@ -225,6 +225,12 @@ class FunctionalStem(Stem):
             "region": [list(ends) for ends in self.region],
         }
 
+    def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
+        """As of any stem; with each pixel's mask what the key's holder reads of the ciphertext, without noise."""
+        if mask is None:
+            return super().forward(image)
+        return self.of_centred(self.map.exact(image - mask), whole=True)  # bytes: modulo 256
+
     def convolved(self, image: Tensor, mask: Tensor | None) -> Tensor:
         """The convolution of W's numbers."""
         return self._convolved(self.seen(image))

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from encdl.data.base import ImageDataModule
 from encdl.data.batch import ImageBatch
+from encdl.training.judged_units import told_interval
 from encdl.training.panels import panel_png
-from encdl.training.patients import told_interval
 from encdl.training.tracking import run_logger
 from encdl.utils.errors import UsageError
 

@@ -80,7 +80,7 @@ def answers_png(confusion: np.ndarray, bins: np.ndarray, classes: Sequence[str])
     Returns:
         A PNG file.
     """
-    figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
+    figure = Figure(figsize=(9, 5), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2)
     left.imshow(confusion / np.maximum(confusion.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(confusion):
@@ -91,8 +91,11 @@ def answers_png(confusion: np.ndarray, bins: np.ndarray, classes: Sequence[str])
     left.set(xlabel="told", ylabel="is", title=f"{int(confusion.sum())} test images")
     known = bins[bins[:, 0] > 0]
     right.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    right.scatter(known[:, 1], known[:, 2], s=4 + 200 * known[:, 0] / max(known[:, 0].sum(), 1))
+    sizes = 4 + 200 * known[:, 0] / max(known[:, 0].sum(), 1)
+    right.scatter(known[:, 1], known[:, 2], s=sizes, clip_on=False, zorder=3)
     right.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right", title="reliability")
+    for axes in (left, right):
+        axes.set_anchor("N")
     right.set_aspect("equal")
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -19,7 +20,10 @@ from PIL import Image
 
 from encdl.files import container, formats
 from encdl.files.codecs import codec_of
+from encdl.files.folders import Source
 from encdl.files.formats.base import Document, array_of
+from encdl.files.scan_files import SERIES_PREFIX, Unit, find_units
+from encdl.files.series_tags import name_of
 from encdl.transforms.encryption import FORMAT, told_of
 from encdl.transforms.key_reference import KeyHolder, PipelineKey
 from encdl.utils.errors import EncdlError, ImageFileError, UsageError
@@ -27,7 +31,8 @@ from encdl.utils.errors import EncdlError, ImageFileError, UsageError
 Meta = dict[Any, Any]
 _IMAGES = ("png", "jpeg", "bmp")
 _NIFTI = ("nifti", "nifti-gz")
-_ONE_SCAN = ("SeriesInstanceUID", "ImageOrientationPatient", "Rows", "Columns")
+_NAMED = 4
+"""Scans of a folder that an error names."""
 _FAILED = "failed"
 
 
@@ -49,6 +54,9 @@ class Loaded:
 
 class EncdlReader(ImageReader):  # type: ignore[misc]
     """Reads `.encdl` files, and folders of encrypted DICOM slices, in memory: nothing is decrypted to the disk.
+
+    A folder of several series, or of slices of several sizes or orientations, is refused, with the names of its scans:
+    `FOLDER/series-TAG`, as `encdl predict` calls them, is read as the files of that one.
 
     NIfTI, DICOM, PNG, JPEG, BMP and NumPy files go through MONAI's own readers, so that pixels, affine and metadata are
     those of the original. TIFF files give their pixels with x first, like images; what `Encrypt` made gives its
@@ -100,7 +108,7 @@ class EncdlReader(ImageReader):  # type: ignore[misc]
             raise UsageError(f"EncdlReader.read takes no {', '.join(kwargs)}: set them on the reader of the format")
         paths = [data] if isinstance(data, str | PathLike) else list(data)
         try:
-            loaded = [self._folder(path) if path.is_dir() else self._file(path) for path in map(Path, paths)]
+            loaded = [self._load(path) for path in map(Path, paths)]
             kinds = {item.kind for item in loaded}
             if len(kinds) > 1:
                 raise UsageError(f"files of {' and '.join(sorted(kinds))} do not go into one image")
@@ -115,7 +123,7 @@ class EncdlReader(ImageReader):  # type: ignore[misc]
 
         Raises:
             ContainerError, WrongKeyError, WeightsError: as `encdl.decrypt`.
-            UsageError: a folder without encrypted DICOM files, or files of several formats.
+            UsageError: a folder without encrypted DICOM files or of several scans, or files of several formats.
         """
         if img[0].kind == _FAILED:
             raise img[0].image
@@ -138,6 +146,31 @@ class EncdlReader(ImageReader):  # type: ignore[misc]
         array, meta = images[0]
         return array, dict(meta)
 
+    def scans(self, folder: Path) -> list[Unit]:
+        """What the encrypted files in a folder make: DICOM series, and other files one by one.
+
+        Raises:
+            KeyFileError, UsageError: the key cannot be opened.
+        """
+        sources = [Source(path, Path(path.name)) for path in sorted(folder.glob(f"*{container.SUFFIX}"))]
+        return list(find_units(sources, self._opened, name_of(self._key.get())))
+
+    def _load(self, path: Path) -> Loaded:
+        if path.is_dir():
+            return self._folder(path, self.scans(path))
+        if not path.name.startswith(SERIES_PREFIX) or path.exists():
+            return self._file(path)
+        units = self.scans(path.parent)
+        chosen = [unit for unit in units if unit.scan is not None and unit.name.name == path.name]
+        if not chosen:
+            raise UsageError(f"{path}: no such scan: {path.parent} holds {_listed(units)}")
+        return self._folder(path, chosen)
+
+    @contextlib.contextmanager
+    def _opened(self, path: Path) -> Iterator[Document]:
+        with container.opened(path, self._key.get()) as reader:
+            yield codec_of(reader.header, self._weights, self._device, path).decrypt(reader)
+
     def _file(self, path: Path) -> Loaded:
         with container.opened(path, self._key.get()) as reader:
             document = codec_of(reader.header, self._weights, self._device, path).decrypt(reader)
@@ -145,20 +178,28 @@ class EncdlReader(ImageReader):  # type: ignore[misc]
                 reader.verify()
             return Loaded(document.format, _image(document), str(path))
 
-    def _folder(self, folder: Path) -> Loaded:
-        slices = [self._file(path) for path in sorted(folder.glob(f"*{container.SUFFIX}"))]
+    def _folder(self, folder: Path, units: Sequence[Unit]) -> Loaded:
+        if len(units) > 1 and all(unit.scan is not None for unit in units):
+            raise UsageError(f"{folder}: holds {len(units)} scans: name one of {_listed(units)}")
+        slices = [self._file(source.path) for unit in units for source in unit.sources]
         if not slices or any(item.kind != "dicom" for item in slices):
             raise UsageError(f"{folder}: is a folder, and not of encrypted DICOM files alone: name the files")
         if len(slices) == 1:
             return slices[0]
-        scans = {tuple(str(item.image.get(name)) for name in _ONE_SCAN) for item in slices}
-        if len(scans) > 1:
-            raise UsageError(f"{folder}: holds {len(scans)} series, orientations or sizes: name the files of one")
         return Loaded("dicom", [item.image for item in slices], [item.name for item in slices])
 
 
+def _listed(units: Sequence[Unit]) -> str:
+    """The names of scans, with how many slices each has."""
+    counts = [1 if unit.scan is None else len(unit.scan.slices) for unit in units]
+    named = zip(units[:_NAMED], counts, strict=False)
+    shown = [f"{unit.path} ({count} slice{'s' * (count != 1)})" for unit, count in named]
+    return ", ".join(shown) + (f" and {len(units) - _NAMED} more" if len(units) > _NAMED else "")
+
+
 def _is_encrypted(path: Path) -> bool:
-    return path.suffix == container.SUFFIX or any(path.glob(f"*{container.SUFFIX}"))
+    folder = path.parent if path.name.startswith(SERIES_PREFIX) and not path.exists() else path
+    return path.suffix == container.SUFFIX or any(folder.glob(f"*{container.SUFFIX}"))
 
 
 def _image(document: Document) -> Any:

@@ -58,7 +58,7 @@ def test_record(run: Run, agile: Path, npz: str) -> None:
     out, err = evaluate(run, *words, "-o", "r.json")
     content = record()
     assert (content["name"], content["task"], content["seeds"]) == ("r", "evaluate", [0])
-    assert content["dataset"] == "small.npz, test split: 1 images"
+    assert content["dataset"] == "small.npz, test split: 1 image"
     assert (content["cipher"], content["planes"]["map"]) == ("agile", "tent")
     assert content["config"]["weights"] == [str(agile), f"second={agile}"]
     assert list(content["weights"]) == ["agile", "second"]
@@ -73,7 +73,7 @@ def test_record(run: Run, agile: Path, npz: str) -> None:
         assert list(row[name]) == ROWS
     for words_ in ("decrypted exactly", "100.0% of images", "a quarter lost", "record: r.json", "NPCR"):
         assert words_ in out
-    assert "small.npz, test split: 1 images" in err
+    assert "small.npz, test split: 1 image" in err
     assert "agile: gaussian_8: 1 images, weights 1 of 1" in err
     assert err.count("encdl: warning: map 'tent' alone is worth 94 bits") == 1
 
@@ -94,7 +94,7 @@ def test_data_by_name(run: Run, folder: Path, agile: Path, npz: str) -> None:
     (folder / "sets").mkdir()
     Path(npz).rename("sets/pneumoniamnist.npz")
     out, _ = evaluate(run, "--weights", agile, "--data", "pneumoniamnist", "--data-dir", "sets")
-    assert out.startswith("pneumoniamnist, test split: 1 images; PSNR in dB")
+    assert out.startswith("pneumoniamnist, test split: 1 image; PSNR in dB")
 
 
 def test_the_same_figures_twice(run: Run, agile: Path, npz: str) -> None:
@@ -107,12 +107,12 @@ def test_without_an_output_nothing_is_written(run: Run, folder: Path, agile: Pat
     before = set(folder.iterdir())
     out, _ = evaluate(run, "--weights", agile, "--data", npz)
     assert set(folder.iterdir()) == before
-    assert out.startswith("small.npz, test split: 1 images; PSNR in dB")
+    assert out.startswith("small.npz, test split: 1 image; PSNR in dB")
 
 
 def test_embedded_is_the_default(run: Run, agile: Path) -> None:
     evaluate(run, "--weights", agile, "-o", "r.json")
-    assert record()["dataset"] == "embedded, test split: 1 images (of 10)"
+    assert record()["dataset"] == "embedded, test split: 1 image (of 10)"
 
 
 def test_a_folder_of_images(run: Run, folder: Path, agile: Path) -> None:
@@ -138,6 +138,9 @@ def test_a_folder_of_images(run: Run, folder: Path, agile: Path) -> None:
     assert content["metrics"]["agile"]["exact_fraction"] == 1.0
     assert (content["data"]["images"], content["data"]["validation"]) == (7, None)
     assert len(content["per_image"]["agile"]["gaussian_2"]["none"]) == 7
+    out, _ = evaluate(run, "--weights", agile, "--data", "scans/grey.tif")
+    assert out.startswith("scans/grey.tif: 1 image; ")
+    assert "no interval from one" in out
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 1, 3), (2, 9)], ids=str)
@@ -213,7 +216,7 @@ def test_bad_arguments(run: Run, folder: Path, agile: Path) -> None:
             "--data",
             "none",
         ): "none: no such data: give embedded, lesions, mednist, tissue, brain_tumor, acdc, a set of MedMNIST",
-        ("--data", "scan.png"): "scan.png: no such data",
+        ("--data", "none.png"): "none.png: no such data",
         ("--data", "none.npz"): "none.npz: no such file",
         ("--data", "broken.npz"): "broken.npz: is not a readable .npz file",
         ("--data", "odd.npz"): "odd.npz: it has no `train_images`",

@@ -134,8 +134,9 @@ READERS: dict[str, Callable[[], tuple[Reader, dict[str, Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("ending", [".pt2", ".onnx"])
+@pytest.mark.parametrize("ending", [".pt2", ".onnx", ".ts"])
 @pytest.mark.parametrize("kind", READERS)
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_reader_is_exported_for_other_programs(run: Run, kind: str, ending: str) -> None:
     """For one image and for three, though the example of the export has two."""
     if ending == ".onnx":
@@ -153,6 +154,8 @@ def test_a_reader_is_exported_for_other_programs(run: Run, kind: str, ending: st
         image, mask = torch.randint(0, 256, (2, count, 1, *about.get("size", SIZE)), dtype=torch.uint8)
         if ending == ".onnx":
             [logits] = session.run(["logits"], {"ciphertext": image.numpy(), "mask": mask.numpy()})
+        elif ending == ".ts":
+            logits = torch.jit.load("reader.ts")(image, mask).detach().numpy()
         else:
             logits = torch.export.load("reader.pt2").module()(image, mask).detach().numpy()
         assert logits == pytest.approx(reader(image, mask).detach().numpy(), abs=1e-4)
@@ -188,7 +191,8 @@ def test_what_is_not_exported(run: Run, trained: Path) -> None:
     for output, told in {
         "c.onnx": "holds a cipher",
         "c.pt2": "no reader: export it as .pt",
-        "c.ts": "give .pt",
+        "c.ts": "holds a cipher",
+        "c.tflite": "give .pt",
     }.items():
         code, out, err = run("export", trained, "-o", output)
         assert (code, out, err.count("\n")) == (2, "", 1)

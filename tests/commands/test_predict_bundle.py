@@ -50,7 +50,7 @@ def test_a_segmenter_says_the_same_as_a_bundle(run: Run, folder: Path) -> None:
     assert out.startswith("r.bundle: MONAI bundle of EncDL reader UNet, view Ciphertext")
     code, out, err = run("predict", "safe", *KEYED, "--bundle", BUNDLE, "-o", "by-bundle")
     assert (code, err) == (0, "")
-    assert out == "by-bundle: 2 files read by the bundle r.bundle\n"
+    assert out == "by-bundle: 2 images read by the bundle r.bundle\n"
     monai_says("plain", "by-monai")
     assert run("predict", "safe", *KEYED, "--reader", "r.ckpt", "-o", "by-reader")[0] == 0
     for number in range(2):
@@ -92,7 +92,7 @@ def deeper(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def test_a_folder_of_a_series_is_one_image(run: Run, folder: Path) -> None:
+def test_a_series_of_a_folder_is_one_image(run: Run, folder: Path) -> None:
     bundle(deeper)
     write_series(folder / "ct", shape=(3, *SHAPE[1:]))
     assert run("encrypt", "ct", *KEYED, "-o", "safe")[0] == 0
@@ -103,14 +103,22 @@ def test_a_folder_of_a_series_is_one_image(run: Run, folder: Path) -> None:
     save_reader("r.ckpt", tiny_reader(unet))
     assert run("export", "r.ckpt", "-o", "flat.bundle")[0] == 0
     failed(run("predict", "safe", *KEYED, "--bundle", "flat.bundle", "-o", "out2"), "takes single slices", "--reader")
+    write_series(folder / "ct", shape=(4, *SHAPE[1:]), number=2, name="other")
+    assert run("encrypt", "ct", *KEYED, "-o", "safe")[0] == 0
+    code, out, err = run("predict", "safe", *KEYED, "--bundle", BUNDLE, "-o", "both")
+    assert (code, err, out) == (0, "", "both: 2 images read by the bundle r.bundle\n")
+    assert sorted(nibabel.load(path).shape[2] for path in Path("both").rglob("*.nii.gz")) == [3, 4]
 
 
+@pytest.mark.parametrize("spacing", [None, [3.0, 1.0, 0.0]])
 @pytest.mark.parametrize("orientation", [None, "SPL"])
-def test_a_reader_of_volumes_says_the_same_as_a_bundle(run: Run, folder: Path, orientation: str | None) -> None:
+def test_a_reader_of_volumes_says_the_same_as_a_bundle(
+    run: Run, folder: Path, orientation: str | None, spacing: list[float] | None
+) -> None:
     body = MonaiNet(4, 2, "BasicUNet", {"features": [4, 4, 8, 8, 8, 4]}, 16, dimensions=3)
     torch.manual_seed(1)
     reader = Reader(KeyedStem(1, 4, 3), body).eval()
-    geometry = {"orientation": orientation}
+    geometry = {"orientation": orientation, "spacing": spacing}
     save_reader("r.ckpt", reader, classes=["background", "organ"], size=[16, 32, 32], geometry=geometry)
     x, y, z = np.mgrid[:32, :34, :16]
     values = (900 * np.sin(x / 4) * np.cos(y / 5) + 40 * z).astype(np.int16)

@@ -82,6 +82,10 @@ def test_every_split_has_every_class(tmp_path: Path) -> None:
 
 def test_a_patient_is_in_one_split_even_with_images_in_two_classes(tmp_path: Path) -> None:
     data = ClassFolder(str(patients(tmp_path)), size=8, group="prefix", val_share=0.3, test_share=0.3)
+    groups = data.groups("test") or []
+    assert len(groups) == len(data.samples("test")) > len(set(groups))
+    assert data.grouping == "patients"
+    assert ClassFolder(data.folder, size=8).groups("test") is None
     parts = people(data)
     assert sum(map(len, parts)) == len(set().union(*parts)) == 15
     assert data.classes == ("healthy", "sick")

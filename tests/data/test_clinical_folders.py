@@ -283,7 +283,7 @@ def test_masks_that_are_refused(tmp_path: Path, how: str, said: str) -> None:
 
 def test_keys_and_files_that_open_nothing(tmp_path: Path, key: Key, capfd: pytest.CaptureFixture[str]) -> None:
     folder = sealed(classes(tmp_path / "plain", deep_png), tmp_path / "sealed", key)
-    with pytest.raises(DataError, match=r"holds no images .*give --data\.key\.path K for its \.encdl"):
+    with pytest.raises(DataError, match=r"holds no images .*training reads \.encdl files with --data\.key\.path K"):
         _ = ClassFolder(str(folder)).classes
     Key.generate().save(tmp_path / "other.key")
     with pytest.raises(WrongKeyError, match=r"\(2 of 2 files cannot be read\)$") as caught:
@@ -305,8 +305,20 @@ def test_evaluation_takes_slices_of_scans_and_their_intervals_are_over_scans(tmp
     found = images_to_judge(str(tmp_path), None, 7)
     assert (found.of, len(found.images), len(set(found.groups))) == (11, 7, 3)
     assert {tuple(image.shape) for image in found.images} == {(1, 20, 26), (1, 30, 22)}
+    one, two, *_ = sorted((tmp_path / "ct1").iterdir())
+    for file, count in ((tmp_path / "scan2.nii.gz", 5), (one, 1), (two.rename(tmp_path / "IM1"), 1)):
+        alone = images_to_judge(str(file))
+        assert (len(alone.images), len(set(alone.groups))) == (count, 1)
+    (tmp_path / "no.png").write_bytes(b"no image")
+    with pytest.raises(EncdlError, match=r"no\.png: [^(]*$"):
+        images_to_judge(str(tmp_path / "no.png"))
+    (tmp_path / "no.png").rename(tmp_path / "x.encdl")
+    with pytest.raises(DataError, match=r"x\.encdl: is encrypted"):
+        images_to_judge(str(tmp_path / "x.encdl"))
     data = ImageFolder(str(tmp_path), crop=8, size=16)
     data.setup("fit")
+    counts = [len(set(data.groups(split) or ["a file"])) for split in SPLITS]
+    assert (counts, data.grouping) == ([1, 1, 1], "volumes")
     assert next(iter(data.train_dataloader()))["image"].shape[1:] == (1, 8, 8)
 
 

@@ -83,7 +83,7 @@ def test_training_prediction_and_what_is_left_behind(key: Key, capsys: pytest.Ca
         (["--data.key.path", "other.key"], "yours is"),
         (["--data.key.path", "none.key"], "none.key"),
         (["--data.key.env", "NO_SUCH"], "NO_SUCH"),
-        ([], "give --data.key.path K for its .encdl files"),
+        ([], "training reads .encdl files with --data.key.path K"),
         (["--data.key", "k.key"], "k.key: is a key or grant file: no setting but that of encrypted images takes one"),
         (["--data.size", "k.key"], "k.key: is a key or grant file: no setting but that of encrypted images takes one"),
         (["--data.key.path", "k.key", "--data.beside", "1"], "is one image: with data.init_args.beside give scans"),

@@ -120,8 +120,14 @@ def test_a_folder_of_slices(tmp_path: Path, sealed: Sealed, small: str) -> None:
     turned.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
     turned.save_as(tmp_path / "turned.dcm")
     sealed(tmp_path / "turned.dcm").rename(tmp_path / "sealed" / "turned.encdl")
-    with pytest.raises(UsageError, match="sealed: holds 2 series, orientations or sizes: name the files of one"):
+    with pytest.raises(UsageError, match="sealed: holds 2 scans: name one of ") as told:
         reader.get_data(reader.read(tmp_path / "sealed"))
+    first, *_, second, _, _ = str(told.value).partition("name one of ")[2].split()
+    assert second == str(tmp_path / "sealed" / "turned.encdl")
+    assert "-1 (3 slices), " in str(told.value)
+    alike(loaded(Path(first), reader), volume)  # chosen by its name
+    with pytest.raises(UsageError, match=r"series-0: no such scan: .*sealed holds .*-1 \(3 slices\)"):
+        reader.get_data(reader.read(tmp_path / "sealed" / "series-0"))
     one = tmp_path / "one"
     one.mkdir()
     os.link(tmp_path / "sealed" / "a.dcm.encdl", one / "a.encdl")

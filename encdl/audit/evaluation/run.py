@@ -17,7 +17,7 @@ from encdl.audit.evaluation.settings import Settings
 from encdl.ciphers import KeystreamCipher, postprocess
 from encdl.ciphers.damage import DAMAGES
 from encdl.ciphers.weights import LoadedCipher, as_keystream
-from encdl.data.registry import Images, images_to_judge
+from encdl.data.registry import Images, images_to_judge, is_one_file
 from encdl.files.settings import Settings as CodecSettings
 from encdl.keys.planes import PlaneSpec
 from encdl.metrics.classical_repair import REPAIRS, available
@@ -142,8 +142,8 @@ def evaluate(
 
 
 def _validation(settings: Settings) -> Images | None:
-    """Images to tune by; None for a folder, which has no splits, and where none are asked for."""
-    if settings.tune_images == 0 or Path(settings.data).is_dir():
+    """Images to tune by; None for a folder or file, which has no splits, and where none are asked for."""
+    if settings.tune_images == 0 or Path(settings.data).is_dir() or is_one_file(settings.data):
         return None
     return images_to_judge(settings.data, settings.data_dir, settings.tune_images, "val")
 

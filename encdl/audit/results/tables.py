@@ -9,6 +9,7 @@ from encdl.audit.evaluation.rows import RESTORED
 from encdl.audit.evaluation.table import DAMAGE_WORDS, REPAIR_WORDS
 from encdl.audit.results.functional_tables import functional, functional_further, trust_models
 from encdl.audit.results.record_values import UNMEASURED, Records, grid, present, set_words, span
+from encdl.audit.studies.rows import gaps_of
 
 READERS = (
     "plaintext", "ciphertext", "functional", "wrong_key", "keyless", "fixed_key", "hardened",
@@ -112,9 +113,9 @@ def readers(records: Records, names: Sequence[str]) -> str:
         lines.append([f"`{row}`", f"{entry['mean']:.3f} ± {entry['std']:.3f}", *more])
     plain = metrics["plaintext"][main]["values"]
     shown = grid([f"{len(plain)} seeds", FIGURES[main], *map(FIGURES.__getitem__, others)], lines)
-    for row, gap in metrics.get("patients", {}).get("less_plaintext", {}).items():
+    for row, over, gap in gaps_of(metrics):
         ends = f" ({gap['low']:+.3f} to {gap['high']:+.3f})" if gap["low"] is not None else ""
-        shown += f"\n\n`{row}` less plaintext, over {metrics['patients']['count']} patients: {gap['mean']:+.3f}{ends}."
+        shown += f"\n\n`{row}` less plaintext, over {over}: {gap['mean']:+.3f}{ends}."
     if "ciphertext" not in metrics:  # a study with tuned networks: that ciphertext is read alike is a test
         return shown
     behind = [cipher - each for cipher, each in zip(metrics["ciphertext"][main]["values"], plain, strict=True)]

@@ -19,7 +19,7 @@ from encdl.ciphers.damage import DAMAGES
 from encdl.ciphers.weights import weights_id
 from encdl.data.base import ImageDataModule
 from encdl.data.batch import ImageBatch
-from encdl.training.patients import by_patient
+from encdl.training.judged_units import by_unit
 from encdl.training.tasks.base import CipherTask
 from encdl.training.tasks.read import BatchKeys, ReadTask
 from encdl.training.tasks.views import Sight
@@ -147,7 +147,7 @@ class ReaderPart(Part):
 
         Returns:
             `row`, `seed`, `figures` (by row), `damaged` (by damage and row), `leakage_psnr_db` (by row and stage),
-            `patients` (the main figure of each test volume or image) where they are known, and how it came about.
+            `patients` or another of `UNITS` (the main figure of each test volume or image), and how it came about.
         """
         started = time.monotonic()
         trained = fit(self.words())
@@ -165,7 +165,7 @@ class ReaderPart(Part):
             "figures": figures,
             "damaged": damaged,
             "leakage_psnr_db": _leakage(task, data) if flat else {},
-            **by_patient(task, data),
+            **by_unit(task, data),
             "reader": task.reader.config(),
             "classes": list(task.classes),
             **origin(task, steps, fit_s, str(device)),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from encdl.ciphers.damage import DAMAGES
 from encdl.metrics.bootstrap import interval
+from encdl.training.judged_units import UNITS
 from encdl.utils.records import summary
 
 VIEWS = {
@@ -22,7 +24,7 @@ FURTHER_VIEWS = {"functional": "encdl.training.tasks.views.Functional"}
 """Trainings for those who ask for them. The recipe's own `view` says what W is."""
 
 PLAINTEXT = "plaintext"
-NO_ROWS = {"robustness", "leakage_psnr_db", "cost", "patients"}
+NO_ROWS = {"robustness", "leakage_psnr_db", "cost", *UNITS}
 """Further metrics of a record."""
 
 Figures = dict[str, dict[str, Any]]
@@ -86,42 +88,47 @@ def assemble(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for damage, rows in over_seeds([part["damaged"] for part in of_row]).items():
             robustness.setdefault(damage, {}).update(rows)
         leakage.update(over_seeds([part["leakage_psnr_db"] for part in of_row]))
-    found = {**metrics, "robustness": robustness, "leakage_psnr_db": leakage}
-    if patients := over_patients(parts):
-        found["patients"] = patients
-    return found
+    return {**metrics, "robustness": robustness, "leakage_psnr_db": leakage, **over_units(parts)}
 
 
-def over_patients(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def over_units(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The main figure of each row with its interval over patients, and its difference from plaintext, of the same ones.
 
     Args:
-        parts: As of `assemble`. `patients` has the `figure`, and `names` and `values` of each volume or image.
+        parts: As of `assemble`. `patients`, or another of `UNITS` where none are known, has the `figure`, and
+            `names` and `values` of each volume or image; those without a value, in any row, are left out.
 
     Returns:
-        `{"figure": name, "count": patients, "rows": {ROW: interval}, "less_plaintext": {ROW: interval}}`; {} where
-        patients are unknown.
+        `{UNIT: {"figure": name, "count": units, "rows": {ROW: interval}, "less_plaintext": {ROW: interval}}}`, by what
+        the intervals are over; {} where that is not known.
     """
-    known = sorted((part for part in parts if part.get("patients")), key=lambda part: int(part["seed"]))
-    found = {
-        row: [(name, value) for part in known if part["row"] == row for name, value in _named(part["patients"])]
-        for row in dict.fromkeys(part["row"] for part in known)
-    }
-    if not found.get(PLAINTEXT):
+    unit = next((unit for unit in UNITS if any(unit in part for part in parts)), "")
+    known = sorted((part for part in parts if unit in part), key=lambda part: int(part["seed"]))
+    found: dict[str, list[tuple[str, float]]] = {}
+    for part in known:
+        found.setdefault(part["row"], []).extend(zip(part[unit]["names"], part[unit]["values"], strict=True))
+    plain = found.get(PLAINTEXT, [])
+    rows = {row: [value for _, value in each] for row, each in found.items() if len(each) == len(plain)}
+    kept = [at for at in range(len(plain)) if not any(math.isnan(each[at]) for each in rows.values())]
+    if not kept:
         return {}
-    names, plain = zip(*found[PLAINTEXT], strict=True)
-    values = {row: [value for _, value in each] for row, each in found.items() if len(each) == len(plain)}
-    gaps = {row: [one - other for one, other in zip(each, plain, strict=True)] for row, each in values.items()}
-    return {
-        "figure": known[0]["patients"]["figure"],
+    names = [plain[at][0] for at in kept]
+    values = {row: [each[at] for at in kept] for row, each in rows.items()}
+    gaps = {row: [a - b for a, b in zip(each, values[PLAINTEXT], strict=True)] for row, each in values.items()}
+    content = {
+        "figure": known[0][unit]["figure"],
         "count": len(set(names)),
         "rows": {row: interval(each, names).to_dict() for row, each in values.items()},
         "less_plaintext": {row: interval(gap, names).to_dict() for row, gap in gaps.items() if row != PLAINTEXT},
     }
+    return {unit: content}
 
 
-def _named(patients: Mapping[str, Any]) -> zip[tuple[str, float]]:
-    return zip(patients["names"], patients["values"], strict=True)
+def gaps_of(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Each row that has a difference from plaintext, what it is over, in words, and the difference with its ends."""
+    for unit in UNITS:
+        for row, gap in metrics.get(unit, {}).get("less_plaintext", {}).items():
+            yield row, f"{metrics[unit]['count']} {unit}", gap
 
 
 def table(metrics: Mapping[str, Any]) -> str:
@@ -132,9 +139,9 @@ def table(metrics: Mapping[str, Any]) -> str:
     for name, figures in rows.items():
         told = [f"{figure} {_told(value)}" for figure, value in figures.items()]
         lines.append(f"  {name:<{width}}  " + "   ".join(told))
-    for row, gap in metrics.get("patients", {}).get("less_plaintext", {}).items():
+    for row, over, gap in gaps_of(metrics):
         ends = "" if gap["low"] is None else f" ({gap['low']:+.4f}, {gap['high']:+.4f})"
-        lines.append(f"  {row} less plaintext, over {metrics['patients']['count']} patients: {gap['mean']:+.4f}{ends}")
+        lines.append(f"  {row} less plaintext, over {over}: {gap['mean']:+.4f}{ends}")
     return "\n".join(lines)
 
 

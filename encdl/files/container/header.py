@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, BinaryIO, Final
 
@@ -38,6 +39,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _ID = re.compile(r"[0-9a-f]{16}")
 _WEIGHTS = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _NONCE = re.compile(r"[0-9a-f]{32}")
+_LETTERS = re.compile(r"([RLAPSI]{3})?")
+_OPTIONAL = "reading"
 _PATTERNS = {"cipher": _NAME, "weights": _WEIGHTS, "nonce": _NONCE, "postprocess": _NAME, "key_id": _ID}
 
 
@@ -57,6 +60,8 @@ class Header:
         study: name of the study, "" for none.
         key_id: id of the master key, 16 hex digits; says nothing about the key itself.
         tile: rows and columns of a chunk.
+        reading: of a reading layer that is one volume `size`, slices, rows and columns; `orientation`, letters as of
+            `encdl.files.scans.Geometry`; and `spacing`, millimetres along each. Files without one have no such field.
     """
 
     cipher: str
@@ -70,6 +75,7 @@ class Header:
     study: str
     key_id: str
     tile: tuple[int, int]
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check every field; raise `ContainerError` on the first that is wrong."""
@@ -98,6 +104,8 @@ class Header:
         rows, columns = self.tile
         if rows > grid.height or columns > grid.width or rows * columns * grid.planes > MAX_CHUNK_BYTES:
             raise bad_field("tile", self.tile)
+        if self.reading != {} and not _is_placed(self.reading):
+            raise bad_field("reading", self.reading)
 
     @cached_property
     def grid(self) -> Grid:
@@ -112,7 +120,8 @@ class Header:
     def fields(self) -> dict[str, Any]:
         """The stored fields, as plain values."""
         plain = {"shape": list(self.shape), "tile": list(self.tile), "planes": self.planes.to_dict()}
-        return {field.name: getattr(self, field.name) for field in fields(self)} | plain
+        stored = {each.name: getattr(self, each.name) for each in fields(self) if each.name != _OPTIONAL} | plain
+        return stored | ({_OPTIONAL: dict(self.reading)} if self.reading else {})
 
     def to_bytes(self) -> bytes:
         """Magic, version, and the header as canonical JSON; in a file a locator stands before the JSON.
@@ -132,8 +141,10 @@ class Header:
         Raises:
             ContainerError: not canonical JSON; or a field is missing, unknown, of a wrong type or range.
         """
-        names = [field.name for field in fields(cls)]
-        values = parse_canonical(encoded, names)
+        names = [each.name for each in fields(cls)]
+        values = parse_canonical(encoded, names, optional=_OPTIONAL)
+        if values.get(_OPTIONAL, True) == {}:
+            raise bad_field(_OPTIONAL, {})
         listed = {name: values[name] for name in ("shape", "tile") if isinstance(values[name], list)}
         try:
             planes = PlaneSpec.from_dict(values["planes"])
@@ -210,13 +221,16 @@ def located(prefix: bytes, front: int) -> bytes:
     return content[PREFIX.size :] + parity.encoded(content, len(content), len(content))
 
 
-def parse_canonical(encoded: bytes, names: list[str], what: str = "header") -> dict[str, Any]:
-    """Parse untrusted JSON; raise `ContainerError` unless it is canonical and an object of exactly these fields."""
+def parse_canonical(encoded: bytes, names: list[str], what: str = "header", optional: str = "") -> dict[str, Any]:
+    """Parse untrusted JSON; raise `ContainerError` unless it is canonical and an object of exactly these fields.
+
+    The one that is `optional` may be missing.
+    """
     try:
         values = canonical_json.decoded(encoded)
     except ValueError:
         raise ContainerError(f"the {what} is not canonical JSON") from None
-    for name in sorted(set(names) - set(values)):
+    for name in sorted(set(names) - set(values) - {optional}):
         raise ContainerError(f"the {what}'s field {name!r} is missing")
     for name in sorted(set(values) - set(names)):
         raise ContainerError(f"the {what} has an unknown field {_short(name)}")
@@ -235,6 +249,16 @@ def _sizes(value: object) -> bool:
         and bool(value)
         and all(type(size) is int and 1 <= size <= MAX_BODY_BYTES for size in value)
     )
+
+
+def _is_placed(value: object) -> bool:
+    """Whether a value says of what form a reading layer is, and how it lies."""
+    if not isinstance(value, Mapping) or set(value) != {"size", "orientation", "spacing"}:
+        return False
+    size, spacing, letters = value["size"], value["spacing"], value["orientation"]
+    lists = isinstance(size, list) and isinstance(spacing, list) and len(size) == 3 and len(spacing) in {0, 3}
+    lengths = lists and all(type(length) is float and 0 <= length < 2**16 for length in spacing)
+    return lengths and _sizes(tuple(size)) and isinstance(letters, str) and bool(_LETTERS.fullmatch(letters))
 
 
 def _short(value: object) -> str:

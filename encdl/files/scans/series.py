@@ -127,7 +127,8 @@ def _scan(members: Sequence[Slice], told: list[str], part: int) -> Scan:
     if not known:
         ordered = sorted(members, key=lambda each: (each.number, str(each.path), each.frame))
         gap = first.thickness or 1.0
-        told.append(f"no position or orientation: ordered by instance number, {gap:g} mm apart")
+        order = f": ordered by instance number, {gap:g} mm apart" if len(members) > 1 else ""
+        told.append(f"no position or orientation{order}")
         affine = np.array([[0, 0, -columns, 0], [0, -rows, 0, 0], [gap, 0, 0, 0], [0, 0, 0, 1]], np.float64)
         return _finished(ordered, range(len(ordered)), affine, told, part, known=False)
     assert first.axes is not None
@@ -152,8 +153,11 @@ def _finished(
     meaning = {(each.stored.slope, each.stored.intercept) for each in ordered}
     if len(meaning) > 1:
         told.append(f"{len(meaning)} pairs of rescale slope and intercept: each slice is read by its own")
-    if len({each.stored.inverted for each in ordered}) > 1:
+    inverted = {each.stored.inverted for each in ordered}
+    if len(inverted) > 1:
         told.append("MONOCHROME1 and MONOCHROME2 are mixed: each slice is read by its own")
+    elif len(ordered) > 1 and inverted == {True}:
+        told.append("MONOCHROME1: its smallest value is white, and readers get it turned about")
     return Scan(ordered[0].series, tuple(ordered), tuple(places), affine, known, tuple(told), part)
 
 

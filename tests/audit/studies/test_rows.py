@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from encdl.audit.studies.rows import assemble, by_row, over_seeds, table
+from encdl.training.judged_units import UNITS
 
 
 def test_logged_figures_are_sorted_by_row_and_damage() -> None:
@@ -45,19 +46,22 @@ def test_parts_become_one_record() -> None:
     assert "ciphertext  accuracy 0.5500 ± 0.0707" in table(metrics)
 
 
-def test_the_figures_of_patients_are_paired() -> None:
-    values = {"plaintext": [0.8, 0.9, 0.7], "functional": [0.7, 0.8, 0.6]}
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_figures_of_patients_are_paired(unit: str) -> None:
+    missing = float("nan")  # an image without any class
+    values = {"plaintext": [0.8, 0.9, 0.7, 0.9], "functional": [0.7, 0.8, 0.6, missing]}
     parts = [
         {
             "row": row, "seed": seed, "figures": {}, "damaged": {}, "leakage_psnr_db": {},
-            "patients": {"figure": "dice", "names": list("aab"), "values": [each + seed / 10 for each in values[row]]},
+            unit: {"figure": "dice", "names": list("aabc"), "values": [each + seed / 10 for each in values[row]]},
         }
         for seed in (0, 1)
         for row in values
     ]  # fmt: skip
-    found = assemble(parts)["patients"]
+    found = assemble(parts)[unit]
     assert (found["figure"], found["count"]) == ("dice", 2)
     assert found["rows"]["plaintext"]["mean"] == pytest.approx(0.85)
     gap = found["less_plaintext"]["functional"]
     assert [gap[name] for name in ("mean", "low", "high")] == pytest.approx([-0.1] * 3)
     assert list(found["less_plaintext"]) == ["functional"]
+    assert f"functional less plaintext, over 2 {unit}: -0.1000" in table({"plaintext": {}, unit: found})
