@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,21 @@ def without_key(paths: Sequence[Path]) -> Iterator[str]:
         if len(numbers) == 1:  # files of any format have a tag
             continue
         there = set(numbers)
-        lacking = [str(number) for number in range(min(there), max(there) + 1) if number not in there]
+        lacking = [number for number in range(min(there), max(there) + 1) if number not in there]
         told = f"instance numbers {min(there)} to {max(there)}" if len(there) > 1 else f"instance number {min(there)}"
         if len(there) < len(numbers):
             told += f", {len(numbers) - len(there)} of them again (several orientations or images at one place?)"
         if 0 < len(lacking) < 10 * len(there):
-            more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
-            told += f", no {', '.join(lacking[:_NAMED])}{more} (missing, or never there: the key tells)"
+            told += f", no {_listed(lacking)} (missing, or never there: the key tells)"
         yield f"series {tag}: {counted(len(numbers))}, {told}"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Ascending numbers, those that follow each other as a range."""
+    runs = [[number for _, number in run] for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
+    shown = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs[:_NAMED]]
+    more = sum(map(len, runs[_NAMED:]))
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def with_key(paths: Sequence[Path], opener: AnyOpener, failures: Failures) -> Iterator[str]:

@@ -105,10 +105,10 @@ def inference(loaded: LoadedReader) -> dict[str, Any]:
     """
     per_pixel, flat = loaded.reader.backbone.per_pixel, len(loaded.size) == 2
     orientation, spacing = loaded.geometry.orientation, loaded.geometry.spacing or ()
-    if loaded.geometry.fit or (flat and any(spacing)):
+    if (per_pixel and loaded.geometry.fit) or loaded.geometry.beside or (flat and any(spacing)):
         raise UsageError(
-            "a reader of slices that are resampled (geometry: fit or spacing) is not written as a bundle: .onnx, .pt2 "
-            "and .ts have its network"
+            "a segmenter of slices that are resampled (geometry: fit or spacing), or a classifier of slices with those "
+            "beside them, is not written as a bundle: .onnx, .pt2 and .ts have its network"
         )
     turn: dict[str, Any] = {"_target_": "Transposed", "keys": "image", "indices": [0, 2, 1] if flat else [0, 3, 2, 1]}
     if not flat and orientation:
@@ -127,6 +127,7 @@ def inference(loaded: LoadedReader) -> dict[str, Any]:
         rounded,
         *spaced,
         *([] if orientation and not flat else [turn]),
+        *([*_fitted(loaded.geometry.fit), rounded] if loaded.geometry.fit else []),
         {"_target_": "EnsureTyped", "keys": "image", "device": "@device", "dtype": "$torch.float32"},
     ]
     applied: list[dict[str, Any]] = [
@@ -136,7 +137,7 @@ def inference(loaded: LoadedReader) -> dict[str, Any]:
         {"_target_": "Lambdad", "keys": "pred", "func": "$operator.itemgetter(0)"},
     ]
     return {
-        "imports": ["$import functools", "$import glob", "$import operator", "$import torch"],
+        "imports": ["$import functools", "$import glob", "$import operator", "$import monai", "$import torch"],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/images'",
         "output_dir": "$@bundle_root + '/eval'",
@@ -169,6 +170,16 @@ def _levels(loaded: LoadedReader, flat: bool) -> list[dict[str, Any]]:
         low, high = rule.percentiles
         return [{"_target_": "ScaleIntensityRangePercentilesd", "lower": low, "upper": high, **bytes_}]
     return []
+
+
+def _fitted(side: int) -> list[dict[str, Any]]:
+    """As `FitImage`, of square pixels."""
+    mode = f"'area' if max(image.shape[1:]) > {side} else 'bilinear'"
+    resize = f"$lambda image: monai.transforms.Resize({side}, size_mode='longest', mode={mode})(image)"
+    return [
+        {"_target_": "Lambdad", "keys": "image", "func": resize},
+        {"_target_": "ResizeWithPadOrCropd", "keys": "image", "spatial_size": [side, side]},
+    ]
 
 
 def _inferer(loaded: LoadedReader) -> dict[str, Any]:

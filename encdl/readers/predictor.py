@@ -26,8 +26,8 @@ from encdl import readers
 from encdl.ciphers.names import SHIPPED_IDS
 from encdl.ciphers.weights import load as load_weights
 from encdl.files import container
-from encdl.files.chunk_cipher import device_errors
-from encdl.files.codec import CipherSlice, Codec
+from encdl.files.chunk_cipher import CipherSlice, device_errors
+from encdl.files.codec import Codec
 from encdl.files.codecs import load_codec
 from encdl.files.container import Header
 from encdl.files.container.chunk_grid import Place, paste

@@ -34,7 +34,8 @@ KINDS: dict[int, tuple[Any, Any]] = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv
 def cropped(image: Tensor, sides: Sequence[int]) -> Tensor:
     """The first `sides` of the axes behind (B, C): rows and columns, and slices before them in volumes."""
     for axis, side in enumerate(sides, start=2):
-        image = image.narrow(axis, 0, min(side, image.shape[axis]))
+        if side < image.shape[axis]:
+            image = image.narrow(axis, 0, side)
     return image
 
 
@@ -51,7 +52,8 @@ def placed(part: Tensor, region: Sequence[tuple[int, int]], size: Sequence[int])
         for (first, end), side, own in zip(ends, size, part.shape[2:], strict=True)
     ]
     inside = cropped(part, [end - first for first, end in ends])
-    return F.pad(inside, [each for more in reversed(beyond) for each in more])
+    around = [each for more in reversed(beyond) for each in more]
+    return F.pad(inside, around) if any(around) else inside
 
 
 class Stem(nn.Module, ABC):

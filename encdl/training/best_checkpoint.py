@@ -15,6 +15,8 @@ from encdl.utils.messages import warn
 LEAST_IMAGES = 100
 """Labelled images: a share of .9 right is known to within .06 by as many (95 %), and one answer moves it by .01."""
 LEAST_OF_A_CLASS = 10
+LEAST_GROUPS = 20
+"""Patients, or scans whose slices are the images: however many images they have."""
 LEAST_MASKS = 5
 """Volumes with masks; where volumes are unknown, images: a mask tells more than a label."""
 LOSS = "val/loss"
@@ -24,7 +26,8 @@ class BestCheckpoint(ModelCheckpoint):
     """Keeps `best.ckpt`: the step with the best figure; of equals the one with the least loss, then the latest.
 
     A figure such as AUROC takes few values on few images. Where there are fewer than `LEAST_IMAGES` labelled validation
-    images, `LEAST_OF_A_CLASS` of a class, or `LEAST_MASKS` volumes with masks, a line at the start says so.
+    images, `LEAST_OF_A_CLASS` of a class, `LEAST_GROUPS` patients or scans that they are of, or `LEAST_MASKS` volumes
+    with masks, a line at the start says so.
 
     Args:
         monitor: The figure.
@@ -75,8 +78,11 @@ def too_few(data: ImageDataModule) -> str:
         return ""
     counts = torch.bincount(torch.tensor(labels), minlength=len(data.spec.classes))
     rarest = int(counts.argmin())
-    return _counted(len(labels), LEAST_IMAGES, "labelled images") or _counted(
-        int(counts[rarest]), LEAST_OF_A_CLASS, f"images of class {data.spec.classes[rarest]}"
+    groups = data.groups("val") if hasattr(data, "groups") else None
+    return (
+        _counted(len(labels), LEAST_IMAGES, "labelled images")
+        or _counted(int(counts[rarest]), LEAST_OF_A_CLASS, f"images of class {data.spec.classes[rarest]}")
+        or (_counted(len(set(groups)), LEAST_GROUPS, getattr(data, "grouping", "patients")) if groups else "")
     )
 
 

@@ -26,10 +26,14 @@ BUNDLE = Path("r.bundle")
 CONFIG = BUNDLE / "configs" / "inference.json"
 
 
-def write_images(folder: str, count: int = 2) -> None:
+def write_images(folder: str, count: int = 2, deep: bool = False) -> None:
+    """8-bit images of the size of training; or those of 16 bits, larger and smaller."""
     Path(folder).mkdir()
     for number in range(count):
-        images.write(Path(folder, f"scan{number}.png"), smooth(number))
+        image = smooth(number)
+        if deep:
+            image = smooth(number, (52, 40) if number else (19, 23)).astype(np.uint16) * 200
+        images.write(Path(folder, f"scan{number}.png"), image)
 
 
 def monai_says(images: str, output: str) -> None:
@@ -68,9 +72,12 @@ def rows(path: str) -> dict[str, np.ndarray]:
         return {Path(name).name.partition(".")[0]: np.array(values, float) for name, *values in csv.reader(stream)}
 
 
-def test_a_classifier_says_the_same_as_a_bundle(run: Run, folder: Path) -> None:
-    save_reader("r.ckpt", tiny_reader(resnet))
-    write_images("plain")
+@pytest.mark.parametrize("fit", [0, 32])
+def test_a_classifier_says_the_same_as_a_bundle(run: Run, folder: Path, fit: int) -> None:
+    """With `fit` as readers that learnt from folders."""
+    size = {"size": [fit, fit], "geometry": {"fit": fit}, "levels": {"": {"window": [22000, 30000]}}}
+    save_reader("r.ckpt", tiny_reader(resnet), **(size if fit else {}))
+    write_images("plain", deep=bool(fit))
     assert run("encrypt", "plain", *KEYED, "-o", "safe")[0] == 0
     assert run("export", "r.ckpt", "-o", BUNDLE)[0] == 0
     assert run("predict", "safe", *KEYED, "--bundle", BUNDLE, "-o", "by-bundle")[0] == 0

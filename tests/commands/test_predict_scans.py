@@ -314,6 +314,9 @@ def test_inspect_lists_series_by_tags(run: Run, ct: list[Path]) -> None:
     there = "no 31 (missing, or never there: the key tells)"
     assert told == f"series {tag}: 61 files, instance numbers 1 to 60, {twice}, {there}"
     assert len(out.splitlines()) == 2  # of folders a summary
+    some = [file for number, file in enumerate(ct[:59]) if number < 10 or number in {20, 40}]
+    assert run("encrypt", *some, *KEYED, "-o", "some")[0] == 0
+    assert ", no 11 to 20, 22 to 41 (missing, " in run("inspect", "some")[1]
     assert run("inspect", *sorted(Path("safe").iterdir())[:2])[1].count(f"tag {tag}, number ") == 2
     uid = pydicom.dcmread(ct[0], stop_before_pixels=True).SeriesInstanceUID
     for secret in (uid, "Doe", "CT, "):

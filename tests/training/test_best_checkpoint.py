@@ -62,6 +62,15 @@ def test_too_few_images_to_choose_by(samples: list[dict[str, int]], told: str) -
     assert too_few(data) == told
 
 
+def test_too_few_patients_to_choose_by() -> None:
+    data: Any = SimpleNamespace(
+        raw=lambda split: [{"label": n % 2} for n in range(120)],
+        spec=SimpleNamespace(classes=("a", "b")),
+        groups=lambda split: [n % 3 for n in range(120)],
+    )
+    assert too_few(data) == "3 patients (fewer than 20)"
+
+
 class Overfits(TinyTask):
     """Does best after its third epoch."""
 

@@ -33,6 +33,7 @@ MAX_REST_BYTES = 2**26 - 2**16
 """Of all that a file holds beside its pixels: it is kept in memory, and a container has room for 64 MiB of it."""
 _MAX_DEFLATED_BYTES = 2**29
 """Of a file that may become small enough by deflating it."""
+_HEAD = 2**16
 _ONE_THREAD = threading.RLock()
 _identity = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns")
 """Of a file's status: what tells it from one that it was changed or exchanged for."""
@@ -237,12 +238,21 @@ def check_array(where: object, shape: Sequence[int], layout: str, dtype: np.dtyp
 
 @dataclass(frozen=True)
 class Source:
-    """A regular file, told from one that was changed or exchanged since; `mode` is its permissions."""
+    """A regular file, told from one that was changed or exchanged since.
+
+    Attributes:
+        path: where it is.
+        size: its bytes.
+        identity: what tells it from another one.
+        mode: its permissions.
+        head: its first bytes, up to 64 KiB.
+    """
 
     path: Path
     size: int
     identity: tuple[int, ...] = field(repr=False)
     mode: int = 0o600
+    head: bytes = field(default=b"", repr=False)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -251,11 +261,7 @@ class Source:
         Raises:
             ImageFileError: it cannot be read, or is not what it was.
         """
-        try:
-            stream = open(self.path, "rb", opener=_without_blocking)  # noqa: SIM115
-        except OSError as error:
-            raise _unreadable(self.path, error) from None
-        with stream:
+        with _opened(self.path) as stream:
             if _identity(os.fstat(stream.fileno())) != self.identity:
                 raise ImageFileError(f"{self.path}: was changed while it was read: try again")
             yield stream
@@ -284,27 +290,21 @@ class Source:
 
 
 def source(path: str | os.PathLike[str], *, empty: bool = False) -> Source:
-    """Look at a file, once for all, and before it is opened: some devices do things when they are.
+    """Look at a file, once for all.
 
     Args:
         path: the file.
         empty: whether it may be.
 
     Raises:
-        ImageFileError: it is missing, a folder or device, empty, or cannot be looked at.
+        ImageFileError: it is missing, a folder or device, empty, or cannot be read.
     """
     where = Path(path)
-    try:
-        status = where.stat()
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise _unreadable(where, error) from None
-    if stat.S_ISDIR(status.st_mode):
-        raise ImageFileError(f"{where}: is a folder: give one image file")
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageFileError(f"{where}: is no regular file: give a file on disk")
+    with _opened(where) as stream:
+        status, head = os.fstat(stream.fileno()), stream.read(_HEAD)
     if status.st_size == 0 and not empty:
         raise ImageFileError(f"{where}: is empty (0 bytes): export or copy the image again")
-    return Source(where, status.st_size, _identity(status), stat.S_IMODE(status.st_mode))
+    return Source(where, status.st_size, _identity(status), stat.S_IMODE(status.st_mode), head)
 
 
 @contextlib.contextmanager
@@ -349,11 +349,24 @@ def _quiet(*loggers: str) -> Iterator[None]:
             logger.handlers, logger.propagate = handlers, propagate
 
 
-def _unreadable(where: Path, error: Exception) -> ImageFileError:
-    if isinstance(error, FileNotFoundError):
-        return ImageFileError(f"{where}: no such file: check the name")
-    reason = getattr(error, "strerror", None) or error
-    return ImageFileError(f"{where}: cannot be read ({reason}): check its permissions")
+@contextlib.contextmanager
+def _opened(where: Path) -> Iterator[BinaryIO]:
+    try:
+        status = where.stat()  # before opening: some devices do things when they are opened
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageFileError(f"{where}: is a folder: give one image file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageFileError(f"{where}: is no regular file: give a file on disk")
+        stream = open(where, "rb", opener=_without_blocking)  # noqa: SIM115
+    except FileNotFoundError:
+        raise ImageFileError(f"{where}: no such file: check the name") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ImageFileError(f"{where}: cannot be read ({reason}): check its permissions") from None
+    with stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise ImageFileError(f"{where}: is no regular file: give a file on disk")
+        yield stream
 
 
 def _without_blocking(path: str, flags: int) -> int:

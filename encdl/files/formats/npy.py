@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -24,7 +25,7 @@ def load(source: Source) -> Document:
     Raises:
         ImageFileError: it is damaged, too large, or holds other values than numbers.
     """
-    with decoding(source.path, "npy"), source.open() as stream:
+    with decoding(source.path, "npy"), io.BytesIO(source.head) as stream:  # NumPy takes no header over 10,000 bytes
         shape, fortran, dtype = _header(stream)
         offset = stream.tell()
     if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:

@@ -190,7 +190,7 @@ def file_head(document: Document) -> bytes:
 
 
 def _format_of(where: Source) -> Format:
-    head = where.read(_HEAD)
+    head = where.head
     if has_dicom_mark(head):
         return FORMATS["dicom"]
     for problem, (suffix, magic) in _OTHERS.items():
