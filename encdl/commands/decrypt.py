@@ -5,9 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import add_cipher, add_output, file_name, file_or_address, one_line_warnings, open_key
-from encdl.commands.key_options import add_key
-from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
+from encdl.commands.common import (
+    DEVICE,
+    FORCE,
+    JOBS,
+    OUTPUT,
+    PATHS,
+    WEIGHTS,
+    add_key,
+    file_name,
+    file_or_address,
+    one_line_warnings,
+    open_key,
+)
+from encdl.commands.many_files import Batch, check_folder, find, is_batch, single_progress
 from encdl.files import container
 from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.keys.planes import WeakPlanesWarning
@@ -22,15 +33,19 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    add_paths(parser, ".encdl files, or folders: every .encdl file in them and below", file_or_address)
+    parser.add_argument("paths", **PATHS)
+    parser.add_argument("--jobs", **JOBS)
     add_key(parser)
-    add_output(
-        parser,
-        "of one file: file to write (default: PATH with the original's ending); of several or a folder: folder "
+    parser.add_argument(
+        "-o",
+        "--output",
+        **OUTPUT | {"type": file_or_address},
+        help="of one file: file to write (default: PATH with the original's ending); of several or a folder: folder "
         "to write to, where a file keeps its place",
-        file_or_address,
     )
-    add_cipher(parser, "default: those that the file names, if they come with EncDL")
+    parser.add_argument("--force", **FORCE)
+    parser.add_argument("--weights", **WEIGHTS)
+    parser.add_argument("--device", **DEVICE)
     parser.add_argument(
         "--identity", metavar="TEXT", help="refuse files that their owner called otherwise (`encdl encrypt --identity`)"
     )
@@ -60,12 +75,10 @@ def run(args: argparse.Namespace) -> int:
     """Decrypt one file, or all that there are."""
     if args.mask is not None:
         return _mask(args)
-    return _many(args) if is_batch(args.paths) else _one(args)
-
-
-def _one(args: argparse.Namespace) -> int:
     from encdl.files import file_names, stores  # noqa: PLC0415
 
+    if is_batch(args.paths):
+        return _many(args)
     path = args.paths[0]
     with stores.stored(args.output, args.force, args.paths) as chosen:
         if chosen is None and stores.address_of(path):

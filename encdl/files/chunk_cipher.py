@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -70,6 +71,21 @@ class CipherLike(Protocol):
     def restore(self, ciphertext: Tensor, key_planes: Tensor, lost: Tensor | None = None) -> Tensor:
         """Guess the images behind damaged ciphertexts."""
         ...
+
+
+@dataclass(frozen=True)
+class CipherSlice:
+    """A slice as a reader of ciphertext takes it.
+
+    Attributes:
+        body: the slice as it lies in the file, uint8 (C, H, W).
+        ciphertext: with the post-processing undone, uint8 (1, C, H, W) on the codec's device.
+        mask: what lies on each pixel (`Cipher.field`), of the same form.
+    """
+
+    body: Planes
+    ciphertext: Tensor
+    mask: Tensor
 
 
 class ChunkCipher:

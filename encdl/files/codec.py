@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
@@ -29,10 +28,8 @@ from encdl.files.formats.base import (
     chunk_groups,
     content_of,
     document_of,
-    held,
     slice_shape,
 )
-from encdl.files.reading import Readable, ReadingLayer, Resampled, Words, layer_bytes
 from encdl.files.settings import Salvage, Settings
 from encdl.keys.derivation import check_study
 from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
@@ -42,10 +39,9 @@ from encdl.utils.worker_thread import ahead, background, beside, each
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
-    from encdl.files.chunk_cipher import ChunkCipher, CipherLike
-    from encdl.files.fitted import Fitted
+    from encdl.files.chunk_cipher import ChunkCipher, CipherLike, CipherSlice
+    from encdl.files.reading import Words
 
 FILE_PLANES = 8
 """Key planes a pixel in a file: with fewer, a mask has fewer than 256 values, and the image shows through."""
@@ -60,21 +56,6 @@ MOST_THREADS = 4
 CONTENT_BYTES = 32
 Progress = Callable[[int], object]
 """Is told how many bytes of the array more are done."""
-
-
-@dataclass(frozen=True)
-class CipherSlice:
-    """A slice as a reader of ciphertext takes it.
-
-    Attributes:
-        body: the slice as it lies in the file, uint8 (C, H, W).
-        ciphertext: with the post-processing undone, uint8 (1, C, H, W) on the codec's device.
-        mask: what lies on each pixel (`Cipher.field`), of the same form.
-    """
-
-    body: Planes
-    ciphertext: Tensor
-    mask: Tensor
 
 
 @dataclass(eq=False, repr=False)
@@ -139,7 +120,8 @@ class Codec:
         if not random:  # it comes from the pixels themselves: two images under one nonce would show each other
             document, content = replace(document, content=b""), None
         if kept := small and not (content or document.content):
-            document = held(document)
+            parts = [part.copy() if part.flags.writeable else part for part in document.slices()]
+            document = replace(document, slices=parts.__iter__)  # changed no more by whoever owns them
         later = kept and random  # a random nonce leaves time for the digest: the beginning tells its length alone
         content = content or (bytes(CONTENT_BYTES) if later else content_of(document))
         suffix = formats.suffix_of(document.format) if suffix is None else suffix
@@ -149,17 +131,12 @@ class Codec:
         keys = opener.image_keys(header.nonce_bytes, header.study)
         work = self._chunk_cipher(header)
         check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
-        resampled = _resampled(readable, header, document) if isinstance(readable, Readable) else None
-        if readable is not None and resampled is None:
-            layer = (*cast("Fitted", readable).made(document, header.grid), header.reading)
-        known = {
-            SERIES: series_tags.section_of(document, opener, header.study, keys, settings.series),
-            READING: b"" if layer is None else ReadingLayer.of(*layer[:2], keys).to_bytes(),
-        }
-        behind = {name: len(content) for name, content in known.items() if content}
-        if resampled and isinstance(readable, Readable):
-            behind[READING] = layer_bytes(readable.shape(header.grid), readable.bits)
+        known = {SERIES: series_tags.section_of(document, opener, header.study, keys, settings.series)}
+        behind, resampled = {SERIES: len(known[SERIES])}, None
+        if readable is not None or layer is not None:
+            from encdl.files.reading import layer_of  # noqa: PLC0415 - hardly any file has a layer
 
+            resampled, behind[READING], known[READING] = layer_of(readable, layer, header, document, keys)
         wrapping = aes_wrap.Writer(stream, keys, header.key_id, header.study) if settings.wrap == "aes" else None
 
         digest = beside(functools.partial(content_of, document), later and _worth(header) > 1)
@@ -288,6 +265,8 @@ class Codec:
         """Every slice as a reader of ciphertext takes it; no image is formed. Errors as `decrypt`."""
         import torch  # noqa: PLC0415 - whoever reads ciphertext has it
 
+        from encdl.files.chunk_cipher import CipherSlice  # noqa: PLC0415
+
         header = reader.header
         grid, work = header.grid, self._chunk_cipher(header)
         shape = (grid.planes, grid.height, grid.width)
@@ -323,16 +302,19 @@ class Codec:
             "dtype": document.dtype.name,
             "layout": document.layout,
             "postprocess": settings.postprocess,
-            "planes": settings.planes.to_dict(),
             "tile": container.choose_tile(shape, document.layout, document.dtype.name),
         }
-        context = stored | ({"readable": settings.readable.context()} if settings.readable else {})
         nonce = random_nonce()
         if settings.nonce == "synthetic":
             # All settings and all metadata belong to it: the same content beside others gets other keys.
+            context = stored | {"planes": settings.planes.to_dict()}
+            if settings.readable:
+                context["readable"] = settings.readable.context()
             encoded = json.dumps(context, sort_keys=True).encode() + b"\0" + metadata.to_bytes()
             nonce = synthetic_nonce(opener, bytes.fromhex(metadata.content), encoded, study)
-        return Header(**stored, nonce=nonce.hex(), study=study, key_id=opener.key_id, reading=placed)
+        return Header(
+            **stored, planes=settings.planes, nonce=nonce.hex(), study=study, key_id=opener.key_id, reading=placed
+        )
 
     def _slices(
         self,
@@ -408,7 +390,7 @@ class Codec:
         if isinstance(self.cipher, FixedMask) and header.postprocess in POSTPROCESS:
             worth, calls = _worth(header), -(-header.grid.body_bytes // ArrayChunks.at_once)
             together = min(worth, calls, header.grid.count)
-            return ArrayChunks(self.cipher, header.plane_spec(), header.postprocess, together, worth // together)
+            return ArrayChunks(self.cipher, header.planes, header.postprocess, together, worth // together)
         return self._network(header)
 
     def _network(self, header: Header) -> ChunkCipher:
@@ -424,19 +406,12 @@ class Codec:
             process = postprocess.create(header.postprocess)
         except UsageError as error:
             raise ContainerError(f"the file needs a newer EncDL ({error})") from None
-        return ChunkCipher(cipher, self.device, header.plane_spec(), process)
+        return ChunkCipher(cipher, self.device, header.planes, process)
 
 
 def _worth(header: Header) -> int:
     """How many threads a file is worth, of those that there may be."""
     return min(threads(), cores(), MOST_THREADS) if header.grid.body_bytes >= SHARED_BYTES else 1
-
-
-def _resampled(readable: Readable, header: Header, document: Document) -> Resampled:
-    from encdl.files.scans.headers import image_of  # noqa: PLC0415 - hardly any file has a layer
-
-    stored, clean, _ = image_of(Path(document.format), document)
-    return Resampled(readable, header.grid, header.dtype, stored, clean)
 
 
 def _groups(chunks: Iterator[Chunk], grid: Grid, at_once: int) -> Iterator[list[Chunk]]:

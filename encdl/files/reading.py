@@ -12,17 +12,19 @@ from __future__ import annotations
 import math
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from encdl.files.container import PublicReader, parity
 from encdl.files.container.chunk_grid import Grid
-from encdl.files.container.header import COPY, TAG_BYTES
+from encdl.files.container.header import COPY, TAG_BYTES, Header
 from encdl.files.container.sections import MAX_SECTION_BYTES, READING, READING_PARITY
+from encdl.files.formats.base import Document
 from encdl.files.levels import Levels, Stored, tell_of_window
 from encdl.keys.derivation import ImageKeys
 from encdl.utils.errors import ContainerError, UsageError
@@ -250,3 +252,42 @@ def level_bits_of(shape: Sequence[int], bits: int) -> int:
         return most
     pixels = int(np.prod(shape[1:], dtype=np.int64))
     return next(b for b in range(most, 0, -1) if MAX_WEIGHT * pixels * (2**b - 1) < 2**31)
+
+
+class Whole(Protocol):
+    """Makes a reading layer of a whole document: `encdl.files.fitted.Fitted`."""
+
+    def made(self, document: Document, grid: Grid) -> tuple[Words, int]:
+        """Its levels and their bits."""
+        ...
+
+
+def layer_of(
+    readable: Readable | Whole | None,
+    layer: tuple[Words, int, Mapping[str, Any]] | None,
+    header: Header,
+    document: Document,
+    keys: ImageKeys,
+) -> tuple[Resampled | None, int, bytes]:
+    """What makes the section of slices as they are read, and the bytes that it will have; or the whole section.
+
+    Args:
+        readable: How to make the layer.
+        layer: One that is there already, without `readable`.
+        header: Of the file.
+        document: What it holds.
+        keys: The file's sub-keys.
+    """
+    if isinstance(readable, Readable):
+        from encdl.files.scans.headers import image_of  # noqa: PLC0415 - loads formats
+
+        stored, clean, _ = image_of(Path(document.format), document)
+        resampled = Resampled(readable, header.grid, header.dtype, stored, clean)
+        return resampled, layer_bytes(readable.shape(header.grid), readable.bits), b""
+    if readable is not None:
+        levels, bits = readable.made(document, header.grid)
+    else:
+        assert layer is not None
+        levels, bits, _ = layer
+    content = ReadingLayer.of(levels, bits, keys).to_bytes()
+    return None, len(content), content

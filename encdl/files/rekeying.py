@@ -173,7 +173,7 @@ def rekey(
     wrapping: Wrapping = "aes" if reader.wrapped else "none"
     shown = reader.wrapped or series_tags.shows_series(reader.section(SERIES), reader.image_keys)
     settings = Settings(
-        header.plane_spec(),
+        header.planes,
         header.postprocess,
         "random",
         header.study,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 from encdl.ciphers.names import POSTPROCESS
 from encdl.files.container.metadata import MAX_IDENTITY_BYTES, is_identity
-from encdl.files.reading import Readable
 from encdl.keys.derivation import check_study
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.recipients import RecipientPublicKey
@@ -16,6 +15,7 @@ from encdl.utils.errors import UsageError
 
 if TYPE_CHECKING:
     from encdl.files.fitted import Fitted
+    from encdl.files.reading import Readable
 
 NonceMode = Literal["random", "synthetic"]
 Wrapping = Literal["none", "aes"]

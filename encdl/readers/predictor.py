@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 
 from encdl import readers
-from encdl.ciphers import weights
 from encdl.ciphers.names import SHIPPED_IDS
+from encdl.ciphers.weights import load as load_weights
 from encdl.files import container
-from encdl.files.chunk_cipher import device_errors
-from encdl.files.codec import CipherSlice, Codec
+from encdl.files.chunk_cipher import CipherSlice, device_errors
+from encdl.files.codec import Codec
 from encdl.files.codecs import load_codec
 from encdl.files.container import Header
 from encdl.files.container.chunk_grid import Place, paste
@@ -360,7 +360,7 @@ def _reader_in(path: Path, device: str) -> LoadedReader:
         return readers.load(path, device)
     except NoReaderError as error:
         try:
-            found = weights.load(path)
+            found = load_weights(path)
         except WeightsError:
             raise error from None
         raise WeightsError(

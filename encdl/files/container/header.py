@@ -56,7 +56,7 @@ class Header:
         layout: one letter an axis, see `encdl.files.container.chunk_grid`.
         nonce: 32 hex digits; makes this file's keys differ from every other file's.
         postprocess: name of the post-processing.
-        planes: how the key planes are made, `PlaneSpec.to_dict()`.
+        planes: how the key planes are made.
         study: name of the study, "" for none.
         key_id: id of the master key, 16 hex digits; says nothing about the key itself.
         tile: rows and columns of a chunk.
@@ -71,7 +71,7 @@ class Header:
     layout: str
     nonce: str
     postprocess: str
-    planes: Mapping[str, Any]
+    planes: PlaneSpec
     study: str
     key_id: str
     tile: tuple[int, int]
@@ -106,16 +106,6 @@ class Header:
             raise bad_field("tile", self.tile)
         if self.reading != {} and not _is_placed(self.reading):
             raise bad_field("reading", self.reading)
-        self.plane_spec()
-
-    def plane_spec(self) -> PlaneSpec:
-        """Return `planes` as the object that makes key planes; raise `ContainerError` if it is not valid."""
-        if not isinstance(self.planes, Mapping):
-            raise bad_field("planes", self.planes)
-        try:
-            return PlaneSpec.from_dict(dict(self.planes))
-        except UsageError as error:
-            raise ContainerError(f"the header's field 'planes' is not valid ({error})") from None
 
     @cached_property
     def grid(self) -> Grid:
@@ -129,7 +119,7 @@ class Header:
 
     def fields(self) -> dict[str, Any]:
         """The stored fields, as plain values."""
-        plain = {"shape": list(self.shape), "tile": list(self.tile), "planes": dict(self.planes)}
+        plain = {"shape": list(self.shape), "tile": list(self.tile), "planes": self.planes.to_dict()}
         stored = {each.name: getattr(self, each.name) for each in fields(self) if each.name != _OPTIONAL} | plain
         return stored | ({_OPTIONAL: dict(self.reading)} if self.reading else {})
 
@@ -156,7 +146,11 @@ class Header:
         if values.get(_OPTIONAL, True) == {}:
             raise bad_field(_OPTIONAL, {})
         listed = {name: values[name] for name in ("shape", "tile") if isinstance(values[name], list)}
-        return cls(**values | {name: tuple(value) for name, value in listed.items()})
+        try:
+            planes = PlaneSpec.from_dict(values["planes"])
+        except UsageError as error:
+            raise ContainerError(f"the header's field 'planes' is not valid ({error})") from None
+        return cls(**values | {name: tuple(value) for name, value in listed.items()} | {"planes": planes})
 
 
 def read_head(stream: BinaryIO, where: str, *, locator: bool = True) -> tuple[Header, bytes, bytes]:
@@ -206,7 +200,7 @@ def _check_magic(where: str, prefix: bytes) -> None:
         raise ContainerError(f"{where}: is empty (0 bytes): {COPY}")
     if prefix[: len(MAGIC)] == MAGIC[: len(prefix)]:
         return
-    if aes_wrap.is_wrapped(prefix):
+    if prefix.startswith(aes_wrap.MAGIC):
         raise ContainerError(
             f"{where}: is wrapped in AES-256-GCM: only with its key can be read what it says about itself"
         )

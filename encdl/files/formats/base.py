@@ -13,7 +13,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +22,6 @@ import numpy.typing as npt
 
 from encdl.files.container.chunk_grid import DTYPES, MAX_CHANNELS, MAX_SLICE_BYTES, Grid, Planes, cut, is_layout
 from encdl.utils.errors import ContainerError, EncdlError, ImageFileError
-from encdl.utils.registry import Registry
 
 Array = npt.NDArray[Any]
 
@@ -85,10 +84,6 @@ class Format:
     suffixes: tuple[str, ...]
     recognises: Callable[[bytes, str | None], bool]
     load: Callable[[Source], Document]
-
-
-FORMATS: Registry[Format] = Registry("format", "encdl.formats", Format)
-"""In the order in which they are asked whether a file is theirs."""
 
 
 class ArrayDigest:
@@ -159,12 +154,6 @@ def array_of(document: Document) -> Array:
     for target, part in zip(array.reshape(grid.slices, -1), document.slices(), strict=True):
         target[:] = part.reshape(-1)
     return array
-
-
-def held(document: Document) -> Document:
-    """The same document with its slices in memory: read once, and changed no more by whoever owns them."""
-    slices = [part.copy() if part.flags.writeable else part for part in document.slices()]
-    return replace(document, slices=slices.__iter__)
 
 
 def content_of(document: Document) -> bytes:

@@ -11,18 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from encdl.files.formats import non_pixel_data, raw_pixels
-from encdl.files.formats.base import (
-    FORMATS,
-    Array,
-    Document,
-    Format,
-    Source,
-    check_array,
-    decoding,
-    layout_of,
-    one_line,
-    slice_shape,
-)
+from encdl.files.formats.base import Array, Document, Source, check_array, decoding, layout_of, one_line, slice_shape
 from encdl.utils.errors import ImageFileError
 
 MAGIC = b"\x93NUMPY"
@@ -95,6 +84,3 @@ def _fortran(source: Source, where: raw_pixels.Spans, layout: str) -> Document:
     recipe = {"kind": "fortran", "mode": source.mode, **where.to_recipe()}
     packed = non_pixel_data.pack(source.path, recipe, around)
     return Document(shape, raw_pixels.little(where.dtype), layout, "npy", packed, slices)
-
-
-FORMATS.register("npy")(Format((".npy",), lambda head, _: head.startswith(MAGIC), load))
