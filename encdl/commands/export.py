@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from encdl.commands.common import FORCE, OUTPUT
 from encdl.utils.errors import OutputExistsError, UsageError, WeightsError
-from encdl.utils.messages import say
+from encdl.utils.messages import say, warn
 
 if TYPE_CHECKING:
     from encdl.readers import LoadedReader
@@ -78,6 +78,11 @@ def _write_bundle(folder: Path, reader: LoadedReader) -> int:
 
     if folder.exists():
         raise OutputExistsError(f"{folder}: is there already: give another name, or remove it first")
+    if others := bundle_export.rule_of(reader)[1]:
+        warn(
+            f"{folder}: a bundle knows no modality, and takes all images by one rule of levels; `encdl predict` has "
+            f"others for {others}: train with one rule (data.levels) if that matters"
+        )
     inference, metadata = bundle_export.inference(reader), bundle_export.metadata(reader)
     readme = bundle_export.README.format(title=metadata["name"], view=reader.view)
     model = bundle_export.torchscript(reader)

@@ -32,7 +32,7 @@ from encdl.files.scans import (
     slices_of,
     sort_into_scans,
 )
-from encdl.files.scans.geometry import resized, sampled
+from encdl.files.scans.geometry import counted, resized, sampled
 from encdl.utils.errors import UsageError
 from encdl.utils.frames import framed, middle
 
@@ -119,7 +119,8 @@ class Fitted:
         stored = volume.stored[volume.present[0]]
         self._tell(stored)
         levels, affine = self.geometry.turned(volume.to_bytes(self.levels.choose(stored)), volume.affine)
-        small = resized(levels, self.geometry.scales(affine, levels.shape))
+        scales = self.geometry.scales(affine, levels.shape)
+        small = counted(resized(levels, scales), scales, self.size)
         if any(side > most for side, most in zip(small.shape, self.size, strict=True)):
             raise UsageError(
                 f"has {_by(small.shape)} voxels (slices x rows x columns) as the reader wants them, and it takes up to "

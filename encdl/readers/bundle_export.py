@@ -14,7 +14,7 @@ import monai
 import numpy as np
 import torch
 
-from encdl.files.levels import Stored
+from encdl.files.levels import ANY, DEEP, Levels, Stored
 from encdl.readers.reader import LoadedReader, Reader
 from encdl.readers.stems import KeyedStem, PlainStem
 from encdl.utils import records
@@ -123,7 +123,7 @@ def inference(loaded: LoadedReader) -> dict[str, Any]:
     preprocessing = [
         {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True},
         *([turn] if orientation and not flat else []),
-        *_levels(loaded, flat),
+        *_levels(loaded),
         rounded,
         *spaced,
         *([] if orientation and not flat else [turn]),
@@ -157,9 +157,18 @@ def inference(loaded: LoadedReader) -> dict[str, Any]:
     }
 
 
-def _levels(loaded: LoadedReader, flat: bool) -> list[dict[str, Any]]:
-    """The rule of files that say no modality; images of bytes stay as they are unless there is one."""
-    rule = loaded.levels.choose(Stored.of("uint8" if flat else "int16"))
+def rule_of(loaded: LoadedReader) -> tuple[Levels, str]:
+    """The one rule of a bundle, which knows no modality; and where `encdl predict` has others, in words, or nothing."""
+    table, flat = dict(loaded.levels.of), len(loaded.size) == 2
+    if len(table) == 1:
+        return next(iter(table.values())), ""
+    others = " and ".join(name for name in table or DEEP if name)
+    return loaded.levels.choose(Stored.of("uint8" if flat else "int16")), others if table or not flat else ""
+
+
+def _levels(loaded: LoadedReader) -> list[dict[str, Any]]:
+    """Levels 0 to 255."""
+    rule, _ = rule_of(loaded)
     if rule.zscore is not None:
         raise UsageError("a reader whose levels are standard deviations (zscore) is not written as a bundle")
     bytes_ = {"keys": "image", "b_min": 0, "b_max": 255, "clip": True}
@@ -169,7 +178,9 @@ def _levels(loaded: LoadedReader, flat: bool) -> list[dict[str, Any]]:
     if rule.percentiles is not None:
         low, high = rule.percentiles
         return [{"_target_": "ScaleIntensityRangePercentilesd", "lower": low, "upper": high, **bytes_}]
-    return []
+    low, high = DEEP[ANY].percentiles or (0, 100)
+    deep = f"monai.transforms.ScaleIntensityRangePercentiles({low}, {high}, 0, 255, clip=True)(image)"
+    return [{"_target_": "Lambdad", "keys": "image", "func": f"$lambda image: {deep} if image.max() > 255 else image"}]
 
 
 def _fitted(side: int) -> list[dict[str, Any]]:

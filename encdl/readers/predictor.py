@@ -36,7 +36,7 @@ from encdl.files.formats.verbatim import CARRIED
 from encdl.files.levels import Levels, ModalityLevels, Stored, tell_of_window
 from encdl.files.resize import FitImage
 from encdl.files.scans import Volume, flat_scan, image_of, is_volume, load_volume
-from encdl.files.scans.geometry import resized, sampled
+from encdl.files.scans.geometry import counted, resized, sampled
 from encdl.keys.key import Opener
 from encdl.readers import FunctionalStem, LoadedReader, NoReaderError, PlainStem, Reader
 from encdl.readers.answers import Answer, Classification, Segmentation
@@ -204,7 +204,8 @@ class Predictor:
         """What a classifier of volumes says of one; `UsageError` if it is larger than those of training."""
         levels = volume.to_bytes(self.levels.choose(volume.stored[volume.present[0]]))
         source, affine = self.geometry.turned(levels, volume.affine)
-        small = framed(resized(source, self.geometry.scales(affine, source.shape)), self.size)
+        scales = self.geometry.scales(affine, source.shape)
+        small = framed(counted(resized(source, scales), scales, self.size), self.size)
         if small.shape != self.size or self.reader.stem.channels != 1:
             raise UsageError(f"this reader takes volumes of {_by(self.size)}, not {_by(small.shape)}: cut it to that")
         given = torch.from_numpy(np.ascontiguousarray(small)).to(self.codec.device)[None, None]
@@ -256,6 +257,8 @@ class Predictor:
     def _best(self, levels: npt.NDArray[np.uint8], scales: Sequence[float]) -> npt.NDArray[np.uint8]:
         """The likeliest class of each voxel of an image or volume, read at another scale."""
         small = resized(levels, scales)
+        if isinstance(self.reader.stem, FunctionalStem) and small.ndim == 3:
+            small = counted(small, scales, self.size)  # as the layer that hosts read
         # Of scans that were fitted, and of volumes, training padded with black around the middle.
         outer = self.size if self.geometry.fit or small.ndim == 3 else small.shape
         padded = torch.from_numpy(np.ascontiguousarray(framed(small, outer))).to(self.codec.device)[None, None]

@@ -72,10 +72,12 @@ def rows(path: str) -> dict[str, np.ndarray]:
         return {Path(name).name.partition(".")[0]: np.array(values, float) for name, *values in csv.reader(stream)}
 
 
-@pytest.mark.parametrize("fit", [0, 32])
-def test_a_classifier_says_the_same_as_a_bundle(run: Run, folder: Path, fit: int) -> None:
+@pytest.mark.parametrize(("fit", "levels"), [(0, None), (32, None), (32, {"": {"window": [22000, 30000]}})])
+def test_a_classifier_says_the_same_as_a_bundle(
+    run: Run, folder: Path, fit: int, levels: dict[str, Any] | None
+) -> None:
     """With `fit` as readers that learnt from folders."""
-    size = {"size": [fit, fit], "geometry": {"fit": fit}, "levels": {"": {"window": [22000, 30000]}}}
+    size = {"size": [fit, fit], "geometry": {"fit": fit}, "levels": levels}
     save_reader("r.ckpt", tiny_reader(resnet), **(size if fit else {}))
     write_images("plain", deep=bool(fit))
     assert run("encrypt", "plain", *KEYED, "-o", "safe")[0] == 0
@@ -92,6 +94,16 @@ def test_a_classifier_says_the_same_as_a_bundle(run: Run, folder: Path, fit: int
     for name, values in ours.items():
         assert np.allclose(values, theirs[name], atol=1e-6)
         assert np.allclose(values, told[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("others", [{}, {"MR": {"percentiles": [1, 99]}}])
+def test_a_bundle_has_the_only_rule_of_levels(run: Run, folder: Path, others: dict[str, Any]) -> None:
+    save_reader("r.ckpt", tiny_reader(resnet), levels={"CT": {"window": [40, 400]}, **others})
+    code, _, err = run("export", "r.ckpt", "-o", BUNDLE)
+    assert (code, "`encdl predict` has others for CT and MR" in err) == (0, bool(others))
+    steps = json.loads(CONFIG.read_text())["preprocessing"]["transforms"]
+    windows = [(step["a_min"], step["a_max"]) for step in steps if step["_target_"] == "ScaleIntensityRanged"]
+    assert windows == ([] if others else [(-160, 240)])
 
 
 def deeper(content: dict[str, Any]) -> dict[str, Any]:

@@ -146,8 +146,8 @@ def test_a_host_reads_a_volume_as_its_key_holder_does(
 
 
 def test_a_layer_is_resampled_as_the_reader_wants_it(folder: Path) -> None:
-    """Its mask goes back to the scan by the nearest voxel, where the key's holder interpolates logits."""
-    save("r", orientation="SPR", spacing=[1.5, 1.25, 1.0])
+    """Its mask goes back by the nearest voxel, the key's holder interpolates logits; a row too many is left out."""
+    save("r", orientation="SPR", spacing=[1.5, 1.125, 1.0])
     api.encrypt_file(write("nifti"), "k.key", "v.encdl", readable=api.readable_for("r.ckpt"))
     api.grant_functional("v.encdl", "k.key", "r.ckpt").save("v.fkey")
     with pytest.warns(UserWarning, match="puts its mask there with"):
@@ -157,7 +157,7 @@ def test_a_layer_is_resampled_as_the_reader_wants_it(folder: Path) -> None:
     for given in (["--functional-key", "v.fkey", "-o", "masks"], ["--key", "k.key", "-o", "full"]):
         assert encdl(["predict", "v.encdl", "--reader", "r.ckpt", *given]) == 0
     mask = nibabel.load("masks/v.mask.nii.gz")
-    assert mask.header.get_zooms() == (1.0, 1.25, 1.5)
+    assert mask.header.get_zooms() == (1.0, 1.125, 1.5)
     api.place_mask("masks/v.mask.nii.gz", "v.encdl", "k.key", "placed.nii.gz")
     full, placed = (np.asarray(nibabel.load(name).dataobj) for name in ("full/v.mask.nii.gz", "placed.nii.gz"))
     assert (full == placed).mean() > 0.8

@@ -106,6 +106,15 @@ def resized(array: Array, scales: Sequence[float], nearest: bool = False) -> Arr
     return sampled(array, scales, shape, nearest)
 
 
+def counted(array: Array, scales: Sequence[float], size: Sequence[int]) -> Array:
+    """What `resized` made, without the last voxels of axes that became one longer than `size`: training counts less."""
+    kept = (
+        slice(most if side == most + 1 and scale != 1 else side)
+        for side, most, scale in zip(array.shape, size, scales, strict=True)
+    )
+    return array[tuple(kept)]
+
+
 def sampled(array: Array, scales: Sequence[float], shape: Sequence[int], nearest: bool = False) -> Array:
     """`resized` to a shape; beyond the last voxel its value goes on."""
     if all(scale == 1 for scale in scales):
