@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
+import pkgutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -26,8 +26,8 @@ class Verb:
 
     Attributes:
         help: the line that `encdl --help` shows.
-        target: "module" or "module:name" of something with `add_arguments(parser)` and `run(args) -> int`;
-            with `whole`, of a function that takes the verb and everything after it.
+        target: "module:" or "module:name" of something with `add_arguments(parser)` and `run(args) -> int`, for
+            `pkgutil.resolve_name`; with `whole`, of a function that takes the verb and everything after it.
         whole: whether the target reads the command line itself.
         secret: whether it opens keys and calls nothing that has to look into its memory, as GPUs of a training do.
     """
@@ -36,12 +36,6 @@ class Verb:
     target: str
     whole: bool = False
     secret: bool = False
-
-    def load(self) -> Any:
-        """Import the target."""
-        module, _, name = self.target.partition(":")
-        loaded: Any = importlib.import_module(module)
-        return getattr(loaded, name) if name else loaded
 
 
 VERBS = {
@@ -55,48 +49,48 @@ VERBS = {
     "grant": Verb("derive a key for one study or one file only", "encdl.commands.keys:MakeGrant", secret=True),
     "samples": Verb(
         "write a few MRI slices as PNG to try things out on, half of them with a SYNTHETIC lesion",
-        "encdl.commands.samples",
+        "encdl.commands.samples:",
     ),
-    "encrypt": Verb("encrypt images, or folders of them, into .encdl files", "encdl.commands.encrypt", secret=True),
-    "decrypt": Verb("decrypt .encdl files back into what they were made from", "encdl.commands.decrypt", secret=True),
-    "rekey": Verb("encrypt .encdl files anew under another key", "encdl.commands.rekey", secret=True),
+    "encrypt": Verb("encrypt images, or folders of them, into .encdl files", "encdl.commands.encrypt:", secret=True),
+    "decrypt": Verb("decrypt .encdl files back into what they were made from", "encdl.commands.decrypt:", secret=True),
+    "rekey": Verb("encrypt .encdl files anew under another key", "encdl.commands.rekey:", secret=True),
     "recipients": Verb(
         "say who opens .encdl files with a key of their own: add, remove, list",
-        "encdl.commands.recipients",
+        "encdl.commands.recipients:",
         secret=True,
     ),
-    "inspect": Verb("show what .encdl files say about themselves (no key needed)", "encdl.commands.inspect"),
+    "inspect": Verb("show what .encdl files say about themselves (no key needed)", "encdl.commands.inspect:"),
     "predict": Verb(
         "read .encdl files with a trained network: classes or masks, without decrypting them",
-        "encdl.commands.predict",
+        "encdl.commands.predict:",
         secret=True,
     ),
     "serve": Verb(
         "answer HTTP requests that carry ciphertext and a grant with what a trained network reads",
-        "encdl.commands.serve",
+        "encdl.commands.serve:",
         secret=True,
     ),
     "keyserver": Verb(
         "give functional keys to hosts over HTTP, by a policy: who, which reader, how much of an image",
-        "encdl.commands.keyserver",
+        "encdl.commands.keyserver:",
     ),
     "two-party": Verb(
-        "make the environment in which a host and a key server read a file together", "encdl.commands.two_party"
+        "make the environment in which a host and a key server read a file together", "encdl.commands.two_party:"
     ),
     "fit": Verb("train: --recipe NAME; --recipe alone lists them", "encdl.training.cli:main", whole=True),
     "validate": Verb("measure a checkpoint on the validation images", "encdl.training.cli:main", whole=True),
     "test": Verb("measure a checkpoint on the test images", "encdl.training.cli:main", whole=True),
-    "export": Verb("make a small weights file from a training checkpoint", "encdl.commands.export"),
-    "report": Verb("compare runs on one HTML page: curves, panels, tables", "encdl.commands.report"),
-    "experiment": Verb("run a whole study into one record", "encdl.commands.experiment"),
-    "submit": Verb("hand trainings to a Slurm cluster: one, or a grid of them", "encdl.commands.submit"),
-    "sweep": Verb("train with many settings, here or on a cluster, summed up in one run", "encdl.commands.sweep"),
-    "jobs": Verb("list what was submitted, with its state and its MLflow run", "encdl.commands.jobs"),
-    "audit": Verb("attack a cipher as an attacker would: statistics, attacks, a report", "encdl.commands.audit"),
+    "export": Verb("make a small weights file from a training checkpoint", "encdl.commands.export:"),
+    "report": Verb("compare runs on one HTML page: curves, panels, tables", "encdl.commands.report:"),
+    "experiment": Verb("run a whole study into one record", "encdl.commands.experiment:"),
+    "submit": Verb("hand trainings to a Slurm cluster: one, or a grid of them", "encdl.commands.submit:"),
+    "sweep": Verb("train with many settings, here or on a cluster, summed up in one run", "encdl.commands.sweep:"),
+    "jobs": Verb("list what was submitted, with its state and its MLflow run", "encdl.commands.jobs:"),
+    "audit": Verb("attack a cipher as an attacker would: statistics, attacks, a report", "encdl.commands.audit:"),
     "evaluate": Verb(
-        "measure ciphers: repair of damage beside classical repair, exactness, statistics", "encdl.commands.evaluate"
+        "measure ciphers: repair of damage beside classical repair, exactness, statistics", "encdl.commands.evaluate:"
     ),
-    "results": Verb("render README and docs from the records, or --check that they agree", "encdl.commands.results"),
+    "results": Verb("render README and docs from the records, or --check that they agree", "encdl.commands.results:"),
 }
 
 
@@ -107,26 +101,22 @@ class _Parser(argparse.ArgumentParser):
     """Whose help tells more: the parser of all verbs is the one that finds what a verb left over."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Join an option of several spellings and its value to one word, so that no file behind it is taken for one."""
-        words = sys.argv[1:] if args is None else args
-        return super().parse_known_args(_joined(list(words), self._option_string_actions), namespace)
+        """Make `--option A B` to `--option=VALUE` where the option's action says how (`joined`).
+
+        So no file behind an option of several spellings is taken for its value.
+        """
+        words, found, at = list(sys.argv[1:] if args is None else args), [], 0
+        while at < len(words) and words[at] != "--":
+            word, at = words[at], at + 1
+            join = getattr(self._option_string_actions.get(word), "joined", None)
+            value, count = (None, 0) if join is None else join(words[at:])
+            found.append(word if value is None else f"{word}={value}")
+            at += count
+        return super().parse_known_args(found + words[at:], namespace)
 
     def error(self, message: str) -> NoReturn:
         told = f"{self.prog} {self.verb}" if self.verb else self.prog
         self.exit(EXIT_ERROR, plain(f"encdl: error: {without_secrets(message)} (see `{told} --help`)\n"))
-
-
-def _joined(words: list[str], options: Mapping[str, argparse.Action]) -> list[str]:
-    """Words in which `--option A B` is `--option=VALUE` for each option whose action says how (`joined`)."""
-    found: list[str] = []
-    at = 0
-    while at < len(words) and words[at] != "--":
-        word, at = words[at], at + 1
-        join = getattr(options.get(word), "joined", None)
-        value, count = (None, 0) if join is None else join(words[at:])
-        found.append(word if value is None else f"{word}={value}")
-        at += count
-    return found + words[at:]
 
 
 def _parser(verb: str | None) -> argparse.ArgumentParser:
@@ -145,7 +135,7 @@ def _parser(verb: str | None) -> argparse.ArgumentParser:
             name, help=entry.help, description=f"{entry.help[0].upper()}{entry.help[1:]}.", allow_abbrev=False
         )
         if name == verb:
-            command = entry.load()
+            command = pkgutil.resolve_name(entry.target)
             command.add_arguments(sub)
             sub.set_defaults(run=command.run)
     return parser
@@ -161,7 +151,7 @@ def _dispatch(argv: Sequence[str]) -> int:
     if verb is not None and VERBS[verb].secret:
         forbid_core_dumps()
     if verb is not None and VERBS[verb].whole:
-        whole = cast(Callable[[list[str]], int | None], VERBS[verb].load())
+        whole = cast(Callable[[list[str]], int | None], pkgutil.resolve_name(VERBS[verb].target))
         return whole(list(argv)) or 0
     args = _parser(verb).parse_args(argv)
     run = cast(Callable[[argparse.Namespace], int], args.run)

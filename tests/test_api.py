@@ -342,7 +342,7 @@ def test_a_folder_comes_back_and_goes_on(tmp_path: Path, agile: Path) -> None:
         assert isinstance(outcomes.pop(tmp_path / "in" / "bad.png"), ImageFileError)
         assert [getattr(outcome, "there", None) for outcome in outcomes.values()] == [there, there]
     header = encdl.read_header(tmp_path / "enc" / "b" / "c.png.encdl")
-    assert (header.study, header.plane_spec().map) == ("S", "chacha20")
+    assert (header.study, header.planes.map) == ("S", "chacha20")
     rekeying = encdl.rekeying(KEY, OTHER, weights=agile)
     encdl.convert_folder(rekeying, tmp_path / "enc", tmp_path / "new")
     encdl.convert_folder(encdl.decryption(OTHER, weights=agile), tmp_path / "new", tmp_path / "out")

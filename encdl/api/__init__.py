@@ -12,8 +12,10 @@ from encdl.api.reading import (
     grant_functional,
     load_functional_reader,
     load_reader,
+    place_mask,
     predict,
     predict_functional,
+    readable_for,
     segment,
 )
 from encdl.files.codecs import load_codec
@@ -38,9 +40,11 @@ __all__ = [
     "load_functional_reader",
     "load_reader",
     "open_key",
+    "place_mask",
     "predict",
     "predict_functional",
     "read_header",
+    "readable_for",
     "rekey_file",
     "rekeying",
     "salvage",

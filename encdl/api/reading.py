@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from encdl.api.openers import AnyPath
 from encdl.files import container, file_names
-from encdl.files.codecs import load_cipher
+from encdl.files.codecs import codec_of, load_cipher
 from encdl.files.folders import gather
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.key_source import AnyKey, opened
 from encdl.keys.signing import PublicKey, SigningKey
+from encdl.utils import atomic
 from encdl.utils.devices import usable_device
+from encdl.utils.errors import UsageError
 
 if TYPE_CHECKING:
     from encdl.audit.evaluation import Result
+    from encdl.files.fitted import Fitted
     from encdl.files.levels import Levels
     from encdl.readers.answers import Answer, Classification, Segmentation
     from encdl.readers.functional_files import FunctionalPredictor
@@ -93,6 +96,53 @@ def segment(source: AnyPath, key: AnyKey, reader: Predictor | AnyPath) -> Iterat
     sources = gather([Path(source)], file_names.is_encrypted, f"{container.SUFFIX} file")
     for unit in scan_files.find_units(sources, open_file, series_tags.name_of(opener)):
         yield unit.name, loaded.segment(unit.load(open_file))
+
+
+def readable_for(checkpoint: AnyPath, window: tuple[float, float] | str | None = None) -> Fitted:
+    """How to make the reading layer that a reader takes: the setting `readable` of `encrypt`.
+
+    Args:
+        checkpoint: of a reader that was trained on view Functional.
+        window: in the place of the reader's own levels.
+
+    Raises:
+        WeightsError: the checkpoint is missing, damaged or of another kind.
+        UsageError: there is no such window.
+    """
+    from encdl import readers  # noqa: PLC0415
+    from encdl.readers.functional_files import readable_for  # noqa: PLC0415
+
+    return readable_for(readers.load(Path(checkpoint)), window)
+
+
+def place_mask(mask: AnyPath, source: AnyPath, key: AnyKey, target: AnyPath, *, force: bool = False) -> None:
+    """Put a mask that was read by a functional key, on the grid of a reading layer, on the grid of its scan.
+
+    Args:
+        mask: what `encdl predict` wrote without a key, .nii.gz.
+        source: the container of the scan.
+        key: as `decrypt`.
+        target: the file to write, NIfTI.
+        force: replace it if it exists.
+
+    Raises:
+        ImageFileError: the mask cannot be read.
+        ContainerError, WrongKeyError: as `decrypt`.
+        UsageError: the mask is of another form than the file's reading layer, or that is none of a volume.
+        OutputExistsError: the target exists and `force` is not set.
+    """
+    from encdl.files import fitted, formats, label_masks  # noqa: PLC0415
+
+    atomic.different_files(Path(target), Path(mask), Path(source))
+    atomic.check_output(Path(target), force)
+    voxels = fitted.volume_of(formats.load(Path(mask))).array
+    with container.opened(Path(source), opened(key)) as reader:
+        volume = fitted.volume_of(codec_of(reader.header, None, "cpu", reader.where).decrypt(reader))
+        try:
+            placed = fitted.put_back(voxels, volume, reader.header.reading)
+        except UsageError as error:
+            raise UsageError(f"{mask}: {error}") from None
+    atomic.write_bytes(Path(target), label_masks.nifti_bytes(placed, volume.affine), force=force)
 
 
 def grant_functional(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from encdl.ciphers import compiled_ciphers, device
 from encdl.ciphers.base import CIPHERS, KeyedMaskCipher
 from encdl.ciphers.mask_network import MaskNetwork
+from encdl.utils import compiled
 
 
 @CIPHERS.register("agile")
@@ -37,7 +38,7 @@ class AgileCipher(KeyedMaskCipher):
         """The mask under key planes, both (N, 1, H, W) uint8: by compiled code or a GPU's kernels where possible."""
         spelled = self.spelled(key_planes)
         if spelled.device.type == "cpu" and compiled_ciphers.available():
-            return torch.from_numpy(compiled_ciphers.masks(spelled.numpy()))
+            return torch.from_numpy(compiled_ciphers.masks(spelled.numpy(), compiled.threads()))
         if device.available(spelled.device):
             from encdl.ciphers import device_mask_network  # noqa: PLC0415
 

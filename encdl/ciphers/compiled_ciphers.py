@@ -42,6 +42,8 @@ ZERO = 64
 """The byte that stands for an activation of 0."""
 NOWHERE = 48
 """The index of tables of 64 that stands for what lies outside the image."""
+THREAD_BYTES = 2**20
+"""Of key bytes, for which one more thread is worth its start: it takes some 0.4 ms until it works as the first does."""
 MAX_ROOM = 2**26
 """Bytes of memory that a thread keeps: enough for 4096x4096 pixels."""
 
@@ -71,11 +73,11 @@ class FixedMask:
     keyed_mask: ClassVar[bool] = True
     planes: ClassVar[int] = 8
 
-    def mask(self, key_bytes: Bytes) -> Bytes:
-        """The mask under eight key planes, both uint8 (B, C, H, W)."""
+    def mask(self, key_bytes: Bytes, threads: int = 1) -> Bytes:
+        """The mask under eight key planes, both uint8 (B, C, H, W), by up to so many threads."""
         if self.name == "keystream":
             return key_bytes
-        return masks(key_bytes.reshape(-1, 1, *key_bytes.shape[2:])).reshape(key_bytes.shape)
+        return masks(key_bytes.reshape(-1, 1, *key_bytes.shape[2:]), threads).reshape(key_bytes.shape)
 
 
 @dataclass(frozen=True)
@@ -86,18 +88,23 @@ class ArrayChunks:
         cipher: the cipher.
         planes: how to make the key planes.
         postprocess: "interleave" or "none": what needs no PyTorch.
+        together: calls that it is worth to have done at once, each by a thread.
+        threads: that one call may take.
     """
 
     cipher: FixedMask
     planes: PlaneSpec
     postprocess: str
+    together: int = 1
+    threads: int = 1
 
     at_once: ClassVar[int] = 2**19
     """Bytes of chunks that one call should hold."""
 
     def encrypt(self, chunks: Sequence[Bytes], keys: Sequence[ImageKeys]) -> Bytes:
         """Byte planes uint8 (planes, h, w) of B chunks to their ciphertexts, uint8 (B, planes, h, w)."""
-        ciphertext = self.cipher.mask(key_planes([key.planes for key in keys], self.planes, *chunks[0].shape))
+        key_bytes = key_planes([key.planes for key in keys], self.planes, *chunks[0].shape)
+        ciphertext = self.cipher.mask(key_bytes, self.threads)
         for mask, chunk in zip(ciphertext, chunks, strict=True):
             np.add(mask, chunk, out=mask)  # uint8 wraps at 256 by itself
         return interleaved(ciphertext, [key.nonce for key in keys]) if self.postprocess == "interleave" else ciphertext
@@ -113,16 +120,17 @@ class ArrayChunks:
         if self.postprocess == "interleave":
             ciphertext = interleaved(ciphertext, [key.nonce for key in keys], undo=True)
         key_bytes = key_planes([key.planes for key in keys], self.planes, *ciphertext.shape[1:])
-        return ciphertext, self.cipher.mask(key_bytes)
+        return ciphertext, self.cipher.mask(key_bytes, self.threads)
 
 
-def masks(key_bytes: Bytes) -> Bytes:
-    """The masks of images under `agile`, both uint8 (N, 1, H, W), in as many threads as `compiled.threads` says."""
+def masks(key_bytes: Bytes, threads: int = 1) -> Bytes:
+    """The masks of images under `agile`, both uint8 (N, 1, H, W), by up to so many threads."""
     library = compiled.library("encdl_mask_revision", REVISION)
     assert library is not None
     count, _, height, width = key_bytes.shape
     key_bytes, sizes = np.ascontiguousarray(key_bytes), (ctypes.c_int64(height), ctypes.c_int64(width))
-    found, threads = np.empty_like(key_bytes), max(1, min(compiled.threads(), count))
+    found = np.empty_like(key_bytes)
+    threads = max(1, min(threads, count, key_bytes.size // THREAD_BYTES))
     library.encdl_mask_room.restype = ctypes.c_int64
     each = library.encdl_mask_room(*sizes)
     room = getattr(_kept, "room", None)

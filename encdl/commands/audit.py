@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from encdl.commands.common import add_map, file_name
+from encdl.commands.common import MAP, file_name
 from encdl.utils.devices import usable_device
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
     parser.add_argument("--jobs", type=int, metavar="N", help="measurements at a time (default: 1)")
     parser.add_argument("--seed", type=int, metavar="N", help="of all draws (default: 0)")
-    add_map(parser, None)
+    parser.add_argument("--map", **MAP)
     parser.add_argument("--no-tracking", action="store_true", help="log nothing to MLflow")
 
 

@@ -1,30 +1,30 @@
-"""Helpers of several verbs: key and cipher loading, checks of names, warnings."""
+"""Options of several verbs, and what is done with them: keys, ciphers, names of files; warnings."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import warnings
-from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from encdl.files import stores
 from encdl.keys.key import AnyOpener, Key
-from encdl.keys.key_source import KeySource
+from encdl.keys.key_source import KeySource, PassphraseSource
 from encdl.keys.planes import KEY_BITS
 from encdl.keys.sequences import DEFAULT_MAP, MAPS
-from encdl.utils.devices import usable_device
-from encdl.utils.errors import UsageError
 from encdl.utils.messages import warn
 
 if TYPE_CHECKING:
-    from encdl.readers.predictor import Predictor
+    from argparse import _MutuallyExclusiveGroup as Group
 
+Options = dict[str, Any]
+"""Arguments of `add_argument`."""
 RECORDS = Path("experiments", "results")
 """Where result records go, below the working directory."""
+PKCS11_HELP = "pkcs11:token=NAME;object=LABEL?module-path=LIBRARY: a token computes the key; the passphrase is its PIN"
 
 
 def file_name(text: str) -> Path:
@@ -44,6 +44,14 @@ def file_or_address(text: str) -> Path:
     return Path(text)
 
 
+def at_least_one(text: str) -> int:
+    """The type of numbers of things."""
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("give 1 or more")
+    return count
+
+
 def not_empty(text: str) -> str:
     """The type of names; an empty one, which most often comes from a variable that is not set, would mean another."""
     if not text:
@@ -51,121 +59,150 @@ def not_empty(text: str) -> str:
     return text
 
 
-def add_output(parser: argparse.ArgumentParser, default: str, name: Callable[[str], Path] = file_name) -> None:
-    """Add `-o` and `--force`; `name` is the type, `file_or_address` where addresses are taken."""
-    parser.add_argument(
-        "-o", "--output", type=name, metavar="OUT", required=not default, help=default or "file to write"
+_WEAK = ", ".join(f"{name} {source.attack_bits}" for name, source in MAPS.items() if source.attack_bits < KEY_BITS)
+
+# What options have in common wherever they stand; a verb adds what its own is for.
+PATHS: Final[Options] = {
+    "type": file_or_address,
+    "nargs": "+",
+    "metavar": "PATH",
+    "help": ".encdl files, or folders: every .encdl file in them and below",
+}
+JOBS: Final[Options] = {
+    "type": at_least_one,
+    "default": 1,
+    "metavar": "N",
+    "help": "files to work on at the same time (default: 1); each takes up to 1 GB of memory",
+}
+OUTPUT: Final[Options] = {"type": file_name, "metavar": "OUT"}
+FORCE: Final[Options] = {"action": "store_true", "help": "replace the output if it exists"}
+WEIGHTS: Final[Options] = {
+    "type": not_empty,
+    "metavar": "W",
+    "help": "name or file of the cipher's weights (default: those that the file names, if they come with EncDL)",
+}
+DEVICE: Final[Options] = {
+    "choices": ("auto", "cpu", "cuda"),
+    "default": "auto",
+    "help": "where to compute (default: auto); exact ciphers give the same bytes everywhere",
+}
+MAP: Final[Options] = {
+    "choices": tuple(MAPS),
+    "help": f"sequence behind the key planes (default: {DEFAULT_MAP}); a chaotic map alone is worth fewer bits than "
+    f"the key's {KEY_BITS}: {_WEAK}",
+}
+RECIPIENTS: Final[Options] = {
+    "dest": "recipients", "type": file_name, "action": "append", "default": [], "metavar": "P"
+}  # fmt: skip
+"""Of `--recipient`, several times: files of public keys (`encdl keygen --recipient`)."""
+
+
+class Part(argparse.Action):
+    """Puts an option's value into its part of one `KeySource`, so that a verb sees a single argument.
+
+    Args:
+        args: as any action's.
+        part: name of the attribute.
+        kwargs: as any action's.
+    """
+
+    def __init__(self, *args: Any, part: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.part = part
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Set the part; an option without a value sets its `const`, an argument that may be left out nothing."""
+        if values is None:
+            return
+        source: KeySource = getattr(namespace, self.dest) or KeySource()
+        value: Any = self.const if self.nargs == 0 else values
+        setattr(namespace, self.dest, replace(source, **{self.part: value}))
+
+
+def add_key(
+    parser: argparse.ArgumentParser, text: str = "key or grant file", prefix: str = "", *, required: bool = True
+) -> Group:
+    """Add `--key` and the other places of keys, and that of the passphrase; all of it ends up in one `KeySource`.
+
+    Args:
+        parser: of the verb.
+        text: what the key is for.
+        prefix: "new-" for the options of a second key; the argument is then `new_key`.
+        required: whether one must be given; the argument is None otherwise.
+
+    Returns:
+        The group of which one option must be given; another that stands for a key may go into it.
+    """
+    dest = f"{prefix}key".replace("-", "_")
+    place = parser.add_mutually_exclusive_group(required=required)
+    for option, part, kind, metavar, about in (
+        ("key", "path", file_name, "N" if prefix else "K", text),
+        ("key-env", "env", not_empty, "NAME", "environment variable that holds what the file would hold"),
+        ("key-command", "command", not_empty, "CMD", "program that prints key=..., as git's credential helpers do"),
+        ("key-pkcs11", "token", not_empty, "URI", PKCS11_HELP),
+    ):
+        place.add_argument(
+            f"--{prefix}{option}", dest=dest, action=Part, part=part, type=kind, metavar=metavar, help=about
+        )
+    add_passphrase(parser, "the passphrase, if the key is locked with one (default: ask)", prefix, recipient=True)
+    return place
+
+
+def add_key_file(parser: argparse.ArgumentParser, text: str, nargs: str | None = None) -> None:
+    """Add a key file as the verb's main argument; gives `key`, a `KeySource`."""
+    parser.add_argument(dest="key", action=Part, part="path", type=file_name, metavar="FILE", nargs=nargs, help=text)
+
+
+def add_passphrase(parser: argparse.ArgumentParser, text: str, prefix: str = "", *, recipient: bool = False) -> Group:
+    """Add `--passphrase-env` and `--passphrase-fd`, into the same `KeySource`; more may go into the group.
+
+    With `recipient` also `--recipient-key`, for what may be sealed to one.
+    """
+    dest = f"{prefix}key".replace("-", "_")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        f"--{prefix}passphrase-env",
+        dest=dest,
+        action=Part,
+        part="passphrase",
+        type=_from_variable,
+        metavar="NAME",
+        help=f"environment variable that holds {text}",
     )
-    parser.add_argument("--force", action="store_true", help="replace the output if it exists")
-
-
-def add_cipher(
-    parser: argparse.ArgumentParser, default: str, devices: str = "exact ciphers give the same bytes everywhere"
-) -> None:
-    """Add `--weights` and `--device`; `devices` tells how one device differs from another."""
-    parser.add_argument(
-        "--weights", type=not_empty, metavar="W", help=f"name or file of the cipher's weights ({default})"
+    group.add_argument(
+        f"--{prefix}passphrase-fd",
+        dest=dest,
+        action=Part,
+        part="passphrase",
+        type=_from_descriptor,
+        metavar="FD",
+        help="open file descriptor whose first line is that passphrase",
     )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help=f"where to compute (default: auto); {devices}"
-    )
+    if recipient:
+        parser.add_argument(
+            f"--{prefix}recipient-key",
+            dest=dest,
+            action=Part,
+            part="recipient",
+            type=file_name,
+            metavar="R",
+            help="your recipient's key, if the grant is sealed to it",
+        )
+    return group
 
 
-def add_reader(parser: argparse.ArgumentParser) -> None:
-    """Add how a reader reads: `--any-size`, `--window`, `--weights` and `--device`."""
-    parser.add_argument(
-        "--any-size",
-        action="store_true",
-        help="let a classifier read images of another size than it was trained on, less reliably",
-    )
-    add_window(
-        parser,
-        "levels from centre and width in Hounsfield units (40,400 or 40 400), or by name: brain, lung, … "
-        "(docs/scans.md); default: as the reader was trained, which is best",
-    )
-    add_cipher(
-        parser,
-        "that the files were made with; default: that the reader was trained on",
-        devices="a reader's answers differ between devices in their last digits",
-    )
+def _from_variable(name: str) -> PassphraseSource:
+    return PassphraseSource(env=not_empty(name))
 
 
-def load_reader(args: argparse.Namespace, checkpoint: Path) -> Predictor:
-    """The reader in a checkpoint, to read as the arguments say; imports torch."""
-    from encdl import api  # noqa: PLC0415
-    from encdl.files.levels import Levels  # noqa: PLC0415 - NumPy
-
-    device, window = usable_device(args.device), window_of(args.window)
-    levels = None if window is None else Levels(window=window)
-    return api.load_reader(checkpoint, weights=args.weights, device=device, any_size=args.any_size, levels=levels)
-
-
-class _Joined(argparse.Action):
-    """An option whose value `encdl.cli` puts together of the words behind it, as `joined` says."""
-
-    @abstractmethod
-    def joined(self, words: Sequence[str]) -> tuple[str | None, int]:
-        """Of the words behind the option its value, and how many they are."""
-
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
-        """Keep the value."""
-        setattr(namespace, self.dest, values)
-
-
-class _Window(_Joined):
-    """One word, or two that are numbers."""
-
-    def joined(self, words: Sequence[str]) -> tuple[str | None, int]:
-        """As of any such option."""
-        if not words or (words[0].startswith("-") and not _is_number(words[0].partition(",")[0])):
-            return None, 0
-        count = 2 if len(words) > 1 and all(map(_is_number, words[:2])) else 1
-        return ",".join(words[:count]), count
-
-
-class Choice(_Joined):
-    """An option with or without one of its choices, which leaves a file that follows alone."""
-
-    def joined(self, words: Sequence[str]) -> tuple[str | None, int]:
-        """As of any such option."""
-        given = bool(words) and words[0] in (self.choices or ())
-        return (words[0], 1) if given else (str(self.const), 0)
-
-
-def _is_number(text: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return math.isfinite(float(text))
-    return False
-
-
-def add_window(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add `--window`."""
-    parser.add_argument("--window", action=_Window, metavar="C,W", help=text)
-
-
-def window_of(text: str | None) -> tuple[float, float] | str | None:
-    """The window that `--window` asks for: centre and width, or a name."""
-    if text is None or "," not in text:
-        if text is not None and _is_number(text):
-            raise UsageError(f"--window takes a centre and a width, or a name, not {text} alone")
-        return text
-    try:
-        centre, width = map(float, text.split(","))
-    except ValueError:
-        raise UsageError(f"--window takes a centre and a width, or a name, not {text}") from None
-    return centre, width
-
-
-def add_map(parser: argparse.ArgumentParser, default: str | None = DEFAULT_MAP) -> None:
-    """Add `--map`, the sequence behind the key planes."""
-    weak = ", ".join(f"{name} {source.attack_bits}" for name, source in MAPS.items() if source.attack_bits < KEY_BITS)
-    parser.add_argument(
-        "--map",
-        choices=tuple(MAPS),
-        default=default,
-        help=f"sequence behind the key planes (default: {DEFAULT_MAP}); a chaotic map alone is worth fewer bits than "
-        f"the key's {KEY_BITS}: {weak}",
-    )
+def _from_descriptor(number: str) -> PassphraseSource:
+    return PassphraseSource(fd=int(number))
 
 
 @contextlib.contextmanager

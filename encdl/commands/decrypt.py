@@ -5,9 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import add_cipher, add_output, file_or_address, one_line_warnings, open_key
-from encdl.commands.key_options import add_key
-from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
+from encdl.commands.common import (
+    DEVICE,
+    FORCE,
+    JOBS,
+    OUTPUT,
+    PATHS,
+    WEIGHTS,
+    add_key,
+    file_name,
+    file_or_address,
+    one_line_warnings,
+    open_key,
+)
+from encdl.commands.many_files import Batch, check_folder, find, is_batch, single_progress
 from encdl.files import container
 from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.keys.planes import WeakPlanesWarning
@@ -22,17 +33,28 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    add_paths(parser, ".encdl files, or folders: every .encdl file in them and below", file_or_address)
+    parser.add_argument("paths", **PATHS)
+    parser.add_argument("--jobs", **JOBS)
     add_key(parser)
-    add_output(
-        parser,
-        "of one file: file to write (default: PATH with the original's ending); of several or a folder: folder "
+    parser.add_argument(
+        "-o",
+        "--output",
+        **OUTPUT | {"type": file_or_address},
+        help="of one file: file to write (default: PATH with the original's ending); of several or a folder: folder "
         "to write to, where a file keeps its place",
-        file_or_address,
     )
-    add_cipher(parser, "default: those that the file names, if they come with EncDL")
+    parser.add_argument("--force", **FORCE)
+    parser.add_argument("--weights", **WEIGHTS)
+    parser.add_argument("--device", **DEVICE)
     parser.add_argument(
         "--identity", metavar="TEXT", help="refuse files that their owner called otherwise (`encdl encrypt --identity`)"
+    )
+    parser.add_argument(
+        "--mask",
+        type=file_name,
+        metavar="MASK",
+        help="instead of the file write this mask of it, which a host without the key made on the grid of a reading "
+        "layer (encdl predict --functional-key), on the scan's own grid: NIfTI",
     )
     damaged = parser.add_mutually_exclusive_group()
     damaged.add_argument(
@@ -51,12 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Decrypt one file, or all that there are."""
-    return _many(args) if is_batch(args.paths) else _one(args)
-
-
-def _one(args: argparse.Namespace) -> int:
+    if args.mask is not None:
+        return _mask(args)
     from encdl.files import file_names, stores  # noqa: PLC0415
 
+    if is_batch(args.paths):
+        return _many(args)
     path = args.paths[0]
     with stores.stored(args.output, args.force, args.paths) as chosen:
         if chosen is None and stores.address_of(path):
@@ -71,6 +93,18 @@ def _one(args: argparse.Namespace) -> int:
         if done.note:
             warn(done.note)
         say(f"{stores.address_of(args.output or output) or output}: {done.told}")
+    return 0
+
+
+def _mask(args: argparse.Namespace) -> int:
+    """Put a host's mask on the grid of its scan."""
+    from encdl import api  # noqa: PLC0415
+
+    if is_batch(args.paths) or args.output is None:
+        raise UsageError("--mask: give the one file that it is of, and with --output the .nii.gz to write")
+    atomic.different_files(args.output, *args.key.files)
+    api.place_mask(args.mask, args.paths[0], open_key(args.key), args.output, force=args.force)
+    say(f"{args.output}: {args.mask} on the grid of {args.paths[0]}")
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encdl.commands import reader_cost
-from encdl.commands.common import RECORDS, add_output, file_name
+from encdl.commands.common import FORCE, OUTPUT, RECORDS, file_name
 from encdl.utils import recipes
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress, say
@@ -69,7 +69,8 @@ def _declare_trainings(parser: argparse.ArgumentParser, output: str) -> None:
     parser.add_argument(
         "--work", type=file_name, metavar="DIR", help="keeps finished trainings (default: runs/STUDY/RECIPE)"
     )
-    add_output(parser, f"the record (default: {output})")
+    parser.add_argument("-o", "--output", **OUTPUT, help=f"the record (default: {output})")
+    parser.add_argument("--force", **FORCE)
     parser.add_argument(
         "--set",
         action="append",
@@ -115,7 +116,8 @@ def _declare_functional(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=file_name, metavar="DIR", help="keeps finished trainings (default: runs/STUDY/RECIPE)"
     )
-    add_output(parser, "the record (default: experiments/results/RECIPE.json)")
+    parser.add_argument("-o", "--output", **OUTPUT, help="the record (default: experiments/results/RECIPE.json)")
+    parser.add_argument("--force", **FORCE)
 
 
 def _run_functional(args: argparse.Namespace) -> int:
@@ -200,7 +202,9 @@ def _declare_hit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settings", type=int, nargs="+", default=[], metavar="N", help="those of the file, from 0 on (default: all)"
     )
-    add_output(parser, "the record (default: experiments/results/hit-files-DATA.json)")
+    record = "the record (default: experiments/results/hit-files-DATA.json)"
+    parser.add_argument("-o", "--output", **OUTPUT, help=record)
+    parser.add_argument("--force", **FORCE)
 
 
 def _run_hit(args: argparse.Namespace) -> int:
@@ -251,7 +255,8 @@ def _declare_trust(parser: argparse.ArgumentParser) -> None:
         "--data-dir", metavar="DIR", default="data", help="where the data set's file is (default: data)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all trainings (default: 0)")
-    add_output(parser, "the record (default: experiments/results/trust-models.json)")
+    parser.add_argument("-o", "--output", **OUTPUT, help="the record (default: experiments/results/trust-models.json)")
+    parser.add_argument("--force", **FORCE)
 
 
 def _run_trust(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import add_output
+from encdl.commands.common import FORCE, OUTPUT
 from encdl.utils.errors import OutputExistsError, UsageError, WeightsError
 from encdl.utils.messages import say, warn
 
@@ -21,7 +21,8 @@ CHECKPOINT, BUNDLE = ".pt", ".bundle"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("checkpoint", help="checkpoint of a training run (.ckpt)")
-    add_output(parser, "")
+    parser.add_argument("-o", "--output", **OUTPUT, required=True, help="file to write")
+    parser.add_argument("--force", **FORCE)
     parser.epilog = (
         "The ending of OUT says what is written. .pt: a cipher's weights, or a reader with its cipher, without what "
         "training needs: the other verbs take it as they take the checkpoint. .onnx, .pt2 (torch.export) and .ts "

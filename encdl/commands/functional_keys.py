@@ -113,7 +113,8 @@ def describe(source: KeySource, issuer: Path | None, reader: Path | None) -> lis
 
 def _told(key: FunctionalKey) -> str:
     slices = len(key.numbers)
-    each = "the image" if slices == 1 else f"{slices} slices, {key.count // slices} of each"
+    whole = "the image" if key.numbers.ndim == 4 else "the volume"
+    each = whole if slices == 1 else f"{slices} slices, {key.count // slices} of each"
     return f"{key.count} numbers of {each}"
 
 
@@ -128,6 +129,8 @@ def _recorded(key: FunctionalKey, reader: Path | None) -> str:
     if functional_map(loaded).id != key.reader:
         raise WrongKeyError(f"{reader}: is another reader than this functional key's")
     found = loaded.leak
+    if key.numbers.ndim == 5:
+        return "nobody attacked such numbers of a volume: `encdl experiment reader-leak` knows readers of images alone"
     if not found:
         return f"nobody recorded it: `encdl experiment reader-leak --reader {reader}` attacks it"
     return (

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encdl.commands.common import file_name, file_or_address, open_key
-from encdl.commands.key_options import add_key
+from encdl.commands.common import add_key, file_name, file_or_address, open_key
 from encdl.commands.many_files import Failures, counted, exit_code, is_batch, tell_of
 from encdl.files import container
 from encdl.files.container import VERSION, Header, Metadata, aes_wrap
@@ -234,7 +233,7 @@ def _show_header(path: Path, header: Header, as_json: bool, found: _Found) -> No
             "complete": bool(sections),
             "sections": [vars(section) for section in sections],
             "series": series and vars(series),
-            "key_bits": key_bits(header.plane_spec(), header.grid.planes, *header.grid.tile),
+            "key_bits": key_bits(header.planes, header.grid.planes, *header.grid.tile),
         }
         say(json.dumps({**header.fields(), **extra, **found.fields()}, sort_keys=True))
         return
@@ -263,9 +262,8 @@ def _left(path: Path) -> str:
 
 
 def _key_bits(header: Header) -> str:
-    spec = header.plane_spec()
-    bits = key_bits(spec, header.grid.planes, *header.grid.tile)
-    return "; ".join([f"{bits} in the planes of a chunk", *weakness(spec).values()])
+    bits = key_bits(header.planes, header.grid.planes, *header.grid.tile)
+    return "; ".join([f"{bits} in the planes of a chunk", *weakness(header.planes).values()])
 
 
 def _image(header: Header) -> str:
@@ -299,7 +297,7 @@ def _show_wrapping(path: Path, wrapping: aes_wrap.Header, as_json: bool, found: 
 
 
 def _describe(path: Path, header: Header, size: int, sections: tuple[Section, ...]) -> list[tuple[str, str]]:
-    planes = ", ".join(f"{name} {value}" for name, value in sorted(header.planes.items()))
+    planes = ", ".join(f"{name} {value}" for name, value in sorted(header.planes.to_dict().items()))
     grid = header.grid
     return [
         ("file", str(path)),

@@ -8,8 +8,17 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 from encdl.commands import functional_keys
-from encdl.commands.common import add_output, file_name, file_or_address, open_key
-from encdl.commands.key_options import Part, add_key, add_key_file, add_passphrase, add_recipient_key
+from encdl.commands.common import (
+    FORCE,
+    OUTPUT,
+    Part,
+    add_key,
+    add_key_file,
+    add_passphrase,
+    file_name,
+    file_or_address,
+    open_key,
+)
 from encdl.files import container
 from encdl.keys import grant as grants
 from encdl.keys.key import AnyOpener, Grant, Key, RecipientKey
@@ -131,8 +140,7 @@ class KeyInfo:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Add the verb's arguments."""
         add_key_file(parser, "key, grant or functional key file")
-        add_passphrase(parser, "the passphrase, if it is locked with one (default: ask)")
-        add_recipient_key(parser)
+        add_passphrase(parser, "the passphrase, if it is locked with one (default: ask)", recipient=True)
         parser.add_argument(
             "--issuer",
             type=file_name,
@@ -195,7 +203,8 @@ class MakeGrant:
             metavar="P",
             help="seal the grant or functional key to this recipient's public key; nobody else can use it",
         )
-        add_output(parser, "")
+        parser.add_argument("-o", "--output", **OUTPUT, required=True, help="file to write")
+        parser.add_argument("--force", **FORCE)
 
     @staticmethod
     def run(args: argparse.Namespace) -> int:

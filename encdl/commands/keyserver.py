@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import file_name, open_key
-from encdl.commands.key_options import add_key
+from encdl.commands.common import add_key, file_name, open_key
 from encdl.commands.serve import LOCAL, address_of, listening, log_requests
 from encdl.keys.key_source import KeySource
 from encdl.keys.signing import SigningKey

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import re
@@ -11,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from encdl.commands.common import file_name
 from encdl.files import folders, stores
 from encdl.files.folders import Done, Left, Progress, Source, Work
 from encdl.utils import compiled
@@ -26,18 +24,6 @@ NAMED_FAILED = 20
 """The same of files that fail."""
 QUIET_S = 2.0
 """A progress bar appears after this many seconds."""
-
-
-def add_paths(parser: argparse.ArgumentParser, text: str, name: Callable[[str], Path] = file_name) -> None:
-    """Add `PATH...` and `--jobs`; `name` as of `add_output`."""
-    parser.add_argument("paths", type=name, nargs="+", metavar="PATH", help=text)
-    parser.add_argument(
-        "--jobs",
-        type=_at_least_one,
-        default=1,
-        metavar="N",
-        help="files to work on at the same time (default: 1); each takes up to 1 GB of memory",
-    )
 
 
 def is_batch(paths: Sequence[Path]) -> bool:
@@ -220,10 +206,3 @@ def counted(count: int) -> str:
 def _amount(count: float) -> str:
     """A number of bytes in words; small ones not as 0.0 MB."""
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
-
-
-def _at_least_one(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("give 1 or more")
-    return count

@@ -10,18 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encdl.commands import functional_keys, predict_bundle
-from encdl.commands.common import (
-    Choice,
-    add_output,
-    add_reader,
-    file_name,
-    file_or_address,
-    load_reader,
-    one_line_warnings,
-    open_key,
-)
-from encdl.commands.key_options import add_key
+from encdl.commands.common import FORCE, OUTPUT, add_key, file_name, file_or_address, one_line_warnings, open_key
 from encdl.commands.many_files import QUIET_S, Failures, counted, exit_code, tell_of
+from encdl.commands.reader_options import Choice, add_reader, reader_of
 from encdl.files import container, stores
 from encdl.files.folders import Left, Source, gather
 from encdl.keys.planes import WeakPlanesWarning
@@ -84,11 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "functional key, on view Functional",
     )
     predict_bundle.add_arguments(parser, network)
-    add_output(
-        parser,
-        "classifier: CSV file with a row for each FILE (default: print it); segmenter: folder for the masks",
-        file_or_address,
+    parser.add_argument(
+        "-o",
+        "--output",
+        **OUTPUT | {"type": file_or_address},
+        help="classifier: CSV file with a row for each FILE (default: print it); segmenter: folder for the masks",
     )
+    parser.add_argument("--force", **FORCE)
     parser.add_argument(
         "--masks",
         choices=MASKS,
@@ -127,7 +120,8 @@ def run(args: argparse.Namespace) -> int:
         with without("mlflow", "matplotlib.pyplot", "pandas"):
             if args.two_party:
                 shared, together = functional_keys.two_party_reader(args)
-                reading = _Reading(_singles(sources), shared, lambda unit, _: together(unit.path))
+                units = [scan_files.single(source) for source in sources]
+                reading = _Reading(units, shared, lambda unit, _: together(unit.path))
             elif keys is None:
                 reading = _keyed(args, sources, opener)
             else:
@@ -155,7 +149,7 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
     """Reading with a key: of a reader of scans, files that make one at once."""
     from encdl.files import scan_files, series_tags  # noqa: PLC0415
 
-    predictor = load_reader(args, args.reader)
+    predictor = reader_of(args, args.reader)
     opened = partial(predictor.opened, opener=opener)
 
     def read(unit: Unit, progress: Progress) -> Answer | Segmentation | Classification:
@@ -170,7 +164,7 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
                 warn(f"{unit.path}: {problem}")
         return predictor.read(unit.path, opener) if volume is None else predictor.read_volume(volume, progress)
 
-    units = _singles(sources)
+    units = [scan_files.single(source) for source in sources]
     if predictor.reads_scans:
         units = list(scan_files.find_units(_looked_at(sources), opened, series_tags.name_of(opener)))
     return _Reading(units, predictor, read, opened)
@@ -184,12 +178,6 @@ def _looked_at(sources: Sequence[Source]) -> Iterable[Source]:
         sources, "headers", unit="file", delay=QUIET_S, leave=False, disable=None, file=sys.stderr
     )
     return bar
-
-
-def _singles(sources: Sequence[Source]) -> list[Unit]:
-    from encdl.files import scan_files  # noqa: PLC0415
-
-    return [scan_files.single(source) for source in sources]
 
 
 class _Reading:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from encdl.commands.common import RECORDS, add_output, file_name
+from encdl.commands.common import FORCE, OUTPUT, RECORDS, file_name
 from encdl.utils.devices import usable_device
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress, say
@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)"
     )
-    add_output(parser, f"the record (default: {RECORDS}/readers-cost.json)")
+    parser.add_argument("-o", "--output", **OUTPUT, help=f"the record (default: {RECORDS}/readers-cost.json)")
+    parser.add_argument("--force", **FORCE)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,9 +6,8 @@ import argparse
 import json
 import re
 
-from encdl.commands.common import file_or_address, open_key
-from encdl.commands.key_options import add_key, add_recipients
-from encdl.commands.many_files import Batch, add_paths, exit_code, find, is_batch, line
+from encdl.commands.common import JOBS, PATHS, RECIPIENTS, add_key, file_name, file_or_address, open_key
+from encdl.commands.many_files import Batch, exit_code, find, is_batch, line
 from encdl.files import container, file_names
 from encdl.files.folders import Done, Left, Progress, Source
 from encdl.files.readdressing import Readdressing
@@ -29,9 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "somebody out of what comes, `encdl rekey` every copy.",
     )
     for one in (add, remove):
-        add_paths(one, ".encdl files, or folders: every .encdl file in them and below; each is replaced in one step")
+        files = f"{PATHS['help']}; each is replaced in one step"
+        one.add_argument("paths", **PATHS | {"type": file_name, "help": files})
+        one.add_argument("--jobs", **JOBS)
         add_key(one, "key, grant or recipient's key that opens the files")
-        add_recipients(one, "of a recipient (several times for several)", required=one is add)
+        one.add_argument(
+            "--recipient",
+            **RECIPIENTS,
+            required=one is add,
+            help="public key file (`encdl keygen --recipient`) of a recipient (several times for several)",
+        )
     remove.add_argument(
         "--id", dest="ids", type=_an_id, action="append", default=[], help="of a recipient whose public key is lost"
     )

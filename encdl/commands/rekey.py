@@ -5,9 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from encdl.commands.common import add_cipher, add_output, one_line_warnings, open_key
-from encdl.commands.key_options import add_key, add_recipients
-from encdl.commands.many_files import Batch, add_paths, check_folder, find, is_batch, single_progress
+from encdl.commands.common import (
+    DEVICE,
+    FORCE,
+    JOBS,
+    OUTPUT,
+    PATHS,
+    RECIPIENTS,
+    WEIGHTS,
+    add_key,
+    file_name,
+    one_line_warnings,
+    open_key,
+)
+from encdl.commands.many_files import Batch, check_folder, find, is_batch, single_progress
 from encdl.files import container
 from encdl.files.folders import Done, Left, Progress, Source, to
 from encdl.keys.recipients import RecipientPublicKey
@@ -21,16 +32,26 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    add_paths(parser, ".encdl files, or folders: every .encdl file in them and below")
+    parser.add_argument("paths", **PATHS | {"type": file_name})
+    parser.add_argument("--jobs", **JOBS)
     add_key(parser, "key or grant that opens the files now")
     add_key(parser, "key or study grant that shall open them", prefix="new-")
-    add_recipients(parser, "of one who shall open the new files too; recipients of the old ones do not")
-    add_output(
-        parser,
-        "file to write; of several or a folder: folder to write to (default: replace each file, in one step, "
+    parser.add_argument(
+        "--recipient",
+        **RECIPIENTS,
+        help="public key file (`encdl keygen --recipient`) of one who shall open the new files too; recipients of the "
+        "old ones do not",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        **OUTPUT,
+        help="file to write; of several or a folder: folder to write to (default: replace each file, in one step, "
         "after the new one is verified; a run that was interrupted can be started again)",
     )
-    add_cipher(parser, "default: those that the file names, if they come with EncDL")
+    parser.add_argument("--force", **FORCE)
+    parser.add_argument("--weights", **WEIGHTS)
+    parser.add_argument("--device", **DEVICE)
     parser.add_argument(
         "--same-key",
         action="store_true",

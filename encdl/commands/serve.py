@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encdl.commands import functional_keys
-from encdl.commands.common import add_reader, load_reader, one_line_warnings
+from encdl.commands.common import one_line_warnings
+from encdl.commands.reader_options import add_reader, reader_of
 from encdl.keys.planes import WeakPlanesWarning
 from encdl.utils.errors import UsageError
 from encdl.utils.messages import progress, warn
@@ -81,7 +82,7 @@ def _service(args: argparse.Namespace) -> Service:
     if keys is not None:
         return KeylessService(functional_keys.load_reader(args), keys.of)
     with one_line_warnings(ignore=WeakPlanesWarning):
-        return Service(load_reader(args, args.reader))
+        return Service(reader_of(args, args.reader))
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +73,21 @@ class CipherLike(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class CipherSlice:
+    """A slice as a reader of ciphertext takes it.
+
+    Attributes:
+        body: the slice as it lies in the file, uint8 (C, H, W).
+        ciphertext: with the post-processing undone, uint8 (1, C, H, W) on the codec's device.
+        mask: what lies on each pixel (`Cipher.field`), of the same form.
+    """
+
+    body: Planes
+    ciphertext: Tensor
+    mask: Tensor
+
+
 class ChunkCipher:
     """Encrypts chunks and back. Chunks of one call have one shape, and each has its own keys.
 
@@ -81,6 +97,9 @@ class ChunkCipher:
         planes: how to make the key planes.
         process: what follows the network.
     """
+
+    together: ClassVar[int] = 1
+    """Calls at once: PyTorch has threads of its own, and a device works on one call after the other."""
 
     def __init__(self, cipher: CipherLike, device: torch.device, planes: PlaneSpec, process: PostProcess) -> None:
         self.cipher, self._device, self._planes, self._process = cipher, device, planes, process

@@ -7,9 +7,8 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
@@ -29,22 +28,20 @@ from encdl.files.formats.base import (
     chunk_groups,
     content_of,
     document_of,
-    held,
     slice_shape,
 )
-from encdl.files.reading import Readable, ReadingLayer, Resampled, Words
 from encdl.files.settings import Salvage, Settings
 from encdl.keys.derivation import check_study
 from encdl.keys.key import Grant, Opener, random_nonce, synthetic_nonce
-from encdl.utils.compiled import cores
+from encdl.utils.compiled import cores, threads
 from encdl.utils.errors import ContainerError, ImageFileError, UsageError, WeightsError
-from encdl.utils.worker_thread import ahead, background
+from encdl.utils.worker_thread import ahead, background, beside, each
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
-    from encdl.files.chunk_cipher import ChunkCipher, CipherLike
+    from encdl.files.chunk_cipher import ChunkCipher, CipherLike, CipherSlice
+    from encdl.files.reading import Words
 
 FILE_PLANES = 8
 """Key planes a pixel in a file: with fewer, a mask has fewer than 256 values, and the image shows through."""
@@ -52,24 +49,13 @@ HELD_BYTES = 2**26
 """An array up to this size is read once and held in memory, a larger one read twice: its digest precedes its pixels."""
 THREADED_BYTES = 2**21
 """From this size on hashing, tags and files are a thread's: it costs as much as hashing a tenth of that."""
+SHARED_BYTES = 2**20
+"""From this size on chunks are encrypted and decrypted by threads, and the digest of an array in memory by another."""
+MOST_THREADS = 4
+"""Of a file: with more, reading and writing take longer than encryption."""
 CONTENT_BYTES = 32
 Progress = Callable[[int], object]
 """Is told how many bytes of the array more are done."""
-
-
-@dataclass(frozen=True)
-class CipherSlice:
-    """A slice as a reader of ciphertext takes it.
-
-    Attributes:
-        body: the slice as it lies in the file, uint8 (C, H, W).
-        ciphertext: with the post-processing undone, uint8 (1, C, H, W) on the codec's device.
-        mask: what lies on each pixel (`Cipher.field`), of the same form.
-    """
-
-    body: Planes
-    ciphertext: Tensor
-    mask: Tensor
 
 
 @dataclass(eq=False, repr=False)
@@ -104,7 +90,7 @@ class Codec:
         *,
         suffix: str | None = None,
         content: bytes | None = None,
-        layer: tuple[Words, int] | None = None,
+        layer: tuple[Words, int, Mapping[str, Any]] | None = None,
         progress: Progress | None = None,
     ) -> Header:
         """Write the container of a document.
@@ -116,7 +102,8 @@ class Codec:
             settings: how to encrypt; see `Settings`.
             suffix: ending of the original file's name, kept among the secret metadata; the format's own by default.
             content: the array's digest, if it is known (`content_of`); otherwise a large array is read twice.
-            layer: levels of a reading layer and their bits, if it is not to be made by `settings`.
+            layer: levels of a reading layer and their bits, and what the header says of it (`Header.reading`), if it is
+                not to be made by `settings`.
             progress: is told how many more bytes of the array are done.
 
         Returns:
@@ -133,49 +120,55 @@ class Codec:
         if not random:  # it comes from the pixels themselves: two images under one nonce would show each other
             document, content = replace(document, content=b""), None
         if kept := small and not (content or document.content):
-            document = held(document)
+            parts = [part.copy() if part.flags.writeable else part for part in document.slices()]
+            document = replace(document, slices=parts.__iter__)  # changed no more by whoever owns them
         later = kept and random  # a random nonce leaves time for the digest: the beginning tells its length alone
         content = content or (bytes(CONTENT_BYTES) if later else content_of(document))
         suffix = formats.suffix_of(document.format) if suffix is None else suffix
         metadata = Metadata(document.format, suffix, content.hex(), document.rest, settings.identity)
-        header = self._header(document, opener, settings, metadata)
+        readable, placed = settings.readable, {} if layer is None else layer[2]
+        header = self._header(document, opener, settings, metadata, readable.placed if readable else placed)
         keys = opener.image_keys(header.nonce_bytes, header.study)
         work = self._chunk_cipher(header)
         check = None if kept else ArrayDigest(document.shape, document.layout, header.dtype)
-        resampled = _resampled(settings.readable, header, document) if settings.readable else None
-        known = {
-            SERIES: series_tags.section_of(document, opener, header.study, keys, settings.series),
-            READING: b"" if layer is None else ReadingLayer.of(*layer, keys).to_bytes(),
-        }
-        behind = {name: len(content) for name, content in known.items() if content}
-        behind |= {READING: resampled.length} if resampled else {}
+        known = {SERIES: series_tags.section_of(document, opener, header.study, keys, settings.series)}
+        behind, resampled = {SERIES: len(known[SERIES])}, None
+        if readable is not None or layer is not None:
+            from encdl.files.reading import layer_of  # noqa: PLC0415 - hardly any file has a layer
 
+            resampled, behind[READING], known[READING] = layer_of(readable, layer, header, document, keys)
         wrapping = aes_wrap.Writer(stream, keys, header.key_id, header.study) if settings.wrap == "aes" else None
 
-        def begun() -> ContainerWriter:
-            sealed = replace(metadata, content=content_of(document).hex()) if later else metadata
+        digest = beside(functools.partial(content_of, document), later and _worth(header) > 1)
+
+        @functools.cache
+        def writer() -> ContainerWriter:  # begins with the first chunk, until when the digest has time
+            sealed = replace(metadata, content=digest().hex()) if later else metadata
             sealed = sealed.marked(opener.owner_secret(header.study) or b"", keys.nonce)
             return ContainerWriter(cast(BinaryIO, wrapping or stream), header, sealed, keys, behind, settings.signer)
 
         with background(header.grid.body_bytes >= THREADED_BYTES and cores() > 1) as call:
-            output, start = call(begun), 0
             looks: list[Callable[[Array], object]] = [resampled.add] if resampled else []
             if check is not None:  # whoever made a slice may use its memory for the next one
                 looks.append(lambda part: call(check.update, part.copy() if part.flags.writeable else part))
-            for group in chunk_groups(document, header.grid, work.at_once, looks):
-                own = [container.chunk_keys(keys, start + offset) for offset in range(len(group))]
-                bodies, writer = work.encrypt(group, own), output.result()
+            numbers = itertools.count()
+
+            def encrypted(group: list[tuple[int, Planes]]) -> Planes:
+                own = [container.chunk_keys(keys, number) for number, _ in group]
+                return work.encrypt([chunk for _, chunk in group], own)
+
+            groups = chunk_groups(document, header.grid, work.at_once, looks)
+            numbered = ([(next(numbers), chunk) for chunk in group] for group in groups)
+            for bodies in each(encrypted, numbered, work.together):
                 for body in bodies:
-                    call(writer.chunk, body.reshape(-1).data)
-                start += len(group)
+                    call(lambda body: writer().chunk(body.reshape(-1).data), body)
                 if progress is not None:
-                    progress(sum(chunk.size for chunk in group))
+                    progress(bodies.size)
         if check is not None and check.digest() != content:
             raise ImageFileError("the pixels changed while they were read: try again")
-        writer = output.result()
         for name in behind:
-            writer.section(name, resampled.layer(keys).to_bytes() if resampled and name == READING else known[name])
-        writer.close()
+            writer().section(name, resampled.layer(keys).to_bytes() if resampled and name == READING else known[name])
+        writer().close()
         if wrapping is not None:
             wrapping.finish()
         if to := settings.recipients:
@@ -272,6 +265,8 @@ class Codec:
         """Every slice as a reader of ciphertext takes it; no image is formed. Errors as `decrypt`."""
         import torch  # noqa: PLC0415 - whoever reads ciphertext has it
 
+        from encdl.files.chunk_cipher import CipherSlice  # noqa: PLC0415
+
         header = reader.header
         grid, work = header.grid, self._chunk_cipher(header)
         shape = (grid.planes, grid.height, grid.width)
@@ -288,7 +283,9 @@ class Codec:
                 ciphertext[..., rows, columns], mask[..., rows, columns] = parts
             yield CipherSlice(whole, ciphertext, mask)
 
-    def _header(self, document: Document, opener: Opener, settings: Settings, metadata: Metadata) -> Header:
+    def _header(
+        self, document: Document, opener: Opener, settings: Settings, metadata: Metadata, placed: Mapping[str, Any]
+    ) -> Header:
         if isinstance(opener, Grant) and opener.scope == "file":
             raise UsageError("a grant for one file cannot encrypt: use the key, or a grant for a study")
         if settings.planes.count != FILE_PLANES:
@@ -305,16 +302,19 @@ class Codec:
             "dtype": document.dtype.name,
             "layout": document.layout,
             "postprocess": settings.postprocess,
-            "planes": settings.planes.to_dict(),
             "tile": container.choose_tile(shape, document.layout, document.dtype.name),
         }
-        context = stored | ({"readable": vars(settings.readable)} if settings.readable else {})
         nonce = random_nonce()
         if settings.nonce == "synthetic":
             # All settings and all metadata belong to it: the same content beside others gets other keys.
+            context = stored | {"planes": settings.planes.to_dict()}
+            if settings.readable:
+                context["readable"] = settings.readable.context()
             encoded = json.dumps(context, sort_keys=True).encode() + b"\0" + metadata.to_bytes()
             nonce = synthetic_nonce(opener, bytes.fromhex(metadata.content), encoded, study)
-        return Header(**stored, nonce=nonce.hex(), study=study, key_id=opener.key_id)
+        return Header(
+            **stored, planes=settings.planes, nonce=nonce.hex(), study=study, key_id=opener.key_id, reading=placed
+        )
 
     def _slices(
         self,
@@ -358,24 +358,20 @@ class Codec:
     ) -> Iterator[tuple[Chunk, Planes]]:
         """Every chunk of the reader with its byte planes, decrypted or restored."""
         grid = reader.header.grid
-        group: list[Chunk] = []
 
-        bodies: list[Planes] = []
-        for chunk in itertools.chain(chunks, [None]):  # at the end what is left
-            body = None if chunk is None or chunk.damaged else _planes(chunk, grid)
-            if group and (body is None or body.shape != bodies[0].shape or (len(group) + 1) * body.size > work.at_once):
-                yield from zip(group, work.decrypt(bodies, [reader.keys(one.index) for one in group]), strict=True)
-                group, bodies = [], []
-            if chunk is None:
-                return
-            if body is not None:
-                group.append(chunk)
-                bodies.append(body)
-            elif salvage is not None:
-                number = grid.place(chunk.index).slice
-                if number not in salvage.damaged[-1:]:
-                    salvage.damaged.append(number)
-                yield chunk, self._guess(reader, salvage, chunk)
+        def opened(group: list[Chunk]) -> list[tuple[Chunk, Planes]]:
+            if not group[0].damaged:
+                bodies = [_planes(chunk, grid) for chunk in group]
+                return list(zip(group, work.decrypt(bodies, [reader.keys(one.index) for one in group]), strict=True))
+            assert salvage is not None
+            number = grid.place(group[0].index).slice
+            if number not in salvage.damaged[-1:]:
+                salvage.damaged.append(number)
+            return [(group[0], self._guess(reader, salvage, group[0]))]
+
+        groups = _groups(chunks, grid, work.at_once)
+        for done in each(opened, groups, 1 if salvage else work.together):
+            yield from done
 
     def _guess(self, reader: ContainerReader, salvage: Salvage, chunk: Chunk) -> Planes:
         body = _planes(chunk, reader.header.grid)
@@ -392,7 +388,9 @@ class Codec:
                 f"these are not the weights of the file ({loaded}): {how_to_get(header.cipher, header.weights)}"
             )
         if isinstance(self.cipher, FixedMask) and header.postprocess in POSTPROCESS:
-            return ArrayChunks(self.cipher, header.plane_spec(), header.postprocess)
+            worth, calls = _worth(header), -(-header.grid.body_bytes // ArrayChunks.at_once)
+            together = min(worth, calls, header.grid.count)
+            return ArrayChunks(self.cipher, header.planes, header.postprocess, together, worth // together)
         return self._network(header)
 
     def _network(self, header: Header) -> ChunkCipher:
@@ -408,14 +406,26 @@ class Codec:
             process = postprocess.create(header.postprocess)
         except UsageError as error:
             raise ContainerError(f"the file needs a newer EncDL ({error})") from None
-        return ChunkCipher(cipher, self.device, header.plane_spec(), process)
+        return ChunkCipher(cipher, self.device, header.planes, process)
 
 
-def _resampled(readable: Readable, header: Header, document: Document) -> Resampled:
-    from encdl.files.scans.headers import image_of  # noqa: PLC0415 - hardly any file has a layer
+def _worth(header: Header) -> int:
+    """How many threads a file is worth, of those that there may be."""
+    return min(threads(), cores(), MOST_THREADS) if header.grid.body_bytes >= SHARED_BYTES else 1
 
-    stored, clean, _ = image_of(Path(document.format), document)
-    return Resampled(readable, header.grid, header.dtype, stored, clean)
+
+def _groups(chunks: Iterator[Chunk], grid: Grid, at_once: int) -> Iterator[list[Chunk]]:
+    """Neighbours of one shape, together at most `at_once` bytes if several; each that is damaged by itself."""
+    group: list[Chunk] = []
+    for chunk in chunks:
+        form = grid.form(chunk.index)
+        alone = chunk.damaged or (group and (group[0].damaged or form != grid.form(group[0].index)))
+        if group and (alone or (len(group) + 1) * math.prod(form) > at_once):
+            yield group
+            group = []
+        group.append(chunk)
+    if group:
+        yield group
 
 
 def _by_slice(reader: ContainerReader) -> Iterator[list[Chunk]]:

@@ -191,7 +191,7 @@ def _report(reader: ContainerReader, output: Path, fate: str) -> dict[str, Any]:
     """The report on a damaged file and its treatment, a key of `_FATES`."""
     damaged, missing, hit = [], 0, 0
     for chunk in reader.chunks():
-        if not chunk.intact:
+        if chunk.damaged:
             damaged.append(chunk.index)
             missing += len(chunk.body) - chunk.present
             hit += sum(len(chunk.body[block * BLOCK_BYTES :][:BLOCK_BYTES]) for block in chunk.damaged)

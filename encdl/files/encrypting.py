@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
 
 from encdl.files import container, file_names, formats, series_tags, stores
 from encdl.files.codec import Codec
@@ -17,15 +17,18 @@ from encdl.files.container.sections import READING, SERIES, SIGNATURE
 from encdl.files.folders import Done, Report, Source, below, silent
 from encdl.files.formats.base import Document, content_of
 from encdl.files.formats.verbatim import CARRIED
-from encdl.files.reading import Readable
 from encdl.files.settings import NonceMode, Settings, Wrapping
-from encdl.keys.key import Opener, RecipientsAlone, study_for
-from encdl.keys.key_source import AnyKey, files_of, opened
+from encdl.keys.key import AnyOpener, Opener, RecipientsAlone, study_for
+from encdl.keys.key_source import AnyKey, opened
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey, signer_id
 from encdl.utils import atomic
 from encdl.utils.errors import ContainerError, OutputExistsError, UsageError, WrongKeyError
+
+if TYPE_CHECKING:
+    from encdl.files.fitted import Fitted
+    from encdl.files.reading import Readable
 
 
 class EncryptionSettings(TypedDict, total=False):
@@ -38,7 +41,7 @@ class EncryptionSettings(TypedDict, total=False):
         postprocess: a name of `encdl.ciphers.names.POSTPROCESS`.
         planes: how to make the key planes; a mapping names those fields alone that differ from the default.
         readable: how to make a reading layer, which hosts without a key may read; no layer by default. A number is the
-            length of its larger side.
+            length of its larger side; `readable_for` makes the layer that a reader takes.
         signer: what signs the files; by default they are not signed.
         recipients: whose keys shall open the files too.
         identity: what the owner calls the file, sealed and bound to it; `{name}` in it stands for the file's name.
@@ -52,7 +55,7 @@ class EncryptionSettings(TypedDict, total=False):
     nonce: NonceMode
     postprocess: str
     planes: PlaneSpec | Mapping[str, Any] | None
-    readable: Readable | int | None
+    readable: Readable | Fitted | int | None
     signer: SigningKey | None
     recipients: Sequence[RecipientPublicKey]
     identity: str
@@ -162,10 +165,14 @@ class Encryption:
         except (ContainerError, WrongKeyError) as error:
             raise OutputExistsError(f"{error}; --force replaces it") from None
         settings = self.settings
-        made_with = (header.weights, header.plane_spec(), header.postprocess, header.study)
+        made_with = (header.weights, header.planes, header.postprocess, header.study)
         same = made_with == (self.codec.weights_id, settings.planes, settings.postprocess, settings.study)
-        length = settings.readable and settings.readable.length(header.grid)
-        same = same and length == (reading and len(reading))
+        length, readable = None, settings.readable
+        if readable:
+            from encdl.files.reading import layer_bytes  # noqa: PLC0415 - hardly any file has a layer
+
+            length = layer_bytes(readable.shape(header.grid), readable.bits)
+        same = same and length == (reading and len(reading)) and header.reading == (readable.placed if readable else {})
         shown = series_tags.section_of(document, self.opener, header.study, keys, settings.series)
         same = same and series in (None, shown)  # files of early versions have none
         signer = settings.signer and settings.signer.public.id
@@ -193,7 +200,13 @@ def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack
     recipients = tuple(settings.get("recipients", ()))
     if key is None and not recipients:
         raise UsageError("nobody could open the files: give a key, or recipients")
-    opener = RecipientsAlone.generate() if key is None else opened(key)
+    opener: AnyOpener
+    if key is None:
+        opener = RecipientsAlone.generate()
+    elif isinstance(key, AnyOpener):
+        opener = key
+    else:
+        opener, keep = opened(key), (*keep, Path(key))
     study, planes = study_for(settings.get("study"), opener), settings.get("planes")
     spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(**(planes or {}))
     codec = load_codec(settings.get("weights", "default"), settings.get("device", "auto"))  # takes longest
@@ -202,9 +215,11 @@ def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack
         spec = replace(spec, count=cipher.planes)
     postprocess, nonce = settings.get("postprocess", Settings.postprocess), settings.get("nonce", "random")
     readable = settings.get("readable")
-    readable = Readable(readable) if isinstance(readable, int) else readable
+    if isinstance(readable, int):
+        from encdl.files.reading import Readable  # noqa: PLC0415 - as above
+
+        readable = Readable(readable)
     wrap, signer = settings.get("wrap", "none"), settings.get("signer")
-    recipients, identity = tuple(settings.get("recipients", ())), settings.get("identity", "")
-    series = settings.get("series", True)
+    identity, series = settings.get("identity", ""), settings.get("series", True)
     how = Settings(spec, postprocess, nonce, study, wrap, readable, signer, series, recipients, identity)
-    return Encryption(codec, opener, how, (*keep, *files_of(key)))
+    return Encryption(codec, opener, how, keep)

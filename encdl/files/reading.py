@@ -3,6 +3,8 @@
     word size in bits 1 | bits of a level 1 | slices 4 | channels 4 | height 4 | width 4 | words...
 
 A word is level + mask modulo 2^16 or 2^32 (`encdl.ciphers.reading_layer`), little-endian, in C order (S, C, H, W).
+Of a volume that is read as a whole the highest bit of the word size is set, the sizes are channels, slices, height and
+width, and the words (1, C, D, H, W).
 """
 
 from __future__ import annotations
@@ -10,17 +12,19 @@ from __future__ import annotations
 import math
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from encdl.files.container import PublicReader, parity
 from encdl.files.container.chunk_grid import Grid
-from encdl.files.container.header import COPY, TAG_BYTES
+from encdl.files.container.header import COPY, TAG_BYTES, Header
 from encdl.files.container.sections import MAX_SECTION_BYTES, READING, READING_PARITY
+from encdl.files.formats.base import Document
 from encdl.files.levels import Levels, Stored, tell_of_window
 from encdl.keys.derivation import ImageKeys
 from encdl.utils.errors import ContainerError, UsageError
@@ -31,6 +35,7 @@ MAX_SIDE: Final = 512
 MAX_WEIGHT: Final = 7
 """Of the integer maps that readers apply to a layer."""
 _HEAD: Final = struct.Struct("<BBIIII")
+_WHOLE: Final = 128
 _MOST_LEVEL_BITS: Final = {16: 8, 32: 12}
 
 
@@ -64,22 +69,33 @@ class Readable:
 
     def shape(self, grid: Grid) -> tuple[int, int, int, int]:
         """(S, C, H, W) of the layer of an array; `UsageError` if it is larger than a file holds."""
-        scale = min(1.0, self.side / max(grid.height, grid.width))
-        sides = [max(1, round(side * scale)) for side in (grid.height, grid.width)]
-        shape = (grid.slices, grid.channels, sides[0], sides[1])
-        if self._bytes(shape) > MAX_SECTION_BYTES - TAG_BYTES:
+        shape = (grid.slices, grid.channels, *scaled(grid, min(self.side, max(grid.height, grid.width))))
+        if layer_bytes(shape, self.bits) > MAX_SECTION_BYTES - TAG_BYTES:
             raise UsageError(
                 f"a reading layer of {grid.slices:,} slices with sides up to {self.side} is more than a file holds "
                 f"({MAX_SECTION_BYTES:,} bytes): give a smaller one"
             )
         return shape
 
-    def length(self, grid: Grid) -> int:
-        """Bytes of the section's content."""
-        return self._bytes(self.shape(grid))
+    @property
+    def placed(self) -> dict[str, Any]:
+        """What the header of a file says of the layer: nothing."""
+        return {}
 
-    def _bytes(self, shape: Sequence[int]) -> int:
-        return _HEAD.size + int(np.prod(shape, dtype=np.int64)) * self.bits // 8
+    def context(self) -> dict[str, Any]:
+        """All settings as plain values."""
+        return vars(self)
+
+
+def scaled(grid: Grid, side: int) -> tuple[int, int]:
+    """Height and width of a grid's slices with the longer side `side`."""
+    scale = side / max(grid.height, grid.width)
+    return max(1, round(grid.height * scale)), max(1, round(grid.width * scale))
+
+
+def layer_bytes(shape: Sequence[int], bits: int = 32) -> int:
+    """Bytes of the section's content of a layer."""
+    return _HEAD.size + int(np.prod(shape, dtype=np.int64)) * bits // 8
 
 
 @dataclass(frozen=True)
@@ -88,7 +104,7 @@ class ReadingLayer:
 
     Attributes:
         level_bits: b, of a level: they lie in 0..2^b - 1.
-        words: masked levels, uint16 or uint32 (S, C, H, W).
+        words: masked levels, uint16 or uint32 (S, C, H, W), or (1, C, D, H, W).
         whole: whether its parity tells that no word is wrong.
     """
 
@@ -104,14 +120,16 @@ class ReadingLayer:
     def to_bytes(self) -> bytes:
         """The section's content."""
         little = self.words.astype(f"<u{self.words.itemsize}", copy=False)
-        return _HEAD.pack(self.bits, self.level_bits, *self.words.shape) + little.tobytes()
+        flag = _WHOLE * (little.ndim == 5)
+        return _HEAD.pack(self.bits | flag, self.level_bits, *little.shape[-4:]) + little.tobytes()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> ReadingLayer:
         """Undo `to_bytes`; raise `ContainerError` if that did not make it."""
         if len(content) >= _HEAD.size:
-            bits, level_bits, *shape = _HEAD.unpack_from(content)
-            size = len(content) - _HEAD.size
+            flagged, level_bits, *shape = _HEAD.unpack_from(content)
+            size, bits = len(content) - _HEAD.size, flagged & ~_WHOLE
+            shape = [1, *shape] if flagged & _WHOLE else shape
             right = bits in _MOST_LEVEL_BITS and 1 <= level_bits <= _MOST_LEVEL_BITS[bits] and min(shape) >= 1
             if right and size * 8 == bits * math.prod(shape):
                 words = np.frombuffer(content, f"<u{bits // 8}", offset=_HEAD.size).reshape(shape)
@@ -148,7 +166,7 @@ class ReadingLayer:
 
     @classmethod
     def of(cls, levels: Words, level_bits: int, keys: ImageKeys) -> ReadingLayer:
-        """The layer of levels that are uint16 or uint32 (S, C, H, W)."""
+        """The layer of levels that are uint16 or uint32, of the words' shape."""
         from encdl.ciphers.reading_layer import add_mask, reading_mask  # noqa: PLC0415 - loads PyTorch
 
         mask = reading_mask([keys], levels.shape, 8 * levels.itemsize)[0]
@@ -181,8 +199,6 @@ class Resampled:
             raise UsageError("complex values have no reading layer: leave --readable out")
         self._readable, self._grid, self._dtype = readable, grid, dtype
         self._stored, self._clean = stored or Stored.of(dtype), clean
-        self.length = readable.length(grid)
-        """Bytes of the section's content."""
         self._means, self._next = np.empty(readable.shape(grid), np.float32), 0
 
     def add(self, part: npt.NDArray[Any]) -> None:
@@ -236,3 +252,42 @@ def level_bits_of(shape: Sequence[int], bits: int) -> int:
         return most
     pixels = int(np.prod(shape[1:], dtype=np.int64))
     return next(b for b in range(most, 0, -1) if MAX_WEIGHT * pixels * (2**b - 1) < 2**31)
+
+
+class Whole(Protocol):
+    """Makes a reading layer of a whole document: `encdl.files.fitted.Fitted`."""
+
+    def made(self, document: Document, grid: Grid) -> tuple[Words, int]:
+        """Its levels and their bits."""
+        ...
+
+
+def layer_of(
+    readable: Readable | Whole | None,
+    layer: tuple[Words, int, Mapping[str, Any]] | None,
+    header: Header,
+    document: Document,
+    keys: ImageKeys,
+) -> tuple[Resampled | None, int, bytes]:
+    """What makes the section of slices as they are read, and the bytes that it will have; or the whole section.
+
+    Args:
+        readable: How to make the layer.
+        layer: One that is there already, without `readable`.
+        header: Of the file.
+        document: What it holds.
+        keys: The file's sub-keys.
+    """
+    if isinstance(readable, Readable):
+        from encdl.files.scans.headers import image_of  # noqa: PLC0415 - loads formats
+
+        stored, clean, _ = image_of(Path(document.format), document)
+        resampled = Resampled(readable, header.grid, header.dtype, stored, clean)
+        return resampled, layer_bytes(readable.shape(header.grid), readable.bits), b""
+    if readable is not None:
+        levels, bits = readable.made(document, header.grid)
+    else:
+        assert layer is not None
+        levels, bits, _ = layer
+    content = ReadingLayer.of(levels, bits, keys).to_bytes()
+    return None, len(content), content

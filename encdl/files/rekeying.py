@@ -173,7 +173,7 @@ def rekey(
     wrapping: Wrapping = "aes" if reader.wrapped else "none"
     shown = reader.wrapped or series_tags.shows_series(reader.section(SERIES), reader.image_keys)
     settings = Settings(
-        header.plane_spec(),
+        header.planes,
         header.postprocess,
         "random",
         header.study,
@@ -191,7 +191,7 @@ def rekey(
         settings,
         suffix=metadata.suffix if metadata else None,
         content=content,
-        layer=None if layer is None else (layer.levels(reader.image_keys), layer.level_bits),
+        layer=None if layer is None else (layer.levels(reader.image_keys), layer.level_bits, header.reading),
         progress=progress,
     )
     stream.flush()

@@ -101,16 +101,17 @@ def units_without_key(sources: Iterable[Source], together: bool) -> list[Unit]:
     units: list[Unit] = []
     of: dict[tuple[object, ...], list[tuple[int, Source]]] = {}
     for source in sources:
-        series, grid = None, None
+        series, grid, volume = None, None, False
         try:
             with container.opened_without_key(source.path) as reader:
+                volume = bool(reader.header.reading)
                 grid, shown = reader.header.grid, reader.section(SERIES) if together else None
                 series = None if shown is None else SeriesTag.from_bytes(shown)
         except EncdlError:
             pass
         alone = single(source)
-        if series is None or grid is None or grid.slices > 1:
-            units.append(replace(alone, stack=grid is not None and grid.slices > 1))
+        if series is None or grid is None or grid.slices > 1 or volume:
+            units.append(replace(alone, stack=grid is not None and (grid.slices > 1 or volume)))
         else:
             place = source.relative.parent, series.tag, grid.height, grid.width, grid.channels
             of.setdefault(place, []).append((series.number, source))

@@ -21,6 +21,7 @@ from encdl.keys.key import Opener
 from encdl.utils.errors import ContainerError, UsageError, WrongKeyError
 
 TAG_BYTES: Final = 8
+_INFO: Final = b"encdl series of one file"
 _ALONE: Final = 1
 """The number of a file that shows no series; most single images have it as their InstanceNumber."""
 _SECTION: Final = struct.Struct(f"<{TAG_BYTES}sI")
@@ -62,12 +63,12 @@ def section_of(document: Document, opener: Opener, study: str, keys: ImageKeys, 
 
         if found := series_of(document):
             return _SECTION.pack(_tag(opener, found[0], study), found[1])
-    return _SECTION.pack(_tag_alone(keys), _ALONE)
+    return _SECTION.pack(hkdf(keys.authentication, _INFO)[:TAG_BYTES], _ALONE)
 
 
 def shows_series(content: bytes | None, keys: ImageKeys) -> bool:
     """Whether a file's section shows its series to those without the key."""
-    return content is not None and content[:TAG_BYTES] != _tag_alone(keys)
+    return content is not None and content[:TAG_BYTES] != hkdf(keys.authentication, _INFO)[:TAG_BYTES]
 
 
 def name_of(opener: Opener) -> Callable[[str, Path], str]:
@@ -82,10 +83,6 @@ def name_of(opener: Opener) -> Callable[[str, Path], str]:
             return hashlib.sha256(series.encode()).hexdigest()[: 2 * TAG_BYTES]
 
     return name
-
-
-def _tag_alone(keys: ImageKeys) -> bytes:
-    return hkdf(keys.authentication, b"encdl series of one file")[:TAG_BYTES]
 
 
 def _tag(opener: Opener, series: str, study: str) -> bytes:

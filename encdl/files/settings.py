@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from encdl.ciphers.names import POSTPROCESS
 from encdl.files.container.metadata import MAX_IDENTITY_BYTES, is_identity
-from encdl.files.reading import Readable
 from encdl.keys.derivation import check_study
 from encdl.keys.planes import PlaneSpec
 from encdl.keys.recipients import RecipientPublicKey
 from encdl.keys.signing import SigningKey
 from encdl.utils.errors import UsageError
+
+if TYPE_CHECKING:
+    from encdl.files.fitted import Fitted
+    from encdl.files.reading import Readable
 
 NonceMode = Literal["random", "synthetic"]
 Wrapping = Literal["none", "aes"]
@@ -57,7 +60,7 @@ class Settings:
     nonce: NonceMode = "random"
     study: str = ""
     wrap: Wrapping = "none"
-    readable: Readable | None = None
+    readable: Readable | Fitted | None = None
     signer: SigningKey | None = None
     series: bool = True
     recipients: tuple[RecipientPublicKey, ...] = ()

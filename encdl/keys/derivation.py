@@ -24,6 +24,10 @@ from encdl.utils.errors import UsageError
 SECRET_BYTES: Final = 32
 NONCE_BYTES: Final = 16
 MAX_STUDY_BYTES: Final = 256
+OF_NONCES: Final = b"encdl nonce"
+"""Under a study's secret: makes synthetic nonces in the study."""
+OF_OWNER: Final = b"encdl owner"
+"""Under a study's secret: marks its files as its owner's; who has but one file's secret cannot make that mark."""
 
 
 class Unpicklable:
@@ -108,16 +112,6 @@ def study_secret(master: bytes, study: str) -> bytes:
 def image_secret(study: bytes, nonce: bytes) -> bytes:
     """The secret that opens the one file with this nonce."""
     return hkdf(study, b"encdl image", salt=check_nonce(nonce))
-
-
-def nonce_secret(study: bytes) -> bytes:
-    """The secret that makes synthetic nonces in a study."""
-    return hkdf(study, b"encdl nonce")
-
-
-def owner_secret(study: bytes) -> bytes:
-    """The secret that marks a study's files as its owner's; who has but one file's secret cannot make it."""
-    return hkdf(study, b"encdl owner")
 
 
 def image_keys(secret: bytes, nonce: bytes) -> ImageKeys:

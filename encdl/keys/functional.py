@@ -39,6 +39,7 @@ from encdl.keys.sequences import DEFAULT_MAP, integer_sequence
 from encdl.keys.signing import SIGNATURE_BYTES, PublicKey, SigningKey
 from encdl.utils import canonical_json
 from encdl.utils.errors import ExpiredGrantError, KeyFileError, UsageError, WrongKeyError
+from encdl.utils.frames import framed
 
 SUFFIX: Final = ".fkey"
 MAGIC: Final = b"\x89ENCFK\r\n"
@@ -68,7 +69,8 @@ class FunctionalKey:
         reader: Id of the reader's map, 64 hexadecimal characters.
         header: SHA-256 of the file's header, 64 hexadecimal characters.
         nonce: The file's, 16 bytes.
-        numbers: W of the mask, less the noise, modulo 2^bits: unsigned, `bits` wide, (slices, outputs, rows, columns).
+        numbers: W of the mask, less the noise, modulo 2^bits: unsigned, `bits` wide, (slices, outputs, rows, columns);
+            of a volume that is read as a whole (1, outputs, slices, rows, columns), of W's grid.
         noise: Standard deviation in levels of what was added to each pixel, 0 for none.
         signer: Id of the public key that verifies it, "" if it is not signed.
         expires: From when on EncDL refuses it, in UTC; None for never. Advisory, as a grant's.
@@ -100,7 +102,8 @@ class FunctionalKey:
 
         Args:
             function: The reader's map.
-            mask: The file's, of what the map reads, whole numbers (slices, C, H, W).
+            mask: The file's, of what the map reads, whole numbers (slices, C, H, W), or (1, C, D, H, W) of a volume.
+                Of a smaller size than the map's it lies in the middle, with zeros around it.
             keys: The file's.
             header: SHA-256 of the whole header, whose tag was verified: a lie about the shape would ask for other
                 sums of the same mask.
@@ -114,9 +117,9 @@ class FunctionalKey:
         """
         if noise:
             parts = (noisy(mask[at : at + 1], keys, noise, function.bits, at) for at in range(len(mask)))
-            numbers = np.concatenate([function.apply(part) for part in parts])
+            numbers = np.concatenate([function.apply(framed(part, function.size)) for part in parts])
         else:
-            numbers = function.apply(mask)
+            numbers = function.apply(framed(mask, function.size))
         signer = "" if signing_key is None else signing_key.public.id
         end = None if expires is None else expires.astimezone(UTC).replace(microsecond=0)
         bare = cls(function.id, header.hex(), keys.nonce, numbers, noise, signer, end)
@@ -171,7 +174,7 @@ class FunctionalKey:
 
         Args:
             function: The reader's map.
-            words: The ciphertext that it reads, (slices, C, H, W).
+            words: The ciphertext that it reads, of the mask's shape (see `issue`).
 
         Raises:
             WrongKeyError: The key is for another number of slices.
@@ -181,7 +184,7 @@ class FunctionalKey:
                 f"this functional key is for {len(self.numbers)} slices, and the reading layer has {len(words)}: ask "
                 "the key server for a new one"
             )
-        found: npt.NDArray[Any] = function.apply(words) - self.numbers
+        found: npt.NDArray[Any] = function.apply(framed(words, function.size)) - self.numbers
         return found
 
     def save(self, path: str | os.PathLike[str], force: bool = False, to: RecipientPublicKey | None = None) -> None:
@@ -311,7 +314,7 @@ def noisy(
     """A slice's mask less its draw of noise, modulo 2^bits: whoever takes it off the ciphertext has a noisy image.
 
     Args:
-        mask: Of the slice, (1, C, H, W).
+        mask: Of the slice, (1, C, H, W), or of a volume.
         keys: The file's.
         deviation: Of the noise.
         bits: Of a word.
@@ -354,7 +357,7 @@ def _checked(encoded: bytes) -> dict[str, Any]:
         raise _damaged()
     texts = all(isinstance(values[name], str) and re.fullmatch(form, values[name]) for name, form in _FIELDS.items())
     shape, noise = values["shape"], values["noise"]
-    sizes = isinstance(shape, list) and len(shape) == 4 and all(type(side) is int and side > 0 for side in shape)
+    sizes = isinstance(shape, list) and len(shape) in {4, 5} and all(type(side) is int and side > 0 for side in shape)
     small = sizes and math.prod(shape) * 4 <= MAX_BYTES
     if not texts or not small or values["bits"] not in WORDS or type(noise) is not float or not 0 <= noise <= MAX_NOISE:
         raise _damaged()

@@ -42,6 +42,7 @@ class FunctionalMap:
         stride: Pixels from window to window.
         size: Height and width of the images; of volumes depth, height and width.
         bits: Of a word: 8, 16 or 32.
+        region: The part of the image that W sees, first and end of each axis of `size`; all of it by ().
 
     Raises:
         UsageError: On construction, if a value is out of its range.
@@ -51,6 +52,7 @@ class FunctionalMap:
     stride: int
     size: tuple[int, ...]
     bits: int = 32
+    region: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         shape, axes = self.weights.shape, len(self.size)
@@ -68,13 +70,14 @@ class FunctionalMap:
                 f"no functional map has {self.bits}-bit words, stride {self.stride}, kernel {shape[3]} and images of "
                 f"{'x'.join(map(str, self.size))}: words have 8, 16 or 32 bits, and windows leave no gaps"
             )
+        check_region(self.region, self.size)
         if self.weights[0].size > MAX_TAPS:
             raise UsageError(f"a functional map has at most {MAX_TAPS} weights for a number: use a smaller kernel")
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Windows along each side of `size`."""
-        return grid(self.size, self.weights.shape[3], self.stride)
+        """Windows along each side of what W sees."""
+        return grid(sides(self.region, self.size), self.weights.shape[3], self.stride)
 
     @property
     def numbers(self) -> int:
@@ -91,6 +94,9 @@ class FunctionalMap:
         """SHA-256 over everything that the map is: 64 hexadecimal characters."""
         shape = (*self.weights.shape, self.stride, *self.size, self.bits)
         title = b"encdl functional map v1\0" if len(self.size) == 2 else b"encdl functional map of volumes v1\0"
+        if self.region:
+            title = b"encdl functional map of a region v1\0"
+            shape += tuple(end for ends in self.region for end in ends)
         head = title + b"".join(int(each).to_bytes(4, "little") for each in shape)
         return hashlib.sha256(head + np.ascontiguousarray(self.weights).tobytes()).hexdigest()
 
@@ -113,6 +119,8 @@ class FunctionalMap:
                 f"({' x '.join('CDHW' if len(self.size) == 3 else 'CHW')}), not {tuple(words.shape[1:])}"
             )
         step = max(1, PIECE_WORDS // max(1, words[:1].size))
+        seen: tuple[Any, ...] = (slice(None), slice(None), *(slice(*ends) for ends in self.region))
+        words = words[seen]
         parts = [self._applied(words[start : start + step]) for start in range(0, max(1, len(words)), step)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -121,7 +129,7 @@ class FunctionalMap:
         axes = tuple(range(2, 2 + len(self.size)))
         beyond = [
             (0, max(0, (count - 1) * self.stride + kernel - side))
-            for count, side in zip(self.grid, self.size, strict=True)
+            for count, side in zip(self.grid, words.shape[2:], strict=True)
         ]
         padded = np.pad(words.astype(np.float64), [(0, 0), (0, 0), *beyond])
         windows = sliding_window_view(padded, (kernel,) * len(axes), axis=axes)
@@ -132,6 +140,23 @@ class FunctionalMap:
         sums = (taps @ self.weights.reshape(outputs, -1).T.astype(np.float64)).astype(np.int64)
         residues = (sums & ((1 << self.bits) - 1)).astype(f"u{self.bits // 8}")
         return residues.transpose(0, 2, 1).reshape(len(words), outputs, *self.grid)
+
+
+def check_region(region: tuple[tuple[int, int], ...], size: tuple[int, ...]) -> None:
+    """Raise `UsageError` unless a region lies within images of this size, or is ()."""
+    fits = len(region) == len(size) and all(
+        0 <= first < end <= side for (first, end), side in zip(region, size, strict=True)
+    )
+    if region and not fits:
+        raise UsageError(
+            f"region of a functional map is first and end of each axis within {'x'.join(map(str, size))}, such as "
+            f"{[[0, side] for side in size]}, not {[list(ends) for ends in region]}"
+        )
+
+
+def sides(region: tuple[tuple[int, int], ...], size: tuple[int, ...]) -> tuple[int, ...]:
+    """Sides of what W sees of images of this size."""
+    return tuple(end - first for first, end in region) or size
 
 
 def grid(size: tuple[int, ...], kernel: int, stride: int) -> tuple[int, ...]:

@@ -135,7 +135,7 @@ class Grant(Unpicklable):
 
     def image_keys(self, nonce: bytes, study: str = "") -> ImageKeys:
         """The sub-keys of the image with this nonce; errors as `image_secret`."""
-        return derivation.image_keys(self.image_secret(nonce, study), derivation.check_nonce(nonce))
+        return derivation.image_keys(self.image_secret(nonce, study), bytes(nonce))
 
     def nonce_secret(self, study: str = "") -> bytes:
         """The secret behind synthetic nonces (see `encdl.keys.key`).
@@ -146,12 +146,12 @@ class Grant(Unpicklable):
         self._check_study(study)
         if self.scope == "file":
             raise WrongKeyError("a grant for one file cannot encrypt others: use the key or a grant for a study")
-        return derivation.nonce_secret(self._secret)
+        return derivation.hkdf(self._secret, derivation.OF_NONCES)
 
     def owner_secret(self, study: str = "") -> bytes | None:
         """The secret that marks files of the study as its owner's; None for a grant for one file."""
         self._check_study(study)
-        return None if self.scope == "file" else derivation.owner_secret(self._secret)
+        return None if self.scope == "file" else derivation.hkdf(self._secret, derivation.OF_OWNER)
 
     def grant_file(self, nonce: bytes, study: str | None = None, expires: datetime | None = None) -> Grant:
         """Grant one file of this grant's study.

@@ -129,15 +129,15 @@ class Key(Unpicklable):
 
     def image_keys(self, nonce: bytes, study: str = "") -> ImageKeys:
         """The sub-keys of the image with this nonce in this study; errors as `image_secret`."""
-        return derivation.image_keys(self.image_secret(nonce, study), derivation.check_nonce(nonce))
+        return derivation.image_keys(self.image_secret(nonce, study), bytes(nonce))
 
     def nonce_secret(self, study: str = "") -> bytes:
         """The secret behind synthetic nonces (see `encdl.keys.key`)."""
-        return derivation.nonce_secret(derivation.study_secret(self._secret, study))
+        return derivation.hkdf(derivation.study_secret(self._secret, study), derivation.OF_NONCES)
 
     def owner_secret(self, study: str = "") -> bytes:
         """The secret that marks files of a study as its owner's."""
-        return derivation.owner_secret(derivation.study_secret(self._secret, study))
+        return derivation.hkdf(derivation.study_secret(self._secret, study), derivation.OF_OWNER)
 
     def grant_study(self, name: str, expires: datetime | None = None) -> Grant:
         """A grant for every file of a study, those to come included.

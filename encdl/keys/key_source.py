@@ -95,15 +95,21 @@ class KeySource:
         return tuple(Path(path) for path in (self.path, self.recipient) if path is not None)
 
     @property
-    def providers(self) -> list[Provider]:
-        """What gives it, one for each place that is given; should be one."""
-        found: list[Provider] = [] if self.path is None else [File(self.path)]
-        found += [] if self.env is None else [Environment(self.env)]
-        found += [] if self.command is None else [Command(self.command)]
-        return found + ([] if self.token is None else [Token(self.token)])
+    def places(self) -> list[object]:
+        """The places that are given; should be one."""
+        return [place for place in (self.path, self.env, self.command, self.token) if place is not None]
+
+    @property
+    def provider(self) -> Provider | None:
+        """What gives it, if no file does."""
+        if self.env is not None:
+            return Environment(self.env)
+        if self.command is not None:
+            return Command(self.command)
+        return None if self.token is None else Token(self.token)
 
     def __str__(self) -> str:
-        return str(next(iter(self.providers), self.recipient or "the key"))
+        return str(self.path or self.provider or self.recipient or "the key")
 
     def recipient_key(self, asked: Asked = None) -> RecipientKey | None:
         """The recipient's key, if one is given; `asked` and errors as of `load`."""
@@ -122,10 +128,16 @@ class KeySource:
             KeyFileError: it is none, or damaged, or the passphrase is wrong.
             ExpiredGrantError: it is a grant whose time is over.
         """
-        if len(providers := self.providers) != 1:
+        if len(self.places) != 1:
             raise UsageError("a key comes from one place: give exactly one of path, env, command and token")
         asked = asked if self.passphrase is None else self.ask
-        opener = opener_in_line(str(providers[0]), providers[0].read(asked), asked, self.recipient_key(asked))
+        recipient = None if self.recipient is None else self.recipient_key(asked)
+        if self.path is not None:
+            opener = opener_in_line(self.path, secret_files.read(self.path), asked, recipient)
+        else:
+            provider = self.provider
+            assert provider is not None
+            opener = opener_in_line(str(provider), provider.read(asked), asked, recipient)
         if isinstance(opener, Grant) and not expired:
             opener.check_expiry()
         return opener
@@ -185,20 +197,6 @@ class Provider(Protocol):
             UsageError: it cannot be asked.
         """
         ...
-
-
-@dataclass(frozen=True)
-class File:
-    """A key file."""
-
-    path: str | os.PathLike[str]
-
-    def __str__(self) -> str:
-        return os.fspath(self.path)
-
-    def read(self, asked: Asked) -> str:
-        """Read the file; as `Provider.read`."""
-        return secret_files.read(self.path)
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,8 @@ def key_planes(subkeys: Sequence[bytes], spec: PlaneSpec, channels: int, height:
 
 def check_request(subkeys: Sequence[bytes], spec: PlaneSpec, shape: Sequence[int]) -> None:
     """Refuse what `key_planes` cannot make, and warn of weak planes; arguments and errors are its own."""
-    _check_sizes(*shape)
+    if min(shape) < 1:
+        raise UsageError(f"no key planes for {' x '.join(map(str, shape))} (C x H x W): sizes start at 1")
     check_seeds(subkeys)
     for category, message in weakness(spec).items():
         warnings.warn(message, category, stacklevel=3)
@@ -222,12 +223,8 @@ def key_bits(spec: PlaneSpec, channels: int, height: int, width: int) -> int:
     """True key bits in the planes of one image: an attack on them takes no more than 2**key_bits steps.
 
     That is the least of the bits drawn that show in the image, of those that the best attack known leaves to the
-    sequence (`ByteSource.attack_bits`), and of the key's 256.
-
-    Raises:
-        UsageError: a size below 1.
+    sequence (`ByteSource.attack_bits`), and of the key's 256; the sizes are those of `key_planes`.
     """
-    _check_sizes(channels, height, width)
     tiles = EXPANSIONS[spec.expansion].tiles(spec.count, spec.period, height, width)
     shown = sum(bits.bit_count() * min(rows, height) * min(columns, width) for bits, rows, columns in tiles)
     return min(KEY_BITS, MAPS[spec.map].attack_bits, channels * shown)
@@ -268,8 +265,3 @@ def _repeat(tile: Bytes, height: int, width: int) -> Bytes:
     rows, columns = tile.shape[-2:]
     repeats = (1,) * (tile.ndim - 2) + (-(-height // rows), -(-width // columns))
     return np.ascontiguousarray(np.tile(tile, repeats)[..., :height, :width])
-
-
-def _check_sizes(channels: int, height: int, width: int) -> None:
-    if min(channels, height, width) < 1:
-        raise UsageError(f"no key planes for {channels} x {height} x {width} (C x H x W): sizes start at 1")

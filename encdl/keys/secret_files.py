@@ -177,8 +177,9 @@ def decode_field(text: str) -> bytes:
     """Bytes of a field; b"" if it is not base64url in its one canonical form."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", text) or len(text) % 4 == 1:
         return b""
-    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    return data if encode_field(data) == text else b""
+    padded = (text + "=" * (-len(text) % 4)).encode()
+    data = base64.urlsafe_b64decode(padded)
+    return data if base64.urlsafe_b64encode(data) == padded else b""
 
 
 def _create(target: Path, line: bytes) -> None:

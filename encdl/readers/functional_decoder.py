@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encdl.readers.stems import KINDS, cropped, padded
+from encdl.readers.stems import KINDS, cropped, padded, placed
 
 SHRINK = 4
 """The body works at this part of the resolution, on stacks of neighbouring pixels."""
@@ -24,6 +26,7 @@ class FeatureDecoder(nn.Module):
         planes: Planes of the image's size that the numbers are projected onto.
         width: Channels of the body.
         blocks: Residual blocks, dilated 1, 2, 4, 1, ...
+        region: What W sees of the image. What it does not see a learnt image stands for.
     """
 
     def __init__(
@@ -36,9 +39,10 @@ class FeatureDecoder(nn.Module):
         planes: int = 4,
         width: int = 64,
         blocks: int = 3,
+        region: Sequence[tuple[int, int]] = (),
     ) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.region = size, region
         axes = len(size)
         convolution, norm = KINDS[axes]
         transposed = nn.ConvTranspose2d if axes == 2 else nn.ConvTranspose3d
@@ -48,20 +52,21 @@ class FeatureDecoder(nn.Module):
         self.blocks = nn.ModuleList(_Block(width, (1, 2, 4)[number % 3], axes) for number in range(blocks))
         self.last = convolution(width, channels * SHRINK**axes, 3, padding=1)
         self.channels = channels
+        self.mean = nn.Parameter(torch.zeros(channels, *size)) if region else None
 
     def forward(self, numbers: Tensor) -> Tensor:
         """float32 (B, inputs, *grid) to an image of levels -1/2 to 1/2, (B, C, *size)."""
         from monai.networks.utils import pixelshuffle, pixelunshuffle  # noqa: PLC0415
 
         axes = len(self.size)
-        back = self.back(self.norm(numbers))
-        more = [-(-side // SHRINK) * SHRINK - own for side, own in zip(self.size, back.shape[2:], strict=True)]
-        back = padded(back, more)
+        back = placed(self.back(self.norm(numbers)), self.region, self.size)
+        back = padded(back, [-side % SHRINK for side in self.size])
         hidden = self.first(pixelunshuffle(back, axes, SHRINK))
         for block in self.blocks:
             hidden = block(hidden)
         image: Tensor = back[:, : self.channels] + pixelshuffle(self.last(F.relu(hidden)), axes, SHRINK)
-        return cropped(image, self.size)
+        image = cropped(image, self.size)
+        return image if self.mean is None else image + self.mean
 
 
 class _Block(nn.Module):

@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +25,13 @@ from torch.nn import functional as F
 
 from encdl.ciphers.reading_layer import reading_mask
 from encdl.files import container
-from encdl.files.container import PublicReader
+from encdl.files.container import Header, PublicReader
 from encdl.files.container.chunk_grid import Grid
 from encdl.files.container.sections import MAX_SECTION_BYTES
-from encdl.files.levels import Stored
-from encdl.files.reading import ReadingLayer
-from encdl.files.scans import UNKNOWN_GRID, Volume
+from encdl.files.fitted import Fitted, placed
+from encdl.files.levels import Levels, ModalityLevels, Stored
+from encdl.files.reading import ReadingLayer, scaled
+from encdl.files.scans import UNKNOWN_GRID, Geometry, Volume
 from encdl.keys.functional import FunctionalKey
 from encdl.keys.functional_map import FunctionalMap, centred
 from encdl.keys.key import Opener
@@ -35,7 +39,8 @@ from encdl.keys.signing import PublicKey, SigningKey
 from encdl.readers.answers import Answer, Classification, Segmentation
 from encdl.readers.functional import FunctionalStem
 from encdl.readers.reader import LoadedReader, load
-from encdl.utils.errors import ContainerError, EncdlError, UsageError, WeightsError
+from encdl.utils.errors import EncdlError, UsageError, WeightsError
+from encdl.utils.frames import middle
 
 Words = npt.NDArray[Any]
 
@@ -59,14 +64,19 @@ def functional_map(loaded: LoadedReader) -> FunctionalMap:
     """The map of a reader that functional keys of files are made for.
 
     Raises:
-        WeightsError: As `functional_stem`; or the reader takes volumes as a whole.
+        WeightsError: As `functional_stem`.
     """
-    function = functional_stem(loaded).map.frozen()
-    if len(function.size) != 2:
-        raise WeightsError(
-            "the reader takes volumes as a whole, and functional keys are of slices: give a reader of images"
-        )
-    return function
+    return functional_stem(loaded).map.frozen()
+
+
+def readable_for(loaded: LoadedReader, window: tuple[float, float] | str | None = None) -> Fitted:
+    """How to make the reading layer that a reader takes; with another window than the reader's own rules.
+
+    Raises:
+        WeightsError: As `functional_stem`.
+    """
+    levels = loaded.levels if window is None else ModalityLevels.from_dict(Levels(window=window))
+    return Fitted(functional_map(loaded).size, levels, loaded.geometry, window is not None)
 
 
 def grant_functional(
@@ -97,6 +107,7 @@ def grant_functional(
     function = functional_map(loaded)
     with container.opened(path, opener) as reader:
         _layer(reader, function)
+        _check_geometry(reader.header, loaded.geometry, path)
         return grant_from_header(
             reader.head, opener, function, noise=noise, signer=signer, expires=expires, where=reader.where
         )
@@ -131,16 +142,38 @@ def grant_from_header(
         WrongKeyError: The key or grant is for something else.
     """
     header, keys = container.verified_header(head, opener, where)
-    channels, slices = function.weights.shape[1], header.grid.slices
-    check_channels(header.grid, channels, where)
-    shape = (slices, channels, *function.size)
-    if math.prod(shape) * function.bits // 8 > MAX_SECTION_BYTES:
-        raise UsageError(
-            f"{where}: holds {slices:,} slices, of which no file has a reading layer of this reader's size"
-        )
-    mask = reading_mask([keys], shape, function.bits)[0]
+    mask = reading_mask([keys], layer_shape(header, function, where), function.bits)[0]
     digest = hashlib.sha256(head).digest()
     return FunctionalKey.issue(function, mask, keys, digest, noise=noise, signing_key=signer, expires=expires)
+
+
+def layer_shape(header: Header, function: FunctionalMap, where: object) -> tuple[int, ...]:
+    """Of the words that a map reads in a file with this header: (S, C, H, W), or (1, C, D, H, W) of a volume.
+
+    Raises:
+        UsageError: The file has other channels than the map, no layer that it reads, or more slices than a layer of
+            this size holds.
+    """
+    size, grid, found = function.size, header.grid, tuple(header.reading.get("size", ()))
+    check_channels(grid, function.weights.shape[1], where)
+    if len(size) == 3 or found:
+        if found != size:
+            layer = f"its reading layer is a volume of {_by(found)}" if found else "has no reading layer of a volume"
+            takes = f"volumes of {_by(size)}" if len(size) == 3 else "images"
+            raise UsageError(f"{where}: {layer}, and the reader takes {takes}: encrypt it with --readable READER")
+        return (1, grid.channels, *size)
+    inner = scaled(grid, max(size))
+    if any(side > most for side, most in zip(inner, size, strict=True)):
+        raise UsageError(
+            f"{where}: its slices have {_by(inner)} pixels at the reader's size, and it takes {_by(size)}: layers have "
+            f"the form of their images: encrypt one of that form with --readable {max(size)}"
+        )
+    shape = (grid.slices, grid.channels, *inner)
+    if math.prod(shape) * function.bits // 8 > MAX_SECTION_BYTES:
+        raise UsageError(
+            f"{where}: holds {grid.slices:,} slices, of which no file has a reading layer of this reader's size"
+        )
+    return shape
 
 
 def check_channels(grid: Grid, channels: int, where: object) -> None:
@@ -171,6 +204,11 @@ class FunctionalPredictor:
     def reads_scans(self) -> bool:
         """As `encdl.readers.predictor.Predictor.reads_scans`."""
         return self.per_pixel or bool(self.geometry.fit)
+
+    @property
+    def reads_volumes(self) -> bool:
+        """Whether it takes a volume as a whole."""
+        return len(self.function.size) == 3
 
     @classmethod
     def load(
@@ -205,17 +243,20 @@ class FunctionalPredictor:
 
         Returns:
             Logits, of a segmenter at the layer's size; the lowest byte of the layer's words stands for the ciphertext.
+            Of a segmenter of volumes the mask, on the layer's own grid unless that has the voxels of the file.
 
         Raises:
             ContainerError: Missing, damaged, or not as its owner signed it.
             WrongKeyError: The functional key is for another file or reader, is over, or is not the server's.
             UsageError: The file has no reading layer that this reader reads.
         """
-        grid, layer, numbers = self._seen(path, key)
+        header, layer, numbers = self._seen(path, key)
         if len(numbers) > 1:
-            found = self._slices(numbers, layer, grid, 1.0, progress)
+            found = self._slices(numbers, layer, header.grid, 1.0, progress)
             return self._scan(found, [Path(path)] * len(found))
         logits = self._logits(torch.from_numpy(numbers), layer)
+        if self.reads_volumes and self.per_pixel:
+            return self._placed(logits.argmax(0).to(torch.uint8).numpy(), header, Path(path))
         return Answer(logits, (layer.words[0] & 255).astype(np.uint8))
 
     def logits(self, path: str | os.PathLike[str], key: FunctionalKey) -> torch.Tensor:
@@ -228,7 +269,7 @@ class FunctionalPredictor:
         paths: Sequence[Path],
         key_of: Callable[[Path, bytes], FunctionalKey],
         progress: Callable[[float], object] = lambda share: None,
-    ) -> Classification | Segmentation:
+    ) -> Answer | Classification | Segmentation:
         """Read a scan slice by slice, one file's reading layer in memory at a time.
 
         Args:
@@ -243,23 +284,32 @@ class FunctionalPredictor:
         Raises:
             ContainerError, WrongKeyError, UsageError: As `read`.
         """
+        if len(paths) == 1:
+            return self.read(paths[0], partial(key_of, paths[0]), progress)
+        if self.reads_volumes:
+            raise UsageError(
+                f"{paths[0]}: is one of {len(paths)} files of a series, and the reader takes volumes: put the slices "
+                "into one file, NIfTI or multi-frame DICOM, and encrypt that with --readable READER"
+            )
         found: list[Words] = []
         files: list[Path] = []
         for path in paths:
-            grid, layer, numbers = self._seen(path, lambda head, path=path: key_of(path, head), len(paths) > 1)  # type: ignore[misc]
-            found += self._slices(numbers, layer, grid, 1 / len(paths), progress)
+            header, layer, numbers = self._seen(path, partial(key_of, path), several=True)
+            found += self._slices(numbers, layer, header.grid, 1 / len(paths), progress)
             files += [path] * len(numbers)
         return self._scan(found, files)
 
     def _seen(
         self, path: str | os.PathLike[str], key: FunctionalKey | Callable[[bytes], FunctionalKey], several: bool = False
-    ) -> tuple[Grid, ReadingLayer, npt.NDArray[np.int64]]:
-        """A file's grid, its layer, and what a host learns of each slice, for one of several files or alone."""
+    ) -> tuple[Header, ReadingLayer, npt.NDArray[np.int64]]:
+        """A file's header, its layer, and what a host learns of each slice, for one of several files or alone."""
         with container.opened_without_key(path, mend=self.owner is None) as reader:
             if self.owner is not None:
                 reader.check_signature(self.owner)
-            layer, grid = _layer(reader, self.function), reader.header.grid
-            if (several or grid.slices > 1) and self.geometry.orientation is not None:
+            layer, header = _layer(reader, self.function), reader.header
+            _check_geometry(header, self.geometry, path)
+            slices = not self.reads_volumes and (several or header.grid.slices > 1)
+            if slices and self.geometry.orientation is not None:
                 raise UsageError(
                     f"{path}: the reader learnt from scans turned to {self.geometry.orientation}, and a reading layer "
                     "lies as its file does: train one with orientation null"
@@ -267,7 +317,7 @@ class FunctionalPredictor:
             try:
                 key = key if isinstance(key, FunctionalKey) else key(reader.head)
                 key.check(self.function, hashlib.sha256(reader.head).digest(), self.server)
-                return grid, layer, centred(key.seen(self.function, layer.words))
+                return header, layer, centred(key.seen(self.function, layer.words))
             except EncdlError as error:
                 raise type(error)(f"{path}: {error}") from None
 
@@ -302,12 +352,28 @@ class FunctionalPredictor:
         volume = Volume(unseen, UNKNOWN_GRID, (Stored.of("uint8"),) * len(mask), tuple(files), known=False)
         return Segmentation(mask, unseen, volume)
 
+    def _placed(self, mask: npt.NDArray[np.uint8], header: Header, path: Path) -> Segmentation:
+        """The mask of a volume: on the file's voxels, if they were not turned or resampled, or on the layer's grid."""
+        if self.geometry.orientation is None and self.geometry.spacing is None:
+            grid = header.grid
+            mask = mask[middle((grid.slices, grid.height, grid.width), mask.shape)]
+            return cast(Segmentation, self._scan([*mask], [path] * len(mask)))
+        warnings.warn(
+            "masks of volumes are on the grid of the reading layer: how a scan lies is sealed, and whoever has the key "
+            "puts its mask there with encdl decrypt --mask",
+            stacklevel=2,
+        )
+        found = cast(Segmentation, self._scan([*mask], [path] * len(mask)))
+        known = bool(self.geometry.spacing and all(self.geometry.spacing))
+        return replace(found, volume=replace(found.volume, affine=self.geometry.own_affine(), known=known))
+
     @torch.no_grad()
     def _logits(self, numbers: torch.Tensor, layer: ReadingLayer) -> torch.Tensor:
         device = next(self.reader.parameters()).device
         features = self.stem.of_centred(numbers.to(device), layer.level_bits, layer.whole)
-        logits: torch.Tensor = self.reader.backbone(features)
-        return logits[0].float().cpu()
+        logits: torch.Tensor = self.reader.backbone(features)[0].float().cpu()
+        size = self.function.size
+        return logits[middle(layer.words.shape[-len(size) :], size)] if self.per_pixel else logits
 
 
 def _layer(reader: PublicReader, function: FunctionalMap) -> ReadingLayer:
@@ -317,14 +383,29 @@ def _layer(reader: PublicReader, function: FunctionalMap) -> ReadingLayer:
     side = max(function.size)
     if layer is None:
         raise UsageError(f"{where}: has no reading layer: encrypt it with --readable {side}")
-    slices, *shape = layer.words.shape
-    wanted = [function.weights.shape[1], *function.size]
-    if slices != reader.header.grid.slices:
-        raise ContainerError(f"{where}: its reading layer has {slices} slices, the file {reader.header.grid.slices}")
-    if shape != wanted or layer.bits != function.bits:
-        found, expected = ("x".join(map(str, each)) for each in (shape, wanted))
+    wanted = layer_shape(reader.header, function, where)
+    if layer.words.shape != wanted or layer.bits != function.bits:
+        start = int(len(layer.words) == wanted[0])  # of images that are as many each is told of
         raise UsageError(
-            f"{where}: its reading layer is {found} in {layer.bits} bits, the reader takes {expected} in "
-            f"{function.bits}: layers have the form of their images: encrypt one of that form with --readable {side}"
+            f"{where}: its reading layer is {_by(layer.words.shape[start:])} in {layer.bits} bits, the reader takes "
+            f"{_by(wanted[start:])} in {function.bits}: encrypt it with --readable {side}, or --readable READER if it "
+            "is smaller"
         )
     return layer
+
+
+def _check_geometry(header: Header, geometry: Geometry, where: object) -> None:
+    """Refuse the layer of a volume that lies otherwise than a reader wants."""
+    wanted = placed(tuple(header.reading.get("size", ())), geometry)
+    if header.reading and header.reading != wanted:
+        found, other = (
+            f"{each['orientation'] or 'as the file'}, {_by(each['spacing']) or 'no'} mm"
+            for each in (header.reading, wanted)
+        )
+        raise UsageError(
+            f"{where}: its reading layer lies {found}, and the reader wants {other}: encrypt it with --readable READER"
+        )
+
+
+def _by(shape: Sequence[float]) -> str:
+    return "x".join(f"{side:g}" for side in shape)

@@ -21,14 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from encdl import readers
-from encdl.ciphers import weights
 from encdl.ciphers.names import SHIPPED_IDS
+from encdl.ciphers.weights import load as load_weights
 from encdl.files import container
-from encdl.files.chunk_cipher import device_errors
-from encdl.files.codec import CipherSlice, Codec
+from encdl.files.chunk_cipher import CipherSlice, device_errors
+from encdl.files.codec import Codec
 from encdl.files.codecs import load_codec
 from encdl.files.container import Header
 from encdl.files.container.chunk_grid import Place, paste
@@ -37,11 +36,12 @@ from encdl.files.formats.verbatim import CARRIED
 from encdl.files.levels import Levels, ModalityLevels, Stored, tell_of_window
 from encdl.files.resize import FitImage
 from encdl.files.scans import Volume, flat_scan, image_of, is_volume, load_volume
-from encdl.files.scans.geometry import resized, sampled
+from encdl.files.scans.geometry import counted, resized, sampled
 from encdl.keys.key import Opener
-from encdl.readers import LoadedReader, NoReaderError, PlainStem, Reader
+from encdl.readers import FunctionalStem, LoadedReader, NoReaderError, PlainStem, Reader
 from encdl.readers.answers import Answer, Classification, Segmentation
 from encdl.utils.errors import ContainerError, NoImageError, UsageError, WeightsError
+from encdl.utils.frames import framed, middle
 
 MAX_MASK_CLASSES = 256
 
@@ -146,7 +146,7 @@ class Predictor:
     @property
     def reads_scans(self) -> bool:
         """Whether it was trained on scans, or slices of them, so that their files are put together."""
-        return self.per_pixel or bool(self.geometry.fit or self.geometry.beside)
+        return self.per_pixel or len(self.size) == 3 or bool(self.geometry.fit or self.geometry.beside)
 
     @property
     def turns_slices(self) -> bool:
@@ -166,9 +166,11 @@ class Predictor:
 
     def read_volume(
         self, volume: Volume, progress: Callable[[float], object] = lambda share: None
-    ) -> Segmentation | Classification:
-        """Read a scan: `segment`, or of a classifier `classify`."""
-        return self.segment(volume, progress) if self.per_pixel else self.classify(volume, progress)
+    ) -> Answer | Segmentation | Classification:
+        """Read a scan: `segment`, or of a classifier `classify`; one of volumes has a single answer."""
+        if self.per_pixel:
+            return self.segment(volume, progress)
+        return self.classify(volume, progress) if len(self.size) == 2 else self._whole(volume)
 
     def classify(self, volume: Volume, progress: Callable[[float], object] = lambda share: None) -> Classification:
         """Read each slice of a scan, with those beside it if the reader was trained so (2.5-D).
@@ -197,6 +199,21 @@ class Predictor:
         if not bool(found.isfinite().all()):
             raise WeightsError("the reader's answer is no number: its training diverged")
         return Classification(found, tuple(scan.file(index, volume) for index in range(len(scan))), scan.numbers)
+
+    def _whole(self, volume: Volume) -> Answer:
+        """What a classifier of volumes says of one; `UsageError` if it is larger than those of training."""
+        levels = volume.to_bytes(self.levels.choose(volume.stored[volume.present[0]]))
+        source, affine = self.geometry.turned(levels, volume.affine)
+        scales = self.geometry.scales(affine, source.shape)
+        small = framed(counted(resized(source, scales), scales, self.size), self.size)
+        if small.shape != self.size or self.reader.stem.channels != 1:
+            raise UsageError(f"this reader takes volumes of {_by(self.size)}, not {_by(small.shape)}: cut it to that")
+        given = torch.from_numpy(np.ascontiguousarray(small)).to(self.codec.device)[None, None]
+        with device_errors(self.codec.device):
+            logits = self._logits(Path("scan"), given, torch.zeros_like(given))
+        if not bool(logits.isfinite().all()):
+            raise WeightsError("the reader's answer is no number: its training diverged")
+        return Answer(logits, small[:1])
 
     @contextlib.contextmanager
     def opened(self, path: Path, opener: Opener) -> Iterator[Document]:
@@ -239,15 +256,14 @@ class Predictor:
 
     def _best(self, levels: npt.NDArray[np.uint8], scales: Sequence[float]) -> npt.NDArray[np.uint8]:
         """The likeliest class of each voxel of an image or volume, read at another scale."""
-        small = torch.from_numpy(np.ascontiguousarray(resized(levels, scales))).to(self.codec.device)
-        before = [0] * small.ndim
-        if self.geometry.fit or small.ndim == 3:  # then training padded with black, around the middle
-            before = [max(0, most - side) // 2 for side, most in zip(small.shape, self.size, strict=True)]
-        padded = _padded(small, before, self.size if any(before) else small.shape)[None, None]
+        small = resized(levels, scales)
+        if isinstance(self.reader.stem, FunctionalStem) and small.ndim == 3:
+            small = counted(small, scales, self.size)  # as the layer that hosts read
+        # Of scans that were fitted, and of volumes, training padded with black around the middle.
+        outer = self.size if self.geometry.fit or small.ndim == 3 else small.shape
+        padded = torch.from_numpy(np.ascontiguousarray(framed(small, outer))).to(self.codec.device)[None, None]
         logits = self._logits(Path("scan"), padded, torch.zeros_like(padded)).numpy()
-        logits = logits[
-            (slice(None), *(slice(start, start + side) for start, side in zip(before, small.shape, strict=True)))
-        ]
+        logits = logits[middle(small.shape, outer)]
         if all(scale == 1 for scale in scales):
             return logits.argmax(0).astype(np.uint8)  # type: ignore[no-any-return]
         back = [1 / scale for scale in scales]
@@ -271,10 +287,10 @@ class Predictor:
         rule = self.levels.choose(stored)
         as_stored = not rule.of_image and not (rule.invert and stored.inverted)
         fit = 0 if self.per_pixel else self.geometry.fit
-        as_stored = as_stored and not (fit and sides[0] != sides[1])
+        grid = header.grid
+        as_stored = as_stored and (not fit or ((grid.height, grid.width) == self.size and sides[0] == sides[1]))
         if header.dtype == "uint8" and as_stored and rule.bounds(None, stored) == (0, 255):
             return image.ciphertext, image.mask
-        grid = header.grid
         values = np.empty((grid.height, grid.width, grid.channels), np.dtype(header.dtype).newbyteorder("<"))
         paste(values, Place(0, 0, 0, grid.height, grid.width), (image.ciphertext - image.mask)[0].cpu().numpy())
         planes = np.moveaxis(rule.to_bytes(own_bits(values), stored), -1, 0)
@@ -310,8 +326,7 @@ class Predictor:
             raise UsageError(f"{where}: holds {header.dtype} levels, and cipher {header.cipher!r} is not exact")
         grid = header.grid
         if len(self.size) != 2:  # files that are scans do not come here
-            way = "give it series or NIfTI volumes" if self.per_pixel else "of files, classifiers read images alone"
-            raise UsageError(f"{where}: this reader takes volumes of {_by(self.size)}: {way}")
+            raise UsageError(f"{where}: this reader takes volumes of {_by(self.size)}: give it series or volumes")
         if grid.slices > 1:
             raise UsageError(
                 f"{where}: holds {grid.slices} slices, and this reader takes one image a file: encrypt each slice, or "
@@ -339,19 +354,13 @@ def _check_image(where: Path, reader: container.ContainerReader) -> None:
         raise NoImageError(f"{where}: holds no image: another file was sealed there as it is")
 
 
-def _padded(image: Tensor, before: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """Black around an image, up to a shape where that is larger."""
-    behind = [max(0, most - side - start) for most, side, start in zip(shape, image.shape, before, strict=True)]
-    return F.pad(image, [each for pair in zip(before[::-1], behind[::-1], strict=True) for each in pair])
-
-
 def _reader_in(path: Path, device: str) -> LoadedReader:
     """The reader in a checkpoint; the error of one without says so if a cipher is all that it holds."""
     try:
         return readers.load(path, device)
     except NoReaderError as error:
         try:
-            found = weights.load(path)
+            found = load_weights(path)
         except WeightsError:
             raise error from None
         raise WeightsError(
@@ -363,11 +372,11 @@ def _reader_in(path: Path, device: str) -> LoadedReader:
 def _for_ciphertext(loaded: LoadedReader, trained_on: Codec, codec: Codec) -> Reader:
     """The reader of this cipher's ciphertext that the checkpoint's weights make."""
     stem = loaded.reader.stem
-    plain = isinstance(stem, PlainStem) and loaded.view == "Plaintext"
+    plain = isinstance(stem, FunctionalStem) or (isinstance(stem, PlainStem) and loaded.view == "Plaintext")
     if not stem.keyed and not plain:
         raise WeightsError(
             f"was trained without the key (view {loaded.view}, {type(stem).__name__}): give a reader that was trained "
-            "on ciphertext with the key, or on plaintext"
+            "on ciphertext with the key, on plaintext, or for functional keys"
         )
     if plain and not codec.cipher.exact:
         raise WeightsError(
@@ -381,7 +390,7 @@ def _for_ciphertext(loaded: LoadedReader, trained_on: Codec, codec: Codec) -> Re
             f"was trained on cipher weights {loaded.weights_id} and reads no others (cipher {inexact[0]!r} is not "
             f"exact), given are {codec.weights_id}: leave out --weights, and encrypt the images with the reader's"
         )
-    return readers.keyed(loaded.reader) if plain else loaded.reader
+    return readers.keyed(loaded.reader) if isinstance(stem, PlainStem) else loaded.reader
 
 
 def _by(size: Any) -> str:

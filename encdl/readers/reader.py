@@ -7,6 +7,7 @@ import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +168,10 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LoadedReader:
         state = {
             name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
         }
-        if not torch_files.fits(lambda: create(origin["reader"], len(classes)), state, path):
+        make = partial(create, origin["reader"], len(classes))
+        if not torch_files.fits(make, state, path):
             raise WeightsError("holds weights of another network than it says: train the reader, or copy it, again")
-        reader = create(origin["reader"], len(classes))
+        reader = make()
         reader.load_state_dict(state)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None

@@ -34,13 +34,26 @@ KINDS: dict[int, tuple[Any, Any]] = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv
 def cropped(image: Tensor, sides: Sequence[int]) -> Tensor:
     """The first `sides` of the axes behind (B, C): rows and columns, and slices before them in volumes."""
     for axis, side in enumerate(sides, start=2):
-        image = image.narrow(axis, 0, min(side, image.shape[axis]))
+        if side < image.shape[axis]:
+            image = image.narrow(axis, 0, side)
     return image
 
 
 def padded(image: Tensor, beyond: Sequence[int]) -> Tensor:
     """With as many zeros behind each of those axes."""
     return F.pad(image, [each for more in reversed(beyond) for each in (0, more)])
+
+
+def placed(part: Tensor, region: Sequence[tuple[int, int]], size: Sequence[int]) -> Tensor:
+    """The part of an image that a region is, cropped or padded to it, with zeros around: (B, C, *size)."""
+    ends = region or [(0, side) for side in size]
+    beyond = [
+        (first, side - first - min(end - first, own))
+        for (first, end), side, own in zip(ends, size, part.shape[2:], strict=True)
+    ]
+    inside = cropped(part, [end - first for first, end in ends])
+    around = [each for more in reversed(beyond) for each in more]
+    return F.pad(inside, around) if any(around) else inside
 
 
 class Stem(nn.Module, ABC):

@@ -133,7 +133,8 @@ class KeyServer:
     def _given(self, client: Client, reader: str, head: bytes, event: dict[str, object]) -> FunctionalKey:
         loaded, policy = self.loaded, self.loaded.policy
         nonce, grid, _ = self._permitted(loaded, loaded.maps, client, reader, head, event)
-        if grid.slices > policy.slices:
+        images = 1 if len(loaded.maps[reader].size) == 3 else grid.slices  # a volume that is read as a whole is one
+        if images > policy.slices:
             most = f"of at most {policy.slices}" if policy.slices > 1 else "of one"
             raise RefusedError(
                 f"the file holds {grid.slices} slices, and keys are given for files {most}: ask for `slices` in the "
@@ -143,7 +144,7 @@ class KeyServer:
         end = None if policy.hours is None else utc_now() + timedelta(hours=policy.hours)
         noise = float(policy.noise)
         key = grant_from_header(head, self._opener, loaded.maps[reader], noise=noise, signer=self._signer, expires=end)
-        budget = policy.bits_per_image * grid.slices
+        budget = policy.bits_per_image * images
         self.ledger.charge(nonce, reader, key.given_bits, noise, budget, event | {"slices": grid.slices})
         return key
 

@@ -55,7 +55,8 @@ class Policy:
         readers: Checkpoint of each reader, by a name.
         clients: Settings of each `Client`, by its name.
         bits_per_image: Bits that all functional keys of an image may give away together: numbers times their words. Of
-            a file of several slices each is an image: as many times as many bits.
+            a file of several slices each is an image: as many times as many bits; a volume that a reader takes as a
+            whole is one.
         slices: Most slices of a file whose functional keys are given.
         noise: Standard deviation of the noise on the pixels, in levels; see `FunctionalKey.issue`.
         hours: After which functional keys end, which is advisory; None for never.

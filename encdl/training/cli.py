@@ -66,7 +66,7 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what jsonargparse found, in one line."""
-        raise UsageError(mistakes.shorten(message) + mistakes.SEE_HELP) from ex
+        raise mistakes.of_setting(message, ex) from ex
 
 
 class Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -437,11 +437,9 @@ def _parsed(kind: type[TrainingCLI], argv: Sequence[str]) -> TrainingCLI:
     except Exception as error:
         known = mistakes.known_cause(error)
         if known is None and (isinstance(error, MisconfigurationException) or mistakes.raised_by_lightning(error)):
-            known = UsageError(mistakes.shorten(str(error)))
+            known = UsageError(mistakes.one_line(error))
         if known is None and type(error).__module__.startswith(("mlflow.", "sqlalchemy.")):
-            known = UsageError(
-                f"MLflow could not record the run: {mistakes.shorten(str(error))[:500]} (trainer.logger)"
-            )
+            known = UsageError(f"MLflow could not record the run: {mistakes.one_line(error)[:500]} (trainer.logger)")
         if known is None or known is error:
             raise
         raise known from None

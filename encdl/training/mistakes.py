@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,18 +77,31 @@ def check_goes_on(verb: str, place: str | None, checkpoint: str | None) -> None:
         )
 
 
-def shorten(message: str) -> str:
-    """The part of a message of jsonargparse that helps, in one line: the key, and what is wrong with its value.
+class SettingError(UsageError):
+    """A setting is wrong."""
 
-    A value that fits none of several types gets a paragraph that lists all of them and repeats the value.
+
+def of_setting(message: str, error: BaseException | None) -> SettingError:
+    """The error about a setting, in one line: its name, and the innermost cause that jsonargparse gives.
+
+    Args:
+        message: Of jsonargparse. Where a value fits none of several types it has lines for all of them behind the name.
+        error: What jsonargparse raised, with its causes; of a value that fits none of several types, the first type's.
+            Where one is a class with settings of its own, a parser of these has raised a `SettingError`.
     """
-    body, _, _ = message.replace(SEE_HELP, "").partition("Given value type:")
-    head, several, tried = body.partition("Errors:")
-    wrong = [each for each in re.split(r"\n\s*- ", tried) if each.strip() and not each.startswith("Expected a")]
-    if several and wrong:
-        key = re.match(r'Parser key "[^"]*": ', head)
-        body = (key.group() if key else "") + "; ".join(wrong)
-    return " ".join(body.split())
+    cause, each = error, error
+    while each is not None:
+        if isinstance(each, SettingError):
+            return each
+        cause = each if isinstance(each, TypeError | ValueError) else cause  # what lies below says less
+        each = each.__cause__
+    name, *more = message.splitlines()
+    return SettingError(one_line(f"{name} {cause}" if more and cause else message) + SEE_HELP)
+
+
+def one_line(text: object) -> str:
+    """A library's message in one line."""
+    return " ".join(str(text).split())
 
 
 def known_cause(error: BaseException | None) -> EncdlError | None:
@@ -105,7 +117,7 @@ def of_checkpoint(error: Exception, checkpoint: str, option: str) -> Exception:
         return error
     if isinstance(error, FileNotFoundError):
         return UsageError(f"{checkpoint}: no such checkpoint: check the name ({option})")
-    why = f"{type(error).__name__}: {shorten(str(error))[:200]}"
+    why = f"{type(error).__name__}: {one_line(error)[:200]}"
     return UsageError(f"{checkpoint}: cannot be restored ({why}): it is damaged, or of another kind of run ({option})")
 
 

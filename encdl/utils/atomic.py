@@ -122,7 +122,12 @@ def writing(path: str | os.PathLike[str], *, force: bool = False, mode: int | No
         with held(), contextlib.suppress(OSError):
             if temporary is not None:
                 os.unlink(temporary)
-    _sync_folder(target.parent)
+    with contextlib.suppress(OSError):  # the new name survives a power cut, where the system lets a folder be synced
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 @contextlib.contextmanager
@@ -208,13 +213,3 @@ def _take_name(temporary: Path, target: Path, force: bool, keep_mode: bool) -> N
             raise
         check_output(target)  # the closest that such a file system can do
         os.replace(temporary, target)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the system lets a folder be synced."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
@@ -28,20 +29,23 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 
+@dataclass(eq=False, repr=False)
 class Registry(Mapping[str, T], Generic[T]):
     """A mapping from names to what is registered, own names first.
 
-    Args:
+    Attributes:
         kind: What is registered, for messages.
         group: Of the entry points by which packages add to it.
         base: What is registered is a subclass or an instance of it.
+        registered: What is there already.
         named: Registering a class sets its `name`, which is one that containers take.
     """
 
-    def __init__(self, kind: str, group: str, base: type, named: bool = False) -> None:
-        self.kind, self.group = kind, group
-        self._base, self._named = base, named
-        self.registered: dict[str, T] = {}
+    kind: str
+    group: str
+    base: type
+    registered: dict[str, T] = field(default_factory=dict)
+    named: bool = False
 
     def register(self, name: str) -> Callable[[K], K]:
         """Add a class, as a decorator of it, or an object.
@@ -99,13 +103,13 @@ class Registry(Mapping[str, T], Generic[T]):
         )
 
     def _add(self, name: str, entry: Any) -> Any:
-        of_kind = isinstance(entry, self._base) or (isinstance(entry, type) and issubclass(entry, self._base))
+        of_kind = isinstance(entry, self.base) or (isinstance(entry, type) and issubclass(entry, self.base))
         if not of_kind:
-            raise UsageError(f"{self.kind} {name!r}: {entry!r} is no {self._base.__name__}")
+            raise UsageError(f"{self.kind} {name!r}: {entry!r} is no {self.base.__name__}")
         known = self.registered.get(name, entry)
         if known is not entry and _place(known) != _place(entry):  # the same place: its module was loaded again
             raise UsageError(f"{self.kind} {name!r}: {_place(entry)} takes the name of {_place(known)}")
-        if self._named:
+        if self.named:
             if not _NAME.fullmatch(name):
                 raise UsageError(f"{self.kind} {name!r}: give a name of small letters, digits, _, . and -")
             if vars(entry).get("name", name) != name:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import functools
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,6 +55,40 @@ def background(threaded: bool = True) -> Iterator[Call]:
             waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def beside(function: Callable[[], Result], threaded: bool = True) -> Callable[[], Result]:
+    """Begin a call in a thread of its own; what is given ends it, and gives its result or raises its error.
+
+    If the thread has not begun by then, as on a machine that has no core left for it, the call is done at once.
+
+    Args:
+        function: What to call, once; only worth a thread if it lets go of Python's lock.
+        threaded: Whether there is a thread.
+    """
+    if not threaded:
+        return function
+    future: Future[Result] = Future()
+
+    def work() -> None:
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+    with contextlib.suppress(RuntimeError):  # there are as many threads as may be
+        _thread.start_new_thread(work, ())  # a `Thread` lets its starter wait until it runs
+    return lambda: function() if future.cancel() else future.result()
+
+
+def each(function: Callable[[Item], Result], items: Iterator[Item], threads: int) -> Iterator[Result]:
+    """`map` by so many threads, the caller's among them, in order: as many items are in memory."""
+    while some := list(itertools.islice(items, threads)):
+        others = [beside(functools.partial(function, item)) for item in some[1:]]
+        yield function(some[0])
+        for other in others:
+            yield other()
 
 
 def ahead(call: Call, items: Iterator[Item]) -> Iterator[Item]:

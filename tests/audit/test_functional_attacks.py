@@ -120,7 +120,7 @@ def test_numbers_that_no_image_gives_are_read_as_lost() -> None:
     numbers = stem.map.exact(images)
     assert torch.allclose(stem.read(numbers), stem(images), atol=1e-4)
     hit = numbers.clone()
-    hit[:, 0, 0, 0] += 2.0**30
+    hit[:, 0, 0, 0] += 2**30
     erased = stem.read(hit)
     assert float((erased - stem(images)).abs().max()) < 10
     found = damaged(reader, Resident(images, torch.arange(8) % 2, None), "accuracy")

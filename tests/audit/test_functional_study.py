@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from encdl.audit.functional import decoders, plan
-from encdl.audit.functional.training import Budget, divergence, task_loss
+from encdl.audit.functional.device_dataset import Resident
+from encdl.audit.functional.training import Budget, divergence, task_loss, train_reader
 from encdl.cli import main as encdl
+from encdl.data.base import Split
 from encdl.keys.functional_map import centred
-from encdl.readers import FunctionalStem
+from encdl.readers import FunctionalStem, MonaiNet, PlainStem, Reader
 from encdl.training.device_augment import augmented
 from encdl.utils.errors import UsageError
 from tests.mni import mni_slice
 
+RESNET = {"block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [4, 4, 4, 4]}
 RECIPES = sorted(Path("experiments").glob("functional-*.yaml"))
 
 
@@ -168,3 +171,42 @@ def test_a_small_study_runs_to_its_record_and_goes_on(
     assert "mean image" in capsys.readouterr().out
     assert encdl([*words, "--force"]) == 0
     assert "2 of 2 trainings are there already" in capsys.readouterr().err
+
+
+def test_a_region_is_seen_alone_and_attacked_where_it_lies() -> None:
+    torch.manual_seed(0)
+    region = [[8, 24], [4, 28]]
+    stem = FunctionalStem(1, (32, 32), outputs=3, kernel=4, stride=4, adversary=0.1, region=region)
+    images, function = slices(60, 3), stem.map.frozen()
+    rows = torch.from_numpy(decoders.matrix(function))
+    seen = stem.map(images).flatten(1).double()
+    assert torch.equal(images.flatten(1).double() @ rows.T, seen)
+    assert torch.equal(torch.from_numpy(centred(function.apply(images.numpy()))).flatten(1).double(), seen)
+    other = images.clone()
+    other[..., :8, :] = other[..., 24:, :] = other[..., :4] = other[..., 28:] = 77
+    assert function.numbers == 3 * 4 * 6
+    assert torch.equal(stem.map(other).flatten(1).double(), seen)
+    features = stem.eval()(images)
+    assert features.shape == (3, 16, 32, 32)
+    assert stem.rebuilt(images).shape == images.shape
+    decoder = decoders.ProjectedDecoder(stem, plan.Plan("f", "dice", {"name": "MonaiNet"}, [{}], unet=[8] * 6).unet_of)
+    assert decoder(stem.seen(images)).shape == images.shape
+    copy = FunctionalStem(1, **stem.settings())
+    copy.load_state_dict(stem.state_dict())
+    assert copy.map.frozen().id == function.id != FunctionalStem(1, (32, 32), 3, 4, 4).map.frozen().id
+    with pytest.raises(UsageError, match="first and end of each axis within 32x32"):
+        FunctionalStem(1, (32, 32), region=[[0, 33], [0, 32]])
+
+
+def test_readers_keep_a_running_mean_of_their_weights() -> None:
+    def weights(average: float) -> Tensor:
+        torch.manual_seed(0)
+        reader = Reader(PlainStem(1, 4), MonaiNet(4, 2, "ResNet", RESNET))
+        images = slices(60, 8)
+        split = Resident(images, torch.arange(8) % 2, None)
+        data: dict[Split, Resident] = {"train": split, "val": split, "test": split}
+        train_reader(reader, data, "auroc", Budget(steps=6, batch=4, average=average), seed=0)
+        return torch.cat([each.flatten() for each in reader.state_dict().values()])
+
+    assert torch.equal(weights(0.9), weights(0.9))
+    assert not torch.equal(weights(0.9), weights(0.0))

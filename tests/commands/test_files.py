@@ -67,7 +67,7 @@ def test_settings_travel_with_the_file(run: Run, agile: Path, process: str, expa
     options = ["--postprocess", process, "--nonce", "synthetic", "--study", "S", "--expansion", *expansion]
     assert run("encrypt", "scan.png", "--key", "k.key", "--weights", agile, *options)[0] == 0
     header = container.read_header("scan.encdl")
-    assert (header.postprocess, header.study, header.planes["expansion"]) == (process, "S", expansion[0])
+    assert (header.postprocess, header.study, header.planes.expansion) == (process, "S", expansion[0])
     assert run("decrypt", "scan.encdl", "--key", "k.key", "--weights", agile, "-o", "b.png")[0] == 0
     np.testing.assert_array_equal(images.read("b.png"), images.read("scan.png"))
 

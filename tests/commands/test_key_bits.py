@@ -16,7 +16,7 @@ from tests.files.container.support import header, make
 def test_inspect_tells_true_bits(name: str, bits: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A chunk of 3 x 5 pixels has no more than 240 bits of planes: 8 of each byte of a value."""
     file = tmp_path / "scan.encdl"
-    made = header(planes=PlaneSpec(map=name).to_dict())
+    made = header(planes=PlaneSpec(map=name))
     file.write_bytes(make(made))
     assert main(["inspect", str(file)]) == 0
     told = capsys.readouterr().out

@@ -28,7 +28,7 @@ def sealed(run: Run, agile: Path) -> Path:
 
 
 def test_round_trip(run: Run, sealed: Path, agile: Path) -> None:
-    assert aes_wrap.is_wrapped(sealed.read_bytes())
+    assert sealed.read_bytes().startswith(aes_wrap.MAGIC)
     for word in (b"agile", b"uint8", b"postprocess", b'"shape"'):
         assert word not in sealed.read_bytes()
     assert run("decrypt", sealed, *KEYED, "--weights", agile, "-o", "b.png")[0] == 0

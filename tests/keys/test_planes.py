@@ -186,8 +186,6 @@ def test_untrusted_dicts(values: dict[str, object]) -> None:
 def test_bad_sizes(shape: tuple[int, int, int]) -> None:
     with pytest.raises(UsageError, match="sizes start at 1"):
         key_planes(subkeys(1), PlaneSpec(), *shape)
-    with pytest.raises(UsageError, match="sizes start at 1"):
-        key_bits(PlaneSpec(), *shape)
 
 
 def test_registry_names() -> None:

@@ -65,7 +65,7 @@ def secrets_of(opener: Key | Grant, name: str, nonces: list[tuple[bytes, str]]) 
         of_study = derivation.study_secret(opener._secret, study)
         of_image = derivation.image_secret(of_study, nonce)
         found[f"{name}, study {study}"] = of_study
-        found[f"{name}, nonces of study {study}"] = derivation.nonce_secret(of_study)
+        found[f"{name}, nonces of study {study}"] = derivation.hkdf(of_study, derivation.OF_NONCES)
         found[f"{name}, image {nonce.hex()}"] = of_image
         for field, value in secret_fields(derivation.image_keys(of_image, nonce)).items():
             found[f"{name}, {field} of {nonce.hex()}"] = value

@@ -57,7 +57,7 @@ def test_a_reading_layer_gives_w_of_the_image(shape: tuple[int, ...], bits: int,
     host, server = frozen.apply(masked), frozen.apply(mask)
     # The host may as well compute on its accelerator, and under autocast.
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(learnt.exact(torch.from_numpy(masked)), torch.from_numpy(centred(host)).double())
+        assert torch.equal(learnt.exact(torch.from_numpy(masked)).long(), torch.from_numpy(centred(host)))
         seen = learnt(image)
     wide = frozen if bits == 32 else FunctionalMap(frozen.weights, frozen.stride, frozen.size, 32)
     exact = torch.from_numpy(centred(wide.apply(image.numpy())))

@@ -19,10 +19,10 @@ from encdl.files.reading import Readable, ReadingLayer
 from encdl.keys import Key
 from encdl.keys.functional import pixel_noise
 from encdl.keys.functional_map import centred
-from encdl.readers import FunctionalStem, Reader, functional_files
+from encdl.readers import FunctionalStem, functional_files
 from encdl.readers.answers import Answer, Classification, Segmentation
 from encdl.serving.keyserver import make_app
-from encdl.utils.errors import EncdlError, UsageError, WeightsError, WrongKeyError
+from encdl.utils.errors import EncdlError, UsageError, WrongKeyError
 from tests.files.scans.phantom import hounsfield, write_series
 from tests.reader_checkpoint import resnet, save_reader, unet
 from tests.readers.test_functional_files import CLASSES, SIDE, Backbone, functional_reader
@@ -165,11 +165,6 @@ def test_what_cannot_be_read_is_refused(folder: Path) -> None:
     save_reader("r.ckpt", functional_reader(), view="Functional", size=[SIDE, SIDE], geometry={"orientation": "SPL"})
     with pytest.raises(UsageError, match="learnt from scans turned to SPL"):
         api.predict_functional("v.encdl", key, "r.ckpt")
-    whole = Reader(FunctionalStem(1, (8, SIDE, SIDE), kernel=8, stride=8, width=4, dimensions=3), resnet(4, 3))
-    save_reader("3d.ckpt", whole, view="Functional", size=[8, SIDE, SIDE])
-    for refused in (api.grant_functional, lambda path, key, reader: api.load_functional_reader(reader)):
-        with pytest.raises(WeightsError, match="takes volumes as a whole"):
-            refused("v.encdl", "k.key", "3d.ckpt")
-    Path("many.encdl").write_bytes(api.encrypt(np.zeros((17_000, 3, 5), np.uint8), "k.key"))
+    Path("many.encdl").write_bytes(api.encrypt(np.zeros((17_000, 5, 5), np.uint8), "k.key"))
     with pytest.raises(UsageError, match="no file has a reading layer"):
         functional_files.grant_from_header(head("many"), Key.load("k.key"), host.function)

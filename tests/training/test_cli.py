@@ -19,10 +19,10 @@ import torch
 from mlflow import MlflowClient
 
 from encdl.cli import main as encdl
+from encdl.training import mistakes
 from encdl.training.cli import OVERVIEW, check, main
-from encdl.training.mistakes import shorten
 from encdl.training.parallel import synchronised
-from encdl.utils.errors import DataError, EncdlError, UsageError
+from encdl.utils.errors import DataError, UsageError
 from tests.stores import make_store
 from tests.tiny_task import TinyData, TinyTask
 
@@ -396,8 +396,18 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_shorten_keeps_what_helps() -> None:
-    assert shorten("a\n  b") == "a b"
-    long = 'Parser key "x": Does not fit\nErrors:\n  - bad\n    thing\n  - Expected a <class>\nGiven value type: y'
-    assert shorten(long) == 'Parser key "x": bad thing'
-    assert issubclass(UsageError, EncdlError)
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("trainer.max_epochs", "x", """Parser key "trainer.max_epochs": Expected a <class 'int'>. Got value: x"""),
+        ("trainer.bogus", "3", "unrecognized arguments: --trainer.bogus 3"),
+        ("data", "Nope", 'Parser key "data": Expected a dot import path string: Nope'),
+        ("data.init_args.batch_size", "1.5", """Parser key "batch_size": Expected a <class 'int'>. Got value: 1.5"""),
+        ("data.init_args.batch", "1", "'batch'"),
+    ],
+)
+def test_a_wrong_setting_is_told_by_name_and_cause(config: str, setting: str, value: str, said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)) as caught:
+        check(["fit", "--config", config, f"--{setting}", value])
+    assert str(caught.value).endswith(mistakes.SEE_HELP)
+    assert len(str(caught.value)) < 150

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,14 +33,14 @@ def child(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_every_verb_says_how_threads_wait_before_its_code_is_loaded(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     seen: list[dict[str, str | None]] = []
 
-    def load(_: cli.Verb) -> Any:
+    def load(target: str) -> Any:
         seen.append({name: os.environ.get(name) for name in DEFAULTS})
         raise KeyboardInterrupt
 
     for name in NAMES:
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
-    monkeypatch.setattr(cli.Verb, "load", load)
+    monkeypatch.setattr(cli, "pkgutil", SimpleNamespace(resolve_name=load))
     assert cli.main([verb]) == cli.EXIT_INTERRUPTED
     assert seen == [DEFAULTS]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from encdl.utils.worker_thread import BACKLOG, ahead, background
+from encdl.utils.worker_thread import BACKLOG, ahead, background, beside, each
 
 
 def fail(words: str) -> None:
@@ -75,3 +76,28 @@ def test_items_are_made_ahead() -> None:
             call(int).result()  # what was asked for before is done by now
             assert made == list(range(1, min(item + 1, 3) + 1))
     assert seen == [1, 2, 3]
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_call_beside_is_done_once_and_its_error_comes_out(started: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not started:  # no core was free, or no thread
+        monkeypatch.setattr("_thread.start_new_thread", lambda *_: fail_to_start())
+    times = itertools.count(1)
+    assert beside(lambda: next(times))() == 1
+    assert next(times) == 2
+    wrong = beside(lambda: fail("disk full"))
+    with pytest.raises(OSError, match="disk full"):
+        wrong()
+
+
+def fail_to_start() -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 9])
+def test_each_gives_results_in_order_and_takes_no_more_items_than_threads(threads: int) -> None:
+    items = itertools.count()
+    squares = list(each(lambda item: item * item, iter(range(7)), threads))
+    assert squares == [number * number for number in range(7)]
+    assert next(each(abs, items, threads)) == 0
+    assert next(items) == threads

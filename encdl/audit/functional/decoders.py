@@ -20,6 +20,7 @@ from encdl.metrics.quality import mean_psnr_db, mean_ssim
 from encdl.readers.backbones import Backbone
 from encdl.readers.functional import FunctionalStem
 from encdl.readers.functional_decoder import FeatureDecoder
+from encdl.readers.stems import placed
 
 Seen = Callable[[Tensor], Tensor]
 
@@ -41,17 +42,16 @@ class ProjectedDecoder(nn.Module):
     def __init__(self, stem: FunctionalStem, unet: Callable[[int, int], Backbone], planes: int = 16) -> None:
         super().__init__()
         inputs = stem.scale.num_features
-        self.size = stem.size
+        self.size, self.region = stem.size, stem.region
         self.norm = nn.BatchNorm2d(inputs, affine=False)
         self.back = nn.ConvTranspose2d(inputs, planes, stem.map.kernel, stem.map.stride)
+        self.where = nn.Parameter(torch.zeros(planes, *stem.size)) if stem.region else None
         self.unet = unet(planes, stem.channels)
 
     def forward(self, numbers: Tensor) -> Tensor:
         """As `FeatureDecoder.forward`."""
-        back = self.back(self.norm(numbers))
-        height, width = self.size
-        below, right = (max(0, side - own) for side, own in zip(self.size, back.shape[2:], strict=True))
-        image: Tensor = self.unet(F.pad(back, (0, right, 0, below))[..., :height, :width])
+        back = placed(self.back(self.norm(numbers)), self.region, self.size)
+        image: Tensor = self.unet(back if self.where is None else back + self.where)
         return image
 
 
@@ -95,7 +95,7 @@ def network(
     else:
         inputs = stem.scale.num_features
         shape = stem.channels, stem.size, stem.map.kernel, stem.map.stride
-        decoder = FeatureDecoder(inputs, *shape, planes=8, width=128, blocks=6)
+        decoder = FeatureDecoder(inputs, *shape, planes=8, width=128, blocks=6, region=stem.region)
     decoder.to(train.device)
     fit_decoder(decoder, stem.seen, train, val, budget, seed)
     return rebuilt_by(decoder, stem.seen, test)
@@ -154,13 +154,14 @@ def matrix(function: FunctionalMap) -> npt.NDArray[np.float64]:
     """W as float64 (numbers, pixels)."""
     outputs, channels, kernel, _ = function.weights.shape
     (rows, columns), (height, width), stride = function.grid, function.size, function.stride
+    (above, below), (before, behind) = function.region or ((0, height), (0, width))
     far = max(rows, columns) * stride + kernel
     found = np.zeros((outputs, rows, columns, channels, height, width))
     for row, column in np.ndindex(rows, columns):
         whole = np.zeros((outputs, channels, far, far))
         top, left = row * stride, column * stride
         whole[:, :, top : top + kernel, left : left + kernel] = function.weights
-        found[:, row, column] = whole[:, :, :height, :width]
+        found[:, row, column, :, above:below, before:behind] = whole[:, :, : below - above, : behind - before]
     return found.reshape(function.numbers, -1)
 
 

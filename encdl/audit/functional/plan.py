@@ -32,6 +32,7 @@ class Plan:
         class_names: As `NpzImages` takes them.
         width: Channels of the plain stem.
         budget: Of every reader; see `encdl.audit.functional.training.Budget`.
+        plaintext_budget: What of it is another for plaintext, where validation prefers that.
         decoder_budget: Of every network that rebuilds images.
         unet: Channels of the levels of the U-Net decoder.
         distil: Share of the plaintext reader's answers in the functional one's loss.
@@ -50,6 +51,7 @@ class Plan:
     class_names: list[str] | None = None
     width: int = 16
     budget: Mapping[str, Any] = field(default_factory=dict)
+    plaintext_budget: Mapping[str, Any] = field(default_factory=dict)
     decoder_budget: Mapping[str, Any] = field(default_factory=dict)
     unet: list[int] = field(default_factory=lambda: [32, 32, 64, 128, 128, 32])
     distil: float = 0.0
@@ -63,7 +65,7 @@ class Plan:
         if not self.settings or self.backbone.get("name") not in BACKBONES:
             raise UsageError("a study of functional keys needs `settings`, and a `backbone` with a known `name`")
         try:
-            Budget(**self.budget), Budget(**self.decoder_budget)
+            Budget(**self.budget), Budget(**{**self.budget, **self.plaintext_budget}), Budget(**self.decoder_budget)
         except TypeError as error:
             raise UsageError(f"a budget of the study: {error}") from None
 

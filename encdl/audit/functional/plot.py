@@ -26,13 +26,16 @@ def drawn(studies: Mapping[str, Mapping[str, Any]]) -> bytes:
         panel.axhspan(plain["low"], plain["high"], color=theirs, alpha=0.25)
         panel.axhline(plain["mean"], color=theirs, label="plaintext")
         panel.axvline(mean_image, color=none, linestyle=":", label="mean image: nothing seen")
-        for row in settings:
+        for place, row in enumerate(sorted(settings, key=lambda row: row["decoder_psnr_db"])):
             found, psnr = row["figure"], row["decoder_psnr_db"]
             ends = [[found["mean"] - found["low"]], [found["high"] - found["mean"]]]
             panel.errorbar(psnr, found["mean"], ends, color=ours, marker="o", capsize=3)
             told = f"{row['numbers']:,}" + (f", noise {row['noise']:g}" if row["noise"] else "")
-            place = {"ha": "right", "va": "top" if row["noise"] else "bottom"}
-            panel.annotate(told, (psnr, found["mean"]), (-4, 0), textcoords="offset points", fontsize=8, **place)
+            sides = ("right", "bottom") if place % 2 else ("left", "top")  # neighbours' labels lie apart
+            at = -4 if place % 2 else 4, 0
+            panel.annotate(
+                told, (psnr, found["mean"]), at, textcoords="offset points", fontsize=8, ha=sides[0], va=sides[1]
+            )
         panel.set(title=name, xlabel="PSNR of the best decoder, dB", ylabel=study["metric"])
         panel.margins(0.25)
         panel.grid(alpha=0.3)

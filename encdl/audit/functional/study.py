@@ -104,7 +104,8 @@ def _plaintext(job: Job, plan: Plan) -> dict[str, Any]:
     source = plan.data(job.data_dir)
     data = resident(source, job.device)
     reader = plan.plaintext(source, job.seed).to(job.device)
-    val = train_reader(reader, data, plan.metric, Budget(**plan.budget), job.seed)
+    budget = Budget(**{**plan.budget, **plan.plaintext_budget})
+    val = train_reader(reader, data, plan.metric, budget, job.seed)
     torch.save(reader.state_dict(), _kept(job))
     return {"val": val, "test": judge(reader, data["test"], plan.metric)}
 
@@ -144,11 +145,17 @@ def _functional(job: Job, plan: Plan) -> dict[str, Any]:
 def _attacked(
     stem: FunctionalStem, plan: Plan, parts: Sequence[torch.Tensor], seed: int, plain: Reader
 ) -> dict[str, Any]:
-    """`{"rebuilt": {NAME: [PSNR in dB, SSIM]}, "perceptual": {NAME: distance}}`, in the features of `plain`."""
+    """`{"rebuilt": {NAME: [PSNR in dB, SSIM]}, "perceptual": {NAME: distance}}`, in the features of `plain`.
+
+    Of a map that sees a region also `"region"`, which is `"rebuilt"` within it.
+    """
     test = parts[2][: plan.judged_images]
     found = guesses(stem, plan, parts, seed)
+    seen: Any = (..., *(slice(*ends) for ends in stem.region))
+    within = {name: decoders.likeness(guess[seen], test[seen]) for name, guess in found.items() if stem.region}
     return {
         "rebuilt": {name: decoders.likeness(guess, test) for name, guess in found.items()},
+        **({"region": within} if within else {}),
         "perceptual": {name: distance(plain, guess, test) for name, guess in found.items()},
     }
 
@@ -231,7 +238,8 @@ def add_further(metrics: dict[str, Any], all_jobs: Sequence[Job], plan: Plan) ->
     )
     for number, row in enumerate(metrics["settings"]):
         jobs = all_jobs[(number + 1) * plan.seeds :][: min(2, plan.seeds)]
-        readers = [_loaded(plan.functional(source, number, job.seed), job) for job in jobs]
+        there = [replace(job, device=first.device) for job in jobs]
+        readers = [_loaded(plan.functional(source, number, job.seed), job) for job in there]
         other = readers[1].stem if len(readers) > 1 else None
         assert other is None or isinstance(other, FunctionalStem)
         row["further"] = suite.of(readers[0], other, _is_whole(jobs[0]))
@@ -255,7 +263,8 @@ def joined_readers(trained: Sequence[Job], plan: Plan) -> list[float | None]:
     for number in range(len(plan.settings)):
         stems = []
         for job in trained[number * plan.seeds :][:2]:
-            stem = _loaded(plan.functional(source, number, job.seed), job).stem
+            there = replace(job, device=trained[0].device)
+            stem = _loaded(plan.functional(source, number, job.seed), there).stem
             assert isinstance(stem, FunctionalStem)
             stems.append(stem)
         rebuilt = decoders.ridge(partial(_seen_by, stems), train, val, test[: plan.judged_images])
@@ -301,6 +310,7 @@ def assemble(
                 "thumbnail_psnr_db": thumbnail[0],
                 "thumbnail_ssim": thumbnail[1],
                 "decoders": {name: psnr for name, (psnr, _) in rebuilt.items()},
+                **_within(attacked),
                 **own[0]["algebra"],
                 "two_readers_psnr_db": joined[number],
                 "perceptual": {
@@ -312,6 +322,15 @@ def assemble(
             }
         )
     return {"settings": listed}
+
+
+def _within(attacked: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of a map that sees a region, what the best decoder and the mean image reach within it."""
+    if "region" not in attacked[0]:
+        return {}
+    rebuilt = {name: fmean(part["region"][name][0] for part in attacked) for name in attacked[0]["region"]}
+    mean, _ = rebuilt.pop("mean_image"), rebuilt.pop("thumbnail")
+    return {"region_decoder_psnr_db": max(rebuilt.values()), "region_mean_image_psnr_db": mean}
 
 
 def table(record: Mapping[str, Any]) -> str:

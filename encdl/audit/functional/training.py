@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_auroc
 
 from encdl.audit.functional.device_dataset import Resident
@@ -35,6 +37,7 @@ class Budget:
         strength: Of augmentation; see `encdl.training.device_augment.augmented`.
         flip: Whether to mirror images.
         smoothing: Of the labels of classifiers.
+        average: Share of the weights so far in the running mean that is kept instead of the last weights; 0 keeps none.
     """
 
     steps: int = 600
@@ -44,6 +47,7 @@ class Budget:
     strength: float = 1.0
     flip: bool = False
     smoothing: float = 0.05
+    average: float = 0.0
 
 
 def train_reader(
@@ -73,7 +77,9 @@ def train_reader(
     if metric != "auroc":
         count = torch.bincount(train.targets.flatten()).float()
         weights = class_weights((count / count.sum()).view(-1, 1, 1))
-    best, kept = -1.0, reader.state_dict()
+    running = _running_mean(reader, budget.average) if budget.average else None
+    judged = reader if running is None else cast(Reader, running.module)
+    best, kept = -1.0, judged.state_dict()
     looks = {budget.steps - 1 - look * budget.steps // (2 * LOOKS) for look in range(LOOKS)}
     batches = train.batches(budget.batch, generator)
     for step in range(budget.steps):
@@ -92,8 +98,10 @@ def train_reader(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
-        if step in looks and (found := judge(reader, data["val"], metric)) >= best:
-            best, kept = found, {name: value.clone() for name, value in reader.state_dict().items()}
+        if running is not None:
+            running.update_parameters(reader)
+        if step in looks and (found := judge(judged, data["val"], metric)) >= best:
+            best, kept = found, {name: value.clone() for name, value in judged.state_dict().items()}
     reader.load_state_dict(kept)
     return best
 
@@ -114,6 +122,11 @@ def divergence(logits: Tensor, taught: Tensor, temperature: float = 2.0) -> Tens
     own, other = (each / temperature for each in (logits, taught))
     values = F.kl_div(own.log_softmax(1), other.softmax(1), reduction="none").sum(1)
     return values.mean() * temperature**2
+
+
+def _running_mean(reader: Reader, decay: float) -> AveragedModel:
+    """The exponential moving average of weights and statistics."""
+    return AveragedModel(reader, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()

@@ -43,12 +43,13 @@ def functional(records: Records, names: Sequence[str]) -> str:
                     f"{row['plaintext']['mean']:.3f}",
                     f"{gap['mean']:+.3f} ({gap['low']:+.3f}, {gap['high']:+.3f})",
                     f"{row['decoder_psnr_db']:.1f} dB / {row['decoder_ssim']:.2f} ({best})",
+                    _within(row),
                     f"{row['thumbnail_psnr_db']:.1f}",
                     f"{row['mean_image_psnr_db']:.1f}",
                 ]
             )
     head = ["set, figure", "numbers", "functional key", "plaintext", "difference", "best decoder, PSNR / SSIM"]
-    return grid([*head, "thumbnail of as many numbers, dB", "mean image, dB"], lines)
+    return grid([*head, "within what W sees", "thumbnail of as many numbers, dB", "mean image, dB"], lines)
 
 
 def functional_further(records: Records, names: Sequence[str]) -> str:
@@ -88,6 +89,15 @@ def functional_further(records: Records, names: Sequence[str]) -> str:
 def _numbers(row: Mapping[str, Any]) -> str:
     noise = row["setting"].get("noise")
     return f"{row['numbers']:,}" + (f", noise {noise}" if noise else "")
+
+
+def _within(row: Mapping[str, Any]) -> str:
+    """The region that W sees, and what decoders and the mean image reach there."""
+    if not row["setting"].get("region"):
+        return "all of it"
+    rows, columns = (end - first for first, end in row["setting"]["region"])
+    reached, mean = row["region_decoder_psnr_db"], row["region_mean_image_psnr_db"]
+    return f"{rows}x{columns} pixels: {reached:.1f} dB, mean image {mean:.1f}"
 
 
 def _beside(found: Mapping[str, float]) -> list[str]:

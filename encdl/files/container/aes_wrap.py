@@ -62,11 +62,6 @@ class Header:
         return _PREFIX.pack(MAGIC, VERSION, key_id, self.nonce, self.salt, len(study)) + study
 
 
-def is_wrapped(start: bytes) -> bool:
-    """Whether a file that begins so (8 bytes are enough) is a wrapped one."""
-    return start.startswith(MAGIC)
-
-
 def read_header(stream: BinaryIO, where: object = "data") -> Header:
     """Read what a wrapped file says without a key, unverified; the stream then stands at the first chunk.
 
@@ -74,7 +69,7 @@ def read_header(stream: BinaryIO, where: object = "data") -> Header:
         ContainerError: not a wrapped file, of a newer version, cut, or damaged.
     """
     prefix = stream.read(_PREFIX.size)
-    if not is_wrapped(prefix):
+    if not prefix.startswith(MAGIC):
         raise ContainerError(f"{where}: is not a file that `--wrap aes` made")
     if len(prefix) < _PREFIX.size:
         raise ContainerError(f"{where}: is cut in its header: {_COPY}")
@@ -234,7 +229,7 @@ def unwrapped(
     stream.seek(0)
     start = stream.read(len(MAGIC))
     stream.seek(0)
-    if not is_wrapped(start):
+    if start != MAGIC:
         return stream, None
     header = read_header(stream, where)
     return open_wrapped(stream, opener, where, tolerant=tolerant), header

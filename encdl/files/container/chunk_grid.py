@@ -178,12 +178,15 @@ def cut(array: Array, place: Place) -> Planes:
         return np.ascontiguousarray(octets.transpose(3, 2, 0, 1)).reshape(-1, place.height, place.width)
     words, colours = values.view(f"<u{itemsize}"), values.shape[2]
     planes = np.empty((itemsize, colours, place.height, place.width), np.uint8)
-    for number, plane in enumerate(planes):  # each word's low byte, several times as fast as by strides
-        shift = words.dtype.type(8 * number)
-        if colours == 1:
-            np.right_shift(words, shift, out=plane.reshape(words.shape), casting="unsafe")
-        else:
-            plane[:] = (words >> shift).transpose(2, 0, 1)
+    octets = words.reshape(-1).view(np.uint8)
+    for number, plane in enumerate(planes):
+        if colours > 1:
+            plane[:] = (words >> words.dtype.type(8 * number)).transpose(2, 0, 1)
+            continue
+        # A word that begins at the byte has it lowest, and a conversion keeps that: several times as fast as strides.
+        at, flat = np.ndarray(words.size - (number > 0), words.dtype, octets, number), plane.reshape(-1)
+        np.copyto(flat[: at.size], at, casting="unsafe")
+        flat[-1] = octets[number - itemsize]
     return planes.reshape(-1, place.height, place.width)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, BinaryIO, Final
 
@@ -39,6 +39,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _ID = re.compile(r"[0-9a-f]{16}")
 _WEIGHTS = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _NONCE = re.compile(r"[0-9a-f]{32}")
+_LETTERS = re.compile(r"([RLAPSI]{3})?")
+_OPTIONAL = "reading"
 _PATTERNS = {"cipher": _NAME, "weights": _WEIGHTS, "nonce": _NONCE, "postprocess": _NAME, "key_id": _ID}
 
 
@@ -54,10 +56,12 @@ class Header:
         layout: one letter an axis, see `encdl.files.container.chunk_grid`.
         nonce: 32 hex digits; makes this file's keys differ from every other file's.
         postprocess: name of the post-processing.
-        planes: how the key planes are made, `PlaneSpec.to_dict()`.
+        planes: how the key planes are made.
         study: name of the study, "" for none.
         key_id: id of the master key, 16 hex digits; says nothing about the key itself.
         tile: rows and columns of a chunk.
+        reading: of a reading layer that is one volume `size`, slices, rows and columns; `orientation`, letters as of
+            `encdl.files.scans.Geometry`; and `spacing`, millimetres along each. Files without one have no such field.
     """
 
     cipher: str
@@ -67,10 +71,11 @@ class Header:
     layout: str
     nonce: str
     postprocess: str
-    planes: Mapping[str, Any]
+    planes: PlaneSpec
     study: str
     key_id: str
     tile: tuple[int, int]
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check every field; raise `ContainerError` on the first that is wrong."""
@@ -99,16 +104,8 @@ class Header:
         rows, columns = self.tile
         if rows > grid.height or columns > grid.width or rows * columns * grid.planes > MAX_CHUNK_BYTES:
             raise bad_field("tile", self.tile)
-        self.plane_spec()
-
-    def plane_spec(self) -> PlaneSpec:
-        """Return `planes` as the object that makes key planes; raise `ContainerError` if it is not valid."""
-        if not isinstance(self.planes, Mapping):
-            raise bad_field("planes", self.planes)
-        try:
-            return PlaneSpec.from_dict(dict(self.planes))
-        except UsageError as error:
-            raise ContainerError(f"the header's field 'planes' is not valid ({error})") from None
+        if self.reading != {} and not _is_placed(self.reading):
+            raise bad_field("reading", self.reading)
 
     @cached_property
     def grid(self) -> Grid:
@@ -122,8 +119,9 @@ class Header:
 
     def fields(self) -> dict[str, Any]:
         """The stored fields, as plain values."""
-        plain = {"shape": list(self.shape), "tile": list(self.tile), "planes": dict(self.planes)}
-        return {field.name: getattr(self, field.name) for field in fields(self)} | plain
+        plain = {"shape": list(self.shape), "tile": list(self.tile), "planes": self.planes.to_dict()}
+        stored = {each.name: getattr(self, each.name) for each in fields(self) if each.name != _OPTIONAL} | plain
+        return stored | ({_OPTIONAL: dict(self.reading)} if self.reading else {})
 
     def to_bytes(self) -> bytes:
         """Magic, version, and the header as canonical JSON; in a file a locator stands before the JSON.
@@ -143,10 +141,16 @@ class Header:
         Raises:
             ContainerError: not canonical JSON; or a field is missing, unknown, of a wrong type or range.
         """
-        names = [field.name for field in fields(cls)]
-        values = parse_canonical(encoded, names)
+        names = [each.name for each in fields(cls)]
+        values = parse_canonical(encoded, names, optional=_OPTIONAL)
+        if values.get(_OPTIONAL, True) == {}:
+            raise bad_field(_OPTIONAL, {})
         listed = {name: values[name] for name in ("shape", "tile") if isinstance(values[name], list)}
-        return cls(**values | {name: tuple(value) for name, value in listed.items()})
+        try:
+            planes = PlaneSpec.from_dict(values["planes"])
+        except UsageError as error:
+            raise ContainerError(f"the header's field 'planes' is not valid ({error})") from None
+        return cls(**values | {name: tuple(value) for name, value in listed.items()} | {"planes": planes})
 
 
 def read_head(stream: BinaryIO, where: str, *, locator: bool = True) -> tuple[Header, bytes, bytes]:
@@ -196,7 +200,7 @@ def _check_magic(where: str, prefix: bytes) -> None:
         raise ContainerError(f"{where}: is empty (0 bytes): {COPY}")
     if prefix[: len(MAGIC)] == MAGIC[: len(prefix)]:
         return
-    if aes_wrap.is_wrapped(prefix):
+    if prefix.startswith(aes_wrap.MAGIC):
         raise ContainerError(
             f"{where}: is wrapped in AES-256-GCM: only with its key can be read what it says about itself"
         )
@@ -217,13 +221,16 @@ def located(prefix: bytes, front: int) -> bytes:
     return content[PREFIX.size :] + parity.encoded(content, len(content), len(content))
 
 
-def parse_canonical(encoded: bytes, names: list[str], what: str = "header") -> dict[str, Any]:
-    """Parse untrusted JSON; raise `ContainerError` unless it is canonical and an object of exactly these fields."""
+def parse_canonical(encoded: bytes, names: list[str], what: str = "header", optional: str = "") -> dict[str, Any]:
+    """Parse untrusted JSON; raise `ContainerError` unless it is canonical and an object of exactly these fields.
+
+    The one that is `optional` may be missing.
+    """
     try:
         values = canonical_json.decoded(encoded)
     except ValueError:
         raise ContainerError(f"the {what} is not canonical JSON") from None
-    for name in sorted(set(names) - set(values)):
+    for name in sorted(set(names) - set(values) - {optional}):
         raise ContainerError(f"the {what}'s field {name!r} is missing")
     for name in sorted(set(values) - set(names)):
         raise ContainerError(f"the {what} has an unknown field {_short(name)}")
@@ -242,6 +249,16 @@ def _sizes(value: object) -> bool:
         and bool(value)
         and all(type(size) is int and 1 <= size <= MAX_BODY_BYTES for size in value)
     )
+
+
+def _is_placed(value: object) -> bool:
+    """Whether a value says of what form a reading layer is, and how it lies."""
+    if not isinstance(value, Mapping) or set(value) != {"size", "orientation", "spacing"}:
+        return False
+    size, spacing, letters = value["size"], value["spacing"], value["orientation"]
+    lists = isinstance(size, list) and isinstance(spacing, list) and len(size) == 3 and len(spacing) in {0, 3}
+    lengths = lists and all(type(length) is float and 0 <= length < 2**16 for length in spacing)
+    return lengths and _sizes(tuple(size)) and isinstance(letters, str) and bool(_LETTERS.fullmatch(letters))
 
 
 def _short(value: object) -> str:

@@ -55,7 +55,7 @@ def read_wrapping(path: str | os.PathLike[str]) -> aes_wrap.Header | None:
         ContainerError: the file cannot be read, or the wrapping's header is damaged.
     """
     with _stream(path) as stream:
-        wrapped = aes_wrap.is_wrapped(stream.read(len(aes_wrap.MAGIC)))
+        wrapped = stream.read(len(aes_wrap.MAGIC)) == aes_wrap.MAGIC
         stream.seek(0)
         return aes_wrap.read_header(stream, path) if wrapped else None
 

@@ -54,11 +54,6 @@ class Chunk:
     present: int
     damaged: tuple[int, ...] = ()
 
-    @property
-    def intact(self) -> bool:
-        """Whether all its tags are right."""
-        return not self.damaged
-
 
 class PublicReader:
     """A container without a key: its header, the bytes of its sections, and whether a signature fits.
@@ -314,7 +309,7 @@ class ContainerReader(PublicReader):
             self._stream.seek(place)  # whoever takes the chunks may read sections meanwhile
             chunk = self._next(index)
             place = self._stream.tell()
-            if not chunk.intact and not self.tolerant:
+            if chunk.damaged and not self.tolerant:
                 raise self._damaged(index)
             yield chunk
         for section in self.sections if number is None else ():
@@ -362,7 +357,7 @@ class ContainerReader(PublicReader):
         damaged = [index]
         for number in range(index + 1, grid.count):
             place = grid.place(number).slice
-            if not self._next(number).intact and place != grid.place(damaged[-1]).slice:
+            if self._next(number).damaged and place != grid.place(damaged[-1]).slice:
                 damaged.append(number)
         return ContainerError(
             f"{self.where}: {damaged_slices(self.slices_of(damaged), grid.slices)} changed after it was written "

@@ -12,8 +12,9 @@ What comes back of each format is written down in docs/formats.md.
 from __future__ import annotations
 
 from encdl.files.formats import raw_pixels
-from encdl.files.formats.base import FORMATS, Array, Document, Format
+from encdl.files.formats.base import Array, Document, Format
 from encdl.files.formats.registry import (
+    FORMATS,
     ending_of,
     file_head,
     has_dicom_mark,

@@ -13,7 +13,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +22,6 @@ import numpy.typing as npt
 
 from encdl.files.container.chunk_grid import DTYPES, MAX_CHANNELS, MAX_SLICE_BYTES, Grid, Planes, cut, is_layout
 from encdl.utils.errors import ContainerError, EncdlError, ImageFileError
-from encdl.utils.registry import Registry
 
 Array = npt.NDArray[Any]
 
@@ -34,6 +33,7 @@ MAX_REST_BYTES = 2**26 - 2**16
 """Of all that a file holds beside its pixels: it is kept in memory, and a container has room for 64 MiB of it."""
 _MAX_DEFLATED_BYTES = 2**29
 """Of a file that may become small enough by deflating it."""
+_HEAD = 2**16
 _ONE_THREAD = threading.RLock()
 _identity = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns")
 """Of a file's status: what tells it from one that it was changed or exchanged for."""
@@ -84,10 +84,6 @@ class Format:
     suffixes: tuple[str, ...]
     recognises: Callable[[bytes, str | None], bool]
     load: Callable[[Source], Document]
-
-
-FORMATS: Registry[Format] = Registry("format", "encdl.formats", Format)
-"""In the order in which they are asked whether a file is theirs."""
 
 
 class ArrayDigest:
@@ -158,12 +154,6 @@ def array_of(document: Document) -> Array:
     for target, part in zip(array.reshape(grid.slices, -1), document.slices(), strict=True):
         target[:] = part.reshape(-1)
     return array
-
-
-def held(document: Document) -> Document:
-    """The same document with its slices in memory: read once, and changed no more by whoever owns them."""
-    slices = [part.copy() if part.flags.writeable else part for part in document.slices()]
-    return replace(document, slices=slices.__iter__)
 
 
 def content_of(document: Document) -> bytes:
@@ -248,12 +238,21 @@ def check_array(where: object, shape: Sequence[int], layout: str, dtype: np.dtyp
 
 @dataclass(frozen=True)
 class Source:
-    """A regular file, told from one that was changed or exchanged since; `mode` is its permissions."""
+    """A regular file, told from one that was changed or exchanged since.
+
+    Attributes:
+        path: where it is.
+        size: its bytes.
+        identity: what tells it from another one.
+        mode: its permissions.
+        head: its first bytes, up to 64 KiB.
+    """
 
     path: Path
     size: int
     identity: tuple[int, ...] = field(repr=False)
     mode: int = 0o600
+    head: bytes = field(default=b"", repr=False)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -302,10 +301,10 @@ def source(path: str | os.PathLike[str], *, empty: bool = False) -> Source:
     """
     where = Path(path)
     with _opened(where) as stream:
-        status = os.fstat(stream.fileno())
+        status, head = os.fstat(stream.fileno()), stream.read(_HEAD)
     if status.st_size == 0 and not empty:
         raise ImageFileError(f"{where}: is empty (0 bytes): export or copy the image again")
-    return Source(where, status.st_size, _identity(status), stat.S_IMODE(status.st_mode))
+    return Source(where, status.st_size, _identity(status), stat.S_IMODE(status.st_mode), head)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from encdl.files.formats import dicom_frame, raw_pixels, verbatim
-from encdl.files.formats.base import FORMATS, Array, Document, Format, Source, check_array, decoding, one_line
+from encdl.files.formats.base import Array, Document, Source, check_array, decoding, one_line
 from encdl.files.formats.codestream import rows_and_columns
 from encdl.utils.errors import ImageFileError
 
@@ -288,7 +288,3 @@ def _check_deflated(pydicom: Any, source: Source) -> None:
             raise ImageFileError(f"{source.path}: inflates to more than {_DEFLATED_LIMIT:,} bytes: save it undeflated")
     if not inflater.eof:
         raise EOFError("the deflated data set is cut")
-
-
-# The last to be asked: without its mark a file could be of another format.
-FORMATS.register("dicom")(Format((".dcm", ".dicom", ".ima"), lambda head, _: recognises(head), load))

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from encdl.files.formats import raw_pixels, verbatim
-from encdl.files.formats.base import FORMATS, MAX_REST_BYTES, Document, Format, Source, decoding, slice_shape
+from encdl.files.formats.base import MAX_REST_BYTES, Document, Source, decoding, slice_shape
 from encdl.utils.errors import ImageFileError
 
 GZIP = b"\x1f\x8b"
@@ -35,6 +35,11 @@ _LEVEL = 1
 def recognises(head: bytes) -> bool:
     """Whether the first bytes are a NIfTI header; of a pair of header and image too."""
     return any(head.startswith(magic, place) for place, both in _MAGIC.items() for magic in both)
+
+
+def recognises_zipped(head: bytes) -> bool:
+    """Whether the first bytes are a gzip file whose content begins with a NIfTI header."""
+    return head.startswith(GZIP) and recognises(inflated_head(head))
 
 
 def inflated_head(head: bytes) -> bytes:
@@ -155,9 +160,3 @@ def _gzip_header(head: bytes) -> dict[str, str | int]:
     if flags & _NAME and not flags & 0x04:
         name = head[10:].partition(b"\0")[0]
     return {"name": name.decode("latin-1"), "time": int.from_bytes(head[4:8], "little")}
-
-
-FORMATS.register("nifti")(Format((".nii",), lambda head, _: recognises(head), load))
-FORMATS.register("nifti-gz")(
-    Format((".nii.gz",), lambda head, _: head.startswith(GZIP) and recognises(inflated_head(head)), load)
-)

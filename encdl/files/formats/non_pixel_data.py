@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from encdl.files.formats.base import MAX_REST_BYTES
@@ -70,11 +70,7 @@ def unpack(rest: bytes) -> tuple[dict[str, Any], list[bytes]]:
     recipe = json.loads(data[_LENGTH.size : start])
     if not isinstance(recipe, dict) or not isinstance(recipe.get("kind"), str):
         raise ValueError("it is no recipe")
-    pieces = _cut(data, start, recipe.pop("pieces", None))
-    return recipe, pieces
-
-
-def _cut(data: bytes, start: int, lengths: Sequence[int] | None) -> list[bytes]:
+    lengths = recipe.pop("pieces", None)
     if not isinstance(lengths, list) or not all(type(length) is int and length >= 0 for length in lengths):
         raise ValueError("it is no recipe")
     if start + sum(lengths) != len(data):
@@ -83,4 +79,4 @@ def _cut(data: bytes, start: int, lengths: Sequence[int] | None) -> list[bytes]:
     for length in lengths:
         pieces.append(data[start : start + length])
         start += length
-    return pieces
+    return recipe, pieces

@@ -16,7 +16,7 @@ import numpy as np
 
 from encdl.files.container.chunk_grid import MAX_SLICE_BYTES
 from encdl.files.formats import non_pixel_data, verbatim
-from encdl.files.formats.base import FORMATS, MAX_PIXELS, Array, Document, Format, Source, check_array, one_line
+from encdl.files.formats.base import MAX_PIXELS, Array, Document, Source, check_array, one_line
 from encdl.files.formats.codestream import uncommon_jpeg
 from encdl.utils import worker_process
 from encdl.utils.errors import ImageFileError
@@ -196,8 +196,3 @@ def encode_png(where: object, array: Array) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(array).save(stream, format="PNG")
     return stream.getvalue()
-
-
-FORMATS.register("png")(Format((".png",), lambda head, _: kind_of(head) == "png", load))
-FORMATS.register("jpeg")(Format((".jpg", ".jpeg"), lambda head, _: kind_of(head) == "jpeg", load))
-FORMATS.register("bmp")(Format((".bmp",), lambda head, _: kind_of(head) == "bmp", load))

@@ -7,17 +7,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-# isort: off
-# In the order in which they are asked whether a file is theirs.
-from encdl.files.formats import png_jpeg_bmp, npy, tiff, nifti, dicom  # noqa: F401
-
-# isort: on
-from encdl.files.formats import non_pixel_data, raw_pixels, verbatim
-from encdl.files.formats.base import FORMATS, Document, Source, source
+from encdl.files.formats import dicom, nifti, non_pixel_data, npy, png_jpeg_bmp, raw_pixels, tiff, verbatim
+from encdl.files.formats.base import Document, Format, Source, source
 from encdl.files.formats.new_file import write_new
 from encdl.keys.secret_files import CONTAINER_MARK
 from encdl.utils import atomic
 from encdl.utils.errors import ImageFileError
+from encdl.utils.registry import Registry
+
+FORMATS: Registry[Format] = Registry(
+    "format",
+    "encdl.formats",
+    Format,
+    {
+        "png": Format((".png",), lambda head, _: head.startswith(png_jpeg_bmp.PNG), png_jpeg_bmp.load),
+        "jpeg": Format((".jpg", ".jpeg"), lambda head, _: head.startswith(png_jpeg_bmp.JPEG), png_jpeg_bmp.load),
+        "bmp": Format((".bmp",), lambda head, _: png_jpeg_bmp.kind_of(head) == "bmp", png_jpeg_bmp.load),
+        "npy": Format((".npy",), lambda head, _: head.startswith(npy.MAGIC), npy.load),
+        "tiff": Format((".tiff", ".tif"), lambda head, _: head.startswith(tiff.MAGIC), tiff.load),
+        "nifti": Format((".nii",), lambda head, _: nifti.recognises(head), nifti.load),
+        "nifti-gz": Format((".nii.gz",), lambda head, _: nifti.recognises_zipped(head), nifti.load),
+        # The last to be asked: without its mark a file could be of another format.
+        "dicom": Format((".dcm", ".dicom", ".ima"), lambda head, _: dicom.recognises(head), dicom.load),
+    },
+)
+"""In the order in which they are asked whether a file is theirs."""
 
 _HEAD = 2**16
 _OTHERS = {
@@ -80,7 +94,7 @@ def load(path: Path, *, carry: bool = False) -> Document:
     """
     where = source(path, empty=carry)
     try:
-        return _loader(where, where.read(_HEAD))(where)
+        return _format_of(where).load(where)
     except ImageFileError:
         if carry:
             return verbatim.carried(where)
@@ -175,9 +189,10 @@ def file_head(document: Document) -> bytes:
     return nifti.inflated_head(head[:_HEAD]) if head.startswith(nifti.GZIP) else head
 
 
-def _loader(where: Source, head: bytes) -> Callable[[Source], Document]:
+def _format_of(where: Source) -> Format:
+    head = where.head
     if has_dicom_mark(head):
-        return FORMATS["dicom"].load
+        return FORMATS["dicom"]
     for problem, (suffix, magic) in _OTHERS.items():
         if head.startswith(magic) and (magic != b"PK\x03\x04" or where.path.suffix.lower() == suffix):
             raise ImageFileError(f"{where.path}: {problem}")
@@ -185,7 +200,7 @@ def _loader(where: Source, head: bytes) -> Callable[[Source], Document]:
     for formats in (FORMATS.registered, FORMATS):  # other packages are not looked through if a format is our own
         for each in formats.values():
             if each.recognises(head, named):
-                return each.load
+                return each
     if head.startswith(nifti.GZIP) and not _ends(where.path, _PAIR):
         raise ImageFileError(f"{where.path}: is a gzipped file, but not of NIfTI: unpack it first")
     raise ImageFileError(f"{where.path}: {_unknown(where.path, named)}")

@@ -19,17 +19,7 @@ import numpy as np
 
 from encdl.files.container.chunk_grid import MAX_SLICE_BYTES
 from encdl.files.formats import raw_pixels, verbatim
-from encdl.files.formats.base import (
-    FORMATS,
-    MAX_PIXELS,
-    Array,
-    Document,
-    Format,
-    Source,
-    check_array,
-    decoding,
-    one_line,
-)
+from encdl.files.formats.base import MAX_PIXELS, Array, Document, Source, check_array, decoding, one_line
 from encdl.files.formats.codestream import rows_and_columns
 from encdl.utils import worker_process
 from encdl.utils.errors import ImageFileError
@@ -286,6 +276,3 @@ def encode(pages: Iterable[Array]) -> bytes:
                 metadata=None,
             )
     return stream.getvalue()
-
-
-FORMATS.register("tiff")(Format((".tiff", ".tif"), lambda head, _: head.startswith(MAGIC), load))

@@ -78,6 +78,15 @@ class Geometry:
         first, second, third = (new / own if new else 1.0 for new, own in zip(wanted, old, strict=True))
         return first, second, third
 
+    def own_affine(self) -> Vector:
+        """Of a scan that lies as is wanted, its first voxel at the origin; 1 mm where nothing is wanted."""
+        affine = np.zeros((4, 4))
+        affine[3, 3] = 1
+        for column, letter in enumerate(self.orientation or "SPL"):  # of images without geometry, too
+            axis = _LETTERS.find(letter)
+            affine[axis // 2, column] = (1 - 2 * (axis % 2)) * ((self.spacing or (0, 0, 0))[column] or 1)
+        return affine
+
 
 AS_IT_IS: Final = Geometry()
 
@@ -95,6 +104,15 @@ def resized(array: Array, scales: Sequence[float], nearest: bool = False) -> Arr
     """
     shape = [round((size - 1) / scale + 1) for size, scale in zip(array.shape, scales, strict=True)]
     return sampled(array, scales, shape, nearest)
+
+
+def counted(array: Array, scales: Sequence[float], size: Sequence[int]) -> Array:
+    """What `resized` made, without the last voxels of axes that became one longer than `size`: training counts less."""
+    kept = (
+        slice(most if side == most + 1 and scale != 1 else side)
+        for side, most, scale in zip(array.shape, size, scales, strict=True)
+    )
+    return array[tuple(kept)]
 
 
 def sampled(array: Array, scales: Sequence[float], shape: Sequence[int], nearest: bool = False) -> Array:

@@ -197,7 +197,11 @@ def image_of(path: Path, document: Document) -> tuple[Stored, Callable[[Any], An
         first = found[0]
         sides = first.spacing if all(first.spacing) else (1.0, 1.0)
         return first.stored, lambda array: without_high_bits(array, first.bits), sides
-    return stored_of(path, document), lambda array: array, (1.0, 1.0)
+    if document.format not in NIFTI:
+        return Stored.of(document.dtype), lambda array: array, (1.0, 1.0)
+    affine, stored = nifti(document)
+    columns, rows, _ = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    return stored, lambda array: array, (rows, columns) if rows and columns else (1.0, 1.0)
 
 
 def without_high_bits(array: Any, bits: int) -> Any:

@@ -7,7 +7,7 @@ judged. Row names are those of the result tables.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -272,6 +272,7 @@ class Functional(View):
         form: What W is taken of: the container's reading layer, or the ciphertext itself.
         adversary: Weight of the decoder that W is trained against.
         noise: Standard deviation, in levels, of what the key server adds to the pixels, one draw a file.
+        region: The part of the reading layer that W sees, [first, end] of each axis; all of it by [].
         size: Height and width of the reading layer; the data set's own by 0. Classifiers of flat images alone may have
             another.
         width: Channels of the stem's features.
@@ -291,11 +292,12 @@ class Functional(View):
         size: int = 0,
         width: int = 16,
         expand: int = 0,
+        region: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__(FunctionalStem)
         self.settings: dict[str, Any] = {
             "outputs": outputs, "kernel": kernel, "stride": stride, "form": form, "width": width, "expand": expand,
-            "adversary": adversary, "noise": noise,
+            "adversary": adversary, "noise": noise, "region": region,
         }  # fmt: skip
         self.size = size
 

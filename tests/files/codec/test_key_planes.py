@@ -23,7 +23,7 @@ from tests.files.codec.support import KEY, header_of, noise, same
 def test_the_key_planes_of_the_header_count(codec: Codec, spec: PlaneSpec) -> None:
     array = noise((40, 40))
     made = codec.encrypt_array(array, KEY, Settings(spec))
-    assert header_of(made).plane_spec() == spec
+    assert header_of(made).planes == spec
     assert same(codec.decrypt_array(made, KEY), array)
 
 

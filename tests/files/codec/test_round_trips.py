@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,17 +100,19 @@ def test_a_thread_hashes_where_it_has_a_core(codec: Codec, mine: set[int], monke
     assert threads == [len(mine) > 1] * 2
 
 
-def test_the_number_of_threads_changes_nothing(agile: Codec) -> None:
-    array = noise((2, 70, 90), "int16")
-    before, made = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            made.append(agile.encrypt_array(array, KEY, Settings(nonce="synthetic")))
-            assert same(agile.decrypt_array(made[0], KEY), array)
-    finally:
-        torch.set_num_threads(before)
-    assert made[0] == made[1] == made[2]
+@pytest.mark.parametrize("threads", [2, 3, 9])
+def test_the_number_of_threads_changes_nothing(agile: Codec, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of one chunk or of several, the last one shorter, some of them at once; and the digest beside them."""
+    for at_once in (1, 2 * 2 * 70 * 90):
+        array, settings_ = noise((5, 70, 90), "int16"), Settings(nonce="synthetic")
+        made = agile.encrypt_array(array, KEY, settings_)
+        with monkeypatch.context() as patch:
+            patch.setattr("encdl.files.codec.SHARED_BYTES", 1)
+            patch.setattr("encdl.files.codec.threads", lambda: threads)
+            patch.setattr("encdl.files.codec.cores", lambda: threads)
+            patch.setattr("encdl.ciphers.compiled_ciphers.ArrayChunks.at_once", at_once)
+            assert agile.encrypt_array(array, KEY, settings_) == made
+            assert same(agile.decrypt_array(agile.encrypt_array(array, KEY), KEY), array)
 
 
 def test_slices_are_read_and_written_one_after_the_other(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,11 @@ import numpy as np
 
 from encdl.ciphers import weights
 from encdl.files.codec import Codec
+from encdl.files.fitted import Fitted
 from encdl.files.formats import Document
+from encdl.files.levels import DEFAULT
 from encdl.files.reading import Readable
+from encdl.files.scans import Geometry
 from encdl.files.settings import Settings
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
@@ -73,6 +76,8 @@ RECORDED = (
                     identity="ward 3, scan 17")),
     Golden("v3-readable", (100, 90), "uint8", "HW", "png",
            Settings(PlaneSpec(map="chacha20"), nonce="synthetic", readable=Readable(9), signer=SIGNER)),
+    Golden("v3-reader", (4, 6, 5), "int16", "SHW", "npy", Settings(
+        nonce="synthetic", readable=Fitted((6, 7, 8), DEFAULT, Geometry("SPR", (1, 1, 0))))),
     Golden("v3-recipients", (11, 8), "uint8", "HW", "png", Settings(
         nonce="synthetic", recipients=(RecipientKey(bytes(32)).public, RECIPIENT.public))),
     Golden("v3-wrapped", (2, 6, 7), "uint8", "SHW", "nifti", Settings(

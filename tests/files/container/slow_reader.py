@@ -236,8 +236,12 @@ class SlowReader:
     def levels(self) -> list[int]:
         """Of the reading layer."""
         content = self.sections["reading"]
-        bits, _, *shape = struct.unpack_from("<BBIIII", content)
-        info = b"encdl reading layer v1\0" + bytes((bits, 0, 4)) + struct.pack("<4I", *shape)
+        flagged, _, *shape = struct.unpack_from("<BBIIII", content)
+        bits = flagged % 128
+        if flagged >= 128:  # of a volume
+            assert shape[1:] == self.header["reading"]["size"]
+            shape = [1, *shape]
+        info = b"encdl reading layer v1\0" + bytes((bits, 0, len(shape))) + struct.pack(f"<{len(shape)}I", *shape)
         words = content[18:]
         stream = sequence("logistic+chacha20", expand(self.keys["reading"], info), len(words))
         form = f"<{math.prod(shape)}{'H' if bits == 16 else 'I'}"

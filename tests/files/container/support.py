@@ -36,7 +36,7 @@ def header(**changes: Any) -> Header:
         "layout": "SHW",
         "nonce": NONCE.hex(),
         "postprocess": "none",
-        "planes": PlaneSpec("logistic+chacha20", "full", 8, 0).to_dict(),
+        "planes": PlaneSpec("logistic+chacha20", "full", 8, 0),
         "study": "",
         "key_id": KEY.id,
         "tile": (3, 5),

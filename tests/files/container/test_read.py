@@ -54,7 +54,7 @@ def test_round_trip() -> None:
     reader = ContainerReader(io.BytesIO(DATA), KEY)
     for _ in range(2):  # as often as one likes
         assert [chunk.index for chunk in reader.chunks()] == [0, 1, 2, 3, 4, 5]
-    assert all(chunk.intact and chunk.present == len(chunk.body) for chunk in reader.chunks())
+    assert all(not chunk.damaged and chunk.present == len(chunk.body) for chunk in reader.chunks())
     assert reader.problems == []
 
 
@@ -103,9 +103,9 @@ def test_nothing_damaged_is_handed_out_and_every_damaged_slice_is_named() -> Non
     assert given == [0, 1]
     tolerant = ContainerReader(io.BytesIO(bytes(damaged)), KEY, "a.encdl", tolerant=True)
     chunks = list(tolerant.chunks())
-    assert [chunk.index for chunk in chunks if not chunk.intact] == [2, 3, 5]
+    assert [chunk.index for chunk in chunks if chunk.damaged] == [2, 3, 5]
     assert tolerant.slices_of([2, 3, 5]) == [1, 2]
-    assert [chunk.body for chunk in chunks if chunk.intact] == [bodies(header())[i] for i in (0, 1, 4)]
+    assert [chunk.body for chunk in chunks if not chunk.damaged] == [bodies(header())[i] for i in (0, 1, 4)]
 
 
 def test_many_damaged_slices_are_told_shortly() -> None:
@@ -211,7 +211,7 @@ def test_sections_that_are_not_known_are_skipped_and_changed_ones_noticed() -> N
     damaged[-70] ^= 1
     refused(bytes(damaged), "its section 'other' was changed")
     tolerant = ContainerReader(io.BytesIO(damaged), KEY, tolerant=True)
-    assert all(chunk.intact for chunk in tolerant.chunks())
+    assert not any(chunk.damaged for chunk in tolerant.chunks())
     assert tolerant.problems == ["its section 'other' was changed after it was written"]
     refused(with_table(DATA, META, PIXELS, Section("other", 0), signed=False), "its table of sections was changed")
     huge = Section("other", 2**26 + 1)  # skipped by its length
@@ -221,7 +221,7 @@ def test_sections_that_are_not_known_are_skipped_and_changed_ones_noticed() -> N
 def test_bytes_after_the_end_are_told() -> None:
     refused(DATA + b"xy", "2 bytes after its end")
     reader = ContainerReader(io.BytesIO(DATA + b"xy"), KEY, tolerant=True)
-    assert all(chunk.intact for chunk in reader.chunks())
+    assert not any(chunk.damaged for chunk in reader.chunks())
 
 
 def test_a_tolerant_reader_takes_what_is_left() -> None:
@@ -229,7 +229,7 @@ def test_a_tolerant_reader_takes_what_is_left() -> None:
     cut = DATA[: START + sum(sizes[:2]) + 7]
     reader = ContainerReader(io.BytesIO(cut), KEY, tolerant=True)
     chunks = list(reader.chunks())
-    assert [chunk.intact for chunk in chunks] == [True, True, False, False, False, False]
+    assert [not chunk.damaged for chunk in chunks] == [True, True, False, False, False, False]
     assert [chunk.present for chunk in chunks[2:]] == [7, 0, 0, 0]
     assert chunks[2].body == bodies(header())[2][:7].ljust(30, b"\0")
     assert reader.problems == []
@@ -244,12 +244,12 @@ def test_a_tolerant_reader_tells_of_damaged_metadata_and_headers() -> None:
     damaged = replace(MINE, sealed=bytes(len(MINE.sealed)), **lost).joined()
     reader = ContainerReader(io.BytesIO(damaged), KEY, tolerant=True)
     assert reader.metadata is None
-    assert all(chunk.intact for chunk in reader.chunks())
+    assert not any(chunk.damaged for chunk in reader.chunks())
     assert reader.problems[0] == "its metadata were changed after they were written"
     damaged = replace(MINE, head=header(study="X").to_bytes(), **lost).joined()
     reader = ContainerReader(io.BytesIO(damaged), KEY, tolerant=True)
     assert reader.problems[0] == "its header was changed after it was written"
-    assert not any(chunk.intact for chunk in reader.chunks())
+    assert all(chunk.damaged for chunk in reader.chunks())
 
 
 def test_a_few_bytes_cannot_ask_a_tolerant_reader_for_terabytes() -> None:
