@@ -157,9 +157,7 @@ def _keyed(args: argparse.Namespace, sources: Sequence[Source], opener: Any) -> 
         alone = unit.single and not turned and args.overlay != "image"
         volume = None if alone else unit.load(opened)
         known = unit.scan if volume is None else volume
-        if known is not None and (
-            known.known or not unit.single
-        ):  # of an image in no space nobody wants to know its grid
+        if known is not None and (known.known or not unit.single):  # of an image without place, a grid says nothing
             for problem in known.problems:
                 warn(f"{unit.path}: {problem}")
         return predictor.read(unit.path, opener) if volume is None else predictor.read_volume(volume, progress)
@@ -256,6 +254,7 @@ def _write_table(args: argparse.Namespace, reading: _Reading) -> None:
 
 def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[Path]) -> None:
     """A segmenter's answers as a mask a file, each written whole as soon as it is known."""
+    from encdl.files.scans import UNKNOWN_GRID  # noqa: PLC0415
     from encdl.readers.answer_files import MaskFolder  # noqa: PLC0415
 
     if args.output is None:
@@ -266,13 +265,16 @@ def _write_masks(args: argparse.Namespace, reading: _Reading, inputs: Sequence[P
         raise UsageError("--overlay image needs a key that opens the files")
     masks = MaskFolder(args.output, classes, args.masks, args.overlay, args.force, reading.opened)
     masks.check(reading.units, inputs)
+    nowhere = False
     for unit, answer in reading:
         masks.write(unit, answer)
+        volume = getattr(answer, "volume", None)
+        nowhere |= reading.opened is None and volume is not None and volume.affine is UNKNOWN_GRID
     masks.finish()
-    if reading.read and reading.opened is None and (args.masks == "nifti" or any(unit.stack for unit in reading.units)):
+    if nowhere:
         warn(
             "where the scans lie is sealed, and no key was given: their masks have voxels of 1 mm at no place in the "
-            "patient, and no measures"
+            "patient; whoever has the key puts the mask of a file there with encdl decrypt --mask"
         )
     if reading.read:
         levels = ", ".join(f"{index} {name}" for index, name in enumerate(classes))

@@ -32,7 +32,7 @@ from encdl.files.scans import (
     slices_of,
     sort_into_scans,
 )
-from encdl.files.scans.geometry import counted, resized, sampled
+from encdl.files.scans.geometry import counted, resized, resized_shape, sampled
 from encdl.utils.errors import UsageError
 from encdl.utils.frames import framed, middle
 
@@ -159,13 +159,15 @@ def put_back(mask: npt.NDArray[Any], volume: Volume, said: Mapping[str, Any]) ->
     """A mask on the grid of a layer of a volume, on the grid of the volume: uint8 of its shape, the nearest voxel.
 
     Args:
-        mask: (D, H, W) as the header says.
+        mask: (D, H, W) as the header says; or, of readers slice by slice, of the volume's own voxels.
         volume: The file's.
         said: The field `reading` of its header.
 
     Raises:
         UsageError: The mask is of another form, or the file has no such layer.
     """
+    if list(mask.shape) != said.get("size") and mask.shape == volume.array.shape:
+        return mask.astype(np.uint8)
     if list(mask.shape) != said.get("size"):
         layer = _by(said["size"]) if said else "none of a volume"
         raise UsageError(f"is {_by(mask.shape)}, and the file's reading layer is {layer}: give the mask of this file")
@@ -173,7 +175,7 @@ def put_back(mask: npt.NDArray[Any], volume: Volume, said: Mapping[str, Any]) ->
     found = np.zeros(volume.array.shape, np.uint8)
     target, affine = geometry.turned(found, volume.affine)
     scales = geometry.scales(affine, target.shape)
-    inner = [round((side - 1) / scale) + 1 for side, scale in zip(target.shape, scales, strict=True)]
+    inner = resized_shape(target.shape, scales)
     target[:] = sampled(
         mask.astype(np.uint8)[middle(inner, mask.shape)], [1 / scale for scale in scales], target.shape, nearest=True
     )

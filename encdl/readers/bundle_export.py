@@ -162,7 +162,7 @@ def rule_of(loaded: LoadedReader) -> tuple[Levels, str]:
     table, flat = dict(loaded.levels.of), len(loaded.size) == 2
     if len(table) == 1:
         return next(iter(table.values())), ""
-    others = " and ".join(name for name in table or DEEP if name)
+    others = ", ".join(name for name in table or DEEP if name)
     return loaded.levels.choose(Stored.of("uint8" if flat else "int16")), others if table or not flat else ""
 
 

@@ -167,7 +167,7 @@ def test_the_torchscript_of_a_bundle_takes_any_number_of_images(run: Run, kind: 
     reader, about = READERS[kind]()
     save_reader("reader.ckpt", reader, **about)
     code, _, err = run("export", "reader.ckpt", "-o", "r.bundle")
-    assert (code, "`encdl predict` has others for CT and MR and PT" in err) == (0, "volumes" in kind)
+    assert (code, "`encdl predict` has others for CT, MR, PT" in err) == (0, "volumes" in kind)
     network = torch.jit.load("r.bundle/models/model.ts")
     for count in (1, 3):
         image = torch.randint(0, 256, (count, 1, *about.get("size", SIZE)), dtype=torch.uint8)

@@ -77,7 +77,7 @@ def test_a_classifier_says_the_same_as_a_bundle(
     run: Run, folder: Path, fit: int, levels: dict[str, Any] | None
 ) -> None:
     """With `fit` as readers that learnt from folders."""
-    size = {"size": [fit, fit], "geometry": {"fit": fit}, "levels": levels}
+    size: dict[str, Any] = {"size": [fit, fit], "geometry": {"fit": fit}, "levels": levels}
     save_reader("r.ckpt", tiny_reader(resnet), **(size if fit else {}))
     write_images("plain", deep=bool(fit))
     assert run("encrypt", "plain", *KEYED, "-o", "safe")[0] == 0
@@ -100,7 +100,7 @@ def test_a_classifier_says_the_same_as_a_bundle(
 def test_a_bundle_has_the_only_rule_of_levels(run: Run, folder: Path, others: dict[str, Any]) -> None:
     save_reader("r.ckpt", tiny_reader(resnet), levels={"CT": {"window": [40, 400]}, **others})
     code, _, err = run("export", "r.ckpt", "-o", BUNDLE)
-    assert (code, "`encdl predict` has others for CT and MR" in err) == (0, bool(others))
+    assert (code, "`encdl predict` has others for CT, MR" in err) == (0, bool(others))
     steps = json.loads(CONFIG.read_text())["preprocessing"]["transforms"]
     windows = [(step["a_min"], step["a_max"]) for step in steps if step["_target_"] == "ScaleIntensityRanged"]
     assert windows == ([] if others else [(-160, 240)])

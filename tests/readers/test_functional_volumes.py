@@ -136,6 +136,12 @@ def test_a_host_reads_volumes_and_series_by_a_key_server(
         return
     told = capsys.readouterr().err
     assert told.count("where the scans lie is sealed, and no key was given: their masks have voxels of 1 mm") == 1
+    [mask] = Path("masks").rglob("v*.mask.nii.gz")
+    [file] = Path("safe").rglob("v.nii.gz.encdl")
+    assert encdl(["decrypt", str(file), "--key", "k.key", "--mask", str(mask), "-o", "placed.nii.gz"]) == 0
+    placed, at = nibabel.load("placed.nii.gz"), nibabel.load(mask)
+    assert np.array_equal(placed.affine, nibabel.load("in/v.nii.gz").affine)
+    assert np.array_equal(placed.dataobj, at.dataobj)
     shapes = sorted(nibabel.load(path).shape for path in Path("masks").rglob("*.mask.nii.gz"))
     assert shapes == [(LARGE, LARGE, 4), (LARGE, LARGE, SLICES)]
 

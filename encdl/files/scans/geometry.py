@@ -102,8 +102,12 @@ def resized(array: Array, scales: Sequence[float], nearest: bool = False) -> Arr
     Returns:
         The same type; of integers the nearest one.
     """
-    shape = [round((size - 1) / scale + 1) for size, scale in zip(array.shape, scales, strict=True)]
-    return sampled(array, scales, shape, nearest)
+    return sampled(array, scales, resized_shape(array.shape, scales), nearest)
+
+
+def resized_shape(shape: Sequence[int], scales: Sequence[float]) -> list[int]:
+    """The shape of what `resized` makes."""
+    return [round((size - 1) / scale + 1) for size, scale in zip(shape, scales, strict=True)]
 
 
 def counted(array: Array, scales: Sequence[float], size: Sequence[int]) -> Array:
