@@ -10,6 +10,7 @@ import io
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,9 +24,10 @@ from encdl.ciphers.nn.plane_tensors import plane_tensor
 from encdl.data.embedded import axial_slice, volume
 from encdl.files import container, formats, images
 from encdl.files.chunk_cipher import PIXELS_AT_ONCE
-from encdl.files.codec import Codec, Settings
+from encdl.files.codec import Codec
 from encdl.files.codecs import codec_with
-from encdl.files.formats.base import chunk_groups, content_of, held
+from encdl.files.formats.base import Document, chunk_groups, content_of
+from encdl.files.settings import Settings
 from encdl.keys.derivation import ImageKeys
 from encdl.keys.key import Key
 from encdl.keys.planes import PlaneSpec
@@ -128,13 +130,19 @@ def groups(readers: list[container.ContainerReader], at_once: int) -> list[tuple
     return found
 
 
+def _held(document: Document) -> Document:
+    """The document with its array in memory."""
+    slices = list(document.slices())
+    return replace(document, slices=lambda: iter(slices))
+
+
 def parts(codec: Codec, cipher: Cipher, files: list[Path], device: str) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds of the steps of encryption, each by itself, over all chunks of the files.
 
     And, on a CPU, of those among them that compiled code does, without it.
     """
     settings = Settings()
-    documents = [held(formats.load(path)) for path in files]
+    documents = [_held(formats.load(path)) for path in files]
     made = []
     for document in documents:
         stream = io.BytesIO()
