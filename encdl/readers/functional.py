@@ -154,19 +154,20 @@ def centred(numbers: Tensor, ring: float) -> Tensor:
 
 
 def spread_out(layer: nn.Module, points: Tensor) -> Tensor:
-    """What a transposed convolution whose windows do not overlap makes: one product of matrices, six times as fast."""
+    """What a transposed convolution makes; if its windows do not overlap by one product of matrices, which takes less."""
     if not isinstance(layer, nn.ConvTranspose2d | nn.ConvTranspose3d) or layer.kernel_size != layer.stride:
         spread: Tensor = layer(points)
         return spread
     assert layer.bias is not None
     batch, _, *places = points.shape
     axes, width = len(places), layer.out_channels
-    tiles = torch.matmul(layer.weight.flatten(1).T, points.flatten(2)).view(batch, width, *layer.stride, *places)
-    order = [each for axis in range(axes) for each in (2 + axes + axis, 2 + axis)]
-    whole = tiles.permute(0, 1, *order).reshape(
+    rows = points.movedim(1, -1).reshape(-1, layer.in_channels)  # whose product with a small matrix is the fast one
+    tiles = torch.matmul(rows, layer.weight.flatten(1)).view(batch, *places, width, *layer.stride)
+    order = [each for axis in range(axes) for each in (1 + axis, 2 + axes + axis)]
+    whole = tiles.permute(0, 1 + axes, *order).reshape(
         batch, width, *(place * step for place, step in zip(places, layer.stride, strict=True))
     )
-    return whole + layer.bias.view(-1, *[1] * axes)
+    return whole.add_(layer.bias.view(-1, *[1] * axes))
 
 
 class FunctionalStem(Stem):
