@@ -154,7 +154,7 @@ def centred(numbers: Tensor, ring: float) -> Tensor:
 
 
 def spread_out(layer: nn.Module, points: Tensor) -> Tensor:
-    """What a transposed convolution makes; if its windows do not overlap by one product of matrices, which takes less."""
+    """What a transposed convolution makes, faster by a product of matrices where its windows do not overlap."""
     if not isinstance(layer, nn.ConvTranspose2d | nn.ConvTranspose3d) or layer.kernel_size != layer.stride:
         spread: Tensor = layer(points)
         return spread
