@@ -44,7 +44,7 @@ _FILE: Final = Path("the file")
 class Fitted:
     """How to make a reading layer in words of 32 bits for one reader.
 
-    Of images each slice of a file is resized until its longer side is that of the reader, which pads it. A volume is
+    Of images each slice of a file is resized to fit into the reader's images, and the reader pads it. A volume is
     turned, resampled and padded with black around the middle, and is one layer.
 
     Attributes:
@@ -76,7 +76,7 @@ class Fitted:
     def shape(self, grid: Grid) -> tuple[int, ...]:
         """(S, C, H, W) of the layer of an array, or (1, C, D, H, W)."""
         whole = len(self.size) == 3
-        sides = self.size if whole else scaled(grid, max(self.size))
+        sides = self.size if whole else scaled(grid, self.size)
         shape = (1 if whole else grid.slices, grid.channels, *sides)
         if layer_bytes(shape) > MAX_SECTION_BYTES - TAG_BYTES:
             raise UsageError(f"a reading layer of {'x'.join(map(str, shape))} is more than a file holds: it has 64 MiB")
@@ -110,8 +110,9 @@ class Fitted:
         else:
             planes = np.moveaxis(rule.to_bytes(values, stored), -1, 1)
         self._tell(stored)
-        fit = FitImage(max(self.size))
-        inner = middle(scaled(grid, fit.size), (fit.size, fit.size))
+        sides_of_layer = scaled(grid, self.size)
+        fit = FitImage(max(sides_of_layer))
+        inner = middle(sides_of_layer, (fit.size, fit.size))
         return np.stack([fit(image)[inner] for image in planes])
 
     def _volume(self, document: Document) -> npt.NDArray[np.uint8]:

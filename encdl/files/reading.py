@@ -69,7 +69,7 @@ class Readable:
 
     def shape(self, grid: Grid) -> tuple[int, int, int, int]:
         """(S, C, H, W) of the layer of an array; `UsageError` if it is larger than a file holds."""
-        shape = (grid.slices, grid.channels, *scaled(grid, min(self.side, max(grid.height, grid.width))))
+        shape = (grid.slices, grid.channels, *scaled(grid, (min(self.side, max(grid.height, grid.width)),) * 2))
         if layer_bytes(shape, self.bits) > MAX_SECTION_BYTES - TAG_BYTES:
             raise UsageError(
                 f"a reading layer of {grid.slices:,} slices with sides up to {self.side} is more than a file holds "
@@ -87,9 +87,9 @@ class Readable:
         return vars(self)
 
 
-def scaled(grid: Grid, side: int) -> tuple[int, int]:
-    """Height and width of a grid's slices with the longer side `side`."""
-    scale = side / max(grid.height, grid.width)
+def scaled(grid: Grid, size: Sequence[int]) -> tuple[int, int]:
+    """Height and width of a grid's slices, as large as they fit into images of this height and width."""
+    scale = min(size[0] / grid.height, size[1] / grid.width)
     return max(1, round(grid.height * scale)), max(1, round(grid.width * scale))
 
 

@@ -162,13 +162,7 @@ def layer_shape(header: Header, function: FunctionalMap, where: object) -> tuple
             takes = f"volumes of {_by(size)}" if len(size) == 3 else "images"
             raise UsageError(f"{where}: {layer}, and the reader takes {takes}: encrypt it with --readable READER")
         return (1, grid.channels, *size)
-    inner = scaled(grid, max(size))
-    if any(side > most for side, most in zip(inner, size, strict=True)):
-        raise UsageError(
-            f"{where}: its slices have {_by(inner)} pixels at the reader's size, and it takes {_by(size)}: layers have "
-            f"the form of their images: encrypt one of that form with --readable {max(size)}"
-        )
-    shape = (grid.slices, grid.channels, *inner)
+    shape = (grid.slices, grid.channels, *scaled(grid, size))
     if math.prod(shape) * function.bits // 8 > MAX_SECTION_BYTES:
         raise UsageError(
             f"{where}: holds {grid.slices:,} slices, of which no file has a reading layer of this reader's size"
@@ -388,8 +382,7 @@ def _layer(reader: PublicReader, function: FunctionalMap) -> ReadingLayer:
         start = int(len(layer.words) == wanted[0])  # of images that are as many each is told of
         raise UsageError(
             f"{where}: its reading layer is {_by(layer.words.shape[start:])} in {layer.bits} bits, the reader takes "
-            f"{_by(wanted[start:])} in {function.bits}: encrypt it with --readable {side}, or --readable READER if it "
-            "is smaller"
+            f"{_by(wanted[start:])} in {function.bits}: encrypt it with --readable READER"
         )
     return layer
 

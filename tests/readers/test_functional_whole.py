@@ -283,7 +283,7 @@ def test_an_image_of_another_form_is_fitted_as_in_training(
         assert encdl(["encrypt", "a.png", "--key", "k.key", "--readable", readable, "-o", f"{name}.encdl"]) == 0
         if name == "number" and max(shape) < SIDE:  # such a layer is as small as the image
             assert encdl(["grant", "--reader", "r.ckpt", "--key", "k.key", "number.encdl", "-o", "x"]) == 2
-            assert "--readable READER if it is smaller" in capsys.readouterr().err
+            assert "encrypt it with --readable READER" in capsys.readouterr().err
             return
         key = api.grant_functional(f"{name}.encdl", "k.key", "r.ckpt")
         answers.append(api.predict_functional(f"{name}.encdl", key, "r.ckpt"))
@@ -291,6 +291,18 @@ def test_an_image_of_another_form_is_fitted_as_in_training(
         if name == "form":
             assert torch.equal(answers[0].logits, known.logits)  # type: ignore[union-attr]
     assert torch.allclose(answers[1].logits, known.logits, atol=0.02 * float(known.logits.std()) + 2e-3)  # type: ignore[union-attr]
+
+
+def test_an_image_is_fitted_into_a_reader_that_is_not_square(folder: Path) -> None:
+    stem = FunctionalStem(1, (24, 20), outputs=2, kernel=8, stride=4, width=4)
+    save_reader("r.ckpt", Reader(stem, resnet(4, 3)).eval(), view="Functional", classes=CLASSES, size=[24, 20])
+    images.write("a.png", smooth(shape=(70, 60)))
+    assert encdl(["encrypt", "a.png", "--key", "k.key", "--readable", "r.ckpt"]) == 0
+    layer = ReadingLayer.mended(PublicReader(io.BytesIO(Path("a.encdl").read_bytes())))
+    assert layer is not None
+    assert layer.words.shape == (1, 1, 23, 20)
+    found: Any = api.predict_functional("a.encdl", api.grant_functional("a.encdl", "k.key", "r.ckpt"), "r.ckpt")
+    assert found.logits.shape == (3,)
 
 
 @pytest.mark.parametrize("exact", [True, False])
