@@ -52,6 +52,8 @@ def test_twenty_killed_trainings_end_as_the_whole_one(tmp_path: Path) -> None:
             continue  # it was faster: no trial
         process.kill()
         process.join()
+        if process.exitcode == 0:
+            continue  # it ended between the two
         assert process.exitcode == -9
         found = folder / "place" / "last.ckpt"
         steps += torch.load(found, weights_only=True)["global_step"] if found.is_file() else 0
