@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
 
@@ -208,7 +208,11 @@ def encryption(key: AnyKey | None, keep: Sequence[Path] = (), **settings: Unpack
     else:
         opener, keep = opened(key), (*keep, Path(key))
     study, planes = study_for(settings.get("study"), opener), settings.get("planes")
-    spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(**(planes or {}))
+    try:
+        spec = planes if isinstance(planes, PlaneSpec) else PlaneSpec(**(planes or {}))
+    except TypeError:
+        known = ", ".join(each.name for each in fields(PlaneSpec))
+        raise UsageError(f"planes is a PlaneSpec, or its settings by name ({known}), not {planes!r}") from None
     codec = load_codec(settings.get("weights", "default"), settings.get("device", "auto"))  # takes longest
     cipher: Any = codec.cipher
     if not isinstance(planes, PlaneSpec) and "count" not in (planes or {}):
