@@ -165,13 +165,16 @@ def put_back(mask: npt.NDArray[Any], volume: Volume, said: Mapping[str, Any]) ->
         said: The field `reading` of its header.
 
     Raises:
-        UsageError: The mask is of another form, or the file has no such layer.
+        UsageError: The mask is of another form, has values that no mask has, or the file has no such layer.
     """
-    if list(mask.shape) != said.get("size") and mask.shape == volume.array.shape:
-        return mask.astype(np.uint8)
-    if list(mask.shape) != said.get("size"):
+    own = list(mask.shape) != said.get("size") and mask.shape == volume.array.shape
+    if list(mask.shape) != said.get("size") and not own:
         layer = _by(said["size"]) if said else "none of a volume"
         raise UsageError(f"is {_by(mask.shape)}, and the file's reading layer is {layer}: give the mask of this file")
+    if not np.array_equal(mask, mask.astype(np.uint8)):
+        raise UsageError("is no mask: its values are other than the whole numbers 0 to 255")
+    if own:
+        return mask.astype(np.uint8)
     geometry = Geometry(said["orientation"] or None, tuple(said["spacing"]) or None)
     found = np.zeros(volume.array.shape, np.uint8)
     target, affine = geometry.turned(found, volume.affine)

@@ -342,10 +342,12 @@ class Predictor:
             )
 
     def _check_size(self, where: Path, size: tuple[int, int]) -> None:
-        if not self.per_pixel and not self.any_size and size != self.size:
+        functional = isinstance(self.reader.stem, FunctionalStem)
+        if not self.per_pixel and (functional or not self.any_size) and size != self.size:
+            other = "read it by a functional key, of a layer by `encdl encrypt --readable READER`"
             raise UsageError(
-                f"{where}: is {_by(size)} pixels, the reader was trained on {_by(self.size)}: "
-                "encrypt it at that size, or --any-size reads it as it is, less reliably"
+                f"{where}: is {_by(size)} pixels, the reader was trained on {_by(self.size)}: encrypt it at that size, or "
+                + (other if functional else "--any-size reads it as it is, less reliably")
             )
 
 

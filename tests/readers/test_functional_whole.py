@@ -190,6 +190,7 @@ def test_a_layer_is_resampled_as_the_reader_wants_it(folder: Path) -> None:
             "layer is none of a volume",
         ),
         (["decrypt", "v.encdl", "--key", "k.key", "--mask", "big.npy"], "--output"),
+        (["decrypt", "v.encdl", "--key", "k.key", "--mask", "scan.npy", "-o", "x.nii.gz"], "is no mask: its values"),
         (["encrypt", "one", "--key", "k.key", "--readable", "r.ckpt", "-o", "out"], "put the slices into one file"),
         (["encrypt", "big.npy", "--key", "k.key", "--readable", "r.ckpt"], "has 9x5x5 voxels"),
         (["encrypt", "big.npy", "--key", "k.key", "--readable", "8x16x12"], "checkpoint of the reader"),
@@ -213,6 +214,7 @@ def test_refusals_take_one_line(folder: Path, words: list[str], said: str, capsy
     write_series(Path("one"), shape=(1, 9, 9))
     assert encdl(["encrypt", "ct", "--key", "k.key", "--readable", "9", "-o", "safe"]) == 0
     np.save("big.npy", voxels((9, 5, 5)))
+    np.save("scan.npy", voxels() + 300)
     api.grant_functional("v.encdl", "k.key", "r.ckpt").save("v.fkey")
     capsys.readouterr()
     assert encdl(words) == 2
