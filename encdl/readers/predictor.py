@@ -346,8 +346,8 @@ class Predictor:
         if not self.per_pixel and (functional or not self.any_size) and size != self.size:
             other = "read it by a functional key, of a layer by `encdl encrypt --readable READER`"
             raise UsageError(
-                f"{where}: is {_by(size)} pixels, the reader was trained on {_by(self.size)}: encrypt it at that size, or "
-                + (other if functional else "--any-size reads it as it is, less reliably")
+                f"{where}: is {_by(size)} pixels, the reader was trained on {_by(self.size)}: encrypt it at that size, "
+                "or " + (other if functional else "--any-size reads it as it is, less reliably")
             )
 
 
