@@ -166,24 +166,12 @@ def add_passphrase(parser: argparse.ArgumentParser, text: str, prefix: str = "",
     """
     dest = f"{prefix}key".replace("-", "_")
     group = parser.add_mutually_exclusive_group()
-    group.add_argument(
-        f"--{prefix}passphrase-env",
-        dest=dest,
-        action=Part,
-        part="passphrase",
-        type=_from_variable,
-        metavar="NAME",
-        help=f"environment variable that holds {text}",
-    )
-    group.add_argument(
-        f"--{prefix}passphrase-fd",
-        dest=dest,
-        action=Part,
-        part="passphrase",
-        type=_from_descriptor,
-        metavar="FD",
-        help="open file descriptor whose first line is that passphrase",
-    )
+    for place, kind, metavar, about in (
+        ("env", _from_variable, "NAME", f"environment variable that holds {text}"),
+        ("fd", _from_descriptor, "FD", "open file descriptor whose first line is that passphrase"),
+    ):
+        option = f"--{prefix}passphrase-{place}"
+        group.add_argument(option, dest=dest, action=Part, part="passphrase", type=kind, metavar=metavar, help=about)
     if recipient:
         parser.add_argument(
             f"--{prefix}recipient-key",

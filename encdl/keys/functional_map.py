@@ -119,8 +119,7 @@ class FunctionalMap:
                 f"({' x '.join('CDHW' if len(self.size) == 3 else 'CHW')}), not {tuple(words.shape[1:])}"
             )
         step = max(1, PIECE_WORDS // max(1, words[:1].size))
-        seen: tuple[Any, ...] = (slice(None), slice(None), *(slice(*ends) for ends in self.region))
-        words = words[seen]
+        words = words[within(self.region)]
         parts = [self._applied(words[start : start + step]) for start in range(0, max(1, len(words)), step)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -152,6 +151,11 @@ def check_region(region: tuple[tuple[int, int], ...], size: tuple[int, ...]) -> 
             f"region of a functional map is first and end of each axis within {'x'.join(map(str, size))}, such as "
             f"{[[0, side] for side in size]}, not {[list(ends) for ends in region]}"
         )
+
+
+def within(region: tuple[tuple[int, int], ...]) -> Any:
+    """The index of a region's part of arrays or tensors (..., *size)."""
+    return (..., *(slice(*ends) for ends in region))
 
 
 def sides(region: tuple[tuple[int, int], ...], size: tuple[int, ...]) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encdl.keys.functional import MAX_NOISE
-from encdl.keys.functional_map import WEIGHT_LIMIT, FunctionalMap, check_region, grid, sides
+from encdl.keys.functional_map import WEIGHT_LIMIT, FunctionalMap, check_region, grid, sides, within
 from encdl.readers.functional_decoder import FeatureDecoder, reversed_gradient
 from encdl.readers.stems import Stem, cropped, padded, placed
 from encdl.utils.errors import UsageError
@@ -132,8 +132,7 @@ class IntegerMap(nn.Module):
                 f"this reader takes images of {' x '.join(map(str, (weights.shape[1], *self.size)))} "
                 f"({' x '.join('CDHW' if len(self.size) == 3 else 'CHW')}), not {tuple(image.shape[1:])}"
             )
-        for axis, (first, end) in enumerate(self.region, start=2):
-            image = image.narrow(axis, first, end - first)
+        image = image[within(self.region)]
         beyond = [
             max(0, (count - 1) * self.stride + self.kernel - side)
             for count, side in zip(self.grid, self.sides, strict=True)

@@ -65,9 +65,13 @@ class Plan:
         if not self.settings or self.backbone.get("name") not in BACKBONES:
             raise UsageError("a study of functional keys needs `settings`, and a `backbone` with a known `name`")
         try:
-            Budget(**self.budget), Budget(**{**self.budget, **self.plaintext_budget}), Budget(**self.decoder_budget)
+            Budget(**self.budget), self.budget_of_plaintext(), Budget(**self.decoder_budget)
         except TypeError as error:
             raise UsageError(f"a budget of the study: {error}") from None
+
+    def budget_of_plaintext(self) -> Budget:
+        """Of the readers of plaintext."""
+        return Budget(**{**self.budget, **self.plaintext_budget})
 
     def data(self, folder: str) -> NpzImages:
         """The data set."""

@@ -26,6 +26,7 @@ from encdl.audit.functional.device_dataset import SPLITS, resident
 from encdl.audit.functional.plan import Plan
 from encdl.audit.functional.reconstruction import guesses
 from encdl.audit.functional.training import Budget, judge, train_reader
+from encdl.keys.functional_map import within
 from encdl.metrics.bootstrap import interval
 from encdl.readers import FunctionalStem, Reader
 from encdl.utils import records
@@ -104,8 +105,7 @@ def _plaintext(job: Job, plan: Plan) -> dict[str, Any]:
     source = plan.data(job.data_dir)
     data = resident(source, job.device)
     reader = plan.plaintext(source, job.seed).to(job.device)
-    budget = Budget(**{**plan.budget, **plan.plaintext_budget})
-    val = train_reader(reader, data, plan.metric, budget, job.seed)
+    val = train_reader(reader, data, plan.metric, plan.budget_of_plaintext(), job.seed)
     torch.save(reader.state_dict(), _kept(job))
     return {"val": val, "test": judge(reader, data["test"], plan.metric)}
 
@@ -151,11 +151,11 @@ def _attacked(
     """
     test = parts[2][: plan.judged_images]
     found = guesses(stem, plan, parts, seed)
-    seen: Any = (..., *(slice(*ends) for ends in stem.region))
-    within = {name: decoders.likeness(guess[seen], test[seen]) for name, guess in found.items() if stem.region}
+    seen = within(stem.region)
+    inside = {name: decoders.likeness(guess[seen], test[seen]) for name, guess in found.items() if stem.region}
     return {
         "rebuilt": {name: decoders.likeness(guess, test) for name, guess in found.items()},
-        **({"region": within} if within else {}),
+        **({"region": inside} if inside else {}),
         "perceptual": {name: distance(plain, guess, test) for name, guess in found.items()},
     }
 
